@@ -1,0 +1,78 @@
+"""EdgeCV: convert vision models to proven INT8, run them on small devices, bring the results to the cloud.
+
+``import edgecv`` is light: every name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecv.version import __version__
+
+if TYPE_CHECKING:
+    from edgecv.bundle import Bundle as Bundle
+    from edgecv.converters.convert import convert as convert
+    from edgecv.errors import EdgeCVError as EdgeCVError
+    from edgecv.events import Event as Event
+    from edgecv.model import Model as Model
+    from edgecv.model import load as load
+    from edgecv.pipelines.pipeline import Pipeline as Pipeline
+    from edgecv.results import Classification as Classification
+    from edgecv.results import Detections as Detections
+    from edgecv.results import Frame as Frame
+    from edgecv.results import Result as Result
+    from edgecv.specs import ModelSpec as ModelSpec
+    from edgecv.specs import RuntimeOptions as RuntimeOptions
+
+# In a checkout the rooms stand beside this folder, not in it: without this line `python -m edgecv` and
+# `python -m pytest` at the checkout root do not find `edgecv.converters` after a plain install (docs/adr/0001).
+_CHECKOUT = Path(__file__).resolve().parent.parent
+if (_CHECKOUT / "setup.py").is_file() and (_CHECKOUT / "converters").is_dir():
+    __path__.append(str(_CHECKOUT))
+
+_LAZY = {
+    "Bundle": "edgecv.bundle",
+    "Classification": "edgecv.results",
+    "Detections": "edgecv.results",
+    "EdgeCVError": "edgecv.errors",
+    "Event": "edgecv.events",
+    "Frame": "edgecv.results",
+    "Model": "edgecv.model",
+    "ModelSpec": "edgecv.specs",
+    "Pipeline": "edgecv.pipelines.pipeline",
+    "Result": "edgecv.results",
+    "RuntimeOptions": "edgecv.specs",
+    "convert": "edgecv.converters.convert",
+    "load": "edgecv.model",
+}
+
+__all__ = [
+    "Bundle",
+    "Classification",
+    "Detections",
+    "EdgeCVError",
+    "Event",
+    "Frame",
+    "Model",
+    "ModelSpec",
+    "Pipeline",
+    "Result",
+    "RuntimeOptions",
+    "__version__",
+    "convert",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'edgecv' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

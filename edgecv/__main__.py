@@ -1,0 +1,5 @@
+"""``python -m edgecv``."""
+
+from edgecv.cli.app import main
+
+main()

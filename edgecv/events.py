@@ -1,0 +1,28 @@
+"""``Event``: what a step or the loop has to say to the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Priority = Literal["alarm", "event", "telemetry", "blob"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        kind: What happened, dotted, such as ``line.crossed`` or ``source.stale``.
+        time_ns: When, UTC nanoseconds since the epoch.
+        source_id: The source it happened at, free of credentials.
+        data: Details that JSON can hold.
+        priority: The lane it travels in; a full outbox gives up the later ones first.
+    """
+
+    kind: str
+    time_ns: int
+    source_id: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    priority: Priority = "event"

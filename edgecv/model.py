@@ -1,0 +1,296 @@
+"""``load`` and ``Model``: a picture in, what is in it out."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgecv import registry
+from edgecv.bundle import Bundle, Variant
+from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
+from edgecv.protocols import Array, Decoder, Session, Tensors
+from edgecv.results import Classification, Detections, Image
+from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, RuntimeOptions, TensorSpec
+from edgecv.vision.geometry import ImageTransform
+from edgecv.vision.letterbox import prepare
+
+
+class Model:
+    """A loaded model; call it with a picture. May be used from several threads.
+
+    Attributes:
+        name: Name of the bundle and variant, such as ``yolov8n/onnx-int8``.
+        spec: How pictures go in and results come out.
+        session: The runtime session; ``session.run(feeds)`` gives the raw outputs.
+        bundle: The bundle it came from; ``None`` for a bare model file.
+        variant: The variant that was chosen; ``None`` for a bare model file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: ModelSpec,
+        session: Session,
+        bundle: Bundle | None = None,
+        variant: Variant | None = None,
+    ) -> None:
+        self.name = name
+        self.spec = spec
+        self.session = session
+        self.bundle = bundle
+        self.variant = variant
+        self._image = _image_input(session.inputs)
+        self._decoder: Decoder = registry.resolve("decoders", spec.decode.decoder)(spec.decode, session.outputs)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of each class."""
+        return self.spec.decode.labels
+
+    @property
+    def task(self) -> str:
+        """What the model does: ``detect``, ``classify`` ..."""
+        return self.spec.decode.task
+
+    def __call__(
+        self,
+        image: Image,
+        *,
+        confidence: float | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
+        multi_label: bool = False,
+    ) -> Detections | Classification:
+        """Find what is in one picture.
+
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            confidence: Lowest confidence kept, 0 to 1; the bundle's own by default.
+            iou: Boxes of one class that overlap more than this are one object; the bundle's own by default.
+            max_detections: At most this many boxes; the bundle's own by default.
+            multi_label: Keep every class of a box that passes, not its best alone.
+
+        Raises:
+            SpecMismatch: ``image`` is not ``(H, W, 3)`` uint8.
+            ConfigError: a limit is out of its range.
+            SessionError: the runtime failed.
+        """
+        feeds, transform = self.prepare(image)
+        return self.decode(
+            self.infer(feeds),
+            transform,
+            confidence=confidence,
+            iou=iou,
+            max_detections=max_detections,
+            multi_label=multi_label,
+        )
+
+    def prepare(self, image: Image) -> tuple[dict[str, Array], ImageTransform]:
+        """The session's feeds for one picture, and the transform to bring boxes back."""
+        tensor, transform = prepare(image, self.spec.preprocess, self._image)
+        return {self._image.name: tensor}, transform
+
+    def infer(self, feeds: Tensors) -> dict[str, Array]:
+        """Raw outputs by name."""
+        return self.session.run(feeds)
+
+    def decode(
+        self,
+        outputs: Tensors,
+        transform: ImageTransform,
+        *,
+        confidence: float | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
+        multi_label: bool = False,
+    ) -> Detections | Classification:
+        """Raw outputs to a result in frame pixels; limits as in ``__call__``."""
+        spec = _with_limits(self.spec.decode, confidence, iou, max_detections)
+        return self._decoder(outputs, transform, spec, multi_label)
+
+    def close(self) -> None:
+        """Free the session; a second call does nothing."""
+        self.session.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(
+    path: str | Path,
+    runtime: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    *,
+    device: str = "cpu",
+    spec: ModelSpec | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Model:
+    """Load a bundle, or a bare model file.
+
+    Args:
+        path: ``NAME.ecv`` folder, or a ``.onnx`` file.
+        runtime: ``auto`` or the name of a runtime (``edgecv plugins`` lists them).
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. ``auto`` takes the variant that ran fastest when it was converted.
+        threads: Threads of the session; 0 lets the runtime choose.
+        device: ``cpu``, ``cuda`` ...: never replaced by another one.
+        spec: How to use a bare model file that carries no metadata.
+        extra: Options of one runtime (see its module).
+
+    Raises:
+        BundleError: the bundle is damaged.
+        ConfigError: the bundle has no such variant, or an option is out of range.
+        SpecMismatch: a bare file says nothing about itself and ``spec`` is missing or does not fit.
+        MissingDependency: the runtime is not installed.
+        SessionError: the runtime cannot load the file.
+    """
+    path = Path(path)
+    options = runtime_options(
+        runtime=runtime, precision=precision, threads=threads, device=device, extra=dict(extra or {})
+    )
+    if not path.exists():
+        raise ModelError(f"{path} does not exist.", "Make a bundle with: edgecv convert MODEL --int8 --calib IMAGES")
+    if path.is_file() and path.suffix in _suffixes():
+        return _load_file(path, options, spec)
+    if spec is not None:
+        raise ConfigError("spec= is for bare model files; a bundle has its own.")
+    return _load_bundle(Bundle.open(path), options)
+
+
+def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> Model:
+    """Load one variant of a bundle on one runtime.
+
+    Raises:
+        BundleError: a file of the variant is missing or changed.
+        SessionError: the runtime cannot load it.
+    """
+    files = variant.models["main"]
+    session = _runtime(runtime)(bundle.verified_path(variant), options, files.inputs, files.outputs)
+    spec = ModelSpec(preprocess=bundle.manifest.preprocess, decode=bundle.manifest.decode)
+    return Model(f"{bundle.name}/{variant.name}", spec, session, bundle, variant)
+
+
+def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str]]:
+    """Every variant that fits the options, each with an installed runtime to run it on.
+
+    Raises:
+        ConfigError: no variant has that runtime and precision.
+        MissingDependency: one has, but its runtime is not installed.
+    """
+    pairs = [
+        (variant, name)
+        for variant in bundle.variants
+        for name in _runtimes_for(variant.format)
+        if options.runtime in ("auto", name) and options.precision in ("auto", variant.precision)
+    ]
+    if not pairs:
+        raise ConfigError(
+            f"{bundle.path} has no {options.precision} variant for the runtime {options.runtime}.",
+            f"It has: {', '.join(variant.name for variant in bundle.variants)}.",
+        )
+    installed = [pair for pair in pairs if _installed(pair[1])]
+    if not installed:
+        missing = sorted({name for _, name in pairs})
+        raise MissingDependency(
+            f"No runtime for {bundle.path} is installed ({', '.join(missing)}).",
+            f"Install one with: pip install 'edgecv[{_runtime(missing[0]).extra}]'",
+        )
+    return installed
+
+
+def _load_bundle(bundle: Bundle, options: RuntimeOptions) -> Model:
+    variant, runtime = min(runnable(bundle, options), key=lambda pair: pair[0].latency_ms)
+    return open_variant(bundle, variant, options, runtime)
+
+
+def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> Model:
+    fitting = [name for name in registry.names("runtimes") if path.suffix in _runtime(name).suffixes]
+    chosen = next((name for name in fitting if options.runtime in ("auto", name)), None)
+    if chosen is None:
+        raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
+    session = _runtime(chosen)(path, options)
+    return Model(path.stem, spec or _spec_from_metadata(path, session), session)
+
+
+def _spec_from_metadata(path: Path, session: Session) -> ModelSpec:
+    """What Ultralytics writes into its exports: ``names``, ``imgsz`` and ``task``, as Python literals."""
+    metadata: Mapping[str, str] = getattr(session, "metadata", {})
+    try:
+        names: Mapping[int, str] = ast.literal_eval(metadata["names"])
+        height, width = ast.literal_eval(metadata["imgsz"])
+        labels = tuple(str(names[index]) for index in range(len(names)))
+    except (KeyError, ValueError, SyntaxError, TypeError) as error:
+        raise SpecMismatch(
+            f"{path.name} says nothing about its labels and input.",
+            "Give spec=edgecv.ModelSpec(...), or convert it: edgecv convert " + path.name,
+        ) from error
+    if metadata.get("task") != "detect":
+        raise SpecMismatch(f"{path.name} is a '{metadata.get('task')}' model; bare files are read for 'detect' only.")
+    return ModelSpec(
+        preprocess=PreprocessSpec(size_wh=(int(width), int(height))),
+        decode=DecodeSpec(task="detect", decoder="yolov8", labels=labels),
+    )
+
+
+def _image_input(inputs: tuple[TensorSpec, ...]) -> TensorSpec:
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise SpecMismatch(f"Expected one image input of four axes, not {[spec.shape for spec in inputs]}.")
+    spec = inputs[0]
+    if spec.layout:
+        return spec
+    return msgspec.structs.replace(spec, layout="NHWC" if spec.shape[3] == 3 else "NCHW")
+
+
+def _with_limits(
+    spec: DecodeSpec, confidence: float | None, iou: float | None, max_detections: int | None
+) -> DecodeSpec:
+    given = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        return spec
+    changed = msgspec.structs.replace(spec, **changes)
+    if not (0 <= changed.confidence <= 1 and 0 <= changed.iou <= 1 and changed.max_detections >= 1):
+        raise ConfigError(f"confidence and iou lie between 0 and 1, max_detections from 1 on, not {changes}.")
+    return changed
+
+
+def runtime_options(**given: Any) -> RuntimeOptions:
+    """Checked options; fields as in ``RuntimeOptions``.
+
+    Raises:
+        ConfigError: a value is out of its range.
+        UnknownPlugin: no runtime has that name.
+    """
+    try:
+        options = msgspec.convert(given, RuntimeOptions)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"A runtime option is wrong: {error}.", "precision: auto, fp32, fp16 or int8.") from error
+    if options.threads < 0:
+        raise ConfigError(f"threads must be 0 (the runtime's choice) or more, not {options.threads}.")
+    if options.runtime != "auto":
+        registry.target("runtimes", options.runtime)  # names the known ones when it is misspelt
+    return options
+
+
+def _runtime(name: str) -> Any:
+    return registry.resolve("runtimes", name)
+
+
+def _runtimes_for(model_format: str) -> list[str]:
+    return [name for name in registry.names("runtimes") if model_format in _runtime(name).formats]
+
+
+def _suffixes() -> set[str]:
+    return {suffix for name in registry.names("runtimes") for suffix in _runtime(name).suffixes}
+
+
+def _installed(runtime: str) -> bool:
+    return importlib.util.find_spec(_runtime(runtime).package) is not None

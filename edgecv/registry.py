@@ -1,0 +1,102 @@
+"""One table: a name finds its code, lazily.
+
+Adding a runtime, decoder, source, sink, family or format means one line here. Packages outside EdgeCV register through
+entry points of the group ``edgecv.KIND`` (such as ``edgecv.runtimes``); a built-in name wins over an entry point.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from edgecv.errors import PluginError, UnknownPlugin
+
+_TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "runtimes": {
+            "onnxruntime": "edgecv.runtimes.ort:OnnxRuntimeSession",
+        },
+        "decoders": {
+            "yolov8-raw": "edgecv.vision.yolov8:RawHeadDecoder",
+            "yolov8": "edgecv.vision.yolov8:PredictionDecoder",
+        },
+        # Sources and sinks are named by the scheme of their URI.
+        "sources": {
+            "file": "edgecv.pipelines.sources.video:VideoSource",
+            "usb": "edgecv.pipelines.sources.camera:UsbSource",
+            "images": "edgecv.pipelines.sources.images:ImagesSource",
+            "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
+        },
+        "sinks": {
+            "jsonl": "edgecv.pipelines.sinks.jsonl:JsonlSink",
+            "video": "edgecv.pipelines.sinks.video:VideoSink",
+        },
+        # What `edgecv convert` reads, by file suffix, and what it writes, by format.
+        "families": {
+            ".pt": "edgecv.converters.yolov8:open_checkpoint",
+            ".onnx": "edgecv.converters.onnx_source:open_onnx",
+        },
+        "exporters": {
+            "onnx": "edgecv.converters.onnx_target:OnnxExporter",
+        },
+        "quantizers": {
+            "onnx": "edgecv.quantize.ort_static:OrtStaticQuantizer",
+        },
+        "scenarios": {
+            "single_stream": "edgecv.benchmarks.scenarios:single_stream",
+            "pipeline": "edgecv.benchmarks.scenarios:pipeline",
+        },
+    }
+)
+
+KINDS: tuple[str, ...] = tuple(_TABLE)
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Every name of a kind, built in or installed, sorted."""
+    return tuple(sorted({*_TABLE[kind], *(point.name for point in _entry_points(kind))}))
+
+
+def target(kind: str, name: str) -> str:
+    """``module:attribute`` behind a name.
+
+    Raises:
+        UnknownPlugin: no such name; the hint lists what there is.
+    """
+    if name in _TABLE[kind]:
+        return _TABLE[kind][name]
+    for point in _entry_points(kind):
+        if point.name == name:
+            return point.value
+    known = names(kind)
+    close = get_close_matches(name, known, n=1)
+    suggestion = f"Did you mean '{close[0]}'? " if close else ""
+    raise UnknownPlugin(
+        f"There is no {kind.removesuffix('s')} named '{name}'.",
+        f"{suggestion}Known: {', '.join(known)}.",
+    )
+
+
+def resolve(kind: str, name: str) -> Any:
+    """Import what a name stands for.
+
+    Raises:
+        UnknownPlugin: no such name.
+        PluginError: the plug-in is installed but broken.
+    """
+    module_name, _, attribute = target(kind, name).partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(
+            f"The {kind.removesuffix('s')} '{name}' ({module_name}:{attribute}) cannot be loaded: {error}",
+            "Reinstall the package that provides it.",
+        ) from error
+
+
+def _entry_points(kind: str) -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=f"edgecv.{kind}")

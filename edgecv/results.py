@@ -1,0 +1,179 @@
+"""What goes in and what comes out: frames, detections, classifications, results.
+
+Arrays are shared, never copied: treat them as read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecv.errors import SpecMismatch
+from edgecv.events import Event
+
+Image = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One picture from a source.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8, BGR.
+        index: Position in the source, from 0; gaps are frames that were dropped.
+        source_id: Name of the source, free of credentials.
+        captured_ns: When it was captured, UTC nanoseconds since the epoch.
+        monotonic_ns: The same moment on this machine's monotonic clock; ages are measured on it.
+    """
+
+    image: Image
+    index: int
+    source_id: str
+    captured_ns: int
+    monotonic_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detections:
+    """``N`` boxes of one frame, best first.
+
+    Attributes:
+        xyxy: ``(N, 4)`` float32, left, top, right, bottom in frame pixels.
+        confidence: ``(N,)`` float32, 0 to 1.
+        class_id: ``(N,)`` int64, index into the model's labels.
+        tracker_id: ``(N,)`` int64, or ``None`` without a tracker.
+        mask: ``(N, H, W)`` bool, or ``None``.
+        keypoints: ``(N, K, 3)`` float32, x, y in frame pixels and confidence, or ``None``.
+        obb: ``(N, 5)`` float32, centre x, centre y, width, height in frame pixels and angle in radians, or ``None``.
+
+    Raises:
+        SpecMismatch: a field has another length or shape than ``xyxy`` asks for.
+    """
+
+    xyxy: FloatArray
+    confidence: FloatArray
+    class_id: IntArray
+    tracker_id: IntArray | None = None
+    mask: BoolArray | None = None
+    keypoints: FloatArray | None = None
+    obb: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
+            raise SpecMismatch(f"xyxy must have shape (N, 4), not {self.xyxy.shape}.")
+        for name, array in self._arrays():
+            if array.shape[0] != len(self.xyxy):
+                raise SpecMismatch(f"{name} has {array.shape[0]} rows for {len(self.xyxy)} boxes.")
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No boxes."""
+        return cls(
+            xyxy=np.zeros((0, 4), np.float32),
+            confidence=np.zeros(0, np.float32),
+            class_id=np.zeros(0, np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[index : index + 1] for index in range(len(self)))
+
+    def __getitem__(self, chosen: slice | BoolArray | IntArray | list[int]) -> Detections:
+        """The boxes that a slice, a mask or a list of indices chooses."""
+        return replace(self, **{name: array[chosen] for name, array in self._arrays()})
+
+    def _arrays(self) -> list[tuple[str, npt.NDArray[Any]]]:
+        named = ((name, getattr(self, name)) for name in self.__slots__)
+        return [(name, array) for name, array in named if array is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Classification:
+    """Classes of one frame, best first.
+
+    Attributes:
+        class_id: ``(K,)`` int64, index into the model's labels.
+        confidence: ``(K,)`` float32, 0 to 1.
+    """
+
+    class_id: IntArray
+    confidence: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.class_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """What a pipeline found in one frame.
+
+    Attributes:
+        frame: The frame itself; its image is still in memory while you hold the result.
+        labels: Name of each class.
+        detections: Boxes, or ``None`` for another task.
+        classification: Classes, or ``None`` for another task.
+        timings_ms: Milliseconds per stage: ``wait, preprocess, inference, postprocess``.
+        age_ms: Time from capture until this result was ready.
+        model: Name of the bundle and the variant that ran, such as ``yolov8n/onnx-int8``.
+        events: What steps had to say about this frame.
+    """
+
+    frame: Frame
+    labels: tuple[str, ...] = ()
+    detections: Detections | None = None
+    classification: Classification | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    age_ms: float = 0.0
+    model: str = ""
+    events: tuple[Event, ...] = ()
+
+    def label(self, class_id: int) -> str:
+        """Name of a class, or its number when the model has no names."""
+        return label_of(self.labels, class_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form of design section 4: one document per frame, empty or not."""
+        frame = self.frame
+        return {
+            "index": frame.index,
+            "source_id": frame.source_id,
+            "captured_ns": frame.captured_ns,
+            "age_ms": round(self.age_ms, 3),
+            **answer_rows(self.detections, self.labels),
+            **answer_rows(self.classification, self.labels),
+            "timings_ms": {name: round(ms, 3) for name, ms in self.timings_ms.items()},
+        }
+
+
+def label_of(labels: tuple[str, ...], class_id: int) -> str:
+    """Name of a class, or its number when there are no names."""
+    return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
+
+
+def answer_rows(answer: Detections | Classification | None, labels: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+    """The JSON form of what a model found: ``detections`` or ``classification``, best first; nothing for ``None``."""
+    if answer is None:
+        return {}
+    ids = [int(class_id) for class_id in answer.class_id]
+    rows: list[dict[str, Any]] = [
+        {"confidence": round(float(confidence), 6), "class_id": class_id, "label": label_of(labels, class_id)}
+        for class_id, confidence in zip(ids, answer.confidence, strict=True)
+    ]
+    if isinstance(answer, Classification):
+        return {"classification": rows}
+    trackers = [None] * len(ids) if answer.tracker_id is None else [int(tracker) for tracker in answer.tracker_id]
+    boxes = [[round(float(value), 3) for value in box] for box in answer.xyxy]
+    return {
+        "detections": [
+            {"xyxy": box, **row, "tracker_id": tracker} for box, row, tracker in zip(boxes, rows, trackers, strict=True)
+        ]
+    }

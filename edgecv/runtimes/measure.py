@@ -1,0 +1,73 @@
+"""Latency of one model file, in a process of its own: what else runs in the caller must not count.
+
+``python -m edgecv.runtimes.measure REQUEST`` prints the median in milliseconds.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import numpy as np
+
+from edgecv import registry
+from edgecv.errors import SessionError
+from edgecv.protocols import Array
+from edgecv.specs import RuntimeOptions, TensorSpec
+
+_TIMEOUT_S = 300
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to time: ``runs`` runs of ``path`` after ``warmup`` runs that do not count."""
+
+    path: str
+    runtime: str
+    options: RuntimeOptions
+    runs: int = 30
+    warmup: int = 5
+
+
+def median_latency_ms(request: Request) -> float:
+    """Median milliseconds of one run with random input.
+
+    Raises:
+        SessionError: the model cannot be run.
+    """
+    command = [sys.executable, "-m", "edgecv.runtimes.measure", msgspec.json.encode(request).decode()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise SessionError(f"{Path(request.path).name} cannot be timed: {reason[0]}", "Convert it again.") from error
+    except subprocess.TimeoutExpired as error:
+        raise SessionError(f"{Path(request.path).name} took over {_TIMEOUT_S} s to time.") from error
+    return float(done.stdout)
+
+
+def _measure(request: Request) -> float:
+    session = registry.resolve("runtimes", request.runtime)(Path(request.path), request.options)
+    rng = np.random.default_rng(0)
+    feeds = {spec.name: _random(spec, rng) for spec in session.inputs}
+    times = []
+    for _ in range(request.warmup + request.runs):
+        start = time.perf_counter_ns()
+        session.run(feeds)
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return median(times[request.warmup :])
+
+
+def _random(spec: TensorSpec, rng: np.random.Generator) -> Array:
+    shape = tuple(max(size, 1) for size in spec.shape)
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind in "iu":
+        return rng.integers(0, 100, shape).astype(dtype)
+    return rng.random(shape).astype(dtype)
+
+
+if __name__ == "__main__":
+    print(_measure(msgspec.json.decode(sys.argv[1], type=Request)))

@@ -1,0 +1,132 @@
+"""ONNX Runtime: the one module that opens ``onnxruntime`` sessions at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgecv.errors import DeviceError, SessionError
+from edgecv.extras import require
+from edgecv.protocols import Array, Tensors
+from edgecv.runtimes.feeds import check_feeds
+from edgecv.specs import RuntimeOptions, TensorSpec
+
+_PROVIDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "cpu": ("CPUExecutionProvider",),
+        "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+        "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+    }
+)
+_DTYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "tensor(float)": "float32",
+        "tensor(float16)": "float16",
+        "tensor(double)": "float64",
+        "tensor(uint8)": "uint8",
+        "tensor(int8)": "int8",
+        "tensor(int32)": "int32",
+        "tensor(int64)": "int64",
+        "tensor(bool)": "bool",
+    }
+)
+_FATAL_ONLY = 4  # onnxruntime's log level: errors come as exceptions, its own lines would only repeat them
+
+
+class OnnxRuntimeSession:
+    """A session of ONNX Runtime; ``run`` may be called from several threads.
+
+    Options: ``device`` is ``cpu``, ``cuda`` or ``tensorrt``; ``extra`` takes ``spinning`` (default false: spinning worker
+    threads take the core from capture and decoding on small devices) and ``config``, a mapping of session config entries.
+    """
+
+    package: ClassVar[str] = "onnxruntime"
+    extra: ClassVar[str] = "onnx"
+    formats: ClassVar[tuple[str, ...]] = ("onnx",)
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+
+    def __init__(
+        self,
+        path: Path,
+        options: RuntimeOptions,
+        inputs: tuple[TensorSpec, ...] = (),
+        outputs: tuple[TensorSpec, ...] = (),
+    ) -> None:
+        """Load ``path``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
+
+        Raises:
+            MissingDependency: onnxruntime is not installed.
+            DeviceError: the device asked for is not there; another one is never taken instead.
+            SessionError: the file is damaged or not a model that this release can run.
+        """
+        runtime = require(self.package, self.extra)
+        runtime.disable_telemetry_events()  # nothing leaves the device unasked
+        providers = _available_providers(runtime, options.device)
+        try:
+            session = runtime.InferenceSession(str(path), _session_options(runtime, options), providers=list(providers))
+        except Exception as error:
+            raise SessionError(
+                f"onnxruntime cannot load {path.name}: {error}", "Convert the model again, or update onnxruntime."
+            ) from error
+        if session.get_providers()[0] != providers[0]:
+            raise DeviceError(
+                f"onnxruntime has {providers[0]} but could not start it on this machine.",
+                "Check driver, CUDA and cuDNN versions against the installed onnxruntime, or use device='cpu'.",
+            )
+        self._session: Any = session
+        self.inputs = inputs or tuple(_spec(node) for node in session.get_inputs())
+        self.outputs = outputs or tuple(_spec(node) for node in session.get_outputs())
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.metadata: Mapping[str, str] = MappingProxyType(session.get_modelmeta().custom_metadata_map)
+        self._output_names = [output.name for output in self.outputs]
+
+    def run(self, feeds: Tensors) -> dict[str, Array]:
+        """See ``edgecv.protocols.Session``."""
+        if self._session is None:
+            raise SessionError("The session is closed.", "Load the model again.")
+        check_feeds(feeds, self.inputs)
+        try:
+            values = self._session.run(self._output_names, dict(feeds))
+        except Exception as error:
+            raise SessionError(f"onnxruntime failed: {error}", "Convert the model again.") from error
+        return dict(zip(self._output_names, values, strict=True))
+
+    def close(self) -> None:
+        """See ``edgecv.protocols.Session``."""
+        self._session = None
+
+
+def _available_providers(runtime: Any, device: str) -> tuple[str, ...]:
+    if device not in _PROVIDERS:
+        raise DeviceError(f"onnxruntime has no device '{device}' here.", f"Known: {', '.join(_PROVIDERS)}.")
+    wanted, there = _PROVIDERS[device], runtime.get_available_providers()
+    if wanted[0] not in there:
+        raise DeviceError(
+            f"The installed onnxruntime has no {wanted[0]} (it has {', '.join(there)}).",
+            f"Install the onnxruntime build for {device} on this device, or use device='cpu'.",
+        )
+    return tuple(name for name in wanted if name in there)
+
+
+def _session_options(runtime: Any, options: RuntimeOptions) -> Any:
+    made = runtime.SessionOptions()
+    made.log_severity_level = _FATAL_ONLY
+    made.intra_op_num_threads = options.threads
+    made.inter_op_num_threads = 1
+    spinning = "1" if options.extra.get("spinning", False) else "0"
+    made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    for key, value in options.extra.get("config", {}).items():
+        made.add_session_config_entry(key, str(value))
+    return made
+
+
+def _spec(node: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
+    dtype = _DTYPES.get(node.type)
+    if dtype is None:
+        raise SessionError(f"Tensor '{node.name}' has the type {node.type}, which EdgeCV does not feed.")
+    return TensorSpec(name=node.name, role="", shape=shape, dtype=np.dtype(dtype).name)

@@ -1,0 +1,110 @@
+"""What is said about a model: how to feed it, what its tensors are, how to read them, how to run it.
+
+They stand in ``bundle.json``, so they are msgspec structs: read strictly, an unknown or missing key names itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Precision = Literal["fp32", "fp16", "int8"]
+Task = Literal["detect", "segment", "pose", "obb", "classify", "promptable-segment"]
+
+
+class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Geometry and colour: from a frame to the pixels the model was trained on.
+
+    Attributes:
+        size_wh: Width and height of the model's input in pixels.
+        resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` does not, ``crop`` cuts the centre.
+        crop_fraction: Part of the resized picture's short side that ``crop`` keeps.
+        pad_value: Grey level of the padding, 0 to 255.
+        pad_anchor: Where the picture sits in its padding.
+        interpolation: How pixels are interpolated.
+        color: Channel order the network was trained on.
+        mean: Per channel (in ``color`` order), subtracted after dividing pixels by 255.
+        std: Per channel (in ``color`` order), divided by after that.
+    """
+
+    size_wh: tuple[int, int]
+    resize: Literal["letterbox", "stretch", "crop"] = "letterbox"
+    crop_fraction: float = 1.0
+    pad_value: int = 114
+    pad_anchor: Literal["center", "top-left"] = "center"
+    interpolation: Literal["linear", "area", "cubic"] = "linear"
+    color: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One input or output of one model file.
+
+    Attributes:
+        name: Its name in the file.
+        role: What it means: ``image``, ``box/8``, ``class/8``, ``prediction``, ``logits`` ...; the number is the stride.
+        shape: Its shape; -1 where the file leaves a dimension open.
+        dtype: A numpy name: ``uint8``, ``int8``, ``float16``, ``float32``.
+        layout: Order of the axes, such as ``NHWC`` or ``NCHW``; empty where that says nothing.
+        scale: With ``zero_point``: real = scale * (stored - zero_point); ``None`` for tensors that hold real values.
+        zero_point: See ``scale``.
+    """
+
+    name: str
+    role: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str = ""
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class DecodeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How raw outputs become results.
+
+    Attributes:
+        task: What the model does.
+        decoder: Registered name of the decoder.
+        labels: Name of each class.
+        confidence: Lowest confidence kept by default.
+        iou: Boxes of one class that overlap more than this are one object.
+        max_detections: At most this many boxes per frame.
+        options: What only this decoder needs.
+    """
+
+    task: Task
+    decoder: str
+    labels: tuple[str, ...] = ()
+    confidence: float = 0.25
+    iou: float = 0.7
+    max_detections: int = 300
+    options: dict[str, Any] = {}
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a bare model file needs to be told: ``edgecv.load("model.onnx", spec=ModelSpec(...))``."""
+
+    preprocess: PreprocessSpec
+    decode: DecodeSpec
+
+
+class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to run a model on this machine.
+
+    Attributes:
+        runtime: ``auto`` or a registered runtime.
+        device: ``cpu``, ``cuda``, ``tensorrt`` ...: what the runtime shall compute on.
+        threads: Threads of the session; 0 lets the runtime choose.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
+        cache_dir: Where the runtime may keep compiled models; empty for nowhere.
+        extra: Options of one runtime, passed through by name.
+    """
+
+    runtime: str = "auto"
+    device: str = "cpu"
+    threads: int = 0
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    cache_dir: str = ""
+    extra: dict[str, Any] = {}

@@ -1,0 +1,169 @@
+"""From a frame to the pixels a model was trained on, and back.
+
+There is one implementation for calibration, accuracy measurement and run time: an exported model that sees other pixels
+than the trained one is a frequent cause of silent accuracy loss (ultralytics #26269).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from edgecv.errors import SpecMismatch
+from edgecv.extras import require
+from edgecv.protocols import Array
+from edgecv.results import Image
+from edgecv.specs import PreprocessSpec, TensorSpec
+from edgecv.vision.geometry import ImageTransform
+
+_INTERPOLATION: Mapping[str, str] = MappingProxyType(
+    {"linear": "INTER_LINEAR", "area": "INTER_AREA", "cubic": "INTER_CUBIC"}
+)
+
+
+def letterbox(
+    image: Image,
+    size_wh: tuple[int, int],
+    pad_value: int = 114,
+    anchor: str = "center",
+    interpolation: str = "linear",
+) -> tuple[Image, ImageTransform]:
+    """Resize without distortion and pad to ``size_wh``.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, BGR.
+        size_wh: Width and height in pixels.
+        pad_value: Grey level of the padding.
+        anchor: ``center`` or ``top-left``: where the picture sits.
+        interpolation: ``linear``, ``area`` or ``cubic``.
+
+    Returns:
+        The ``(size_wh[1], size_wh[0], 3)`` image and the transform that maps frame pixels to model pixels.
+
+    Raises:
+        SpecMismatch: ``image`` is not ``(H, W, 3)`` uint8, or has no pixels.
+    """
+    check_image(image)
+    height, width = image.shape[:2]
+    ratio = min(size_wh[0] / width, size_wh[1] / height)
+    new_w, new_h = max(1, round(width * ratio)), max(1, round(height * ratio))
+    # Half a pixel goes to the right and the bottom, as the networks of this family were trained.
+    left = round((size_wh[0] - new_w) / 2 - 0.1) if anchor == "center" else 0
+    top = round((size_wh[1] - new_h) / 2 - 0.1) if anchor == "center" else 0
+    canvas = np.empty((size_wh[1], size_wh[0], 3), np.uint8)
+    canvas[:top] = pad_value
+    canvas[top + new_h :] = pad_value
+    canvas[top : top + new_h, :left] = pad_value
+    canvas[top : top + new_h, left + new_w :] = pad_value
+    canvas[top : top + new_h, left : left + new_w] = _resized(image, (new_w, new_h), interpolation)
+    transform = ImageTransform(
+        scale_xy=(new_w / width, new_h / height), offset_xy=(left, top), frame_wh=(width, height)
+    )
+    return canvas, transform
+
+
+def stretch(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransform]:
+    """Resize to the model's size whatever the aspect ratio; shapes as in ``letterbox``."""
+    check_image(image)
+    height, width = image.shape[:2]
+    resized = _resized(image, spec.size_wh, spec.interpolation)
+    scale_xy = (spec.size_wh[0] / width, spec.size_wh[1] / height)
+    return resized, ImageTransform(scale_xy=scale_xy, offset_xy=(0.0, 0.0), frame_wh=(width, height))
+
+
+def center_crop(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransform]:
+    """Resize the short side to ``size / crop_fraction`` and cut the centre; shapes as in ``letterbox``."""
+    check_image(image)
+    height, width = image.shape[:2]
+    ratio = max(spec.size_wh[0] / width, spec.size_wh[1] / height) / spec.crop_fraction
+    new_w = max(spec.size_wh[0], round(width * ratio))
+    new_h = max(spec.size_wh[1], round(height * ratio))
+    left, top = (new_w - spec.size_wh[0]) // 2, (new_h - spec.size_wh[1]) // 2
+    resized = _resized(image, (new_w, new_h), spec.interpolation)
+    cut = resized[top : top + spec.size_wh[1], left : left + spec.size_wh[0]]
+    transform = ImageTransform(
+        scale_xy=(new_w / width, new_h / height), offset_xy=(-left, -top), frame_wh=(width, height)
+    )
+    return np.ascontiguousarray(cut), transform
+
+
+def _letterbox(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransform]:
+    return letterbox(image, spec.size_wh, spec.pad_value, spec.pad_anchor, spec.interpolation)
+
+
+_RESIZE: Mapping[str, Callable[[Image, PreprocessSpec], tuple[Image, ImageTransform]]] = MappingProxyType(
+    {"letterbox": _letterbox, "stretch": stretch, "crop": center_crop}
+)
+
+
+def fit(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransform]:
+    """The geometry of ``spec``: the ``(H, W, 3)`` uint8 BGR picture in the model's size, and the transform to it."""
+    return _RESIZE[spec.resize](image, spec)
+
+
+def to_tensor(picture: Image, spec: PreprocessSpec, tensor: TensorSpec) -> Array:
+    """A fitted picture as the model's input tensor, batch of one.
+
+    A ``uint8`` tensor takes BGR pixels as they are: the graph normalises. Any other is normalised here, in the colour order,
+    layout and quantization that ``spec`` and ``tensor`` say.
+    """
+    if tensor.dtype == "uint8" and tensor.scale is None:
+        return picture[None] if tensor.layout == "NHWC" else np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+    ordered = picture[..., ::-1] if spec.color == "rgb" else picture
+    real = ordered.astype(np.float32) * _factor(spec) + _shift(spec)
+    placed = real if tensor.layout == "NHWC" else real.transpose(2, 0, 1)
+    return np.ascontiguousarray(_stored(placed, tensor)[None])
+
+
+def prepare(image: Image, spec: PreprocessSpec, tensor: TensorSpec) -> tuple[Array, ImageTransform]:
+    """``fit`` and ``to_tensor`` in one."""
+    picture, transform = fit(image, spec)
+    return to_tensor(picture, spec, tensor), transform
+
+
+def check_image(image: Image) -> None:
+    """Raise ``SpecMismatch`` unless ``image`` is ``(H, W, 3)`` uint8 with at least one pixel."""
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
+    if shape is None or len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
+        raise SpecMismatch(
+            f"An image must be a (H, W, 3) uint8 array in BGR order, not {_described(image)}.",
+            "cv2.imread gives this form; for a PIL image use np.asarray(image)[..., ::-1].",
+        )
+
+
+def _described(value: object) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return type(value).__name__ if shape is None else f"shape {tuple(shape)} of {dtype}"
+
+
+def _resized(image: Image, size_wh: tuple[int, int], interpolation: str) -> Image:
+    if (image.shape[1], image.shape[0]) == size_wh:
+        return image
+    cv2 = _cv2()
+    resized: Image = cv2.resize(image, size_wh, interpolation=getattr(cv2, _INTERPOLATION[interpolation]))
+    return resized
+
+
+@functools.cache
+def _cv2() -> Any:
+    return require("cv2", "vision")
+
+
+def _factor(spec: PreprocessSpec) -> Array:
+    return (1.0 / (255.0 * np.array(spec.std))).astype(np.float32)
+
+
+def _shift(spec: PreprocessSpec) -> Array:
+    return (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)
+
+
+def _stored(real: Array, tensor: TensorSpec) -> Array:
+    dtype = np.dtype(tensor.dtype)
+    if tensor.scale is None:
+        return real.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(real / tensor.scale) + (tensor.zero_point or 0), limits.min, limits.max).astype(dtype)

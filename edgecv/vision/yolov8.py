@@ -1,0 +1,191 @@
+"""YOLOv8 outputs to detections: from the raw head convolutions, or from the classic ``(1, 4 + classes, N)`` prediction.
+
+The raw head is cut before everything that would need one number scale for boxes and scores: each of its six outputs has its
+own, which is what makes INT8 work (docs/int8.md; microsoft/onnxruntime #14233). Here the threshold is applied to the
+logits first, and only the cells that pass are decoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, log
+
+import numpy as np
+
+from edgecv.errors import SpecMismatch
+from edgecv.protocols import Array, Tensors
+from edgecv.results import Detections, FloatArray, IntArray
+from edgecv.specs import DecodeSpec, TensorSpec
+from edgecv.vision.geometry import ImageTransform
+from edgecv.vision.nms import nms
+
+MAX_CANDIDATES = 30_000  # boxes that enter suppression at most, the limit of the training code's own validation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Boxes above the threshold, before suppression: ``xyxy (N, 4)`` in model pixels, ``confidence (N,)``, ``class_id (N,)``."""
+
+    xyxy: FloatArray
+    confidence: FloatArray
+    class_id: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The two outputs of one stride."""
+
+    stride: int
+    box: TensorSpec
+    score: TensorSpec
+
+
+class RawHeadDecoder:
+    """Decoder ``yolov8-raw``: outputs with the roles ``box/STRIDE`` (4 × bins channels) and ``class/STRIDE``.
+
+    Source of the formulas: distribution focal loss, Li et al. 2020 (arXiv:2006.04388), equation 4 (a distance is the
+    expectation over its bins); cell centres at half a cell, distances in cells.
+    """
+
+    def __init__(self, spec: DecodeSpec, outputs: tuple[TensorSpec, ...]) -> None:
+        """Sort the outputs into levels.
+
+        Raises:
+            SpecMismatch: an output is missing, or its channels do not fit the labels.
+        """
+        by_role = {output.role: output for output in outputs}
+        strides = sorted(int(role.partition("/")[2]) for role in by_role if role.startswith("box/"))
+        if not strides or any(f"class/{stride}" not in by_role for stride in strides):
+            raise SpecMismatch(f"A raw head needs pairs of box/STRIDE and class/STRIDE, not {sorted(by_role)}.")
+        self._levels = tuple(_Level(stride, by_role[f"box/{stride}"], by_role[f"class/{stride}"]) for stride in strides)
+        self._check(len(spec.labels))
+
+    def _check(self, classes: int) -> None:
+        for level in self._levels:
+            if _channels(level.box) % 4:
+                raise SpecMismatch(f"{level.box.name} has {_channels(level.box)} channels: not four distances.")
+            if classes and _channels(level.score) != classes:
+                raise SpecMismatch(f"{level.score.name} has {_channels(level.score)} classes for {classes} labels.")
+
+    def __call__(self, outputs: Tensors, transform: ImageTransform, spec: DecodeSpec, multi_label: bool) -> Detections:
+        """Detections of one frame; ``multi_label`` keeps every class of a box instead of its best."""
+        return suppress(self.candidates(outputs, spec.confidence, multi_label), transform, spec)
+
+    def candidates(self, outputs: Tensors, confidence: float, multi_label: bool = False) -> Candidates:
+        """Boxes above ``confidence`` (0: every cell) before suppression: by stride, each grid row by row."""
+        found = [self._decode_level(level, outputs, confidence, multi_label) for level in self._levels]
+        return Candidates(
+            xyxy=np.concatenate([part.xyxy for part in found]),
+            confidence=np.concatenate([part.confidence for part in found]),
+            class_id=np.concatenate([part.class_id for part in found]),
+        )
+
+    def _decode_level(self, level: _Level, outputs: Tensors, confidence: float, multi_label: bool) -> Candidates:
+        logits = _cells_last(outputs[level.score.name], level.score)
+        limit = _stored_threshold(confidence, level.score)
+        cells, class_id = _above(logits, limit, multi_label)
+        scores = _sigmoid(_real(logits[class_id, cells], level.score))
+        bins = _real(_cells_last(outputs[level.box.name], level.box)[:, cells], level.box)
+        xyxy = _boxes(bins, cells, _width(level.box), level.stride)
+        return Candidates(xyxy=xyxy, confidence=scores, class_id=class_id)
+
+
+class PredictionDecoder:
+    """Decoder ``yolov8``: one output ``(1, 4 + classes, N)`` of centre x, centre y, width, height and sigmoid scores."""
+
+    def __init__(self, spec: DecodeSpec, outputs: tuple[TensorSpec, ...]) -> None:
+        """Check the output.
+
+        Raises:
+            SpecMismatch: there is not exactly one three-dimensional output, or its rows do not fit the labels.
+        """
+        if len(outputs) != 1 or len(outputs[0].shape) != 3:
+            raise SpecMismatch(f"Expected one (1, 4 + classes, N) output, not {[o.shape for o in outputs]}.")
+        self._output = outputs[0]
+        rows = self._output.shape[1]
+        if rows >= 0 and spec.labels and rows != 4 + len(spec.labels):
+            raise SpecMismatch(f"{self._output.name} has {rows} rows for 4 + {len(spec.labels)} labels.")
+
+    def __call__(self, outputs: Tensors, transform: ImageTransform, spec: DecodeSpec, multi_label: bool) -> Detections:
+        """Detections of one frame; ``multi_label`` keeps every class of a box instead of its best."""
+        return suppress(self.candidates(outputs, spec.confidence, multi_label), transform, spec)
+
+    def candidates(self, outputs: Tensors, confidence: float, multi_label: bool = False) -> Candidates:
+        """Boxes above ``confidence`` (below 0: every cell) before suppression, in the order of the prediction."""
+        prediction = _real(outputs[self._output.name][0], self._output)
+        cells, class_id = _above(prediction[4:], confidence, multi_label)
+        center, half = prediction[:2, cells].T, prediction[2:4, cells].T / 2
+        return Candidates(
+            xyxy=np.concatenate([center - half, center + half], axis=1).astype(np.float32),
+            confidence=prediction[4 + class_id, cells].astype(np.float32),
+            class_id=class_id,
+        )
+
+
+def suppress(candidates: Candidates, transform: ImageTransform, spec: DecodeSpec) -> Detections:
+    """Keep the best box of each object and bring it to frame pixels."""
+    order = np.argsort(-candidates.confidence, kind="stable")[:MAX_CANDIDATES]
+    kept = order[
+        nms(
+            candidates.xyxy[order],
+            candidates.confidence[order],
+            candidates.class_id[order],
+            spec.iou,
+            spec.max_detections,
+        )
+    ]
+    return Detections(
+        xyxy=transform.boxes_to_frame(candidates.xyxy[kept]),
+        confidence=candidates.confidence[kept],
+        class_id=candidates.class_id[kept],
+    )
+
+
+def _above(scores: Array, limit: float, multi_label: bool) -> tuple[IntArray, IntArray]:
+    """Cells and classes of ``(classes, cells)`` scores above a limit: every class of a cell, or its best."""
+    if multi_label:
+        class_id, cells = np.nonzero(scores > limit)
+        return cells, class_id
+    cells = np.flatnonzero(scores.max(axis=0) > limit)
+    return cells, scores[:, cells].argmax(axis=0)
+
+
+def _boxes(bins: FloatArray, cells: IntArray, width: int, stride: int) -> FloatArray:
+    """``(4 × bins, N)`` bin logits of cells in a grid ``width`` wide to ``(N, 4)`` xyxy in model pixels."""
+    logits = bins.reshape(4, bins.shape[0] // 4, bins.shape[1])
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    positions = np.arange(logits.shape[1], dtype=np.float32)[None, :, None]
+    left, top, right, bottom = (weights * positions).sum(axis=1) / weights.sum(axis=1)
+    x, y = cells % width + 0.5, cells // width + 0.5
+    return (np.stack([x - left, y - top, x + right, y + bottom], axis=1) * stride).astype(np.float32)
+
+
+def _cells_last(tensor: Array, spec: TensorSpec) -> Array:
+    """``(1, C, H, W)`` or ``(1, H, W, C)`` as ``(C, H × W)``, without a copy."""
+    if spec.layout == "NHWC":
+        return tensor.reshape(-1, tensor.shape[-1]).T
+    return tensor.reshape(tensor.shape[1], -1)
+
+
+def _channels(spec: TensorSpec) -> int:
+    return spec.shape[3] if spec.layout == "NHWC" else spec.shape[1]
+
+
+def _width(spec: TensorSpec) -> int:
+    return spec.shape[2] if spec.layout == "NHWC" else spec.shape[3]
+
+
+def _real(stored: Array, spec: TensorSpec) -> FloatArray:
+    if spec.scale is None:
+        return stored.astype(np.float32, copy=False)
+    return (stored.astype(np.float32) - (spec.zero_point or 0)) * np.float32(spec.scale)
+
+
+def _stored_threshold(confidence: float, spec: TensorSpec) -> float:
+    """The logit of ``confidence`` in the numbers that the tensor holds."""
+    logit = -inf if confidence <= 0 else inf if confidence >= 1 else log(confidence / (1 - confidence))
+    return logit if spec.scale is None else logit / spec.scale + (spec.zero_point or 0)
+
+
+def _sigmoid(logits: FloatArray) -> FloatArray:
+    return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
