@@ -1,0 +1,96 @@
+"""Which range of values each tensor needs: statistics from one pass, estimators that choose from them.
+
+Eight bits are few. The full range from minimum to maximum spends most of them on rare values, so the range is chosen by the
+error it leaves. Where a convolution feeds a SiLU, x * sigmoid(x), the error that counts is the one after the activation: it maps
+everything far below zero to nearly zero, so the negative tail may be cut (measured on YOLOv8n, 64 unseen images: F1 against
+the float model 0.867 with min/max, 0.917 with SiLU-aware ranges, 0.941 with MSE on the other tensors too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from edgecv.protocols import Array
+from edgecv.results import FloatArray
+
+SAMPLES_PER_TENSOR = 1 << 16  # bounds memory whatever the number of images: 0.25 MB a tensor
+_SHRINK = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+# SiLU(-3) is -0.14 and SiLU(-32) is 0 to the last float bit: between them lies every sensible place to cut.
+_SILU_FLOORS = (-32.0, -24.0, -16.0, -12.0, -10.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.5, -3.0)
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TensorStats:
+    """What was seen of one tensor: its extremes, and a sample of its values ``(S,)``."""
+
+    low: float
+    high: float
+    sample: FloatArray
+
+
+def collect(runs: Iterable[Mapping[str, Array]], count: int, seed: int = 0) -> dict[str, TensorStats]:
+    """Statistics of every tensor over ``count`` runs, with memory that does not grow with ``count``."""
+    rng = np.random.default_rng(seed)
+    share = max(1, SAMPLES_PER_TENSOR // count)
+    low: dict[str, float] = {}
+    high: dict[str, float] = {}
+    samples: dict[str, list[FloatArray]] = {}
+    for tensors in runs:
+        for name, tensor in tensors.items():
+            values = tensor.reshape(-1)
+            low[name] = min(low.get(name, np.inf), float(values.min()))
+            high[name] = max(high.get(name, -np.inf), float(values.max()))
+            step = max(1, values.size // share)
+            samples.setdefault(name, []).append(values[int(rng.integers(step)) :: step].astype(np.float32))
+    return {name: TensorStats(low=low[name], high=high[name], sample=np.concatenate(samples[name])) for name in low}
+
+
+def minmax(stats: TensorStats) -> Range:
+    """Everything that was seen."""
+    return stats.low, stats.high
+
+
+def mse(stats: TensorStats) -> Range:
+    """The range whose quantization error, in the mean of squares over the sample, is least."""
+    floors = [stats.low * part for part in (1.0, 0.8, 0.6, 0.4)] if stats.low < 0 else [stats.low]
+    return _best(stats, floors, _identity)
+
+
+def silu_aware(stats: TensorStats) -> Range:
+    """The range whose error is least after x * sigmoid(x)."""
+    floors = [stats.low, *(floor for floor in _SILU_FLOORS if floor > stats.low)]
+    return _best(stats, floors, _silu)
+
+
+ESTIMATORS: Mapping[str, Callable[[TensorStats], Range]] = MappingProxyType(
+    {"minmax": minmax, "mse": mse, "silu": silu_aware}
+)
+
+
+def _best(stats: TensorStats, floors: Sequence[float], activation: Callable[[FloatArray], FloatArray]) -> Range:
+    wanted = activation(stats.sample)
+    candidates = [(floor, stats.high * part) for floor in floors for part in _SHRINK]
+    errors = [float(((activation(_rounded(stats.sample, *c)) - wanted) ** 2).mean()) for c in candidates]
+    return candidates[int(np.argmin(errors))]
+
+
+def _rounded(values: FloatArray, low: float, high: float) -> FloatArray:
+    """Values after uint8 quantization over a range that holds zero."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / 255 or 1.0
+    zero_point = round(-low / scale)
+    return ((np.clip(np.rint(values / scale) + zero_point, 0, 255) - zero_point) * scale).astype(np.float32)
+
+
+def _identity(values: FloatArray) -> FloatArray:
+    return values
+
+
+def _silu(values: FloatArray) -> FloatArray:
+    return values / (1 + np.exp(-values.clip(-80, None)))
