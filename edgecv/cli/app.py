@@ -1,0 +1,82 @@
+"""The command line: one file per command, each imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+from edgecv.cli.console import fail, interrupted
+from edgecv.errors import EdgeCVError
+from edgecv.version import __version__
+
+# Name -> module; the function of the same name in it is the command.
+COMMANDS: dict[str, str] = {
+    "bench": "edgecv.cli.bench",
+    "convert": "edgecv.cli.convert",
+    "demo": "edgecv.cli.demo",
+    "devices": "edgecv.cli.devices",
+    "eval": "edgecv.cli.eval",
+    "info": "edgecv.cli.info",
+    "ingest": "edgecv.cli.ingest",
+    "pack": "edgecv.cli.pack",
+    "plugins": "edgecv.cli.plugins",
+    "predict": "edgecv.cli.predict",
+    "run": "edgecv.cli.run",
+    "unpack": "edgecv.cli.unpack",
+}
+
+# typer brings its own copy of click from 0.29 on and click itself before: the base of its usage errors by either name.
+_USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        print(f"edgecv {__version__}")
+        raise typer.Exit
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        name="edgecv",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Convert vision models to proven INT8, run them on small devices, bring the results to the cloud.",
+    )
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+        debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    ) -> None:
+        pass
+
+    for name, module in COMMANDS.items():
+        app.command(name)(_command(module, name))
+    return app
+
+
+def _command(module: str, name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def main() -> NoReturn:
+    """Run the command line; every ending has its exit code (docs/architecture.md)."""
+    debug = "--debug" in sys.argv
+    try:
+        code = _app()(standalone_mode=False)
+    except EdgeCVError as error:
+        if debug:
+            raise
+        sys.exit(fail(error))
+    except _USAGE_ERROR as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(interrupted())
+    sys.exit(code or 0)

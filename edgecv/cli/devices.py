@@ -1,0 +1,18 @@
+"""``edgecv devices``."""
+
+from __future__ import annotations
+
+from edgecv.cli.console import print_json
+from edgecv.cli.options import Json
+
+
+def devices(json: Json = False) -> None:
+    """Show this device: board, CPU and its INT8 features, memory, accelerators, installed runtimes."""
+    from edgecv.devices.detect import describe, detect
+
+    found = detect()
+    if json:
+        print_json(found.as_dict())
+        return
+    for name, value in describe(found):
+        print(f"{name:14}{value}")

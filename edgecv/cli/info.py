@@ -1,0 +1,34 @@
+"""``edgecv info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecv.bundle import Bundle
+from edgecv.cli.console import print_json, print_table
+from edgecv.cli.convert import COLUMNS, bundle_summary, variant_rows
+from edgecv.cli.options import Json
+
+
+def info(
+    bundle: Annotated[Path, typer.Argument(help="Bundle to look into.")],
+    json: Json = False,
+) -> None:
+    """Show what a bundle holds: task, input, labels, variants and their figures."""
+    opened = Bundle.open(bundle)
+    if json:
+        print_json(bundle_summary(opened))
+        return
+    manifest = opened.manifest
+    width, height = manifest.preprocess.size_wh
+    print_table(str(bundle), COLUMNS, variant_rows(opened))
+    print(f"family      {manifest.family}, {manifest.decode.task}")
+    print(f"input       {width}x{height}, {manifest.preprocess.resize}")
+    print(f"labels      {len(manifest.decode.labels)}: {', '.join(manifest.decode.labels[:8])} ...")
+    print(f"confidence  {manifest.decode.confidence}")
+    print(f"licence     {manifest.licence} (weights)")
+    print(f"source      {manifest.source.file}, sha256 {manifest.source.sha256[:12]}...")
+    print(f"made with   {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}")

@@ -1,0 +1,38 @@
+"""``edgecv ingest``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from edgecv.cli.console import INTERRUPTED, note
+
+
+def ingest(
+    mqtt: Annotated[str, typer.Option(help="Broker: mqtts://user@host?password_file=FILE.")],
+    db: Annotated[Path, typer.Option(help="Folder for landing.db.")],
+) -> None:
+    """Store the events of every device of a broker, and acknowledge each after its commit."""
+    from edgecv.cloud_sync.ingest import Ingest
+
+    stop = threading.Event()
+    caught: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    running = Ingest(mqtt, db)
+    note(f"events go to {running.db_path}; stop with Ctrl-C")
+    running.run(stop)
+    stats = running.stats()
+    note(f"{stats.stored} stored, {stats.duplicates} duplicates, {stats.rejected} rejected")
+    if signal.SIGINT in caught:
+        raise typer.Exit(INTERRUPTED)

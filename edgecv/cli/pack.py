@@ -1,0 +1,19 @@
+"""``edgecv pack``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecv.packing import pack as pack_bundle
+
+
+def pack(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    out: Annotated[Path | None, typer.Option(help="File to write. Default: BUNDLE.zip.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Zip a bundle for transfer, after checking every file in it."""
+    print(pack_bundle(bundle, out, force))

@@ -1,0 +1,19 @@
+"""``edgecv unpack``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecv.packing import unpack as unpack_bundle
+
+
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="Packed bundle (.zip).")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write. Default: the name without .zip.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+) -> None:
+    """Unzip a packed bundle; every member and every hash is checked before the folder appears."""
+    print(unpack_bundle(archive, out, force))
