@@ -67,7 +67,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where results go."""
+    """Where results go; one with a scheme is made by ``SinkType.from_uri(uri, *, fps, overwrite)``."""
 
     def emit(self, result: Result) -> None:
         """Take one result.

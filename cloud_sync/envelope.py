@@ -1,0 +1,219 @@
+"""``Envelope``: a result or an event on its way, in CloudEvents 1.0 fields, and the zlib batches it travels in."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edgecv.cloud_sync.topics import Address
+from edgecv.errors import SyncError
+from edgecv.events import Event, Priority
+from edgecv.results import Result
+
+LANES: tuple[Priority, ...] = ("alarm", "event", "telemetry", "blob")
+"""Most urgent first; a full outbox gives up the later ones first. The position is what the database stores."""
+
+MAX_EVENT_BYTES = 256 * 1024
+MAX_BATCH_BYTES = 1024 * 1024
+MAX_BATCH_EVENTS = 1000
+
+# JSON numbers stay exact up to 2^53 in every reader.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """One event on its way; ``(source, id)`` is its key wherever it is stored.
+
+    Attributes:
+        id: ``boot:seq``.
+        source: ``edgecv/<tenant>/<device>``.
+        type: ``edgecv.result`` or ``edgecv.event.<kind>``.
+        time: RFC 3339, UTC, nanoseconds.
+        boot: Number of the outbox opening; grows with each, and starts at random with each new outbox file.
+        seq: Position within the boot, from 1; gaps are events that were refused.
+        mono_ns: The same moment on the device's monotonic clock.
+        clock_synced: Whether the device's clock was known to follow a time server.
+        model: Bundle and variant, or empty.
+        lane: How urgent; one of ``LANES``.
+        data: The payload.
+    """
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Annotated[str, msgspec.Meta(min_length=3, max_length=64)]
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    time: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+    boot: _Count
+    seq: _Count
+    mono_ns: _Nanoseconds
+    clock_synced: bool
+    model: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    lane: Priority = "event"
+    data: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.id != f"{self.boot}:{self.seq}":
+            raise ValueError("id is not boot:seq")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What the outbox adds to a result or event: who says it, and which one it is."""
+
+    address: Address
+    boot: int
+    seq: int
+    clock_synced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A decoded message: the envelopes in it, and why the others in it are none."""
+
+    envelopes: tuple[Envelope, ...]
+    errors: tuple[str, ...] = ()
+
+
+def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
+    """The result of one frame: its JSON form plus ``frame_wh`` and per box ``xyxyn``, 0 to 1 of the frame."""
+    frame = result.frame
+    return _stamped(
+        stamp,
+        type="edgecv.result",
+        time=_rfc3339(frame.captured_ns),
+        mono_ns=frame.monotonic_ns,
+        model=result.model[:200],
+        data=_with_normalised_boxes(result),
+    )
+
+
+def envelope_from_event(event: Event, stamp: Stamp, *, mono_ns: int, model: str = "") -> Envelope:
+    """Something that happened; ``mono_ns`` is the moment on the monotonic clock."""
+    return _stamped(
+        stamp,
+        type=f"edgecv.event.{event.kind}"[:200],
+        time=_rfc3339(event.time_ns),
+        mono_ns=mono_ns,
+        model=model[:200],
+        lane=event.priority,
+        data={"source_id": event.source_id, **event.data},
+    )
+
+
+def encode(envelope: Envelope) -> bytes:
+    """JSON.
+
+    Raises:
+        SyncError: the payload holds something that JSON cannot.
+    """
+    try:
+        return _encoder.encode(envelope)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise SyncError(
+            f"The event {envelope.type} cannot be written as JSON: {error}",
+            "Put only numbers, strings, lists and dicts into Event.data.",
+        ) from error
+
+
+def decode(body: bytes | msgspec.Raw) -> Envelope:
+    """An envelope from JSON.
+
+    Raises:
+        SyncError: it is too large, no JSON, or not an envelope.
+    """
+    if len(memoryview(body)) > MAX_EVENT_BYTES:
+        raise SyncError(f"An event is larger than {MAX_EVENT_BYTES} bytes.")
+    try:
+        return _decoder.decode(body)
+    except _MALFORMED as error:
+        raise SyncError(f"Not an envelope: {error}") from error
+
+
+def encode_batch(bodies: Iterable[bytes]) -> bytes:
+    """Several encoded envelopes as one compressed message."""
+    return zlib.compress(b"[" + b",".join(bodies) + b"]", 6)
+
+
+def decode_batch(payload: bytes) -> Batch:
+    """The envelopes of a message; a bad one does not spoil its neighbours.
+
+    Raises:
+        SyncError: the message is not zlib, grows beyond ``MAX_BATCH_BYTES``, is no JSON list, or lists too many.
+    """
+    try:
+        raws = _list_decoder.decode(_inflate(payload))
+    except _MALFORMED as error:
+        raise SyncError(f"Not a JSON list: {error}") from error
+    if len(raws) > MAX_BATCH_EVENTS:
+        raise SyncError(f"A batch lists {len(raws)} events; {MAX_BATCH_EVENTS} are allowed.")
+    envelopes: list[Envelope] = []
+    errors: list[str] = []
+    for raw in raws:
+        try:
+            envelopes.append(decode(raw))
+        except SyncError as error:
+            errors.append(error.message)
+    return Batch(envelopes=tuple(envelopes), errors=tuple(errors))
+
+
+def _inflate(payload: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(payload, MAX_BATCH_BYTES + 1)
+    except zlib.error as error:
+        raise SyncError(f"Not zlib: {error}") from error
+    if len(text) > MAX_BATCH_BYTES:
+        raise SyncError(f"A batch inflates beyond {MAX_BATCH_BYTES} bytes.")
+    if not inflater.eof or inflater.unused_data:
+        raise SyncError("The zlib stream is cut short or has a tail.")
+    return text
+
+
+def _stamped(stamp: Stamp, **fields: Any) -> Envelope:
+    return Envelope(
+        id=f"{stamp.boot}:{stamp.seq}",
+        source=stamp.address.source,
+        boot=stamp.boot,
+        seq=stamp.seq,
+        clock_synced=stamp.clock_synced,
+        **fields,
+    )
+
+
+def _with_normalised_boxes(result: Result) -> dict[str, Any]:
+    document = result.as_dict()
+    height, width = result.frame.image.shape[:2]
+    document["frame_wh"] = [width, height]
+    for row in document.get("detections", ()):
+        row["xyxyn"] = _normalised(row, width, height)
+    return document
+
+
+def _normalised(row: Mapping[str, Any], width: int, height: int) -> list[float]:
+    sizes = (width, height, width, height)
+    return [round(min(max(value / size, 0.0), 1.0), 6) for value, size in zip(row["xyxy"], sizes, strict=True)]
+
+
+def _rfc3339(time_ns: int) -> str:
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays are what steps compute with."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_decoder = msgspec.json.Decoder(Envelope)
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])

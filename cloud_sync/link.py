@@ -1,0 +1,107 @@
+"""What a transport tells its user, free of any MQTT library."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+TOO_LARGE = 0x95  # MQTT 5 reason codes
+NO_SUBSCRIBERS = 0x10
+PAYLOAD_INVALID = 0x99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A connection stands and its subscriptions are granted.
+
+    Attributes:
+        epoch: Number of the connection; what is published on another one is dropped.
+        window: How many messages may be unacknowledged.
+        protocol: ``5`` or ``3.1.1``.
+    """
+
+    epoch: int
+    window: int
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnected:
+    """The connection is gone, or could not be made; every token without an answer is void."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The broker took the message and somebody subscribes to it (as far as its protocol tells)."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """The broker refused the message, or nobody subscribes to it; ``reason_code`` is MQTT 5's."""
+
+    token: int
+    reason_code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A message of a subscription; ``epoch`` and ``mid`` are for ``acknowledge``."""
+
+    epoch: int
+    mid: int
+    topic: str
+    payload: bytes = field(repr=False)
+
+
+LinkEvent = Connected | Disconnected | Delivered | Undelivered | Received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Will:
+    """What the broker publishes, retained, when this client vanishes."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Growing, jittered delays: a thousand devices must not come back in the same second."""
+
+    initial_s: float = 0.5
+    cap_s: float = 30.0
+
+    def delay_s(self, attempt: int) -> float:
+        """Seconds before attempt ``attempt``, counted from 0: half to all of a doubling, capped delay."""
+        return random.uniform(0.5, 1.0) * min(self.cap_s, self.initial_s * 2.0 ** min(attempt, 30))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkOptions:
+    """How to connect.
+
+    Attributes:
+        client_id: Name of this client at the broker; a second one of that name throws the first out.
+        subscriptions: Topic filters, granted before ``Connected`` is reported.
+        will: Published by the broker when this client vanishes.
+        window: Most messages unacknowledged at a time; 20 to 64 are fastest (measured), the broker may allow fewer.
+        manual_ack: Leave received messages unacknowledged until ``acknowledge``.
+        keepalive_s: A dead peer is noticed after about twice this.
+        timeout_s: For connecting, until the subscriptions are granted.
+        stall_s: A connection on which the broker acknowledges nothing for this long is given up.
+        backoff: Delays between attempts.
+    """
+
+    client_id: str
+    subscriptions: tuple[str, ...] = ()
+    will: Will | None = None
+    window: int = 32
+    manual_ack: bool = False
+    keepalive_s: int = 15
+    timeout_s: float = 5.0
+    stall_s: float = 30.0
+    backoff: Backoff = field(default_factory=Backoff)

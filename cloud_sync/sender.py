@@ -1,0 +1,318 @@
+"""``Sender``: takes events out of an outbox and publishes them until ingest has them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import msgspec
+
+from edgecv.cloud_sync.acks import AckRange, Key, decode_acks, to_ranges
+from edgecv.cloud_sync.broker_url import BrokerUrl
+from edgecv.cloud_sync.envelope import LANES, encode_batch
+from edgecv.cloud_sync.flights import Flight, Flights
+from edgecv.cloud_sync.link import (
+    NO_SUBSCRIBERS,
+    PAYLOAD_INVALID,
+    TOO_LARGE,
+    Backoff,
+    Connected,
+    Delivered,
+    Disconnected,
+    LinkEvent,
+    LinkOptions,
+    Received,
+    Undelivered,
+    Will,
+)
+from edgecv.cloud_sync.outbox import Outbox
+from edgecv.cloud_sync.topics import Address
+from edgecv.cloud_sync.transport import MqttTransport
+from edgecv.errors import ConfigError, SyncError
+
+AckMode = Literal["ingest", "broker"]
+
+_IDLE_S = 1.0
+_BATCH_BYTES = 64 * 1024
+_MAX_INBOX = 10_000
+_OVERTAKEN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendOptions:
+    """How events are sent.
+
+    Attributes:
+        ack: ``ingest``: an event is deleted when ingest says it committed it. ``broker``: when the broker took it,
+            which is weaker, since brokers may lose what they took.
+        window: Most batches unacknowledged at a time.
+        batch_events: Most events in a batch.
+        resend: Delays until a batch without an answer is published again.
+        reconnect: Delays between connections.
+    """
+
+    ack: AckMode = "ingest"
+    window: int = 32
+    batch_events: int = 50
+    resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
+    reconnect: Backoff = field(default_factory=Backoff)
+
+    def __post_init__(self) -> None:
+        if self.ack not in ("ingest", "broker"):
+            raise ConfigError(f"There is no acknowledgement mode {self.ack!r}.", "Use 'ingest' or 'broker'.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderStats:
+    """Counts since the start.
+
+    Attributes:
+        connected: Whether a broker is there now.
+        protocol: ``5``, ``3.1.1`` or empty.
+        published: Batches, repetitions included.
+        resent: Of them, repetitions.
+        unplaced: Batches the broker refused, or that nobody subscribed to.
+        ignored: Messages on the ``ack`` topic that were no acknowledgement.
+        last_error: Why there was no connection or no progress, or empty.
+    """
+
+    connected: bool = False
+    protocol: str = ""
+    published: int = 0
+    resent: int = 0
+    unplaced: int = 0
+    ignored: int = 0
+    last_error: str = ""
+
+
+class Sender:
+    """The SendThread of one device.
+
+    Args:
+        outbox: Where events wait; the caller closes it.
+        broker: Where to.
+        address: Who this device is.
+        options: How.
+        now_s: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        broker: BrokerUrl,
+        address: Address,
+        *,
+        options: SendOptions | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._outbox = outbox
+        self._address = address
+        self._options = options or SendOptions()
+        self._now_s = now_s
+        self._inbox: queue.SimpleQueue[LinkEvent | None] = queue.SimpleQueue()  # None: look again
+        self._more = threading.Event()
+        self._more.set()
+        self._woken = threading.Event()
+        self._stopping = False
+        self._epoch = 0
+        self._window = self._options.window
+        self._flights = Flights()
+        self._stats = SenderStats()
+        self._transport = MqttTransport(broker, self._link_options(), self._enqueue)
+        self._thread = threading.Thread(target=self._run, name="edgecv-send", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect and to send."""
+        self._outbox.when_stored(self._look_again)
+        self._transport.start()
+        self._thread.start()
+
+    def stats(self) -> SenderStats:
+        """Counts of this moment."""
+        return self._stats
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to deliver, at most ``timeout_s``."""
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            stats = self._outbox.stats()
+            if not stats.pending and not stats.queued:
+                return True
+            time.sleep(0.01)
+        return False
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Stop sending and say goodbye to the broker; ``False`` when that took too long."""
+        deadline_s = time.monotonic() + timeout_s
+        self._stopping = True
+        self._inbox.put(None)
+        self._thread.join(timeout_s)
+        if self._epoch:
+            self._publish_status("offline")
+        return self._transport.close(max(deadline_s - time.monotonic(), 0.1)) and not self._thread.is_alive()
+
+    def _link_options(self) -> LinkOptions:
+        address, options = self._address, self._options
+        return LinkOptions(
+            client_id=f"edgecv-{address.tenant}-{address.device}",
+            subscriptions=(address.topic("ack"),) if options.ack == "ingest" else (),
+            will=Will(topic=address.topic("status"), payload=self._status("lost")),
+            window=options.window,
+            backoff=options.reconnect,
+        )
+
+    def _look_again(self) -> None:
+        self._more.set()
+        if not self._woken.is_set():
+            self._woken.set()
+            self._inbox.put(None)
+
+    def _enqueue(self, event: LinkEvent) -> None:
+        # A flood on the `ack` topic must not fill the memory; a lost acknowledgement only costs a repetition.
+        if not isinstance(event, Received) or self._inbox.qsize() < _MAX_INBOX:
+            self._inbox.put(event)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._turn()
+            except SyncError as error:
+                self._note(last_error=error.message)
+                time.sleep(0.2)  # the outbox is stuck or closing; its own counts say more
+            except Exception as error:  # noqa: BLE001 (the thread's last resort: events stay on disk, sending goes on)
+                self._note(last_error=f"{type(error).__name__}: {error}")
+                time.sleep(0.2)
+
+    def _turn(self) -> None:
+        self._take_in(self._wait_s())
+        if self._epoch:
+            self._fill_window()
+            for flight in self._flights.due(self._now_s()):
+                self._publish(flight)
+
+    def _wait_s(self) -> float:
+        due_s = self._flights.next_due_s() if self._epoch else None
+        return _IDLE_S if due_s is None else min(max(due_s - self._now_s(), 0.0), _IDLE_S)
+
+    def _take_in(self, timeout_s: float) -> None:
+        """Handle all that came in; wait for the first of it."""
+        try:
+            self._handle(self._inbox.get(timeout=timeout_s))
+            while True:
+                self._handle(self._inbox.get_nowait())
+        except queue.Empty:
+            return
+
+    def _handle(self, event: LinkEvent | None) -> None:
+        if event is None:
+            self._woken.clear()
+        elif isinstance(event, Received):
+            self._acknowledged(event)
+        elif isinstance(event, Delivered):
+            self._delivered(event)
+        elif isinstance(event, Undelivered):
+            self._undelivered(event)
+        elif isinstance(event, Connected):
+            self._connected(event)
+        else:
+            self._disconnected(event)
+
+    def _connected(self, event: Connected) -> None:
+        self._epoch, self._window = event.epoch, event.window
+        self._flights.all_due(self._now_s())
+        self._note(connected=True, protocol=event.protocol, last_error="")
+        self._publish_status("online")
+
+    def _disconnected(self, event: Disconnected) -> None:
+        self._epoch = 0
+        self._note(connected=False, last_error=event.reason)
+
+    def _acknowledged(self, event: Received) -> None:
+        try:
+            ranges = decode_acks(event.payload)
+        except SyncError:
+            self._note(ignored=self._stats.ignored + 1)
+            return
+        # Only what is on its way can be acknowledged, whatever the message claims.
+        newest_s = self._flights.sent_s(ranges)
+        self._forget(self._flights.land(ranges))
+        # Brokers keep the order, so what went out well before an acknowledged batch and has no answer is lost.
+        self._flights.hurry(self._now_s(), newest_s - _OVERTAKEN_S)
+
+    def _forget(self, keys: list[Key]) -> None:
+        if keys:
+            self._outbox.acknowledge(to_ranges(keys))
+
+    def _delivered(self, event: Delivered) -> None:
+        flight = self._flights.of_token(event.token)
+        if flight is not None and self._options.ack == "broker":
+            self._forget(self._flights.land(_ranges_of(flight)))
+
+    def _undelivered(self, event: Undelivered) -> None:
+        flight = self._flights.of_token(event.token)
+        if flight is None:
+            return
+        self._flights.failed(flight)
+        self._note(unplaced=self._stats.unplaced + 1, last_error=_why(event.reason_code))
+        if event.reason_code not in (TOO_LARGE, PAYLOAD_INVALID):
+            return  # it goes out again when it is due
+        if len(flight.rows) > 1:
+            self._flights.split(flight, self._now_s())
+        else:
+            self._bury(flight, _why(event.reason_code))
+
+    def _bury(self, flight: Flight, reason: str) -> None:
+        for key in list(flight.rows):
+            self._outbox.bury(key, reason)
+        self._flights.land(_ranges_of(flight))
+
+    def _fill_window(self) -> None:
+        while self._more.is_set() and len(self._flights) < self._window:
+            # The last place of a window is kept for alarms, so that they never wait for telemetry.
+            only_alarms = self._window > 1 and len(self._flights) == self._window - 1
+            if not only_alarms:
+                self._more.clear()  # before looking: a commit after this sets it again
+            claim = self._outbox.claim(
+                limit=self._options.batch_events, max_bytes=_BATCH_BYTES, lanes=1 if only_alarms else len(LANES)
+            )
+            if claim.rows:
+                self._flights.add(claim.rows, self._now_s())
+            if claim.rows or claim.expired or claim.corrupt:
+                self._more.set()
+            elif only_alarms:
+                return
+
+    def _publish(self, flight: Flight) -> None:
+        if flight.attempts:
+            self._note(resent=self._stats.resent + 1)
+        payload = encode_batch(row.body for row in flight.rows.values())
+        token = self._transport.publish(self._epoch, self._address.topic("ev"), payload)
+        now_s = self._now_s()
+        due_s = now_s + self._options.resend.delay_s(flight.attempts)
+        self._flights.published(flight, token, sent_s=now_s, due_s=due_s)
+        self._note(published=self._stats.published + 1)
+
+    def _publish_status(self, state: str) -> None:
+        self._transport.publish(self._epoch, self._address.topic("status"), self._status(state), retain=True)
+
+    def _status(self, state: str) -> bytes:
+        return msgspec.json.encode({"state": state, "boot": self._outbox.boot})
+
+    def _note(self, **changes: object) -> None:
+        self._stats = replace(self._stats, **changes)  # type: ignore[arg-type]
+
+
+def _ranges_of(flight: Flight) -> list[AckRange]:
+    return to_ranges(flight.rows)
+
+
+def _why(reason_code: int) -> str:
+    if reason_code == NO_SUBSCRIBERS:
+        return "nobody subscribes to the events: is 'edgecv ingest' running?"
+    if reason_code == TOO_LARGE:
+        return "too large for the broker"
+    return f"refused by the broker with reason {reason_code:#04x}"

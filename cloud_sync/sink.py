@@ -1,0 +1,178 @@
+"""``MqttSink``: what a pipeline found, on its way to the cloud."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from edgecv.cloud_sync.broker_url import parse_broker_url
+from edgecv.cloud_sync.device_clock import clock_is_synced
+from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
+from edgecv.cloud_sync.outbox import Outbox
+from edgecv.cloud_sync.outbox_types import OutboxLimits
+from edgecv.cloud_sync.sender import AckMode, Sender, SendOptions
+from edgecv.cloud_sync.topics import Address
+from edgecv.errors import ConfigError, SyncError
+from edgecv.events import Event
+from edgecv.protocols import Clock
+from edgecv.results import Result
+
+Selection = Literal["detections", "all"]
+
+_CLOCK_CHECK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncStats:
+    """Where the events of a sink are.
+
+    Attributes:
+        emitted: Events offered.
+        accepted: Of them, durably on disk.
+        refused: Of them, not taken, since the outbox or the disk is full or the payload is no JSON.
+        pending: On disk, not delivered yet; from earlier runs too.
+        acknowledged: Delivered and deleted from disk; from earlier runs too.
+        evicted: Given up for more urgent ones.
+        dead: Kept on disk but undeliverable.
+        lost: Could not be saved from a damaged file.
+        connected: Whether a broker is there now.
+        last_error: What last went wrong, or empty.
+    """
+
+    emitted: int
+    accepted: int
+    refused: int
+    pending: int
+    acknowledged: int
+    evicted: int
+    dead: int
+    lost: int
+    connected: bool
+    last_error: str
+
+
+class MqttSink:
+    """A sink that keeps events on disk until ingest has them; ``emit`` waits for neither disk nor network.
+
+    Args:
+        url: The broker, such as ``mqtts://user@host?password_file=FILE``. It need not be reachable.
+        tenant: Owner of this device.
+        device: Its name, unique within the tenant.
+        outbox: Folder for events that wait; one process at a time may own it.
+        ack: ``ingest``: ``edgecv ingest`` says when an event is safe. ``broker``: the broker does, which is weaker.
+        events: ``detections``: frames in which something was found. ``all``: every frame. Events of steps always go.
+        limits: Sizes of the outbox.
+        options: How to send; its ``ack`` gives way to ``ack``.
+        drain_s: How long ``close`` waits for the rest to be delivered.
+        clock: UTC nanoseconds.
+
+    Raises:
+        ConfigError: the URL, a name or a mode cannot be used.
+        OutboxLocked: another process owns the outbox.
+        SyncError: the outbox cannot be used.
+        MissingDependency: paho-mqtt is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tenant: str,
+        device: str,
+        outbox: Path | str,
+        ack: AckMode = "ingest",
+        events: Selection = "detections",
+        limits: OutboxLimits | None = None,
+        options: SendOptions | None = None,
+        drain_s: float = 2.0,
+        clock: Clock = time.time_ns,
+    ) -> None:
+        if events not in ("detections", "all"):
+            raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")
+        broker = parse_broker_url(url)
+        send = replace(options or SendOptions(), ack=ack)
+        self._address = Address(tenant=tenant, device=device)
+        self._all = events == "all"
+        self._drain_s = drain_s
+        self._emitted = 0
+        self._unencodable = 0
+        self._synced = _Remembered(clock_is_synced)
+        self._closing = threading.Lock()
+        self._closed = False
+        self._outbox = Outbox(outbox, limits=limits, clock=clock)
+        self._sender = Sender(self._outbox, broker, self._address, options=send)
+        self._sender.start()
+
+    def emit(self, result: Result) -> None:
+        """Take one result and the events of its steps; what cannot be kept is counted in ``stats``."""
+        if self._all or _found_something(result):
+            self._put(lambda stamp: envelope_from_result(result, stamp))
+        for event in result.events:
+            self._put_event(event, result)
+
+    def close(self) -> None:
+        """Store what is queued, deliver for a bounded time and leave the rest on disk; a second call does nothing."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._sender.drain(self._drain_s)
+            self._sender.close()
+            if not self._outbox.close():
+                raise SyncError("The outbox could not store its last events in time.", "Is the disk slow or full?")
+
+    def stats(self) -> SyncStats:
+        """Counts of this moment."""
+        outbox, sender = self._outbox.stats(), self._sender.stats()
+        return SyncStats(
+            emitted=self._emitted,
+            accepted=outbox.accepted,
+            refused=outbox.refused + self._unencodable,
+            pending=outbox.pending,
+            acknowledged=outbox.acknowledged,
+            evicted=outbox.evicted,
+            dead=outbox.dead,
+            lost=outbox.lost,
+            connected=sender.connected,
+            last_error=outbox.last_error or sender.last_error,
+        )
+
+    def _put_event(self, event: Event, result: Result) -> None:
+        mono_ns = result.frame.monotonic_ns
+        self._put(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=result.model))
+
+    def _put(self, make: Callable[[Stamp], Envelope]) -> None:
+        self._emitted += 1
+        stamp = Stamp(
+            address=self._address,
+            boot=self._outbox.boot,
+            seq=self._outbox.next_seq(),
+            clock_synced=self._synced(),
+        )
+        try:
+            self._outbox.put(make(stamp))
+        except SyncError:
+            self._unencodable += 1
+
+
+class _Remembered:
+    """Asks the kernel about the clock every ten seconds, not every frame."""
+
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        self._ask = ask
+        self._asked_s = float("-inf")
+        self._answer = False
+
+    def __call__(self) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._asked_s > _CLOCK_CHECK_S:
+            self._asked_s, self._answer = now_s, self._ask()
+        return self._answer
+
+
+def _found_something(result: Result) -> bool:
+    return bool(result.detections) or bool(result.classification)

@@ -1,0 +1,65 @@
+"""Names and topics: ``edgecv/<tenant>/<device>/{ev,ack,status}``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from edgecv.errors import ConfigError, SyncError
+
+ROOT = "edgecv"
+EVENTS_FILTER = f"{ROOT}/+/+/ev"
+
+Leaf = Literal["ev", "ack", "status"]
+
+# Narrower than MQTT allows: the names also become folders at ingest, so no dot may lead.
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where one device lives.
+
+    Attributes:
+        tenant: Owner of the device, 1 to 64 letters, digits, ``.``, ``_`` or ``-``.
+        device: The device, unique within its tenant, same letters.
+
+    Raises:
+        ConfigError: a name is empty, too long or holds other characters.
+    """
+
+    tenant: str
+    device: str
+
+    def __post_init__(self) -> None:
+        for kind, name in (("tenant", self.tenant), ("device", self.device)):
+            if not _NAME.fullmatch(name):
+                raise ConfigError(
+                    f"The {kind} name {name[:80]!r} cannot be used in a topic.",
+                    "Use 1 to 64 letters, digits, '.', '_' or '-', not starting with a dot.",
+                )
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents ``source`` of everything this device says."""
+        return f"{ROOT}/{self.tenant}/{self.device}"
+
+    def topic(self, leaf: Leaf) -> str:
+        """One of the topics of this device."""
+        return f"{self.source}/{leaf}"
+
+
+def parse_events_topic(topic: str) -> Address:
+    """The device an event topic belongs to.
+
+    Raises:
+        SyncError: it is no event topic, or its names are not allowed.
+    """
+    parts = topic.split("/")
+    if len(parts) != 4 or parts[0] != ROOT or parts[3] != "ev":
+        raise SyncError(f"{topic[:80]!r} is not an event topic.", f"Publish to {EVENTS_FILTER}.")
+    try:
+        return Address(tenant=parts[1], device=parts[2])
+    except ConfigError as error:
+        raise SyncError(error.message, error.hint) from error

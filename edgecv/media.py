@@ -1,0 +1,340 @@
+"""Pictures and videos, read and written; what is damaged says so instead of yielding less in silence."""
+
+from __future__ import annotations
+
+import functools
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from edgecv.errors import ConfigError, SinkError, SourceError
+from edgecv.extras import require
+from edgecv.results import Image
+from edgecv.uris import IMAGE_SUFFIXES
+
+# Containers whose header counts the frames; elsewhere OpenCV estimates them from duration and frame rate.
+_COUNTED_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi"})
+# Headers overcount a little (edit lists, a last packet without a picture): that much is no damage.
+_MISSING_FRAMES_ALLOWED = 3
+_MISSING_PART_ALLOWED = 0.01
+# An estimate covers the longest track: sound usually outlasts the picture by less than this.
+_MISSING_TIME_ALLOWED_S = 1.0
+_TICKS_PER_S = 60_000  # whole ticks per frame at all common rates, 29.97 too; MPEG-4 part 2 allows up to 65,535
+_FRAGMENT_S = 1.0  # a killed recording loses at most about this much
+_LONGEST_GOP = 250  # x264's own default: some files announce 90,000 frames per second
+
+
+def read_image(path: str | Path) -> Image:
+    """Read a picture.
+
+    Returns:
+        ``(H, W, 3)`` uint8, BGR, turned upright as its EXIF data say.
+
+    Raises:
+        SourceError: the file is missing, empty, cut short or no picture.
+        MissingDependency: OpenCV is not installed.
+    """
+    data = _file_bytes(Path(path))
+    if _is_cut_jpeg(data):  # OpenCV 4 pads it with grey and says nothing
+        raise SourceError(f"{path} ends in the middle of the picture.", "Copy it again.", code="codec")
+    cv2 = _cv2()
+    try:
+        image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise SourceError(f"{path} cannot be decoded: {error}.", "Is it a picture?", code="codec") from error
+    if image is None:
+        raise SourceError(f"{path} cannot be decoded as a picture.", "It is damaged or no picture.", code="codec")
+    return image
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write a ``(H, W, 3)`` uint8 BGR picture in the format that the suffix names.
+
+    Raises:
+        SinkError: it cannot be written.
+        MissingDependency: OpenCV is not installed.
+    """
+    cv2 = _cv2()
+    try:
+        _, data = cv2.imencode(Path(path).suffix, image)
+        Path(path).write_bytes(data.tobytes())
+    except cv2.error as error:
+        raise SinkError(f"{path} is no picture format.", "Use .jpg or .png.") from error
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?") from error
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The pictures directly in a folder, by suffix, sorted by name.
+
+    Raises:
+        SourceError: it is not a folder, or holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder.", "Give a folder of pictures.", code="missing")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not found:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise SourceError(f"There is no picture in {folder}.", f"Read are: {suffixes}.", code="missing")
+    return found
+
+
+def open_target(path: str | Path, *, overwrite: bool = False) -> BinaryIO:
+    """Open a new file for unbuffered writing.
+
+    Raises:
+        ConfigError: it exists and ``overwrite`` is not set.
+        SinkError: it cannot be written there.
+    """
+    try:
+        return Path(path).open("wb" if overwrite else "xb", buffering=0)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{path} exists.", "Choose another name, or overwrite it: ?overwrite=1 or --force."
+        ) from error
+    except OSError as error:
+        raise SinkError(
+            f"{path} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?"
+        ) from error
+
+
+class VideoReader:
+    """A video file, frame by frame.
+
+    Attributes:
+        fps: Announced frames per second; 0.0 when the file does not say.
+        frame_count: Announced frames, exact or estimated by container; 0 when unknown.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the file.
+
+        Raises:
+            SourceError: it is missing, empty or no video that can be read.
+            MissingDependency: OpenCV is not installed.
+        """
+        self._path = Path(path)
+        _check_file(self._path)
+        self._cv2 = _cv2()
+        self._capture = self._cv2.VideoCapture(str(self._path))
+        if not self._capture.isOpened():
+            raise SourceError(
+                f"{path} cannot be read as a video.",
+                "It is cut short, no video, or in a format that this OpenCV does not know (try: ffmpeg -i FILE).",
+                code="codec",
+            )
+        self.fps = max(0.0, float(self._capture.get(self._cv2.CAP_PROP_FPS)))
+        self.frame_count = max(0, int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)))
+        self._delivered = 0
+        self._last_ms = 0.0
+
+    def read(self) -> Image | None:
+        """The next frame, ``(H, W, 3)`` uint8 BGR, or ``None`` at the end.
+
+        Raises:
+            SourceError: the file broke off (``eof``) or held frames that could not be decoded (``codec``). It is raised
+                once, after everything that could be read.
+        """
+        if self._capture is None:
+            return None
+        taken, image = self._capture.read()
+        if not taken:
+            self.close()
+            self._check_complete()
+            return None
+        self._delivered += 1
+        self._last_ms = float(self._capture.get(self._cv2.CAP_PROP_POS_MSEC))
+        frame: Image = image
+        return frame
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+    def _check_complete(self) -> None:
+        missing = self.frame_count - self._delivered
+        allowed = max(_MISSING_FRAMES_ALLOWED, self.frame_count * _MISSING_PART_ALLOWED)
+        if self._delivered and missing <= allowed:
+            return
+        ended_early = self._missing_s() > (0 if self._is_counted() else self._allowed_s())
+        if not (ended_early or self._is_counted()) and self._delivered:
+            return  # the count was an estimate, and the picture reaches to the end
+        raise SourceError(
+            f"{self._path} gave {self._delivered} of {self.frame_count} announced frames and then "
+            + ("broke off." if ended_early else "ended: some could not be decoded."),
+            "The file is damaged or was not written to its end. What could be read was delivered.",
+            code="eof" if ended_early else "codec",
+        )
+
+    def _is_counted(self) -> bool:
+        return self._path.suffix.lower() in _COUNTED_SUFFIXES
+
+    def _allowed_s(self) -> float:
+        duration_s = self.frame_count / self.fps if self.fps else 0.0
+        return max(_MISSING_TIME_ALLOWED_S, duration_s * _MISSING_PART_ALLOWED)
+
+    def _missing_s(self) -> float:
+        """Seconds between the last frame that was read and the last one announced."""
+        return (self.frame_count - 1) / self.fps - self._last_ms / 1e3 - 0.5 / self.fps if self.fps else 0.0
+
+
+class VideoWriter:
+    """An MP4 that stays readable when the process is killed: it is written in fragments of about a second.
+
+    The first picture sets the size; later ones of another size are fitted into it, with black borders.
+    """
+
+    def __init__(self, path: str | Path, fps: float, *, overwrite: bool = False) -> None:
+        """Reserve the file.
+
+        Args:
+            path: Where to write; an ``.mp4``.
+            fps: Nominal frames per second.
+            overwrite: Replace an existing file.
+
+        Raises:
+            ConfigError: the file exists, its suffix is not ``.mp4``, or ``fps`` is not positive.
+            SinkError: it cannot be written there.
+            MissingDependency: PyAV or OpenCV is not installed.
+        """
+        self._path = Path(path)
+        if self._path.suffix.lower() != ".mp4":
+            raise ConfigError(f"Videos are written as .mp4, not '{self._path.name}'.", "Name it out.mp4 for example.")
+        if not fps > 0:
+            raise ConfigError(f"The frame rate of a video must be positive, not {fps}.")
+        self._av, self._fps = require("av", "video"), fps
+        _cv2()
+        open_target(self._path, overwrite=overwrite).close()
+        self._container: Any = None
+        self._stream: Any = None
+        self._last_tick = -1
+        self._closed = False
+
+    def write(self, image: Image, time_s: float) -> None:
+        """Append one picture.
+
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            time_s: When it is shown, from the start of the video. A time that does not grow is moved on.
+
+        Raises:
+            SinkError: it cannot be written, or the writer is closed.
+        """
+        if self._closed:
+            raise SinkError(f"{self._path} is closed.")
+        tick = max(self._last_tick + 1, round(time_s * _TICKS_PER_S))
+        try:
+            if self._container is None:
+                self._open(image)
+            self._encode(self._frame(image, tick))
+        except (OSError, ValueError) as error:  # PyAV's errors are either
+            raise SinkError(f"{self._path} cannot be written: {error}.", "Is the disk full?") from error
+        self._last_tick = tick
+
+    def close(self) -> None:
+        """Write what the encoder holds; a video without pictures leaves no file. A second call does nothing.
+
+        Raises:
+            SinkError: the end could not be written.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._container is None:
+            self._path.unlink(missing_ok=True)
+            return
+        try:
+            self._encode(None)
+            self._container.close()
+        except (OSError, ValueError) as error:
+            raise SinkError(f"The end of {self._path} cannot be written: {error}.", "Is the disk full?") from error
+
+    def _open(self, image: Image) -> None:
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        self._container = self._av.open(str(self._path), "w", format="mp4", options=options)
+        codec = self._codec_name()
+        self._stream = self._container.add_stream(codec, rate=Fraction(self._fps).limit_denominator(1001))
+        self._stream.width, self._stream.height = (side + side % 2 for side in (image.shape[1], image.shape[0]))
+        self._stream.pix_fmt = "yuv420p"  # what every player shows; needs even sides
+        context = self._stream.codec_context
+        context.time_base = Fraction(1, _TICKS_PER_S)
+        context.gop_size = min(_LONGEST_GOP, max(1, round(self._fps * _FRAGMENT_S)))
+        context.thread_count = 1  # the other cores belong to the model
+        if codec == "libx264":
+            # On vtest.avi 4.9 ms per frame; veryfast takes 7.5 ms for a file a quarter smaller. zerolatency: nothing
+            # waits in the encoder when the process is killed.
+            context.options = {"preset": "superfast", "tune": "zerolatency", "crf": "23"}
+        else:
+            context.bit_rate = int(self._stream.width * self._stream.height * self._fps * 0.15)
+
+    def _codec_name(self) -> str:
+        try:
+            self._av.codec.Codec("libx264", "w")
+        except ValueError:  # av.codec.codec.UnknownCodecError: a build without GPL parts
+            return "mpeg4"
+        return "libx264"
+
+    def _frame(self, image: Image, tick: int) -> Any:
+        fitted = _fit(image, (self._stream.width, self._stream.height))
+        frame = self._av.VideoFrame.from_ndarray(fitted, format="bgr24")
+        frame.pts, frame.time_base = tick, Fraction(1, _TICKS_PER_S)
+        return frame
+
+    def _encode(self, frame: Any) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+
+def _fit(image: Image, size_wh: tuple[int, int]) -> Image:
+    """The picture in ``size_wh``: resized without distortion when it must be, black where it does not reach."""
+    (width, height), (rows, columns) = size_wh, image.shape[:2]
+    if (columns, rows) == size_wh:
+        return np.ascontiguousarray(image)
+    canvas: Image = np.zeros((height, width, 3), np.uint8)
+    if not (0 <= width - columns <= 1 and 0 <= height - rows <= 1):  # one pixel is the even side, no reason to resample
+        scale = min(width / columns, height / rows)
+        columns, rows = max(1, int(columns * scale)), max(1, int(rows * scale))
+        image = _cv2().resize(image, (columns, rows))
+    canvas[:rows, :columns] = image
+    return canvas
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise SourceError(f"{path} does not exist.", "Check the name and the current folder.", code="missing")
+    if not path.is_file():
+        raise SourceError(f"{path} is not a file.", "Give a file; a folder of pictures ends with '/'.", code="missing")
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path} is empty.", "Was it copied or recorded to its end?", code="eof")
+
+
+def _file_bytes(path: Path) -> bytes:
+    _check_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}.", "May you read it?", code="refused") from error
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
+    """Whether a JPEG has no end mark after its picture data; thumbnails inside the header do not count.
+
+    Source: ITU-T T.81, annex B: segments of marker and big-endian length up to the start of scan.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
+        has_length = data[position + 1] != 0xFF  # fill bytes may stand before a marker
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big") if has_length else 1
+    return data.find(b"\xff\xd9", position) < 0
+
+
+@functools.cache
+def _cv2() -> Any:
+    return require("cv2", "vision")

@@ -1,0 +1,77 @@
+"""Milliseconds per stage, of one frame and over a whole run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import exp, floor, log
+from time import perf_counter_ns
+
+from edgecv.protocols import Clock
+
+_STEP = log(1.01)  # neighbouring bins of a Distribution lie 1 % apart
+_SMALLEST_MS = 1e-3
+
+
+class StageTimer:
+    """Times the stages of one piece of work: ``with timer.stage("inference"): ...``."""
+
+    def __init__(self, clock: Clock = perf_counter_ns) -> None:
+        """Start with no stages; ``clock`` gives nanoseconds."""
+        self._clock = clock
+        self._ms: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to ``name``, also when it raises."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self.add(name, (self._clock() - start) / 1e6)
+
+    def add(self, name: str, ms: float) -> None:
+        """Add a time that was measured elsewhere, in another thread for example."""
+        self._ms[name] = self._ms.get(name, 0.0) + ms
+
+    def as_ms(self) -> dict[str, float]:
+        """``{stage: ms}``, in the order in which the stages first ended."""
+        return dict(self._ms)
+
+
+class Distribution:
+    """Percentiles of any number of durations in little, bounded memory: counts in bins 1 % apart."""
+
+    def __init__(self) -> None:
+        self._bins: Counter[int] = Counter()
+
+    def add(self, ms: float) -> None:
+        """Count one duration in milliseconds."""
+        self._bins[floor(log(max(ms, _SMALLEST_MS)) / _STEP)] += 1
+
+    def percentile(self, percent: float) -> float:
+        """The duration in ms, to 1 %, that ``percent`` of all stay below; 0.0 when there are none."""
+        wanted = self._bins.total() * percent / 100
+        seen = 0
+        for index in sorted(self._bins):
+            seen += self._bins[index]
+            if seen >= wanted:
+                return exp((index + 0.5) * _STEP)
+        return 0.0
+
+
+class StageStats:
+    """Percentiles per stage over a run."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, Distribution] = {}
+
+    def add(self, timings_ms: Mapping[str, float]) -> None:
+        """Count the stage times of one frame."""
+        for name, ms in timings_ms.items():
+            self._stages.setdefault(name, Distribution()).add(ms)
+
+    def percentile(self, percent: float) -> dict[str, float]:
+        """``{stage: ms}`` at one percentile."""
+        return {name: round(stage.percentile(percent), 3) for name, stage in self._stages.items()}

@@ -1,0 +1,1 @@
+"""Sources, the loop and sinks: start from ``edgecv.pipelines.pipeline.Pipeline``."""

@@ -1,0 +1,124 @@
+"""A sink behind a bounded queue and a thread of its own, so that it never works on the frame path."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgecv.errors import EdgeCVError
+from edgecv.pipelines.capture import POLL_S
+from edgecv.pipelines.slot import FrameSlot, SlotClosed, SlotPolicy
+from edgecv.pipelines.summary import SinkCount
+from edgecv.protocols import Sink
+from edgecv.results import Result
+
+log = logging.getLogger("edgecv.pipelines")
+
+_QUEUED = 8  # results in waiting per sink; they share their images, 6 MB each at 1080p
+
+
+@dataclass(frozen=True, slots=True)
+class CallableSink:
+    """A plain function as a sink."""
+
+    function: Callable[[Result], object]
+
+    def emit(self, result: Result) -> None:
+        """Call the function."""
+        self.function(result)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class Outlet:
+    """Feeds one sink; a failure is counted, logged once and kept for the end, and never reaches the loop."""
+
+    def __init__(self, name: str, sink: Sink, policy: SlotPolicy) -> None:
+        self.name = name
+        self._sink = sink
+        self._slot: FrameSlot[Result] = FrameSlot(_QUEUED, policy)
+        self._emitted = self._failed = self._lost = 0
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first failure."""
+        return self._error
+
+    def start(self) -> None:
+        """Begin to feed the sink."""
+        self._thread.start()
+
+    def offer(self, result: Result, stopping: Callable[[], bool]) -> None:
+        """Queue a result; waits for room when the policy is lossless, until ``stopping`` says otherwise."""
+        try:
+            while not self._slot.put(result, POLL_S):
+                if stopping():
+                    self._lost += 1
+                    return
+        except SlotClosed:
+            self._lost += 1
+
+    def end(self) -> None:
+        """Nothing more will be offered."""
+        self._slot.close()
+
+    def close(self, timeout_s: float) -> None:
+        """Wait until the sink has taken what is queued and is closed.
+
+        A sink that is not done by then is left behind with its thread; what it still held counts as lost.
+        """
+        self.end()
+        if self._thread.ident is None:
+            self._close_sink()
+            return
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._lost += self._slot.close(discard=True) + 1
+            self._note(EdgeCVError(f"It did not finish within {timeout_s:.0f} s."))
+
+    def count(self) -> SinkCount:
+        """What became of the results so far."""
+        return SinkCount(
+            name=self.name,
+            emitted=self._emitted,
+            failed=self._failed,
+            dropped=self._slot.dropped + self._lost,
+            error="" if self._error is None else str(self._error) or type(self._error).__name__,
+        )
+
+    def _run(self) -> None:
+        try:
+            while True:
+                result = self._slot.get(POLL_S)
+                if result is not None:
+                    self._emit(result)
+        except SlotClosed:
+            pass
+        finally:
+            self._slot.close(discard=True)
+            self._close_sink()
+
+    def _emit(self, result: Result) -> None:
+        try:
+            self._sink.emit(result)
+        except Exception as error:  # noqa: BLE001 - whatever a sink does, the frames go on; it is counted and raised at the end
+            self._failed += 1
+            self._note(error)
+        else:
+            self._emitted += 1
+
+    def _close_sink(self) -> None:
+        try:
+            self._sink.close()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._note(error)
+
+    def _note(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+            log.warning("Sink %s failed, the frames go on: %s", self.name, error)

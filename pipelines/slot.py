@@ -1,0 +1,116 @@
+"""The bounded hand-over between two threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Generic, Literal, TypeVar
+
+from edgecv.errors import ConfigError
+
+T = TypeVar("T")
+SlotPolicy = Literal["lossless", "latest"]
+
+
+class SlotClosed(Exception):  # not an error: how the two sides of a slot tell each other that it is over
+    """Nothing more can be put, or nothing is left to get."""
+
+
+class FrameSlot(Generic[T]):
+    """Holds at most ``capacity`` items on their way from one thread to another.
+
+    ``lossless`` lets the producer wait for room; ``latest`` gives up the oldest item instead and counts it. Every wait
+    has a deadline, and closing wakes both sides.
+    """
+
+    def __init__(self, capacity: int = 1, policy: SlotPolicy = "lossless") -> None:
+        """An open, empty slot.
+
+        Raises:
+            ConfigError: ``capacity`` is below 1, or there is no such policy.
+        """
+        if capacity < 1:
+            raise ConfigError(f"A slot holds at least one item, not {capacity}.")
+        if policy not in ("lossless", "latest"):
+            raise ConfigError(f"There is no slot policy '{policy}'.", "Known: lossless, latest.")
+        self._capacity = capacity
+        self._policy = policy
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Items that ``latest`` gave up."""
+        with self._changed:
+            return self._dropped
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._items)
+
+    def put(self, item: T, timeout_s: float) -> bool:
+        """Hand an item over.
+
+        Returns:
+            ``False`` when there was no room until the deadline (``lossless`` only): the item was not taken.
+
+        Raises:
+            SlotClosed: nobody will take it any more.
+        """
+        with self._changed:
+            if self._policy == "latest":
+                self._make_room()
+            elif not self._wait_until(timeout_s, has_items=False):
+                return False
+            if self._closed:
+                raise SlotClosed
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def get(self, timeout_s: float) -> T | None:
+        """The oldest item, or ``None`` when none came until the deadline.
+
+        Raises:
+            SlotClosed: none is left and none will come.
+        """
+        with self._changed:
+            if not self._wait_until(timeout_s, has_items=True):
+                return None
+            if not self._items:
+                raise SlotClosed
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self, *, discard: bool = False) -> int:
+        """Let nothing more in; what is inside may still be taken, unless ``discard``.
+
+        Returns:
+            The number of items discarded.
+        """
+        with self._changed:
+            self._closed = True
+            discarded = len(self._items) if discard else 0
+            if discard:
+                self._items.clear()
+            self._changed.notify_all()
+            return discarded
+
+    def _make_room(self) -> None:
+        while not self._closed and len(self._items) >= self._capacity:
+            self._items.popleft()
+            self._dropped += 1
+
+    def _wait_until(self, timeout_s: float, *, has_items: bool) -> bool:
+        """Wait for an item (or for room), or for the end; ``False`` when neither came until the deadline."""
+        deadline = time.monotonic() + timeout_s
+        while not (self._closed or (self._items if has_items else len(self._items) < self._capacity)):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            self._changed.wait(left_s)
+        return True

@@ -1,0 +1,71 @@
+"""``images/``, ``'frames/*.png'``, ``photo.jpg``: pictures as frames."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from edgecv.errors import SourceError
+from edgecv.media import list_images, read_image
+from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.results import Frame
+from edgecv.uris import IMAGE_SUFFIXES, Uri, parse_source, read_options
+
+
+class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """``fps``: pictures per second in a video made of them."""
+
+    fps: Annotated[float, msgspec.Meta(ge=0.01, le=1000)] = 1.0
+
+
+class ImagesSource:
+    """Every picture of a folder or pattern, sorted by name; one that cannot be read ends it with an error.
+
+    Attributes:
+        source_id: The folder, pattern or file as it was given.
+        live: ``False``.
+        fps: The option ``fps``.
+    """
+
+    live = False
+
+    def __init__(self, uri: str | Uri) -> None:
+        """List the pictures.
+
+        Raises:
+            SourceError: there is no picture.
+            ConfigError: an option does not exist or has a wrong value.
+        """
+        parsed = parse_source(uri)
+        self.source_id = parsed.name
+        self.fps = read_options(parsed, ImagesOptions).fps
+        self._paths = iter(_paths(parsed.path))
+        self._stamper = FrameStamper(self.source_id)
+
+    def read(self) -> Frame | None:
+        """The next picture, or ``None`` after the last.
+
+        Raises:
+            SourceError: it cannot be read; the message names the file.
+        """
+        path = next(self._paths, None)
+        return None if path is None else self._stamper.stamp(read_image(path))
+
+    def close(self) -> None:
+        """Read no more; a second call does nothing."""
+        self._paths = iter(())
+
+
+def _paths(path: str) -> list[Path]:
+    if Path(path).is_file():
+        return [Path(path)]
+    if not any(char in path for char in "*?[") or Path(path).is_dir():
+        return list_images(path)
+    found = sorted(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207 - absolute patterns too
+    pictures = [name for name in found if name.suffix.lower() in IMAGE_SUFFIXES]
+    if not pictures:
+        raise SourceError(f"No picture matches {path}.", "Check the pattern; quote it in a shell.", code="missing")
+    return pictures

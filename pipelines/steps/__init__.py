@@ -1,0 +1,1 @@
+"""Steps: plain callables ``Result -> Result | None`` between decoding and the sinks."""

@@ -1,0 +1,56 @@
+"""Keep only some classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+import numpy as np
+
+from edgecv.errors import ConfigError
+from edgecv.results import Classification, IntArray, Result
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFilter:
+    """Step that keeps the detections and classes whose ``class_id`` is in ``wanted``."""
+
+    wanted: frozenset[int]
+
+    @classmethod
+    def from_names(cls, classes: Sequence[str | int], labels: Sequence[str]) -> ClassFilter:
+        """From names or numbers of classes.
+
+        Raises:
+            ConfigError: the model has no such class, or ``classes`` is one string or empty.
+        """
+        if isinstance(classes, str) or not classes:
+            raise ConfigError(f"classes must be a list with at least one class, not {classes!r}.")
+        return cls(frozenset(_class_id(given, labels) for given in classes))
+
+    def __call__(self, result: Result) -> Result:
+        """The result with the wanted classes only."""
+        found, classes = result.detections, result.classification
+        if found is not None:
+            found = found[self._mask(found.class_id)]
+        if classes is not None:
+            kept = self._mask(classes.class_id)
+            classes = Classification(class_id=classes.class_id[kept], confidence=classes.confidence[kept])
+        return replace(result, detections=found, classification=classes)
+
+    def _mask(self, class_id: IntArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        return np.isin(class_id, list(self.wanted))
+
+
+def _class_id(given: str | int, labels: Sequence[str]) -> int:
+    if given in labels:
+        return labels.index(str(given))
+    number = int(given) if isinstance(given, int) or given.isdecimal() else -1
+    if 0 <= number < len(labels) or (number >= 0 and not labels):
+        return number
+    close = get_close_matches(str(given), labels, n=1)
+    raise ConfigError(
+        f"The model has no class '{given}'.",
+        f"Did you mean '{close[0]}'?" if close else f"It has {len(labels)}: {', '.join(labels[:10])} ...",
+    )

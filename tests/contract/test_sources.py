@@ -1,0 +1,181 @@
+"""What every source promises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecv import registry
+from edgecv.errors import ConfigError, SourceError
+from edgecv.pipelines.sources import open_source
+from edgecv.protocols import Source
+from edgecv.results import Frame
+
+FRAMES = 6
+
+
+def _video(folder: Path) -> str:
+    path = folder / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for index in range(FRAMES):
+        writer.write(np.full((48, 64, 3), index * 20, np.uint8))
+    writer.release()
+    return str(path)
+
+
+def _images(folder: Path) -> str:
+    for index in range(FRAMES):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((48, 64, 3), index * 20, np.uint8))
+    return f"{folder}/"
+
+
+def _pattern(folder: Path) -> str:
+    _images(folder)
+    return f"{folder}/?.png"
+
+
+def _synthetic(_: Path) -> str:
+    return f"synthetic://?frames={FRAMES}&width=64&height=48"
+
+
+def _live(_: Path) -> str:
+    return f"synthetic://?frames={FRAMES}&width=64&height=48&fps=100&live=1"
+
+
+SOURCES = {"file": _video, "images": _images, "pattern": _pattern, "synthetic": _synthetic, "live": _live}
+every_source = pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
+
+
+def _read_all(source: Source) -> list[Frame]:
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
+    return frames
+
+
+def test_every_registered_source_stands_here_or_needs_a_device() -> None:
+    assert set(registry.names("sources")) <= {*SOURCES, "usb"}
+
+
+@every_source
+def test_frames_are_whole_numbered_and_stamped(make: Callable[[Path], str], tmp_path: Path) -> None:
+    before_utc, before = time.time_ns(), time.monotonic_ns()
+    source = open_source(make(tmp_path))
+    frames = _read_all(source)
+    source.close()
+    assert [frame.index for frame in frames] == list(range(FRAMES))
+    for frame in frames:
+        assert frame.image.shape == (48, 64, 3)
+        assert frame.image.dtype == np.uint8
+        assert frame.source_id == source.source_id
+        assert before_utc <= frame.captured_ns <= time.time_ns()
+        assert before <= frame.monotonic_ns <= time.monotonic_ns()
+    assert len({frame.image.tobytes() for frame in frames}) == FRAMES
+    assert sorted(frame.monotonic_ns for frame in frames) == [frame.monotonic_ns for frame in frames]
+
+
+@every_source
+def test_after_the_end_comes_nothing_more(make: Callable[[Path], str], tmp_path: Path) -> None:
+    source = open_source(make(tmp_path))
+    _read_all(source)
+    assert source.read() is None
+    source.close()
+
+
+@every_source
+def test_closing_twice_is_closing_once(make: Callable[[Path], str], tmp_path: Path) -> None:
+    source = open_source(make(tmp_path))
+    assert source.read() is not None
+    source.close()
+    source.close()
+    assert source.read() is None
+
+
+@every_source
+def test_frames_do_not_share_their_pixels(make: Callable[[Path], str], tmp_path: Path) -> None:
+    source = open_source(make(tmp_path))
+    first = source.read()
+    assert first is not None
+    kept = first.image.copy()
+    _read_all(source)
+    source.close()
+    assert (first.image == kept).all()
+
+
+@every_source
+def test_rate_and_kind_are_announced(make: Callable[[Path], str], tmp_path: Path) -> None:
+    source = open_source(make(tmp_path))
+    assert source.fps > 0
+    assert source.live is (make is _live)
+    source.close()
+
+
+@every_source
+def test_an_unknown_option_is_refused(make: Callable[[Path], str], tmp_path: Path) -> None:
+    uri = make(tmp_path)
+    with pytest.raises(ConfigError, match="no option 'wdith'"):
+        open_source(uri + ("&" if "://?" in uri else "?") + "wdith=3")
+
+
+@pytest.mark.parametrize(
+    ("uri", "code"),
+    [
+        ("missing.mp4", "missing"),
+        ("missing/", "missing"),
+        ("missing/*.png", "missing"),
+        ("missing.png", "missing"),
+        ("empty.mp4", "eof"),
+        ("usb://93", "missing"),
+        ("93", "missing"),
+        ("usb:///dev/video93", "missing"),
+    ],
+)
+def test_what_is_not_there_is_a_quick_error_with_a_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], uri: str, code: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.mp4").touch()
+    start = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        open_source(uri)
+    assert caught.value.code == code
+    assert caught.value.hint
+    assert time.monotonic() - start < 3.0
+    assert capfd.readouterr().err == "", "OpenCV has nothing to add"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["usb://front", "synthetic://here", "synthetic://?width=0", "synthetic://?fps=0", "usb://0?fps=-1", "a.mp4?fps=3"],
+)
+def test_what_makes_no_sense_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError):
+        open_source(uri)
+
+
+def test_an_unreadable_picture_ends_the_folder_with_its_name(tmp_path: Path) -> None:
+    _images(tmp_path)
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    source = open_source(tmp_path)
+    assert source.read() is not None
+    assert source.read() is not None
+    with pytest.raises(SourceError, match=r"2\.png"):
+        source.read()
+    source.close()
+
+
+def test_synthetic_frames_are_the_same_in_every_run() -> None:
+    runs = [_read_all(open_source("synthetic://?frames=40&width=80&height=60")) for _ in range(2)]
+    assert [f.image.tobytes() for f in runs[0]] == [f.image.tobytes() for f in runs[1]]
+
+
+def test_a_live_source_keeps_its_rate() -> None:
+    source = open_source("synthetic://?frames=11&fps=50&live=1")
+    start = time.monotonic()
+    assert len(_read_all(source)) == 11
+    assert 0.19 <= time.monotonic() - start < 2.0

@@ -1,0 +1,51 @@
+"""Programs that the fault tests start in processes of their own and kill.
+
+python -m tests.unit.cloud_sync.programs device URL OUTBOX LOG COUNT   emits, and logs each accepted id
+python -m tests.unit.cloud_sync.programs ingest URL DIR                lands until it is killed
+python -m tests.unit.cloud_sync.programs hold OUTBOX FLAG              owns an outbox until it is killed
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from edgecv.cloud_sync.broker_url import parse_broker_url
+from edgecv.cloud_sync.ingest import Ingest
+from edgecv.cloud_sync.outbox import Outbox
+from edgecv.cloud_sync.sender import Sender
+from tests.unit.cloud_sync.support import ADDRESS, FAST, FAST_SEND, SMALL, make_envelope
+
+
+def device(url: str, folder: str, log: str, count: str) -> None:
+    """The log is the list of obligations: what stands in it was accepted and must arrive."""
+    outbox = Outbox(folder, limits=SMALL)
+    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=FAST_SEND)
+    sender.start()
+    with Path(log).open("a", encoding="utf-8") as obligations:
+        for _ in range(int(count)):
+            envelope = make_envelope(outbox)
+            outbox.put(envelope).wait(10.0)
+            obligations.write(f"{envelope.id}\n")
+            obligations.flush()
+    drained = sender.drain(15.0)
+    sender.close()
+    outbox.close()
+    sys.exit(0 if drained else 1)
+
+
+def ingest(url: str, folder: str) -> None:
+    Ingest(url, folder, reconnect=FAST).run(threading.Event())
+
+
+def hold(folder: str, flag: str) -> None:
+    outbox = Outbox(folder, limits=SMALL)
+    Path(flag).write_text("held")
+    time.sleep(60.0)
+    outbox.close()
+
+
+if __name__ == "__main__":
+    {"device": device, "ingest": ingest, "hold": hold}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from edgecv.cloud_sync.flights import Flights
+from edgecv.cloud_sync.link import Backoff
+from edgecv.cloud_sync.outbox_db import Row
+
+
+def rows(lo: int, hi: int, lane: int = 1) -> list[Row]:
+    return [Row(boot=1, seq=seq, lane=lane, body=b"{}") for seq in range(lo, hi + 1)]
+
+
+def test_a_flight_ends_when_its_last_event_landed() -> None:
+    flights = Flights()
+    flights.add(rows(1, 3), due_s=0.0)
+    assert flights.land([(1, 1, 2)]) == [(1, 1), (1, 2)]
+    assert len(flights) == 1
+    assert flights.land([(1, 0, 2**53)]) == [(1, 3)]
+    assert len(flights) == 0
+
+
+def test_only_events_on_their_way_can_land() -> None:
+    flights = Flights()
+    flights.add(rows(5, 6), due_s=0.0)
+    assert flights.land([(1, 1, 4), (2, 0, 2**53), (1, 6, 6), (1, 6, 6)]) == [(1, 6)]
+
+
+def test_urgent_flights_are_due_first() -> None:
+    flights = Flights()
+    flights.add(rows(1, 1, lane=3), due_s=0.0)
+    flights.add(rows(2, 2, lane=0), due_s=0.0)
+    flights.add(rows(3, 3), due_s=9.0)
+    assert [flight.lane for flight in flights.due(1.0)] == [0, 3]
+    assert flights.next_due_s() == 0.0
+
+
+def test_a_new_connection_makes_everything_due() -> None:
+    flights = Flights()
+    flights.add(rows(1, 1), due_s=0.0)
+    (flight,) = flights.due(0.0)
+    flights.published(flight, 7, sent_s=0.0, due_s=60.0)
+    assert flights.due(1.0) == []
+    flights.all_due(1.0)
+    assert flights.due(1.0) == [flight]
+    assert flights.of_token(7) is None
+
+
+def test_an_acknowledgement_hurries_what_it_overtook() -> None:
+    flights = Flights()
+    for seq, sent_s in ((1, 0.0), (2, 10.0)):
+        flights.add(rows(seq, seq), due_s=0.0)
+        flights.published(flights.due(0.0)[0], seq, sent_s=sent_s, due_s=60.0)
+    newest_s = flights.sent_s([(1, 2, 2)])
+    assert newest_s == 10.0
+    flights.hurry(11.0, newest_s - 1.0)
+    assert [list(flight.rows) for flight in flights.due(11.0)] == [[(1, 1)]]
+
+
+def test_a_split_flight_keeps_every_event() -> None:
+    flights = Flights()
+    flights.add(rows(1, 5), due_s=0.0)
+    flights.split(flights.due(0.0)[0], 0.0)
+    assert [len(flight.rows) for flight in flights.due(0.0)] == [2, 3]
+    assert len(flights.land([(1, 1, 5)])) == 5
+    assert len(flights) == 0
+
+
+def test_delays_grow_with_jitter_up_to_the_cap() -> None:
+    backoff = Backoff(initial_s=1.0, cap_s=8.0)
+    for attempt, most_s in ((0, 1.0), (1, 2.0), (3, 8.0), (1000, 8.0)):
+        delays = [backoff.delay_s(attempt) for _ in range(50)]
+        assert most_s / 2 <= min(delays) < max(delays) <= most_s

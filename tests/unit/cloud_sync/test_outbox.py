@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edgecv.cloud_sync.acks import to_ranges
+from edgecv.cloud_sync.outbox import Outbox
+from edgecv.cloud_sync.outbox_types import OutboxLimits
+from edgecv.errors import OutboxFull, OutboxLocked, SyncError
+from tests.unit.cloud_sync.support import SMALL, Child, counts, make_envelope, put_accepted, until
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    opened = Outbox(tmp_path, limits=SMALL)
+    yield opened
+    assert opened.close(10.0)
+
+
+def claimed_ids(outbox: Outbox, **more: int) -> list[str]:
+    return [f"{row.boot}:{row.seq}" for row in outbox.claim(limit=1000, max_bytes=10**9, **more).rows]
+
+
+def rows_on_disk(folder: Path) -> list[str]:
+    with closing(sqlite3.connect(folder / "outbox.db")) as db:
+        return [f"{boot}:{seq}" for boot, seq in db.execute("SELECT boot, seq FROM outbox ORDER BY n")]
+
+
+def test_accepted_events_are_on_disk_in_order(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, limits=SMALL)
+    ids = put_accepted(outbox, 600)
+    # Before any close: another connection sees what was committed.
+    assert rows_on_disk(tmp_path) == ids
+    assert outbox.close(10.0)
+    assert rows_on_disk(tmp_path) == ids
+
+
+def test_events_of_earlier_boots_come_first_after_a_restart(tmp_path: Path) -> None:
+    first = Outbox(tmp_path, limits=SMALL)
+    ids = put_accepted(first, 5)
+    first.close()
+    second = Outbox(tmp_path, limits=SMALL)
+    assert second.boot == first.boot + 1
+    ids += put_accepted(second, 5)
+    assert claimed_ids(second) == ids
+    assert claimed_ids(second) == []
+    second.close()
+
+
+def test_a_wiped_outbox_does_not_reuse_keys(tmp_path: Path) -> None:
+    boots = set()
+    for name in ("a", "b", "c"):
+        outbox = Outbox(tmp_path / name, limits=SMALL)
+        boots.add(outbox.boot)
+        outbox.close()
+    assert len(boots) == 3
+
+
+def test_put_waits_for_nothing(outbox: Outbox) -> None:
+    slowest_s = 0.0
+    envelopes = [make_envelope(outbox) for _ in range(2000)]
+    for envelope in envelopes:
+        start_s = time.perf_counter()
+        ticket = outbox.put(envelope)
+        slowest_s = max(slowest_s, time.perf_counter() - start_s)
+    ticket.wait(10.0)
+    assert slowest_s < 0.25  # a preempted thread on a busy machine; one fsync a put would be seconds in all
+
+
+def test_acknowledged_events_are_deleted_and_others_stay(outbox: Outbox) -> None:
+    ids = put_accepted(outbox, 10)
+    outbox.acknowledge([*to_ranges([(outbox.boot, seq) for seq in (1, 2, 3, 7)]), (outbox.boot + 1, 1, 99)])
+    until(lambda: outbox.stats().acknowledged == 4, "four deletions")
+    assert outbox.stats().pending == 6
+    assert claimed_ids(outbox) == [name for name in ids if name.split(":")[1] not in ("1", "2", "3", "7")]
+
+
+def test_claims_go_on_after_the_table_was_empty(outbox: Outbox) -> None:
+    for _ in range(3):
+        ids = put_accepted(outbox, 3)
+        assert claimed_ids(outbox) == ids
+        outbox.acknowledge([(outbox.boot, 0, 10**6)])
+        until(lambda: outbox.stats().pending == 0, "an empty outbox")
+
+
+def test_urgent_lanes_are_claimed_first(outbox: Outbox) -> None:
+    blob, event, alarm = (put_accepted(outbox, 2, lane=lane) for lane in ("blob", "event", "alarm"))
+    assert claimed_ids(outbox, lanes=1) == alarm
+    assert claimed_ids(outbox, lanes=1) == []
+    assert [claimed_ids(outbox), claimed_ids(outbox)] == [event, blob]
+
+
+def test_a_claim_is_bounded_in_bytes_but_never_empty(outbox: Outbox) -> None:
+    put_accepted(outbox, 3, bulk=5000)
+    assert [len(outbox.claim(limit=10, max_bytes=limit).rows) for limit in (1, 12_000)] == [1, 2]
+
+
+def test_full_outbox_refuses_events_and_counts_them(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, limits=OutboxLimits(quota_bytes=20_000, floor_bytes=0, ballast_bytes=0))
+    tickets = [outbox.put(make_envelope(outbox, bulk=1000)) for _ in range(40)]
+    until(lambda: outbox.stats().queued == 0, "all decided")
+    stats = outbox.stats()
+    assert 0 < stats.accepted < 40
+    assert stats.accepted + stats.refused == 40
+    assert stats.accepted == stats.pending == sum(ticket.accepted.is_set() for ticket in tickets)
+    with pytest.raises(OutboxFull, match="the outbox is full"):
+        tickets[-1].wait(1.0)
+    outbox.acknowledge([(outbox.boot, 1, 40)])
+    put_accepted(outbox, 1, bulk=1000)
+    outbox.close()
+
+
+def test_full_outbox_gives_up_less_urgent_events_and_counts_them(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, limits=OutboxLimits(quota_bytes=20_000, floor_bytes=0, ballast_bytes=0))
+    telemetry = put_accepted(outbox, 10, lane="telemetry", bulk=1000)
+    assert claimed_ids(outbox) == telemetry  # what is on its way is never evicted
+    refused = outbox.put(make_envelope(outbox, lane="alarm", bulk=15_000))
+    until(lambda: bool(refused.refused), "a refusal")
+    outbox.close()
+    outbox = Outbox(tmp_path, limits=OutboxLimits(quota_bytes=20_000, floor_bytes=0, ballast_bytes=0))
+    alarms = put_accepted(outbox, 6, lane="alarm", bulk=1500)
+    stats = outbox.stats()
+    assert stats.evicted > 0
+    left = rows_on_disk(tmp_path)
+    assert left == telemetry[stats.evicted :] + alarms
+    outbox.close()
+
+
+def test_memory_is_bounded_while_the_disk_is_busy(tmp_path: Path) -> None:
+    limits = OutboxLimits(queue_rows=50, queue_bytes=10_000, floor_bytes=0, ballast_bytes=0)
+    outbox = Outbox(tmp_path, limits=limits)
+    release = threading.Event()
+    outbox.when_stored(lambda: release.wait(10.0) and None)  # the StoreThread stands still after its next commit
+    put_accepted(outbox, 1)
+    tickets = [outbox.put(make_envelope(outbox)) for _ in range(200)]
+    assert 0 < outbox.stats().queued <= 50
+    assert sum("queue in memory" in ticket.refused for ticket in tickets) == 200 - outbox.stats().queued
+    release.set()
+    assert outbox.close(10.0)
+    stats = outbox.stats()
+    assert (stats.accepted + stats.refused, stats.queued) == (201, 0)
+
+
+def test_low_disk_space_refuses_events_but_not_acknowledgements(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, limits=SMALL)
+    put_accepted(outbox, 3)
+    outbox.close()
+    outbox = Outbox(tmp_path, limits=OutboxLimits(floor_bytes=2**62))
+    ticket = outbox.put(make_envelope(outbox))
+    with pytest.raises(OutboxFull, match="disk is almost full"):
+        ticket.wait(5.0)
+    outbox.acknowledge([(outbox.boot - 1, 1, 3)])
+    until(lambda: outbox.stats().pending == 0, "deletions on a full disk")
+    outbox.close()
+
+
+def test_an_event_too_large_is_refused(outbox: Outbox) -> None:
+    assert "larger than" in outbox.put(make_envelope(outbox, bulk=300_000)).refused
+    assert outbox.stats().refused == 1
+
+
+def test_expired_events_are_dropped_and_counted(tmp_path: Path) -> None:
+    now_ns = [1_000_000_000]
+    outbox = Outbox(tmp_path, limits=SMALL, clock=lambda: now_ns[0])
+    kept = make_envelope(outbox)
+    outbox.put(make_envelope(outbox), ttl_s=5.0)
+    outbox.put(kept).wait(5.0)
+    now_ns[0] += 6_000_000_000
+    assert claimed_ids(outbox) == [kept.id]
+    assert (outbox.stats().expired, outbox.stats().pending) == (1, 1)
+    outbox.close()
+
+
+def test_a_buried_event_stays_on_disk_and_is_not_offered_again(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, limits=SMALL)
+    ids = put_accepted(outbox, 2)
+    assert outbox.bury((outbox.boot, 1), "too large for the broker")
+    assert not outbox.bury((outbox.boot, 1), "again")
+    assert claimed_ids(outbox) == ids[1:]
+    assert (outbox.stats().dead, outbox.stats().pending) == (1, 1)
+    outbox.close()
+    assert rows_on_disk(tmp_path) == ids
+
+
+def test_two_puts_of_one_key_store_it_once(outbox: Outbox) -> None:
+    envelope = make_envelope(outbox)
+    for ticket in (outbox.put(envelope), outbox.put(envelope)):
+        ticket.wait(5.0)
+    assert outbox.stats().pending == 1
+
+
+def test_every_event_is_accepted_or_refused(tmp_path: Path) -> None:
+    limits = OutboxLimits(quota_bytes=100_000, queue_rows=64, floor_bytes=0, ballast_bytes=0)
+    outbox = Outbox(tmp_path, limits=limits)
+    tickets: list[object] = []
+
+    def work() -> None:
+        tickets.extend(outbox.put(make_envelope(outbox, bulk=300)) for _ in range(300))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10.0)
+    assert outbox.close(10.0)
+    stats = outbox.stats()
+    assert stats.accepted + stats.refused == len(tickets) == 1200, counts(stats)
+    assert stats.queued == 0
+    assert len(rows_on_disk(tmp_path)) == stats.accepted == stats.pending
+
+
+def test_a_closed_outbox_refuses(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, limits=SMALL)
+    assert outbox.close(5.0)
+    assert outbox.close(5.0)
+    assert outbox.put(make_envelope(outbox)).refused == "the outbox is closed"
+    with pytest.raises(SyncError, match="closed"):
+        outbox.claim(limit=1, max_bytes=1)
+
+
+def test_a_second_process_is_told_who_owns_the_outbox(tmp_path: Path) -> None:
+    with Child("hold", tmp_path / "outbox", tmp_path / "flag") as child:
+        until((tmp_path / "flag").exists, "the other process owns the outbox")
+        with pytest.raises(OutboxLocked, match=r"running process \d+") as caught:
+            Outbox(tmp_path / "outbox", limits=SMALL)
+        assert caught.value.hint
+        child.kill()
+    Outbox(tmp_path / "outbox", limits=SMALL).close()  # a dead owner holds nothing
+
+
+def test_a_folder_that_cannot_be_made_is_a_sync_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SyncError, match="cannot be written"):
+        Outbox(tmp_path / "file" / "outbox", limits=SMALL)
+
+
+def test_the_ballast_is_there_before_it_is_needed(tmp_path: Path) -> None:
+    Outbox(tmp_path, limits=OutboxLimits(floor_bytes=0, ballast_bytes=65_536)).close()
+    assert (tmp_path / "ballast").stat().st_blocks * 512 >= 65_536

@@ -1,0 +1,133 @@
+"""Names of sources and sinks taken apart, and credentials kept out of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgecv.errors import ConfigError, UnknownPlugin
+from edgecv.pipelines.sinks import open_sink
+from edgecv.pipelines.sources import open_source
+from edgecv.uris import Uri, parse_sink, parse_source, read_options, redact
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of a source in these tests."""
+
+    frames: int = 1
+    fps: float = 10.0
+    live: bool = False
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "path", "options"),
+    [
+        ("0", "usb", "0", {}),
+        (2, "usb", "2", {}),
+        ("usb://1?width=640", "usb", "1", {"width": "640"}),
+        ("usb:///dev/video2", "usb", "/dev/video2", {}),
+        ("clip.mp4", "file", "clip.mp4", {}),
+        ("/a/clip.avi?x=1", "file", "/a/clip.avi", {"x": "1"}),
+        ("file:///a/my%20clip.mp4", "file", "/a/my clip.mp4", {}),
+        ("images/", "images", "images/", {}),
+        ("photo.JPG", "images", "photo.JPG", {}),
+        ("frames/*.png", "images", "frames/*.png", {}),
+        ("frames/f_??.png?fps=5", "images", "frames/f_??.png", {"fps": "5"}),
+        ("frames/a?.png", "images", "frames/a?.png", {}),
+        ("synthetic://?frames=5&fps=2.5", "synthetic", "", {"frames": "5", "fps": "2.5"}),
+        ("RTSP://u:p@cam/1", "rtsp", "u:p@cam/1", {}),
+    ],
+)
+def test_sources_are_taken_apart(text: str | int, scheme: str, path: str, options: dict[str, str]) -> None:
+    uri = parse_source(text)
+    assert (uri.scheme, uri.path, dict(uri.options)) == (scheme, path, options)
+    assert parse_source(uri) is uri
+
+
+def test_a_folder_is_images_without_its_slash(tmp_path: Path) -> None:
+    assert parse_source(tmp_path).scheme == "images"
+
+
+def test_a_file_with_a_question_mark_in_its_name_is_taken_as_it_is(tmp_path: Path) -> None:
+    odd = tmp_path / "clip?a=1[2].mp4"
+    odd.touch()
+    assert parse_source(odd) == Uri(scheme="file", path=str(odd))
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "path", "name"),
+    [
+        ("jsonl:out.jsonl", "jsonl", "out.jsonl", "jsonl:out.jsonl"),
+        ("jsonl:-", "jsonl", "-", "jsonl:-"),
+        ("jsonl:/a/out.jsonl?overwrite=1", "jsonl", "/a/out.jsonl", "jsonl:/a/out.jsonl"),
+        ("video:out.mp4", "video", "out.mp4", "video:out.mp4"),
+        ("mqtts://u:p@host:8883", "mqtts", "u:p@host:8883", "mqtts://host:8883"),
+    ],
+)
+def test_sinks_are_taken_apart(text: str, scheme: str, path: str, name: str) -> None:
+    uri = parse_sink(text)
+    assert (uri.scheme, uri.path, uri.name) == (scheme, path, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("out.jsonl", "jsonl:out.jsonl"), ("out.mp4", "video:out.mp4"), ("jsonl:", "jsonl:out.jsonl"), ("", "jsonl:")],
+)
+def test_a_sink_without_scheme_or_target_is_refused_with_an_example(text: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_sink(text)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "synthetic://?fps=1&fps=2"])
+def test_an_unclear_source_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_source(text)
+
+
+def test_options_are_converted() -> None:
+    assert read_options(parse_source("x://?frames=3&fps=2.5&live=1"), Options) == Options(frames=3, fps=2.5, live=True)
+
+
+@pytest.mark.parametrize(
+    ("query", "in_message", "in_hint"),
+    [("frmaes=3", "frmaes", "Did you mean 'frames'?"), ("zzz=3", "zzz", "Known: "), ("frames=many", "frames", "")],
+)
+def test_a_wrong_option_names_itself_and_the_nearest(query: str, in_message: str, in_hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_options(parse_source(f"x://?{query}"), Options)
+    assert in_message in caught.value.message
+    assert in_hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("rtsp://cam/1", "rtsp://cam/1"),
+        ("rtsp://cam:554/a@b", "rtsp://cam:554/a@b"),
+        ("rtsp://[::1]:554/a@b", "rtsp://[::1]:554/a@b"),
+        ("rtsp://user:secret@cam:554/1", "rtsp://cam:554/1"),
+        ("rtsp://user@cam/1", "rtsp://cam/1"),
+        ("rtsp://user:se@cret@cam/1", "rtsp://cam/1"),
+        ("rtsp://user:se/cret@cam/1", "rtsp://cam/1"),
+        ("rtsp://user:se?cret@cam/1", "rtsp://cam/1"),
+        ("http://cam/v.mjpg?user=me&password=secret&ch=1", "http://cam/v.mjpg?user=***&password=***&ch=1"),
+        ("http://cam/v?access_token=secret", "http://cam/v?access_token=***"),
+        ("clip.mp4", "clip.mp4"),
+    ],
+)
+def test_credentials_are_redacted(uri: str, shown: str) -> None:
+    assert redact(uri) == shown
+    assert "secret" not in shown
+    assert parse_source(uri).name.count("secret") == 0
+
+
+def test_an_unknown_scheme_names_those_there_are_and_no_password() -> None:
+    with pytest.raises(UnknownPlugin) as caught:
+        open_source("rtsp2://user:secret@cam/1")
+    assert "synthetic" in caught.value.hint
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UnknownPlugin, match="jsnol"):
+        open_sink("jsnol:out")

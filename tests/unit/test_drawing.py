@@ -1,0 +1,61 @@
+"""Boxes and labels on a copy of the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecv.drawing import annotate, class_color
+from edgecv.results import Classification, Detections, Frame, Result
+
+
+def _result(image: np.ndarray, **found: object) -> Result:
+    frame = Frame(image=image, index=0, source_id="test", captured_ns=1, monotonic_ns=1)
+    return Result(frame=frame, labels=("person", "car"), **found)  # type: ignore[arg-type]
+
+
+def _boxes(*rows: tuple[float, float, float, float], tracker: bool = False) -> Detections:
+    return Detections(
+        xyxy=np.array(rows, np.float32).reshape(-1, 4),
+        confidence=np.full(len(rows), 0.9, np.float32),
+        class_id=np.arange(len(rows)) % 3,  # class 2 has no name
+        tracker_id=np.arange(len(rows)) if tracker else None,
+    )
+
+
+@pytest.mark.parametrize("size_hw", [(48, 64), (240, 320), (1080, 1920)])
+@pytest.mark.parametrize("tracker", [False, True])
+def test_a_box_is_drawn_in_its_colour_on_a_copy(size_hw: tuple[int, int], tracker: bool) -> None:
+    image = np.zeros((*size_hw, 3), np.uint8)
+    height, width = size_hw
+    box = (width * 0.25, height * 0.5, width * 0.75, height * 0.9)
+    drawn = annotate(image, _result(image, detections=_boxes(box, tracker=tracker)))
+    assert not image.any()
+    assert drawn.shape == image.shape
+    assert tuple(drawn[round(box[3]), round(width * 0.5)]) == class_color(0)
+    assert not drawn[round(height * 0.75), round(width * 0.5)].any(), "the inside stays visible"
+
+
+@pytest.mark.parametrize("box", [(-20, -20, 30, 30), (300, 220, 500, 500), (0, 0, 0, 0), (310, 0, 319, 5)])
+def test_boxes_at_and_beyond_the_border_keep_a_label_in_the_picture(box: tuple[float, float, float, float]) -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    drawn = annotate(image, _result(image, detections=_boxes(box)))
+    assert (drawn == class_color(0)).all(axis=2).sum() > 50
+
+
+def test_nothing_found_draws_nothing() -> None:
+    image = np.full((20, 30, 3), 7, np.uint8)
+    assert (annotate(image, _result(image, detections=Detections.empty())) == image).all()
+
+
+def test_classes_are_written_into_the_corner() -> None:
+    image = np.zeros((120, 160, 3), np.uint8)
+    found = Classification(class_id=np.array([1, 0]), confidence=np.array([0.8, 0.2], np.float32))
+    drawn = annotate(image, _result(image, classification=found))
+    assert drawn[:40, :40].any()
+    assert not drawn[80:].any()
+
+
+def test_neighbouring_classes_have_different_colours() -> None:
+    colors = [np.array(class_color(class_id), int) for class_id in range(10)]
+    assert min(np.abs(a - b).sum() for i, a in enumerate(colors) for b in colors[:i]) > 40
