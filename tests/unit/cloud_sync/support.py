@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sqlite3
@@ -115,7 +116,8 @@ class Mosquitto:
 
     def __init__(self, folder: Path, config: Sequence[str] = ("allow_anonymous true",)) -> None:
         if MOSQUITTO is None:
-            pytest.skip("needs mosquitto (apt-get install mosquitto)")
+            reason = "needs mosquitto (make system-deps)"
+            pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
         self.port = free_port()
         self.url = f"mqtt://127.0.0.1:{self.port}"
         self._config = folder / "mosquitto.conf"
