@@ -1,0 +1,130 @@
+"""``Report``: what one scenario measured, in a form that stays readable for later versions."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from edgecv.benchmarks.statistics import StageStatistics
+from edgecv.errors import ConfigError
+
+SCHEMA = 1
+_MEGABYTE = 1e6
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One scenario on one device.
+
+    Attributes:
+        schema: Version of this form.
+        scenario: Registered name of the scenario.
+        bundle: Name of the model.
+        variant: The variant that ran, such as ``onnx-int8``; empty for a bare model file.
+        runtime: What ran it.
+        options: What was asked for.
+        source: Where the pictures came from.
+        warmup: Runs or frames before the first that counts.
+        runs: Runs or frames that count.
+        stages: Statistics per stage; ``total`` is a whole frame, ``age`` the time from capture to result.
+        fps: Frames per second over all that count.
+        rss_bytes: Memory at the end.
+        pss_bytes: The same, shared pages divided among those who share them.
+        peak_rss_bytes: The most memory, loading the model included.
+        device: What ``edgecv devices --json`` says.
+        versions: EdgeCV, Python and numpy.
+        started: UTC, ISO 8601.
+    """
+
+    schema: int = SCHEMA
+    scenario: str
+    bundle: str
+    variant: str
+    runtime: str
+    options: dict[str, Any]
+    source: str
+    warmup: int
+    runs: int
+    stages: dict[str, StageStatistics]
+    fps: float
+    rss_bytes: int
+    pss_bytes: int
+    peak_rss_bytes: int
+    device: dict[str, Any]
+    versions: dict[str, str]
+    started: str
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def as_document(report: Report) -> dict[str, Any]:
+    """The JSON form."""
+    document: dict[str, Any] = msgspec.to_builtins(report)
+    return document
+
+
+def parse_report(text: str | bytes) -> Report:
+    """Read a report.
+
+    Raises:
+        ConfigError: it is damaged, or of a newer EdgeCV.
+    """
+    try:
+        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
+        if schema > SCHEMA:
+            raise ConfigError(f"The report has schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV.")
+        return msgspec.json.decode(text, type=Report)
+    except msgspec.DecodeError as error:  # ValidationError is one, too
+        raise ConfigError(f"This is no benchmark report: {error}.", "Make one: edgecv bench BUNDLE --json") from error
+
+
+def table(reports: Sequence[Report]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows: one row per report and stage; what belongs to the whole report stands in its first row."""
+    columns = ("scenario", "variant", "stage", "p50 ms", "p90 ms", "p99 ms", "fps", "RSS MB", "peak MB")
+    return columns, [row for report in reports for row in _rows(report)]
+
+
+def render(reports: Sequence[Report]) -> None:
+    """Print the table on stdout."""
+    print(as_text(reports))
+
+
+def as_text(reports: Sequence[Report]) -> str:
+    """The table as text, as wide as it needs to be."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns, rows = table(reports)
+    grid = Table(title=_title(reports), title_justify="left")
+    for number, column in enumerate(columns):
+        grid.add_column(column, justify="left" if number < 3 else "right", no_wrap=True)
+    for number, row in enumerate(rows):
+        is_last = number + 1 == len(rows) or bool(rows[number + 1][0])
+        grid.add_row(*row, end_section=is_last)
+    text = io.StringIO()
+    Console(file=text, width=160).print(grid)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _rows(report: Report) -> list[tuple[str, ...]]:
+    megabytes = (f"{size / _MEGABYTE:.0f}" for size in (report.rss_bytes, report.peak_rss_bytes))
+    whole = (f"{report.fps:.1f}", *megabytes)
+    rows = []
+    for number, (stage, times) in enumerate(report.stages.items()):
+        figures = (f"{times.p50_ms:.2f}", f"{times.p90_ms:.2f}", f"{times.p99_ms:.2f}")
+        head, tail = ((report.scenario, report.variant), whole) if number == 0 else (("", ""), ("", "", ""))
+        rows.append((*head, stage, *figures, *tail))
+    return rows
+
+
+def _title(reports: Sequence[Report]) -> str:
+    if not reports:
+        return "Nothing was measured"
+    first = reports[0]
+    cpu = first.device.get("cpu", {})
+    threads = first.options.get("threads") or "all"
+    return f"{first.bundle} on {first.runtime}, {threads} threads, {cpu.get('model') or 'unknown processor'}"

@@ -1,0 +1,61 @@
+"""Run scenarios, each in a process of its own: what ran before must not count, and memory starts from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgecv import errors, registry
+from edgecv.benchmarks.child import Failure, Outcome, Task
+from edgecv.benchmarks.process import TIMEOUT_S, call_module
+from edgecv.benchmarks.report import Report
+from edgecv.benchmarks.scenarios import BenchOptions
+from edgecv.errors import EdgeCVError
+from edgecv.progress import Progress, silent
+
+
+def run_scenario(
+    name: str, bundle: str | Path, options: BenchOptions | None = None, timeout_s: float = TIMEOUT_S
+) -> Report:
+    """Measure one scenario.
+
+    Args:
+        name: ``single_stream``, ``pipeline`` or an installed one.
+        bundle: A bundle, or a bare model file that carries metadata.
+        options: How to measure.
+        timeout_s: Give up after so many seconds.
+
+    Raises:
+        UnknownPlugin: there is no such scenario.
+        EdgeCVError: what the scenario raised, or that its process crashed or took too long.
+    """
+    registry.target("scenarios", name)
+    task = Task(scenario=name, bundle=str(bundle), options=options or BenchOptions())
+    answer = call_module("edgecv.benchmarks.child", msgspec.json.encode(task).decode(), timeout_s)
+    outcome = msgspec.json.decode(answer, type=Outcome)
+    if outcome.report is None:
+        raise _error(outcome.failure)
+    return outcome.report
+
+
+def run_scenarios(
+    scenarios: Sequence[str], bundle: str | Path, options: BenchOptions | None = None, progress: Progress = silent
+) -> list[Report]:
+    """Measure several scenarios, one after the other; raises as ``run_scenario``."""
+    reports = []
+    for done, name in enumerate(scenarios):
+        progress("Measuring", done, len(scenarios))
+        reports.append(run_scenario(name, bundle, options))
+    progress("Measuring", len(scenarios), len(scenarios))
+    return reports
+
+
+def _error(failure: Failure | None) -> EdgeCVError:
+    """The error as the child raised it, so that its exit code stays; of another package's class the base remains."""
+    if failure is None:
+        return EdgeCVError("The scenario gave no report.", "It must return an edgecv.benchmarks.report.Report.")
+    kind = getattr(errors, failure.error, EdgeCVError)
+    known = isinstance(kind, type) and issubclass(kind, EdgeCVError)
+    return (kind if known else EdgeCVError)(failure.message, failure.hint)

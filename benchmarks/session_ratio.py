@@ -1,0 +1,103 @@
+"""How fast a bundle's INT8 session is against a reference ONNX (a plain FP32 export), both in ONNX Runtime.
+
+``python -m edgecv.benchmarks.session_ratio BUNDLE REFERENCE.onnx [--threads 1] [--runs 60] [--rounds 3] [--json]``
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from edgecv.benchmarks.command import print_figures, run_program
+from edgecv.bundle import Bundle, Variant
+from edgecv.errors import ConfigError
+from edgecv.runtimes.measure import Request, median_latency_ms
+from edgecv.specs import RuntimeOptions
+
+_RUNTIME = "onnxruntime"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRatio:
+    """Medians over the rounds; a round times one file and then the other, each in a new process.
+
+    Where ``ratio`` and ``round_ratio`` differ, something else used the machine: measure again.
+    """
+
+    bundle_ms: float
+    reference_ms: float
+    rounds_ms: tuple[tuple[float, float], ...]
+
+    @property
+    def ratio(self) -> float:
+        """Below 1 the bundle is faster."""
+        return self.bundle_ms / self.reference_ms
+
+    @property
+    def round_ratio(self) -> float:
+        """Median of the rounds' own ratios: a load that comes and goes disturbs it less."""
+        return median(bundle_ms / reference_ms for bundle_ms, reference_ms in self.rounds_ms)
+
+    def as_dict(self) -> dict[str, object]:
+        """The figures, rounded."""
+        return {
+            "bundle_ms": round(self.bundle_ms, 2),
+            "reference_ms": round(self.reference_ms, 2),
+            "rounds_ms": [[round(ms, 2) for ms in pair] for pair in self.rounds_ms],
+            "ratio": round(self.ratio, 4),
+            "round_ratio": round(self.round_ratio, 4),
+        }
+
+
+def session_ratio(
+    bundle: str | Path, reference: str | Path, *, threads: int = 1, runs: int = 60, rounds: int = 3
+) -> SessionRatio:
+    """Time the INT8 ONNX of a bundle against a reference ONNX, in turns.
+
+    Raises:
+        ConfigError: the bundle has no INT8 ONNX, or the reference is missing.
+        SessionError: one of them cannot be run.
+    """
+    if not Path(reference).is_file():
+        raise ConfigError(f"{reference} does not exist.", "Export one: yolo export model=FILE.pt format=onnx")
+    opened = Bundle.open(bundle)
+    paths = (opened.verified_path(_int8_onnx(opened)), Path(reference))
+    pairs = tuple(_round(paths, threads, runs) for _ in range(rounds))
+    return SessionRatio(
+        bundle_ms=median(pair[0] for pair in pairs), reference_ms=median(pair[1] for pair in pairs), rounds_ms=pairs
+    )
+
+
+def _round(paths: tuple[Path, Path], threads: int, runs: int) -> tuple[float, float]:
+    return _latency_ms(paths[0], threads, runs), _latency_ms(paths[1], threads, runs)
+
+
+def _latency_ms(path: Path, threads: int, runs: int) -> float:
+    options = RuntimeOptions(runtime=_RUNTIME, threads=threads)
+    return median_latency_ms(Request(path=str(path), runtime=_RUNTIME, options=options, runs=runs))
+
+
+def _int8_onnx(bundle: Bundle) -> Variant:
+    for variant in bundle.variants:
+        if (variant.format, variant.precision) == ("onnx", "int8"):
+            return variant
+    raise ConfigError(f"{bundle.path} has no INT8 ONNX.", "Convert with: edgecv convert MODEL --int8 --calib IMAGES")
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m edgecv.benchmarks.session_ratio", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("reference", type=Path, help="ONNX of the same network in FP32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=60, help="runs per process")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    given = parser.parse_args()
+    found = session_ratio(given.bundle, given.reference, threads=given.threads, runs=given.runs, rounds=given.rounds)
+    print_figures(found.as_dict(), given.json)
+
+
+if __name__ == "__main__":
+    run_program(_main)
