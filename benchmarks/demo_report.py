@@ -10,7 +10,8 @@ from pathlib import Path
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1f24; }
-table { border-collapse: collapse; width: 100%; } td { border-bottom: 1px solid #d8dee4; padding: .4rem .6rem; vertical-align: top; }
+table { border-collapse: collapse; width: 100%; }
+td { border-bottom: 1px solid #d8dee4; padding: .4rem .6rem; vertical-align: top; }
 td:first-child { font-weight: 600; white-space: nowrap; } figure { margin: 1.5rem 0; } img { max-width: 100%; border-radius: 6px; }
 """
 
@@ -34,8 +35,8 @@ def write_report(path: Path, figures: Sequence[tuple[str, str]], pictures: Seque
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>EdgeCV demo</title><style>{_STYLE}</style>'
         '<meta name="viewport" content="width=device-width">'
-        "<h1>EdgeCV demo</h1><p>A detector of shapes, converted to INT8 on this machine, run over a generated clip; its events went "
-        "through a broker into a store. mAP is measured on labelled frames that calibration did not see.</p>"
+        "<h1>EdgeCV demo</h1><p>A detector of shapes, converted to INT8 on this machine, run over a generated clip; its events "
+        "went through a broker into a store. mAP is measured on labelled frames that calibration did not see.</p>"
         f"<table>{rows}</table>{shown}</html>\n",
         encoding="utf-8",
     )

@@ -37,15 +37,24 @@ class Inference:
         feeds, transform = self.model.prepare(frame.image)
         return Prepared(feeds=feeds, transform=transform, elapsed_ms=(self.clock() - start) / 1e6)
 
-    def run(self, captured: Captured, timer: StageTimer) -> Result | None:
-        """The result of a frame, or ``None`` when a step dropped it; ``timer`` already holds the wait."""
+    def compute(self, captured: Captured, timer: StageTimer) -> Result:
+        """The result of a frame before the steps; ``timer`` already holds the wait. May run in several threads."""
         prepared = captured.prepared or self.prepare(captured.frame)
         timer.add("preprocess", prepared.elapsed_ms)
         with timer.stage("inference"):
             outputs = self.model.infer(prepared.feeds)
         with timer.stage("postprocess"):
             found = self.model.decode(outputs, prepared.transform, confidence=self.confidence, iou=self.iou)
-        return self._apply_steps(self._result(captured.frame, found, timer))
+        return self._result(captured.frame, found, timer)
+
+    def finish(self, result: Result) -> Result | None:
+        """The result after the steps, or ``None`` when one dropped it; call it in the order of the frames."""
+        current: Result | None = result
+        for step in self.steps:
+            current = step(current) if current is not None else None
+        if current is None or not self.steps:
+            return current
+        return replace(current, age_ms=self._age_ms(current.frame))
 
     def _result(self, frame: Frame, found: Detections | Classification, timer: StageTimer) -> Result:
         return Result(
@@ -57,14 +66,6 @@ class Inference:
             age_ms=self._age_ms(frame),
             model=self.model.name,
         )
-
-    def _apply_steps(self, result: Result) -> Result | None:
-        current: Result | None = result
-        for step in self.steps:
-            current = step(current) if current is not None else None
-        if current is None or not self.steps:
-            return current
-        return replace(current, age_ms=self._age_ms(current.frame))
 
     def _age_ms(self, frame: Frame) -> float:
         return (self.clock() - frame.monotonic_ns) / 1e6

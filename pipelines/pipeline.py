@@ -13,6 +13,7 @@ from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.model import Model
 from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, POLL_S, Capture, Captured
 from edgecv.pipelines.inference import Inference
+from edgecv.pipelines.lanes import Lanes
 from edgecv.pipelines.outlet import CallableSink, Outlet
 from edgecv.pipelines.signals import TerminateCleanly
 from edgecv.pipelines.sinks import open_sink
@@ -28,6 +29,7 @@ from edgecv.uris import parse_sink, parse_source
 Policy = Literal["auto", "lossless", "latest"]
 SinkLike = Sink | Callable[[Result], object] | str
 
+_LANES = 2  # frames computed at once where none is dropped; a live source has one, so that its results are fresh
 _SINK_CLOSE_TIMEOUT_S = 30.0  # for what is queued and the end of the file; all sinks together
 
 
@@ -94,6 +96,9 @@ class Pipeline:
         opened = open_source(source) if isinstance(source, str | int | Path) else source
         slot_policy = _slot_policy(policy, opened)
         self._capture = Capture(opened, slot_policy, self._inference.prepare, max_frames)
+        self._lanes = Lanes(self._inference.compute, _LANES if slot_policy == "lossless" else 1)
+        self._ended = False
+        self._source_error: SourceError | None = None
         self._outlets: list[Outlet] = []
         try:
             for sink in sinks:
@@ -141,6 +146,7 @@ class Pipeline:
         for outlet in self._outlets:
             outlet.end()
         self._left_behind = not self._capture.close()
+        self._lanes.close()
         deadline = time.monotonic() + _SINK_CLOSE_TIMEOUT_S
         for outlet in self._outlets:
             outlet.close(max(0.0, deadline - time.monotonic()))
@@ -186,30 +192,45 @@ class Pipeline:
 
     def _next(self) -> Result | None:
         """The next result that no step drops, or ``None`` at the end."""
-        while self._wants_more():
-            timer = StageTimer()
-            with timer.stage("wait"):
-                captured = self._take()
-            if captured is None:
+        while not self._stopping:
+            self._fill()
+            if not self._lanes:
+                if self._source_error is not None:
+                    raise self._source_error
                 return None
-            result = self._inference.run(captured, timer)
+            computed, timer = self._lanes.pop()
+            result = self._inference.finish(computed)
             self._tally.frame_done(result, timer.as_ms())
             if result is not None:
                 self._deliver(result)
                 return result
         return None
 
-    def _wants_more(self) -> bool:
-        return not self._stopping and (self._max_frames is None or self._tally.frames < self._max_frames)
+    def _fill(self) -> None:
+        """Put frames in work until the lanes are full; wait for one only when none is in work."""
+        while self._wants_more() and not self._lanes.full:
+            timer = StageTimer()
+            with timer.stage("wait"):
+                captured = self._take(wait=not self._lanes)
+            if captured is None:
+                return
+            self._lanes.put(captured, timer)
 
-    def _take(self) -> Captured | None:
+    def _wants_more(self) -> bool:
+        begun = self._tally.frames + len(self._lanes)
+        return not self._stopping and not self._ended and (self._max_frames is None or begun < self._max_frames)
+
+    def _take(self, wait: bool) -> Captured | None:
+        """The next frame; ``None`` when there is none yet (without ``wait``) or none any more."""
         try:
             while not self._stopping:
-                captured = self._capture.take(POLL_S)
-                if captured is not None:
+                captured = self._capture.take(POLL_S if wait else 0.0)
+                if captured is not None or not wait:
                     return captured
         except SlotClosed:
-            pass
+            self._ended = True
+        except SourceError as error:  # raised by `_next` once the frames before it are through
+            self._ended, self._source_error = True, error
         return None
 
     def _deliver(self, result: Result) -> None:

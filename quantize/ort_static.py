@@ -118,11 +118,9 @@ class OrtStaticQuantizer:
         outputs = set(graph.output_names())
         chosen: dict[str, Range] = {}
         for name, stats in self._stats.items():
-            if name in outputs:
-                method = "minmax"  # a score that is cut off is a changed result
-            else:
-                method = recipe.silu_method if _feeds_silu(graph, name) else recipe.method
-            chosen[name] = ESTIMATORS[method](stats)
+            method = recipe.silu_method if _feeds_silu(graph, name) else recipe.method
+            # An output keeps its whole range: a score that is cut off is a changed result.
+            chosen[name] = ESTIMATORS["minmax" if name in outputs else method](stats)
         return _shared(graph, chosen)
 
 

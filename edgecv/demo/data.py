@@ -1,6 +1,6 @@
 """The demo's pictures on disk: calibration images, a labelled data set in YOLO form, a clip with its truth.
 
-Different seeds give different pictures; the detector was trained on none of those that a single number as seed gives.
+Different seeds give different pictures. Training draws from seeds of its own (``converters/demo_training.py``).
 """
 
 from __future__ import annotations

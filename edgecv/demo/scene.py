@@ -1,7 +1,8 @@
-"""Pictures of coloured shapes with known truth, the same for the same seed: what the demo's detector is trained and judged on.
+"""Pictures of coloured shapes with known truth: what the demo's detector is trained and judged on.
 
-Start with ``render_scene`` for one picture and ``clip`` for a moving one. Everything is drawn from a ``Scene``, which is data;
-boxes are measured on the pixels that stay visible, not computed from the geometry, so they are tight by construction.
+Start with ``render_scene`` for one picture and ``clip`` for a moving one; the same seed gives the same. Everything is
+drawn from a ``Scene``, which is data. Boxes are measured on the pixels that stay visible, not computed from the geometry, so
+they are tight by construction.
 """
 
 from __future__ import annotations
