@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgecv.bundle import sha256_of
-from edgecv.converters.source import SourceModel, SourceOptions, image_input, origin, raw_head_outputs
+from edgecv.converters.source import SIZE_STEP, SourceModel, SourceOptions, image_input, origin, raw_head_outputs
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.protocols import Array
@@ -88,10 +88,10 @@ def _size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[int, i
 def _size_in_metadata(model: Any) -> tuple[int, int] | None:
     text = next((entry.value for entry in model.metadata_props if entry.key == "imgsz"), "")
     try:
-        height, width = ast.literal_eval(text)
+        height, width = (int(size) for size in ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError):
         return None
-    return int(width), int(height)
+    return (width, height) if min(width, height) >= SIZE_STEP else None
 
 
 def _with_fixed_shapes(path: Path, model: Any, size_wh: tuple[int, int]) -> Any:
@@ -168,6 +168,8 @@ def _last_convolutions(graph: Graph) -> list[Node]:
         if node is None or name in seen:
             continue
         seen.add(name)
+        if node.op_type == "Shape":
+            continue  # exports with open shapes place their cells by the size of a feature map, not by its values
         if node.op_type == "Conv" and not _is_expectation(graph, node):
             found.append(node)
         else:

@@ -225,7 +225,7 @@ def _spec_from_metadata(path: Path, session: Session) -> ModelSpec:
     metadata: Mapping[str, str] = getattr(session, "metadata", {})
     try:
         names: Mapping[int, str] = ast.literal_eval(metadata["names"])
-        height, width = ast.literal_eval(metadata["imgsz"])
+        height, width = (int(size) for size in ast.literal_eval(metadata["imgsz"]))
         labels = tuple(str(names[index]) for index in range(len(names)))
     except (KeyError, ValueError, SyntaxError, TypeError) as error:
         raise SpecMismatch(
@@ -235,7 +235,7 @@ def _spec_from_metadata(path: Path, session: Session) -> ModelSpec:
     if metadata.get("task") != "detect":
         raise SpecMismatch(f"{path.name} is a '{metadata.get('task')}' model; bare files are read for 'detect' only.")
     return ModelSpec(
-        preprocess=PreprocessSpec(size_wh=(int(width), int(height))),
+        preprocess=PreprocessSpec(size_wh=(width, height)),
         decode=DecodeSpec(task="detect", decoder="yolov8", labels=labels),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 from edgecv.atomic import check_target, new_folder
@@ -63,7 +64,7 @@ def unpack(archive: str | Path, out: str | Path | None = None, force: bool = Fal
             for variant in written.variants:
                 for role in variant.models:
                     written.verified_path(variant, role)
-    except (zipfile.BadZipFile, FileNotFoundError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, FileNotFoundError, IsADirectoryError) as error:
         raise BundleError(f"{archive} is not a packed bundle: {error}.", "Pack it again: edgecv pack BUNDLE") from error
     return target
 

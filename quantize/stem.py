@@ -68,8 +68,10 @@ def find_stem(model: Any) -> Stem | None:
         or attribute(convolution, "auto_pad", b"NOTSET") != b"NOTSET"
     ):
         return None
-    top, left, bottom, right = attribute(convolution, "pads", [0, 0, 0, 0])
+    pads = tuple(attribute(convolution, "pads", [0, 0, 0, 0]))
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]
+    if not _divides_the_picture((shape[2], shape[1]), weights.shape[2:], strides[0], pads):
+        return None
     return Stem(
         transpose=chain[0],
         cast=chain[1],
@@ -78,9 +80,17 @@ def find_stem(model: Any) -> Stem | None:
         weights=weights,
         bias=np.zeros(len(weights), np.float32) if bias is None else bias,
         stride=strides[0],
-        pads=(top, left, bottom, right),
+        pads=pads,
         size_wh=(shape[2], shape[1]),
     )
+
+
+def _divides_the_picture(size_wh: tuple[int, int], kernel: tuple[int, ...], stride: int, pads: tuple[int, ...]) -> bool:
+    """Whether the output is the input over the stride, exactly: packing splits rows of pixels into equal groups."""
+    width, height = size_wh
+    wide = (width + pads[1] + pads[3] - kernel[1]) // stride + 1
+    high = (height + pads[0] + pads[2] - kernel[0]) // stride + 1
+    return (wide * stride, high * stride) == size_wh
 
 
 def patch_moments(stem: Stem, pictures: Iterable[Array]) -> Array:

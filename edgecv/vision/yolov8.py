@@ -55,7 +55,8 @@ class RawHeadDecoder:
         """
         by_role = {output.role: output for output in outputs}
         strides = sorted(int(role.partition("/")[2]) for role in by_role if role.startswith("box/"))
-        if not strides or any(f"class/{stride}" not in by_role for stride in strides):
+        wanted = {f"{kind}/{stride}" for kind in ("box", "class") for stride in strides}
+        if not strides or wanted != by_role.keys():
             raise SpecMismatch(f"A raw head needs pairs of box/STRIDE and class/STRIDE, not {sorted(by_role)}.")
         self._levels = tuple(_Level(stride, by_role[f"box/{stride}"], by_role[f"class/{stride}"]) for stride in strides)
         self._check(len(spec.labels))

@@ -1,0 +1,51 @@
+"""What all tests share: the material beside the checkout, settings of hypothesis, deadlines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SHARED = CHECKOUT / "../shared"  # real models and pictures; absent on other machines
+
+# The same examples in every run, and no time limit per example: the machine is shared. pytest-timeout guards each test.
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True, database=None, max_examples=60)
+hypothesis.settings.load_profile("house")
+
+# torch's threads wait without spinning: with other work on the same cores, spinning made one photograph take seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# ultralytics neither installs nor downloads anything.
+os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
+
+
+def _shared(relative: str) -> Path:
+    path = SHARED / relative
+    if not path.exists():
+        pytest.skip(f"../shared/{relative} is not on this machine")
+    return path.resolve()
+
+
+@pytest.fixture(scope="session")
+def yolov8n() -> Path:
+    """A real YOLOv8n checkpoint, trained on COCO."""
+    return _shared("models/yolov8n-coco.pt")
+
+
+@pytest.fixture(scope="session")
+def resnet20() -> Path:
+    """A real classifier as ONNX: no detection head."""
+    return _shared("models/resnet20-cifar10.onnx")
+
+
+@pytest.fixture(scope="session")
+def coco_images() -> list[Path]:
+    """128 real photographs, sorted."""
+    return sorted((_shared("data/coco128-train") / "images").glob("*.jpg"))
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())

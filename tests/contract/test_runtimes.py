@@ -1,0 +1,211 @@
+"""What every runtime keeps. A new one: its adapter, its line in the registry, one row in ``RUNTIMES``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecv import registry
+from edgecv.errors import DeviceError, SessionError, SpecMismatch
+from edgecv.protocols import Session
+from edgecv.specs import RuntimeOptions, TensorSpec
+from tests.models import arithmetic
+
+DEADLINE_S = 30
+
+
+@dataclass(frozen=True)
+class Row:
+    """A runtime and how to make ``tests.models.arithmetic`` for it."""
+
+    name: str
+    build: Callable[[Path], Path]
+    absent_device: str  # known to the runtime, not on a plain machine
+
+
+RUNTIMES = [
+    Row("onnxruntime", lambda folder: arithmetic(folder / "model.onnx"), "cuda"),
+]
+
+
+@pytest.fixture(params=RUNTIMES, ids=lambda row: row.name, scope="module")
+def row(request: pytest.FixtureRequest) -> Row:
+    made: Row = request.param
+    pytest.importorskip(registry.resolve("runtimes", made.name).package)
+    return made
+
+
+@pytest.fixture(scope="module")
+def path(row: Row, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return row.build(tmp_path_factory.mktemp(row.name))
+
+
+def open_session(row: Row, path: Path, **options: Any) -> Session:
+    session: Session = registry.resolve("runtimes", row.name)(path, RuntimeOptions(threads=1, **options))
+    return session
+
+
+@pytest.fixture
+def session(row: Row, path: Path):
+    made = open_session(row, path)
+    yield made
+    made.close()
+
+
+PIXELS = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+GAIN = np.array([1.0, 0.5], np.float32)
+FEEDS = {"pixels": PIXELS, "gain": GAIN}
+
+
+def test_it_says_what_the_file_takes_and_gives(session: Session) -> None:
+    assert {(s.name, s.shape, s.dtype) for s in session.inputs} == {
+        ("pixels", (1, 4, 4, 3), "uint8"),
+        ("gain", (2,), "float32"),
+    }
+    assert {(s.name, s.shape, s.dtype) for s in session.outputs} == {
+        ("total", (2,), "float32"),
+        ("same", (1, 4, 4, 3), "uint8"),
+    }
+
+
+def test_outputs_come_by_name_in_their_dtype(session: Session) -> None:
+    found = session.run(FEEDS)
+    assert found.keys() == {"total", "same"}
+    assert found["total"].tolist() == [1128.0, 564.0]
+    assert found["total"].dtype == np.float32
+    assert np.array_equal(found["same"], PIXELS)
+    assert found["same"].dtype == np.uint8
+
+
+def test_results_stay_when_the_session_runs_again(session: Session) -> None:
+    first = session.run(FEEDS)["total"]
+    session.run(FEEDS | {"gain": GAIN * 7})
+    assert first.tolist() == [1128.0, 564.0]
+
+
+def test_specs_that_are_given_are_kept(row: Row, path: Path) -> None:
+    session_type = registry.resolve("runtimes", row.name)
+    plain = session_type(path, RuntimeOptions())
+    inputs = tuple(TensorSpec(name=s.name, role="mine", shape=s.shape, dtype=s.dtype) for s in plain.inputs)
+    outputs = tuple(
+        TensorSpec(name=s.name, role="mine", shape=s.shape, dtype=s.dtype) for s in plain.outputs if s.name == "total"
+    )
+    session = session_type(path, RuntimeOptions(), inputs, outputs)
+    assert session.inputs == inputs
+    assert session.run(FEEDS).keys() == {"total"}
+
+
+@pytest.mark.parametrize(
+    ("feeds", "named"),
+    [
+        ({}, "takes"),
+        ({"pixels": PIXELS}, "takes"),
+        (FEEDS | {"more": GAIN}, "takes"),
+        ({"Pixels": PIXELS, "gain": GAIN}, "takes"),
+        (FEEDS | {"pixels": PIXELS[0]}, "'pixels'"),
+        (FEEDS | {"pixels": PIXELS.transpose(0, 3, 1, 2)}, "'pixels'"),
+        (FEEDS | {"pixels": PIXELS.repeat(2, axis=0)}, "'pixels'"),
+        (FEEDS | {"pixels": PIXELS.astype(np.float32)}, "'pixels'"),
+        (FEEDS | {"pixels": PIXELS.astype(np.int8)}, "'pixels'"),
+        (FEEDS | {"gain": GAIN.astype(np.float64)}, "'gain'"),
+        (FEEDS | {"gain": np.float32(1)}, "'gain'"),
+    ],
+)
+def test_wrong_feeds_are_named(session: Session, feeds: dict[str, Any], named: str) -> None:
+    with pytest.raises(SpecMismatch, match=named):
+        session.run(feeds)
+    assert session.run(FEEDS)["total"].tolist() == [1128.0, 564.0]
+
+
+def test_feeds_need_not_lie_in_one_piece(session: Session) -> None:
+    scattered = np.zeros((1, 4, 4, 6), np.uint8)
+    scattered[..., ::2] = PIXELS
+    assert session.run(FEEDS | {"pixels": scattered[..., ::2]})["total"].tolist() == [1128.0, 564.0]
+
+
+def test_a_closed_session_says_so_and_closes_again(session: Session) -> None:
+    session.close()
+    session.close()
+    with pytest.raises(SessionError, match="closed"):
+        session.run(FEEDS)
+
+
+def truncated(whole: Path, bad: Path) -> None:
+    bad.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+
+
+def empty(_whole: Path, bad: Path) -> None:
+    bad.write_bytes(b"")
+
+
+def picture(_whole: Path, bad: Path) -> None:
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8)
+
+
+def zeros(_whole: Path, bad: Path) -> None:
+    bad.write_bytes(bytes(4096))
+
+
+@pytest.mark.parametrize("damage", [truncated, empty, picture, zeros], ids=lambda f: f.__name__)
+def test_a_file_that_is_no_such_model_is_a_session_error(row: Row, path: Path, tmp_path: Path, damage) -> None:
+    bad = tmp_path / f"bad{path.suffix}"
+    damage(path, bad)
+    with pytest.raises(SessionError) as caught:
+        open_session(row, bad)
+    assert bad.name in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_missing_file_is_a_session_error(row: Row, path: Path, tmp_path: Path) -> None:
+    with pytest.raises(SessionError):
+        open_session(row, tmp_path / f"none{path.suffix}")
+
+
+def test_a_device_nobody_knows_is_refused(row: Row, path: Path) -> None:
+    with pytest.raises(DeviceError, match="toaster") as caught:
+        open_session(row, path, device="toaster")
+    assert caught.value.hint
+
+
+def test_a_device_that_is_not_there_is_refused_never_replaced(row: Row, path: Path) -> None:
+    try:
+        session = open_session(row, path, device=row.absent_device)
+    except DeviceError as error:
+        assert "cpu" in error.hint
+    else:
+        assert "CPU" not in session.providers[0].upper(), "asked for an accelerator, given the CPU"
+
+
+def test_it_says_what_it_runs_on(session: Session) -> None:
+    assert "CPU" in session.providers[0].upper()
+
+
+def test_two_threads_may_share_it(session: Session) -> None:
+    wrong: list[object] = []
+
+    def work(gain: float) -> None:
+        feeds = FEEDS | {"gain": np.full(2, gain, np.float32)}
+        for _ in range(200):
+            total = session.run(feeds)["total"]
+            if total.tolist() != [1128 * gain] * 2:
+                wrong.append(total)
+
+    threads = [threading.Thread(target=work, args=(gain,)) for gain in (1.0, 2.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not wrong
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_any_number_of_threads_gives_the_same(row: Row, path: Path, threads: int) -> None:
+    session = registry.resolve("runtimes", row.name)(path, RuntimeOptions(threads=threads))
+    assert session.run(FEEDS)["total"].tolist() == [1128.0, 564.0]

@@ -1,0 +1,255 @@
+"""``edgecv.convert`` on the real checkpoint and real photographs, at a small input size."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+import edgecv
+from edgecv.bundle import Bundle
+from edgecv.converters.ultralytics_world import tasks
+from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
+from edgecv.media import read_image
+from edgecv.quantize.agreement import agreement
+from edgecv.quantize.gate import GateReport
+from edgecv.quantize.recipes import LADDERS, GateLimits
+from edgecv.quiet import quiet
+from edgecv.results import Detections
+from tests.conftest import names_in
+
+SIDE = 320
+IMAGES = 64
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def calibration(coco_images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("calibration")
+    for path in coco_images[:IMAGES]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(yolov8n: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("out") / "yolov8n.ecv"
+    return edgecv.convert(yolov8n, precision="int8", calibration=calibration, imgsz=SIDE, out=out)
+
+
+def size_of(bundle: Bundle, name: str) -> int:
+    variant = next(v for v in bundle.variants if v.name == name)
+    return sum(entry.bytes for model in variant.models.values() for entry in model.files)
+
+
+def test_the_bundle_holds_both_variants_and_opens_again(bundle: Bundle) -> None:
+    assert names_in(bundle.path.parent) == ["yolov8n.ecv"]
+    assert names_in(bundle.path) == ["bundle.json", "onnx-fp32", "onnx-int8"]
+    again = Bundle.open(bundle.path)
+    assert again.manifest == bundle.manifest
+    assert [v.name for v in again.variants] == ["onnx-fp32", "onnx-int8"]
+    assert all(again.verified_path(variant).is_file() for variant in again.variants)
+
+
+def test_the_bundle_says_where_it_comes_from(bundle: Bundle, yolov8n: Path) -> None:
+    manifest = bundle.manifest
+    assert manifest.source.file == yolov8n.name
+    assert manifest.licence == "AGPL-3.0"
+    assert manifest.calibration is not None
+    assert (manifest.calibration.images, manifest.calibration.held_out) == (IMAGES, IMAGES // 4)
+    assert {"edgecv", "onnx", "onnxruntime", "torch"} <= manifest.tools.keys()
+    assert manifest.preprocess.size_wh == (SIDE, SIDE)
+    assert manifest.decode.labels[0] == "person"
+
+
+def test_the_gate_figures_lie_within_their_limits(bundle: Bundle) -> None:
+    int8 = bundle.variants[1]
+    limits = GateLimits()
+    assert int8.metrics["f1_50"] >= limits.f1_50
+    assert int8.metrics["f1_75"] >= limits.f1_75
+    assert int8.metrics["matched_iou"] >= limits.matched_iou
+    assert abs(int8.metrics["score_bias"]) <= limits.score_bias
+    assert int8.recipe
+    assert int8.target == "x86-vnni"
+    assert int8.latency_ms > 0
+
+
+def test_int8_is_less_than_a_third_of_float(bundle: Bundle) -> None:
+    assert size_of(bundle, "onnx-int8") <= 0.30 * size_of(bundle, "onnx-fp32")
+
+
+def test_int8_finds_what_float_finds_on_photographs_it_never_saw(bundle: Bundle, coco_images: list[Path]) -> None:
+    with edgecv.load(bundle.path, precision="fp32") as teacher, edgecv.load(bundle.path, precision="int8") as student:
+        assert (teacher.name, student.name) == ("yolov8n/onnx-fp32", "yolov8n/onnx-int8")
+        images = [read_image(path) for path in coco_images[-24:]]
+        pairs = [(detections(teacher, image), detections(student, image)) for image in images]
+    found = agreement(pairs)
+    assert found.teacher_boxes > 50
+    assert found.f1_50 > 0.85
+    assert found.matched_iou > 0.9
+    assert abs(found.score_bias) < 0.05
+
+
+def detections(model: edgecv.Model, image: np.ndarray) -> Detections:
+    found = model(image)
+    assert isinstance(found, Detections)
+    return found
+
+
+def test_int8_outputs_are_integers_with_a_scale_each(bundle: Bundle) -> None:
+    outputs = bundle.variants[1].models["main"].outputs
+    assert len(outputs) == 6
+    assert {o.dtype for o in outputs} == {"uint8"}
+    assert len({o.scale for o in outputs}) == 6
+
+
+def written(folder: Path, make: Callable[[int], np.ndarray], count: int = 20) -> Path:
+    folder.mkdir()
+    for index in range(count):
+        assert cv2.imwrite(str(folder / f"{index}.png"), make(index))
+    return folder
+
+
+def black(index: int) -> np.ndarray:
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[0, index, 0] = 1  # different pictures, by a pixel nobody sees
+    return picture
+
+
+def noise(index: int) -> np.ndarray:
+    return np.random.default_rng(index).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda _: np.zeros((64, 64, 3), np.uint8), "1 different images"),
+        (black, "finds only 0 objects"),
+        (noise, r"finds only \d+ objects"),
+    ],
+    ids=["copies", "black", "noise"],
+)
+def test_pictures_that_show_the_model_nothing_are_refused(yolov8n: Path, tmp_path: Path, make, named: str) -> None:
+    images = written(tmp_path / "images", make)
+    with pytest.raises(CalibrationError, match=named) as caught:
+        edgecv.convert(yolov8n, calibration=images, imgsz=64, out=tmp_path / "out.ecv")
+    assert caught.value.exit_code == 1
+    assert names_in(tmp_path) == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "named"),
+    [
+        ({"source": "missing.pt"}, UnsupportedSource, "does not exist"),
+        ({"source": "model.tflite"}, UnsupportedSource, "not a model EdgeCV reads"),
+        ({"precision": "int4"}, ConfigError, "int4"),
+        ({"precision": "int8", "calibration": None}, ConfigError, "calibration images"),
+        ({"formats": ()}, ConfigError, "No format"),
+        ({"formats": ("onx",)}, EdgeCVError, "onx"),
+        ({"imgsz": 100}, ConfigError, "multiple of 32"),
+        ({"calibration": "missing"}, CalibrationError, "not a folder"),
+        ({"out": "missing/out.ecv"}, ConfigError, "does not exist"),
+        ({"out": "/proc/self/out.ecv"}, ConfigError, "cannot be written"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_refused_before_any_work(
+    yolov8n: Path, calibration: Path, tmp_path: Path, changes: dict[str, Any], error, named: str, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"source": yolov8n, "calibration": calibration, "out": tmp_path / "out.ecv"} | changes
+    with pytest.raises(error, match=named):
+        edgecv.convert(given.pop("source"), **given)
+    assert names_in(tmp_path) == []
+
+
+def test_an_existing_target_needs_force_and_stays_until_the_new_one_is_there(yolov8n: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ecv"
+    out.mkdir()
+    (out / "mine.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="exists already"):
+        edgecv.convert(yolov8n, precision="fp32", imgsz=64, out=out)
+    with pytest.raises(UnsupportedSource):
+        edgecv.convert(tmp_path / "missing.pt", precision="fp32", out=out, force=True)
+    assert names_in(out) == ["mine.txt"]
+    told: list[tuple[str, int, int]] = []
+    made = edgecv.convert(
+        yolov8n, precision="fp32", imgsz=64, out=out, force=True, progress=lambda *step: told.append(step)
+    )
+    assert names_in(tmp_path) == ["out.ecv"]
+    assert [v.name for v in made.variants] == ["onnx-fp32"]
+    assert made.manifest.calibration is None
+    for step in ("Reading the model", "Exporting onnx", "Timing onnx-fp32"):
+        assert [(done, total) for name, done, total in told if name == step] == [(0, 1), (1, 1)]
+
+
+def straying(exported: Path, out: Path) -> Path:
+    """The same function in float, hopeless in eight bits: before many convolutions one channel is 10 000 times the others.
+
+    The weights that take the loud channel are smaller by as much, so the sums stay what they were.
+    """
+    model = onnx.load(str(exported))
+    graph = model.graph
+    tensors = {t.name: t for t in graph.initializer}
+    made = {name: node for node in graph.node for name in node.output}
+    factor = 1e4
+    for node in graph.node:
+        if node.op_type != "Conv" or made.get(node.input[0]) is None or made[node.input[0]].op_type != "Mul":
+            continue
+        weights = onnx.numpy_helper.to_array(tensors[node.input[1]]).copy()
+        users = [user for user in graph.node if node.input[0] in user.input]
+        if len(users) != 1 or weights.shape[1] < 32:
+            continue
+        gain = np.ones((1, weights.shape[1], 1, 1), np.float32)
+        gain[0, 0] = factor
+        weights[:, 0] /= factor
+        tensors[node.input[1]].CopyFrom(onnx.numpy_helper.from_array(weights, node.input[1]))
+        source = made[node.input[0]]
+        loud = f"{node.input[0]}_loud"
+        graph.initializer.append(onnx.numpy_helper.from_array(gain, f"{loud}_gain"))
+        at = list(graph.node).index(source)
+        graph.node.insert(at + 1, onnx.helper.make_node("Mul", [node.input[0], f"{loud}_gain"], [loud], name=loud))
+        node.input[0] = loud
+    del graph.value_info[:]
+    onnx.checker.check_model(model)
+    onnx.save(model, str(out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def stray(yolov8n: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tasks()
+    from ultralytics import YOLO
+
+    folder = tmp_path_factory.mktemp("stray")
+    with quiet():
+        copy = shutil.copy(yolov8n, folder / "real.pt")
+        exported = Path(YOLO(copy).export(format="onnx", imgsz=SIDE, simplify=False, verbose=False))
+    return straying(exported, folder / "stray.onnx")
+
+
+def test_an_int8_model_that_strays_is_not_written(stray: Path, calibration: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.ecv"
+    out.mkdir()
+    (out / "mine.txt").write_text("precious")
+    with pytest.raises(AccuracyGateError, match="No INT8 recipe") as caught:
+        edgecv.convert(stray, calibration=calibration, out=out, force=True)
+    assert caught.value.exit_code == 3
+    assert isinstance(caught.value.report, GateReport)
+    assert not caught.value.report.passed
+    assert "Nothing was written" in caught.value.message
+    assert all(recipe.name in caught.value.message for recipe in LADDERS["onnx"])
+    assert names_in(tmp_path) == ["out.ecv"]
+    assert names_in(out) == ["mine.txt"]
+
+
+def test_the_same_source_converts_to_float(stray: Path, tmp_path: Path) -> None:
+    made = edgecv.convert(stray, precision="fp32", out=tmp_path / "out.ecv")
+    assert made.manifest.preprocess.size_wh == (SIDE, SIDE)
+    assert [v.name for v in made.variants] == ["onnx-fp32"]

@@ -1,0 +1,71 @@
+"""An export that computes something else is not written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecv.bundle import Source
+from edgecv.converters.parity import check_parity, cosine
+from edgecv.converters.source import SourceModel
+from edgecv.errors import ParityError
+from edgecv.runtimes.ort import OnnxRuntimeSession
+from edgecv.specs import RuntimeOptions
+from tests.models import IMAGE, PREDICTION, SPEC, bright_cell, detector
+
+
+def source_like(session: OnnxRuntimeSession, change) -> SourceModel:
+    def reference(picture: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: change(value) for name, value in session.run({"image": picture[None]}).items()}
+
+    return SourceModel(
+        name="tiny",
+        family="yolov8",
+        licence="unknown",
+        origin=Source(file="tiny.onnx", sha256=""),
+        spec=SPEC,
+        input=IMAGE,
+        outputs=(PREDICTION,),
+        reference=reference,
+    )
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> OnnxRuntimeSession:
+    return OnnxRuntimeSession(detector(tmp_path / "m.onnx"), RuntimeOptions())
+
+
+PICTURES = [bright_cell(0, 0), bright_cell(2, 1)]
+
+
+@pytest.mark.parametrize("change", [lambda v: v, lambda v: v + 1e-4], ids=["equal", "rounding"])
+def test_an_export_that_computes_the_same_passes(session, change) -> None:
+    (found,) = check_parity(source_like(session, change), session, PICTURES)
+    assert found.name == "prediction"
+    assert found.cosine > 0.99999
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v[:, ::-1],
+        lambda v: -v,
+        np.zeros_like,
+        lambda v: np.full_like(v, np.nan),
+        lambda v: v + np.random.default_rng(0).normal(0, 3, v.shape),
+    ],
+    ids=["order", "sign", "zero", "nan", "noise"],
+)
+def test_an_export_that_computes_something_else_is_refused(session, change) -> None:
+    with pytest.raises(ParityError, match="prediction cosine"):
+        check_parity(source_like(session, change), session, PICTURES)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [([1, 0], [1, 0], 1), ([1, 0], [0, 1], 0), ([1, 0], [-2, 0], -1), ([0, 0], [0, 0], 1), ([0, 0], [1, 0], 0)],
+)
+def test_cosine(first, second, wanted) -> None:
+    assert cosine(np.array(first), np.array(second)) == pytest.approx(wanted)

@@ -1,0 +1,188 @@
+"""The int8 first convolution: the same integers, however many pixels a row takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edgecv.quantize.stem import find_stem, pack_stem, patch_moments, round_to_moments
+from tests.unit.quantize.convolutions import SCALE, ZERO, integer_convolution, out_size, quantized_stem
+
+SAME_3, SAME_6 = (1, 1, 1, 1), (2, 2, 2, 2)
+
+
+def run(model: Any, pixels: np.ndarray, output: str | None = None) -> np.ndarray:
+    if output is not None:  # look at the stored integers
+        del model.graph.output[:]
+        model.graph.output.append(
+            onnx.helper.make_tensor_value_info(output, onnx.TensorProto.UINT8, ("n", "c", "h", "w"))
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": pixels})[0]
+
+
+def unpacked(stem: Any, weights: np.ndarray, scale: np.ndarray, size_wh: tuple[int, int]) -> Any:
+    """The integer stem one output pixel at a time."""
+    helper = onnx.helper
+    bias = np.rint(stem.bias / scale).astype(np.int32)
+    values = {
+        "one": np.float32(1),
+        "nought": np.uint8(0),
+        "w": weights,
+        "ws": scale,
+        "wz": np.zeros(len(weights), np.int8),
+        "b": bias,
+        "bz": np.zeros(len(weights), np.int32),
+        "s": SCALE,
+        "z": ZERO,
+    }
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("DequantizeLinear", ["planes", "one", "nought"], ["pixels"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["real_w"], axis=0),
+        helper.make_node("DequantizeLinear", ["b", "ws", "bz"], ["real_b"], axis=0),
+        helper.make_node(
+            "Conv", ["pixels", "real_w", "real_b"], ["sum"], strides=[stem.stride] * 2, pads=list(stem.pads)
+        ),
+        helper.make_node("QuantizeLinear", ["sum", "s", "z"], ["stored"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "plain",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, (1, size_wh[1], size_wh[0], 3))],
+        [helper.make_tensor_value_info("stored", onnx.TensorProto.UINT8, ("n", "c", "h", "w"))],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "kernel", "stride", "pads"),
+    [
+        ((64, 32), 3, 2, SAME_3),  # YOLOv8
+        ((64, 64), 6, 2, SAME_6),  # YOLOv5
+        ((64, 32), 7, 2, (3, 3, 3, 3)),  # ResNet
+        ((32, 32), 3, 1, SAME_3),
+        ((32, 48), 5, 1, SAME_6),
+        ((32, 32), 1, 1, (0, 0, 0, 0)),
+        ((48, 48), 3, 3, SAME_3),
+        ((64, 64), 4, 4, (0, 0, 0, 0)),  # patches
+        ((64, 64), 2, 2, (0, 0, 0, 0)),
+        ((64, 64), 3, 2, (0, 0, 1, 1)),  # padded behind only, as TensorFlow does
+        ((64, 64), 3, 2, (1, 1, 0, 0)),
+        ((64, 32), 9, 2, (4, 4, 4, 4)),
+        ((36, 32), 3, 2, SAME_3),  # no multiple of eight: two pixels a row
+        ((34, 32), 3, 2, SAME_3),  # one pixel a row
+        ((33, 31), 3, 1, SAME_3),
+        ((8, 8), 3, 2, SAME_3),  # one group wide
+        ((8, 8), 7, 2, (3, 3, 3, 3)),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "plain"])
+def test_the_packed_stem_makes_the_very_same_integers(size_wh, kernel, stride, pads, bias) -> None:
+    model = quantized_stem(size_wh, kernel, stride, pads, bias=bias)
+    pictures = [
+        np.random.default_rng(seed).integers(0, 256, (1, size_wh[1], size_wh[0], 3), np.uint8) for seed in range(3)
+    ]
+    pictures += [np.zeros_like(pictures[0]), np.full_like(pictures[0], 255)]
+    stem = find_stem(model)
+    assert stem is not None
+    moments = patch_moments(stem, pictures)
+    weights, scale = round_to_moments(stem.weights, moments)
+    plain = unpacked(stem, weights, scale, size_wh)
+    pack_stem(model, stem, moments)
+    onnx.checker.check_model(model)
+    for pixels in pictures:
+        stored = run(model, pixels, "stored")
+        assert np.array_equal(stored, run(plain, pixels))
+        # And both are the convolution as written out, up to one step where a sum lies between two.
+        exact = integer_convolution(pixels, weights, np.rint(stem.bias / scale), stride, pads)
+        wanted = np.clip(np.rint(exact * scale[:, None, None] / SCALE) + ZERO, 0, 255)
+        assert stored.shape == (1, *wanted.shape)
+        assert np.abs(stored[0] - wanted).max() <= 1
+        assert (stored[0] != wanted).mean() < 0.001
+
+
+def test_the_packed_stem_stays_close_to_the_float_one() -> None:
+    model = quantized_stem((64, 64), 3, 2, SAME_3)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    before = run(model, pixels)
+    stem = find_stem(model)
+    assert stem is not None
+    pack_stem(model, stem, patch_moments(stem, [pixels]))
+    assert np.abs(run(model, pixels) - before).max() <= 3 * SCALE
+
+
+def test_moments_are_those_of_the_patches_the_convolution_sees() -> None:
+    model = quantized_stem((8, 8), 3, 2, SAME_3)
+    stem = find_stem(model)
+    assert stem is not None
+    white = np.full((1, 8, 8, 3), 255, np.uint8)
+    moments = patch_moments(stem, [white])
+    assert moments.shape == (27, 27)
+    assert np.allclose(moments, moments.T)
+    assert moments[13, 13] == 255.0**2  # the middle tap never meets the padding
+    assert moments[0, 0] < 255.0**2
+
+
+def test_rounding_to_moments_is_never_worse_than_rounding_to_nearest() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 1, (8, 3, 3, 3)).astype(np.float32)
+    patches = np.cumsum(rng.normal(0, 1, (4000, 27)), axis=1)  # neighbours are alike
+    moments = patches.T @ patches / len(patches)
+    rounded, scale = round_to_moments(weights, moments)
+    assert rounded.dtype == np.int8
+
+    def loss(stored: np.ndarray) -> float:
+        gap = stored.reshape(8, -1) * scale[:, None].astype(float) - weights.reshape(8, -1)
+        return float(np.einsum("oi,ij,oj->", gap, moments, gap))
+
+    nearest = np.clip(np.rint(weights / scale[:, None, None, None]), -127, 127)
+    assert loss(rounded) < 0.5 * loss(nearest)
+
+
+def test_pixels_that_are_never_lit_leave_weights_at_their_nearest_step() -> None:
+    weights = np.random.default_rng(0).normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
+    rounded, scale = round_to_moments(weights, np.zeros((27, 27)))
+    assert np.array_equal(rounded, np.rint(weights / scale[:, None, None, None]))
+
+
+def test_a_channel_of_zeros_stays_zero() -> None:
+    weights = np.zeros((2, 3, 3, 3), np.float32)
+    rounded, scale = round_to_moments(weights, np.eye(27))
+    assert not rounded.any()
+    assert (scale > 0).all()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        quantized_stem((64, 64), 3, 1, (2, 2, 2, 2), dilations=[2, 2]),
+        quantized_stem((64, 64), 3, 2, SAME_3, strides=[2, 1]),
+        quantized_stem((63, 63), 3, 2, (0, 0, 0, 0)),  # 31 wide: not the input over the stride
+        quantized_stem((64, 64), 3, 2, (0, 0, 0, 0)),
+        quantized_stem((65, 64), 3, 2, SAME_3),
+        quantized_stem((64, 65), 3, 2, SAME_3),
+        quantized_stem((64, 64), 3, 1, (0, 0, 0, 0)),
+        quantized_stem((64, 64), 1, 1, (2, 2, 2, 2)),  # larger than the input
+    ],
+    ids=["dilated", "two-strides", "valid-odd", "valid", "odd-width", "odd-height", "shrinking", "growing"],
+)
+def test_a_stem_of_another_form_is_left_alone(model: Any) -> None:
+    assert find_stem(model) is None
+
+
+def test_a_graph_that_does_not_begin_so_is_left_alone() -> None:
+    model = quantized_stem((64, 64), 3, 2, SAME_3)
+    model.graph.node[1].op_type = "Identity"
+    assert find_stem(model) is None
+
+
+def test_sizes_of_this_file_are_right() -> None:
+    assert [out_size(64, 3, 2, 1, 1), out_size(64, 3, 2, 0, 1), out_size(64, 3, 2, 0, 0)] == [32, 32, 31]
