@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import secrets
 import threading
@@ -20,6 +21,8 @@ from edgecv.cloud_sync.topics import EVENTS_FILTER, Address, parse_events_topic
 from edgecv.cloud_sync.transport import MqttTransport
 from edgecv.errors import SyncError
 from edgecv.protocols import Clock
+
+_log = logging.getLogger(__name__)
 
 _IDLE_S = 0.2
 _GROUP_S = 0.005
@@ -135,9 +138,12 @@ class Ingest:
     def _note_link(self, event: LinkEvent) -> None:
         if isinstance(event, Connected):
             self._epoch = event.epoch
+            _log.info("connected to the broker")
             self._note(connected=True, last_error="")
         elif isinstance(event, Disconnected):
             self._epoch = 0
+            if event.reason != self._stats.last_error:
+                _log.warning("no broker: %s; trying again", event.reason)
             self._note(connected=False, last_error=event.reason)
 
     def _land(self, messages: Sequence[Received], stop: threading.Event) -> None:

@@ -25,6 +25,7 @@ _MODULE_PREFIXES = ("torch.nn.modules.", "ultralytics.nn.")
 _DATA_CLASSES = ("ultralytics.utils.IterableSimpleNamespace",)
 # `getattr(module, "forward_fuse")` is how a fused Conv block is stored; any other look-up is refused.
 _METHODS = ("forward", "forward_fuse")
+_DAMAGE = (RuntimeError, EOFError, ValueError, AttributeError, TypeError)
 
 
 def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Any]:
     ultralytics_world.tasks()
     try:
         content = _read_all(torch, path) if trust_pickle else _read_listed(torch, path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError) as error:
+    except (pickle.UnpicklingError, ImportError, LookupError, *_DAMAGE) as error:
         raise UnsupportedSource(
             f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0] if str(error) else error!r}",
             "Give the .pt that training wrote. If you trust whoever made it: --trust-pickle runs the code in it.",

@@ -32,7 +32,7 @@ from edgecv.model import Model
 from edgecv.progress import Progress, silent
 from edgecv.protocols import Array
 from edgecv.quantize.calibration import CalibrationSet, open_calibration
-from edgecv.quantize.gate import Detector, GateReport, compare, detect_all, refusal
+from edgecv.quantize.gate import Detector, GateReport, check_teacher, compare, detect_all, refusal
 from edgecv.quantize.recipes import LADDERS, QuantizeRecipe
 from edgecv.results import Detections, Image
 from edgecv.runtimes.measure import Request, median_latency_ms
@@ -91,6 +91,7 @@ def convert(
         AccuracyGateError: no INT8 recipe keeps the accuracy; its ``report`` has the figures.
     """
     path = Path(source)
+    _check_source(path)
     target = Path(out) if out is not None else Path(path.stem + SUFFIX)
     _check_request(precision, formats, calibration)
     check_target(target, force)
@@ -124,11 +125,16 @@ def _size_wh(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
 
 
-def _open_source(path: Path, options: SourceOptions) -> SourceModel:
+def _check_source(path: Path) -> None:
     if path.suffix not in registry.names("families"):
         raise UnsupportedSource(
             f"{path} is not a model EdgeCV reads.", f"Known: {', '.join(registry.names('families'))} files."
         )
+    if not path.exists():
+        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the model.")
+
+
+def _open_source(path: Path, options: SourceOptions) -> SourceModel:
     opened: SourceModel = registry.resolve("families", path.suffix)(path, options)
     return opened
 
@@ -157,6 +163,7 @@ def _int8_variant(job: _Job, model_format: str, float_path: Path, teacher: Model
     path = _variant_path(job, f"{model_format}-int8", float_path.suffix)
     held_out = job.calibration.held_out
     wanted = detect_all(_detector(teacher), held_out, "Float model on held-out images", job.progress)
+    check_teacher(sum(len(found) for found in wanted))
     reports: list[GateReport] = []
     with tempfile.TemporaryDirectory() as work:
         quantizer = registry.resolve("quantizers", model_format)(float_path, job.source.outputs, Path(work))

@@ -1,5 +1,5 @@
 """``python -m edgecv``."""
 
-from edgecv.cli.app import main
+from edgecv.cli.entry import main
 
 main()

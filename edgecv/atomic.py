@@ -80,7 +80,8 @@ def _remove_abandoned(target: Path) -> None:
     for kind in ("tmp", "old"):
         for path in target.parent.glob(f".{target.name}.{kind}-*"):
             pid = path.name.rpartition("-")[2]
-            if not pid.isdigit() or Path(f"/proc/{pid}").exists():
+            # Containers give every run the same number: a folder with ours is from an earlier one.
+            if not pid.isdigit() or (int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()):
                 continue
             if kind == "old" and not target.exists():
                 path.rename(target)

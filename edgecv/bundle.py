@@ -21,6 +21,7 @@ from edgecv.specs import DecodeSpec, Precision, PreprocessSpec, TensorSpec
 SCHEMA = 1
 MANIFEST = "bundle.json"
 SUFFIX = ".ecv"
+MAX_SIDE_PX = 16_384  # of a model's input; a larger number is damage, and would ask for terabytes
 
 
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,6 +121,7 @@ class Bundle:
             raise BundleError(
                 f"{folder} is not a bundle: {MANIFEST}: {error.strerror}.", "A bundle is made by `edgecv convert`."
             ) from error
+        check_inside(folder, MANIFEST)
         manifest = parse_manifest(text, str(folder))
         for entry in _files(manifest):
             check_inside(folder, entry.path)
@@ -163,16 +165,17 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
     """
     try:
         schema = msgspec.json.decode(text, type=_SchemaOnly).schema
-        if schema > SCHEMA:
+        if not 1 <= schema <= SCHEMA:
             raise BundleError(
                 f"{origin} has bundle schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV."
             )
         manifest = msgspec.json.decode(text, type=Manifest)
-    except msgspec.DecodeError as error:  # ValidationError is one, too
+    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise BundleError(
             f"{origin}: {MANIFEST} is damaged: {error}.", "Copy the bundle again, or convert again."
         ) from error
     _check_variants(manifest, origin)
+    _check_values(manifest, origin)
     return manifest
 
 
@@ -195,21 +198,22 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_inside(folder: Path, relative: str) -> None:
+def check_inside(folder: Path, relative: str, origin: str = "") -> None:
     """Raise ``BundleError`` unless ``relative`` is a plain path below ``folder`` that passes through no link."""
+    origin = origin or str(folder)
     parts = PurePosixPath(relative)
     if not relative or "\\" in relative or "\0" in relative or parts.is_absolute() or ".." in parts.parts:
-        raise _leads_outside(folder, relative)
+        raise _leads_outside(origin, relative)
     place = folder
     for part in parts.parts:
         place = place / part
         if place.is_symlink():
-            raise _leads_outside(folder, relative)
+            raise _leads_outside(origin, relative)
 
 
-def _leads_outside(folder: Path, relative: str) -> BundleError:
+def _leads_outside(origin: str, relative: str) -> BundleError:
     return BundleError(
-        f"{folder}: the path {relative!r} leads outside the bundle.", "Do not use this bundle; ask whoever made it."
+        f"{origin}: the path {relative!r} leads outside the bundle.", "Do not use this bundle; ask whoever made it."
     )
 
 
@@ -217,11 +221,34 @@ def _files(manifest: Manifest) -> list[BundleFile]:
     return [entry for variant in manifest.variants for model in variant.models.values() for entry in model.files]
 
 
+def _check_values(manifest: Manifest, origin: str) -> None:
+    """What types cannot say."""
+    decode, preprocess = manifest.decode, manifest.preprocess
+    names = (manifest.name, *decode.labels, *(variant.name for variant in manifest.variants))
+    wrong = {
+        "confidence": not 0 <= decode.confidence <= 1,
+        "iou": not 0 <= decode.iou <= 1,
+        "max_detections": decode.max_detections < 1,
+        "size_wh": not all(1 <= size <= MAX_SIDE_PX for size in preprocess.size_wh),
+        "std": 0 in preprocess.std,
+        "crop_fraction": not 0 < preprocess.crop_fraction <= 1,
+        "latency_ms": not all(variant.latency_ms > 0 for variant in manifest.variants),
+        "a name or label": not all(name.isprintable() for name in names),
+    }
+    found = [name for name, is_wrong in wrong.items() if is_wrong]
+    if found:
+        raise BundleError(f"{origin}: {MANIFEST} has an impossible {found[0]}.", "Convert the model again.")
+
+
 def _check_variants(manifest: Manifest, origin: str) -> None:
     names = [variant.name for variant in manifest.variants]
-    empty = [v.name for v in manifest.variants if not v.models or not all(m.files for m in v.models.values())]
-    if not names or len(set(names)) != len(names) or empty:
-        raise BundleError(f"{origin}: variants are missing, named twice or without files: {names}.")
+    whole = [
+        v.models.keys() in ({"main"}, {"encoder", "decoder"})
+        and all(m.files and m.inputs and m.outputs for m in v.models.values())
+        for v in manifest.variants
+    ]
+    if not names or len(set(names)) != len(names) or not all(whole):
+        raise BundleError(f"{origin}: variants are missing, named twice or incomplete: {names}.", "Convert again.")
 
 
 def _check_hash(path: Path, entry: BundleFile) -> None:

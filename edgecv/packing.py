@@ -64,15 +64,20 @@ def unpack(archive: str | Path, out: str | Path | None = None, force: bool = Fal
             for variant in written.variants:
                 for role in variant.models:
                     written.verified_path(variant, role)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
+        raise BundleError(f"{archive} does not exist.", "Pack a bundle first: edgecv pack BUNDLE") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
         raise BundleError(f"{archive} is not a packed bundle: {error}.", "Pack it again: edgecv pack BUNDLE") from error
     return target
 
 
 def _extract(archive: zipfile.ZipFile, work: Path, origin: str) -> None:
-    members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-    for info in members.values():
-        check_inside(work, info.filename)
+    everything = archive.infolist()
+    members = {info.filename: info for info in everything if not info.is_dir()}
+    if len({info.filename for info in everything}) != len(everything):
+        raise BundleError(f"{origin} holds a name twice.", "Do not use this bundle.")
+    for info in everything:
+        check_inside(work, info.filename.rstrip("/"), origin)
         if stat.S_ISLNK(info.external_attr >> 16):
             raise BundleError(f"{origin}: {info.filename!r} is a link.", "Do not use this bundle.")
     if MANIFEST not in members or members[MANIFEST].file_size > MAX_MANIFEST_BYTES:

@@ -28,11 +28,12 @@ class TerminateCleanly:
 
     def restore(self) -> None:
         """Undo ``install``; a second call does nothing."""
-        if self._installed and signal.getsignal(signal.SIGTERM) == _exit:
+        if self._installed and signal.getsignal(signal.SIGTERM) in (_exit, signal.SIG_IGN):
             with contextlib.suppress(ValueError):  # called from another thread: the handler stays, it does no harm
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._installed = False
 
 
-def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one would end the clean-up of the first
     sys.exit(0)

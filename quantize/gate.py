@@ -56,18 +56,23 @@ class GateReport:
         return ", ".join(f"{c.metric} {c.value:.3f} (limit {_limit(c)})" for c in self.checks if not c.passed)
 
 
+def check_teacher(boxes: int) -> None:
+    """Raise ``CalibrationError`` when the float model saw next to nothing: then agreement proves nothing."""
+    if boxes < MINIMUM_TEACHER_BOXES:
+        raise CalibrationError(
+            f"The float model finds only {boxes} objects in the held-out images; "
+            f"at least {MINIMUM_TEACHER_BOXES} are needed to judge INT8 by.",
+            "Give more images, or images that show what the model was trained for.",
+        )
+
+
 def judge(found: Agreement, limits: GateLimits, recipe: str) -> GateReport:
     """Hold the agreement against the limits.
 
     Raises:
         CalibrationError: the float model saw next to nothing, so the figures prove nothing.
     """
-    if found.teacher_boxes < MINIMUM_TEACHER_BOXES:
-        raise CalibrationError(
-            f"The float model finds only {found.teacher_boxes} objects in the held-out images; "
-            f"at least {MINIMUM_TEACHER_BOXES} are needed to judge INT8 by.",
-            "Give more images, or images that show what the model was trained for.",
-        )
+    check_teacher(found.teacher_boxes)
     return GateReport(
         recipe=recipe,
         teacher_boxes=found.teacher_boxes,

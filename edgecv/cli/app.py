@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 
-from edgecv.cli.console import fail, interrupted
+from edgecv.cli.console import fail
 from edgecv.errors import EdgeCVError
 from edgecv.version import __version__
 
@@ -65,18 +65,21 @@ def _command(module: str, name: str) -> Callable[..., Any]:
     return found
 
 
-def main() -> NoReturn:
-    """Run the command line; every ending has its exit code (docs/architecture.md)."""
+def run_command() -> int:
+    """Run the command that ``sys.argv`` names; its exit code (docs/architecture.md)."""
     debug = "--debug" in sys.argv
     try:
-        code = _app()(standalone_mode=False)
+        return int(_app()(standalone_mode=False) or 0)
     except EdgeCVError as error:
         if debug:
             raise
-        sys.exit(fail(error))
+        return fail(error)
     except _USAGE_ERROR as error:
         error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(interrupted())
-    sys.exit(code or 0)
+        return int(error.exit_code)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        if debug:
+            raise
+        return fail(EdgeCVError(f"{type(error).__name__}: {error}", "This is a bug in EdgeCV; --debug shows where."))

@@ -21,7 +21,7 @@ def fail(error: EdgeCVError) -> int:
     """Print message and next step; the exit code of the error's class."""
     print(f"error: {redact(error.message)}", file=sys.stderr)
     if error.hint:
-        print(f"  next: {redact(error.hint)}", file=sys.stderr)
+        print(f"  next: {error.hint}", file=sys.stderr)
     return error.exit_code
 
 
@@ -44,13 +44,14 @@ def print_json(document: Any) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; the first column stands left, the others right."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=not number, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(cell) for cell in row))
     console = Console()
     console.width = max(console.width, _PIPED_WIDTH) if not console.is_terminal else console.width
     console.print(table)

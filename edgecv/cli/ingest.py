@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from pathlib import Path
@@ -20,6 +21,7 @@ def ingest(
     """Store the events of every device of a broker, and acknowledge each after its commit."""
     from edgecv.cloud_sync.ingest import Ingest
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = threading.Event()
     caught: list[int] = []
 

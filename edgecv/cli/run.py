@@ -49,10 +49,10 @@ def run(
     if json and "jsonl:-" in (out or ()):
         raise ConfigError("--json and --out jsonl:- both write to stdout.", "Write the results to a file.")
     cloud = _cloud(mqtt, tenant, device, outbox, ack, events)
+    pipeline: Pipeline | None = None
     try:
-        with (
-            load(bundle, runtime=runtime, precision=precision, threads=threads) as model,
-            Pipeline(
+        with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
+            pipeline = Pipeline(
                 source,
                 model,
                 sinks=_sinks(out, save, force, cloud),
@@ -60,13 +60,14 @@ def run(
                 iou=iou,
                 classes=classes.split(",") if classes else None,
                 max_frames=max_frames,
-            ) as pipeline,
-        ):
-            _follow(pipeline)
-    finally:
+            )
+            with pipeline:
+                _follow(pipeline)
+    finally:  # a camera only ever ends by a signal: that, too, is an end with a report
         if cloud is not None:
             cloud.close()
-    _report(pipeline.summary, cloud, json)
+        if pipeline is not None:
+            _report(pipeline.summary, cloud, json)
 
 
 def _cloud(
@@ -128,5 +129,7 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
         note(f"  {count} frames dropped: {reason}")
     if stats is not None:
         note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
-        if stats.pending and stats.last_error:
-            note(f"  the cloud is out of reach ({stats.last_error}); they go out with the next run")
+        if stats.pending and not stats.connected:
+            note("  the broker is out of reach; they go out with the next run")
+        if stats.last_error:
+            note(f"  last trouble: {stats.last_error}")

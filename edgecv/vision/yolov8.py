@@ -56,7 +56,7 @@ class RawHeadDecoder:
         by_role = {output.role: output for output in outputs}
         strides = sorted(int(role.partition("/")[2]) for role in by_role if role.startswith("box/"))
         wanted = {f"{kind}/{stride}" for kind in ("box", "class") for stride in strides}
-        if not strides or wanted != by_role.keys():
+        if not strides or wanted != by_role.keys() or len(outputs) != len(wanted):
             raise SpecMismatch(f"A raw head needs pairs of box/STRIDE and class/STRIDE, not {sorted(by_role)}.")
         self._levels = tuple(_Level(stride, by_role[f"box/{stride}"], by_role[f"class/{stride}"]) for stride in strides)
         self._check(len(spec.labels))

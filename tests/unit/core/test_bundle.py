@@ -95,8 +95,8 @@ FILE = ("variants", 0, "models", "main", "files", 0)
         (add_key("decode", "task"), "task"),
         (lambda content: content.update(variants=[]), "variants"),
         (lambda content: content["variants"].append(content["variants"][0]), "named twice"),
-        (lambda content: content["variants"][0].update(models={}), "without files"),
-        (lambda content: content["variants"][0]["models"]["main"].update(files=[]), "without files"),
+        (lambda content: content["variants"][0].update(models={}), "incomplete"),
+        (lambda content: content["variants"][0]["models"]["main"].update(files=[]), "incomplete"),
     ],
 )
 def test_an_unknown_missing_or_wrong_key_names_itself(bundle: Bundle, change, named: str) -> None:

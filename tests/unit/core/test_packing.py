@@ -183,7 +183,7 @@ def test_a_member_that_cannot_be_read_is_refused(bundle: Bundle, tmp_path: Path,
 
 
 def test_a_missing_archive_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="not a packed bundle"):
+    with pytest.raises(BundleError, match="does not exist"):
         unpack(tmp_path / "nothing.zip", tmp_path / "out.ecv")
 
 

@@ -50,7 +50,7 @@ for name in app.COMMANDS:
     sys.argv = ["edgecv", name, "--help"]
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        app.main()
+        app.run_command()
     texts[name] = out.getvalue()
 print(json.dumps(texts))
 """

@@ -1,0 +1,95 @@
+"""How the program ends: signals at any moment, errors in words, one JSON document."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgecv.bundle import MANIFEST
+from tests.conftest import CHECKOUT
+from tests.models import write_bundle
+
+DEADLINE_S = 30
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "edgecv", *arguments]
+    return subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgecv", *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 0),
+        ([signal.SIGTERM, signal.SIGTERM], 0),
+        ([signal.SIGINT, signal.SIGINT, signal.SIGINT], 130),
+    ],
+    ids=["ctrl-c", "sigterm", "sigterm-twice", "ctrl-c-thrice"],
+)
+def test_a_run_that_signals_end_still_reports(tmp_path: Path, signals: list[signal.Signals], code: int) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    out = tmp_path / "results.jsonl"
+    program = start("run", str(bundle), "--source", "synthetic://?frames=0&live=1", "--out", f"jsonl:{out}", "--json")
+    deadline = time.monotonic() + DEADLINE_S
+    while not (out.exists() and out.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for number in signals:
+        program.send_signal(number)
+        time.sleep(0.02)
+    stdout, stderr = program.communicate(timeout=DEADLINE_S)
+    assert program.returncode == code, stderr
+    assert json.loads(stdout)["frames"] > 0
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("delay_s", [0.3, 0.6])
+def test_sigterm_while_it_starts_is_a_clean_end(tmp_path: Path, delay_s: float) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    program = start("run", str(bundle), "--source", "synthetic://?frames=0&live=1")
+    time.sleep(delay_s)
+    program.send_signal(signal.SIGTERM)
+    _, stderr = program.communicate(timeout=DEADLINE_S)
+    assert program.returncode == 0, stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ('"latency_ms": 0', "latency_ms"),
+        ('"confidence": 7', "confidence"),
+        ('"name": "\\u001b[31mred"', "name or label"),
+        ('"size_wh": [1000000, 1000000]', "size_wh"),
+    ],
+    ids=["latency", "confidence", "escape", "size"],
+)
+def test_impossible_values_of_a_bundle_are_named(tmp_path: Path, damage: str, message: str) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    key = damage.partition(":")[0].strip('"')
+    document = json.loads((bundle / MANIFEST).read_text())
+    value = json.loads("{" + damage + "}")[key]
+    place = {"latency_ms": document["variants"][0], "confidence": document["decode"], "size_wh": document["preprocess"]}
+    place.get(key, document)[key] = value
+    (bundle / MANIFEST).write_text(json.dumps(document))
+    done = run("info", str(bundle))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_brackets_in_a_path_are_shown_as_they_are(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "o[v2].ecv").path
+    done = run("info", str(bundle))
+    assert done.returncode == 0, done.stderr
+    assert "o[v2].ecv" in done.stdout
