@@ -80,7 +80,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``bundle.json``."""
+    """``bundle.json``.
+
+    ``extras`` are files beside the models: golden vectors, model card. ``assumptions`` is what the source did not say.
+    """
 
     schema: int
     name: str
@@ -91,6 +94,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     source: Source
     licence: str
     calibration: Calibration | None = None
+    assumptions: tuple[str, ...] = ()
+    extras: tuple[BundleFile, ...] = ()
     tools: dict[str, str] = {}
 
 
@@ -123,7 +128,7 @@ class Bundle:
             ) from error
         check_inside(folder, MANIFEST)
         manifest = parse_manifest(text, str(folder))
-        for entry in _files(manifest):
+        for entry in every_file(manifest):
             check_inside(folder, entry.path)
         return cls(path=folder, manifest=manifest)
 
@@ -141,6 +146,30 @@ class Bundle:
     def labels(self) -> tuple[str, ...]:
         """Name of each class."""
         return self.manifest.decode.labels
+
+    def verify_files(self) -> None:
+        """Check every file of the bundle.
+
+        Raises:
+            BundleError: one is missing or changed, or refers to a file outside the bundle.
+        """
+        for variant in self.variants:
+            for role in variant.models:
+                self.verified_path(variant, role)
+        for entry in self.manifest.extras:
+            self.verified_extra(entry.path)
+
+    def verified_extra(self, name: str) -> Path:
+        """A file beside the models, after it was checked.
+
+        Raises:
+            BundleError: the bundle has none of that name, or it is missing or changed.
+        """
+        for entry in self.manifest.extras:
+            if entry.path == name:
+                _check_hash(self.path / entry.path, entry)
+                return self.path / entry.path
+        raise BundleError(f"{self.path} has no {name}.", "Convert the model again with this EdgeCV.")
 
     def verified_path(self, variant: Variant, role: str = "main") -> Path:
         """The file to open for one model of a variant, after every file it needs was checked.
@@ -217,8 +246,10 @@ def _leads_outside(origin: str, relative: str) -> BundleError:
     )
 
 
-def _files(manifest: Manifest) -> list[BundleFile]:
-    return [entry for variant in manifest.variants for model in variant.models.values() for entry in model.files]
+def every_file(manifest: Manifest) -> list[BundleFile]:
+    """Every file a bundle lists."""
+    models = [model for variant in manifest.variants for model in variant.models.values()]
+    return [*(entry for model in models for entry in model.files), *manifest.extras]
 
 
 def _check_values(manifest: Manifest, origin: str) -> None:

@@ -188,7 +188,7 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
     pairs = [
         (variant, name)
         for variant in bundle.variants
-        for name in _runtimes_for(variant.format)
+        for name in runtimes_for(variant.format)
         if options.runtime in ("auto", name) and options.precision in ("auto", variant.precision)
     ]
     if not pairs:
@@ -284,7 +284,8 @@ def _runtime(name: str) -> Any:
     return registry.resolve("runtimes", name)
 
 
-def _runtimes_for(model_format: str) -> list[str]:
+def runtimes_for(model_format: str) -> list[str]:
+    """Names of the runtimes that run a format, installed or not."""
     return [name for name in registry.names("runtimes") if model_format in _runtime(name).formats]
 
 

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from edgecv.atomic import check_target, new_folder
-from edgecv.bundle import MANIFEST, Bundle, check_inside, parse_manifest
+from edgecv.bundle import MANIFEST, Bundle, check_inside, every_file, parse_manifest
 from edgecv.errors import BundleError, ConfigError
 
 MAX_MANIFEST_BYTES = 16 << 20
@@ -25,11 +25,8 @@ def pack(bundle: str | Path, out: str | Path | None = None, force: bool = False)
     opened = Bundle.open(bundle)
     target = Path(out) if out else opened.path.with_name(opened.path.name + ".zip")
     check_target(target, force)
-    paths = {MANIFEST}
-    for variant in opened.variants:
-        for role, model in variant.models.items():
-            opened.verified_path(variant, role)
-            paths |= {entry.path for entry in model.files}
+    opened.verify_files()
+    paths = {MANIFEST, *(entry.path for entry in every_file(opened.manifest))}
     work = target.with_name(f".{target.name}.tmp")
     try:
         with zipfile.ZipFile(work, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -60,10 +57,7 @@ def unpack(archive: str | Path, out: str | Path | None = None, force: bool = Fal
     try:
         with zipfile.ZipFile(archive) as opened, new_folder(target, force) as work:
             _extract(opened, work, str(archive))
-            written = Bundle.open(work)
-            for variant in written.variants:
-                for role in variant.models:
-                    written.verified_path(variant, role)
+            Bundle.open(work).verify_files()
     except FileNotFoundError as error:
         raise BundleError(f"{archive} does not exist.", "Pack a bundle first: edgecv pack BUNDLE") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
@@ -83,10 +77,8 @@ def _extract(archive: zipfile.ZipFile, work: Path, origin: str) -> None:
     if MANIFEST not in members or members[MANIFEST].file_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"{origin} holds no usable {MANIFEST}.", "Pack it again: edgecv pack BUNDLE")
     text = archive.read(MANIFEST)
-    listed = {MANIFEST: len(text)}
-    for variant in parse_manifest(text, origin).variants:
-        for model in variant.models.values():
-            listed |= {entry.path: entry.bytes for entry in model.files}
+    manifest = parse_manifest(text, origin)
+    listed = {MANIFEST: len(text), **{entry.path: entry.bytes for entry in every_file(manifest)}}
     for name, info in members.items():
         if listed.get(name) != info.file_size:
             raise BundleError(f"{origin}: {name!r} is not what {MANIFEST} lists.", "Pack it again.")

@@ -18,11 +18,17 @@ from edgecv.errors import PluginError, UnknownPlugin
 _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "runtimes": {
+            "litert": "edgecv.runtimes.litert:LiteRtSession",
             "onnxruntime": "edgecv.runtimes.ort:OnnxRuntimeSession",
+            "openvino": "edgecv.runtimes.ov:OpenVinoSession",
         },
         "decoders": {
+            "logits": "edgecv.vision.classify:LogitsDecoder",
             "yolov8-raw": "edgecv.vision.yolov8:RawHeadDecoder",
             "yolov8": "edgecv.vision.yolov8:PredictionDecoder",
+            "yolov8-segment": "edgecv.vision.yolov8_tasks:SegmentDecoder",
+            "yolov8-pose": "edgecv.vision.yolov8_tasks:PoseDecoder",
+            "yolov8-obb": "edgecv.vision.yolov8_tasks:ObbDecoder",
         },
         # Sources and sinks are named by the scheme of their URI.
         "sources": {
@@ -35,16 +41,26 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "jsonl": "edgecv.pipelines.sinks.jsonl:JsonlSink",
             "video": "edgecv.pipelines.sinks.video:VideoSink",
         },
-        # What `edgecv convert` reads, by file suffix, and what it writes, by format.
+        # What `edgecv convert` reads, by file suffix or by name, and what it writes, by format.
         "families": {
             ".pt": "edgecv.converters.yolov8:open_checkpoint",
+            ".yaml": "edgecv.converters.yolov8:open_architecture",
             ".onnx": "edgecv.converters.onnx_source:open_onnx",
+            "resnet18": "edgecv.converters.resnet:open_named",
+            "resnet34": "edgecv.converters.resnet:open_named",
+            "resnet50": "edgecv.converters.resnet:open_named",
+            "resnet101": "edgecv.converters.resnet:open_named",
+            "resnet152": "edgecv.converters.resnet:open_named",
         },
         "exporters": {
             "onnx": "edgecv.converters.onnx_target:OnnxExporter",
+            "openvino": "edgecv.converters.openvino_target:OpenVinoExporter",
+            "tflite": "edgecv.converters.tflite_target:TfliteExporter",
         },
         "quantizers": {
             "onnx": "edgecv.quantize.ort_static:OrtStaticQuantizer",
+            "openvino": "edgecv.quantize.nncf_static:NncfQuantizer",
+            "tflite": "edgecv.quantize.litert_static:LitertQuantizer",
         },
         "scenarios": {
             "single_stream": "edgecv.benchmarks.scenarios:single_stream",

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "predict": "edgecv.cli.predict",
     "run": "edgecv.cli.run",
     "unpack": "edgecv.cli.unpack",
+    "verify": "edgecv.cli.verify",
 }
 
 # typer brings its own copy of click from 0.29 on and click itself before: the base of its usage errors by either name.

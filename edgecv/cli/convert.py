@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from edgecv import registry
 from edgecv.bundle import Bundle, Variant
 from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for
 from edgecv.cli.options import Json
 from edgecv.errors import ConfigError
+from edgecv.specs import Precision
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="YOLOv8 detection checkpoint (.pt) or .onnx.")],
-    int8: Annotated[bool, typer.Option("--int8", help="INT8 beside the float variant; needs --calib.")] = False,
-    fp32: Annotated[bool, typer.Option("--fp32", help="The float variant alone (the default).")] = False,
-    to: Annotated[list[str] | None, typer.Option(help="Format to write; may be repeated. Default: onnx.")] = None,
+    source: Annotated[Path, typer.Argument(help="Checkpoint (.pt), .onnx, or a name such as resnet18.")],
+    int8: Annotated[bool, typer.Option("--int8", help="INT8 beside the fp32 variant; needs --calib.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="fp16 beside the fp32 variant.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="The fp32 variant alone (the default).")] = False,
+    to: Annotated[list[str] | None, typer.Option(help="onnx, openvino, tflite or all; may be repeated.")] = None,
     calib: Annotated[Path | None, typer.Option(help="Folder of images or data.yaml to calibrate with.")] = None,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle to write. Default: NAME.ecv here.")] = None,
@@ -25,29 +28,78 @@ def convert(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Run the code in a checkpoint that needs it. Only if you trust it.")
     ] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Write what succeeds when a format fails.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Weights for an architecture given by name.")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Weights from seed 0 for it.")] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="The library's own download for it.")] = False,
+    mean: Annotated[str | None, typer.Option(help="Of a foreign classifier: 0.485,0.456,0.406")] = None,
+    std: Annotated[str | None, typer.Option(help="Of a foreign classifier: 0.229,0.224,0.225")] = None,
+    color: Annotated[str | None, typer.Option(help="Of a foreign classifier: rgb or bgr.")] = None,
+    resize: Annotated[str | None, typer.Option(help="Of a foreign classifier: stretch, letterbox or crop.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="File with one label per line.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the steps without running them.")] = False,
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
     from edgecv.converters.convert import convert as convert_model
+    from edgecv.converters.convert import steps
 
-    if int8 and fp32:
-        raise ConfigError("--int8 and --fp32 exclude each other.", "--int8 writes the float variant as well.")
+    if int8 + fp16 + fp32 > 1:
+        raise ConfigError("--int8, --fp16 and --fp32 exclude each other.", "The fp32 variant is always written.")
+    precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
+    formats = _formats(to)
+    if explain:
+        for number, step in enumerate(steps(source, formats, precision), 1):
+            print(f"{number}. {step}")
+        return
     with progress_for(json) as progress:
         bundle = convert_model(
             source,
-            formats=tuple(to or ("onnx",)),
-            precision="int8" if int8 else "fp32",
+            formats=formats,
+            precision=precision,
             calibration=calib,
             out=out,
             imgsz=parse_size(imgsz),
             force=force,
             trust_pickle=trust_pickle,
+            keep_going=keep_going or "all" in (to or ()),
+            weights=weights,
+            random_weights=random_weights,
+            pretrained=pretrained,
+            preprocess=_preprocess(mean=mean, std=std, color=color, resize=resize),
+            labels=_labels(labels),
             progress=progress,
         )
     if json:
         print_json(bundle_summary(bundle))
     else:
         _show(bundle)
+
+
+def _formats(to: list[str] | None) -> tuple[str, ...]:
+    if to and "all" in to:
+        return registry.names("exporters")
+    return tuple(dict.fromkeys(to or ("onnx",)))
+
+
+def _preprocess(**said: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    for name in ("mean", "std"):
+        if name in found:
+            try:
+                found[name] = tuple(float(part) for part in found[name].split(","))
+            except ValueError as error:
+                raise ConfigError(f"--{name} {found[name]} is not three numbers.", "Example: 0.5,0.5,0.5") from error
+    return found
+
+
+def _labels(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.", "Give a text file with one label per line.") from error
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -107,15 +159,22 @@ def variant_rows(bundle: Bundle) -> list[list[str]]:
             variant.name,
             f"{megabytes(size_bytes(variant))} ({size_bytes(variant) / size_bytes(base):.2f}x)",
             f"{variant.latency_ms:.1f} ms ({variant.latency_ms / base.latency_ms:.2f}x)",
-            *(f"{variant.metrics[name]:.3f}" if name in variant.metrics else "-" for name in METRICS),
+            ", ".join(f"{_METRIC_NAMES.get(name, name)} {value:.3f}" for name, value in variant.metrics.items()) or "-",
             variant.recipe or "-",
         ]
         for variant in bundle.variants
     ]
 
 
-METRICS = ("f1_50", "f1_75", "matched_iou", "score_bias")
-COLUMNS = ("variant", "size", "one thread", "F1@0.5", "F1@0.75", "box IoU", "score bias", "recipe")
+COLUMNS = ("variant", "size", "one thread", "against the float model", "recipe")
+_METRIC_NAMES = {
+    "f1_50": "F1@0.5",
+    "f1_75": "F1@0.75",
+    "matched_iou": "box IoU",
+    "score_bias": "score bias",
+    "top1_agreement": "same class",
+    "top1_lower_bound": "at least",
+}
 
 
 def _show(bundle: Bundle) -> None:

@@ -8,6 +8,7 @@ logits first, and only the cells that pass are decoded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from math import inf, log
 
 import numpy as np
@@ -19,25 +20,48 @@ from edgecv.specs import DecodeSpec, TensorSpec
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.nms import nms
 
+_EXP_LIMIT = 80.0  # exp(80) still fits in a float32
 MAX_CANDIDATES = 30_000  # boxes that enter suppression at most, the limit of the training code's own validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Boxes above the threshold, before suppression: ``xyxy (N, 4)`` in model pixels, ``confidence (N,)``, ``class_id (N,)``."""
+    """Boxes above the threshold.
+
+    Attributes:
+        xyxy: ``(N, 4)`` in model pixels.
+        confidence: ``(N,)``, 0 to 1.
+        class_id: ``(N,)``.
+        cells: ``(N,)``, where each comes from: its place in the grids laid end to end, finest first, each row by row.
+    """
 
     xyxy: FloatArray
     confidence: FloatArray
     class_id: IntArray
+    cells: IntArray
+
+    def chosen(self, indices: IntArray) -> Candidates:
+        """Those at ``indices``, in their order."""
+        return Candidates(
+            xyxy=self.xyxy[indices],
+            confidence=self.confidence[indices],
+            class_id=self.class_id[indices],
+            cells=self.cells[indices],
+        )
+
+    def in_frame(self, transform: ImageTransform) -> Detections:
+        """The same as detections in frame pixels."""
+        return Detections(xyxy=transform.boxes_to_frame(self.xyxy), confidence=self.confidence, class_id=self.class_id)
 
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """The two outputs of one stride."""
+    """The two outputs of one stride; ``first`` is the place of its first cell in the grids laid end to end."""
 
     stride: int
     box: TensorSpec
     score: TensorSpec
+    first: int
 
 
 class RawHeadDecoder:
@@ -58,15 +82,41 @@ class RawHeadDecoder:
         wanted = {f"{kind}/{stride}" for kind in ("box", "class") for stride in strides}
         if not strides or wanted != by_role.keys() or len(outputs) != len(wanted):
             raise SpecMismatch(f"A raw head needs pairs of box/STRIDE and class/STRIDE, not {sorted(by_role)}.")
-        self._levels = tuple(_Level(stride, by_role[f"box/{stride}"], by_role[f"class/{stride}"]) for stride in strides)
+        boxes = [by_role[f"box/{stride}"] for stride in strides]
+        firsts = [0, *accumulate(cell_count(box) for box in boxes)][:-1]
+        self._levels = tuple(
+            _Level(stride, box, by_role[f"class/{stride}"], first)
+            for stride, box, first in zip(strides, boxes, firsts, strict=True)
+        )
         self._check(len(spec.labels))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Model pixels per cell of each grid, finest first."""
+        return tuple(level.stride for level in self._levels)
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the model's input in pixels."""
+        finest = self._levels[0]
+        width = width_of(finest.box)
+        return width * finest.stride, cell_count(finest.box) // width * finest.stride
+
+    def centers(self, cells: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Centres of cells ``(N, 2)`` in model pixels, and the strides of their grids ``(N,)``."""
+        at = np.searchsorted([level.first for level in self._levels], cells, side="right") - 1
+        width = np.array([width_of(level.box) for level in self._levels])[at]
+        stride = np.array(self.strides, np.float32)[at]
+        inside = cells - np.array([level.first for level in self._levels])[at]
+        xy = np.stack([inside % width, inside // width], axis=1) + 0.5
+        return (xy * stride[:, None]).astype(np.float32), stride
 
     def _check(self, classes: int) -> None:
         for level in self._levels:
-            if _channels(level.box) % 4:
-                raise SpecMismatch(f"{level.box.name} has {_channels(level.box)} channels: not four distances.")
-            if classes and _channels(level.score) != classes:
-                raise SpecMismatch(f"{level.score.name} has {_channels(level.score)} classes for {classes} labels.")
+            if channels_of(level.box) % 4:
+                raise SpecMismatch(f"{level.box.name} has {channels_of(level.box)} channels: not four distances.")
+            if classes and channels_of(level.score) != classes:
+                raise SpecMismatch(f"{level.score.name} has {channels_of(level.score)} classes for {classes} labels.")
 
     def __call__(self, outputs: Tensors, transform: ImageTransform, spec: DecodeSpec, multi_label: bool) -> Detections:
         """Detections of one frame; ``multi_label`` keeps every class of a box instead of its best."""
@@ -79,16 +129,17 @@ class RawHeadDecoder:
             xyxy=np.concatenate([part.xyxy for part in found]),
             confidence=np.concatenate([part.confidence for part in found]),
             class_id=np.concatenate([part.class_id for part in found]),
+            cells=np.concatenate([part.cells for part in found]),
         )
 
     def _decode_level(self, level: _Level, outputs: Tensors, confidence: float, multi_label: bool) -> Candidates:
-        logits = _cells_last(outputs[level.score.name], level.score)
+        logits = cells_last(outputs[level.score.name], level.score)
         limit = _stored_threshold(confidence, level.score)
         cells, class_id = _above(logits, limit, multi_label)
-        scores = _sigmoid(_real(logits[class_id, cells], level.score))
-        bins = _real(_cells_last(outputs[level.box.name], level.box)[:, cells], level.box)
-        xyxy = _boxes(bins, cells, _width(level.box), level.stride)
-        return Candidates(xyxy=xyxy, confidence=scores, class_id=class_id)
+        scores = sigmoid(real_values(logits[class_id, cells], level.score))
+        bins = real_values(cells_last(outputs[level.box.name], level.box)[:, cells], level.box)
+        xyxy = _boxes(bins, cells, width_of(level.box), level.stride)
+        return Candidates(xyxy=xyxy, confidence=scores, class_id=class_id, cells=cells + level.first)
 
 
 class PredictionDecoder:
@@ -113,33 +164,34 @@ class PredictionDecoder:
 
     def candidates(self, outputs: Tensors, confidence: float, multi_label: bool = False) -> Candidates:
         """Boxes above ``confidence`` (below 0: every cell) before suppression, in the order of the prediction."""
-        prediction = _real(outputs[self._output.name][0], self._output)
+        prediction = real_values(outputs[self._output.name][0], self._output)
         cells, class_id = _above(prediction[4:], confidence, multi_label)
         center, half = prediction[:2, cells].T, prediction[2:4, cells].T / 2
         return Candidates(
             xyxy=np.concatenate([center - half, center + half], axis=1).astype(np.float32),
             confidence=prediction[4 + class_id, cells].astype(np.float32),
             class_id=class_id,
+            cells=cells,
         )
 
 
 def suppress(candidates: Candidates, transform: ImageTransform, spec: DecodeSpec) -> Detections:
     """Keep the best box of each object and bring it to frame pixels."""
-    order = np.argsort(-candidates.confidence, kind="stable")[:MAX_CANDIDATES]
-    kept = order[
-        nms(
-            candidates.xyxy[order],
-            candidates.confidence[order],
-            candidates.class_id[order],
-            spec.iou,
-            spec.max_detections,
-        )
-    ]
-    return Detections(
-        xyxy=transform.boxes_to_frame(candidates.xyxy[kept]),
-        confidence=candidates.confidence[kept],
-        class_id=candidates.class_id[kept],
+    return candidates.chosen(survivors(candidates, spec)).in_frame(transform)
+
+
+def survivors(candidates: Candidates, spec: DecodeSpec) -> IntArray:
+    """Indices ``(K,)`` of the best box of each object, best first."""
+    order = best_first(candidates)
+    kept = nms(
+        candidates.xyxy[order], candidates.confidence[order], candidates.class_id[order], spec.iou, spec.max_detections
     )
+    return order[kept]
+
+
+def best_first(candidates: Candidates) -> IntArray:
+    """Indices of the candidates that enter suppression."""
+    return np.argsort(-candidates.confidence, kind="stable")[:MAX_CANDIDATES]
 
 
 def _above(scores: Array, limit: float, multi_label: bool) -> tuple[IntArray, IntArray]:
@@ -161,22 +213,30 @@ def _boxes(bins: FloatArray, cells: IntArray, width: int, stride: int) -> FloatA
     return (np.stack([x - left, y - top, x + right, y + bottom], axis=1) * stride).astype(np.float32)
 
 
-def _cells_last(tensor: Array, spec: TensorSpec) -> Array:
+def cells_last(tensor: Array, spec: TensorSpec) -> Array:
     """``(1, C, H, W)`` or ``(1, H, W, C)`` as ``(C, H × W)``, without a copy."""
     if spec.layout == "NHWC":
         return tensor.reshape(-1, tensor.shape[-1]).T
     return tensor.reshape(tensor.shape[1], -1)
 
 
-def _channels(spec: TensorSpec) -> int:
+def cell_count(spec: TensorSpec) -> int:
+    """Cells of an output's grid."""
+    return spec.shape[1] * spec.shape[2] if spec.layout == "NHWC" else spec.shape[2] * spec.shape[3]
+
+
+def channels_of(spec: TensorSpec) -> int:
+    """Channels of an output."""
     return spec.shape[3] if spec.layout == "NHWC" else spec.shape[1]
 
 
-def _width(spec: TensorSpec) -> int:
+def width_of(spec: TensorSpec) -> int:
+    """Width of an output's grid in cells."""
     return spec.shape[2] if spec.layout == "NHWC" else spec.shape[3]
 
 
-def _real(stored: Array, spec: TensorSpec) -> FloatArray:
+def real_values(stored: Array, spec: TensorSpec) -> FloatArray:
+    """Stored numbers as the real values they stand for."""
     if spec.scale is None:
         return stored.astype(np.float32, copy=False)
     return (stored.astype(np.float32) - (spec.zero_point or 0)) * np.float32(spec.scale)
@@ -188,5 +248,6 @@ def _stored_threshold(confidence: float, spec: TensorSpec) -> float:
     return logit if spec.scale is None else logit / spec.scale + (spec.zero_point or 0)
 
 
-def _sigmoid(logits: FloatArray) -> FloatArray:
-    return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Logits to 0..1, of any shape."""
+    return (1.0 / (1.0 + np.exp(-logits.clip(-_EXP_LIMIT)))).astype(np.float32)

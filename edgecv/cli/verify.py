@@ -1,0 +1,32 @@
+"""``edgecv verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecv.bundle import Bundle
+from edgecv.cli.console import print_json, print_table
+from edgecv.cli.options import Json
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle to check.")],
+    json: Json = False,
+) -> None:
+    """Replay a bundle's golden vectors on this machine: per variant ok, differs or cannot run (exit code 1)."""
+    from edgecv.golden import verify as verify_bundle
+
+    opened = Bundle.open(bundle)
+    opened.verify_files()
+    verdicts = verify_bundle(opened)
+    if json:
+        rows = [{name: getattr(v, name) for name in ("variant", "status", "cosine", "reason")} for v in verdicts]
+        print_json({"bundle": str(bundle), "variants": rows})
+    else:
+        rows_text = [[v.variant, v.status, f"{v.cosine:.6f}", v.reason] for v in verdicts]
+        print_table(str(bundle), ("variant", "status", "lowest cosine", "reason"), rows_text)
+    if any(verdict.status != "ok" for verdict in verdicts):
+        raise typer.Exit(1)

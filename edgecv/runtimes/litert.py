@@ -1,0 +1,122 @@
+"""LiteRT: the one module that opens TFLite files at run time, through ai-edge-litert or, on older boards, tflite-runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgecv.errors import DeviceError, SessionError
+from edgecv.extras import require
+from edgecv.protocols import Array, Tensors
+from edgecv.runtimes.feeds import check_feeds
+from edgecv.specs import RuntimeOptions, TensorSpec
+
+_MAGIC = b"TFL3"  # at byte 4 of every TFLite flatbuffer
+_PACKAGES = ("ai_edge_litert", "tflite_runtime")
+
+
+class LiteRtSession:
+    """A LiteRT interpreter on XNNPACK; ``run`` may be called from several threads, one at a time computes.
+
+    Names of inputs and outputs are those of the file's signature. ``device`` is ``cpu``.
+    """
+
+    package: ClassVar[str] = next((name for name in _PACKAGES if importlib.util.find_spec(name)), _PACKAGES[0])
+    extra: ClassVar[str] = "tflite"
+    formats: ClassVar[tuple[str, ...]] = ("tflite",)
+    suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+
+    def __init__(
+        self,
+        path: Path,
+        options: RuntimeOptions,
+        inputs: tuple[TensorSpec, ...] = (),
+        outputs: tuple[TensorSpec, ...] = (),
+    ) -> None:
+        """Load ``path``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
+
+        Raises:
+            MissingDependency: neither ai-edge-litert nor tflite-runtime is installed.
+            DeviceError: another device than ``cpu`` was asked for.
+            SessionError: the file is damaged or not a model that this release can run.
+        """
+        if options.device != "cpu":
+            raise DeviceError(f"LiteRT has no device '{options.device}' here.", "Use device='cpu'.")
+        runtime = require(f"{self.package}.interpreter", self.extra)
+        _check_magic(path)
+        try:
+            # Without a thread count the interpreter takes one.
+            interpreter = runtime.Interpreter(model_path=str(path), num_threads=options.threads or None)
+            interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise SessionError(
+                f"LiteRT cannot load {path.name}: {error}", "Convert the model again, or update ai-edge-litert."
+            ) from error
+        named_inputs, named_outputs = _named(interpreter)
+        self.inputs = inputs or tuple(_spec(name, detail) for name, detail in named_inputs.items())
+        self.outputs = outputs or tuple(_spec(name, detail) for name, detail in named_outputs.items())
+        self._input_at = {spec.name: named_inputs[spec.name]["index"] for spec in self.inputs}
+        self._output_at = {spec.name: named_outputs[spec.name]["index"] for spec in self.outputs}
+        self.providers: tuple[str, ...] = ("cpu",)
+        self.metadata: Mapping[str, str] = MappingProxyType({})
+        self._interpreter: Any = interpreter
+        self._lock = threading.Lock()
+
+    def run(self, feeds: Tensors) -> dict[str, Array]:
+        """See ``edgecv.protocols.Session``."""
+        check_feeds(feeds, self.inputs)
+        with self._lock:
+            if self._interpreter is None:
+                raise SessionError("The session is closed.", "Load the model again.")
+            try:
+                for name, value in feeds.items():
+                    self._interpreter.set_tensor(self._input_at[name], value)
+                self._interpreter.invoke()
+            except (RuntimeError, ValueError) as error:
+                raise SessionError(f"LiteRT failed: {error}", "Convert the model again.") from error
+            return {name: self._interpreter.get_tensor(at) for name, at in self._output_at.items()}
+
+    def close(self) -> None:
+        """See ``edgecv.protocols.Session``."""
+        with self._lock:
+            self._interpreter = None
+
+
+def _check_magic(path: Path) -> None:
+    """The interpreter maps the file before it looks at it: a foreign one may end the process."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise SessionError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+    if head[4:8] != _MAGIC:
+        raise SessionError(f"{path.name} is damaged or not a TFLite file.", "Convert the model again.")
+
+
+def _named(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensor details by signature name; by tensor name where a file has no signature."""
+    if interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner()
+        return dict(runner.get_input_details()), dict(runner.get_output_details())
+    return (
+        {detail["name"]: detail for detail in interpreter.get_input_details()},
+        {detail["name"]: detail for detail in interpreter.get_output_details()},
+    )
+
+
+def _spec(name: str, detail: Any) -> TensorSpec:
+    scale, zero_point = detail["quantization"]
+    return TensorSpec(
+        name=name,
+        role="",
+        shape=tuple(int(size) for size in detail["shape"]),
+        dtype=np.dtype(detail["dtype"]).name,
+        scale=float(scale) or None,
+        zero_point=int(zero_point) if scale else None,
+    )

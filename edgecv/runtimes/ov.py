@@ -1,0 +1,130 @@
+"""OpenVINO: the one module that compiles OpenVINO models at run time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from edgecv.errors import DeviceError, SessionError
+from edgecv.extras import require
+from edgecv.protocols import Array, Tensors
+from edgecv.runtimes.feeds import check_feeds
+from edgecv.specs import RuntimeOptions, TensorSpec
+
+_DTYPES: Mapping[str, str] = MappingProxyType(
+    {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
+)
+
+
+class OpenVinoSession:
+    """A compiled OpenVINO model; ``run`` may be called from several threads, each gets its own request.
+
+    Options: ``device`` is ``cpu``, ``gpu``, ``npu`` or any OpenVINO device; ``cache_dir`` keeps compiled models; ``extra`` takes
+    ``config``, a mapping of OpenVINO properties (``{"INFERENCE_PRECISION_HINT": "f32"}`` for parity: CPUs with bf16 use it
+    unasked).
+    """
+
+    package: ClassVar[str] = "openvino"
+    extra: ClassVar[str] = "openvino"
+    formats: ClassVar[tuple[str, ...]] = ("openvino",)
+    suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+
+    def __init__(
+        self,
+        path: Path,
+        options: RuntimeOptions,
+        inputs: tuple[TensorSpec, ...] = (),
+        outputs: tuple[TensorSpec, ...] = (),
+    ) -> None:
+        """Read and compile ``path``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
+
+        Raises:
+            MissingDependency: openvino is not installed.
+            DeviceError: the device asked for is not there; another one is never taken instead.
+            SessionError: the file is damaged or not a model that this release can run.
+        """
+        openvino = require(self.package, self.extra)
+        core = openvino.Core()
+        device = _available_device(core, options.device)
+        try:
+            model = core.read_model(str(path))
+            compiled = core.compile_model(model, device, _properties(options))
+            ports = {_name(port, f"output_{at}"): port for at, port in enumerate(compiled.outputs)}
+            self.inputs = inputs or tuple(_spec(_name(p, f"input_{at}"), p) for at, p in enumerate(compiled.inputs))
+            self.outputs = outputs or tuple(_spec(name, port) for name, port in ports.items())
+            self._ports = {spec.name: ports[spec.name] for spec in self.outputs}
+        except (RuntimeError, KeyError) as error:
+            raise SessionError(
+                f"OpenVINO cannot load {path.name}: {_first_line(error)}",
+                "Convert the model again, or update openvino.",
+            ) from error
+        self.providers: tuple[str, ...] = (device,)
+        self.metadata = _metadata(model)
+        self._compiled: Any = compiled
+        self._requests = threading.local()
+
+    def run(self, feeds: Tensors) -> dict[str, Array]:
+        """See ``edgecv.protocols.Session``."""
+        if self._compiled is None:
+            raise SessionError("The session is closed.", "Load the model again.")
+        check_feeds(feeds, self.inputs)
+        request = getattr(self._requests, "request", None)
+        if request is None:
+            request = self._requests.request = self._compiled.create_infer_request()
+        try:
+            found = request.infer(dict(feeds), share_inputs=True)
+        except RuntimeError as error:
+            raise SessionError(f"OpenVINO failed: {_first_line(error)}", "Convert the model again.") from error
+        return {name: found[port] for name, port in self._ports.items()}
+
+    def close(self) -> None:
+        """See ``edgecv.protocols.Session``."""
+        self._compiled = None
+        self._requests = threading.local()
+
+
+def _available_device(core: Any, wanted: str) -> str:
+    device, there = wanted.upper(), list(core.available_devices)
+    if device.split(".")[0] not in {name.split(".")[0] for name in there}:
+        raise DeviceError(
+            f"OpenVINO finds no device '{wanted}' here (it finds {', '.join(there)}).",
+            "Install the driver of the device, or use device='cpu'.",
+        )
+    return device
+
+
+def _properties(options: RuntimeOptions) -> dict[str, Any]:
+    properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if options.threads:
+        properties["INFERENCE_NUM_THREADS"] = options.threads
+    if options.cache_dir:
+        properties["CACHE_DIR"] = options.cache_dir
+    return properties | dict(options.extra.get("config", {}))
+
+
+def _name(port: Any, otherwise: str) -> str:
+    return min(port.get_names()) if port.get_names() else otherwise
+
+
+def _spec(name: str, port: Any) -> TensorSpec:
+    dtype = _DTYPES.get(port.get_element_type().get_type_name())
+    if dtype is None:
+        raise SessionError(f"A tensor has the type {port.get_element_type()}, which EdgeCV does not feed.")
+    shape = tuple(size.get_length() if size.is_static else -1 for size in port.get_partial_shape())
+    return TensorSpec(name=name, role="", shape=shape, dtype=dtype)
+
+
+def _metadata(model: Any) -> Mapping[str, str]:
+    """What converters left under ``model_info`` of the file's runtime info."""
+    info = model.get_rt_info()
+    if "model_info" not in info:
+        return MappingProxyType({})
+    return MappingProxyType({key: value.astype(str) for key, value in info["model_info"].items()})
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)
