@@ -97,6 +97,18 @@ def drop_unused_constants(model: Any) -> None:
     model.graph.initializer.extend(kept)
 
 
+def unshare_constants(model: Any, op_type: str) -> None:
+    """Give every node of a type its own copies of the initializers it uses, in place."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for number, node in enumerate(node for node in model.graph.node if node.op_type == op_type):
+        for at, name in enumerate(node.input):
+            if name in constants:
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(constants[name])
+                copy.name = node.input[at] = f"{name}/{op_type}_{number}"
+    drop_unused_constants(model)
+
+
 def op_counts(model: Any) -> Counter[str]:
     """How many nodes of each operator."""
     return Counter(node.op_type for node in model.graph.node)

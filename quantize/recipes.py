@@ -20,6 +20,8 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     f1_75: float = 0.88
     matched_iou: float = 0.92
     score_bias: float = 0.06
+    top1_lower: float = 0.80
+    output_cosine: float = 0.80
 
 
 class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +37,8 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         stem: ``packed``: the first convolution is int8 over exact pixels, with rounding fitted to them, several output pixels per
             row; ``float``: it stays float.
         subset_size: At most this many calibration pictures are used.
+        kind: ``static``: weights and activations, ranges from calibration; ``weights``: the weights of matrix products alone.
+        bias_correction: Of NNCF: ``fast`` or ``accurate``.
         target: CPU class the kernels are for.
         limits: What the gate asks for.
     """
@@ -46,18 +50,33 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     method: Literal["minmax", "mse"] = "mse"
     silu_method: Literal["minmax", "mse", "silu"] = "silu"
     stem: Literal["packed", "float"] = "packed"
+    kind: Literal["static", "weights"] = "static"
+    bias_correction: Literal["fast", "accurate"] = "fast"
     subset_size: int = 300
     target: str = "x86-vnni"
     limits: GateLimits = GateLimits()
 
 
-# Rungs in the order they are tried, per format: the fastest first, each next one keeps more of the float model.
-LADDERS: Mapping[str, tuple[QuantizeRecipe, ...]] = MappingProxyType(
+# Rungs in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
+LADDERS: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
-        "onnx": (
+        ("onnx", "conv"): (
             QuantizeRecipe(name="ort-u8s8"),
             QuantizeRecipe(name="ort-u8s8-float-stem", stem="float"),
             QuantizeRecipe(name="ort-u8s8-float-stem-minmax", stem="float", method="minmax"),
         ),
+        ("openvino", "conv"): (
+            QuantizeRecipe(name="ov-mixed", target="x86"),
+            QuantizeRecipe(name="ov-mixed-accurate-bias", target="x86", bias_correction="accurate"),
+        ),
+        ("tflite", "conv"): (
+            QuantizeRecipe(name="litert-static", activations="int8", target=""),
+            QuantizeRecipe(name="litert-static-float-stem", activations="int8", target="", stem="float"),
+            QuantizeRecipe(name="litert-static-minmax", activations="int8", target="", stem="float", method="minmax"),
+        ),
+        # Full INT8 ruins a vision transformer (docs/int8.md: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
+        ("onnx", "transformer"): (QuantizeRecipe(name="ort-dynamic", kind="weights", target=""),),
+        ("openvino", "transformer"): (QuantizeRecipe(name="ov-weights", kind="weights", target=""),),
+        ("tflite", "transformer"): (QuantizeRecipe(name="litert-dynamic", kind="weights", target=""),),
     }
 )

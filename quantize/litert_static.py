@@ -1,0 +1,127 @@
+"""INT8 for TFLite: the adapter to ai-edge-quantizer.
+
+Ranges come from our own statistics (``ranges.py``) instead of the quantizer's calibrator, whose moving average lets the first
+pictures dominate; it takes them as its calibration result, a public argument.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgecv.extras import require
+from edgecv.protocols import Array
+from edgecv.quantize.ranges import ESTIMATORS, TensorStats, collect, shared
+from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quiet import quiet
+from edgecv.specs import TensorSpec
+
+_COPYING = ("CONCATENATION", "SLICE", "SPLIT", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR", "PAD", "RESHAPE", "TRANSPOSE")
+_NO_QUANTIZE = "no_quantize"
+
+
+class LitertQuantizer:
+    """Quantizes one float TFLite model by any number of recipes; calibration runs once."""
+
+    def __init__(self, files: Sequence[Path], outputs: tuple[TensorSpec, ...], work: Path) -> None:  # noqa: ARG002
+        """Take a float model.
+
+        Raises:
+            MissingDependency: ai-edge-quantizer or ai-edge-litert is not installed.
+        """
+        self._path = files[0]
+        self._outputs = outputs
+        interpreter = require("ai_edge_litert.interpreter", "convert")
+        # One tensor per operator's output, kept after the run: what calibration has to see.
+        self._interpreter: Any = interpreter.Interpreter(
+            model_path=str(files[0]), num_threads=os.cpu_count(), experimental_preserve_all_tensors=True
+        )
+        self._interpreter.allocate_tensors()
+        self._names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
+        # `_get_ops_details` is the only way to the graph without a flatbuffer schema of our own.
+        self._operators = [op for op in self._interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
+        self._stats: dict[str, TensorStats] = {}
+
+    def calibrate(self, pictures: Sequence[Array]) -> None:
+        """Measure every float tensor over pictures ``(1, H, W, 3)``."""
+        self._stats = collect(self._runs(pictures), len(pictures))
+
+    def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
+        """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers."""
+        quantizer = require("ai_edge_quantizer.quantizer", "convert")
+        path = folder / "model.tflite"
+        with quiet():
+            work = quantizer.Quantizer(str(self._path))
+            work.load_quantization_recipe(self._rules(recipe))
+            done = work.quantize(self._calibration(recipe) if recipe.kind == "static" else None)
+            done.export_model(str(path), overwrite=True)
+        return (path,), _stored_outputs(path, self._outputs)
+
+    def _runs(self, pictures: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
+        made = {int(index) for op in self._operators for index in op["outputs"]}
+        detail = {d["index"]: d for d in self._interpreter.get_tensor_details()}
+        floats = [index for index in made if detail[index]["dtype"] == np.float32]
+        entry = self._interpreter.get_input_details()[0]["index"]
+        for picture in pictures:
+            self._interpreter.set_tensor(entry, picture)
+            self._interpreter.invoke()
+            yield {self._names[index]: self._interpreter.get_tensor(index) for index in floats}
+
+    def _rules(self, recipe: QuantizeRecipe) -> list[dict[str, Any]]:
+        recipes = require("ai_edge_quantizer.recipe", "convert")
+        if recipe.kind == "weights":
+            return [{**rule, "operation": "FULLY_CONNECTED"} for rule in recipes.dynamic_wi8_afp32()]
+        rules: list[dict[str, Any]] = recipes.static_wi8_ai8()
+        # int8 softmax has a fixed scale of 1/256, which collapses a classifier over many classes.
+        kept = [(".*", "SOFTMAX")]
+        if recipe.stem == "float":
+            first = next(op for op in self._operators if op["op_name"] == "CONV_2D")
+            kept.append((re.escape(self._names[int(first["outputs"][0])]), "CONV_2D"))
+        return rules + [
+            {"regex": regex, "operation": operation, "algorithm_key": _NO_QUANTIZE, "op_config": rules[0]["op_config"]}
+            for regex, operation in kept
+        ]
+
+    def _calibration(self, recipe: QuantizeRecipe) -> dict[str, dict[str, Array]]:
+        outputs = {detail["name"] for detail in self._interpreter.get_output_details()}
+        silu = self._silu_inputs()
+        ranges = {}
+        for name, stats in self._stats.items():
+            method = "minmax" if name in outputs else recipe.silu_method if name in silu else recipe.method
+            ranges[name] = ESTIMATORS[method](stats)
+        return {
+            name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
+            for name, (low, high) in shared(self._copies(), ranges).items()
+        }
+
+    def _silu_inputs(self) -> set[str]:
+        users: dict[int, set[str]] = {}
+        for op in self._operators:
+            for index in op["inputs"]:
+                users.setdefault(int(index), set()).add(op["op_name"])
+        return {self._names[index] for index, names in users.items() if {"LOGISTIC", "MUL"} <= names}
+
+    def _copies(self) -> Iterator[list[str]]:
+        """Groups of tensors that an operator only copies into each other."""
+        for op in self._operators:
+            if op["op_name"] in _COPYING:
+                sources = op["inputs"] if op["op_name"] == "CONCATENATION" else op["inputs"][:1]
+                yield [self._names[int(index)] for index in (*sources, *op["outputs"])]
+
+
+def _stored_outputs(path: Path, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    interpreter = require("ai_edge_litert.interpreter", "convert").Interpreter(model_path=str(path))
+    details = interpreter.get_signature_runner().get_output_details()
+    changed = []
+    for spec in specs:
+        detail = details[spec.name]
+        scale, zero_point = detail["quantization"]
+        stored = {"scale": float(scale), "zero_point": int(zero_point)} if scale else {}
+        changed.append(msgspec.structs.replace(spec, dtype=np.dtype(detail["dtype"]).name, **stored))
+    return tuple(changed)

@@ -1,0 +1,57 @@
+"""Static INT8 for OpenVINO: the adapter to NNCF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgecv.extras import require
+from edgecv.protocols import Array
+from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quiet import quiet
+from edgecv.specs import TensorSpec
+
+
+class NncfQuantizer:
+    """Quantizes one float OpenVINO model by any number of recipes."""
+
+    def __init__(self, files: Sequence[Path], outputs: tuple[TensorSpec, ...], work: Path) -> None:
+        """Take a float model; ``work`` is a folder for files in between.
+
+        Raises:
+            MissingDependency: nncf or openvino is not installed.
+        """
+        require("nncf", "convert")
+        self._path = files[0]
+        self._outputs = outputs
+        self._work = work
+        self._pictures: list[Array] = []
+
+    def calibrate(self, pictures: Sequence[Array]) -> None:
+        """Remember the pictures ``(1, H, W, 3)``: NNCF reads them with each recipe."""
+        self._pictures = list(pictures)
+
+    def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
+        """Write the INT8 model into ``folder``: its files, and the specs of its outputs."""
+        openvino, nncf = require("openvino", "convert"), require("nncf", "convert")
+        model = openvino.Core().read_model(str(self._path))
+        with quiet():
+            quantized = _compressed(nncf, model) if recipe.kind == "weights" else self._static(nncf, model, recipe)
+        path = folder / "model.xml"
+        openvino.save_model(quantized, str(path), compress_to_fp16=False)
+        return (path, path.with_suffix(".bin")), self._outputs
+
+    def _static(self, nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
+        presets = {True: nncf.QuantizationPreset.MIXED, False: nncf.QuantizationPreset.PERFORMANCE}
+        return nncf.quantize(
+            model,
+            nncf.Dataset(self._pictures),
+            preset=presets[recipe.activations == "uint8"],
+            subset_size=len(self._pictures),
+            fast_bias_correction=recipe.bias_correction != "accurate",
+        )
+
+
+def _compressed(nncf: Any, model: Any) -> Any:
+    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
