@@ -3,81 +3,77 @@
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import msgspec
 
 from edgecv import registry
 from edgecv.atomic import check_target, new_folder
-from edgecv.bundle import (
-    MANIFEST,
-    SCHEMA,
-    SUFFIX,
-    Bundle,
-    Calibration,
-    Manifest,
-    ModelFiles,
-    Variant,
-    describe_file,
-    dump_manifest,
-)
-from edgecv.converters.parity import check_parity
+from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifest, Variant, describe_file, dump_manifest
+from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.source import SourceModel, SourceOptions
-from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.media import read_image
-from edgecv.model import Model
+from edgecv.converters.variants import Job, build_variants, fitted, parity_pictures, remove_format
+from edgecv.errors import ConfigError, ConversionError, EdgeCVError, PluginError, QuantizationError, UnsupportedSource
 from edgecv.progress import Progress, silent
-from edgecv.protocols import Array
-from edgecv.quantize.calibration import CalibrationSet, open_calibration
-from edgecv.quantize.gate import Detector, GateReport, check_teacher, compare, detect_all, refusal
-from edgecv.quantize.recipes import LADDERS, QuantizeRecipe
-from edgecv.results import Detections, Image
-from edgecv.runtimes.measure import Request, median_latency_ms
-from edgecv.specs import RuntimeOptions, TensorSpec
+from edgecv.quantize.calibration import open_calibration
+from edgecv.quantize.recipes import LADDERS
+from edgecv.specs import Precision
 from edgecv.version import __version__
-from edgecv.vision.letterbox import fit
 
-PARITY_PICTURES = 3
-_TOOLS = ("numpy", "onnx", "onnxruntime", "torch", "ultralytics-opencv-headless", "ultralytics")
-_RUNTIME_OF: Mapping[str, str] = {"onnx": "onnxruntime"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Job:
-    """What every step needs to know."""
-
-    source: SourceModel
-    calibration: CalibrationSet | None
-    folder: Path
-    progress: Progress
+_FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
+_TOOLS = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "litert-torch",
+    "torch",
+    "torchvision",
+    "ultralytics-opencv-headless",
+    "ultralytics",
+)
 
 
 def convert(
     source: str | Path,
     *,
     formats: Sequence[str] = ("onnx",),
-    precision: str = "int8",
+    precision: Precision = "int8",
     calibration: str | Path | None = None,
     out: str | Path | None = None,
     imgsz: int | tuple[int, int] | None = None,
     force: bool = False,
     trust_pickle: bool = False,
+    keep_going: bool = False,
+    weights: str | Path | None = None,
+    random_weights: bool = False,
+    pretrained: bool = False,
+    preprocess: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Bundle:
     """Convert a model to a bundle.
 
     Args:
-        source: A YOLOv8 detection checkpoint (``.pt``) or ``.onnx``.
+        source: A YOLOv8 checkpoint (``.pt``), a detection or classification ``.onnx``, or a name such as ``resnet18``.
         formats: What to write; ``edgecv plugins`` lists the exporters.
-        precision: ``fp32``, or ``int8``, which writes the float variant beside the INT8 one.
+        precision: ``fp32``, or ``fp16`` or ``int8``, which write the fp32 variant as well.
         calibration: Folder of images or ``data.yaml``; needed for ``int8``.
         out: Folder to write, ``NAME.ecv`` here by default.
         imgsz: Input size in pixels, one number or ``(width, height)``; the source's own by default.
         force: Replace an existing ``out``.
         trust_pickle: Run the code in a checkpoint that needs it.
+        keep_going: Write the formats that succeed when another fails.
+        weights: Weights for an architecture that ``source`` names.
+        random_weights: Weights from seed 0 for it, batch norms calibrated on the calibration images.
+        pretrained: The library's own weights for it, which it downloads.
+        preprocess: Of a foreign classifier's input: any of ``mean std color resize``; the rest is assumed and recorded.
+        labels: Names of the classes, where the source has none.
         progress: Called as long steps go on.
 
     Returns:
@@ -95,22 +91,51 @@ def convert(
     target = Path(out) if out is not None else Path(path.stem + SUFFIX)
     _check_request(precision, formats, calibration)
     check_target(target, force)
-    options = SourceOptions(size_wh=_size_wh(imgsz), trust_pickle=trust_pickle)
     images = open_calibration(calibration, progress) if calibration is not None else None
+    options = SourceOptions(
+        size_wh=_size_wh(imgsz),
+        trust_pickle=trust_pickle,
+        weights=Path(weights) if weights is not None else None,
+        random_weights=random_weights,
+        pretrained=pretrained,
+        pictures=images.calibrate if images is not None else (),
+        preprocess=preprocess or {},
+        labels=tuple(labels),
+    )
     progress("Reading the model", 0, 1)
     opened = _open_source(path, options)
     progress("Reading the model", 1, 1)
+    pictures = fitted(opened, images.calibrate, progress) if images is not None and precision == "int8" else ()
     with new_folder(target, force) as folder:
-        job = _Job(source=opened, calibration=images, folder=folder, progress=progress)
-        variants = [variant for name in formats for variant in _variants(job, name, precision)]
-        manifest = _manifest(target, job, tuple(variants))
+        job = Job(source=opened, calibration=images, pictures=pictures, folder=folder, progress=progress)
+        variants = _build(job, formats, precision, keep_going)
+        manifest = _with_documents(job, _manifest(target, job, tuple(variants)))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return Bundle.open(target)
 
 
+def steps(source: str | Path, formats: Sequence[str], precision: Precision) -> list[str]:
+    """What ``convert`` would do, in words, without doing it."""
+    told = [f"Read {source} and prepare its network: uint8 pixels in, raw outputs out."]
+    for name in formats:
+        told.append(
+            f"Export {name} fp32 and compare every output with the source on held-out images (cosine >= 0.9999)."
+        )
+        if precision == "fp16":
+            told.append(f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999).")
+        if precision == "int8":
+            recipes = [recipe.name for recipe in LADDERS[name, "conv"]]
+            told.append(
+                f"Quantize {name}, recipe by recipe ({' -> '.join(recipes)}), until one agrees with the float model "
+                "on the quarter of the images that calibration did not see; write nothing when none does."
+            )
+        told.append(f"Time every {name} variant with one thread in a process of its own.")
+    return [*told, "Write bundle.json with hashes, flush, and rename the folder into place."]
+
+
 def _check_request(precision: str, formats: Sequence[str], calibration: str | Path | None) -> None:
-    if precision not in ("fp32", "int8"):
-        raise ConfigError(f"There is no precision '{precision}'.", "Use fp32 or int8.")
+    if precision not in ("fp32", "fp16", "int8"):
+        raise ConfigError(f"There is no precision '{precision}'.", "Use fp32, fp16 or int8.")
     if not formats:
         raise ConfigError("No format was asked for.", f"Known: {', '.join(registry.names('exporters'))}.")
     for name in formats:
@@ -126,129 +151,48 @@ def _size_wh(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def _check_source(path: Path) -> None:
-    if path.suffix not in registry.names("families"):
-        raise UnsupportedSource(
-            f"{path} is not a model EdgeCV reads.", f"Known: {', '.join(registry.names('families'))} files."
-        )
-    if not path.exists():
+    known = registry.names("families")
+    if (path.suffix or path.name) not in known:
+        raise UnsupportedSource(f"{path} is not a model EdgeCV reads.", f"Known files and names: {', '.join(known)}.")
+    if path.suffix in _FILES and not path.exists():
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the model.")
 
 
 def _open_source(path: Path, options: SourceOptions) -> SourceModel:
-    opened: SourceModel = registry.resolve("families", path.suffix)(path, options)
+    opened: SourceModel = registry.resolve("families", path.suffix or path.name)(path, options)
     return opened
 
 
-def _variants(job: _Job, model_format: str, precision: str) -> Iterator[Variant]:
-    exporter = registry.resolve("exporters", model_format)()
-    job.progress(f"Exporting {model_format}", 0, 1)
-    path = _variant_path(job, f"{model_format}-fp32", exporter.suffix)
-    exporter.export(job.source, path)
-    job.progress(f"Exporting {model_format}", 1, 1)
-    teacher = _model(job, model_format, path, job.source.outputs)
-    check_parity(job.source, teacher.session, _parity_pictures(job))
-    yield _variant(job, model_format, "fp32", path, job.source.outputs)
-    if precision == "int8":
-        assert job.calibration is not None
-        yield _int8_variant(job, model_format, path, teacher)
+def _build(job: Job, formats: Sequence[str], precision: Precision, keep_going: bool) -> list[Variant]:
+    """Variants of every format; with ``keep_going`` a format that fails names itself and the others go on."""
+    variants: list[Variant] = []
+    failed: list[EdgeCVError] = []
+    for name in formats:
+        try:
+            variants.extend(build_variants(job, name, precision))
+        except (ConversionError, QuantizationError, PluginError) as error:
+            if not keep_going:
+                raise
+            failed.append(error)
+            remove_format(job, name)
+            job.progress(f"{name} failed: {error.message}", 1, 1)
+    if failed and not variants:
+        raise failed[0]
+    return variants
 
 
-def _int8_variant(job: _Job, model_format: str, float_path: Path, teacher: Model) -> Variant:
-    """Try the recipes of the ladder in turn; the first that passes its gate is the variant.
-
-    Raises:
-        AccuracyGateError: none passed.
-    """
-    assert job.calibration is not None
-    path = _variant_path(job, f"{model_format}-int8", float_path.suffix)
-    held_out = job.calibration.held_out
-    wanted = detect_all(_detector(teacher), held_out, "Float model on held-out images", job.progress)
-    check_teacher(sum(len(found) for found in wanted))
-    reports: list[GateReport] = []
-    with tempfile.TemporaryDirectory() as work:
-        quantizer = registry.resolve("quantizers", model_format)(float_path, job.source.outputs, Path(work))
-        subset = job.calibration.calibrate[: LADDERS[model_format][0].subset_size]
-        quantizer.calibrate(_feeds(job, subset), len(subset))
-        for recipe in LADDERS[model_format]:
-            job.progress(f"Quantizing {recipe.name}", 0, 1)
-            outputs = quantizer.quantize(recipe, path)
-            job.progress(f"Quantizing {recipe.name}", 1, 1)
-            student = _model(job, model_format, path, outputs)
-            found = detect_all(_detector(student), held_out, "INT8 model on held-out images", job.progress)
-            student.close()
-            reports.append(compare(wanted, found, recipe.limits, recipe.name))
-            if reports[-1].passed:
-                return _variant(job, model_format, "int8", path, outputs, recipe, reports[-1])
-    raise refusal(reports)
-
-
-def _model(job: _Job, model_format: str, path: Path, outputs: tuple[TensorSpec, ...]) -> Model:
-    session_type = registry.resolve("runtimes", _RUNTIME_OF[model_format])
-    session = session_type(path, RuntimeOptions(), (job.source.input,), outputs)
-    return Model(path.stem, job.source.spec, session)
-
-
-def _detector(model: Model) -> Detector:
-    def detect(image: Image) -> Detections:
-        found = model(image)
-        assert isinstance(found, Detections)
-        return found
-
-    return detect
-
-
-def _feeds(job: _Job, images: Sequence[Path]) -> Iterator[dict[str, Array]]:
-    for done, path in enumerate(images):
-        job.progress("Calibrating", done, len(images))
-        yield {job.source.input.name: fit(read_image(path), job.source.spec.preprocess)[0][None]}
-    job.progress("Calibrating", len(images), len(images))
-
-
-def _parity_pictures(job: _Job) -> Iterator[Image]:
-    """Held-out images; without calibration images a picture of noise, which reaches every weight as well."""
-    if job.calibration is not None:
-        for path in job.calibration.held_out[:PARITY_PICTURES]:
-            yield fit(read_image(path), job.source.spec.preprocess)[0]
-        return
-    width, height = job.source.spec.preprocess.size_wh
-    yield np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def _variant_path(job: _Job, name: str, suffix: str) -> Path:
-    folder = job.folder / name
-    folder.mkdir()
-    return folder / f"model{suffix}"
-
-
-def _variant(
-    job: _Job,
-    model_format: str,
-    precision: str,
-    path: Path,
-    outputs: tuple[TensorSpec, ...],
-    recipe: QuantizeRecipe | None = None,
-    report: GateReport | None = None,
-) -> Variant:
-    name = f"{model_format}-{precision}"
-    job.progress(f"Timing {name}", 0, 1)
-    request = Request(path=str(path), runtime=_RUNTIME_OF[model_format], options=RuntimeOptions(threads=1))
-    latency_ms = median_latency_ms(request)
-    job.progress(f"Timing {name}", 1, 1)
-    return Variant(
-        name=name,
-        format=model_format,
-        precision="int8" if precision == "int8" else "fp32",
-        target=recipe.target if recipe else "",
-        recipe=recipe.name if recipe else "",
-        metrics=report.metrics if report else {},
-        latency_ms=round(latency_ms, 3),
-        models={
-            "main": ModelFiles(files=(describe_file(job.folder, path),), inputs=(job.source.input,), outputs=outputs)
-        },
+def _with_documents(job: Job, manifest: Manifest) -> Manifest:
+    job.progress("Writing golden vectors and model card", 0, 1)
+    picture = next(parity_pictures(job))
+    files = (
+        write_golden(job.folder, job.source, manifest.variants, picture),
+        write_model_card(job.folder, manifest),
     )
+    job.progress("Writing golden vectors and model card", 1, 1)
+    return msgspec.structs.replace(manifest, extras=tuple(describe_file(job.folder, path) for path in files))
 
 
-def _manifest(target: Path, job: _Job, variants: tuple[Variant, ...]) -> Manifest:
+def _manifest(target: Path, job: Job, variants: tuple[Variant, ...]) -> Manifest:
     images = job.calibration
     return Manifest(
         schema=SCHEMA,
@@ -262,6 +206,7 @@ def _manifest(target: Path, job: _Job, variants: tuple[Variant, ...]) -> Manifes
         calibration=Calibration(images=len(images), held_out=len(images.held_out), sha256=images.sha256)
         if images is not None
         else None,
+        assumptions=job.source.assumptions,
         tools={"edgecv": __version__, **_tool_versions()},
     )
 

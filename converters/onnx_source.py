@@ -8,8 +8,6 @@ proven: decoding them must give the prediction of the original.
 
 from __future__ import annotations
 
-import ast
-import copy
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,24 @@ from typing import Any
 import numpy as np
 
 from edgecv.bundle import sha256_of
-from edgecv.converters.source import SIZE_STEP, SourceModel, SourceOptions, image_input, origin, raw_head_outputs
-from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.extras import require
-from edgecv.protocols import Array
-from edgecv.quantize.onnx_graph import Graph, Node, add_constant, drop_unused_constants, load, replace_nodes
-from edgecv.quiet import quiet
-from edgecv.results import Image
+from edgecv.converters.onnx_classifier import classifier
+from edgecv.converters.onnx_parts import (
+    ending_at,
+    from_pixels,
+    image_shapes,
+    in_memory_session,
+    input_size,
+    labels_from,
+    load_model,
+    output_shapes,
+    rename_outputs,
+    with_fixed_shapes,
+)
+from edgecv.converters.pixels import normalised
+from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, origin, raw_head_outputs
+from edgecv.errors import UnsupportedSource
+from edgecv.protocols import Array, Tensors
+from edgecv.quantize.onnx_graph import Graph, Node
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 from edgecv.vision.yolov8 import PredictionDecoder, RawHeadDecoder
 
@@ -33,20 +42,34 @@ _SCORE_TOLERANCE = 1e-4
 
 
 def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
-    """Read a YOLOv8 detection ``.onnx`` and cut it at its raw head.
+    """Read a ``.onnx``: a classifier when it gives one row of scores, else a YOLOv8 detector.
+
+    Raises:
+        UnsupportedSource: missing, damaged, or neither of the two.
+        ConfigError: the graph has fixed shapes and another size was asked for.
+        MissingDependency: onnx is not installed.
+    """
+    model = load_model(path)
+    size_wh = input_size(path, model, options.size_wh)
+    model = with_fixed_shapes(path, model, size_wh)
+    shapes = output_shapes(model)
+    if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:
+        return classifier(path, model, size_wh, options)
+    return _detector(path, model, size_wh, options)
+
+
+def _detector(path: Path, model: Any, size_wh: tuple[int, int], options: SourceOptions) -> SourceModel:
+    """Cut a YOLOv8 detection ``.onnx`` at its raw head.
 
     Raises:
         UnsupportedSource: missing, damaged, without a recognisable head, or of another form than float NCHW pixels in.
         ConfigError: the graph has fixed shapes and another size was asked for.
         MissingDependency: onnx is not installed.
     """
-    model = _load(path)
-    size_wh = _size(path, model, options.size_wh)
-    model = _with_fixed_shapes(path, model, size_wh)
     graph = Graph(model)
     classes = _classes(path, model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    labels = _labels(metadata, classes)
+    labels = options.labels or labels_from(metadata, classes)
     for heads in _candidate_heads(path, graph, size_wh, classes):
         found = _source(path, model, heads, size_wh, labels, metadata)
         if _decodes_like_original(found, model):
@@ -54,80 +77,11 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
     raise _no_head(path, "its outputs do not decode to its prediction")
 
 
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the model.")
-    onnx = require("onnx", "convert")
-    decode_error = require("google.protobuf.message", "convert").DecodeError
-    try:
-        model = load(path)
-        onnx.checker.check_model(model)
-    except (decode_error, onnx.checker.ValidationError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "empty"
-        raise UnsupportedSource(f"{path} is not a usable ONNX model: {reason}.", "Export it again.") from error
-    if not model.graph.node:
-        raise UnsupportedSource(f"{path} is not a usable ONNX model: it is empty.", "Export it again.")
-    return model
-
-
-def _size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[int, int]:
-    inputs = Graph(model).input_names()
-    value = next(value for value in model.graph.input if value.name == inputs[0]) if len(inputs) == 1 else None
-    shape = [size.dim_value for size in value.type.tensor_type.shape.dim] if value is not None else []
-    is_float = value is not None and value.type.tensor_type.elem_type == 1
-    if len(shape) != 4 or shape[1] not in (0, 3) or not is_float:
-        raise UnsupportedSource(
-            f"{path} does not take one float (1, 3, H, W) image.", "Export it in float32 with one image input."
-        )
-    fixed = (shape[3], shape[2]) if shape[2] and shape[3] else None
-    if fixed and asked and fixed != asked:
-        raise ConfigError(f"{path} has a fixed input of {fixed[0]}x{fixed[1]}.", "Leave --imgsz away, or export again.")
-    return fixed or asked or _size_in_metadata(model) or (640, 640)
-
-
-def _size_in_metadata(model: Any) -> tuple[int, int] | None:
-    text = next((entry.value for entry in model.metadata_props if entry.key == "imgsz"), "")
-    try:
-        height, width = (int(size) for size in ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError):
-        return None
-    return (width, height) if min(width, height) >= SIZE_STEP else None
-
-
-def _with_fixed_shapes(path: Path, model: Any, size_wh: tuple[int, int]) -> Any:
-    """The graph with a fixed input and every shape inferred."""
-    onnx = require("onnx", "convert")
-    fixed = copy.deepcopy(model)
-    name = Graph(fixed).input_names()[0]
-    value = next(value for value in fixed.graph.input if value.name == name)
-    for axis, size in zip(value.type.tensor_type.shape.dim, (1, 3, size_wh[1], size_wh[0]), strict=True):
-        axis.dim_value = size
-    for output in fixed.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    try:
-        return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        raise UnsupportedSource(
-            f"{path}: shapes cannot be inferred: {error}.", "Export it with fixed shapes."
-        ) from error
-
-
 def _classes(path: Path, model: Any) -> int:
-    shapes = _run_shapes(model)
+    shapes = output_shapes(model)
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] != 1 or shapes[0][1] <= _BOX_ROWS:
         raise _no_head(path, f"its outputs have the shapes {shapes}, not (1, 4 + classes, N)")
     return shapes[0][1] - _BOX_ROWS
-
-
-def _run_shapes(model: Any) -> list[tuple[int, ...]]:
-    zero = np.zeros(_input_shape(model), np.float32)
-    return [output.shape for output in _session(model).run(None, {Graph(model).input_names()[0]: zero})]
-
-
-def _input_shape(model: Any) -> tuple[int, ...]:
-    name = Graph(model).input_names()[0]
-    value = next(value for value in model.graph.input if value.name == name)
-    return tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
 
 
 def _candidate_heads(
@@ -135,7 +89,7 @@ def _candidate_heads(
 ) -> list[list[tuple[int, Node, Node]]]:
     """Ways to read the last convolutions as ``(stride, box, class)``: two when boxes and classes have equally many channels."""
     by_stride: dict[int, list[tuple[int, Node]]] = defaultdict(list)
-    shapes = _conv_shapes(graph)
+    shapes = image_shapes(graph)
     for node in _last_convolutions(graph):
         shape = shapes.get(node.output[0])
         if shape is None or size_wh[0] % shape[3]:
@@ -182,12 +136,6 @@ def _is_expectation(graph: Graph, node: Node) -> bool:
     return weights is not None and np.array_equal(weights.reshape(-1), np.arange(weights.size))
 
 
-def _conv_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    values = [*graph.model.graph.value_info, *graph.model.graph.output]
-    shapes = {v.name: tuple(size.dim_value for size in v.type.tensor_type.shape.dim) for v in values}
-    return {name: shape for name, shape in shapes.items() if len(shape) == 4 and all(shape)}
-
-
 def _source(
     path: Path,
     model: Any,
@@ -196,16 +144,17 @@ def _source(
     labels: tuple[str, ...],
     metadata: dict[str, str],
 ) -> SourceModel:
-    shapes = _conv_shapes(Graph(model))
+    shapes = image_shapes(Graph(model))
     bins = shapes[heads[0][1].output[0]][1] // _BOX_ROWS
     outputs = raw_head_outputs(size_wh, tuple(stride for stride, _, _ in heads), bins, len(labels))
     tensors = [node.output[0] for _, box, score in heads for node in (box, score)]
     names = {output.name: tensor for output, tensor in zip(outputs, tensors, strict=True)}
-    original = _session(_ending_at(model, tensors))
+    original = in_memory_session(ending_at(model, tensors))
     source_input = Graph(model).input_names()[0]
+    preprocess = PreprocessSpec(size_wh=size_wh)
 
-    def reference(picture: Image) -> dict[str, Array]:
-        values = original.run(tensors, {source_input: _normalised(picture)})
+    def reference(feeds: Tensors) -> dict[str, Array]:
+        values = original.run(tensors, {source_input: normalised(feeds["image"][0], preprocess)})
         return dict(zip(names, values, strict=True))
 
     return SourceModel(
@@ -214,116 +163,44 @@ def _source(
         licence=metadata.get("license", "unknown").split(" ")[0] or "unknown",
         origin=origin(path, sha256_of(path)),
         spec=ModelSpec(
-            preprocess=PreprocessSpec(size_wh=size_wh),
+            preprocess=preprocess,
             decode=DecodeSpec(task="detect", decoder="yolov8-raw", labels=labels),
         ),
-        input=image_input(size_wh),
-        outputs=outputs,
-        reference=reference,
-        graph=_pixel_graph(model, names, size_wh),
+        parts=(
+            Part(
+                name="main",
+                inputs=(image_input(size_wh),),
+                outputs=outputs,
+                reference=reference,
+                graph=_pixel_graph(model, names, preprocess),
+            ),
+        ),
     )
 
 
-def _pixel_graph(model: Any, names: dict[str, str], size_wh: tuple[int, int]) -> Any:
+def _pixel_graph(model: Any, names: dict[str, str], spec: PreprocessSpec) -> Any:
     """The graph from uint8 BGR pixels to the raw head."""
-    onnx, helper = require("onnx", "convert"), require("onnx.helper", "convert")
-    cut = _ending_at(model, list(names.values()))
-    _rename_outputs(cut, {tensor: name for name, tensor in names.items()})
-    graph = Graph(cut)
-    source_input = graph.input_names()[0]
-    spec = image_input(size_wh)
-    users = graph.users(source_input)
-    weights = graph.constant(users[0].input[1]) if len(users) == 1 and users[0].op_type == "Conv" else None
-    if weights is None or weights.shape[1] != 3:
-        raise UnsupportedSource(
-            "The graph does not begin with one convolution over the image.", "Export it without preprocessing inside."
-        )
-    first = users[0]
-    # RGB in 0..1 to BGR in 0..255 costs nothing when the weights carry it; zero padding stays zero.
-    folded = add_constant(cut, "stem/pixel_weights", (weights[:, ::-1] / 255).astype(np.float32))
-    changed = copy.deepcopy(first)
-    changed.input[0], changed.input[1] = "stem/floats", folded
-    replace_nodes(
-        cut,
-        [first],
-        [
-            helper.make_node("Transpose", [spec.name], ["stem/planes"], name="stem/transpose", perm=[0, 3, 1, 2]),
-            helper.make_node("Cast", ["stem/planes"], ["stem/floats"], name="stem/cast", to=onnx.TensorProto.FLOAT),
-            changed,
-        ],
-    )
-    image = helper.make_tensor_value_info(spec.name, onnx.TensorProto.UINT8, spec.shape)
-    del cut.graph.input[:]
-    cut.graph.input.append(image)
-    drop_unused_constants(cut)
-    return cut
-
-
-def _ending_at(model: Any, tensors: list[str]) -> Any:
-    """A copy whose outputs are ``tensors``, without the nodes that nothing needs any more."""
-    helper, onnx = require("onnx.helper", "convert"), require("onnx", "convert")
-    cut = copy.deepcopy(model)
-    shapes = _conv_shapes(Graph(cut))
-    graph = Graph(cut)
-    needed: set[str] = set()
-    pending = list(tensors)
-    while pending:
-        name = pending.pop()
-        node = graph.maker(name)
-        if node is not None and name not in needed:
-            needed |= set(node.output)
-            pending.extend(node.input)
-    kept = [node for node in graph.nodes if needed & set(node.output)]
-    del cut.graph.node[:], cut.graph.output[:], cut.graph.value_info[:]
-    cut.graph.node.extend(kept)
-    cut.graph.output.extend(helper.make_tensor_value_info(t, onnx.TensorProto.FLOAT, shapes[t]) for t in tensors)
-    drop_unused_constants(cut)
-    return cut
-
-
-def _rename_outputs(model: Any, names: dict[str, str]) -> None:
-    for node in model.graph.node:
-        node.output[:] = [names.get(name, name) for name in node.output]
-        node.input[:] = [names.get(name, name) for name in node.input]
-    for value in model.graph.output:
-        value.name = names.get(value.name, value.name)
+    cut = ending_at(model, list(names.values()))
+    rename_outputs(cut, {tensor: name for name, tensor in names.items()})
+    return from_pixels(cut, spec)
 
 
 def _decodes_like_original(source: SourceModel, model: Any) -> bool:
     """Whether the raw outputs, decoded, are the prediction of the original, cell by cell, on a noisy picture."""
-    size_wh = source.spec.preprocess.size_wh
+    size_wh, part = source.spec.preprocess.size_wh, source.parts[0]
     picture = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
-    (prediction,) = _session(model).run(None, {Graph(model).input_names()[0]: _normalised(picture)})
+    (prediction,) = in_memory_session(model).run(
+        None, {Graph(model).input_names()[0]: normalised(picture, source.spec.preprocess)}
+    )
     output = TensorSpec(name="prediction", role="prediction", shape=prediction.shape, dtype="float32")
     wanted = PredictionDecoder(source.spec.decode, (output,)).candidates({"prediction": prediction}, -1.0)
-    given = RawHeadDecoder(source.spec.decode, source.outputs).candidates(source.reference(picture), 0.0)
+    given = RawHeadDecoder(source.spec.decode, part.outputs).candidates(part.reference({"image": picture[None]}), 0.0)
     if given.xyxy.shape != wanted.xyxy.shape:
         return False
     return bool(
         np.abs(given.xyxy - wanted.xyxy).max() < _BOX_TOLERANCE_PX
         and np.abs(given.confidence - wanted.confidence).max() < _SCORE_TOLERANCE
     )
-
-
-def _normalised(picture: Image) -> Array:
-    return np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
-
-
-def _session(model: Any) -> Any:
-    runtime = require("onnxruntime", "onnx")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    with quiet():
-        return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _labels(metadata: dict[str, str], classes: int) -> tuple[str, ...]:
-    try:
-        names = ast.literal_eval(metadata.get("names", "{}"))
-    except (ValueError, SyntaxError):
-        names = {}
-    known = names if isinstance(names, dict) else dict(enumerate(names))
-    return tuple(str(known.get(index, index)) for index in range(classes))
 
 
 def _no_head(path: Path, reason: str) -> UnsupportedSource:

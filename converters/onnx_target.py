@@ -5,53 +5,72 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from edgecv.converters.source import SourceModel
+from edgecv.converters.source import Exported, Part
 from edgecv.errors import ConversionError
 from edgecv.extras import require
 from edgecv.quantize import onnx_graph
 from edgecv.quiet import quiet
 
 OPSET = 18  # what torch's exporter writes natively; onnxruntime's static quantization takes up to 20
+MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message: larger weights go beside it
 
 
 class OnnxExporter:
-    """Writes a source as one float ``.onnx`` file with fixed shapes."""
+    """Writes a part as one float ``.onnx`` with fixed shapes; weights beyond 2 GiB lie beside it."""
 
     format: ClassVar[str] = "onnx"
-    suffix: ClassVar[str] = ".onnx"
+    runtime: ClassVar[str] = "onnxruntime"
 
-    def export(self, source: SourceModel, path: Path) -> None:
-        """Write ``path``.
+    def export(self, part: Part, folder: Path) -> Exported:
+        """See ``Exporter``.
 
         Raises:
             ConversionError: torch cannot express the network as ONNX.
             MissingDependency: onnx, torch or onnxscript is not installed.
         """
-        if source.graph is not None:
-            onnx_graph.save(source.graph, path)
+        path = folder / "model.onnx"
+        if part.graph is not None:
+            onnx_graph.save(part.graph, path)
         else:
-            _export_module(source, path)
+            _export_module(part, path)
+        return Exported(files=_files(path), inputs=part.inputs, outputs=part.outputs)
+
+    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:  # noqa: ARG002  (the seam's form)
+        """See ``Exporter``; inputs and outputs keep their types."""
+        path = folder / "model.onnx"
+        model = onnx_graph.load(exported.files[0])
+        float16 = require("onnxruntime.transformers.float16", "convert")
+        onnx_graph.unshare_constants(model, "Resize")  # the converter defines the casts of a shared one twice
+        with quiet():
+            halved = float16.convert_float_to_float16(model, keep_io_types=True)
+        onnx_graph.save(halved, path)
+        return Exported(files=_files(path), inputs=exported.inputs, outputs=exported.outputs)
 
 
-def _export_module(source: SourceModel, path: Path) -> None:
+def _files(path: Path) -> tuple[Path, ...]:
+    return (path, *sorted(other for other in path.parent.iterdir() if other != path))
+
+
+def _export_module(part: Part, path: Path) -> None:
     torch = require("torch", "convert")
     require("onnxscript", "convert")
-    example = torch.zeros(source.input.shape, dtype=torch.uint8)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in part.module.state_dict().values())
+    examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
     try:
         with torch.no_grad(), quiet():
             torch.onnx.export(
-                source.module,
-                (example,),
+                part.module,
+                examples,
                 str(path),
-                input_names=[source.input.name],
-                output_names=[output.name for output in source.outputs],
+                input_names=[spec.name for spec in part.inputs],
+                output_names=[spec.name for spec in part.outputs],
                 opset_version=OPSET,
                 dynamo=True,
-                external_data=False,
+                external_data=weights > MAX_FILE_BYTES,
                 verbose=False,
             )
     except (RuntimeError, torch.onnx.OnnxExporterError) as error:
         raise ConversionError(
-            f"torch cannot export {source.name} to ONNX: {str(error).splitlines()[0]}",
+            f"torch cannot export {part.name} to ONNX: {str(error).splitlines()[0]}",
             "Report it with the model; --debug shows the whole error.",
         ) from error

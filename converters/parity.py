@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecv.converters.source import SourceModel
+from edgecv.converters.source import Exported, Part
 from edgecv.errors import ParityError
-from edgecv.protocols import Array, Session
-from edgecv.results import Image
+from edgecv.golden import cosine
+from edgecv.protocols import Array, Session, Tensors
+from edgecv.specs import TensorSpec
 
-MINIMUM_COSINE = 0.9999
+# fp16 keeps eleven bits of each weight; errors add up over sixty layers.
+MINIMUM_COSINE: Mapping[str, float] = {"fp32": 0.9999, "fp16": 0.999}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,41 +26,52 @@ class OutputParity:
     worst: float
 
 
-def check_parity(source: SourceModel, session: Session, pictures: Iterable[Image]) -> tuple[OutputParity, ...]:
-    """Compare an export with its source on fitted ``(H, W, 3)`` uint8 BGR pictures.
+def check_parity(
+    part: Part, exported: Exported, session: Session, feeds: Iterable[Tensors], precision: str = "fp32"
+) -> tuple[OutputParity, ...]:
+    """Compare an export with its source.
+
+    Args:
+        part: The source.
+        exported: The export.
+        session: A session of the export, computing in fp32.
+        feeds: Inputs under the part's names.
+        precision: Of the export's weights.
 
     Raises:
         ParityError: an output differs.
     """
     found: dict[str, OutputParity] = {}
-    for picture in pictures:
-        wanted = source.reference(picture)
-        given = session.run({source.input.name: picture[None]})
-        for name, parity in _compare(wanted, given).items():
+    for feed in feeds:
+        wanted = part.reference(feed)
+        for name, given in outputs_of(part, exported, session, feed).items():
+            parity = _compare(name, wanted[name], given)
             before = found.get(name, parity)
             found[name] = OutputParity(
                 name=name, cosine=min(parity.cosine, before.cosine), worst=max(parity.worst, before.worst)
             )
-    bad = [parity for parity in found.values() if not parity.cosine >= MINIMUM_COSINE]  # catches NaN, too
+    bad = [parity for parity in found.values() if not parity.cosine >= MINIMUM_COSINE[precision]]  # catches NaN, too
     if bad:
         listed = ", ".join(f"{p.name} cosine {p.cosine:.6f}, worst element {p.worst:.4g}" for p in bad)
-        raise ParityError(f"The export differs from {source.name}: {listed}.", "Nothing was written. Report the model.")
+        raise ParityError(f"The export of {part.name} differs from its source: {listed}.", "Nothing was written.")
     return tuple(found.values())
 
 
-def _compare(wanted: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, OutputParity]:
-    return {
-        name: OutputParity(name=name, cosine=cosine(wanted[name], given[name]), worst=_worst(wanted[name], given[name]))
-        for name in wanted
-    }
+def outputs_of(part: Part, exported: Exported, session: Session, feed: Tensors) -> dict[str, Array]:
+    """Run an export on feeds of its part; outputs as real numbers under the part's names and in its layout."""
+    inputs = zip(part.inputs, exported.inputs, strict=True)
+    given = session.run({theirs.name: feed[ours.name] for ours, theirs in inputs})
+    outputs = zip(part.outputs, exported.outputs, strict=True)
+    return {ours.name: _as_source(given[theirs.name], ours, theirs) for ours, theirs in outputs}
 
 
-def cosine(first: Array, second: Array) -> float:
-    """Cosine of the angle between two tensors, each as one vector; 1 for two zero vectors."""
-    a, b = first.reshape(-1).astype(np.float64), second.reshape(-1).astype(np.float64)
-    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
+def _as_source(tensor: Array, ours: TensorSpec, theirs: TensorSpec) -> Array:
+    real = tensor.astype(np.float32)
+    if theirs.scale is not None:
+        real = (real - (theirs.zero_point or 0)) * theirs.scale
+    return real.transpose(0, 3, 1, 2) if (ours.layout, theirs.layout) == ("NCHW", "NHWC") else real
 
 
-def _worst(first: Array, second: Array) -> float:
-    return float(np.abs(first.astype(np.float64) - second.astype(np.float64)).max())
+def _compare(name: str, wanted: Array, given: Array) -> OutputParity:
+    worst = float(np.abs(wanted.astype(np.float64) - given.astype(np.float64)).max())
+    return OutputParity(name=name, cosine=cosine(wanted, given), worst=worst)

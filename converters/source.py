@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from edgecv.bundle import Source
 from edgecv.errors import ConfigError
-from edgecv.protocols import Array
+from edgecv.protocols import Array, Tensors
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
 
@@ -23,10 +23,22 @@ class SourceOptions:
     Attributes:
         size_wh: Input size in pixels; ``None`` for the source's own.
         trust_pickle: Run the code in a checkpoint that needs it.
+        weights: Weights for an architecture that was named.
+        random_weights: Weights from seed 0 for an architecture that was named; batch norms see the calibration pictures.
+        pretrained: The library's own weights, which it downloads.
+        pictures: Calibration pictures, for batch norms of random weights.
+        preprocess: What the caller says of a foreign classifier's input: any of ``mean std color resize``.
+        labels: Names of the classes, where the source has none.
     """
 
     size_wh: tuple[int, int] | None = None
     trust_pickle: bool = False
+    weights: Path | None = None
+    random_weights: bool = False
+    pretrained: bool = False
+    pictures: tuple[Path, ...] = ()
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size_wh and not all(size >= SIZE_STEP and size % SIZE_STEP == 0 for size in self.size_wh):
@@ -34,6 +46,30 @@ class SourceOptions:
                 f"The input size {self.size_wh[0]}x{self.size_wh[1]} is not a multiple of {SIZE_STEP}.",
                 "Use for example --imgsz 640 or --imgsz 640x384.",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """One network of a model; most models have one, SAM has an encoder and a decoder.
+
+    Attributes:
+        name: ``main``, ``encoder`` or ``decoder``.
+        inputs: In the order of the module's arguments.
+        outputs: In the order of what the module returns.
+        reference: What the source itself computes: outputs by name from inputs by name. Independent of the export, so that
+            parity means something.
+        module: A torch module; ``None`` when the source is a graph.
+        graph: An ONNX model; ``None`` when the source is a module.
+        architecture: ``conv`` or ``transformer``: which recipes suit it; ``float``: it is never quantized.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    reference: Callable[[Tensors], dict[str, Array]]
+    module: Any = None
+    graph: Any = None
+    architecture: Literal["conv", "transformer", "float"] = "conv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,12 +82,10 @@ class SourceModel:
         licence: Licence of the weights, an SPDX expression or ``unknown``.
         origin: File and hash.
         spec: Preprocessing and decoding.
-        input: The image tensor.
-        outputs: The raw outputs, in order.
-        reference: What the source itself computes for a fitted ``(H, W, 3)`` uint8 BGR picture: outputs by name. Independent of
-            the export, so that parity means something.
-        module: A torch module of that form; ``None`` when the source is a graph.
-        graph: An ONNX model of that form; ``None`` when the source is a module.
+        parts: The networks, in the order they run.
+        assumptions: What was assumed because the source does not say; printed and recorded.
+        trained: False for random weights: there is nothing in a picture that two such models could agree on.
+        prompts: Example inputs of later parts that no earlier part makes.
     """
 
     name: str
@@ -59,11 +93,50 @@ class SourceModel:
     licence: str
     origin: Source
     spec: ModelSpec
-    input: TensorSpec
+    parts: tuple[Part, ...]
+    assumptions: tuple[str, ...] = ()
+    trained: bool = True
+    prompts: Mapping[str, Array] = field(default_factory=dict)
+
+    def feeds(self, picture: Image) -> dict[str, dict[str, Array]]:
+        """Inputs of every part for one fitted ``(H, W, 3)`` uint8 BGR picture; later parts take what earlier ones give."""
+        known: dict[str, Array] = {self.parts[0].inputs[0].name: picture[None], **self.prompts}
+        feeds = {}
+        for part in self.parts:
+            feeds[part.name] = {spec.name: known[spec.name] for spec in part.inputs}
+            if part is not self.parts[-1]:
+                known |= part.reference(feeds[part.name])
+        return feeds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exported:
+    """One part as files of one format.
+
+    Attributes:
+        files: The file to open first, then what lies beside it.
+        inputs: As the part's, in its order, under the names of the file.
+        outputs: Likewise; layout and stored type may differ.
+    """
+
+    files: tuple[Path, ...]
+    inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    reference: Callable[[Image], dict[str, Array]]
-    module: Any = None
-    graph: Any = None
+
+
+class Exporter(Protocol):
+    """Writes parts in one format."""
+
+    format: str
+    runtime: str
+
+    def export(self, part: Part, folder: Path) -> Exported:
+        """Write a part in fp32 into an empty folder."""
+        ...
+
+    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
+        """Write the same in fp16 into an empty folder."""
+        ...
 
 
 def raw_head_outputs(

@@ -1,87 +1,133 @@
-"""YOLOv8 checkpoints: from an Ultralytics ``.pt`` to a module that ends at the raw head convolutions."""
+"""YOLOv8 networks: from an Ultralytics ``.pt``, or an architecture's name, to a module that ends at the raw head convolutions."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from edgecv.bundle import sha256_of
+from edgecv.bundle import Source, sha256_of
+from edgecv.converters import ultralytics_world
 from edgecv.converters.checkpoint import read_checkpoint
-from edgecv.converters.source import SourceModel, SourceOptions, image_input, origin, raw_head_outputs
-from edgecv.errors import UnsupportedSource
+from edgecv.converters.pixels import normalised, with_random_weights
+from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, origin
+from edgecv.converters.yolov8_tasks import HEADS, Head, decode_of, head_of, outputs_of, preprocess_of, raw_outputs
+from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.results import Image
-from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
+from edgecv.specs import ModelSpec, PreprocessSpec
 
 LICENCE = "AGPL-3.0"  # of weights trained with Ultralytics, unless their owner holds another licence
-_DEFAULT_SIZE = 640
+_ARCHITECTURE = re.compile(
+    r"yolo(?P<generation>v8|11)(?P<scale>[nsmlx])(?P<variant>-p2)?(?P<suffix>-seg|-pose|-obb|-cls)?"
+)
+# By the end of an architecture's name: Ultralytics' class and the head it ends in.
+_MODELS: Mapping[str, tuple[str, Head]] = MappingProxyType(
+    {
+        "": ("DetectionModel", HEADS["Detect"]),
+        "-seg": ("SegmentationModel", HEADS["Segment"]),
+        "-pose": ("PoseModel", HEADS["Pose"]),
+        "-obb": ("OBBModel", HEADS["OBB"]),
+        "-cls": ("ClassificationModel", HEADS["Classify"]),
+    }
+)
 
 
 def open_checkpoint(path: Path, options: SourceOptions) -> SourceModel:
-    """Read a YOLOv8 detection checkpoint.
+    """Read a YOLOv8 checkpoint of any task.
 
     Raises:
-        UnsupportedSource: not a checkpoint, not a detector with a YOLOv8 head, or in need of code that is not on the list.
+        UnsupportedSource: not a checkpoint, without a YOLOv8 head, or in need of code that is not on the list.
         MissingDependency: torch or ultralytics is not installed.
     """
-    network = _network(path, read_checkpoint(path, options.trust_pickle))
-    head = network.model[-1]
-    size_wh = options.size_wh or _trained_size(network)
-    names = _labels(network, head)
-    outputs = raw_head_outputs(size_wh, tuple(int(stride) for stride in head.stride), head.reg_max, len(names))
-    order = [output.name for output in outputs]
-    return SourceModel(
-        name=path.stem,
-        family="yolov8",
-        licence=LICENCE,
-        origin=origin(path, sha256_of(path)),
-        spec=ModelSpec(
-            preprocess=PreprocessSpec(size_wh=size_wh),
-            decode=DecodeSpec(task="detect", decoder="yolov8-raw", labels=names),
-        ),
-        input=image_input(size_wh),
-        outputs=outputs,
-        reference=lambda picture: _reference(network, picture, order),
-        module=_pixel_module(network),
-    )
-
-
-def _network(path: Path, content: dict[str, Any]) -> Any:
-    torch = require("torch", "convert")
+    content = read_checkpoint(path, options.trust_pickle)
     network: Any = content.get("ema") or content.get("model")
-    head = network.model[-1] if isinstance(network, torch.nn.Module) and hasattr(network, "model") else None
-    if head is None or type(head).__name__ != "Detect" or getattr(head, "end2end", False):
-        kind = type(head).__name__ if head is not None else type(network).__name__
-        raise UnsupportedSource(
-            f"{path} holds no YOLOv8 detector (its head is a {kind}).",
-            "Give a detection checkpoint of YOLOv8, or an .onnx of another model.",
+    head = head_of(network, str(path))
+    return _source(path.stem, origin(path, sha256_of(path)), _frozen(network), head, options)
+
+
+def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
+    """Build a network that Ultralytics describes, such as ``yolov8n-seg.yaml``, with random weights.
+
+    Only the descriptions that ship with Ultralytics are read, by name: building from one evaluates strings in it.
+
+    Raises:
+        ConfigError: random weights were not asked for.
+        UnsupportedSource: there is no such architecture, or its head is none that EdgeCV decodes.
+        MissingDependency: torch or ultralytics is not installed.
+    """
+    if not options.random_weights:
+        raise ConfigError(
+            f"'{path}' names an architecture; where do its weights come from?",
+            "Give the trained checkpoint (.pt) instead, which holds the architecture too, or --random-weights.",
         )
+    description, suffix = _description(path)
+    model_type, head = _MODELS[suffix]
+    build = getattr(ultralytics_world.tasks(), model_type)
+    network = with_random_weights(
+        lambda: build(description, verbose=False), preprocess_of(None, head, options.size_wh), options.pictures
+    )
+    text = f"{path.name}: random weights, seed 0"
+    made = Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+    return replace(_source(path.stem, made, _frozen(network), head, options), trained=False)
+
+
+def _description(path: Path) -> tuple[dict[str, Any], str]:
+    """The description of that name among Ultralytics' own, and the end of the name that tells the task."""
+    found = _ARCHITECTURE.fullmatch(path.stem)
+    models = Path(ultralytics_world.tasks().__file__).parents[1] / "cfg" / "models"
+    generation, scale, variant, suffix = found.groups("") if found else ("", "", "", "")
+    file = models / generation / f"yolo{generation}{variant}{suffix}.yaml"
+    if path.name != str(path) or not found or not file.is_file():
+        raise UnsupportedSource(
+            f"'{path}' names no YOLOv8 or YOLO11 architecture.",
+            "Such as yolov8n.yaml, yolov8s-seg.yaml, yolov8n-pose.yaml, yolov8n-obb.yaml, yolov8n-cls.yaml.",
+        )
+    description = require("yaml", "convert").safe_load(file.read_text(encoding="utf-8"))
+    return {**description, "scale": scale}, suffix
+
+
+def _frozen(network: Any) -> Any:
+    """A copy for inference: float, without gradients, batch norms folded into their convolutions."""
     network = copy.deepcopy(network).float().eval()
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return network.fuse(verbose=False)
 
 
-def _trained_size(network: Any) -> tuple[int, int]:
-    given = getattr(network, "args", None) or {}
-    size = given.get("imgsz", _DEFAULT_SIZE) if isinstance(given, dict) else _DEFAULT_SIZE
-    return (int(size), int(size)) if isinstance(size, int) else (_DEFAULT_SIZE, _DEFAULT_SIZE)
-
-
-def _labels(network: Any, head: Any) -> tuple[str, ...]:
-    names = getattr(network, "names", None) or {}
-    return tuple(str(names.get(index, index)) for index in range(head.nc))
+def _source(name: str, made_from: Source, network: Any, head: Head, options: SourceOptions) -> SourceModel:
+    preprocess = preprocess_of(network, head, options.size_wh)
+    outputs = outputs_of(network, head, preprocess.size_wh)
+    order = [output.name for output in outputs]
+    return SourceModel(
+        name=name,
+        family="yolov8",
+        licence=LICENCE,
+        origin=made_from,
+        spec=ModelSpec(preprocess=preprocess, decode=decode_of(network, head)),
+        parts=(
+            Part(
+                name="main",
+                inputs=(image_input(preprocess.size_wh),),
+                outputs=outputs,
+                reference=lambda feeds: _reference(network, feeds["image"][0], preprocess, order),
+                module=_pixel_module(network),
+            ),
+        ),
+    )
 
 
 def _pixel_module(network: Any) -> Any:
     """The network as a module from uint8 BGR pixels ``(1, H, W, 3)`` to its raw outputs, normalised by its own first weights."""
     torch = require("torch", "convert")
     network = copy.deepcopy(network)
-    first = network.model[0].conv
+    first = next(module for module in network.model.modules() if isinstance(module, torch.nn.Conv2d))
     if first.in_channels != 3:
         raise UnsupportedSource(f"The network takes {first.in_channels} channels, not three.")
     # RGB in 0..1 to BGR in 0..255 costs nothing when the weights carry it; zero padding stays zero.
@@ -93,29 +139,15 @@ def _pixel_module(network: Any) -> Any:
             self.layers = network.model
             self.kept = set(network.save)
 
-        def forward(self, image: Any) -> tuple[Any, ...]:
-            return raw_head(self.layers, self.kept, image.permute(0, 3, 1, 2).float())
+        def forward(self, image: Any) -> Any:
+            return raw_outputs(self.layers, self.kept, image.permute(0, 3, 1, 2).float())
 
     return PixelNetwork().eval()
 
 
-def raw_head(layers: Any, kept: set[int], x: Any) -> tuple[Any, ...]:
-    """Run the layers; box and class output per stride. A layer's ``f`` names where its inputs come from (-1: the one before)."""
-    made: list[Any] = []
-    for layer in layers[:-1]:
-        if layer.f != -1:
-            x = made[layer.f] if isinstance(layer.f, int) else [x if at == -1 else made[at] for at in layer.f]
-        x = layer(x)
-        made.append(x if layer.i in kept else None)
-    head = layers[-1]
-    pairs = ((head.cv2[level](made[at]), head.cv3[level](made[at])) for level, at in enumerate(head.f))
-    return tuple(tensor for pair in pairs for tensor in pair)
-
-
-def _reference(network: Any, picture: Image, order: list[str]) -> dict[str, Array]:
+def _reference(network: Any, picture: Image, preprocess: PreprocessSpec, order: list[str]) -> dict[str, Array]:
     """The unchanged network on normalised floats: another road than the export takes."""
     torch = require("torch", "convert")
-    real = np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
     with torch.no_grad():
-        tensors = raw_head(network.model, set(network.save), torch.from_numpy(real))
+        tensors = raw_outputs(network.model, set(network.save), torch.from_numpy(normalised(picture, preprocess)))
     return {name: tensor.numpy() for name, tensor in zip(order, tensors, strict=True)}

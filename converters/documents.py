@@ -1,0 +1,97 @@
+"""What lies in a bundle beside its models: golden vectors and the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgecv import registry
+from edgecv.bundle import Manifest, Variant
+from edgecv.converters.source import SourceModel
+from edgecv.golden import GOLDEN, exact_options, sample
+from edgecv.model import runtimes_for
+from edgecv.protocols import Array
+from edgecv.results import Image
+
+MODEL_CARD = "MODEL_CARD.md"
+
+
+def write_golden(folder: Path, source: SourceModel, variants: Sequence[Variant], picture: Image) -> Path:
+    """Run every variant on one fitted picture and keep what came out."""
+    vectors: dict[str, Array] = {}
+    for variant in variants:
+        feeds = source.feeds(picture)
+        for part, files in variant.models.items():
+            runtime = runtimes_for(variant.format)[0]
+            session = registry.resolve("runtimes", runtime)(
+                folder / files.files[0].path, exact_options(runtime), files.inputs, files.outputs
+            )
+            named = dict(zip((spec.name for spec in files.inputs), feeds[part].values(), strict=True))
+            given = session.run(named)
+            session.close()
+            vectors |= {f"{variant.name}/{part}/in/{name}": value for name, value in named.items()}
+            vectors |= {f"{variant.name}/{part}/out/{name}": sample(value) for name, value in given.items()}
+    path = folder / GOLDEN
+    np.savez_compressed(path, **vectors)  # type: ignore[arg-type]  # names are ours, never `allow_pickle`
+    return path
+
+
+def write_model_card(folder: Path, manifest: Manifest) -> Path:
+    """Say for people what the bundle is for, how good it is, and where it ends."""
+    path = folder / MODEL_CARD
+    path.write_text("\n".join(_card(manifest)) + "\n", encoding="utf-8")
+    return path
+
+
+def _card(manifest: Manifest) -> list[str]:
+    width, height = manifest.preprocess.size_wh
+    calibration = manifest.calibration
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"A `{manifest.decode.task}` model of the family `{manifest.family}`, converted by EdgeCV from `{manifest.source.file}` "
+        f"(sha256 `{manifest.source.sha256}`).",
+        "",
+        "## Intended use",
+        "",
+        f"Pictures are brought to {width}x{height} ({manifest.preprocess.resize}). It knows {len(manifest.decode.labels)} classes: "
+        f"{', '.join(manifest.decode.labels[:20])}{' ...' if len(manifest.decode.labels) > 20 else ''}.",
+        "",
+        f"Licence of the weights: **{manifest.licence}**.",
+        "",
+        "## Variants",
+        "",
+        "| variant | recipe | size | one thread | against the float model |",
+        "|---|---|---|---|---|",
+        *(_row(variant) for variant in manifest.variants),
+        "",
+        "Latency was measured on the machine that converted; measure on yours: `edgecv bench`.",
+        "",
+        "## Calibration",
+        "",
+    ]
+    if calibration is None:
+        lines.append("None: float variants only.")
+    else:
+        lines.append(
+            f"{calibration.images} images (sha256 `{calibration.sha256}`), {calibration.held_out} of them held out to judge "
+            "INT8 by; agreement is with the float model, not with labels."
+        )
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "INT8 was judged on pictures like those of the calibration set. On others it may do worse.",
+    ]
+    lines += [f"- assumed, since the source does not say: {assumption}" for assumption in manifest.assumptions]
+    return lines
+
+
+def _row(variant: Variant) -> str:
+    size = sum(entry.bytes for model in variant.models.values() for entry in model.files)
+    metrics = ", ".join(f"{name} {value:.3f}" for name, value in variant.metrics.items()) or "-"
+    return (
+        f"| {variant.name} | {variant.recipe or '-'} | {size / 1e6:.2f} MB | {variant.latency_ms:.1f} ms | {metrics} |"
+    )

@@ -1,0 +1,199 @@
+"""Foreign ``.onnx`` files: reading, fixing shapes, cutting, and taking pixels. What detectors and classifiers share."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecv.converters.pixels import pixel_scale
+from edgecv.converters.source import SIZE_STEP, image_input
+from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.extras import require
+from edgecv.quantize.onnx_graph import Graph, add_constant, drop_unused_constants, load, replace_nodes
+from edgecv.quiet import quiet
+from edgecv.specs import PreprocessSpec
+
+
+def load_model(path: Path) -> Any:
+    """The model, checked.
+
+    Raises:
+        UnsupportedSource: missing, damaged or empty.
+    """
+    if not path.is_file():
+        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the model.")
+    onnx = require("onnx", "convert")
+    decode_error = require("google.protobuf.message", "convert").DecodeError
+    try:
+        model = load(path)
+        onnx.checker.check_model(model)
+    except (decode_error, onnx.checker.ValidationError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "empty"
+        raise UnsupportedSource(f"{path} is not a usable ONNX model: {reason}.", "Export it again.") from error
+    if not model.graph.node:
+        raise UnsupportedSource(f"{path} is not a usable ONNX model: it is empty.", "Export it again.")
+    return model
+
+
+def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[int, int]:
+    """Width and height of the image input: the graph's own, else what was asked for, else what its metadata say.
+
+    Raises:
+        UnsupportedSource: it does not take one float (1, 3, H, W) image.
+        ConfigError: the graph has fixed shapes and another size was asked for.
+    """
+    inputs = Graph(model).input_names()
+    value = next(value for value in model.graph.input if value.name == inputs[0]) if len(inputs) == 1 else None
+    shape = [size.dim_value for size in value.type.tensor_type.shape.dim] if value is not None else []
+    is_float = value is not None and value.type.tensor_type.elem_type == 1
+    if len(shape) != 4 or shape[1] not in (0, 3) or not is_float:
+        raise UnsupportedSource(
+            f"{path} does not take one float (1, 3, H, W) image.", "Export it in float32 with one image input."
+        )
+    fixed = (shape[3], shape[2]) if shape[2] and shape[3] else None
+    if fixed and asked and fixed != asked:
+        raise ConfigError(f"{path} has a fixed input of {fixed[0]}x{fixed[1]}.", "Leave --imgsz away, or export again.")
+    return fixed or asked or _size_in_metadata(model) or (640, 640)
+
+
+def _size_in_metadata(model: Any) -> tuple[int, int] | None:
+    text = next((entry.value for entry in model.metadata_props if entry.key == "imgsz"), "")
+    try:
+        height, width = (int(size) for size in ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
+        return None
+    return (width, height) if min(width, height) >= SIZE_STEP else None
+
+
+def with_fixed_shapes(path: Path, model: Any, size_wh: tuple[int, int]) -> Any:
+    """The graph with a fixed input and every shape inferred."""
+    onnx = require("onnx", "convert")
+    fixed = copy.deepcopy(model)
+    name = Graph(fixed).input_names()[0]
+    value = next(value for value in fixed.graph.input if value.name == name)
+    for axis, size in zip(value.type.tensor_type.shape.dim, (1, 3, size_wh[1], size_wh[0]), strict=True):
+        axis.dim_value = size
+    for output in fixed.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise UnsupportedSource(
+            f"{path}: shapes cannot be inferred: {error}.", "Export it with fixed shapes."
+        ) from error
+
+
+def output_shapes(model: Any) -> list[tuple[int, ...]]:
+    """Shapes of the outputs, by running the model once."""
+    zero = np.zeros(input_shape(model), np.float32)
+    return [output.shape for output in in_memory_session(model).run(None, {Graph(model).input_names()[0]: zero})]
+
+
+def input_shape(model: Any) -> tuple[int, ...]:
+    """Shape of the input."""
+    name = Graph(model).input_names()[0]
+    value = next(value for value in model.graph.input if value.name == name)
+    return tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
+
+
+def image_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Shapes of all four-dimensional tensors, by name."""
+    values = [*graph.model.graph.value_info, *graph.model.graph.output]
+    shapes = {v.name: tuple(size.dim_value for size in v.type.tensor_type.shape.dim) for v in values}
+    return {name: shape for name, shape in shapes.items() if len(shape) == 4 and all(shape)}
+
+
+def ending_at(model: Any, tensors: list[str]) -> Any:
+    """A copy whose outputs are ``tensors``, without the nodes that nothing needs any more."""
+    helper, onnx = require("onnx.helper", "convert"), require("onnx", "convert")
+    cut = copy.deepcopy(model)
+    shapes = image_shapes(Graph(cut))
+    graph = Graph(cut)
+    needed: set[str] = set()
+    pending = list(tensors)
+    while pending:
+        name = pending.pop()
+        node = graph.maker(name)
+        if node is not None and name not in needed:
+            needed |= set(node.output)
+            pending.extend(node.input)
+    kept = [node for node in graph.nodes if needed & set(node.output)]
+    del cut.graph.node[:], cut.graph.output[:], cut.graph.value_info[:]
+    cut.graph.node.extend(kept)
+    cut.graph.output.extend(helper.make_tensor_value_info(t, onnx.TensorProto.FLOAT, shapes[t]) for t in tensors)
+    drop_unused_constants(cut)
+    return cut
+
+
+def from_pixels(model: Any, spec: PreprocessSpec) -> Any:
+    """The graph with a uint8 BGR ``(1, H, W, 3)`` input, in place: colour order and normalisation become part of it.
+
+    Where the model takes plain pixels over 255, its first weights carry all of it; else two nodes normalise first.
+
+    Raises:
+        UnsupportedSource: the graph does not begin with one convolution over the image.
+    """
+    onnx, helper = require("onnx", "convert"), require("onnx.helper", "convert")
+    graph = Graph(model)
+    users = graph.users(graph.input_names()[0])
+    weights = graph.constant(users[0].input[1]) if len(users) == 1 and users[0].op_type == "Conv" else None
+    if weights is None or weights.shape[1] != 3:
+        raise UnsupportedSource(
+            "The graph does not begin with one convolution over the image.", "Export it without preprocessing inside."
+        )
+    image = image_input(spec.size_wh)
+    factor, shift = pixel_scale(spec)
+    ordered = weights[:, ::-1] if spec.color == "rgb" else weights
+    plain = not shift.any()
+    folded = ordered * factor.reshape(1, 3, 1, 1) if plain else ordered
+    changed = copy.deepcopy(users[0])
+    changed.input[1] = add_constant(model, "stem/pixel_weights", folded.astype(np.float32))
+    changed.input[0] = "stem/floats" if plain else "stem/normalised"
+    nodes = [
+        helper.make_node("Transpose", [image.name], ["stem/planes"], name="stem/transpose", perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["stem/planes"], ["stem/floats"], name="stem/cast", to=onnx.TensorProto.FLOAT),
+    ]
+    if not plain:
+        scale = add_constant(model, "stem/factor", factor.reshape(1, 3, 1, 1))
+        offset = add_constant(model, "stem/shift", shift.reshape(1, 3, 1, 1))
+        nodes += [
+            helper.make_node("Mul", ["stem/floats", scale], ["stem/scaled"], name="stem/scale"),
+            helper.make_node("Add", ["stem/scaled", offset], ["stem/normalised"], name="stem/offset"),
+        ]
+    replace_nodes(model, [users[0]], [*nodes, changed])
+    del model.graph.input[:]
+    model.graph.input.append(helper.make_tensor_value_info(image.name, onnx.TensorProto.UINT8, image.shape))
+    drop_unused_constants(model)
+    return model
+
+
+def rename_outputs(model: Any, names: dict[str, str]) -> None:
+    """Rename tensors, outputs among them, in place."""
+    for node in model.graph.node:
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.input[:] = [names.get(name, name) for name in node.input]
+    for value in model.graph.output:
+        value.name = names.get(value.name, value.name)
+
+
+def in_memory_session(model: Any) -> Any:
+    """A plain session of onnxruntime."""
+    runtime = require("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    with quiet():
+        return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def labels_from(metadata: dict[str, str], classes: int) -> tuple[str, ...]:
+    """Names of the classes in an export's metadata; their numbers where it has none."""
+    try:
+        names = ast.literal_eval(metadata.get("names", "{}"))
+    except (ValueError, SyntaxError):
+        names = {}
+    known = names if isinstance(names, dict) else dict(enumerate(names))
+    return tuple(str(known.get(index, index)) for index in range(classes))

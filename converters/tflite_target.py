@@ -1,0 +1,112 @@
+"""The TFLite exporter, through litert-torch: no TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from edgecv.converters.source import Exported, Part
+from edgecv.errors import ConversionError, UnsupportedSource
+from edgecv.extras import require
+from edgecv.quiet import quiet
+from edgecv.specs import TensorSpec
+
+_HALF_WEIGHTS = "float_casting"
+
+
+class TfliteExporter:
+    """Writes a part as ``model.tflite``. Images leave it in NHWC, the layout its kernels compute in."""
+
+    format: ClassVar[str] = "tflite"
+    runtime: ClassVar[str] = "litert"
+
+    def export(self, part: Part, folder: Path) -> Exported:
+        """See ``Exporter``.
+
+        Raises:
+            UnsupportedSource: the source is a graph; TFLite is made from a torch module alone.
+            ConversionError: litert-torch cannot express the network.
+            MissingDependency: litert-torch is not installed.
+        """
+        if part.module is None:
+            raise UnsupportedSource(
+                "An .onnx cannot be converted to TFLite.", "Give the checkpoint (.pt) it was exported from."
+            )
+        torch, litert = require("torch", "convert"), require("litert_torch", "convert")
+        path = folder / "model.tflite"
+        examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
+        try:
+            with torch.no_grad(), quiet():
+                litert.convert(_channels_last(torch, part), examples).export(str(path))
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            raise ConversionError(
+                f"litert-torch cannot convert {part.name}: {str(error).splitlines()[0]}",
+                "Report it with the model; --debug shows the whole error.",
+            ) from error
+        return Exported(files=(path,), inputs=_inputs(part), outputs=_outputs(part))
+
+    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:  # noqa: ARG002  (the seam's form)
+        """See ``Exporter``; weights are stored in fp16, computation stays fp32 where the kernels want it."""
+        quantizer = require("ai_edge_quantizer.quantizer", "convert")
+        recipes = require("ai_edge_quantizer.recipe", "convert")
+        path = folder / "model.tflite"
+        with quiet():
+            work = quantizer.Quantizer(str(exported.files[0]))
+            work.load_quantization_recipe(_half_recipe(recipes))
+            work.quantize().export_model(str(path), overwrite=True)
+        return Exported(files=(path,), inputs=exported.inputs, outputs=exported.outputs)
+
+
+def _half_recipe(_recipes: Any) -> list[dict[str, Any]]:
+    weights = {"num_bits": 16, "symmetric": True, "granularity": "TENSORWISE", "dtype": "FLOAT"}
+    return [
+        {
+            "regex": ".*",
+            "operation": operation,
+            "algorithm_key": _HALF_WEIGHTS,
+            "op_config": {
+                "weight_tensor_config": weights,
+                "compute_precision": "FLOAT",
+                "explicit_dequantize": True,
+                "skip_checks": False,
+                "min_weight_elements": 0,
+            },
+        }
+        for operation in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
+    ]
+
+
+def _channels_last(torch: Any, part: Part) -> Any:
+    """The module with its NCHW outputs in NHWC: the transpositions cancel against those of the layout TFLite computes in."""
+    moved = [spec.layout == "NCHW" for spec in part.outputs]
+
+    class ChannelsLast(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = part.module
+
+        def forward(self, *inputs: Any) -> Any:
+            made = self.module(*inputs)
+            made = made if isinstance(made, (tuple, list)) else (made,)
+            return tuple(t.permute(0, 2, 3, 1) if move else t for t, move in zip(made, moved, strict=True))
+
+    return ChannelsLast().eval()
+
+
+def _inputs(part: Part) -> tuple[TensorSpec, ...]:
+    return tuple(msgspec.structs.replace(spec, name=f"args_{at}") for at, spec in enumerate(part.inputs))
+
+
+def _outputs(part: Part) -> tuple[TensorSpec, ...]:
+    return tuple(
+        msgspec.structs.replace(spec, name=f"output_{at}", **_nhwc(spec)) for at, spec in enumerate(part.outputs)
+    )
+
+
+def _nhwc(spec: TensorSpec) -> dict[str, Any]:
+    if spec.layout != "NCHW":
+        return {}
+    batch, channels, height, width = spec.shape
+    return {"shape": (batch, height, width, channels), "layout": "NHWC"}
