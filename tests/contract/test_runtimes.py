@@ -29,8 +29,30 @@ class Row:
     absent_device: str  # known to the runtime, not on a plain machine
 
 
+def openvino_arithmetic(folder: Path) -> Path:
+    openvino = pytest.importorskip("openvino")
+    path = folder / "model.xml"
+    openvino.save_model(openvino.convert_model(str(arithmetic(folder / "model.onnx"))), str(path))
+    return path
+
+
+def litert_arithmetic(folder: Path) -> Path:
+    torch, litert = pytest.importorskip("torch"), pytest.importorskip("litert_torch")
+
+    class Arithmetic(torch.nn.Module):
+        def forward(self, pixels, gain):
+            return {"total": pixels.float().sum() * gain, "same": torch.bitwise_or(pixels, torch.zeros_like(pixels))}
+
+    feeds = {"pixels": torch.zeros((1, 4, 4, 3), dtype=torch.uint8), "gain": torch.zeros(2)}
+    path = folder / "model.tflite"
+    litert.convert(Arithmetic().eval(), sample_kwargs=feeds).export(str(path))
+    return path
+
+
 RUNTIMES = [
+    Row("litert", litert_arithmetic, "gpu"),
     Row("onnxruntime", lambda folder: arithmetic(folder / "model.onnx"), "cuda"),
+    Row("openvino", openvino_arithmetic, "gpu"),
 ]
 
 

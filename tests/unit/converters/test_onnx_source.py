@@ -38,15 +38,15 @@ def noise(size_wh: tuple[int, int], seed: int = 1) -> np.ndarray:
 def assert_is_the_original(source: SourceModel, path: Path, size_wh: tuple[int, int] = (SIDE, SIDE)) -> None:
     """The cut graph over pixels, decoded, is the whole graph's prediction."""
     picture = noise(size_wh)
-    outputs = run(source.graph, {"image": picture[None]})
-    assert {name: value.shape for name, value in outputs.items()} == {o.name: o.shape for o in source.outputs}
+    outputs = run(source.parts[0].graph, {"image": picture[None]})
+    assert {name: value.shape for name, value in outputs.items()} == {o.name: o.shape for o in source.parts[0].outputs}
     planes = np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
     whole = onnx.load(str(path))
     (prediction,) = run(str(path), {whole.graph.input[0].name: planes}).values()
     spec = TensorSpec(name="p", role="prediction", shape=prediction.shape, dtype="float32")
     limits = msgspec.structs.replace(source.spec.decode, confidence=0.0)
     wanted = PredictionDecoder(limits, (spec,)).candidates({"p": prediction}, -1.0)
-    given = RawHeadDecoder(limits, source.outputs).candidates(outputs, 0.0)
+    given = RawHeadDecoder(limits, source.parts[0].outputs).candidates(outputs, 0.0)
     assert np.abs(given.xyxy - wanted.xyxy).max() < 0.05
     assert np.abs(given.confidence - wanted.confidence).max() < 1e-4
 
@@ -55,22 +55,25 @@ def test_a_real_export_is_cut_at_its_raw_head(exported: Path, yolov8n: Path) -> 
     source = open_onnx(exported, SourceOptions())
     assert_is_the_original(source, exported)
     twin = open_checkpoint(yolov8n, SourceOptions(size_wh=(SIDE, SIDE)))
-    assert source.outputs == twin.outputs
-    assert source.input == twin.input
+    assert source.parts[0].outputs == twin.parts[0].outputs
+    assert source.parts[0].inputs[0] == twin.parts[0].inputs[0]
     assert source.spec == twin.spec
     assert source.licence == "AGPL-3.0"
     picture = noise((SIDE, SIDE))
-    ours, theirs = source.reference(picture), twin.reference(picture)
+    ours, theirs = (
+        source.parts[0].reference({"image": picture[None]}),
+        twin.parts[0].reference({"image": picture[None]}),
+    )
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-3 for name in theirs)
 
 
 def test_nothing_of_the_decoding_is_left_in_the_graph(exported: Path) -> None:
     source = open_onnx(exported, SourceOptions())
-    onnx.checker.check_model(source.graph)
-    left = {node.op_type for node in source.graph.graph.node}
+    onnx.checker.check_model(source.parts[0].graph)
+    left = {node.op_type for node in source.parts[0].graph.graph.node}
     assert not left & {"Softmax", "Sub", "Gather"}
     whole = onnx.load(str(exported))
-    assert len(source.graph.graph.node) < len(whole.graph.node)
+    assert len(source.parts[0].graph.graph.node) < len(whole.graph.node)
 
 
 def renamed(path: Path, out: Path, seed: int) -> Path:
@@ -99,7 +102,7 @@ def renamed(path: Path, out: Path, seed: int) -> Path:
 def test_names_of_nodes_and_tensors_play_no_part(exported: Path, tmp_path: Path, seed: int) -> None:
     path = renamed(exported, tmp_path / "renamed.onnx", seed)
     source = open_onnx(path, SourceOptions())
-    assert source.outputs == open_onnx(exported, SourceOptions()).outputs
+    assert source.parts[0].outputs == open_onnx(exported, SourceOptions()).parts[0].outputs
     assert_is_the_original(source, path)
 
 
@@ -120,7 +123,7 @@ def test_without_metadata_classes_are_numbered(exported: Path, tmp_path: Path) -
 def test_open_shapes_take_the_size_that_is_asked_for(exported_dynamic: Path, asked, size_wh) -> None:
     source = open_onnx(exported_dynamic, SourceOptions(size_wh=asked))
     assert source.spec.preprocess.size_wh == size_wh
-    assert source.input.shape == (1, size_wh[1], size_wh[0], 3)
+    assert source.parts[0].inputs[0].shape == (1, size_wh[1], size_wh[0], 3)
     assert_is_the_original(source, exported_dynamic, size_wh)
 
 
@@ -136,11 +139,14 @@ def test_a_size_in_the_metadata_that_is_none_does_not_count(exported_dynamic: Pa
 
 def test_equally_many_channels_are_told_apart_by_what_they_decode_to(exported_64: Path, untrained_64: Path) -> None:
     source = open_onnx(exported_64, SourceOptions())
-    assert [o.shape[1] for o in source.outputs] == [64] * 6
+    assert [o.shape[1] for o in source.parts[0].outputs] == [64] * 6
     assert_is_the_original(source, exported_64, (64, 64))
     twin = open_checkpoint(untrained_64, SourceOptions(size_wh=(64, 64)))
     picture = noise((64, 64))
-    ours, theirs = source.reference(picture), twin.reference(picture)
+    ours, theirs = (
+        source.parts[0].reference({"image": picture[None]}),
+        twin.parts[0].reference({"image": picture[None]}),
+    )
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-2 for name in theirs)
 
 
@@ -166,10 +172,17 @@ def test_a_head_that_does_not_decode_to_the_prediction_is_refused(exported: Path
         open_onnx(tmp_path / "other.onnx", SourceOptions())
 
 
-def test_a_classifier_has_no_detection_head(resnet20: Path) -> None:
-    with pytest.raises(UnsupportedSource, match="no recognisable YOLOv8 detection head") as caught:
-        open_onnx(resnet20, SourceOptions())
-    assert "nms=False" in caught.value.hint
+def test_a_classifier_says_what_was_assumed_of_its_input(resnet20: Path) -> None:
+    source = open_onnx(resnet20, SourceOptions(preprocess={"color": "rgb"}))
+    assert source.spec.decode.task == "classify"
+    assert source.spec.preprocess.resize == "stretch"
+    assert [line.partition(":")[0] for line in source.assumptions] == ["resize", "mean", "std"]
+
+
+@pytest.mark.parametrize("said", [{"resize": "squeeze"}, {"mean": (0.5, 0.5)}, {"colour": "rgb"}])
+def test_what_cannot_be_said_of_a_classifier_is_refused(resnet20: Path, said) -> None:
+    with pytest.raises(ConfigError):
+        open_onnx(resnet20, SourceOptions(preprocess=said))
 
 
 def missing(_path: Path) -> None:

@@ -7,29 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecv.bundle import Source
-from edgecv.converters.parity import check_parity, cosine
-from edgecv.converters.source import SourceModel
+from edgecv.converters.parity import check_parity
+from edgecv.converters.source import Exported, Part
 from edgecv.errors import ParityError
+from edgecv.golden import cosine
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions
-from tests.models import IMAGE, PREDICTION, SPEC, bright_cell, detector
+from tests.models import IMAGE, PREDICTION, bright_cell, detector
 
 
-def source_like(session: OnnxRuntimeSession, change) -> SourceModel:
-    def reference(picture: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: change(value) for name, value in session.run({"image": picture[None]}).items()}
+def part_like(session: OnnxRuntimeSession, change) -> Part:
+    def reference(feeds) -> dict[str, np.ndarray]:
+        return {name: change(value) for name, value in session.run(feeds).items()}
 
-    return SourceModel(
-        name="tiny",
-        family="yolov8",
-        licence="unknown",
-        origin=Source(file="tiny.onnx", sha256=""),
-        spec=SPEC,
-        input=IMAGE,
-        outputs=(PREDICTION,),
-        reference=reference,
-    )
+    return Part(name="main", inputs=(IMAGE,), outputs=(PREDICTION,), reference=reference)
+
+
+EXPORTED = Exported(files=(), inputs=(IMAGE,), outputs=(PREDICTION,))
 
 
 @pytest.fixture
@@ -37,12 +31,12 @@ def session(tmp_path: Path) -> OnnxRuntimeSession:
     return OnnxRuntimeSession(detector(tmp_path / "m.onnx"), RuntimeOptions())
 
 
-PICTURES = [bright_cell(0, 0), bright_cell(2, 1)]
+FEEDS = [{"image": picture[None]} for picture in (bright_cell(0, 0), bright_cell(2, 1))]
 
 
 @pytest.mark.parametrize("change", [lambda v: v, lambda v: v + 1e-4], ids=["equal", "rounding"])
 def test_an_export_that_computes_the_same_passes(session, change) -> None:
-    (found,) = check_parity(source_like(session, change), session, PICTURES)
+    (found,) = check_parity(part_like(session, change), EXPORTED, session, FEEDS)
     assert found.name == "prediction"
     assert found.cosine > 0.99999
 
@@ -60,7 +54,7 @@ def test_an_export_that_computes_the_same_passes(session, change) -> None:
 )
 def test_an_export_that_computes_something_else_is_refused(session, change) -> None:
     with pytest.raises(ParityError, match="prediction cosine"):
-        check_parity(source_like(session, change), session, PICTURES)
+        check_parity(part_like(session, change), EXPORTED, session, FEEDS)
 
 
 @pytest.mark.parametrize(

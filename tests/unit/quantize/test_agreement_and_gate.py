@@ -107,12 +107,12 @@ def test_a_teacher_that_sees_next_to_nothing_judges_nobody(boxes: int) -> None:
 
 def test_fifty_boxes_are_enough() -> None:
     many = detections(*[(20 * i, 0, 20 * i + 10, 10, 0.9, 0) for i in range(MINIMUM_TEACHER_BOXES)])
-    assert compare([many], [many], GateLimits(), "recipe").passed
+    assert compare("detect", [many], [many], GateLimits(), "recipe").passed
 
 
 def test_pictures_must_pair_up() -> None:
     with pytest.raises(ValueError, match="argument 2"):
-        compare([detections(SQUARE)] * 2, [detections(SQUARE)], GateLimits(), "recipe")
+        compare("detect", [detections(SQUARE)] * 2, [detections(SQUARE)], GateLimits(), "recipe")
 
 
 def test_a_refusal_names_every_recipe_and_figure_and_carries_the_last_report() -> None:

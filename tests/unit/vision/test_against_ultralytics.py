@@ -111,13 +111,13 @@ def test_raw_head_detections_are_those_of_ultralytics(case, network, source, pho
     limits = dict(CASES[case])
     multi_label = limits.pop("multi_label")
     decode = DecodeSpec(task="detect", decoder="yolov8-raw", labels=source.spec.decode.labels, **limits)
-    decoder = RawHeadDecoder(decode, source.outputs)
+    decoder = RawHeadDecoder(decode, source.parts[0].outputs)
     total = 0
     for image in photographs:
         picture, transform = fit(image, source.spec.preprocess)
         with torch.no_grad():
-            values = source.module(torch.from_numpy(picture[None]))  # the very module that is exported
-        outputs = {spec.name: value.numpy() for spec, value in zip(source.outputs, values, strict=True)}
+            values = source.parts[0].module(torch.from_numpy(picture[None]))  # the very module that is exported
+        outputs = {spec.name: value.numpy() for spec, value in zip(source.parts[0].outputs, values, strict=True)}
         ours = decoder(outputs, transform, decode, multi_label)
         rows = their_detections(theirs(network, image)[0], image, CASES[case])
         assert len(ours) == len(rows)
@@ -147,8 +147,8 @@ def test_candidates_before_suppression_are_those_of_ultralytics(network, source,
 
     image = photographs[0]
     picture, _ = fit(image, source.spec.preprocess)
-    outputs = source.reference(picture)
-    ours = RawHeadDecoder(source.spec.decode, source.outputs).candidates(outputs, 0.0)
+    outputs = source.parts[0].reference({"image": picture[None]})
+    ours = RawHeadDecoder(source.spec.decode, source.parts[0].outputs).candidates(outputs, 0.0)
     columns = theirs(network, image)[0][0].T
     assert np.abs(ours.xyxy - ops.xywh2xyxy(columns[:, :4]).numpy()).max() < 0.01
     assert np.abs(ours.confidence - columns[:, 4:].amax(1).numpy()).max() < 1e-5

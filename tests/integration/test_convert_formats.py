@@ -1,0 +1,157 @@
+"""Every family × format × precision with its smallest member: converted, proven, replayed, and giving the same answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import edgecv
+from edgecv.bundle import Bundle
+from edgecv.errors import BundleError, UnsupportedSource
+from edgecv.golden import GOLDEN, exact_options, verify
+from edgecv.media import read_image
+from edgecv.model import open_variant, runnable, runtime_options
+from tests.conftest import CHECKOUT, SHARED
+
+pytest.importorskip("litert_torch")
+pytest.importorskip("nncf")
+
+FORMATS = ("onnx", "openvino", "tflite")
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        small = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(small, (80, 60), interpolation=cv2.INTER_CUBIC))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["yolov8n.yaml", "resnet18"])
+def bundle(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("formats") / "all.ecv"
+    return edgecv.convert(
+        request.param, formats=FORMATS, precision="int8", calibration=images, imgsz=SIDE, random_weights=True, out=out
+    )
+
+
+def test_every_format_has_float_and_int8(bundle: Bundle) -> None:
+    assert [variant.name for variant in bundle.variants] == [f"{f}-{p}" for f in FORMATS for p in ("fp32", "int8")]
+    for variant in bundle.variants[1::2]:
+        assert variant.recipe
+        assert variant.metrics["output_cosine"] > (0.99 if bundle.manifest.family == "resnet" else 0.8)
+
+
+def test_int8_files_are_small(bundle: Bundle) -> None:
+    sizes = {v.name: sum(entry.bytes for entry in v.models["main"].files) for v in bundle.variants}
+    for name in FORMATS:
+        assert sizes[f"{name}-int8"] < 0.4 * sizes[f"{name}-fp32"]
+
+
+def test_golden_vectors_replay_on_this_machine(bundle: Bundle) -> None:
+    verdicts = verify(bundle)
+    assert [(v.variant, v.status) for v in verdicts] == [(v.name, "ok") for v in bundle.variants]
+
+
+def test_the_model_card_names_every_variant(bundle: Bundle) -> None:
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    assert all(variant.name in card for variant in bundle.variants)
+    assert bundle.manifest.source.sha256 in card
+
+
+def test_float_variants_give_the_same_answers(bundle: Bundle, images: Path) -> None:
+    image = read_image(images / "0.png")
+    options = runtime_options(precision="fp32")
+    answers = []
+    for variant, runtime in runnable(bundle, options):
+        with open_variant(bundle, variant, exact_options(runtime), runtime) as model:
+            answers.append(model(image, confidence=1e-5))
+    lowest = min(len(answer) for answer in answers)
+    assert len(answers) == 3
+    assert lowest > 0
+    for answer in answers[1:]:
+        assert np.allclose(answer.confidence[:1], answers[0].confidence[:1], atol=2e-3)
+
+
+def test_a_changed_element_of_the_weights_is_seen_by_verify(bundle: Bundle, tmp_path: Path) -> None:
+    edgecv.Bundle.open(bundle.path)
+    copy = tmp_path / "copy.ecv"
+    subprocess.run(["cp", "-r", str(bundle.path), str(copy)], check=True)
+    content = bytearray((copy / GOLDEN).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (copy / GOLDEN).write_bytes(content)
+    with pytest.raises(BundleError, match="sha256"):
+        verify(Bundle.open(copy))
+
+
+def test_the_command_says_ok_per_variant(bundle: Bundle) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgecv", "verify", str(bundle.path), "--json"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    assert {row["status"] for row in json.loads(done.stdout)["variants"]} == {"ok"}
+
+
+@pytest.mark.parametrize("name", ["yolov8n.yaml", "resnet18"])
+def test_fp16_halves_the_files(name: str, tmp_path: Path) -> None:
+    made = edgecv.convert(
+        name, formats=FORMATS, precision="fp16", imgsz=SIDE, random_weights=True, out=tmp_path / "half.ecv"
+    )
+    sizes = {v.name: sum(entry.bytes for entry in v.models["main"].files) for v in made.variants}
+    assert all(sizes[f"{f}-fp16"] < 0.6 * sizes[f"{f}-fp32"] for f in FORMATS)
+    assert {verdict.status for verdict in verify(made)} == {"ok"}
+
+
+def test_a_classifier_from_elsewhere_keeps_its_accuracy(tmp_path: Path, resnet20: Path) -> None:
+    data = SHARED / "data/cifar10-jpeg"
+    names = sorted(path.name for path in (data / "val").iterdir())
+    made = edgecv.convert(
+        resnet20, formats=("onnx", "openvino"), calibration=data / "calibration", labels=names, out=tmp_path / "r.ecv"
+    )
+    assert made.manifest.assumptions
+    pictures = [path for name in names for path in sorted((data / "val" / name).iterdir())[:30]]
+    options = runtime_options()
+    right = {}
+    for variant, runtime in runnable(made, options):
+        with open_variant(made, variant, options, runtime) as model:
+            right[variant.name] = sum(
+                model.labels[model(read_image(path)).class_id[0]] == path.parent.name for path in pictures
+            )
+    assert right["onnx-fp32"] > 0.75 * len(pictures)
+    for name in ("onnx", "openvino"):
+        assert right[f"{name}-int8"] >= right[f"{name}-fp32"] - 0.02 * len(pictures)
+
+
+def test_tflite_from_an_onnx_says_to_give_the_checkpoint(tmp_path: Path, resnet20: Path) -> None:
+    with pytest.raises(UnsupportedSource) as caught:
+        edgecv.convert(resnet20, formats=("tflite",), precision="fp32", out=tmp_path / "r.ecv")
+    assert "checkpoint" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_with_keep_going_the_formats_that_succeed_are_written(tmp_path: Path, resnet20: Path) -> None:
+    told: list[str] = []
+    made = edgecv.convert(
+        resnet20,
+        formats=("tflite", "onnx"),
+        precision="fp32",
+        keep_going=True,
+        out=tmp_path / "r.ecv",
+        progress=lambda step, *_: told.append(step),
+    )
+    assert [variant.name for variant in made.variants] == ["onnx-fp32"]
+    assert any("tflite failed" in step for step in told)
+    assert not list(made.path.glob("tflite*"))
