@@ -13,7 +13,7 @@ from edgecv.errors import QuantizationError
 from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.quantize.onnx_graph import Graph, load, op_counts, save
-from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect, shared
+from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quantize.stem import find_stem, pack_stem, patch_moments
 from edgecv.quiet import quiet
@@ -22,7 +22,6 @@ from edgecv.specs import TensorSpec
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
 _STEM_PICTURES = 24  # second moments of pixel patches are stable long before
 _FLOAT_TENSORS = ("float32",)
-_COPYING = ("Concat", "Split", "MaxPool", "Resize")
 
 
 class OrtStaticQuantizer:
@@ -138,14 +137,7 @@ class OrtStaticQuantizer:
             method = recipe.silu_method if _feeds_silu(graph, name) else recipe.method
             # An output keeps its whole range: a score that is cut off is a changed result.
             chosen[name] = ESTIMATORS["minmax" if name in outputs else method](stats)
-        return shared(_copies(graph), chosen)
-
-
-def _copies(graph: Graph) -> Iterator[list[str]]:
-    """Groups of tensors that an operator only copies into each other."""
-    for node in graph.nodes:
-        if node.op_type in _COPYING:
-            yield [*(node.input if node.op_type == "Concat" else node.input[:1]), *node.output]
+        return chosen
 
 
 def check_fused(model: Path, work: Path, kept_float: int = 0) -> None:
