@@ -50,16 +50,15 @@ class TfliteExporter:
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:  # noqa: ARG002  (the seam's form)
         """See ``Exporter``; weights are stored in fp16, computation stays fp32 where the kernels want it."""
         quantizer = require("ai_edge_quantizer.quantizer", "convert")
-        recipes = require("ai_edge_quantizer.recipe", "convert")
         path = folder / "model.tflite"
         with quiet():
             work = quantizer.Quantizer(str(exported.files[0]))
-            work.load_quantization_recipe(_half_recipe(recipes))
+            work.load_quantization_recipe(_half_recipe())
             work.quantize().export_model(str(path), overwrite=True)
         return Exported(files=(path,), inputs=exported.inputs, outputs=exported.outputs)
 
 
-def _half_recipe(_recipes: Any) -> list[dict[str, Any]]:
+def _half_recipe() -> list[dict[str, Any]]:
     weights = {"num_bits": 16, "symmetric": True, "granularity": "TENSORWISE", "dtype": "FLOAT"}
     return [
         {
