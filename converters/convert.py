@@ -14,7 +14,7 @@ from edgecv.atomic import check_target, new_folder
 from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifest, Variant, describe_file, dump_manifest
 from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.source import SourceModel, SourceOptions
-from edgecv.converters.variants import Job, build_variants, fitted, parity_pictures, remove_format
+from edgecv.converters.variants import Job, build_variants, fitted, needs_ranges, parity_pictures, remove_format
 from edgecv.errors import ConfigError, ConversionError, EdgeCVError, PluginError, QuantizationError, UnsupportedSource
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration import open_calibration
@@ -105,7 +105,8 @@ def convert(
     progress("Reading the model", 0, 1)
     opened = _open_source(path, options)
     progress("Reading the model", 1, 1)
-    pictures = fitted(opened, images.calibrate, progress) if images is not None and precision == "int8" else ()
+    static = precision == "int8" and needs_ranges(opened, formats)
+    pictures = fitted(opened, images.calibrate, progress) if images is not None and static else ()
     with new_folder(target, force) as folder:
         job = Job(source=opened, calibration=images, pictures=pictures, folder=folder, progress=progress)
         variants = _build(job, formats, precision, keep_going)

@@ -19,9 +19,11 @@ from edgecv.golden import exact_options
 from edgecv.media import read_image
 from edgecv.model import Model
 from edgecv.progress import Progress
+from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration import CalibrationSet
 from edgecv.quantize.gate import GateReport, answers, check_teacher, compare, judge_outputs, refusal
+from edgecv.quantize.mask_agreement import judge_masks, mask_answers
 from edgecv.quantize.recipes import LADDERS, QuantizeRecipe
 from edgecv.results import Detections, Image
 from edgecv.runtimes.measure import Request, median_latency_ms
@@ -48,6 +50,16 @@ class Job:
     pictures: tuple[Array, ...]
     folder: Path
     progress: Progress
+
+
+def needs_ranges(source: SourceModel, formats: Sequence[str]) -> bool:
+    """Whether a recipe for one of the formats looks at what the pictures do to the network."""
+    ladders = [LADDERS[name, _quantized_part(source).architecture] for name in formats]
+    return any(recipe.kind == "static" for ladder in ladders for recipe in ladder)
+
+
+def _quantized_part(source: SourceModel) -> Part:
+    return next(part for part in source.parts if part.architecture != "float")
 
 
 def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> tuple[Array, ...]:
@@ -115,7 +127,7 @@ def _int8_variant(job: Job, exporter: Exporter, floats: Mapping[str, Exported]) 
     wanted = examine(floats, f"Float {exporter.format} on held-out images")
     if job.source.trained and isinstance(wanted[0], Detections):
         check_teacher(sum(len(found) for found in wanted))
-    first = next(part for part in job.source.parts if part.architecture != "float")
+    first = _quantized_part(job.source)
     ladder = LADDERS[exporter.format, first.architecture]
     reports: list[GateReport] = []
     with tempfile.TemporaryDirectory() as work:
@@ -142,6 +154,10 @@ def _examination(job: Job, exporter: Exporter) -> Callable[[Mapping[str, Exporte
     assert job.calibration is not None
     held_out, part = job.calibration.held_out, job.source.parts[0]
 
+    def prompted(parts: Mapping[str, Exported], step: str) -> Sequence[Any]:
+        with PromptableModel(job.source.name, job.source.spec, open_parts(exporter, parts)) as model:
+            return mask_answers(model, held_out, step, job.progress)
+
     def answered(parts: Mapping[str, Exported], step: str) -> Sequence[Any]:
         with Model(job.source.name, job.source.spec, open_parts(exporter, parts)["main"]) as model:
             return answers(model, held_out, step, job.progress)
@@ -153,10 +169,14 @@ def _examination(job: Job, exporter: Exporter) -> Callable[[Mapping[str, Exporte
         job.progress(step, len(pictures), len(pictures))
         return [outputs_of(part, exported, session, {part.inputs[0].name: picture}) for picture in pictures]
 
+    if job.source.spec.decode.task == "promptable-segment":
+        return prompted
     return answered if job.source.trained else computed
 
 
 def _judge(job: Job, wanted: Sequence[Any], found: Sequence[Any], recipe: QuantizeRecipe) -> GateReport:
+    if job.source.spec.decode.task == "promptable-segment":
+        return judge_masks(wanted, found, recipe.limits, recipe.name, job.source.trained)
     if job.source.trained:
         return compare(job.source.spec.decode.task, wanted, found, recipe.limits, recipe.name)
     return judge_outputs(wanted, found, recipe.limits, recipe.name)

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from edgecv.model import Model as Model
     from edgecv.model import load as load
     from edgecv.pipelines.pipeline import Pipeline as Pipeline
+    from edgecv.promptable import PromptableModel as PromptableModel
     from edgecv.results import Classification as Classification
     from edgecv.results import Detections as Detections
     from edgecv.results import Frame as Frame
+    from edgecv.results import Masks as Masks
     from edgecv.results import Result as Result
     from edgecv.specs import ModelSpec as ModelSpec
     from edgecv.specs import RuntimeOptions as RuntimeOptions
@@ -39,9 +41,11 @@ _LAZY = {
     "EdgeCVError": "edgecv.errors",
     "Event": "edgecv.events",
     "Frame": "edgecv.results",
+    "Masks": "edgecv.results",
     "Model": "edgecv.model",
     "ModelSpec": "edgecv.specs",
     "Pipeline": "edgecv.pipelines.pipeline",
+    "PromptableModel": "edgecv.promptable",
     "Result": "edgecv.results",
     "RuntimeOptions": "edgecv.specs",
     "convert": "edgecv.converters.convert",
@@ -55,9 +59,11 @@ __all__ = [
     "EdgeCVError",
     "Event",
     "Frame",
+    "Masks",
     "Model",
     "ModelSpec",
     "Pipeline",
+    "PromptableModel",
     "Result",
     "RuntimeOptions",
     "__version__",

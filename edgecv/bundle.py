@@ -16,7 +16,7 @@ import msgspec
 
 from edgecv.errors import BundleError
 from edgecv.runtimes.onnx_files import external_files
-from edgecv.specs import DecodeSpec, Precision, PreprocessSpec, TensorSpec
+from edgecv.specs import DecodeSpec, ModelSpec, Precision, PreprocessSpec, TensorSpec
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
@@ -141,6 +141,11 @@ class Bundle:
     def variants(self) -> tuple[Variant, ...]:
         """Every format × precision."""
         return self.manifest.variants
+
+    @property
+    def spec(self) -> ModelSpec:
+        """How pictures go in and results come out."""
+        return ModelSpec(preprocess=self.manifest.preprocess, decode=self.manifest.decode)
 
     @property
     def labels(self) -> tuple[str, ...]:

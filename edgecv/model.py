@@ -13,6 +13,7 @@ import msgspec
 from edgecv import registry
 from edgecv.bundle import Bundle, Variant
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
+from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Image
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, RuntimeOptions, TensorSpec
@@ -133,8 +134,8 @@ def load(
     device: str = "cpu",
     spec: ModelSpec | None = None,
     extra: Mapping[str, Any] | None = None,
-) -> Model:
-    """Load a bundle, or a bare model file.
+) -> Any:
+    """Load a bundle, or a bare model file: a ``Model``, or a ``PromptableModel`` from a bundle of SAM.
 
     Args:
         path: ``NAME.ecv`` folder, or a ``.onnx`` file.
@@ -169,13 +170,26 @@ def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runt
     """Load one variant of a bundle on one runtime.
 
     Raises:
+        ConfigError: the model answers prompts; ``open_promptable`` is for those.
         BundleError: a file of the variant is missing or changed.
         SessionError: the runtime cannot load it.
     """
-    files = variant.models["main"]
-    session = _runtime(runtime)(bundle.verified_path(variant), options, files.inputs, files.outputs)
-    spec = ModelSpec(preprocess=bundle.manifest.preprocess, decode=bundle.manifest.decode)
-    return Model(f"{bundle.name}/{variant.name}", spec, session, bundle, variant)
+    if "main" not in variant.models:
+        raise ConfigError(f"{bundle.name} answers prompts.", "Use set_image and predict of edgecv.load(...).")
+    session = _open_part(bundle, variant, "main", options, runtime)
+    return Model(f"{bundle.name}/{variant.name}", bundle.spec, session, bundle, variant)
+
+
+def open_promptable(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> PromptableModel:
+    """Load one variant of a bundle of SAM on one runtime; raises as ``open_variant``."""
+    sessions = {part: _open_part(bundle, variant, part, options, runtime) for part in variant.models}
+    return PromptableModel(f"{bundle.name}/{variant.name}", bundle.spec, sessions, bundle, variant)
+
+
+def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOptions, runtime: str) -> Session:
+    files = variant.models[part]
+    session: Session = _runtime(runtime)(bundle.verified_path(variant, part), options, files.inputs, files.outputs)
+    return session
 
 
 def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str]]:
@@ -206,9 +220,10 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
     return installed
 
 
-def _load_bundle(bundle: Bundle, options: RuntimeOptions) -> Model:
+def _load_bundle(bundle: Bundle, options: RuntimeOptions) -> Model | PromptableModel:
     variant, runtime = min(runnable(bundle, options), key=lambda pair: pair[0].latency_ms)
-    return open_variant(bundle, variant, options, runtime)
+    opener = open_promptable if bundle.manifest.decode.task == "promptable-segment" else open_variant
+    return opener(bundle, variant, options, runtime)
 
 
 def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> Model:

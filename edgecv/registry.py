@@ -51,6 +51,10 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "resnet50": "edgecv.converters.resnet:open_named",
             "resnet101": "edgecv.converters.resnet:open_named",
             "resnet152": "edgecv.converters.resnet:open_named",
+            "mobile_sam": "edgecv.converters.sam:open_sam",
+            "sam_b": "edgecv.converters.sam:open_sam",
+            "sam_l": "edgecv.converters.sam:open_sam",
+            "sam_h": "edgecv.converters.sam:open_sam",
         },
         "exporters": {
             "onnx": "edgecv.converters.onnx_target:OnnxExporter",

@@ -20,7 +20,7 @@ class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         size_wh: Width and height of the model's input in pixels.
         resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` does not, ``crop`` cuts the centre.
         crop_fraction: Part of the resized picture's short side that ``crop`` keeps.
-        pad_value: Grey level of the padding, 0 to 255.
+        pad_value: Grey level of the padding, or its (blue, green, red), 0 to 255.
         pad_anchor: Where the picture sits in its padding.
         interpolation: How pixels are interpolated.
         color: Channel order the network was trained on.
@@ -31,7 +31,7 @@ class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     size_wh: tuple[int, int]
     resize: Literal["letterbox", "stretch", "crop"] = "letterbox"
     crop_fraction: float = 1.0
-    pad_value: int = 114
+    pad_value: int | tuple[int, int, int] = 114
     pad_anchor: Literal["center", "top-left"] = "center"
     interpolation: Literal["linear", "area", "cubic"] = "linear"
     color: Literal["rgb", "bgr"] = "rgb"

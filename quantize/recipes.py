@@ -22,6 +22,8 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     score_bias: float = 0.06
     top1_lower: float = 0.80
     output_cosine: float = 0.80
+    embedding_cosine: float = 0.99
+    mask_iou: float = 0.90
 
 
 class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

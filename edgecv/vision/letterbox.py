@@ -28,7 +28,7 @@ _INTERPOLATION: Mapping[str, str] = MappingProxyType(
 def letterbox(
     image: Image,
     size_wh: tuple[int, int],
-    pad_value: int = 114,
+    pad_value: int | tuple[int, int, int] = 114,
     anchor: str = "center",
     interpolation: str = "linear",
 ) -> tuple[Image, ImageTransform]:
@@ -37,7 +37,7 @@ def letterbox(
     Args:
         image: ``(H, W, 3)`` uint8, BGR.
         size_wh: Width and height in pixels.
-        pad_value: Grey level of the padding.
+        pad_value: Grey level of the padding, or its (blue, green, red).
         anchor: ``center`` or ``top-left``: where the picture sits.
         interpolation: ``linear``, ``area`` or ``cubic``.
 
