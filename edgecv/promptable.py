@@ -79,7 +79,7 @@ class PromptableModel:
         """
         return self._current().embeddings
 
-    def __call__(self, image: Image, **_: object) -> NoReturn:
+    def __call__(self, *_: object, **__: object) -> NoReturn:
         """Refuse: this model answers prompts.
 
         Raises:
