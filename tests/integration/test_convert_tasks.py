@@ -41,7 +41,7 @@ class Answers:
     bundle: edgecv.Bundle
 
 
-WIDTH, HEIGHT = 128, 96  # fills whole cells of the prototypes: at others Ultralytics interpolates masks in two steps
+WIDTH, HEIGHT = 128, 96
 
 
 def picture(seed: int = 7) -> Image:
@@ -160,7 +160,7 @@ def test_segment_finds_the_masks_of_ultralytics(model_format: str, tmp_path: Pat
     same_boxes(seen, found.theirs.boxes)
     assert np.abs(seen.xyxy - found.theirs.boxes.xyxy.numpy()).max() < 0.5
     assert found.ours.mask.shape[1:] == (HEIGHT, WIDTH)
-    assert mask_overlap(seen, found.theirs) > 0.95
+    assert mask_overlap(seen, found.theirs) > 0.98
 
 
 def test_pose_finds_the_keypoints_of_ultralytics(tmp_path: Path) -> None:
