@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +11,12 @@ import msgspec
 import numpy as np
 
 from edgecv import registry
+from edgecv.bare_files import spec_of
 from edgecv.bundle import Bundle, Variant
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Image
-from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, RuntimeOptions, TensorSpec
+from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
 
@@ -199,7 +199,7 @@ def load(
     """Load a bundle, or a bare model file.
 
     Args:
-        path: ``NAME.ecv`` folder, or a ``.onnx`` file.
+        path: ``NAME.ecv`` folder, or a ``.onnx``, ``.xml`` or ``.tflite`` file.
         runtime: ``auto`` or the name of a runtime (``edgecv plugins`` lists them).
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. ``auto`` takes the variant that ran fastest when it was converted.
         threads: Threads of the session; 0 lets the runtime choose.
@@ -279,27 +279,7 @@ def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> M
     if chosen is None:
         raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
     session = _runtime(chosen)(path, options)
-    return Model(path.stem, spec or _spec_from_metadata(path, session), session)
-
-
-def _spec_from_metadata(path: Path, session: Session) -> ModelSpec:
-    """What Ultralytics writes into its exports: ``names``, ``imgsz`` and ``task``, as Python literals."""
-    metadata: Mapping[str, str] = getattr(session, "metadata", {})
-    try:
-        names: Mapping[int, str] = ast.literal_eval(metadata["names"])
-        height, width = (int(size) for size in ast.literal_eval(metadata["imgsz"]))
-        labels = tuple(str(names[index]) for index in range(len(names)))
-    except (KeyError, ValueError, SyntaxError, TypeError) as error:
-        raise SpecMismatch(
-            f"{path.name} says nothing about its labels and input.",
-            "Give spec=edgecv.ModelSpec(...), or convert it: edgecv convert " + path.name,
-        ) from error
-    if metadata.get("task") != "detect":
-        raise SpecMismatch(f"{path.name} is a '{metadata.get('task')}' model; bare files are read for 'detect' only.")
-    return ModelSpec(
-        preprocess=PreprocessSpec(size_wh=(width, height)),
-        decode=DecodeSpec(task="detect", decoder="yolov8", labels=labels),
-    )
+    return Model(path.stem, spec or spec_of(path, session), session)
 
 
 def _image_input(inputs: tuple[TensorSpec, ...]) -> TensorSpec:
