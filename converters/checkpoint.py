@@ -21,8 +21,17 @@ from edgecv.errors import UnsupportedSource
 from edgecv.extras import require
 
 _MODULE_PREFIXES = ("torch.nn.modules.", "ultralytics.nn.")
-# Plain data classes that training leaves in a checkpoint.
-_DATA_CLASSES = ("ultralytics.utils.IterableSimpleNamespace",)
+# What training leaves in a checkpoint beside modules: its settings, and how a classifier's pictures were prepared.
+_DATA_CLASSES = (
+    "ultralytics.utils.IterableSimpleNamespace",
+    *(
+        f"torchvision.transforms.transforms.{name}"
+        for name in ("Compose", "Resize", "CenterCrop", "ToTensor", "Normalize")
+    ),
+)
+_INTERPOLATION = (
+    "torchvision.transforms.functional.InterpolationMode"  # an enumeration: stored as a call with its value
+)
 # `getattr(module, "forward_fuse")` is how a fused Conv block is stored; any other look-up is refused.
 _METHODS = ("forward", "forward_fuse")
 _DAMAGE = (RuntimeError, EOFError, ValueError, AttributeError, TypeError)
@@ -74,6 +83,9 @@ def _read_listed(torch: Any, path: Path) -> Any:
         if name == "builtins.getattr":
             allowed.append((_method_of_module, name))
             continue
+        if name == _INTERPOLATION:
+            allowed.append((_interpolation_mode, name))
+            continue
         original = _listed_class(torch, name)
         if original is None:
             refused.append(name)
@@ -117,6 +129,13 @@ def _method_of_module(owner: Any, name: str) -> Callable[..., Any]:
         raise pickle.UnpicklingError(f"it looks up {name!r} on a {type(owner).__name__}")
     method: Callable[..., Any] = getattr(owner, name)
     return method
+
+
+def _interpolation_mode(value: object) -> Any:
+    modes = require("torchvision.transforms.functional", "convert").InterpolationMode
+    if not isinstance(value, str):
+        raise pickle.UnpicklingError(f"it takes a {type(value).__name__} for an interpolation")
+    return modes(value)
 
 
 def _restore_classes(value: Any, originals: dict[type, type], seen: set[int]) -> None:

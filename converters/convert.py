@@ -12,8 +12,9 @@ import msgspec
 from edgecv import registry
 from edgecv.atomic import check_target, new_folder
 from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifest, Variant, describe_file, dump_manifest
+from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
-from edgecv.converters.source import SourceModel, SourceOptions
+from edgecv.converters.source import SourceModel, SourceOptions, check_batch
 from edgecv.converters.variants import Job, build_variants, fitted, needs_ranges, parity_pictures, remove_format
 from edgecv.errors import ConfigError, ConversionError, EdgeCVError, PluginError, QuantizationError, UnsupportedSource
 from edgecv.progress import Progress, silent
@@ -55,6 +56,7 @@ def convert(
     pretrained: bool = False,
     preprocess: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
+    batch: int = 1,
     progress: Progress = silent,
 ) -> Bundle:
     """Convert a model to a bundle.
@@ -74,6 +76,7 @@ def convert(
         pretrained: The library's own weights for it, which it downloads.
         preprocess: Of a foreign classifier's input: any of ``mean std color resize``; the rest is assumed and recorded.
         labels: Names of the classes, where the source has none.
+        batch: Pictures per run, 1 to 64, fixed in the files: ``model.many(images)`` fills them.
         progress: Called as long steps go on.
 
     Returns:
@@ -90,6 +93,7 @@ def convert(
     _check_source(path)
     target = Path(out) if out is not None else Path(path.stem + SUFFIX)
     _check_request(precision, formats, calibration)
+    check_batch(batch)
     check_target(target, force)
     images = open_calibration(calibration, progress) if calibration is not None else None
     options = SourceOptions(
@@ -101,6 +105,7 @@ def convert(
         pictures=images.calibrate if images is not None else (),
         preprocess=preprocess or {},
         labels=tuple(labels),
+        batch=batch,
     )
     progress("Reading the model", 0, 1)
     opened = _open_source(path, options)
@@ -115,9 +120,18 @@ def convert(
     return Bundle.open(target)
 
 
-def steps(source: str | Path, formats: Sequence[str], precision: Precision) -> list[str]:
-    """What ``convert`` would do, in words, without doing it."""
+def steps(source: str | Path, formats: Sequence[str], precision: Precision, batch: int = 1) -> list[str]:
+    """What ``convert`` would do, in words, without doing it.
+
+    Raises:
+        ConfigError: the batch is out of its range.
+    """
+    check_batch(batch)
     told = [f"Read {source} and prepare its network: uint8 pixels in, raw outputs out."]
+    if batch > 1:
+        told.append(
+            f"Fix its input to {batch} pictures per run; the source still computes each on its own, as the proof."
+        )
     for name in formats:
         told.append(
             f"Export {name} fp32 and compare every output with the source on held-out images (cosine >= 0.9999)."
@@ -161,7 +175,7 @@ def _check_source(path: Path) -> None:
 
 def _open_source(path: Path, options: SourceOptions) -> SourceModel:
     opened: SourceModel = registry.resolve("families", path.suffix or path.name)(path, options)
-    return opened
+    return batched(opened, options.batch)
 
 
 def _build(job: Job, formats: Sequence[str], precision: Precision, keep_going: bool) -> list[Variant]:

@@ -34,6 +34,7 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
         size_wh=options.size_wh or (224, 224),
         resize="crop",
         crop_fraction=_CROP,
+        interpolation="antialias",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from edgecv.bundle import Source
 from edgecv.errors import ConfigError
 from edgecv.protocols import Array, Tensors
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
 
+MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
 SIZE_STEP = 32  # the coarsest stride of the detectors; other sizes cut cells in half
 
 
@@ -29,6 +32,7 @@ class SourceOptions:
         pictures: Calibration pictures, for batch norms of random weights.
         preprocess: What the caller says of a foreign classifier's input: any of ``mean std color resize``.
         labels: Names of the classes, where the source has none.
+        batch: Pictures per run.
     """
 
     size_wh: tuple[int, int] | None = None
@@ -39,8 +43,10 @@ class SourceOptions:
     pictures: tuple[Path, ...] = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    batch: int = 1
 
     def __post_init__(self) -> None:
+        check_batch(self.batch)
         if self.size_wh and not all(size >= SIZE_STEP and size % SIZE_STEP == 0 for size in self.size_wh):
             raise ConfigError(
                 f"The input size {self.size_wh[0]}x{self.size_wh[1]} is not a multiple of {SIZE_STEP}.",
@@ -74,7 +80,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SourceModel:
-    """A float model that takes ``(1, H, W, 3)`` uint8 BGR pixels and gives its raw outputs.
+    """A float model that takes ``(N, H, W, 3)`` uint8 BGR pixels and gives its raw outputs; ``N`` is 1 but for ``--batch``.
 
     Attributes:
         name: Name of the bundle to be.
@@ -98,9 +104,18 @@ class SourceModel:
     trained: bool = True
     prompts: Mapping[str, Array] = field(default_factory=dict)
 
+    @property
+    def batch(self) -> int:
+        """Pictures per run."""
+        return self.parts[0].inputs[0].shape[0]
+
     def feeds(self, picture: Image) -> dict[str, dict[str, Array]]:
-        """Inputs of every part for one fitted ``(H, W, 3)`` uint8 BGR picture; later parts take what earlier ones give."""
-        known: dict[str, Array] = {self.parts[0].inputs[0].name: picture[None], **self.prompts}
+        """Inputs of every part for one fitted ``(H, W, 3)`` uint8 BGR picture; later parts take what earlier ones give.
+
+        Of a batch, the first row is the picture, each further one the picture shifted sideways: rows that mix are seen.
+        """
+        rows = np.stack([np.roll(picture, row * picture.shape[1] // self.batch, axis=1) for row in range(self.batch)])
+        known: dict[str, Array] = {self.parts[0].inputs[0].name: rows, **self.prompts}
         feeds = {}
         for part in self.parts:
             feeds[part.name] = {spec.name: known[spec.name] for spec in part.inputs}
@@ -160,6 +175,12 @@ def raw_head_outputs(
 def image_input(size_wh: tuple[int, int]) -> TensorSpec:
     """The uint8 image input that every export has: the graph normalises."""
     return TensorSpec(name="image", role="image", shape=(1, size_wh[1], size_wh[0], 3), dtype="uint8", layout="NHWC")
+
+
+def check_batch(batch: int) -> None:
+    """Raise ``ConfigError`` unless ``batch`` is a number of pictures that one run can take."""
+    if not 1 <= batch <= MAX_BATCH:
+        raise ConfigError(f"A batch of {batch} pictures cannot be.", f"Use --batch 1 to --batch {MAX_BATCH}.")
 
 
 def origin(path: Path, sha256: str) -> Source:

@@ -40,7 +40,7 @@ class Job:
     Attributes:
         source: The model.
         calibration: The pictures; ``None`` for float alone.
-        pictures: Calibration pictures, fitted, ``(1, H, W, 3)`` each: decoded once, for every format.
+        pictures: Calibration pictures, fitted, ``(N, H, W, 3)`` each: decoded once, for every format.
         folder: The bundle under construction.
         progress: Called as steps go on.
     """
@@ -63,13 +63,16 @@ def _quantized_part(source: SourceModel) -> Part:
 
 
 def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> tuple[Array, ...]:
-    """Pictures as the model's input ``(1, H, W, 3)`` uint8."""
+    """Pictures as the model's input ``(N, H, W, 3)`` uint8; the last batch is filled up with the first pictures."""
     found = []
     for done, path in enumerate(images):
         progress("Reading calibration images", done, len(images))
-        found.append(fit(read_image(path), source.spec.preprocess)[0][None])
+        found.append(fit(read_image(path), source.spec.preprocess)[0])
     progress("Reading calibration images", len(images), len(images))
-    return tuple(found)
+    return tuple(
+        np.stack([found[at % len(found)] for at in range(start, start + source.batch)])
+        for start in range(0, len(found), source.batch)
+    )
 
 
 def build_variants(job: Job, model_format: str, precision: Precision) -> Iterator[Variant]:
@@ -136,7 +139,7 @@ def _int8_variant(job: Job, exporter: Exporter, floats: Mapping[str, Exported]) 
         )
         job.progress(f"Calibrating {exporter.format}", 0, 1)
         if any(recipe.kind == "static" for recipe in ladder):
-            quantizer.calibrate(job.pictures[: ladder[0].subset_size])
+            quantizer.calibrate(job.pictures[: -(-ladder[0].subset_size // job.source.batch)])
         job.progress(f"Calibrating {exporter.format}", 1, 1)
         for recipe in ladder:
             job.progress(f"Quantizing {recipe.name}", 0, 1)

@@ -86,9 +86,8 @@ def preprocess_of(network: Any, head: Head, asked: tuple[int, int] | None) -> Pr
     if head.task != "classify":
         return PreprocessSpec(size_wh=asked or _trained_size(network, _DETECTOR_SIZE))
     size_wh = asked or _trained_size(network, _CLASSIFIER_SIZE)
-    # Their training resizes with antialiasing; averaging over the area comes closest to it.
     return PreprocessSpec(
-        size_wh=size_wh, resize="crop" if size_wh[0] == size_wh[1] else "stretch", interpolation="area"
+        size_wh=size_wh, resize="crop" if size_wh[0] == size_wh[1] else "stretch", interpolation="antialias"
     )
 
 

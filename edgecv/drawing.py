@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 from colorsys import hsv_to_rgb
 
+import numpy as np
+
 from edgecv.extras import require
-from edgecv.results import Classification, Detections, Image, Result
+from edgecv.results import BoolArray, Classification, Detections, FloatArray, Image, Result
 from edgecv.vision.letterbox import check_image
 
 Color = tuple[int, int, int]
@@ -14,10 +16,12 @@ Color = tuple[int, int, int]
 _GOLDEN_ANGLE = 0.381966  # of a turn: neighbouring class numbers get hues far apart
 _SHORT_SIDE_PER_LINE = 320  # a line grows by one pixel for every so many pixels of the picture's short side
 _SHOWN_CLASSES = 3
+_MASK_SHARE = 0.5  # of the colour in a mask
+_SEEN = 0.5  # keypoints below this confidence are hidden in the picture, or not there
 
 
 def annotate(image: Image, result: Result) -> Image:
-    """Paint boxes and labels, or the best classes, onto a copy.
+    """Paint boxes, masks, keypoints and labels, or the best classes, onto a copy.
 
     Args:
         image: ``(H, W, 3)`` uint8 BGR, in the pixels that ``result`` speaks of: ``result.frame.image``.
@@ -53,13 +57,44 @@ def _draw_detections(painted: Image, found: Detections, result: Result) -> None:
         text = f"{result.label(class_id)} {float(found.confidence[row]):.2f}"
         if found.tracker_id is not None:
             text = f"#{int(found.tracker_id[row])} {text}"
-        _draw_box(painted, corners, text, class_color(class_id))
+        color = class_color(class_id)
+        if found.mask is not None:
+            _draw_mask(painted, found.mask[row], color)
+        if found.obb is None:
+            _draw_box(painted, corners, color)
+        else:
+            _draw_rotated_box(painted, found.obb[row], color)
+        if found.keypoints is not None:
+            _draw_keypoints(painted, found.keypoints[row], color)
+        _draw_text(painted, text, (corners[0], corners[1]), color)
 
 
-def _draw_box(painted: Image, corners: list[int], text: str, color: Color) -> None:
+def _draw_box(painted: Image, corners: list[int], color: Color) -> None:
     left, top, right, bottom = corners
     require("cv2", "vision").rectangle(painted, (left, top), (right, bottom), color, _line(painted))
-    _draw_text(painted, text, (left, top), color)
+
+
+def _draw_rotated_box(painted: Image, obb: FloatArray, color: Color) -> None:
+    """The outline of a box ``(5,)``: centre x, centre y, width, height, radians clockwise."""
+    x, y, width, height, angle = (float(value) for value in obb)
+    along = np.array([np.cos(angle), np.sin(angle)]) * width / 2
+    across = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
+    around = np.array([x, y]) + np.stack([-along - across, along - across, along + across, across - along])
+    require("cv2", "vision").polylines(painted, [np.rint(around).astype(np.int32)], True, color, _line(painted))
+
+
+def _draw_mask(painted: Image, mask: BoolArray, color: Color) -> None:
+    """Tint the pixels of a mask ``(H, W)``."""
+    tint = np.array(color, np.float32) * _MASK_SHARE
+    painted[mask] = (painted[mask] * (1 - _MASK_SHARE) + tint).astype(np.uint8)
+
+
+def _draw_keypoints(painted: Image, keypoints: FloatArray, color: Color) -> None:
+    """A dot per keypoint ``(K, 3)`` that is seen."""
+    cv2 = require("cv2", "vision")
+    for x, y, confidence in keypoints:
+        if confidence >= _SEEN:
+            cv2.circle(painted, (round(float(x)), round(float(y))), _line(painted) + 1, color, cv2.FILLED)
 
 
 def _draw_classes(painted: Image, found: Classification, result: Result) -> None:

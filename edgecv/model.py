@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from edgecv import registry
+from edgecv.bare_files import spec_of
 from edgecv.bundle import Bundle, Variant
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Image
-from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, RuntimeOptions, TensorSpec
+from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
 
@@ -30,6 +31,7 @@ class Model:
         session: The runtime session; ``session.run(feeds)`` gives the raw outputs.
         bundle: The bundle it came from; ``None`` for a bare model file.
         variant: The variant that was chosen; ``None`` for a bare model file.
+        batch: Pictures per run of the session; ``many`` fills them, a call with one picture leaves the others black.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Model:
         self.bundle = bundle
         self.variant = variant
         self._image = _image_input(session.inputs)
-        self._decoder: Decoder = registry.resolve("decoders", spec.decode.decoder)(spec.decode, session.outputs)
+        self.batch = max(1, self._image.shape[0])
+        outputs = _of_one_picture(session.outputs, self.batch)
+        self._decoder: Decoder = registry.resolve("decoders", spec.decode.decoder)(spec.decode, outputs)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -91,10 +95,65 @@ class Model:
             multi_label=multi_label,
         )
 
+    def many(
+        self,
+        images: Sequence[Image],
+        *,
+        confidence: float | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
+        multi_label: bool = False,
+    ) -> list[Detections | Classification]:
+        """Find what is in each of any number of pictures, ``batch`` of them per run.
+
+        Args:
+            images: ``(H, W, 3)`` uint8, BGR each; their sizes may differ.
+            confidence: As in ``__call__``, like the limits that follow.
+            iou: See there.
+            max_detections: See there.
+            multi_label: See there.
+
+        Returns:
+            A result per picture, in their order: what a call with that picture alone gives.
+
+        Raises:
+            SpecMismatch: an image is not ``(H, W, 3)`` uint8.
+            ConfigError: a limit is out of its range.
+            SessionError: the runtime failed.
+        """
+        found: list[Detections | Classification] = []
+        for start in range(0, len(images), self.batch):
+            feeds, transforms = self._prepare_rows(images[start : start + self.batch])
+            outputs = self.infer(feeds)
+            found += [
+                self.decode(
+                    outputs,
+                    transform,
+                    row=row,
+                    confidence=confidence,
+                    iou=iou,
+                    max_detections=max_detections,
+                    multi_label=multi_label,
+                )
+                for row, transform in enumerate(transforms)
+            ]
+        return found
+
     def prepare(self, image: Image) -> tuple[dict[str, Array], ImageTransform]:
-        """The session's feeds for one picture, and the transform to bring boxes back."""
-        tensor, transform = prepare(image, self.spec.preprocess, self._image)
-        return {self._image.name: tensor}, transform
+        """The session's feeds for one picture, in the first row of a batch, and the transform to bring boxes back."""
+        feeds, (transform,) = self._prepare_rows([image])
+        return feeds, transform
+
+    def _prepare_rows(self, images: Sequence[Image]) -> tuple[dict[str, Array], list[ImageTransform]]:
+        prepared = [prepare(image, self.spec.preprocess, self._image) for image in images]
+        transforms = [transform for _, transform in prepared]
+        if self.batch == 1:
+            return {self._image.name: prepared[0][0]}, transforms
+        first = prepared[0][0]
+        rows = np.zeros((self.batch, *first.shape[1:]), first.dtype)
+        for row, (tensor, _) in enumerate(prepared):
+            rows[row] = tensor[0]
+        return {self._image.name: rows}, transforms
 
     def infer(self, feeds: Tensors) -> dict[str, Array]:
         """Raw outputs by name."""
@@ -105,13 +164,16 @@ class Model:
         outputs: Tensors,
         transform: ImageTransform,
         *,
+        row: int = 0,
         confidence: float | None = None,
         iou: float | None = None,
         max_detections: int | None = None,
         multi_label: bool = False,
     ) -> Detections | Classification:
-        """Raw outputs to a result in frame pixels; limits as in ``__call__``."""
+        """Raw outputs to the result of the picture in ``row``, in frame pixels; limits as in ``__call__``."""
         spec = _with_limits(self.spec.decode, confidence, iou, max_detections)
+        if self.batch > 1:
+            outputs = {name: value[row : row + 1] for name, value in outputs.items()}
         return self._decoder(outputs, transform, spec, multi_label)
 
     def close(self) -> None:
@@ -138,7 +200,7 @@ def load(
     """Load a bundle, or a bare model file: a ``Model``, or a ``PromptableModel`` from a bundle of SAM.
 
     Args:
-        path: ``NAME.ecv`` folder, or a ``.onnx`` file.
+        path: ``NAME.ecv`` folder, or a ``.onnx``, ``.xml`` or ``.tflite`` file.
         runtime: ``auto`` or the name of a runtime (``edgecv plugins`` lists them).
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. ``auto`` takes the variant that ran fastest when it was converted.
         threads: Threads of the session; 0 lets the runtime choose.
@@ -232,27 +294,7 @@ def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> M
     if chosen is None:
         raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
     session = _runtime(chosen)(path, options)
-    return Model(path.stem, spec or _spec_from_metadata(path, session), session)
-
-
-def _spec_from_metadata(path: Path, session: Session) -> ModelSpec:
-    """What Ultralytics writes into its exports: ``names``, ``imgsz`` and ``task``, as Python literals."""
-    metadata: Mapping[str, str] = getattr(session, "metadata", {})
-    try:
-        names: Mapping[int, str] = ast.literal_eval(metadata["names"])
-        height, width = (int(size) for size in ast.literal_eval(metadata["imgsz"]))
-        labels = tuple(str(names[index]) for index in range(len(names)))
-    except (KeyError, ValueError, SyntaxError, TypeError) as error:
-        raise SpecMismatch(
-            f"{path.name} says nothing about its labels and input.",
-            "Give spec=edgecv.ModelSpec(...), or convert it: edgecv convert " + path.name,
-        ) from error
-    if metadata.get("task") != "detect":
-        raise SpecMismatch(f"{path.name} is a '{metadata.get('task')}' model; bare files are read for 'detect' only.")
-    return ModelSpec(
-        preprocess=PreprocessSpec(size_wh=(width, height)),
-        decode=DecodeSpec(task="detect", decoder="yolov8", labels=labels),
-    )
+    return Model(path.stem, spec or spec_of(path, session), session)
 
 
 def _image_input(inputs: tuple[TensorSpec, ...]) -> TensorSpec:
@@ -262,6 +304,15 @@ def _image_input(inputs: tuple[TensorSpec, ...]) -> TensorSpec:
     if spec.layout:
         return spec
     return msgspec.structs.replace(spec, layout="NHWC" if spec.shape[3] == 3 else "NCHW")
+
+
+def _of_one_picture(outputs: tuple[TensorSpec, ...], batch: int) -> tuple[TensorSpec, ...]:
+    """What a decoder gets: the outputs of one row."""
+    if batch == 1:
+        return outputs
+    if any(spec.shape[:1] not in ((batch,), (-1,)) for spec in outputs):
+        raise SpecMismatch(f"{batch} pictures go in, but {[spec.shape for spec in outputs]} comes out.")
+    return tuple(msgspec.structs.replace(spec, shape=(1, *spec.shape[1:])) for spec in outputs)
 
 
 def _with_limits(

@@ -171,15 +171,15 @@ class Result:
         """Name of a class, or its number when the model has no names."""
         return label_of(self.labels, class_id)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON form of design section 4: one document per frame, empty or not."""
+    def as_dict(self, masks: bool = True) -> dict[str, Any]:
+        """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out."""
         frame = self.frame
         return {
             "index": frame.index,
             "source_id": frame.source_id,
             "captured_ns": frame.captured_ns,
             "age_ms": round(self.age_ms, 3),
-            **answer_rows(self.detections, self.labels),
+            **answer_rows(self.detections, self.labels, masks),
             **answer_rows(self.classification, self.labels),
             "timings_ms": {name: round(ms, 3) for name, ms in self.timings_ms.items()},
         }
@@ -190,8 +190,14 @@ def label_of(labels: tuple[str, ...], class_id: int) -> str:
     return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
 
 
-def answer_rows(answer: Detections | Classification | None, labels: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
-    """The JSON form of what a model found: ``detections`` or ``classification``, best first; nothing for ``None``."""
+def answer_rows(
+    answer: Detections | Classification | None, labels: tuple[str, ...], masks: bool = True
+) -> dict[str, list[dict[str, Any]]]:
+    """The JSON form of what a model found: ``detections`` or ``classification``, best first; nothing for ``None``.
+
+    A detection has ``keypoints`` (x, y, confidence each), ``obb`` (centre x, centre y, width, height, radians) and ``mask``
+    (see ``run_lengths``) where the model gives them; ``masks=False`` leaves the last out.
+    """
     if answer is None:
         return {}
     ids = [int(class_id) for class_id in answer.class_id]
@@ -201,10 +207,47 @@ def answer_rows(answer: Detections | Classification | None, labels: tuple[str, .
     ]
     if isinstance(answer, Classification):
         return {"classification": rows}
+    more = _more_rows(answer, masks)
     trackers = [None] * len(ids) if answer.tracker_id is None else [int(tracker) for tracker in answer.tracker_id]
-    boxes = [[round(float(value), 3) for value in box] for box in answer.xyxy]
+    boxes = [_rounded(box) for box in answer.xyxy]
     return {
         "detections": [
-            {"xyxy": box, **row, "tracker_id": tracker} for box, row, tracker in zip(boxes, rows, trackers, strict=True)
+            {"xyxy": box, **row, "tracker_id": tracker, **extra}
+            for box, row, tracker, extra in zip(boxes, rows, trackers, more, strict=True)
         ]
     }
+
+
+def _more_rows(found: Detections, masks: bool) -> list[dict[str, Any]]:
+    """What each detection has beyond its box."""
+    rows: list[dict[str, Any]] = [{} for _ in range(len(found))]
+    for at, row in enumerate(rows):
+        if found.keypoints is not None:
+            row["keypoints"] = [_rounded(point) for point in found.keypoints[at]]
+        if found.obb is not None:
+            row["obb"] = [*_rounded(found.obb[at, :4]), round(float(found.obb[at, 4]), 6)]
+        if found.mask is not None and masks:
+            row["mask"] = run_lengths(found.mask[at])
+    return rows
+
+
+def _rounded(values: FloatArray) -> list[float]:
+    return [round(float(value), 3) for value in values]
+
+
+def run_lengths(mask: BoolArray) -> dict[str, list[int]]:
+    """A mask ``(H, W)`` in COCO's uncompressed form: ``size`` is ``[H, W]``, ``counts`` the lengths of runs down the columns.
+
+    The first run is of zeros (0 long where the first pixel is set), then they alternate. pycocotools reads it:
+    ``mask.decode(mask.frPyObjects(rle, H, W))``.
+    """
+    height, width = mask.shape
+    columns = np.flatnonzero(mask.any(axis=0))
+    if not len(columns):
+        return {"size": [height, width], "counts": [height * width]}
+    # Outside these columns nothing is set: most of a large frame is not looked at again.
+    first, last = int(columns[0]), int(columns[-1])
+    part = mask[:, first : last + 1].T.reshape(-1)
+    edges = np.flatnonzero(np.diff(part, prepend=np.False_, append=np.False_)) + first * height
+    counts = np.diff(edges, prepend=0, append=height * width)
+    return {"size": [height, width], "counts": [int(count) for count in (counts if counts[-1] else counts[:-1])]}

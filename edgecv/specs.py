@@ -22,7 +22,7 @@ class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         crop_fraction: Part of the resized picture's short side that ``crop`` keeps.
         pad_value: Grey level of the padding, or its (blue, green, red), 0 to 255.
         pad_anchor: Where the picture sits in its padding.
-        interpolation: How pixels are interpolated.
+        interpolation: How pixels are interpolated; ``antialias`` filters when it shrinks, as Pillow does.
         color: Channel order the network was trained on.
         mean: Per channel (in ``color`` order), subtracted after dividing pixels by 255.
         std: Per channel (in ``color`` order), divided by after that.
@@ -33,7 +33,7 @@ class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     crop_fraction: float = 1.0
     pad_value: int | tuple[int, int, int] = 114
     pad_anchor: Literal["center", "top-left"] = "center"
-    interpolation: Literal["linear", "area", "cubic"] = "linear"
+    interpolation: Literal["linear", "area", "cubic", "antialias"] = "linear"
     color: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -72,13 +72,17 @@ def judged(model: Model, images: Sequence[Path], progress: Progress = silent) ->
         ConfigError: the model is no detector.
     """
     pairs = []
-    for done, path in enumerate(images):
+    for done in range(0, len(images), model.batch):
         progress(f"Evaluating {model.name}", done, len(images))
-        image = read_image(path)
-        found = model(image, confidence=_CONFIDENCE, iou=_IOU, max_detections=_MAX_DETECTIONS, multi_label=True)
-        if not isinstance(found, Detections):
-            raise ConfigError(f"{model.name} is a '{model.task}' model; labelled boxes judge detectors only.")
-        pairs.append((read_truth(path, (image.shape[1], image.shape[0])), found))
+        paths = images[done : done + model.batch]
+        pictures = [read_image(path) for path in paths]
+        answers = model.many(
+            pictures, confidence=_CONFIDENCE, iou=_IOU, max_detections=_MAX_DETECTIONS, multi_label=True
+        )
+        for path, picture, found in zip(paths, pictures, answers, strict=True):
+            if not isinstance(found, Detections):
+                raise ConfigError(f"{model.name} is a '{model.task}' model; labelled boxes judge detectors only.")
+            pairs.append((read_truth(path, (picture.shape[1], picture.shape[0])), found))
     progress(f"Evaluating {model.name}", len(images), len(images))
     return pairs
 

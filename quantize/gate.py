@@ -94,11 +94,11 @@ def judge(found: Agreement, limits: GateLimits, recipe: str) -> GateReport:
 
 
 def answers(model: Model, images: tuple[Path, ...], step: str, progress: Progress = silent) -> tuple[Answer, ...]:
-    """What a model finds in each picture."""
-    found = []
-    for done, path in enumerate(images):
+    """What a model finds in each picture; as many at a time as it takes."""
+    found: list[Answer] = []
+    for done in range(0, len(images), model.batch):
         progress(step, done, len(images))
-        found.append(model(read_image(path)))
+        found.extend(model.many([read_image(path) for path in images[done : done + model.batch]]))
     progress(step, len(images), len(images))
     return tuple(found)
 

@@ -49,7 +49,7 @@ class LitertQuantizer:
         self._stats: dict[str, TensorStats] = {}
 
     def calibrate(self, pictures: Sequence[Array]) -> None:
-        """Measure every float tensor over pictures ``(1, H, W, 3)``."""
+        """Measure every float tensor over pictures ``(N, H, W, 3)``."""
         self._stats = collect(self._runs(pictures), len(pictures))
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:

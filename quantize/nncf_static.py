@@ -29,7 +29,7 @@ class NncfQuantizer:
         self._pictures: list[Array] = []
 
     def calibrate(self, pictures: Sequence[Array]) -> None:
-        """Remember the pictures ``(1, H, W, 3)``: NNCF reads them with each recipe."""
+        """Remember the pictures ``(N, H, W, 3)``: NNCF reads them with each recipe."""
         self._pictures = list(pictures)
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:

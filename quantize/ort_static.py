@@ -44,8 +44,8 @@ class OrtStaticQuantizer:
         self._pictures: list[Array] = []
 
     def calibrate(self, pictures: Sequence[Array]) -> None:
-        """Measure every float tensor over pictures ``(1, H, W, 3)``."""
-        self._pictures = list(pictures[:_STEM_PICTURES])
+        """Measure every float tensor over pictures ``(N, H, W, 3)``."""
+        self._pictures = [picture[None] for batch in pictures[:_STEM_PICTURES] for picture in batch][:_STEM_PICTURES]
         self._stats = collect(self._run_all(pictures), len(pictures))
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:

@@ -143,9 +143,10 @@ def pack_stem(model: Any, stem: Stem, moments: Array) -> None:
     group = stem.stride * pixels
     heights = [stem.size_wh[1], stem.size_wh[1] // stem.stride]
     bias = np.rint(stem.bias / scale).astype(np.int32)
+    # The 0 keeps the number of pictures, whatever it is.
     names = {
-        "shape_in": np.array([1, heights[0], stem.size_wh[0] // group, group * channels], np.int64),
-        "shape_out": np.array([1, heights[1], width_out, len(weights)], np.int64),
+        "shape_in": np.array([0, heights[0], stem.size_wh[0] // group, group * channels], np.int64),
+        "shape_out": np.array([0, heights[1], width_out, len(weights)], np.int64),
         "pixel_scale": np.float32(1.0),
         "pixel_zero": np.uint8(0),
         "weight": packed,

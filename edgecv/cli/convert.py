@@ -23,6 +23,7 @@ def convert(
     to: Annotated[list[str] | None, typer.Option(help="onnx, openvino, tflite or all; may be repeated.")] = None,
     calib: Annotated[Path | None, typer.Option(help="Folder of images or data.yaml to calibrate with.")] = None,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
+    batch: Annotated[int, typer.Option(help="Pictures per run, 1 to 64, fixed in the files.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Bundle to write. Default: NAME.ecv here.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     trust_pickle: Annotated[
@@ -49,7 +50,7 @@ def convert(
     precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
     formats = _formats(to)
     if explain:
-        for number, step in enumerate(steps(source, formats, precision), 1):
+        for number, step in enumerate(steps(source, formats, precision, batch), 1):
             print(f"{number}. {step}")
         return
     with progress_for(json) as progress:
@@ -68,6 +69,7 @@ def convert(
             pretrained=pretrained,
             preprocess=_preprocess(mean=mean, std=std, color=color, resize=resize),
             labels=_labels(labels),
+            batch=batch,
             progress=progress,
         )
     if json:

@@ -26,9 +26,15 @@ def info(
     width, height = manifest.preprocess.size_wh
     print_table(str(bundle), COLUMNS, variant_rows(opened))
     print(f"family      {manifest.family}, {manifest.decode.task}")
-    print(f"input       {width}x{height}, {manifest.preprocess.resize}")
+    print(f"input       {width}x{height}, {manifest.preprocess.resize}{_batch(opened)}")
     print(f"labels      {len(manifest.decode.labels)}: {', '.join(manifest.decode.labels[:8])} ...")
     print(f"confidence  {manifest.decode.confidence}")
     print(f"licence     {manifest.licence} (weights)")
     print(f"source      {manifest.source.file}, sha256 {manifest.source.sha256[:12]}...")
     print(f"made with   {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}")
+
+
+def _batch(bundle: Bundle) -> str:
+    """How many pictures go in at once, where it is more than one."""
+    sizes = {variant.models["main"].inputs[0].shape[0] for variant in bundle.variants if "main" in variant.models}
+    return f", {max(sizes)} pictures per run" if max(sizes, default=1) > 1 else ""

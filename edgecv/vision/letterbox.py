@@ -18,6 +18,7 @@ from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.results import Image
 from edgecv.specs import PreprocessSpec, TensorSpec
+from edgecv.vision.antialias import Window, resize_antialiased
 from edgecv.vision.geometry import ImageTransform
 
 _INTERPOLATION: Mapping[str, str] = MappingProxyType(
@@ -39,7 +40,7 @@ def letterbox(
         size_wh: Width and height in pixels.
         pad_value: Grey level of the padding, or its (blue, green, red).
         anchor: ``center`` or ``top-left``: where the picture sits.
-        interpolation: ``linear``, ``area`` or ``cubic``.
+        interpolation: ``linear``, ``area``, ``cubic`` or ``antialias``.
 
     Returns:
         The ``(size_wh[1], size_wh[0], 3)`` image and the transform that maps frame pixels to model pixels.
@@ -76,15 +77,21 @@ def stretch(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransform]:
 
 
 def center_crop(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransform]:
-    """Resize the short side to ``size / crop_fraction`` and cut the centre; shapes as in ``letterbox``."""
+    """Resize the short side to ``size / crop_fraction`` and cut the centre; shapes as in ``letterbox``.
+
+    Sizes and edges are rounded as torchvision's ``Resize`` and ``CenterCrop`` do.
+    """
     check_image(image)
     height, width = image.shape[:2]
-    ratio = max(spec.size_wh[0] / width, spec.size_wh[1] / height) / spec.crop_fraction
-    new_w = max(spec.size_wh[0], round(width * ratio))
-    new_h = max(spec.size_wh[1], round(height * ratio))
-    left, top = (new_w - spec.size_wh[0]) // 2, (new_h - spec.size_wh[1]) // 2
-    resized = _resized(image, (new_w, new_h), spec.interpolation)
-    cut = resized[top : top + spec.size_wh[1], left : left + spec.size_wh[0]]
+    wanted_w, wanted_h = spec.size_wh
+    if wanted_w / width >= wanted_h / height:
+        new_w = round(wanted_w / spec.crop_fraction)
+        new_h = max(wanted_h, int(new_w * height / width))
+    else:
+        new_h = round(wanted_h / spec.crop_fraction)
+        new_w = max(wanted_w, int(new_h * width / height))
+    left, top = round((new_w - wanted_w) / 2), round((new_h - wanted_h) / 2)
+    cut = _resized(image, (new_w, new_h), spec.interpolation, (left, top, left + wanted_w, top + wanted_h))
     transform = ImageTransform(
         scale_xy=(new_w / width, new_h / height), offset_xy=(-left, -top), frame_wh=(width, height)
     )
@@ -140,12 +147,16 @@ def _described(value: object) -> str:
     return type(value).__name__ if shape is None else f"shape {tuple(shape)} of {dtype}"
 
 
-def _resized(image: Image, size_wh: tuple[int, int], interpolation: str) -> Image:
+def _resized(image: Image, size_wh: tuple[int, int], interpolation: str, window: Window | None = None) -> Image:
+    """The resized picture, or the window ``(left, top, right, bottom)`` of it."""
+    left, top, right, bottom = window or (0, 0, *size_wh)
     if (image.shape[1], image.shape[0]) == size_wh:
-        return image
+        return image[top:bottom, left:right]
+    if interpolation == "antialias":
+        return resize_antialiased(image, size_wh, (left, top, right, bottom))
     cv2 = _cv2()
     resized: Image = cv2.resize(image, size_wh, interpolation=getattr(cv2, _INTERPOLATION[interpolation]))
-    return resized
+    return resized[top:bottom, left:right]
 
 
 @functools.cache

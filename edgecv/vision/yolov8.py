@@ -143,7 +143,10 @@ class RawHeadDecoder:
 
 
 class PredictionDecoder:
-    """Decoder ``yolov8``: one output ``(1, 4 + classes, N)`` of centre x, centre y, width, height and sigmoid scores."""
+    """Decoder ``yolov8``: one output ``(1, 4 + classes, N)`` of centre x, centre y, width, height and sigmoid scores.
+
+    ``options["box_scale"]`` is what boxes in other units than model pixels are multiplied by: ``[x, y]``.
+    """
 
     def __init__(self, spec: DecodeSpec, outputs: tuple[TensorSpec, ...]) -> None:
         """Check the output.
@@ -157,6 +160,7 @@ class PredictionDecoder:
         rows = self._output.shape[1]
         if rows >= 0 and spec.labels and rows != 4 + len(spec.labels):
             raise SpecMismatch(f"{self._output.name} has {rows} rows for 4 + {len(spec.labels)} labels.")
+        self._box_scale = np.array(spec.options.get("box_scale", (1, 1)), np.float32)
 
     def __call__(self, outputs: Tensors, transform: ImageTransform, spec: DecodeSpec, multi_label: bool) -> Detections:
         """Detections of one frame; ``multi_label`` keeps every class of a box instead of its best."""
@@ -166,7 +170,7 @@ class PredictionDecoder:
         """Boxes above ``confidence`` (below 0: every cell) before suppression, in the order of the prediction."""
         prediction = real_values(outputs[self._output.name][0], self._output)
         cells, class_id = _above(prediction[4:], confidence, multi_label)
-        center, half = prediction[:2, cells].T, prediction[2:4, cells].T / 2
+        center, half = prediction[:2, cells].T * self._box_scale, prediction[2:4, cells].T * (self._box_scale / 2)
         return Candidates(
             xyxy=np.concatenate([center - half, center + half], axis=1).astype(np.float32),
             confidence=prediction[4 + class_id, cells].astype(np.float32),

@@ -6,8 +6,8 @@ read from it (for rotated boxes: the cells that passed the threshold, since the 
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import ceil, floor, pi
+from dataclasses import dataclass, replace
+from math import ceil, floor, gcd, pi
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from edgecv.vision.yolov8 import (
 )
 
 _EPSILON = 1e-7
+_Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 _BLOCK = 256  # rotated boxes that are compared with all better ones at once: bounds the memory
 
 
@@ -103,15 +104,13 @@ class SegmentDecoder:
         grid_h = cell_count(self._proto) // grid_w
         stored = cells_last(outputs[self._proto.name], self._proto)
         prototypes = real_values(stored, self._proto).reshape(-1, grid_h, grid_w)
-        size_w, size_h = self._boxes.size_wh
         frame_w, frame_h = transform.frame_wh
-        columns = _grid_positions(frame_w, transform.scale_xy[0], transform.offset_xy[0], grid_w / size_w)
-        rows = _grid_positions(frame_h, transform.scale_xy[1], transform.offset_xy[1], grid_h / size_h)
+        x, y = _axes(transform, self._boxes.size_wh, (grid_w, grid_h))
         masks = np.zeros((len(xyxy), frame_h, frame_w), np.bool_)
         for mask, weights, box in zip(masks, coefficients, xyxy, strict=True):
             left, top, right, bottom = (int(edge) for edge in np.ceil(box))  # pixel x lies inside from x1 <= x < x2
             if right > left and bottom > top:
-                mask[top:bottom, left:right] = _mixed(prototypes, weights, rows[top:bottom], columns[left:right]) > 0
+                mask[top:bottom, left:right] = _mixed(prototypes, weights, x, y, (left, top, right, bottom)) > 0
         return masks
 
 
@@ -252,28 +251,81 @@ def _around(obb: FloatArray) -> FloatArray:
     return np.concatenate([obb[:, :2] - half, obb[:, :2] + half], axis=1).astype(np.float32)
 
 
-def _grid_positions(count: int, scale: float, offset: float, per_pixel: float) -> FloatArray:
-    """Where the centres of ``count`` frame pixels lie along one axis of the prototypes' grid, in cells from the first centre.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Axis:
+    """How one axis of the frame lies on the prototypes' grid, whose cells are first cut into ``parts`` each.
 
-    Cells that are padding alone stay out of it: beyond the centre of the last other cell, that one's value counts.
+    Attributes:
+        parts: How many finer cells one cell becomes, by linear interpolation.
+        places: ``(frame pixels,)`` where their centres lie, in finer cells from the first centre; never among the padding.
     """
-    first, last = floor(offset * per_pixel), ceil((offset + count * scale) * per_pixel - _EPSILON) - 1
-    positions = ((np.arange(count) + 0.5) * scale + offset) * per_pixel - 0.5
-    return positions.clip(first, max(first, last)).astype(np.float32)
+
+    parts: int
+    places: FloatArray
+
+    def cells(self, first: int, last: int) -> FloatArray:
+        """Where the finer cells ``first`` to ``last`` lie, in cells from the first centre."""
+        return ((np.arange(first, last + 1) + 0.5) / self.parts - 0.5).astype(np.float32)
 
 
-def _mixed(prototypes: FloatArray, weights: FloatArray, rows: FloatArray, columns: FloatArray) -> FloatArray:
-    """The weighted sum of ``(C, h, w)`` prototypes, linearly interpolated at ``(len(rows), len(columns))`` places.
+def _axes(transform: ImageTransform, size_wh: tuple[int, int], grid_wh: tuple[int, int]) -> tuple[_Axis, _Axis]:
+    """Both axes of the frame, x and y.
+
+    A cell that is part picture and part padding would bring the padding into the mask. So cells are cut as finely as needed for
+    the padding to end between two of them, and what is padding stays out, as in the masks this family is measured with.
+    """
+    cell_px = max(1, size_wh[0] // grid_wh[0])
+    pixels = [max(1, round(count * scale)) for count, scale in zip(transform.frame_wh, transform.scale_xy, strict=True)]
+    padding = [size - count for size, count in zip(size_wh, pixels, strict=True)]
+    parts = cell_px // gcd(cell_px, *padding, *(pad // 2 for pad in padding))
+    x, y = (
+        _axis(count, inside * parts / cell_px, offset * parts / cell_px, parts)
+        for count, inside, offset in zip(transform.frame_wh, pixels, transform.offset_xy, strict=True)
+    )
+    return x, y
+
+
+def _axis(frame_pixels: int, length: float, offset: float, parts: int) -> _Axis:
+    """The axis of a frame that fills ``length`` finer cells from ``offset`` on."""
+    first, count = round(offset), max(1, round(length))
+    places = (np.arange(frame_pixels) + 0.5) * count / frame_pixels - 0.5
+    return _Axis(parts=parts, places=(first + places.clip(0, count - 1)).astype(np.float32))
+
+
+def _mixed(prototypes: FloatArray, weights: FloatArray, x: _Axis, y: _Axis, window: _Window) -> FloatArray:
+    """The weighted sum of ``(C, h, w)`` prototypes at the frame pixels of a window.
 
     Only the part of the grid that is needed is summed.
     """
+    left, top, right, bottom = window
+    columns, rows = x.places[left:right], y.places[top:bottom]
+    fine_x, fine_y = (x.cells(*_span(columns)), y.cells(*_span(rows)))
+    (first_x, last_x), (first_y, last_y) = _span(fine_x), _span(fine_y)
     _, height, width = prototypes.shape
-    top, below, down = _neighbours(rows, height)
-    left, right, across = _neighbours(columns, width)
-    part = np.tensordot(weights, prototypes[:, top[0] : below[-1] + 1, left[0] : right[-1] + 1], axes=1)
-    tall = part[top - top[0]] * (1 - down)[:, None] + part[below - top[0]] * down[:, None]
-    mixed: FloatArray = tall[:, left - left[0]] * (1 - across) + tall[:, right - left[0]] * across
-    return mixed
+    near_x, near_y = max(0, first_x), max(0, first_y)
+    needed = prototypes[:, near_y : min(last_y, height - 1) + 1, near_x : min(last_x, width - 1) + 1]
+    summed = np.tensordot(weights, needed, axes=1)
+    fine = summed
+    if max(x.parts, y.parts) > 1:
+        fine = _interpolated(summed, fine_y - near_y, fine_x - near_x)
+        near_x, near_y = _span(columns)[0], _span(rows)[0]
+    return _interpolated(fine, rows - near_y, columns - near_x)
+
+
+def _span(places: FloatArray) -> tuple[int, int]:
+    """The cells before the first and after the last of ascending places."""
+    return floor(places[0]), ceil(places[-1])
+
+
+def _interpolated(grid: FloatArray, rows: FloatArray, columns: FloatArray) -> FloatArray:
+    """``(h, w)`` values at ``(len(rows), len(columns))`` ascending places between them, linearly."""
+    top, below, down = _neighbours(rows, grid.shape[0])
+    left, right, across = _neighbours(columns, grid.shape[1])
+    # Columns first: whole rows are copied faster than columns are picked.
+    wide = grid[:, left] * (1 - across) + grid[:, right] * across
+    values: FloatArray = wide[top]
+    values += (wide[below] - values) * down[:, None]
+    return values
 
 
 def _neighbours(positions: FloatArray, size: int) -> tuple[IntArray, IntArray, FloatArray]:

@@ -41,7 +41,7 @@ class Answers:
     bundle: edgecv.Bundle
 
 
-WIDTH, HEIGHT = 128, 96  # fills whole cells of the prototypes: at others Ultralytics interpolates masks in two steps
+WIDTH, HEIGHT = 128, 96
 
 
 def picture(seed: int = 7) -> Image:
@@ -160,7 +160,7 @@ def test_segment_finds_the_masks_of_ultralytics(model_format: str, tmp_path: Pat
     same_boxes(seen, found.theirs.boxes)
     assert np.abs(seen.xyxy - found.theirs.boxes.xyxy.numpy()).max() < 0.5
     assert found.ours.mask.shape[1:] == (HEIGHT, WIDTH)
-    assert mask_overlap(seen, found.theirs) > 0.95
+    assert mask_overlap(seen, found.theirs) > 0.98
 
 
 def test_pose_finds_the_keypoints_of_ultralytics(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_classifier_sees_pictures_as_in_its_validation() -> None:
     large = np.repeat(np.repeat(picture(), 6, axis=0), 6, axis=1)
     wanted = classify_transforms(224)(Pillow.fromarray(large)).numpy().transpose(1, 2, 0) * 255
     assert (spec.size_wh, spec.resize) == ((224, 224), "crop")
-    assert np.abs(fit(large, spec)[0] - wanted).mean() < 4
+    assert np.abs(fit(large, spec)[0] - wanted).mean() < 0.6
 
 
 def test_a_classifier_that_is_not_square_stretches() -> None:

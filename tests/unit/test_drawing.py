@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,32 @@ def test_classes_are_written_into_the_corner() -> None:
 def test_neighbouring_classes_have_different_colours() -> None:
     colors = [np.array(class_color(class_id), int) for class_id in range(10)]
     assert min(np.abs(a - b).sum() for i, a in enumerate(colors) for b in colors[:i]) > 40
+
+
+def test_masks_tint_their_pixels() -> None:
+    image = np.full((120, 160, 3), 100, np.uint8)
+    mask = np.zeros((1, 120, 160), bool)
+    mask[0, 60:90, 50:80] = True
+    found = dataclasses.replace(_boxes((40, 50, 100, 100)), mask=mask)
+    drawn = annotate(image, _result(image, detections=found))
+    assert np.allclose(drawn[75, 65], (np.array(class_color(0)) + 100) / 2, atol=1)
+    assert (drawn[75, 90] == 100).all()
+
+
+def test_keypoints_that_are_seen_are_dots() -> None:
+    image = np.zeros((120, 160, 3), np.uint8)
+    keypoints = np.array([[[60, 80, 0.9], [80, 90, 0.1]]], np.float32)
+    found = dataclasses.replace(_boxes((40, 50, 120, 110)), keypoints=keypoints)
+    drawn = annotate(image, _result(image, detections=found))
+    assert tuple(drawn[80, 60]) == class_color(0)
+    assert not drawn[90, 80].any()
+
+
+def test_rotated_boxes_are_drawn_rotated() -> None:
+    image = np.zeros((200, 200, 3), np.uint8)
+    obb = np.array([[100, 120, 80, 20, np.pi / 4]], np.float32)
+    found = dataclasses.replace(_boxes((60, 80, 140, 160)), obb=obb)
+    drawn = annotate(image, _result(image, detections=found))
+    side = np.rint(100 + 40 * np.cos(np.pi / 4)), np.rint(120 + 40 * np.sin(np.pi / 4))  # the middle of a short side
+    assert tuple(drawn[int(side[1]), int(side[0])]) == class_color(0)
+    assert not drawn[155:165, 60:90].any(), "the upright box is not drawn"

@@ -7,9 +7,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import edgecv
 from edgecv.converters.checkpoint import read_checkpoint
 from edgecv.converters.source import SourceOptions
 from edgecv.converters.ultralytics_world import tasks
@@ -230,3 +232,59 @@ def test_a_source_says_what_the_checkpoint_holds(yolov8n: Path) -> None:
 
 def test_the_size_is_the_trained_one_unless_asked(untrained_64: Path) -> None:
     assert open_checkpoint(untrained_64, SourceOptions()).spec.preprocess.size_wh == (64, 64)
+
+
+def classifier(path: Path, extra: Any = None) -> Path:
+    """As Ultralytics saves a trained classifier: how its pictures are prepared lies in the network."""
+    network = tasks().ClassificationModel("yolov8n-cls.yaml", nc=10, verbose=False)
+    from ultralytics.data.augment import classify_transforms
+
+    network.transforms = classify_transforms(64)
+    if extra is not None:
+        network.transforms.transforms.append(extra)
+    network.args = {"imgsz": 64, "task": "classify"}
+    torch.save({"epoch": -1, "model": network.half(), "ema": None, "train_args": {"imgsz": 64}, "date": "today"}, path)
+    return path
+
+
+def test_a_classifier_with_its_transforms_converts_without_trust(tmp_path: Path) -> None:
+    path = classifier(tmp_path / "tiny-cls.pt")
+    transforms = read_checkpoint(path)["model"].transforms
+    assert [type(step).__module__ for step in transforms.transforms] == ["torchvision.transforms.transforms"] * 4
+    assert transforms.transforms[0].interpolation.value == "bilinear"
+    made = edgecv.convert(path, precision="fp32", out=tmp_path / "c.ecv")
+    assert made.manifest.decode.task == "classify"
+    with edgecv.load(made.path) as model:
+        assert len(model(np.zeros((80, 90, 3), np.uint8))) == 5
+
+
+def lambda_transform(_marker: Path) -> Any:
+    """Not on the list: it holds a function."""
+    from torchvision.transforms import Lambda
+
+    return Lambda(os.getcwd)
+
+
+def transform_called(_marker: Path) -> Any:
+    from torchvision.transforms import Compose
+
+    return Call(Compose, [])
+
+
+def interpolation_of_no_text(_marker: Path) -> Any:
+    from torchvision.transforms.functional import InterpolationMode
+
+    return Call(InterpolationMode, ["bilinear"])
+
+
+@pytest.mark.parametrize(
+    "attack", [shell, lambda_transform, transform_called, interpolation_of_no_text], ids=lambda f: f.__name__
+)
+def test_code_among_the_transforms_is_still_refused(tmp_path: Path, attack) -> None:
+    marker = tmp_path / "ran"
+    tasks()
+    path = classifier(tmp_path / "evil-cls.pt", attack(marker))
+    with pytest.raises(UnsupportedSource) as caught:
+        read_checkpoint(path)
+    assert "--trust-pickle" in caught.value.hint
+    assert not marker.exists()

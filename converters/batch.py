@@ -1,0 +1,122 @@
+"""A fixed number of pictures per run: a source for one picture as a source for ``N``."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgecv.converters.onnx_parts import in_memory_session
+from edgecv.converters.source import Part, SourceModel
+from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.extras import require
+from edgecv.golden import cosine
+from edgecv.protocols import Array, Tensors
+from edgecv.quantize.onnx_graph import Graph, add_constant, drop_unused_constants
+from edgecv.quiet import quiet
+from edgecv.specs import TensorSpec
+
+_SAME = 0.9999  # cosine of each picture's outputs with those of the graph for one picture
+
+
+def batched(source: SourceModel, batch: int) -> SourceModel:
+    """The source for ``batch`` pictures per run; every input and output gains rows, nothing else changes.
+
+    The reference still computes picture by picture, so the parity check proves that rows do not mix.
+
+    Raises:
+        ConfigError: the model has several networks, which share one picture.
+        UnsupportedSource: a graph was exported for one picture and cannot be changed.
+    """
+    if batch == 1:
+        return source
+    if len(source.parts) != 1:
+        raise ConfigError(f"{source.name} takes one picture at a time.", "Leave --batch away.")
+    return replace(source, parts=(_batched_part(source.parts[0], batch),))
+
+
+def _batched_part(part: Part, batch: int) -> Part:
+    def reference(feeds: Tensors) -> dict[str, Array]:
+        rows = [
+            part.reference({name: value[row : row + 1] for name, value in feeds.items()})
+            for row in range(len_of(feeds))
+        ]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    made = replace(
+        part,
+        inputs=tuple(_rows(spec, batch) for spec in part.inputs),
+        outputs=tuple(_rows(spec, batch) for spec in part.outputs),
+        reference=reference,
+    )
+    return made if part.graph is None else replace(made, graph=_proven(_batched_graph(part.graph, batch), made))
+
+
+def len_of(feeds: Tensors) -> int:
+    """Pictures in feeds."""
+    return len(next(iter(feeds.values())))
+
+
+def _rows(spec: TensorSpec, batch: int) -> TensorSpec:
+    return msgspec.structs.replace(spec, shape=(batch, *spec.shape[1:]))
+
+
+def _batched_graph(graph: Any, batch: int) -> Any:
+    """The graph over ``batch`` pictures; every shape that was inferred for one is dropped."""
+    changed = copy.deepcopy(graph)
+    _open_reshapes(changed)
+    changed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    for output in changed.graph.output:
+        output.type.tensor_type.shape.dim[0].dim_value = batch
+    del changed.graph.value_info[:]
+    return changed
+
+
+def _open_reshapes(model: Any) -> None:
+    """Let reshapes that were written for one picture keep the number they are given (a 0 means that), in place."""
+    graph = Graph(_inferred(model))
+    leading = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim][:1]
+        for value in (*graph.model.graph.value_info, *graph.model.graph.input)
+    }
+    for node in model.graph.node:
+        shape = graph.constant(node.input[1]) if node.op_type == "Reshape" else None
+        if shape is not None and shape.size > 1 and shape[0] == 1 and leading.get(node.input[0]) == [1]:
+            node.input[1] = add_constant(model, f"{node.output[0]}/rows", np.array([0, *shape[1:]], np.int64))
+    drop_unused_constants(model)
+
+
+def _inferred(model: Any) -> Any:
+    return require("onnx", "convert").shape_inference.infer_shapes(model)
+
+
+def _proven(graph: Any, part: Part) -> Any:
+    """The graph, after it gave for different pictures what the source gives for each of them.
+
+    Raises:
+        UnsupportedSource: it does not run, or gives something else.
+    """
+    pictures = np.random.default_rng(0).integers(0, 256, part.inputs[0].shape, np.uint8)
+    names = [spec.name for spec in part.outputs]
+    try:
+        with quiet():
+            given = in_memory_session(graph).run(names, {part.inputs[0].name: pictures})
+    except Exception as error:  # onnxruntime has an exception class per status code, without a base of their own
+        raise _refusal(part, "it does not run on more") from error
+    wanted = part.reference({part.inputs[0].name: pictures})
+    for name, value in zip(names, given, strict=True):
+        if value.shape != wanted[name].shape:
+            raise _refusal(part, f"{name} becomes {value.shape}, not {wanted[name].shape}")
+        if min(cosine(ours, theirs) for ours, theirs in zip(value, wanted[name], strict=True)) < _SAME:
+            raise _refusal(part, f"{name} becomes something else")
+    return graph
+
+
+def _refusal(part: Part, reason: str) -> UnsupportedSource:
+    return UnsupportedSource(
+        f"The graph was exported for one picture and cannot be changed to {part.inputs[0].shape[0]}: {reason}.",
+        "Export it with an open batch axis (dynamic axes), or leave --batch away.",
+    )

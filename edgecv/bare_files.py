@@ -1,0 +1,155 @@
+"""What a bare model file says about itself: the metadata that Ultralytics writes into, or beside, its exports.
+
+ONNX carries it as properties, TFLite as a zip at its end (``metadata.json``, in older exports a ``.txt`` with a Python literal),
+OpenVINO as ``metadata.yaml`` beside the ``.xml``; without that file the labels are still in OpenVINO's own runtime info.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgecv.errors import SpecMismatch
+from edgecv.protocols import Session
+from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
+
+_MAX_BYTES = 1 << 20  # metadata of a thousand classes has 30 kB; more is something else
+_SIDECAR = "metadata.yaml"
+_UNREADABLE = (
+    KeyError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OSError,
+    zipfile.BadZipFile,
+)
+
+
+def spec_of(path: Path, session: Session) -> ModelSpec:
+    """How to use a bare model file, from its metadata.
+
+    Raises:
+        SpecMismatch: it carries none, or is no detector.
+    """
+    try:
+        said = _metadata(path, session)
+        height, width = (int(size) for size in said["imgsz"])
+        labels = _labels(said["names"])
+    except _UNREADABLE as error:
+        raise SpecMismatch(f"{path.name} says nothing about its labels and input.", _next_step(path)) from error
+    if said.get("task") != "detect":
+        raise SpecMismatch(
+            f"{path.name} is a '{said.get('task')}' model; bare files are read for 'detect' only.",
+            "Convert the checkpoint it was exported from: edgecv convert MODEL.pt",
+        )
+    # Its TFLite files give boxes in parts of the picture: next to scores of 0 to 1, pixels would take all of int8's steps.
+    options = {"box_scale": [width, height]} if path.suffix == ".tflite" else {}
+    return ModelSpec(
+        preprocess=PreprocessSpec(size_wh=(width, height)),
+        decode=DecodeSpec(task="detect", decoder="yolov8", labels=labels, options=options),
+    )
+
+
+def _next_step(path: Path) -> str:
+    if path.suffix == ".onnx":
+        return f"Give spec=edgecv.ModelSpec(...), or convert it: edgecv convert {path.name}"
+    beside = f"Put the {_SIDECAR} of the export beside it, give" if path.suffix == ".xml" else "Give"
+    return f"{beside} spec=edgecv.ModelSpec(...), or convert the checkpoint it was made from: edgecv convert MODEL.pt"
+
+
+def _labels(names: Mapping[Any, Any] | Sequence[Any]) -> tuple[str, ...]:
+    """Class names in order, from a list or from a mapping of numbers (JSON has them as text)."""
+    by_index = {
+        int(key): str(name) for key, name in (names if isinstance(names, Mapping) else dict(enumerate(names))).items()
+    }
+    return tuple(by_index[index] for index in range(len(by_index)))
+
+
+def _metadata(path: Path, session: Session) -> Mapping[str, Any]:
+    if path.suffix == ".tflite":
+        return _appended(path)
+    written: Mapping[str, str] = getattr(session, "metadata", {})
+    if path.suffix == ".xml":
+        sidecar = path.with_name(_SIDECAR)
+        return read_simple_yaml(_text(sidecar)) if sidecar.is_file() else _runtime_info(written, session)
+    literal = {name: ast.literal_eval(written[name]) for name in ("names", "imgsz")}
+    return {**literal, "task": written.get("task")}
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"{path.name} is larger than any metadata")
+    return content.decode("utf-8")
+
+
+def _appended(path: Path) -> Mapping[str, Any]:
+    """The zip at the end of a TFLite file."""
+    with zipfile.ZipFile(path) as archive:
+        files = {info.filename: info for info in archive.infolist() if info.file_size <= _MAX_BYTES}
+        if "metadata.json" in files:
+            found = json.loads(archive.read("metadata.json"))
+        else:
+            name = next((name for name in files if name.endswith(".txt")), "")
+            found = ast.literal_eval(archive.read(name).decode("utf-8"))
+    if not isinstance(found, dict):
+        raise TypeError(f"metadata of a {type(found).__name__}")
+    return found
+
+
+def _runtime_info(written: Mapping[str, str], session: Session) -> Mapping[str, Any]:
+    """What OpenVINO's Model API needs, which Ultralytics writes into the ``.xml`` itself: labels without blanks."""
+    if written.get("model_type", "").upper() != "YOLO":
+        raise ValueError("no YOLO detector")
+    names = [name.replace("_", " ") for name in written["labels"].split()]
+    return {"names": names, "imgsz": session.inputs[0].shape[2:], "task": "detect"}
+
+
+def read_simple_yaml(text: str) -> dict[str, Any]:
+    """The little YAML that Ultralytics' ``metadata.yaml`` is: scalars, lists of scalars and mappings of scalars.
+
+    Deeper structures are skipped. PyYAML is no run-time dependency of a device.
+
+    Raises:
+        ValueError: a list or mapping holds a line that is neither.
+    """
+    found: dict[str, Any] = {}
+    key = ""
+    for line in text.splitlines():
+        item = line.strip()
+        if not item or item.startswith("#"):
+            continue
+        if not line[0].isspace() and not item.startswith("- "):
+            key, _, rest = item.partition(":")
+            found[key] = _scalar(rest) if rest.strip() else None
+        elif found.get(key) is None or isinstance(found[key], (list, dict)):
+            found[key] = _with_item(found.get(key), item)
+    return found
+
+
+def _with_item(before: Any, item: str) -> Any:
+    """A list or mapping, begun or not, and one line more."""
+    if item.startswith("- "):
+        return [*(before or []), _scalar(item[2:])]
+    name, colon, value = item.partition(":")
+    if not colon or isinstance(before, list):
+        raise ValueError(f"not a mapping: {item}")
+    return {**(before or {}), _scalar(name): _scalar(value)}
+
+
+def _scalar(text: str) -> Any:
+    value = text.strip()
+    if value[:1] == value[-1:] == "'" and len(value) > 1:
+        return value[1:-1].replace("''", "'")
+    if value.startswith('"'):
+        return json.loads(value)
+    if value.startswith(("[", "{")):
+        return ast.literal_eval(value)
+    return int(value) if value.isdecimal() else value
