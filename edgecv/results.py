@@ -218,6 +218,16 @@ def answer_rows(
     }
 
 
+def mask_rows(masks: Masks) -> dict[str, list[dict[str, Any]]]:
+    """The JSON form of what prompts marked; ``mask`` as in ``run_lengths``."""
+    return {
+        "masks": [
+            {"xyxy": _rounded(box), "iou": round(float(iou), 6), "mask": run_lengths(mask)}
+            for box, iou, mask in zip(masks.xyxy, masks.iou, masks.mask, strict=True)
+        ]
+    }
+
+
 def _more_rows(found: Detections, masks: bool) -> list[dict[str, Any]]:
     """What each detection has beyond its box."""
     rows: list[dict[str, Any]] = [{} for _ in range(len(found))]

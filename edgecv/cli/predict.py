@@ -9,6 +9,7 @@ import typer
 
 from edgecv.cli.console import print_json
 from edgecv.cli.options import Confidence, Iou, Json, Precision, Runtime, Threads
+from edgecv.errors import ConfigError
 
 
 def predict(
@@ -19,23 +20,57 @@ def predict(
     threads: Threads = 0,
     conf: Confidence = None,
     iou: Iou = None,
+    point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y in the object; may be repeated.")] = None,
+    not_point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y outside the object; may be repeated.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="SAM: X1,Y1,X2,Y2 around an object; may be repeated.")] = None,
     json: Json = False,
 ) -> None:
-    """Print what a model finds in pictures."""
+    """Print what a model finds in pictures; of SAM, what its prompts mark."""
     from edgecv.media import read_image
     from edgecv.model import load
-    from edgecv.results import answer_rows
+    from edgecv.promptable import PromptableModel
+    from edgecv.results import Image, answer_rows, mask_rows
 
+    prompts = _prompts(point or [], not_point or [], box or [])
     with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
-        rows: list[dict[str, Any]] = [
-            {"image": str(path), **answer_rows(model(read_image(path), confidence=conf, iou=iou), model.labels)}
-            for path in images
-        ]
+        if prompts and not isinstance(model, PromptableModel):
+            raise ConfigError(f"{model.name} takes no prompts.", "Leave --point, --not-point and --box out.")
+
+        def answer(image: Image) -> dict[str, list[dict[str, Any]]]:
+            if isinstance(model, PromptableModel):
+                model.set_image(image)
+                return mask_rows(model.predict(**prompts))
+            return answer_rows(model(image, confidence=conf, iou=iou), model.labels)
+
+        rows: list[dict[str, Any]] = [{"image": str(path), **answer(read_image(path))} for path in images]
     if json:
         print_json(rows)
         return
     for row in rows:
         print(row["image"])
-        for item in row.get("detections") or row.get("classification") or []:
-            box = " ".join(f"{value:.0f}" for value in item.get("xyxy", ()))
-            print(f"  {item['confidence']:.3f} {item['label']} {box}".rstrip())
+        for item in row.get("detections") or row.get("classification") or row.get("masks") or []:
+            place = " ".join(f"{value:.0f}" for value in item.get("xyxy", ()))
+            what = item.get("label", "mask")
+            print(f"  {item.get('confidence', item.get('iou')):.3f} {what} {place}".rstrip())
+
+
+def _prompts(points: list[str], not_points: list[str], boxes: list[str]) -> dict[str, Any]:
+    """Arguments of ``PromptableModel.predict``; empty without prompts."""
+    if boxes and (points or not_points):
+        raise ConfigError("Points and boxes do not go together.", "Ask with points, or with boxes.")
+    if boxes:
+        return {"boxes": [_numbers(text, 4) for text in boxes]}
+    if not (points or not_points):
+        return {}
+    xy = [_numbers(text, 2) for text in (*points, *not_points)]
+    return {"points": xy, "labels": [1] * len(points) + [0] * len(not_points)}
+
+
+def _numbers(text: str, count: int) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise ConfigError(f"'{text}' is not {count} numbers.", f"Write {','.join('XY' * (count // 2))} in pixels.")
+    return numbers

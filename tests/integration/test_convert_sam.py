@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Image
 from edgecv.vision.letterbox import fit
 from edgecv.vision.sam import PADDING_BGR
+from tests.conftest import CHECKOUT
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
@@ -332,3 +336,34 @@ def test_the_gate_sees_moved_masks_and_turned_embeddings() -> None:
     assert not judge_masks([answer(square)], [answer(square, tilt=3)], GateLimits(), "r", trained=False).passed
     with pytest.raises(CalibrationError, match="marks nothing"):
         judge_masks([answer(~square & square)], [answer(square)], GateLimits(), "r")
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgecv", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False)
+
+
+def test_the_command_line_asks_by_point_and_by_box(bundle: Bundle, tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    cv2.imwrite(str(image), picture())
+    asked = ["predict", str(bundle.path), str(image), "--runtime", "onnxruntime", "--precision", "fp32"]
+    (row,) = json.loads(cli(*asked, "--point", "50,40", "--not-point", "5,5", "--json").stdout)
+    assert row["masks"][0]["mask"]["size"] == list(FRAME)
+    assert cli(*asked, "--box", "10,10,80,80", "--box", "20,20,90,70").stdout.count("mask") == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ([], "either points or boxes"),
+        (["--point", "1"], "not 2 numbers"),
+        (["--box", "1,2,3,4", "--point", "1,2"], "do not go together"),
+    ],
+)
+def test_the_command_line_refuses_prompts_that_are_none(
+    bundle: Bundle, tmp_path: Path, prompt: list[str], words: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), picture())
+    done = cli("predict", str(bundle.path), str(tmp_path / "a.png"), *prompt)
+    assert done.returncode == 2
+    assert words in done.stderr
