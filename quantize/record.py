@@ -1,0 +1,151 @@
+"""``quantization.json``: what was tried, what each attempt gave, what was chosen and why. The report is drawn from it alone."""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Read strictly: an unknown or missing key names itself."""
+
+
+class CheckRecord(_Record, frozen=True, kw_only=True):
+    """One figure of the gate against its limits; ``limited`` is false where it is shown but decides nothing."""
+
+    metric: str
+    value: float
+    least: float
+    most: float
+    passed: bool
+    limited: bool = True
+
+
+class ClassLoss(_Record, frozen=True, kw_only=True):
+    """What one class lost: AP50-95 (detectors) or recall (classifiers) of float and INT8, 0 to 1, over ``count`` labels."""
+
+    label: str
+    float_score: float
+    int8_score: float
+    count: int
+
+
+class Labelled(_Record, frozen=True, kw_only=True):
+    """Judged against labels.
+
+    Attributes:
+        metric: ``map50_95``, ``top1`` or ``mask_iou``.
+        images: How many pictures.
+        float_score: 0 to 1.
+        int8_score: 0 to 1.
+        drop: ``float_score - int8_score`` in points (hundredths).
+        low: Lower end of the drop's paired 95 % bootstrap interval, in points.
+        high: Upper end.
+        more: Further figures by name, such as ``float_map50`` and ``int8_map50``.
+        classes: Worst first.
+    """
+
+    metric: str
+    images: int
+    float_score: float
+    int8_score: float
+    drop: float
+    low: float
+    high: float
+    more: dict[str, float] = {}
+    classes: tuple[ClassLoss, ...] = ()
+
+
+class LayerLoss(_Record, frozen=True, kw_only=True):
+    """One layer or block: signal to quantization noise at its output in dB, and milliseconds that leaving it float costs."""
+
+    name: str
+    sqnr_db: float
+    float_cost_ms: float | None = None
+
+
+class BoxRow(_Record, frozen=True, kw_only=True):
+    """One detection in frame pixels."""
+
+    xyxy: tuple[float, float, float, float]
+    confidence: float
+    label: str
+
+
+class WorstImage(_Record, frozen=True, kw_only=True):
+    """A held-out picture on which INT8 strays furthest; ``jpeg`` is a small copy, ``scale`` its pixels per frame pixel."""
+
+    name: str
+    agreement: float
+    jpeg: bytes
+    scale: float
+    float_boxes: tuple[BoxRow, ...]
+    int8_boxes: tuple[BoxRow, ...]
+
+
+class Attempt(_Record, frozen=True, kw_only=True):
+    """One recipe that was tried.
+
+    Attributes:
+        recipe: Its name.
+        checks: Figures of the gate.
+        labelled: Against labels, where ``--data`` was given.
+        passed: Whether it may be written.
+        reason: Why not, in words; or what else is to be said, such as that it is not faster than float here.
+        latency_ms: One thread, on this machine; ``None`` where it was not timed.
+        bytes: Size of its files; 0 where none were written.
+    """
+
+    recipe: str
+    checks: tuple[CheckRecord, ...] = ()
+    labelled: Labelled | None = None
+    passed: bool
+    reason: str = ""
+    latency_ms: float | None = None
+    bytes: int = 0
+
+
+class FormatRecord(_Record, frozen=True, kw_only=True):
+    """One format: its float variant, the attempts in the order they were made, the one that was chosen (empty: none)."""
+
+    format: str
+    float_latency_ms: float
+    float_bytes: int
+    attempts: tuple[Attempt, ...]
+    chosen: str
+    layers: tuple[LayerLoss, ...] = ()
+    worst: tuple[WorstImage, ...] = ()
+
+
+class CalibrationRecord(_Record, frozen=True, kw_only=True):
+    """Facts of the calibration set, and what was noticed about it (warnings, in words)."""
+
+    images: int
+    held_out: int
+    sha256: str
+    source: str
+    warnings: tuple[str, ...] = ()
+    facts: dict[str, float] = {}
+
+
+class ThresholdRecord(_Record, frozen=True, kw_only=True):
+    """The bundle's confidence: before and after, and why."""
+
+    before: float
+    after: float
+    reason: str
+
+
+class QuantizationRecord(_Record, frozen=True, kw_only=True):
+    """``quantization.json``, whole."""
+
+    schema: int = SCHEMA
+    model: str
+    source: str
+    task: str
+    calibration: CalibrationRecord
+    formats: tuple[FormatRecord, ...]
+    threshold: ThresholdRecord | None = None
+    machine: str = ""
+    tools: dict[str, str] = {}
