@@ -9,13 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgecv.converters.onnx_parts import in_memory_session
+from edgecv.converters.onnx_parts import in_memory_session, open_reshapes
 from edgecv.converters.source import Part, SourceModel
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.extras import require
 from edgecv.golden import cosine
 from edgecv.protocols import Array, Tensors
-from edgecv.quantize.onnx_graph import Graph, add_constant, drop_unused_constants
 from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
 
@@ -67,30 +65,12 @@ def _rows(spec: TensorSpec, batch: int) -> TensorSpec:
 def _batched_graph(graph: Any, batch: int) -> Any:
     """The graph over ``batch`` pictures; every shape that was inferred for one is dropped."""
     changed = copy.deepcopy(graph)
-    _open_reshapes(changed)
+    open_reshapes(changed, 1)
     changed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     for output in changed.graph.output:
         output.type.tensor_type.shape.dim[0].dim_value = batch
     del changed.graph.value_info[:]
     return changed
-
-
-def _open_reshapes(model: Any) -> None:
-    """Let reshapes that were written for one picture keep the number they are given (a 0 means that), in place."""
-    graph = Graph(_inferred(model))
-    leading = {
-        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim][:1]
-        for value in (*graph.model.graph.value_info, *graph.model.graph.input)
-    }
-    for node in model.graph.node:
-        shape = graph.constant(node.input[1]) if node.op_type == "Reshape" else None
-        if shape is not None and shape.size > 1 and shape[0] == 1 and leading.get(node.input[0]) == [1]:
-            node.input[1] = add_constant(model, f"{node.output[0]}/rows", np.array([0, *shape[1:]], np.int64))
-    drop_unused_constants(model)
-
-
-def _inferred(model: Any) -> Any:
-    return require("onnx", "convert").shape_inference.infer_shapes(model)
 
 
 def _proven(graph: Any, part: Part) -> Any:

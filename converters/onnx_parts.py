@@ -70,11 +70,14 @@ def _size_in_metadata(model: Any) -> tuple[int, int] | None:
 
 
 def with_fixed_shapes(path: Path, model: Any, size_wh: tuple[int, int]) -> Any:
-    """The graph with a fixed input and every shape inferred."""
+    """The graph for one picture of a fixed size, with every shape inferred."""
     onnx = require("onnx", "convert")
     fixed = copy.deepcopy(model)
     name = Graph(fixed).input_names()[0]
     value = next(value for value in fixed.graph.input if value.name == name)
+    if value.type.tensor_type.shape.dim[0].dim_value > 1:
+        open_reshapes(fixed, value.type.tensor_type.shape.dim[0].dim_value)
+        del fixed.graph.value_info[:]
     for axis, size in zip(value.type.tensor_type.shape.dim, (1, 3, size_wh[1], size_wh[0]), strict=True):
         axis.dim_value = size
     for output in fixed.graph.output:
@@ -85,6 +88,20 @@ def with_fixed_shapes(path: Path, model: Any, size_wh: tuple[int, int]) -> Any:
         raise UnsupportedSource(
             f"{path}: shapes cannot be inferred: {error}.", "Export it with fixed shapes."
         ) from error
+
+
+def open_reshapes(model: Any, batch: int) -> None:
+    """Let reshapes that were written for ``batch`` pictures keep the number they are given (a 0 means that), in place."""
+    graph = Graph(require("onnx", "convert").shape_inference.infer_shapes(model))
+    leading = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim][:1]
+        for value in (*graph.model.graph.value_info, *graph.model.graph.input)
+    }
+    for node in model.graph.node:
+        shape = graph.constant(node.input[1]) if node.op_type == "Reshape" else None
+        if shape is not None and shape.size > 1 and shape[0] == batch and leading.get(node.input[0]) == [batch]:
+            node.input[1] = add_constant(model, f"{node.output[0]}/rows", np.array([0, *shape[1:]], np.int64))
+    drop_unused_constants(model)
 
 
 def output_shapes(model: Any) -> list[tuple[int, ...]]:

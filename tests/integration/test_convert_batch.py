@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,12 @@ from edgecv.bundle import Bundle
 from edgecv.converters.batch import batched
 from edgecv.converters.onnx_source import open_onnx
 from edgecv.converters.source import SourceOptions
+from edgecv.converters.ultralytics_world import tasks
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.golden import exact_options, verify
 from edgecv.media import read_image
 from edgecv.model import open_variant, runnable, runtime_options
+from edgecv.quiet import quiet
 from edgecv.results import Classification, Detections, Image
 from tests.conftest import CHECKOUT
 from tests.models import SPEC, detector
@@ -157,6 +160,17 @@ def test_a_graph_that_cannot_be_changed_says_so(resnet20: Path, tmp_path: Path) 
     with pytest.raises(UnsupportedSource, match="exported for one picture") as caught:
         batched(open_onnx(path, SourceOptions()), 2)
     assert "--batch" in caught.value.hint
+
+
+def test_an_export_for_two_pictures_becomes_one_for_any_number(yolov8n: Path, tmp_path: Path) -> None:
+    tasks()
+    from ultralytics import YOLO
+
+    checkpoint = Path(shutil.copy(yolov8n, tmp_path / "real.pt"))
+    with quiet():
+        path = Path(YOLO(str(checkpoint)).export(format="onnx", imgsz=96, batch=2, simplify=False, verbose=False))
+    assert batched(open_onnx(path, SourceOptions()), 3).parts[0].outputs[0].shape[0] == 3
+    assert open_onnx(path, SourceOptions()).batch == 1
 
 
 @pytest.mark.parametrize("batch", [0, -1, 65])
