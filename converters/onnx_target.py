@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from edgecv.converters.source import Exported, Part
+from edgecv.converters.source import MAX_FILE_BYTES, Exported, Part, weight_bytes
 from edgecv.errors import ConversionError
 from edgecv.extras import require
 from edgecv.quantize import onnx_graph
 from edgecv.quiet import quiet
 
 OPSET = 18  # what torch's exporter writes natively; onnxruntime's static quantization takes up to 20
-MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message: larger weights go beside it
 
 
 class OnnxExporter:
@@ -54,7 +53,6 @@ def _files(path: Path) -> tuple[Path, ...]:
 def _export_module(part: Part, path: Path) -> None:
     torch = require("torch", "convert")
     require("onnxscript", "convert")
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in part.module.state_dict().values())
     examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
     try:
         with torch.no_grad(), quiet():
@@ -66,7 +64,7 @@ def _export_module(part: Part, path: Path) -> None:
                 output_names=[spec.name for spec in part.outputs],
                 opset_version=OPSET,
                 dynamo=True,
-                external_data=weights > MAX_FILE_BYTES,
+                external_data=weight_bytes(part.module) > MAX_FILE_BYTES,
                 verbose=False,
             )
     except (RuntimeError, torch.onnx.OnnxExporterError) as error:

@@ -16,6 +16,7 @@ from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
 
 MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
+MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message (ONNX) and of a flatbuffer (TFLite)
 SIZE_STEP = 32  # the coarsest stride of the detectors; other sizes cut cells in half
 
 
@@ -181,6 +182,11 @@ def check_batch(batch: int) -> None:
     """Raise ``ConfigError`` unless ``batch`` is a number of pictures that one run can take."""
     if not 1 <= batch <= MAX_BATCH:
         raise ConfigError(f"A batch of {batch} pictures cannot be.", f"Use --batch 1 to --batch {MAX_BATCH}.")
+
+
+def weight_bytes(module: Any) -> int:
+    """Bytes of a torch module's weights."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
 def origin(path: Path, sha256: str) -> Source:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from edgecv.converters.source import Exported, Part
+from edgecv.converters.source import MAX_FILE_BYTES, Exported, Part, weight_bytes
 from edgecv.errors import ConversionError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.quiet import quiet
@@ -26,13 +26,18 @@ class TfliteExporter:
         """See ``Exporter``.
 
         Raises:
-            UnsupportedSource: the source is a graph; TFLite is made from a torch module alone.
+            UnsupportedSource: the source is a graph (TFLite is made from a torch module alone), or too large for the format.
             ConversionError: litert-torch cannot express the network.
             MissingDependency: litert-torch is not installed.
         """
         if part.module is None:
             raise UnsupportedSource(
                 "An .onnx cannot be converted to TFLite.", "Give the checkpoint (.pt) it was exported from."
+            )
+        if weight_bytes(part.module) > MAX_FILE_BYTES:
+            raise UnsupportedSource(
+                f"The weights of {part.name} need {weight_bytes(part.module) / 2**30:.1f} GiB; a .tflite holds 2.",
+                "Use --to onnx (weights beside the file) or --to openvino.",
             )
         torch, litert = require("torch", "convert"), require("litert_torch", "convert")
         path = folder / "model.tflite"

@@ -85,7 +85,8 @@ def sam(bundle: Bundle) -> PromptableModel:
 
 def opened(bundle: Bundle, name: str) -> PromptableModel:
     variant = next(variant for variant in bundle.variants if variant.name == name)
-    return open_promptable(bundle, variant, runtime_options(), runtimes_for(variant.format)[0])
+    runtime = runtimes_for(variant.format)[0]
+    return open_promptable(bundle, variant, exact_options(runtime), runtime)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
