@@ -91,7 +91,7 @@ def convert(
     """
     path = Path(source)
     _check_source(path)
-    target = Path(out) if out is not None else Path(path.stem + SUFFIX)
+    target = Path(out) if out is not None else Path(_stem(path) + SUFFIX)
     _check_request(precision, formats, calibration)
     check_batch(batch)
     check_target(target, force)
@@ -167,14 +167,23 @@ def _size_wh(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 def _check_source(path: Path) -> None:
     known = registry.names("families")
-    if (path.suffix or path.name) not in known:
+    if _family(path) not in known:
         raise UnsupportedSource(f"{path} is not a model EdgeCV reads.", f"Known files and names: {', '.join(known)}.")
     if path.suffix in _FILES and not path.exists():
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the model.")
 
 
+def _family(path: Path) -> str:
+    """What a source is registered by: a name of its own (``sam2.1_t``), or its suffix."""
+    return path.name if path.name in registry.names("families") else path.suffix or path.name
+
+
+def _stem(path: Path) -> str:
+    return path.name if _family(path) == path.name else path.stem
+
+
 def _open_source(path: Path, options: SourceOptions) -> SourceModel:
-    opened: SourceModel = registry.resolve("families", path.suffix or path.name)(path, options)
+    opened: SourceModel = registry.resolve("families", _family(path))(path, options)
     return batched(opened, options.batch)
 
 

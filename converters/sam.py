@@ -1,4 +1,4 @@
-"""SAM by name, through Ultralytics' builders: an encoder and a decoder."""
+"""SAM by name, through Ultralytics' builders: an encoder and a decoder. SAM 2 (``sam2.py``) shares the decoder's form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
-from edgecv.vision.sam import INSIDE, OUTSIDE, PADDING_BGR, point_prompt
+from edgecv.vision.sam import INSIDE, NO_POINT, OUTSIDE, PADDING_BGR, point_prompt
 
 SIZE = 1024  # what SAM was trained at
 MAX_POINTS = 8  # of one object
@@ -46,7 +46,8 @@ def open_sam(path: Path, options: SourceOptions) -> SourceModel:
         UnsupportedSource: the weights do not fit.
         MissingDependency: torch or ultralytics is not installed.
     """
-    size = _square(options.size_wh)
+    size = square(options.size_wh)
+    check_weights(path.name, options)
     spec = PreprocessSpec(
         size_wh=(size, size),
         resize="letterbox",
@@ -55,35 +56,21 @@ def open_sam(path: Path, options: SourceOptions) -> SourceModel:
         mean=_MEAN,
         std=_STD,
     )
-    network, origin = _network(path.name, options, spec)
+    network = _network(path.name, options, spec)
     return SourceModel(
         name=path.name,
         family="sam",
         licence="unknown" if options.weights else "Apache-2.0",
-        origin=origin,
+        origin=weights_origin(path.name, options),
         spec=ModelSpec(preprocess=spec, decode=DecodeSpec(task="promptable-segment", decoder="sam")),
         parts=(_encoder(network, size), _decoder(network, size)),
         trained=not options.random_weights,
-        prompts=_example(size),
-        assumptions=()
-        if size == SIZE
-        else (f"SAM was trained at {SIZE}x{SIZE}; at {size}x{size} its masks are coarser.",),
+        prompts=example_prompt(size),
+        assumptions=coarser(size),
     )
 
 
-def _square(size_wh: tuple[int, int] | None) -> int:
-    width, height = size_wh or (SIZE, SIZE)
-    if width != height:
-        raise ConfigError(f"SAM takes square pictures, not {width}x{height}.", f"Leave --imgsz out, or use {SIZE}.")
-    return width
-
-
-def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[Any, Source]:
-    if options.weights is None and not options.random_weights:
-        raise ConfigError(
-            f"'{name}' names an architecture; where do its weights come from?",
-            "Give --weights FILE.pt or --random-weights.",
-        )
+def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> Any:
     torch = require("torch", "convert")
     ultralytics_world.tasks()
     build = getattr(require("ultralytics.models.sam.build", "convert"), _BUILDERS[name])
@@ -91,48 +78,10 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
     network = build()
     network.set_imgsz(list(spec.size_wh))
     if options.weights is not None:
-        _load(network, options.weights)
-        origin = Source(file=options.weights.name, sha256=sha256_of(options.weights))
+        load_weights(network, options.weights)
     else:
         calibrate_norms(network, spec, options.pictures)
-        text = f"{name}: random weights, seed 0"
-        origin = Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
-    return network.float().eval().requires_grad_(False), origin
-
-
-def _load(network: Any, path: Path) -> None:
-    torch = require("torch", "convert")
-    try:
-        content = torch.load(str(path), map_location="cpu", weights_only=True)
-        network.load_state_dict(content.get("model", content))
-    except FileNotFoundError as error:
-        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the weights.") from error
-    except Exception as error:
-        raise UnsupportedSource(
-            f"{path} does not hold weights of this network: {str(error).splitlines()[0]}",
-            "Give a state dict of that SAM.",
-        ) from error
-
-
-def _example(size: int) -> dict[str, Array]:
-    """A prompt with a point inside, one outside, and unused slots."""
-    points = np.array([[0.4, 0.5], [0.8, 0.2]]) * size
-    coords, labels = point_prompt(points, np.array([INSIDE, OUTSIDE]), SLOTS)
-    return {
-        "point_coords": coords,
-        "point_labels": labels,
-        "mask_input": np.zeros((1, 1, size // 4, size // 4), np.float32),
-        "has_mask_input": np.zeros(1, np.float32),
-    }
-
-
-def _float(name: str, *shape: int) -> TensorSpec:
-    """Without a layout: every format keeps the axes as they are, so that what one part gives fits the other."""
-    return TensorSpec(name=name, role=name, shape=shape, dtype="float32")
-
-
-def _embeddings(size: int) -> TensorSpec:
-    return _float("image_embeddings", 1, 256, size // _CELL, size // _CELL)
+    return network.float().eval().requires_grad_(False)
 
 
 def _encoder(network: Any, size: int) -> Part:
@@ -145,7 +94,7 @@ def _encoder(network: Any, size: int) -> Part:
     return Part(
         name="encoder",
         inputs=(image_input((size, size)),),
-        outputs=(_embeddings(size),),
+        outputs=(embeddings(size),),
         reference=reference,
         module=encoder_module(network),
         architecture="transformer",
@@ -153,22 +102,12 @@ def _encoder(network: Any, size: int) -> Part:
 
 
 def _decoder(network: Any, size: int) -> Part:
-    fine = size // 4
     return Part(
         name="decoder",
-        inputs=(
-            _embeddings(size),
-            _float("point_coords", 1, SLOTS, 2),
-            _float("point_labels", 1, SLOTS),
-            _float("mask_input", 1, 1, fine, fine),
-            _float("has_mask_input", 1),
-        ),
-        outputs=(
-            _float("low_res_masks", 1, 4, fine, fine),
-            _float("iou_predictions", 1, 4),
-        ),
+        inputs=(embeddings(size), *prompt_inputs(size)),
+        outputs=mask_outputs(size),
         reference=lambda feeds: _decode(network, feeds),
-        module=decoder_module(network, size),
+        module=decoder_module(network.prompt_encoder, network.mask_decoder, size),
         architecture="float",
     )
 
@@ -176,15 +115,118 @@ def _decoder(network: Any, size: int) -> Part:
 def _decode(network: Any, feeds: Tensors) -> dict[str, Array]:
     """The source's own prompt encoder and decoder over the slots in use: another road than the export takes."""
     torch = require("torch", "convert")
-    used = feeds["point_labels"][0] >= -1
-    given = {name: torch.from_numpy(np.array(array)) for name, array in feeds.items()}
-    prompts = network.prompt_encoder
     with torch.no_grad():
-        coords, labels = given["point_coords"][:, used], given["point_labels"][:, used]
-        sparse = prompts._embed_points(coords, labels, pad=False)
-        mask = given["mask_input"] if feeds["has_mask_input"][0] else None
-        _, dense = prompts(None, None, mask)
+        given, sparse, dense = prompted(network.prompt_encoder, feeds)
         masks, iou = network.mask_decoder.predict_masks(
-            given["image_embeddings"], prompts.get_dense_pe(), sparse, dense
+            given["image_embeddings"], network.prompt_encoder.get_dense_pe(), sparse, dense
         )
     return {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
+
+
+def example_prompt(size: int) -> dict[str, Array]:
+    """A prompt with a point inside, one outside, and unused slots."""
+    points = np.array([[0.4, 0.5], [0.8, 0.2]]) * size
+    coords, labels = point_prompt(points, np.array([INSIDE, OUTSIDE]), SLOTS)
+    return {
+        "point_coords": coords,
+        "point_labels": labels,
+        "mask_input": np.zeros((1, 1, size // 4, size // 4), np.float32),
+        "has_mask_input": np.zeros(1, np.float32),
+    }
+
+
+def float_tensor(name: str, *shape: int) -> TensorSpec:
+    """Without a layout: every format keeps the axes as they are, so that what one part gives fits the other."""
+    return TensorSpec(name=name, role=name, shape=shape, dtype="float32")
+
+
+def embeddings(size: int) -> TensorSpec:
+    """What the encoder gives and the decoder takes."""
+    return float_tensor("image_embeddings", 1, 256, size // _CELL, size // _CELL)
+
+
+def prompt_inputs(size: int) -> tuple[TensorSpec, ...]:
+    """The decoder's inputs beside the picture."""
+    return (
+        float_tensor("point_coords", 1, SLOTS, 2),
+        float_tensor("point_labels", 1, SLOTS),
+        float_tensor("mask_input", 1, 1, size // 4, size // 4),
+        float_tensor("has_mask_input", 1),
+    )
+
+
+def mask_outputs(size: int) -> tuple[TensorSpec, ...]:
+    """Four candidates: one for prompts that leave no doubt, and whole, part and part of a part."""
+    return (
+        float_tensor("low_res_masks", 1, 4, size // 4, size // 4),
+        float_tensor("iou_predictions", 1, 4),
+    )
+
+
+def prompted(prompts: Any, feeds: Tensors) -> tuple[dict[str, Any], Any, Any]:
+    """The feeds as torch tensors, and the source's own sparse and dense embeddings of the slots in use."""
+    torch = require("torch", "convert")
+    used = feeds["point_labels"][0] >= NO_POINT
+    given = {name: torch.from_numpy(np.array(array)) for name, array in feeds.items()}
+    sparse = prompts._embed_points(given["point_coords"][:, used], given["point_labels"][:, used], pad=False)
+    _, dense = prompts(None, None, given["mask_input"] if feeds["has_mask_input"][0] else None)
+    return given, sparse, dense
+
+
+def load_weights(network: Any, path: Path, strict: bool = True) -> None:
+    """Read a state dict, as SAM's are published, without running what is in it.
+
+    Raises:
+        UnsupportedSource: there is none, or it is another network's.
+    """
+    torch = require("torch", "convert")
+    try:
+        content = torch.load(str(path), map_location="cpu", weights_only=True)
+        missing = network.load_state_dict(content.get("model", content), strict=strict).missing_keys
+    except FileNotFoundError as error:
+        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the weights.") from error
+    except Exception as error:
+        raise UnsupportedSource(
+            f"{path} does not hold weights of this network: {str(error).splitlines()[0]}",
+            "Give a state dict of that SAM.",
+        ) from error
+    if missing:
+        raise UnsupportedSource(
+            f"{path} does not hold weights of this network: it lacks {missing[0]}.", "Give a state dict of that SAM."
+        )
+
+
+def weights_origin(name: str, options: SourceOptions) -> Source:
+    """Where the weights come from."""
+    if options.weights is not None:
+        return Source(file=options.weights.name, sha256=sha256_of(options.weights))
+    text = f"{name}: random weights, seed 0"
+    return Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def check_weights(name: str, options: SourceOptions) -> None:
+    """Raise ``ConfigError`` unless it was said where the weights come from."""
+    if options.weights is None and not options.random_weights:
+        raise ConfigError(
+            f"'{name}' names an architecture; where do its weights come from?",
+            "Give --weights FILE.pt or --random-weights.",
+        )
+
+
+def square(size_wh: tuple[int, int] | None) -> int:
+    """The side in pixels.
+
+    Raises:
+        ConfigError: width and height differ.
+    """
+    width, height = size_wh or (SIZE, SIZE)
+    if width != height:
+        raise ConfigError(f"SAM takes square pictures, not {width}x{height}.", f"Leave --imgsz out, or use {SIZE}.")
+    return width
+
+
+def coarser(size: int) -> tuple[str, ...]:
+    """What is assumed at another size than that of the training."""
+    if size == SIZE:
+        return ()
+    return (f"size {size}x{size} is good enough (SAM was trained at {SIZE}x{SIZE}; its masks are coarser)",)

@@ -1,4 +1,4 @@
-"""SAM's two networks as modules that every exporter can trace: no branch depends on data."""
+"""The two networks of SAM and SAM 2 as modules that every exporter can trace: no branch depends on data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecv.converters.pixels import SEED
+from edgecv.converters.pixels import SEED, pixel_module
 from edgecv.extras import require
 from edgecv.media import read_image
 from edgecv.protocols import Array
@@ -76,23 +76,49 @@ def encoder_module(network: Any) -> Any:
     return Encoder().eval()
 
 
-def decoder_module(network: Any, size: int) -> Any:
-    """Prompt encoder and mask decoder, with the inputs of SAM's own ONNX export and slots that may stay unused."""
+def encoder2_module(network: Any, spec: PreprocessSpec) -> Any:
+    """SAM 2: from ``(1, S, S, 3)`` uint8 BGR to embeddings ``(1, 256, S/16, S/16)`` and features at S/4 and S/8."""
     torch = require("torch", "convert")
+
+    class Encoder(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.masks = network.image_encoder, network.sam_mask_decoder
+            self.register_buffer("no_memory", network.no_mem_embed.detach().reshape(1, -1, 1, 1))
+
+        def forward(self, image: Any) -> Any:
+            finest, finer, coarse = self.encoder(image)["backbone_fpn"]
+            return coarse + self.no_memory, self.masks.conv_s0(finest), self.masks.conv_s1(finer)
+
+    return pixel_module(Encoder(), spec)
+
+
+def decoder_module(prompts: Any, masks: Any, size: int) -> Any:
+    """Prompt encoder and mask decoder, with the inputs of SAM's own ONNX export and slots that may stay unused.
+
+    Args:
+        prompts: The source's prompt encoder.
+        masks: Its mask decoder; SAM 2's has a token more and adds finer features of the picture, which come as two more inputs.
+        size: Of the picture in model pixels.
+    """
+    torch = require("torch", "convert")
+    second = hasattr(masks, "obj_score_token")
 
     class Decoder(torch.nn.Module):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.prompts, self.masks = network.prompt_encoder, network.mask_decoder
-            kinds = [layer.weight.detach() for layer in self.prompts.point_embeddings]
-            self.register_buffer("kinds", torch.cat([self.prompts.not_a_point_embed.weight.detach(), *kinds]))
-            self.register_buffer("dense_pe", self.prompts.get_dense_pe().detach())
+            self.prompts, self.masks = prompts, masks
+            kinds = [layer.weight.detach() for layer in prompts.point_embeddings]
+            self.register_buffer("kinds", torch.cat([prompts.not_a_point_embed.weight.detach(), *kinds]))
+            self.register_buffer("dense_pe", prompts.get_dense_pe().detach())
 
-        def forward(self, embeddings: Any, coords: Any, labels: Any, mask: Any, has_mask: Any) -> Any:
+        def forward(self, embeddings: Any, *rest: Any) -> Any:
+            *fine, coords, labels, mask, has_mask = rest
             given = has_mask.view(1, 1, 1, 1)
             absent = self.prompts.no_mask_embed.weight.view(1, -1, 1, 1)
             dense = given * self.prompts.mask_downscaling(mask) + (1 - given) * absent
-            return self._decode(embeddings + dense, self._points(coords, labels), (labels < NO_POINT - 0.5).float())
+            unused = (labels < NO_POINT - 0.5).float()
+            return self._decode(embeddings + dense, fine, self._points(coords, labels), unused)
 
         def _points(self, coords: Any, labels: Any) -> Any:
             encoded = self.prompts.pe_layer._pe_encoding((coords + 0.5) / size)
@@ -101,17 +127,26 @@ def decoder_module(network: Any, size: int) -> Any:
                 sparse = sparse + (labels == NO_POINT + index).float().unsqueeze(-1) * self.kinds[index]
             return sparse
 
-        def _decode(self, image: Any, points: Any, unused: Any) -> Any:
+        def _decode(self, image: Any, fine: Any, points: Any, unused: Any) -> Any:
             masks = self.masks
-            own = torch.cat([masks.iou_token.weight, masks.mask_tokens.weight], dim=0).unsqueeze(0)
-            tokens = torch.cat([own, points], dim=1)
+            first = [masks.obj_score_token.weight] if second else []
+            own = torch.cat([*first, masks.iou_token.weight, masks.mask_tokens.weight], dim=0).unsqueeze(0)
             bias = torch.cat([torch.zeros_like(own[..., 0]), unused * _NEVER], dim=1).view(1, 1, 1, -1)
+            tokens = torch.cat([own, points], dim=1)
             found, seen = _two_way(torch, masks.transformer, image, self.dense_pe, tokens, bias)
-            pixels = masks.output_upscaling(seen.transpose(1, 2).reshape(image.shape))
+            found = found[:, len(first) :, :]
+            pixels = self._upscaled(seen.transpose(1, 2).reshape(image.shape), fine)
             answers = [mlp(found[:, 1 + at, :]) for at, mlp in enumerate(masks.output_hypernetworks_mlps)]
             height, width = pixels.shape[2:]
             logits = (torch.stack(answers, dim=1) @ pixels.flatten(2)).reshape(1, len(answers), height, width)
             return logits, masks.iou_prediction_head(found[:, 0, :])
+
+        def _upscaled(self, seen: Any, fine: Any) -> Any:
+            if not fine:
+                return self.masks.output_upscaling(seen)
+            grow, norm, act, grow_again, act_again = self.masks.output_upscaling
+            finest, finer = fine
+            return act_again(grow_again(act(norm(grow(seen) + finer))) + finest)
 
     return Decoder().eval()
 

@@ -20,14 +20,14 @@ from edgecv.vision.letterbox import fit
 from edgecv.vision.sam import INSIDE, OUTSIDE, box_prompt, content_wh, point_prompt
 
 MAX_BOXES = 100  # per call; each is a run of the decoder
-_DECODER = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+_PROMPT = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Shown:
     """The picture that ``predict`` asks about."""
 
-    embeddings: Array
+    features: Mapping[str, Array]  # by role
     transform: ImageTransform
 
 
@@ -58,8 +58,9 @@ class PromptableModel:
         self.bundle, self.variant = bundle, variant
         self._inputs = {tensor.role: tensor for tensor in sessions["decoder"].inputs}
         self._outputs = {tensor.role: tensor.name for tensor in sessions["decoder"].outputs}
-        if not set(_DECODER) <= set(self._inputs):
-            raise SpecMismatch(f"{name}: the decoder lacks an input of {', '.join(_DECODER)}.", "Convert it again.")
+        features = {tensor.role for tensor in sessions["encoder"].outputs}
+        if set(self._inputs) != {*_PROMPT, *features}:
+            raise SpecMismatch(f"{name}: encoder and decoder do not fit together.", "Convert the model again.")
         self._slots = self._inputs["point_coords"].shape[1]
         self.max_points = self._slots - 1  # the last one marks the end of the points
         self._shown: _Shown | None = None
@@ -77,7 +78,7 @@ class PromptableModel:
         Raises:
             ConfigError: none was.
         """
-        return self._current().embeddings
+        return self._current().features["image_embeddings"]
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         """Refuse: this model answers prompts.
@@ -96,9 +97,10 @@ class PromptableModel:
         """
         fitted, transform = fit(image, self.spec.preprocess)
         encoder = self.sessions["encoder"]
-        found = encoder.run({encoder.inputs[0].name: fitted[None]})[encoder.outputs[0].name]
+        found = encoder.run({encoder.inputs[0].name: fitted[None]})
+        features = {tensor.role: found[tensor.name] for tensor in encoder.outputs}
         with self._lock:
-            self._shown = _Shown(embeddings=found, transform=transform)
+            self._shown = _Shown(features=features, transform=transform)
 
     def predict(
         self,
@@ -157,7 +159,8 @@ class PromptableModel:
         corners = _numbers(boxes, 4, "boxes").reshape(-1, 2, 2)
         if not 1 <= len(corners) <= MAX_BOXES:
             raise ConfigError(f"{len(corners)} boxes; one call takes 1 to {MAX_BOXES}.", "Call predict several times.")
-        return [box_prompt(transform.to_model(pair), self._slots) for pair in corners]
+        ends = bool(self.spec.decode.options.get("box_ends"))
+        return [box_prompt(transform.to_model(pair), self._slots, ends) for pair in corners]
 
     def _point_prompt(self, transform: ImageTransform, points: Any, labels: Any) -> tuple[Array, Array]:
         xy = _numbers(points, 2, "points")
@@ -171,7 +174,7 @@ class PromptableModel:
     def _decode(self, shown: _Shown, coords: Array, kinds: Array, multimask: bool) -> tuple[Array, Array]:
         """Logits ``(C, S/4, S/4)`` and predicted IoU ``(C,)`` of the candidates that were asked for."""
         given = {
-            "image_embeddings": shown.embeddings,
+            **shown.features,
             "point_coords": coords,
             "point_labels": kinds,
             "mask_input": np.zeros(self._inputs["mask_input"].shape, np.float32),

@@ -55,6 +55,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "sam_b": "edgecv.converters.sam:open_sam",
             "sam_l": "edgecv.converters.sam:open_sam",
             "sam_h": "edgecv.converters.sam:open_sam",
+            "sam2.1_t": "edgecv.converters.sam2:open_sam2",
         },
         "exporters": {
             "onnx": "edgecv.converters.onnx_target:OnnxExporter",

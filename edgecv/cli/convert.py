@@ -130,6 +130,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
         "size_wh": list(manifest.preprocess.size_wh),
         "confidence": manifest.decode.confidence,
         "licence": manifest.licence,
+        "assumptions": list(manifest.assumptions),
         "source": {"file": manifest.source.file, "sha256": manifest.source.sha256},
         "tools": manifest.tools,
         "variants": [
@@ -187,6 +188,8 @@ def _show(bundle: Bundle) -> None:
             f"Agreement with the float model on {images.held_out} images that calibration did not see"
             f" (calibrated on {images.images - images.held_out})."
         )
+    for assumption in bundle.manifest.assumptions:
+        note(f"Assumed, since the source does not say: {assumption}")
     if bundle.manifest.licence.startswith("AGPL"):
         note(f"The weights are under {bundle.manifest.licence}: see docs/licences.md before you ship them.")
     print(f"Run it:  edgecv run {bundle.path} --source 0")

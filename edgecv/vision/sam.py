@@ -28,14 +28,16 @@ def point_prompt(points: Array, labels: Array, slots: int) -> tuple[Array, Array
 
     Args:
         points: ``(K, 2)`` model pixels, ``K < slots``.
-        labels: ``(K,)``, ``INSIDE`` or ``OUTSIDE``.
+        labels: ``(K,)`` kinds.
         slots: How many the graph has.
     """
     return _slots(np.concatenate([points, np.zeros((1, 2))]), np.append(labels, NO_POINT), slots)
 
 
-def box_prompt(corners: Array, slots: int) -> tuple[Array, Array]:
-    """The ``(2, 2)`` corners of a box in model pixels; as ``point_prompt``."""
+def box_prompt(corners: Array, slots: int, ends: bool = False) -> tuple[Array, Array]:
+    """The ``(2, 2)`` corners of a box in model pixels; as ``point_prompt``, a ``NO_POINT`` follows only where ``ends`` says so."""
+    if ends:
+        return point_prompt(corners, np.array([TOP_LEFT, BOTTOM_RIGHT]), slots)
     return _slots(corners, np.array([TOP_LEFT, BOTTOM_RIGHT]), slots)
 
 

@@ -18,6 +18,7 @@ from edgecv import registry
 from edgecv.bundle import Bundle
 from edgecv.converters.parity import check_parity
 from edgecv.converters.sam import SLOTS, open_sam
+from edgecv.converters.sam2 import open_sam2
 from edgecv.converters.sam_networks import normalised
 from edgecv.converters.source import Exported, SourceOptions
 from edgecv.errors import CalibrationError, ConfigError, SpecMismatch, UnsupportedSource
@@ -318,6 +319,28 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedSource, match="does not hold weights"):
         edgecv.convert("mobile_sam", precision="fp32", weights=tmp_path / "other.pt", out=tmp_path / "a.ecv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.pt"]
+
+
+def test_sam2_answers_points_and_boxes_as_its_source_does(tmp_path: Path) -> None:
+    """SAM 2.1 tiny, stretched, with finer features; a box is two points and an end."""
+    source = open_sam2(Path("sam2.1_t"), SourceOptions(size_wh=(SIDE, SIDE), random_weights=True))
+    made = edgecv.convert("sam2.1_t", precision="fp32", random_weights=True, imgsz=SIDE, out=tmp_path / "2.ecv")
+    fitted, transform = fit(picture(), made.spec.preprocess)
+    features = source.parts[0].reference({"image": fitted[None]})
+    masks = source.parts[1].module.masks
+    prompts = source.parts[1].module.prompts
+    corners = torch.from_numpy(transform.to_model(np.array([[20, 10], [100, 80]], np.float32)))[None]
+    with edgecv.load(made.path) as model, torch.no_grad():
+        model.set_image(picture())
+        for labels, asked in (([1, 0], {"points": [[20, 10], [100, 80]], "labels": [1, 0]}), ([2, 3], {})):
+            sparse, dense = prompts(points=(corners, torch.tensor([labels])), boxes=None, masks=None)
+            given = [torch.from_numpy(features[name]) for name in ("image_embeddings", "high_res_0", "high_res_1")]
+            logits, iou, _, _ = masks.predict_masks(
+                given[0], prompts.get_dense_pe(), sparse, dense, repeat_image=False, high_res_features=given[1:]
+            )
+            found = model.predict(**(asked or {"boxes": [[20, 10, 100, 80]]}), multimask=True, low_res=True)
+            assert cosine(found.low_res, logits[0, 1:].numpy()) > 0.9999
+            np.testing.assert_allclose(found.iou, iou[0, 1:].numpy(), atol=1e-3)
 
 
 def answer(mask: np.ndarray, tilt: float = 0.0) -> MaskAnswer:
