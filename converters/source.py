@@ -13,6 +13,7 @@ from edgecv.protocols import Array, Tensors
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
 
+MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
 SIZE_STEP = 32  # the coarsest stride of the detectors; other sizes cut cells in half
 
 
@@ -41,9 +42,9 @@ class SourceOptions:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.size_wh and not all(size >= SIZE_STEP and size % SIZE_STEP == 0 for size in self.size_wh):
+        if self.size_wh and not all(SIZE_STEP <= size <= MAX_SIZE and size % SIZE_STEP == 0 for size in self.size_wh):
             raise ConfigError(
-                f"The input size {self.size_wh[0]}x{self.size_wh[1]} is not a multiple of {SIZE_STEP}.",
+                f"The input size {self.size_wh[0]}x{self.size_wh[1]} is no multiple of {SIZE_STEP} up to {MAX_SIZE}.",
                 "Use for example --imgsz 640 or --imgsz 640x384.",
             )
 

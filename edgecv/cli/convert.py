@@ -111,7 +111,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
         raise ConfigError(f"'{text}' is not an input size.", "Use --imgsz 640 or --imgsz 640x384.")
     return int(parts[0]), int(parts[-1])
 
