@@ -12,6 +12,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -229,6 +230,8 @@ def _main() -> None:
     )
     parser.add_argument("--resume", action="store_true", help="keep what earlier runs have done")
     given = parser.parse_args()
+    # The conversion in work must not outlive a run that is told to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     cells = all_cells(given.shared)
     wanted = chosen_cells(cells, given.only)
     known = known_outcomes(given.out) if given.resume else {}
