@@ -63,7 +63,7 @@ def _card(manifest: Manifest) -> list[str]:
         "",
         "## Variants",
         "",
-        "| variant | recipe | size | one thread | against the float model |",
+        "| variant | recipe | size | one thread | float: against the source; INT8: against float |",
         "|---|---|---|---|---|",
         *(_row(variant) for variant in manifest.variants),
         "",

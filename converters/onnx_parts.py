@@ -198,12 +198,22 @@ def rename_outputs(model: Any, names: dict[str, str]) -> None:
 
 
 def in_memory_session(model: Any) -> Any:
-    """A plain session of onnxruntime."""
+    """A plain session of onnxruntime.
+
+    Raises:
+        UnsupportedSource: the graph holds what onnxruntime does not know.
+    """
     runtime = require("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    with quiet():
-        return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        with quiet():
+            return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no class in common
+        raise UnsupportedSource(
+            f"onnxruntime cannot run the model: {(str(error) or repr(error)).splitlines()[0]}",
+            "Export it with operators of standard ONNX, opset 17 to 20.",
+        ) from error
 
 
 def labels_from(metadata: dict[str, str], classes: int) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from edgecv.converters.source import Exported, Part
 from edgecv.errors import ConversionError
 from edgecv.extras import require
 from edgecv.quantize import onnx_graph
-from edgecv.quiet import quiet
+from edgecv.quantize.openvino_ir import save_ir
+from edgecv.quiet import no_telemetry, quiet
 
 
 class OpenVinoExporter:
@@ -39,6 +40,7 @@ def _converted(part: Part) -> Any:
     Both roads go through ``convert_model``: it fuses x * sigmoid(x) into one Swish node, which makes the quantized graph a fifth
     faster than the same network through ``core.read_model`` (docs/adr/0006).
     """
+    no_telemetry()
     openvino = require("openvino", "convert")
     shapes = [openvino.PartialShape(list(spec.shape)) for spec in part.inputs]
     try:
@@ -68,7 +70,4 @@ def _from_graph(openvino: Any, part: Part) -> Any:
 
 
 def _save(model: Any, part: Part, folder: Path, half: bool) -> Exported:
-    openvino = require("openvino", "convert")
-    path = folder / "model.xml"
-    openvino.save_model(model, str(path), compress_to_fp16=half)
-    return Exported(files=(path, path.with_suffix(".bin")), inputs=part.inputs, outputs=part.outputs)
+    return Exported(files=save_ir(model, folder / "model.xml", half), inputs=part.inputs, outputs=part.outputs)

@@ -98,7 +98,7 @@ def _loaded(build: Callable[..., Any], path: Path) -> Any:
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the weights.") from error
     except Exception as error:
         raise UnsupportedSource(
-            f"{path} does not hold weights of this network: {str(error).splitlines()[0]}",
+            f"{path} does not hold weights of this network: {(str(error) or repr(error)).splitlines()[0]}",
             "Give a state dict of torchvision's ResNet of that depth.",
         ) from error
     return network.eval()

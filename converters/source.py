@@ -17,6 +17,7 @@ from edgecv.specs import ModelSpec, TensorSpec
 
 MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
 MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message (ONNX) and of a flatbuffer (TFLite)
+MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
 SIZE_STEP = 32  # the coarsest stride of the detectors; other sizes cut cells in half
 
 
@@ -48,9 +49,9 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         check_batch(self.batch)
-        if self.size_wh and not all(size >= SIZE_STEP and size % SIZE_STEP == 0 for size in self.size_wh):
+        if self.size_wh and not all(SIZE_STEP <= size <= MAX_SIZE and size % SIZE_STEP == 0 for size in self.size_wh):
             raise ConfigError(
-                f"The input size {self.size_wh[0]}x{self.size_wh[1]} is not a multiple of {SIZE_STEP}.",
+                f"The input size {self.size_wh[0]}x{self.size_wh[1]} is no multiple of {SIZE_STEP} up to {MAX_SIZE}.",
                 "Use for example --imgsz 640 or --imgsz 640x384.",
             )
 

@@ -44,12 +44,13 @@ class TfliteExporter:
         examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
         try:
             with torch.no_grad(), quiet():
-                litert.convert(_channels_last(torch, part), examples).export(str(path))
+                content = litert.convert(_channels_last(torch, part), examples).model_content()
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             raise ConversionError(
                 f"litert-torch cannot convert {part.name}: {str(error).splitlines()[0]}",
                 "Report it with the model; --debug shows the whole error.",
             ) from error
+        path.write_bytes(content)  # its own writer ends the process when the disk is full
         return Exported(files=(path,), inputs=_inputs(part), outputs=_outputs(part))
 
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:  # noqa: ARG002  (the seam's form)

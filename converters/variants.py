@@ -31,6 +31,7 @@ from edgecv.specs import Precision, RuntimeOptions
 from edgecv.vision.letterbox import fit
 
 PARITY_PICTURES = 3
+SOURCE_COSINE = "source_cosine"  # metric of float variants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,10 +85,11 @@ def build_variants(job: Job, model_format: str, precision: Precision) -> Iterato
         AccuracyGateError: no INT8 recipe keeps the accuracy.
     """
     exporter: Exporter = registry.resolve("exporters", model_format)()
-    floats = _exported(job, exporter, "fp32", None)
-    yield _variant(job, exporter, "fp32", floats)
+    floats, metrics = _exported(job, exporter, "fp32", None)
+    yield _variant(job, exporter, "fp32", floats, metrics)
     if precision == "fp16":
-        yield _variant(job, exporter, "fp16", _exported(job, exporter, "fp16", floats))
+        halved, metrics = _exported(job, exporter, "fp16", floats)
+        yield _variant(job, exporter, "fp16", halved, metrics)
     elif precision == "int8":
         yield _int8_variant(job, exporter, floats)
 
@@ -103,8 +105,8 @@ def open_parts(
 
 def _exported(
     job: Job, exporter: Exporter, precision: Precision, floats: Mapping[str, Exported] | None
-) -> dict[str, Exported]:
-    """Every part in one precision, each proven equal to its source."""
+) -> tuple[dict[str, Exported], dict[str, float]]:
+    """Every part in one precision, each proven equal to its source, and the lowest cosine over all outputs."""
     step = f"Exporting {exporter.format} {precision}"
     exact = exact_options(exporter.runtime)
     made = {}
@@ -116,11 +118,13 @@ def _exported(
         )
     sessions = open_parts(exporter, made, exact)
     feeds = [job.source.feeds(picture) for picture in parity_pictures(job)]
+    lowest = 1.0
     for part in job.source.parts:
-        check_parity(part, made[part.name], sessions[part.name], [feed[part.name] for feed in feeds], precision)
+        found = check_parity(part, made[part.name], sessions[part.name], [feed[part.name] for feed in feeds], precision)
+        lowest = min([lowest, *(parity.cosine for parity in found)])
         sessions[part.name].close()
     job.progress(step, len(job.source.parts), len(job.source.parts))
-    return made
+    return made, {SOURCE_COSINE: round(lowest, 6)}
 
 
 def _int8_variant(job: Job, exporter: Exporter, floats: Mapping[str, Exported]) -> Variant:
@@ -148,7 +152,7 @@ def _int8_variant(job: Job, exporter: Exporter, floats: Mapping[str, Exported]) 
             found = examine(parts, f"INT8 {exporter.format} on held-out images")
             reports.append(_judge(job, wanted, found, recipe))
             if reports[-1].passed:
-                return _variant(job, exporter, "int8", parts, recipe, reports[-1])
+                return _variant(job, exporter, "int8", parts, reports[-1].metrics, recipe)
     raise refusal(reports)
 
 
@@ -217,8 +221,8 @@ def _variant(
     exporter: Exporter,
     precision: Precision,
     parts: Mapping[str, Exported],
+    metrics: Mapping[str, float],
     recipe: QuantizeRecipe | None = None,
-    report: GateReport | None = None,
 ) -> Variant:
     name = f"{exporter.format}-{precision}"
     job.progress(f"Timing {name}", 0, 1)
@@ -232,7 +236,7 @@ def _variant(
         precision=precision,
         target=recipe.target if recipe else "",
         recipe=recipe.name if recipe else "",
-        metrics=report.metrics if report else {},
+        metrics=dict(metrics),
         latency_ms=round(latency_ms, 3),
         models={part: _model_files(job.folder, exported) for part, exported in parts.items()},
     )

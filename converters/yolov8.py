@@ -16,7 +16,16 @@ from edgecv.converters import ultralytics_world
 from edgecv.converters.checkpoint import read_checkpoint
 from edgecv.converters.pixels import normalised, with_random_weights
 from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, origin
-from edgecv.converters.yolov8_tasks import HEADS, Head, decode_of, head_of, outputs_of, preprocess_of, raw_outputs
+from edgecv.converters.yolov8_tasks import (
+    HEADS,
+    Head,
+    decode_of,
+    head_of,
+    outputs_of,
+    preprocess_of,
+    raw_outputs,
+    unread_head,
+)
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.protocols import Array
@@ -24,17 +33,16 @@ from edgecv.results import Image
 from edgecv.specs import ModelSpec, PreprocessSpec
 
 LICENCE = "AGPL-3.0"  # of weights trained with Ultralytics, unless their owner holds another licence
-_ARCHITECTURE = re.compile(
-    r"yolo(?P<generation>v8|11)(?P<scale>[nsmlx])(?P<variant>-p2)?(?P<suffix>-seg|-pose|-obb|-cls)?"
-)
-# By the end of an architecture's name: Ultralytics' class and the head it ends in.
-_MODELS: Mapping[str, tuple[str, Head]] = MappingProxyType(
+_NAME = re.compile(r"[a-z0-9-]+\.yaml")
+_SCALED = re.compile(r"(?P<generation>yolo[a-z]*-?\d+)(?P<scale>[nsmlx])(?P<variant>-.+)?")
+# By the head that a description ends in: Ultralytics' class of the network.
+_MODELS: Mapping[str, str] = MappingProxyType(
     {
-        "": ("DetectionModel", HEADS["Detect"]),
-        "-seg": ("SegmentationModel", HEADS["Segment"]),
-        "-pose": ("PoseModel", HEADS["Pose"]),
-        "-obb": ("OBBModel", HEADS["OBB"]),
-        "-cls": ("ClassificationModel", HEADS["Classify"]),
+        "Detect": "DetectionModel",
+        "Segment": "SegmentationModel",
+        "Pose": "PoseModel",
+        "OBB": "OBBModel",
+        "Classify": "ClassificationModel",
     }
 )
 
@@ -67,30 +75,38 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
             f"'{path}' names an architecture; where do its weights come from?",
             "Give the trained checkpoint (.pt) instead, which holds the architecture too, or --random-weights.",
         )
-    description, suffix = _description(path)
-    model_type, head = _MODELS[suffix]
-    build = getattr(ultralytics_world.tasks(), model_type)
-    network = with_random_weights(
-        lambda: build(description, verbose=False), preprocess_of(None, head, options.size_wh), options.pictures
-    )
+    description = _description(path)
+    kind = description["head"][-1][2]
+    if kind not in _MODELS:
+        raise unread_head(path.name, kind)
+    build = getattr(ultralytics_world.tasks(), _MODELS[kind])
+    head = HEADS[kind]
+
+    def checked() -> Any:
+        network = build(description, verbose=False)
+        head_of(network, path.name)
+        return network
+
+    network = with_random_weights(checked, preprocess_of(None, head, options.size_wh), options.pictures)
     text = f"{path.name}: random weights, seed 0"
     made = Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
     return replace(_source(path.stem, made, _frozen(network), head, options), trained=False)
 
 
-def _description(path: Path) -> tuple[dict[str, Any], str]:
-    """The description of that name among Ultralytics' own, and the end of the name that tells the task."""
-    found = _ARCHITECTURE.fullmatch(path.stem)
+def _description(path: Path) -> dict[str, Any]:
+    """The description of that name among Ultralytics' own; ``yolov8n-seg`` is ``yolov8-seg`` at scale ``n``."""
     models = Path(ultralytics_world.tasks().__file__).parents[1] / "cfg" / "models"
-    generation, scale, variant, suffix = found.groups("") if found else ("", "", "", "")
-    file = models / generation / f"yolo{generation}{variant}{suffix}.yaml"
-    if path.name != str(path) or not found or not file.is_file():
+    scaled = _SCALED.fullmatch(path.stem)
+    generation, scale, variant = scaled.group("generation", "scale", "variant") if scaled else (path.stem, "", "")
+    known = {file.name: file for file in models.glob("*/*.yaml")} if _NAME.fullmatch(str(path)) else {}
+    file = known.get(path.name) or known.get(f"{generation}{variant or ''}.yaml")
+    if file is None:
         raise UnsupportedSource(
-            f"'{path}' names no YOLOv8 or YOLO11 architecture.",
-            "Such as yolov8n.yaml, yolov8s-seg.yaml, yolov8n-pose.yaml, yolov8n-obb.yaml, yolov8n-cls.yaml.",
+            f"'{path}' names no architecture that Ultralytics describes.",
+            "Such as yolov8n.yaml, yolo11s.yaml, yolov8n-seg.yaml, yolov8n-pose.yaml, yolov8n-obb.yaml, yolov8n-cls.yaml.",
         )
-    description = require("yaml", "convert").safe_load(file.read_text(encoding="utf-8"))
-    return {**description, "scale": scale}, suffix
+    description: dict[str, Any] = require("yaml", "convert").safe_load(file.read_text(encoding="utf-8"))
+    return description if file.name == path.name else {**description, "scale": scale}
 
 
 def _frozen(network: Any) -> Any:

@@ -55,24 +55,30 @@ def head_of(network: Any, origin: str) -> Head:
     last = layers[-1] if isinstance(layers, torch.nn.Sequential) and len(layers) else None
     kind = type(last).__name__ if last is not None else type(network).__name__
     if last is None or kind not in HEADS:
-        raise UnsupportedSource(
-            f"{origin} holds no YOLOv8 network that EdgeCV reads (its head is a {kind}).",
-            f"Heads that are read: {', '.join(HEADS)}. For other models give an .onnx.",
-        )
+        raise unread_head(origin, kind)
     if HEADS[kind].task != "classify":
         _check_raw(last, origin)
     return HEADS[kind]
 
 
+def unread_head(origin: str, kind: str) -> UnsupportedSource:
+    """The refusal of a network that ends in another head than those of ``HEADS``."""
+    return UnsupportedSource(
+        f"{origin} holds no YOLOv8 network that EdgeCV reads (its head is a {kind}).",
+        f"Heads that are read: {', '.join(HEADS)}. For other models give an .onnx.",
+    )
+
+
 def _check_raw(last: Any, origin: str) -> None:
+    kind = type(last).__name__
     if getattr(last, "one2one_cv2", None) is not None or getattr(last, "end2end", False):
         raise UnsupportedSource(
-            f"{origin} has an end-to-end head (as YOLOv10 and YOLO26 have), which is another head than YOLOv8's.",
+            f"{origin} has an end-to-end {kind} head (as YOLOv10 and YOLO26 have), which is another head than YOLOv8's.",
             "Give a YOLOv8 or YOLO11 network.",
         )
     if last.reg_max < 2:
         raise UnsupportedSource(
-            f"{origin} predicts distances without a distribution over bins, as YOLOv8 does not.",
+            f"{origin} has a {kind} head that predicts distances without a distribution over bins, as YOLOv8 does not.",
             "Give a YOLOv8 or YOLO11 network.",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from edgecv.errors import MissingDependency
+from edgecv.errors import MissingDependency, PluginError
 
 
 def require(module: str, extra: str) -> Any:
@@ -13,13 +13,18 @@ def require(module: str, extra: str) -> Any:
 
     Raises:
         MissingDependency: it is not installed; the hint holds the pip line.
+        PluginError: it is installed, but lacks a package of its own.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != module.split(".", maxsplit=1)[0]:
+        pip = f"pip install 'edgecv[{extra}]'"
+        if error.name is None:
             raise
+        if error.name.split(".")[0] != module.split(".", maxsplit=1)[0]:
+            raise PluginError(
+                f"'{module}' is installed, but '{error.name}', which it needs, is not.", f"Install both again: {pip}"
+            ) from error
         raise MissingDependency(
-            f"The package that provides '{module}' is not installed.",
-            f"Install it with: pip install 'edgecv[{extra}]'",
+            f"The package that provides '{module}' is not installed.", f"Install it with: {pip}"
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -20,3 +21,12 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(level)
+
+
+def no_telemetry() -> None:
+    """Keep OpenVINO and NNCF from reporting their use; call it before the first import of either.
+
+    Each report forks the converting process, several at a time: four copies of one gigabyte. Both tools go on without the package
+    that reports when it is not there.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -8,8 +8,9 @@ from typing import Any
 
 from edgecv.extras import require
 from edgecv.protocols import Array
+from edgecv.quantize.openvino_ir import save_ir
 from edgecv.quantize.recipes import QuantizeRecipe
-from edgecv.quiet import quiet
+from edgecv.quiet import no_telemetry, quiet
 from edgecv.specs import TensorSpec
 
 
@@ -34,13 +35,12 @@ class NncfQuantizer:
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs."""
+        no_telemetry()
         openvino, nncf = require("openvino", "convert"), require("nncf", "convert")
         model = openvino.Core().read_model(str(self._path))
         with quiet():
             quantized = _compressed(nncf, model) if recipe.kind == "weights" else self._static(nncf, model, recipe)
-        path = folder / "model.xml"
-        openvino.save_model(quantized, str(path), compress_to_fp16=False)
-        return (path, path.with_suffix(".bin")), self._outputs
+        return save_ir(quantized, folder / "model.xml"), self._outputs
 
     def _static(self, nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
         presets = {True: nncf.QuantizationPreset.MIXED, False: nncf.QuantizationPreset.PERFORMANCE}

@@ -113,7 +113,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
         raise ConfigError(f"'{text}' is not an input size.", "Use --imgsz 640 or --imgsz 640x384.")
     return int(parts[0]), int(parts[-1])
 
@@ -155,7 +155,7 @@ def size_bytes(variant: Variant) -> int:
 
 
 def variant_rows(bundle: Bundle) -> list[list[str]]:
-    """A row per variant: name, size, one-thread latency, agreement with the float model."""
+    """A row per variant: name, size, one-thread latency, agreement with the source or the float model."""
     base = next((variant for variant in bundle.variants if variant.precision == "fp32"), bundle.variants[0])
     return [
         [
@@ -169,12 +169,14 @@ def variant_rows(bundle: Bundle) -> list[list[str]]:
     ]
 
 
-COLUMNS = ("variant", "size", "one thread", "against the float model", "recipe")
+COLUMNS = ("variant", "size", "one thread", "agreement", "recipe")
 _METRIC_NAMES = {
     "f1_50": "F1@0.5",
     "f1_75": "F1@0.75",
     "matched_iou": "box IoU",
     "score_bias": "score bias",
+    "source_cosine": "cosine with source",
+    "output_cosine": "cosine with float",
     "top1_agreement": "same class",
     "top1_lower_bound": "at least",
 }
@@ -183,7 +185,7 @@ _METRIC_NAMES = {
 def _show(bundle: Bundle) -> None:
     print_table(f"{bundle.path}", COLUMNS, variant_rows(bundle))
     images = bundle.manifest.calibration
-    if images and any(variant.metrics for variant in bundle.variants):
+    if images and any(variant.recipe for variant in bundle.variants):
         print(
             f"Agreement with the float model on {images.held_out} images that calibration did not see"
             f" (calibrated on {images.images - images.held_out})."

@@ -91,6 +91,9 @@ def test_session_ratio_times_both_in_rounds(bundle, tmp_path):
     assert len(found.rounds_ms) == 2
     assert found.ratio == found.bundle_ms / found.reference_ms > 0
     assert found.round_ratio > 0
+    assert found.size_ratio > 0
+    with pytest.raises(ConfigError, match="no variant 'tflite-int8'"):
+        session_ratio(bundle, tmp_path / "reference.onnx", variant="tflite-int8")
     with pytest.raises(ConfigError, match="does not exist"):
         session_ratio(bundle, tmp_path / "missing.onnx")
 

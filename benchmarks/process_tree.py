@@ -1,0 +1,108 @@
+"""Run a command and weigh it: wall time, and the most memory that it and all its children held at one time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_EVERY_S = 0.1  # between two looks; a shorter peak may be missed
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How a command went.
+
+    Attributes:
+        code: Exit code; negative for a signal, ``None`` when it was stopped for taking too long.
+        stdout: All of it.
+        stderr: All of it.
+        wall_s: From start to end.
+        peak_rss_bytes: Resident memory of the whole process tree; pages that processes share count in each of them.
+    """
+
+    code: int | None
+    stdout: str
+    stderr: str
+    wall_s: float
+    peak_rss_bytes: int
+
+
+def run_measured(
+    command: Sequence[str], *, timeout_s: float, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Measured:
+    """Run a command to its end; one that takes longer than ``timeout_s`` is killed with its children."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        start_s = time.monotonic()
+        # A session of its own: the children can be ended together, and Ctrl-C here reaches them through us alone.
+        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=cwd, env=env, start_new_session=True)
+        try:
+            peak_bytes = _watch(process, start_s + timeout_s)
+        finally:
+            late = process.poll() is None
+            _end(process)
+        wall_s = time.monotonic() - start_s
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode(errors="replace"))
+    return Measured(
+        code=None if late else process.returncode,
+        stdout=texts[0],
+        stderr=texts[1],
+        wall_s=wall_s,
+        peak_rss_bytes=peak_bytes,
+    )
+
+
+def tree_rss_bytes(pid: int) -> int:
+    """Resident memory of a process and everything below it; 0 when it is gone."""
+    return sum(_rss_bytes(member) for member in _tree(pid))
+
+
+def _watch(process: subprocess.Popen[bytes], deadline_s: float) -> int:
+    peak_bytes = 0
+    while process.poll() is None and time.monotonic() < deadline_s:
+        peak_bytes = max(peak_bytes, tree_rss_bytes(process.pid))
+        time.sleep(_EVERY_S)
+    return peak_bytes
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of the session; children may outlive the process that was started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for member in found:  # grows while it is walked
+        found.extend(_children(member))
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Children of every thread: a process started by a worker thread is listed under that thread."""
+    children: list[int] = []
+    for path in (_PROC / str(pid) / "task").glob("*/children"):
+        try:
+            children.extend(int(word) for word in path.read_text().split())
+        except OSError:  # the thread ended meanwhile
+            continue
+    return children
+
+
+def _rss_bytes(pid: int) -> int:
+    try:
+        return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0

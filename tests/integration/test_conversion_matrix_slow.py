@@ -1,0 +1,114 @@
+"""The conversion matrix: every cell at real size (hours, so ``make test-slow``), and one small cell in every run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgecv.benchmarks.conversion_cells import Cell, Outcome, Source, run_cell
+from edgecv.benchmarks.conversion_matrix import all_cells, chosen_cells, known_outcomes, run_matrix, table
+from edgecv.benchmarks.process_tree import run_measured
+from edgecv.errors import ConfigError
+from tests.conftest import CHECKOUT, SHARED
+
+_DAY = "2026-01-31"
+
+
+def _cell(name: str) -> Cell:
+    return chosen_cells(all_cells(SHARED), name)[0]
+
+
+def test_one_small_cell_is_converted_replayed_and_measured(resnet20: Path, tmp_path: Path) -> None:
+    found = run_cell(_cell("resnet20-cifar10.onnx onnx int8"), tmp_path, _DAY, timeout_s=100)
+    assert (found.status, found.day) == ("ok", _DAY)
+    assert found.wall_s > 0.5
+    assert found.peak_rss_bytes > 50e6
+    assert 0.2 < found.size_ratio < 0.6
+    assert found.source_cosine >= 0.9999
+    assert found.agreement["top1_agreement"] > 0.8
+
+
+def test_tflite_from_an_onnx_is_refused_with_its_reason(resnet20: Path, tmp_path: Path) -> None:
+    found = run_cell(_cell("resnet20-cifar10.onnx tflite fp32"), tmp_path, _DAY, timeout_s=100)
+    assert (found.status, found.reason) == ("refused", "An .onnx cannot be converted to TFLite.")
+
+
+def test_another_error_than_the_expected_one_is_a_failure(tmp_path: Path) -> None:
+    missing = Cell(source=Source(name="gone", argument="gone.onnx"), format="tflite", precision="fp32")
+    found = run_cell(missing, tmp_path, _DAY, timeout_s=100)
+    assert found.status == "failed"
+    assert "gone.onnx does not exist" in found.reason
+
+
+def test_a_cell_that_takes_too_long_is_stopped(resnet20: Path, tmp_path: Path) -> None:
+    found = run_cell(_cell("resnet20-cifar10.onnx onnx fp32"), tmp_path, _DAY, timeout_s=0.2)
+    assert found.status == "timed out"
+
+
+def test_a_command_is_ended_with_its_children(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    script = f"sleep 60 & echo $! > {pid_file}; wait"
+    done = run_measured(["sh", "-c", script], timeout_s=1)
+    assert done.code is None
+    state = Path(f"/proc/{pid_file.read_text().strip()}/stat")
+    deadline_s = time.monotonic() + 5
+    while state.exists() and state.read_text().split()[2] != "Z" and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_the_peak_counts_children() -> None:
+    child = "import time; block = b'x' * 80_000_000; time.sleep(1)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    done = run_measured([sys.executable, "-c", parent], timeout_s=30)
+    assert done.code == 0
+    assert 85e6 < done.peak_rss_bytes < 300e6
+
+
+def test_the_matrix_has_every_family_task_format_and_precision() -> None:
+    names = {cell.name for cell in all_cells(SHARED)}
+    for source in ("yolov8x-pose.yaml", "yolov8m.yaml", "resnet152", "yolov8n-coco.pt", "resnet20-cifar10.onnx"):
+        assert {f"{source} {f} {p}" for f in ("onnx", "openvino", "tflite") for p in ("fp32", "fp16", "int8")} <= names
+
+
+def test_the_table_tells_what_was_not_run_and_keeps_a_reason_on_one_line() -> None:
+    cells = chosen_cells(all_cells(SHARED), "resnet18 onnx *")
+    outcomes = {cells[0].name: Outcome(status="failed", reason="one\ntwo | three", wall_s=3.2, peak_rss_bytes=10**9)}
+    text = table(cells, outcomes)
+    assert "1 failed, 2 not run" in text
+    assert "**resnet18 onnx fp32**: one two \\| three" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
+
+
+def test_resume_keeps_what_was_done_and_tries_failures_again(tmp_path: Path) -> None:
+    out = tmp_path / "m.md"
+    cells = chosen_cells(all_cells(SHARED), "resnet18 onnx *")
+    before = {cells[0].name: Outcome(status="ok"), cells[1].name: Outcome(status="failed", reason="x")}
+    run_matrix(cells, (), out, tmp_path, before)
+    assert known_outcomes(out) == {cells[0].name: Outcome(status="ok")}
+    (tmp_path / ".cache/m.json").write_text("{")
+    with pytest.raises(ConfigError, match="damaged"):
+        known_outcomes(out)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)  # each cell has its own
+def test_every_cell_is_ok_or_refused_for_an_expected_reason(yolov8n: Path, resnet20: Path) -> None:
+    out = CHECKOUT / "docs/conversion-matrix.md"
+    done = subprocess.run(
+        [sys.executable, "-m", "edgecv.benchmarks.conversion_matrix", "--out", str(out), "--resume"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    read = msgspec.json.decode((out.parent / ".cache/conversion-matrix.json").read_bytes(), type=dict[str, Outcome])
+    assert {outcome.status for outcome in read.values()} <= {"ok", "refused"}
+    assert "not run" not in out.read_text()
