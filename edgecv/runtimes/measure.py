@@ -16,20 +16,25 @@ import numpy as np
 
 from edgecv import registry
 from edgecv.errors import SessionError
-from edgecv.protocols import Array
+from edgecv.protocols import Array, Session, Tensors
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 _TIMEOUT_S = 300
+_FEWEST = 3
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to time: ``runs`` runs of ``path`` after ``warmup`` runs that do not count."""
+    """What to time: up to ``runs`` runs of ``path`` after ``warmup`` runs that do not count.
+
+    A network that takes seconds stops after ``enough_s`` seconds, with at least ``_FEWEST`` runs counted.
+    """
 
     path: str
     runtime: str
     options: RuntimeOptions
     runs: int = 30
     warmup: int = 5
+    enough_s: float = 10.0
 
 
 def median_latency_ms(request: Request) -> float:
@@ -53,12 +58,18 @@ def _measure(request: Request) -> float:
     session = registry.resolve("runtimes", request.runtime)(Path(request.path), request.options)
     rng = np.random.default_rng(0)
     feeds = {spec.name: _random(spec, rng) for spec in session.inputs}
-    times = []
-    for _ in range(request.warmup + request.runs):
+    _timed(session, feeds, request.warmup, request.enough_s)
+    return median(_timed(session, feeds, request.runs, request.enough_s))
+
+
+def _timed(session: Session, feeds: Tensors, runs: int, enough_s: float) -> list[float]:
+    """Milliseconds of each run."""
+    times: list[float] = []
+    while len(times) < runs and (len(times) < _FEWEST or sum(times) < enough_s * 1e3):
         start = time.perf_counter_ns()
         session.run(feeds)
         times.append((time.perf_counter_ns() - start) / 1e6)
-    return median(times[request.warmup :])
+    return times
 
 
 def _random(spec: TensorSpec, rng: np.random.Generator) -> Array:
