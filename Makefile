@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 ROOMS := converters quantize pipelines devices cloud_sync benchmarks
 # Debian packages that some tests need: a real MQTT broker.
 DEBIAN := mosquitto
+# Conversions use one core each and 1 to 2 GB: more workers than two run out of memory before they save time.
+WORKERS ?= 2
 AS_ROOT := $(filter 0,$(shell id -u))
 
 .PHONY: setup demo test test-slow check format types bench system-deps clean
@@ -15,7 +17,7 @@ demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo)
 	$(BIN)/edgecv demo
 
 test: setup check $(if $(AS_ROOT)$(filter true,$(CI)),system-deps,system-deps-hint)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow

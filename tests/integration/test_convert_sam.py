@@ -36,6 +36,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
 pytest.importorskip("nncf")
 
+pytestmark = pytest.mark.timeout(600)  # the fixture exports two networks to three formats
+
 FORMATS = ("onnx", "openvino", "tflite")
 SIDE = 128  # what SAM was trained at takes minutes; every layer is there at this size, too
 FRAME = (90, 150)  # height and width: neither fills the square
