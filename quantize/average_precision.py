@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecv.results import BoolArray, FloatArray, IntArray
+from edgecv.quantize.bootstrap import RealArray
+from edgecv.results import BoolArray, IntArray
 
 RECALLS = np.linspace(0.0, 1.0, 101)  # COCO reads the precision at these recalls
 
@@ -30,7 +31,7 @@ class Matches:
 
     image: IntArray
     class_id: IntArray
-    score: FloatArray
+    score: RealArray
     hit: BoolArray
     labels: IntArray
 
@@ -40,7 +41,7 @@ class Matches:
         return int(self.labels.shape[1])
 
 
-def mean_precision(matches: Matches, counts: IntArray) -> FloatArray:
+def mean_precision(matches: Matches, counts: IntArray) -> RealArray:
     """Mean average precision over IoU 0.50 to 0.95 and the classes that occur, of each draw.
 
     Args:
@@ -53,7 +54,7 @@ def mean_precision(matches: Matches, counts: IntArray) -> FloatArray:
     return mean_over_classes(class_precisions(matches, counts).mean(axis=2))
 
 
-def mean_over_classes(precisions: FloatArray) -> FloatArray:
+def mean_over_classes(precisions: RealArray) -> RealArray:
     """``(B, K)`` to ``(B,)``, over the classes that are not NaN; NaN where all are."""
     present = ~np.isnan(precisions)
     classes = present.sum(axis=1)
@@ -61,7 +62,7 @@ def mean_over_classes(precisions: FloatArray) -> FloatArray:
     return np.divide(total, classes, out=np.full(len(classes), np.nan), where=classes > 0)
 
 
-def class_precisions(matches: Matches, counts: IntArray) -> FloatArray:
+def class_precisions(matches: Matches, counts: IntArray) -> RealArray:
     """Average precision of each draw, class and IoU limit: ``(B, K, T)``, NaN where a draw has no label of a class."""
     limits = len(matches.hit)
     found = np.full((len(counts), len(matches.labels), limits), np.nan)
@@ -76,7 +77,7 @@ def class_precisions(matches: Matches, counts: IntArray) -> FloatArray:
     return found
 
 
-def _precision(drawn: IntArray, ranks: FloatArray, labels: IntArray) -> FloatArray:
+def _precision(drawn: IntArray, ranks: RealArray, labels: IntArray) -> RealArray:
     """Interpolated average precision of one class at one limit.
 
     Only hits matter: between two of them precision falls and recall stands.

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from edgecv.results import FloatArray, IntArray
+from edgecv.results import IntArray
 
 RESAMPLES = 1000
 _CHUNK = 100  # draws held at a time: memory stays flat in the number of resamples
 
-Figure = Callable[[IntArray], FloatArray]
+RealArray = npt.NDArray[np.float64]
+
+Figure = Callable[[IntArray], RealArray]
 """How often each picture was drawn ``(B, I)`` to the figure of each draw ``(B,)``; NaN where a draw shows nothing."""
 
 
