@@ -68,13 +68,19 @@ def class_precisions(matches: Matches, counts: IntArray) -> RealArray:
     found = np.full((len(counts), len(matches.labels), limits), np.nan)
     for class_id in np.flatnonzero(matches.labels.any(axis=1)):
         labels = counts @ matches.labels[class_id]
-        rows = np.flatnonzero(matches.class_id == class_id)
+        rows = _down_to_last_hit(np.flatnonzero(matches.class_id == class_id), matches.hit)
         drawn = counts[:, matches.image[rows]]
         ranks = np.cumsum(drawn, axis=1, dtype=np.float64)
         for limit in range(limits):
             hits = np.flatnonzero(matches.hit[limit, rows])
             found[:, class_id, limit] = _precision(drawn[:, hits], ranks[:, hits], labels)
     return found
+
+
+def _down_to_last_hit(rows: IntArray, hit: BoolArray) -> IntArray:
+    """Misses after the last hit change nothing, and under COCO's protocol they are most of the boxes."""
+    hits = np.flatnonzero(hit[:, rows].any(axis=0))
+    return rows[: hits[-1] + 1] if len(hits) else rows[:0]
 
 
 def _precision(drawn: IntArray, ranks: RealArray, labels: IntArray) -> RealArray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecv.quantize.agreement import match
-from edgecv.quantize.bootstrap import RealArray
+from edgecv.quantize.bootstrap import Interval, RealArray, paired_interval
 from edgecv.quantize.coco_map import Truth
 from edgecv.quantize.record import ThresholdRecord
 from edgecv.results import BoolArray, Detections, FloatArray, IntArray
@@ -23,15 +23,23 @@ LARGEST_CHANGE = 0.1
 _LOWEST, _HIGHEST = 0.05, 0.9
 _STEP = 0.005
 _IOU = 0.5
-_ALIKE = 0.005  # half a point of precision: closer than a few hundred boxes can tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Credit:
-    """Detections of one model: ``score (N,)``, and how true each is held to be, ``truth (N,)``, 0 to 1."""
+    """Detections of one model: how true each is held to be.
+
+    Attributes:
+        score: ``(N,)`` float64, the model's own.
+        truth: ``(N,)`` float64, 0 to 1.
+        image: ``(N,)`` int64, index of the picture.
+        images: How many pictures there are.
+    """
 
     score: RealArray
     truth: RealArray
+    image: IntArray
+    images: int
 
     def precision(self, confidence: float) -> float:
         """Mean truth of the detections that pass; NaN when none does."""
@@ -41,6 +49,14 @@ class Credit:
     def count(self, confidence: float) -> int:
         """How many pass."""
         return int((self.score >= confidence).sum())
+
+    def of_draws(self, counts: IntArray, confidence: float) -> RealArray:
+        """The precision of each draw of the pictures: ``(B, images)`` to ``(B,)``; NaN where none passes."""
+        passing = self.score >= confidence
+        weights = counts[:, self.image[passing]]
+        boxes = weights.sum(axis=1)
+        right = weights @ self.truth[passing]
+        return np.divide(right, boxes, out=np.full(len(counts), np.nan), where=boxes > 0)
 
 
 def tune_confidence(teacher: Sequence[Detections], student: Sequence[Detections], default: float) -> ThresholdRecord:
@@ -59,8 +75,8 @@ def tune_confidence(teacher: Sequence[Detections], student: Sequence[Detections]
         default: The bundle's confidence so far.
 
     Returns:
-        The threshold, at most ``LARGEST_CHANGE`` from ``default``; the default itself where there are too few detections to say or
-        where INT8 keeps its precision to half a point.
+        The threshold, at most ``LARGEST_CHANGE`` from ``default``; the default itself where there are too few detections to say
+        or where the paired bootstrap over the pictures cannot tell the two precisions apart.
     """
     pairs = [(_kept(t), _kept(s)) for t, s in zip(teacher, student, strict=True)]
     floats = _joined([(first.confidence, first.confidence) for first, _ in pairs])
@@ -87,20 +103,32 @@ def tune_confidence_labelled(
 
 
 def _tuned(floats: Credit, int8s: Credit, default: float, measure: str) -> ThresholdRecord:
-    boxes, wanted = floats.count(default), floats.precision(default)
-    if boxes < MINIMUM_BOXES:
-        return _unchanged(default, f"the float model finds only {boxes} objects at {default:g}, too few to tune by")
-    if int8s.count(default) < MINIMUM_BOXES:
-        return _unchanged(default, f"INT8 finds only {int8s.count(default)} objects at {default:g}, too few to tune by")
-    given = int8s.precision(default)
-    if abs(given - wanted) <= _ALIKE:
-        return _unchanged(default, f"at {default:g} INT8 keeps the {measure}: {given:.3f}, float {wanted:.3f}")
+    for name, model in (("the float model", floats), ("INT8", int8s)):
+        if model.count(default) < MINIMUM_BOXES:
+            found = model.count(default)
+            return _unchanged(default, f"{name} finds only {found} objects at {default:g}, too few to tune by")
+    wanted, given = floats.precision(default), int8s.precision(default)
+    both = f"at {default:g} the {measure} is {wanted:.3f} of float and {given:.3f} of INT8"
+    lost = _interval(floats, int8s, default)
+    if lost.low <= 0 <= lost.high:
+        return _unchanged(default, f"{both}; a loss between {lost.low:.3f} and {lost.high:.3f} is no proof of one")
     after = _nearest(int8s, wanted, default)
-    reached = int8s.precision(after)
-    reason = f"at {default:g} the {measure} is {wanted:.3f} of float and {given:.3f} of INT8; at {after:g} INT8 has {reached:.3f}"
-    if abs(reached - wanted) > 2 * _ALIKE:
-        reason += f" (the change is limited to {LARGEST_CHANGE:g})"
-    return ThresholdRecord(before=default, after=after, reason=reason)
+    reason = f"{both}; at {after:g} INT8 has {int8s.precision(after):.3f}"
+    if _bounded(after, default):
+        reason += f" (the change is limited to {LARGEST_CHANGE:g}, within {_LOWEST:g} to {_HIGHEST:g})"
+    return ThresholdRecord(before=default, after=after, reason=f"{reason[0].upper()}{reason[1:]}.")
+
+
+def _interval(floats: Credit, int8s: Credit, default: float) -> Interval:
+    """What the pictures can show about the loss of precision at the default: its paired 95 % interval."""
+    return paired_interval(
+        lambda counts: floats.of_draws(counts, default), lambda counts: int8s.of_draws(counts, default), floats.images
+    )
+
+
+def _bounded(after: float, default: float) -> bool:
+    """Whether the threshold stands at an end of what is allowed."""
+    return abs(after - default) > LARGEST_CHANGE - _STEP / 2 or after <= _LOWEST or after >= _HIGHEST
 
 
 def _unchanged(default: float, reason: str) -> ThresholdRecord:
@@ -152,8 +180,12 @@ def _run_time(pairs: Sequence[tuple[Truth, Detections]]) -> list[tuple[Truth, De
 
 
 def _joined(parts: Sequence[tuple[FloatArray, FloatArray]]) -> Credit:
+    """Scores and truths of each picture as one table."""
     scores, truths = zip(*parts, strict=True) if parts else ((), ())
+    sizes = [len(score) for score in scores]
     return Credit(
         score=np.concatenate([np.zeros(0), *scores]).astype(np.float64),
         truth=np.concatenate([np.zeros(0), *truths]).astype(np.float64),
+        image=np.repeat(np.arange(len(sizes)), sizes),
+        images=len(sizes),
     )

@@ -75,6 +75,15 @@ def test_a_little_noise_changes_little() -> None:
     assert found.after == pytest.approx(0.25, abs=0.01)
 
 
+def test_what_so_few_pictures_cannot_show_changes_nothing() -> None:
+    def noisy(scores: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return scores + random.normal(0, 0.1, scores.shape) - 0.005
+
+    found = tune_confidence_labelled(labelled(SCORES, FLOATS), labelled(SCORES, moved(SCORES, noisy)), 0.25)
+    assert found.after == 0.25
+    assert "no proof" in found.reason
+
+
 def test_boxes_that_float_does_not_have_raise_the_threshold() -> None:
     def with_ghosts(scores: np.ndarray, random: np.random.Generator) -> np.ndarray:
         ghosts = random.uniform(0.2, 0.32, len(scores))
