@@ -65,7 +65,7 @@ def convert(
         source: A YOLOv8 checkpoint (``.pt``), a detection or classification ``.onnx``, or a name such as ``resnet18``.
         formats: What to write; ``edgecv plugins`` lists the exporters.
         precision: ``fp32``, or ``fp16`` or ``int8``, which write the fp32 variant as well.
-        calibration: Folder of images or ``data.yaml``; needed for ``int8``.
+        calibration: Folder of images or recorded frames, ``data.yaml`` or video; needed for ``int8``.
         out: Folder to write, ``NAME.ecv`` here by default.
         imgsz: Input size in pixels, one number or ``(width, height)``; the source's own by default.
         force: Replace an existing ``out``.

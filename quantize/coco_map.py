@@ -8,8 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edgecv.extras import require
+from edgecv.quantize.average_precision import Matches
 from edgecv.results import Detections, FloatArray, IntArray
+
+_LIMITS = 10  # IoU 0.50, 0.55 ... 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,20 +39,57 @@ def coco_map(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> MeanAve
     Raises:
         MissingDependency: pycocotools is not installed.
     """
-    cocotools: Any = require("pycocotools.coco", "convert")
-    evaluation: Any = require("pycocotools.cocoeval", "convert")
+    judge = _evaluation(pairs, classes)
+    if judge is None:
+        return MeanAveragePrecision(map50_95=0.0, map50=0.0)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = cocotools.COCO()
-        truth.dataset = _dataset([pair[0] for pair in pairs], classes)
-        truth.createIndex()
-        found = _detections([pair[1] for pair in pairs])
-        if not found:
-            return MeanAveragePrecision(map50_95=0.0, map50=0.0)
-        judge = evaluation.COCOeval(truth, truth.loadRes(found), "bbox")
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
     return MeanAveragePrecision(map50_95=float(judge.stats[0]), map50=float(judge.stats[1]))
+
+
+def match_boxes(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Matches:
+    """pycocotools' matches of the detections, kept so that average precision can be had of any draw of the pictures.
+
+    Raises:
+        MissingDependency: pycocotools is not installed.
+    """
+    labels = np.zeros((classes, len(pairs)), np.int64)
+    for image, (truth, _) in enumerate(pairs):
+        np.add.at(labels[:, image], truth.class_id, 1)
+    judge = _evaluation(pairs, classes)
+    if judge is None:
+        return _matches([], labels)
+    judge.params.areaRng = judge.params.areaRng[:1]  # objects of every size
+    judge.params.areaRngLbl = judge.params.areaRngLbl[:1]
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge.evaluate()
+    return _matches([row for row in judge.evalImgs if row is not None and row["dtScores"]], labels)
+
+
+def _matches(rows: Sequence[dict[str, Any]], labels: IntArray) -> Matches:
+    """Rows of ``COCOeval.evalImgs`` as one table: classes in turn, each best first, equal scores by picture."""
+    class_id = np.array([row["category_id"] for row in rows for _ in row["dtScores"]], np.int64)
+    image = np.array([row["image_id"] for row in rows for _ in row["dtScores"]], np.int64)
+    score = np.array([value for row in rows for value in row["dtScores"]], np.float64)
+    hit = np.concatenate([np.zeros((_LIMITS, 0), bool), *(row["dtMatches"] > 0 for row in rows)], axis=1)
+    order = np.lexsort((image, -score, class_id))  # stable: within a picture pycocotools' own order stays
+    return Matches(image=image[order], class_id=class_id[order], score=score[order], hit=hit[:, order], labels=labels)
+
+
+def _evaluation(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Any | None:
+    """pycocotools' judge of the pairs; ``None`` when nothing was detected, which it cannot load."""
+    cocotools: Any = require("pycocotools.coco", "convert")
+    evaluation: Any = require("pycocotools.cocoeval", "convert")
+    found = _detections([pair[1] for pair in pairs])
+    if not found:
+        return None
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = cocotools.COCO()
+        truth.dataset = _dataset([pair[0] for pair in pairs], classes)
+        truth.createIndex()
+        return evaluation.COCOeval(truth, truth.loadRes(found), "bbox")
 
 
 def _dataset(truths: Sequence[Truth], classes: int) -> dict[str, Any]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgecv.errors import CalibrationError, ConfigError
+from edgecv.errors import ConfigError
 from edgecv.media import read_image
 from edgecv.model import Model
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration import dataset_folders, images_below
 from edgecv.quantize.coco_map import MeanAveragePrecision, Truth, coco_map
-from edgecv.results import Detections
+from edgecv.results import Classification, Detections, FloatArray
 
 # COCO's protocol: everything down to a confidence of 0.001, every class of a box, at most 300 boxes.
 _CONFIDENCE, _IOU, _MAX_DETECTIONS = 0.001, 0.7, 300
+
+_OUTSIDE = 1.01  # rounding puts an edge a little beyond the picture; labels in pixels lie far beyond
+
+_LINES = (
+    "Lines are: class x y w h (centre and size), or class x1 y1 x2 y2 ... (outline), in parts of the picture, 0 to 1."
+)
 
 
 def labelled_images(data: str | Path) -> list[Path]:
@@ -48,43 +55,110 @@ def label_path(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def read_truth(image: Path, size_wh: tuple[int, int]) -> Truth:
-    """Labelled boxes of a picture of ``size_wh`` pixels; none when it has no label file, as YOLO's layout means it.
+def read_labels(image: Path, task: str = "detect") -> Truth:
+    """Labelled boxes of a picture in parts of its width and height; none when it has no label file, as YOLO's layout means it.
+
+    Args:
+        image: The picture; its label file is read, not itself.
+        task: ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines, taken as the box around.
 
     Raises:
-        CalibrationError: the label file is damaged.
+        ConfigError: the label file is damaged.
     """
     path = label_path(image)
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
     try:
-        rows = np.array([[float(value) for value in line[:5]] for line in lines], np.float32).reshape(-1, 5)
-    except ValueError as error:
-        raise CalibrationError(f"{path} is not a YOLO label file: {error}.", "Lines are: class x y w h.") from error
-    scale = np.array(size_wh, np.float32)
-    center, half = rows[:, 1:3] * scale, rows[:, 3:5] * scale / 2
-    return Truth(xyxy=np.concatenate([center - half, center + half], axis=1), class_id=rows[:, 0].astype(np.int64))
+        lines = [line.split() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
+        rows = [_row([float(value) for value in line], task) for line in lines]
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} is not a YOLO label file: {error}.", _LINES) from error
+    found = np.array(rows, np.float32).reshape(-1, 5)
+    return Truth(xyxy=found[:, 1:], class_id=found[:, 0].astype(np.int64))
 
 
-def judged(model: Model, images: Sequence[Path], progress: Progress = silent) -> list[tuple[Truth, Detections]]:
-    """Labels and detections of each picture, under COCO's protocol.
+def _row(values: list[float], task: str) -> tuple[float, ...]:
+    """Class and box ``(class, x1, y1, x2, y2)`` of one line; a sixth value is a confidence, which labels do not need."""
+    class_id, numbers = values[0], np.array(values[1:])
+    if class_id < 0 or class_id != int(class_id):
+        raise ValueError(f"{class_id:g} is no class")
+    if len(numbers) in (4, 5) or (task == "pose" and len(numbers) > 5):
+        center, half = numbers[:2], numbers[2:4] / 2
+        corners = np.concatenate([center - half, center + half])
+    elif len(numbers) >= 6 and len(numbers) % 2 == 0:
+        outline = numbers.reshape(-1, 2)
+        corners = np.concatenate([outline.min(axis=0), outline.max(axis=0)])
+    else:
+        raise ValueError(f"a line has {len(values)} values")
+    if not (np.isfinite(corners).all() and (np.abs(numbers[:4]) <= _OUTSIDE).all()):
+        raise ValueError(f"{' '.join(f'{value:g}' for value in numbers[:4])} are not parts of the picture, 0 to 1")
+    return (class_id, *(float(value) for value in corners))
+
+
+def in_pixels(labels: Truth, size_wh: tuple[int, int]) -> Truth:
+    """Labels of a picture of ``size_wh`` pixels, from parts of it to pixels."""
+    scale: FloatArray = np.array([*size_wh, *size_wh], np.float32)
+    return replace(labels, xyxy=labels.xyxy * scale)
+
+
+def read_truth(image: Path, size_wh: tuple[int, int]) -> Truth:
+    """Labelled boxes of a picture of ``size_wh`` pixels; raises as ``read_labels``."""
+    return in_pixels(read_labels(image), size_wh)
+
+
+def judged(
+    model: Model, images: Sequence[Path], progress: Progress = silent, labels: Sequence[Truth] | None = None
+) -> list[tuple[Truth, Detections]]:
+    """Labels and detections of each picture in pixels, under COCO's protocol.
+
+    Args:
+        model: A detector.
+        images: The pictures.
+        progress: Called as it goes on.
+        labels: Of each picture, in parts of it; read from its label file by default.
 
     Raises:
-        ConfigError: the model is no detector.
+        ConfigError: the model is no detector, or a label file is damaged.
     """
     pairs = []
+    for number, (size_wh, found) in enumerate(_found(model, images, progress)):
+        if not isinstance(found, Detections):
+            raise ConfigError(f"{model.name} is a '{model.task}' model; labelled boxes judge detectors only.")
+        truth = read_labels(images[number], model.task) if labels is None else labels[number]
+        pairs.append((in_pixels(truth, size_wh), replace(found, mask=None)))  # 300 masks of a frame are 100 MB
+    return pairs
+
+
+def classified(model: Model, images: Sequence[Path], progress: Progress = silent) -> list[Classification]:
+    """Classes of each picture, best first.
+
+    Raises:
+        ConfigError: the model is no classifier.
+    """
+    answers = []
+    for _, found in _found(model, images, progress):
+        if not isinstance(found, Classification):
+            raise ConfigError(f"{model.name} is a '{model.task}' model; folders of classes judge classifiers only.")
+        answers.append(found)
+    return answers
+
+
+def _found(
+    model: Model, images: Sequence[Path], progress: Progress
+) -> Iterator[tuple[tuple[int, int], Detections | Classification]]:
+    """Size and answer of each picture; as many at a time as the model takes."""
     for done in range(0, len(images), model.batch):
         progress(f"Evaluating {model.name}", done, len(images))
-        paths = images[done : done + model.batch]
-        pictures = [read_image(path) for path in paths]
+        pictures = [read_image(path) for path in images[done : done + model.batch]]
         answers = model.many(
-            pictures, confidence=_CONFIDENCE, iou=_IOU, max_detections=_MAX_DETECTIONS, multi_label=True
+            pictures, confidence=_confidence(model), iou=_IOU, max_detections=_MAX_DETECTIONS, multi_label=True
         )
-        for path, picture, found in zip(paths, pictures, answers, strict=True):
-            if not isinstance(found, Detections):
-                raise ConfigError(f"{model.name} is a '{model.task}' model; labelled boxes judge detectors only.")
-            pairs.append((read_truth(path, (picture.shape[1], picture.shape[0])), found))
+        for picture, found in zip(pictures, answers, strict=True):
+            yield (picture.shape[1], picture.shape[0]), found
     progress(f"Evaluating {model.name}", len(images), len(images))
-    return pairs
+
+
+def _confidence(model: Model) -> float:
+    """COCO's for boxes; 0 for classes, so that the fifth best is there as well."""
+    return 0.0 if model.task == "classify" else _CONFIDENCE
 
 
 def evaluate(model: Model, images: Sequence[Path], progress: Progress = silent) -> MeanAveragePrecision:

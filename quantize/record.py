@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
 import msgspec
 
+from edgecv.errors import BundleError, EdgeCVError
+
 SCHEMA = 1
+FILE = "quantization.json"
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,3 +157,54 @@ class QuantizationRecord(_Record, frozen=True, kw_only=True):
     threshold: ThresholdRecord | None = None
     machine: str = ""
     tools: dict[str, str] = {}
+
+
+def write_record(record: QuantizationRecord, path: Path) -> None:
+    """Write ``quantization.json``; infinite figures become the largest that JSON can hold.
+
+    Raises:
+        EdgeCVError: a figure is not a number, or the file cannot be written.
+    """
+    data = msgspec.json.format(msgspec.json.encode(_finite(msgspec.to_builtins(record), "record")), indent=1)
+    try:
+        path.write_bytes(data + b"\n")
+    except OSError as error:
+        raise EdgeCVError(
+            f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?"
+        ) from error
+
+
+def read_record(path: Path) -> QuantizationRecord:
+    """Read ``quantization.json``.
+
+    Raises:
+        BundleError: it is missing, damaged, or newer than this EdgeCV.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}.", "Convert with --int8 to make one.") from error
+    try:
+        schema = msgspec.json.decode(data, type=_Schema).schema
+        if schema > SCHEMA:
+            raise BundleError(f"{path} has schema {schema}, newer than this EdgeCV reads.", "Update EdgeCV.")
+        return msgspec.json.decode(data, type=QuantizationRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is damaged: {error}.", "Convert the model again.") from error
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+def _finite(value: Any, place: str) -> Any:
+    """The value with infinities replaced; ``place`` is its path, for the error."""
+    if isinstance(value, dict):
+        return {key: _finite(each, f"{place}.{key}") for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each, f"{place}[{at}]") for at, each in enumerate(value)]
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    if math.isnan(value):
+        raise EdgeCVError(f"{place} is not a number.", "A measurement failed: convert again with other images.")
+    return math.copysign(sys.float_info.max, value)

@@ -21,7 +21,7 @@ def convert(
     fp16: Annotated[bool, typer.Option("--fp16", help="fp16 beside the fp32 variant.")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="The fp32 variant alone (the default).")] = False,
     to: Annotated[list[str] | None, typer.Option(help="onnx, openvino, tflite or all; may be repeated.")] = None,
-    calib: Annotated[Path | None, typer.Option(help="Folder of images or data.yaml to calibrate with.")] = None,
+    calib: Annotated[Path | None, typer.Option(help="Images to calibrate with: folder, data.yaml or video.")] = None,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
     batch: Annotated[int, typer.Option(help="Pictures per run, 1 to 64, fixed in the files.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Bundle to write. Default: NAME.ecv here.")] = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecv.errors import CalibrationError, ConfigError
+from edgecv.errors import ConfigError
 from edgecv.quantize.coco_map import Truth, coco_map
 from edgecv.quantize.evaluate import evaluate, label_path, labelled_images, read_truth
 from edgecv.results import Detections
@@ -78,7 +78,7 @@ def test_a_picture_without_a_label_file_shows_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["a b c d e", "0 0.5", "0 0.5 0.5 0.5\n0 1 1 1 1 1"])
 def test_a_damaged_label_file_names_itself(tmp_path: Path, text: str) -> None:
     (tmp_path / "1.txt").write_text(text)
-    with pytest.raises(CalibrationError, match=r"1\.txt"):
+    with pytest.raises(ConfigError, match=r"1\.txt"):
         read_truth(tmp_path / "1.jpg", (10, 10))
 
 

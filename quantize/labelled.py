@@ -1,0 +1,279 @@
+"""Judging by labels: ``--data`` as a value, and what INT8 loses on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgecv.errors import CalibrationError, ConfigError
+from edgecv.model import Model
+from edgecv.progress import Progress, silent
+from edgecv.quantize.bootstrap import RESAMPLES, paired_interval
+from edgecv.quantize.calibration import dataset_folders, images_below, read_dataset
+from edgecv.quantize.coco_map import Truth, match_boxes
+from edgecv.quantize.evaluate import classified, judged, label_path, labelled_images, read_labels
+from edgecv.quantize.record import CheckRecord, ClassLoss, Labelled
+from edgecv.quantize.scores import ClassifierScores, DetectorScores, Scores
+from edgecv.results import Classification, label_of
+
+_PARTS = ("val", "test", "train")  # of a folder of class folders: the first of them that exists is judged by
+_NOT_FOUND = 1 << 30  # rank of a class that is not among the answers
+_NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledBoxes:
+    """Pictures with labelled boxes; ``truth`` of each, in parts of the picture and in the model's classes."""
+
+    images: tuple[Path, ...]
+    truth: tuple[Truth, ...]
+
+    def score(self, model: Model, progress: Progress = silent) -> Scores:
+        """Run a detector on them.
+
+        Raises:
+            ConfigError: the model is no detector.
+            MissingDependency: pycocotools is not installed.
+        """
+        pairs = judged(model, self.images, progress, self.truth)
+        known = max(
+            [len(model.labels), *(int(found.class_id.max()) + 1 for found in self.truth if len(found.class_id))]
+        )
+        return DetectorScores(pairs=tuple(pairs), matches=match_boxes(pairs, known))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledClasses:
+    """Pictures of one class each; ``truth`` holds the model's number of each."""
+
+    images: tuple[Path, ...]
+    truth: tuple[int, ...]
+
+    def score(self, model: Model, progress: Progress = silent) -> Scores:
+        """Run a classifier on them.
+
+        Raises:
+            ConfigError: the model is no classifier.
+        """
+        answers = classified(model, self.images, progress)
+        ranks = [_rank(answer, wanted) for answer, wanted in zip(answers, self.truth, strict=True)]
+        classes = max(len(model.labels), max(self.truth) + 1)
+        return ClassifierScores(class_id=np.array(self.truth), rank=np.array(ranks), classes=classes)
+
+
+LabelledSet = LabelledBoxes | LabelledClasses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledVerdict:
+    """Whether the loss is small enough, and what the sample can show, in words."""
+
+    check: CheckRecord
+    reason: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the loss keeps the limit."""
+        return self.check.passed
+
+
+def open_labelled(data: str | Path, task: str, labels: Sequence[str]) -> LabelledSet:
+    """Open what ``--data`` names, and check that its labels fit the model.
+
+    Args:
+        data: For a model that finds boxes a ``data.yaml`` (its ``val`` part, else ``train``) or a folder with ``images/`` and
+            ``labels/``. Where the file has ``names``, its classes are the model's of these names, else those of the same number.
+            For a classifier a folder with one folder per class (in ``val/``, ``test/`` or ``train/`` where there is one of
+            these), named or numbered as the model's labels, or a ``data.yaml`` that leads to such folders.
+        task: The model's.
+        labels: The model's names of classes.
+
+    Raises:
+        ConfigError: there are no labels, they are damaged, or they do not fit the model.
+    """
+    if task == "promptable-segment":
+        raise ConfigError(
+            "Labels judge detectors and classifiers; a model that answers prompts has no classes.",
+            "Leave --data out: the gate compares its masks with those of the float model.",
+        )
+    try:
+        return _open_classes(Path(data), labels) if task == "classify" else _open_boxes(Path(data), task, labels)
+    except CalibrationError as error:  # a data.yaml that cannot be read: here it is an argument that is wrong
+        raise ConfigError(error.message, error.hint) from error
+
+
+def judge_labelled(
+    float_model: Model | Scores,
+    int8_model: Model | Scores,
+    labelled: LabelledSet,
+    progress: Progress = silent,
+    labels: Sequence[str] = (),
+) -> Labelled:
+    """What INT8 loses on labelled pictures.
+
+    Args:
+        float_model: The float model, or what it scored on the same pictures (``labelled.score``): then it runs once for many
+            recipes.
+        int8_model: The INT8 model, likewise.
+        labelled: The pictures.
+        progress: Called as it goes on.
+        labels: Names of the classes; by default those of a model that was given.
+
+    Raises:
+        ConfigError: a model is not of the kind that the labels are for.
+        MissingDependency: pycocotools is not installed.
+    """
+    given = [model for model in (float_model, int8_model) if isinstance(model, Model)]
+    names = tuple(labels) or (given[0].labels if given else ())
+    floats, int8s = (
+        labelled.score(model, progress) if isinstance(model, Model) else model for model in (float_model, int8_model)
+    )
+    return compare_scores(floats, int8s, names)
+
+
+def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int = RESAMPLES) -> Labelled:
+    """The loss from float to INT8 on the same pictures, with its paired 95 % bootstrap interval."""
+    before, after = floats.figures(), int8s.figures()
+    interval = paired_interval(floats.of_draws, int8s.of_draws, floats.images, resamples)
+    metric = floats.metric
+    return Labelled(
+        metric=metric,
+        images=floats.images,
+        float_score=before[metric],
+        int8_score=after[metric],
+        drop=100 * (before[metric] - after[metric]),
+        low=100 * interval.low,
+        high=100 * interval.high,
+        more=_more(before, "float", metric) | _more(after, "int8", metric),
+        classes=_class_losses(floats, int8s, tuple(labels)),
+    )
+
+
+def labelled_check(labelled: Labelled, max_drop: float) -> LabelledVerdict:
+    """Hold the loss against ``max_drop`` points: the loss on these pictures decides, its interval is said beside it."""
+    passed = labelled.drop <= max_drop
+    sentence = (
+        f"{labelled.metric} {labelled.float_score:.4f} to {labelled.int8_score:.4f}, {labelled.drop:.2f} points lost"
+    )
+    limit = f" (limit {max_drop:g})" if not passed else ""
+    check = CheckRecord(
+        metric=f"{labelled.metric}_drop", value=labelled.drop, least=-100.0, most=max_drop, passed=passed
+    )
+    return LabelledVerdict(check=check, reason=f"{sentence}{limit}; {what_it_shows(labelled, max_drop)}")
+
+
+def what_it_shows(labelled: Labelled, max_drop: float) -> str:
+    """What so many pictures can show about the loss, in words."""
+    between = f"on {labelled.images} images the loss lies between {labelled.low:.1f} and {labelled.high:.1f} points"
+    if labelled.low <= max_drop < labelled.high:
+        return f"{between}: too few to say on which side of {max_drop:g} it is on others"
+    return between
+
+
+def _more(figures: dict[str, float], kind: str, metric: str) -> dict[str, float]:
+    return {f"{kind}_{name}": value for name, value in figures.items() if name != metric}
+
+
+def _class_losses(floats: Scores, int8s: Scores, labels: tuple[str, ...]) -> tuple[ClassLoss, ...]:
+    before, after, counts = floats.by_class(), int8s.by_class(), floats.labels_by_class()
+    losses = [
+        ClassLoss(
+            label=label_of(labels, int(class_id)),
+            float_score=float(before[class_id]),
+            int8_score=float(after[class_id]),
+            count=int(counts[class_id]),
+        )
+        for class_id in np.flatnonzero(counts)
+    ]
+    return tuple(sorted(losses, key=lambda loss: loss.int8_score - loss.float_score))
+
+
+def _rank(answer: Classification, wanted: int) -> int:
+    places = np.flatnonzero(answer.class_id == wanted)
+    return int(places[0]) if len(places) else _NOT_FOUND
+
+
+def _open_boxes(data: Path, task: str, labels: Sequence[str]) -> LabelledBoxes:
+    images = tuple(labelled_images(data))
+    classes = _classes_by_name(data, labels)
+    truth = tuple(_in_classes(read_labels(image, task), classes, image, labels) for image in images)
+    if not any(len(found.class_id) for found in truth):
+        raise ConfigError(f"The labels of {data} show no object.", "Give images with labelled objects.")
+    return LabelledBoxes(images=images, truth=truth)
+
+
+def _in_classes(truth: Truth, classes: dict[int, int] | None, image: Path, labels: Sequence[str]) -> Truth:
+    """The labels of a picture with the model's numbers of the classes."""
+    given = [int(class_id) for class_id in truth.class_id]
+    found = given if classes is None else [classes.get(class_id, -1) for class_id in given]
+    for before, after in zip(given, found, strict=True):
+        if not 0 <= after < (len(labels) or after + 1):
+            raise ConfigError(
+                f"{label_path(image)} has class {before}, which the model does not know: it has {_shown(labels)}.",
+                "Give data that is labelled with the model's classes, or a data.yaml whose names are the model's.",
+            )
+    return replace(truth, class_id=np.array(found, np.int64))
+
+
+def _classes_by_name(data: Path, labels: Sequence[str]) -> dict[int, int] | None:
+    """Number in a ``data.yaml`` to number in the model, by name; ``None`` where it names nothing. Unknown names are left out."""
+    if data.suffix not in (".yaml", ".yml"):
+        return None
+    names = read_dataset(data).get("names")
+    if not names:
+        return None
+    numbered = names.items() if isinstance(names, dict) else enumerate(names)
+    places = {label.casefold(): number for number, label in enumerate(labels)}
+    try:
+        return {int(n): places[str(name).casefold()] for n, name in numbered if str(name).casefold() in places}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"The names in {data} are not a list or numbered: {error}.") from error
+
+
+def _open_classes(data: Path, labels: Sequence[str]) -> LabelledClasses:
+    folders = [folder for root in _class_roots(data) for folder in _class_folders(root)]
+    if not folders:
+        raise ConfigError(
+            f"{data} holds no folders of classes.",
+            "Give a folder with one folder of images per class, named as the model's labels.",
+        )
+    pairs = [(image, _class_of(folder, labels)) for folder in folders for image in images_below(folder)]
+    return LabelledClasses(images=tuple(image for image, _ in pairs), truth=tuple(number for _, number in pairs))
+
+
+def _class_roots(data: Path) -> list[Path]:
+    """Where the class folders stand."""
+    if data.suffix in (".yaml", ".yml"):
+        return dataset_folders(data, "val") or dataset_folders(data, "train")
+    return next(([data / part] for part in _PARTS if (data / part).is_dir()), [data])
+
+
+def _class_folders(root: Path) -> list[Path]:
+    """Folders that hold pictures, by name."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    return [folder for folder in folders if images_below(folder)]
+
+
+def _class_of(folder: Path, labels: Sequence[str]) -> int:
+    """The model's number of the class that a folder is named after: its name, or the number itself.
+
+    Raises:
+        ConfigError: the model has no such class.
+    """
+    places = {label.casefold(): number for number, label in enumerate(labels)}
+    number = places.get(folder.name.casefold(), int(folder.name) if folder.name.isdecimal() else -1)
+    if not 0 <= number < (len(labels) or number + 1):
+        raise ConfigError(
+            f"The folder {folder} is no class of the model, which has {_shown(labels)}.",
+            "Name the folders as the model's labels, or by their numbers from 0 on.",
+        )
+    return number
+
+
+def _shown(labels: Sequence[str]) -> str:
+    names = ", ".join(labels[:_NAMES_SHOWN])
+    more = " ..." if len(labels) > _NAMES_SHOWN else ""
+    return f"{len(labels)} labels ({names}{more})" if labels else "no labels"

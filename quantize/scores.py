@@ -1,0 +1,125 @@
+"""What one model scored on labelled pictures, kept picture by picture so that any draw of them can be scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edgecv.quantize.average_precision import Matches, class_precisions, mean_over_classes, mean_precision
+from edgecv.quantize.bootstrap import RealArray
+from edgecv.quantize.coco_map import Truth
+from edgecv.results import Detections, IntArray
+
+
+class Scores(Protocol):
+    """Scores of one model; two of the same pictures can be compared."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the figure that decides: ``map50_95`` or ``top1``."""
+
+    @property
+    def images(self) -> int:
+        """How many pictures."""
+
+    def of_draws(self, counts: IntArray) -> RealArray:
+        """The figure of each draw: how often each picture was drawn ``(B, I)`` to ``(B,)``, 0 to 1."""
+
+    def figures(self) -> dict[str, float]:
+        """Figures over all pictures by name, 0 to 1; the one that decides first."""
+
+    def by_class(self) -> RealArray:
+        """``(K,)``: AP50-95 or recall of each class; NaN where no label shows it."""
+
+    def labels_by_class(self) -> IntArray:
+        """``(K,)``: how many labels each class has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DetectorScores:
+    """Of a detector.
+
+    Attributes:
+        pairs: Labels and detections of each picture, in pixels.
+        matches: pycocotools' matches of them.
+    """
+
+    pairs: tuple[tuple[Truth, Detections], ...]
+    matches: Matches
+
+    @property
+    def metric(self) -> str:
+        """``map50_95``."""
+        return "map50_95"
+
+    @property
+    def images(self) -> int:
+        """How many pictures."""
+        return len(self.pairs)
+
+    def of_draws(self, counts: IntArray) -> RealArray:
+        """Mean average precision of each draw."""
+        return mean_precision(self.matches, counts)
+
+    def figures(self) -> dict[str, float]:
+        """``map50_95`` and ``map50``."""
+        precisions = self._precisions()
+        means = mean_over_classes(np.stack([precisions.mean(axis=1), precisions[:, 0]]))
+        return {"map50_95": float(means[0]), "map50": float(means[1])}
+
+    def by_class(self) -> RealArray:
+        """AP50-95 of each class."""
+        return self._precisions().mean(axis=1)
+
+    def labels_by_class(self) -> IntArray:
+        """Labelled boxes of each class."""
+        return self.matches.labels.sum(axis=1)
+
+    def _precisions(self) -> RealArray:
+        """Of all pictures: ``(K, T)``."""
+        return class_precisions(self.matches, np.ones((1, self.images), np.int64))[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassifierScores:
+    """Of a classifier.
+
+    Attributes:
+        class_id: ``(I,)`` int64, the labelled class of each picture.
+        rank: ``(I,)`` int64, where it stands among the model's classes: 0 is the best; a large number where it is not among them.
+        classes: How many classes the model knows.
+    """
+
+    class_id: IntArray
+    rank: IntArray
+    classes: int
+
+    @property
+    def metric(self) -> str:
+        """``top1``."""
+        return "top1"
+
+    @property
+    def images(self) -> int:
+        """How many pictures."""
+        return len(self.class_id)
+
+    def of_draws(self, counts: IntArray) -> RealArray:
+        """Top-1 of each draw."""
+        return counts @ (self.rank == 0) / counts.sum(axis=1)
+
+    def figures(self) -> dict[str, float]:
+        """``top1`` and ``top5``."""
+        return {"top1": float(np.mean(self.rank == 0)), "top5": float(np.mean(self.rank < 5))}
+
+    def by_class(self) -> RealArray:
+        """Recall of each class: the share of its pictures that the model names right."""
+        right = np.bincount(self.class_id[self.rank == 0], minlength=self.classes)
+        labels = self.labels_by_class()
+        return np.divide(right, labels, out=np.full(self.classes, np.nan), where=labels > 0)
+
+    def labels_by_class(self) -> IntArray:
+        """Pictures of each class."""
+        return np.bincount(self.class_id, minlength=self.classes).astype(np.int64)

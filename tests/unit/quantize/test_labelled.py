@@ -1,0 +1,296 @@
+"""``--data``: what is opened, what is refused, and what two models' scores on it say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import edgecv
+from edgecv.errors import ConfigError
+from edgecv.model import Model
+from edgecv.quantize.coco_map import Truth, coco_map, match_boxes
+from edgecv.quantize.evaluate import read_labels
+from edgecv.quantize.labelled import compare_scores, judge_labelled, labelled_check, open_labelled
+from edgecv.quantize.record import Labelled
+from edgecv.quantize.scores import ClassifierScores, DetectorScores
+from edgecv.results import Detections
+from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
+from tests.models import METADATA, bright_cell, detector, save
+from tests.unit.quantize.test_bootstrap import CLASSES, pictures
+
+LABELS = ("blue", "green", "red")
+
+
+def boxes_in(folder: Path, line: str = "0 {x} 0.375 0.25 0.25") -> Path:
+    """Four pictures of one bright cell each, labelled in YOLO form."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for column in range(4):
+        cv2.imwrite(str(folder / f"images/{column}.png"), bright_cell(1, column))
+        (folder / f"labels/{column}.txt").write_text(line.format(x=(column + 0.5) / 4) + "\n")
+    return folder
+
+
+def colours_in(folder: Path, names: tuple[str, ...] = LABELS) -> Path:
+    """Five pictures of each colour."""
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for at in range(5):
+            picture = np.zeros((16, 16, 3), np.uint8)
+            picture[..., number] = 100 + 20 * at
+            cv2.imwrite(str(folder / name / f"{at}.png"), picture)
+    return folder
+
+
+def colour_classifier(path: Path, gains: tuple[float, float, float] = (1, 1, 1)) -> Model:
+    """The class of a picture is its strongest channel (blue, green, red), each times its gain."""
+    save(
+        path,
+        [
+            helper.make_node("ReduceMean", ["image"], ["means"], axes=[2, 3], keepdims=0),
+            helper.make_node("Mul", ["means", "gains"], ["logits"]),
+        ],
+        [("image", TensorProto.FLOAT, (1, 3, 16, 16))],
+        [("logits", TensorProto.FLOAT, (1, 3))],
+        {"gains": np.array(gains, np.float32)},
+    )
+    return edgecv.load(
+        path,
+        spec=ModelSpec(
+            preprocess=PreprocessSpec(size_wh=(16, 16), resize="stretch", color="bgr"),
+            decode=DecodeSpec(task="classify", decoder="logits", labels=LABELS),
+        ),
+    )
+
+
+def blind_detector(path: Path) -> Path:
+    """The detector of the tests with the scores of its best class lost."""
+    graph = onnx.load(str(detector(path, METADATA)))
+    for weights in graph.graph.initializer:
+        if weights.name == "white":
+            weights.CopyFrom(numpy_helper.from_array(np.float32(1e9), "white"))
+    onnx.save(graph, str(path))
+    return path
+
+
+def named(file: Path, names: str) -> Path:
+    file.write_text(f"path: {file.parent}\nval: images\nnames: {names}\n")
+    return file
+
+
+# What is opened
+
+
+def test_boxes_are_kept_in_parts_of_the_picture(tmp_path: Path) -> None:
+    found = open_labelled(boxes_in(tmp_path), "detect", ("bright", "never"))
+    assert [path.name for path in found.images] == ["0.png", "1.png", "2.png", "3.png"]
+    assert np.allclose(found.truth[2].xyxy, [[0.5, 0.25, 0.75, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("line", "task", "xyxy"),
+    [
+        ("1 0.5 0.5 0.2 0.4", "detect", [0.4, 0.3, 0.6, 0.7]),
+        ("1 0.5 0.5 0.2 0.4 0.9", "detect", [0.4, 0.3, 0.6, 0.7]),  # with a confidence
+        ("1 0.1 0.2 0.5 0.3 0.3 0.8", "segment", [0.1, 0.2, 0.5, 0.8]),  # an outline
+        ("1 0.1 0.2 0.5 0.3 0.3 0.8", "detect", [0.1, 0.2, 0.5, 0.8]),
+        ("1 0.1 0.1 0.4 0.1 0.4 0.2 0.1 0.2", "obb", [0.1, 0.1, 0.4, 0.2]),
+        ("1 0.5 0.5 0.2 0.4 0.1 0.1 2", "pose", [0.4, 0.3, 0.6, 0.7]),  # a keypoint behind the box
+    ],
+)
+def test_a_line_is_read_as_its_task_means_it(tmp_path: Path, line: str, task: str, xyxy: list[float]) -> None:
+    (tmp_path / "1.txt").write_text(line)
+    assert np.allclose(read_labels(tmp_path / "1.jpg", task).xyxy, [xyxy])
+
+
+@pytest.mark.parametrize("names", ["[never, bright]", "{0: Never, 1: bright, 7: whale}"])
+def test_named_classes_are_the_models_of_that_name(tmp_path: Path, names: str) -> None:
+    boxes_in(tmp_path, "1 {x} 0.375 0.25 0.25")
+    found = open_labelled(named(tmp_path / "data.yaml", names), "detect", ("bright", "never"))
+    assert {int(truth.class_id[0]) for truth in found.truth} == {0}
+
+
+@pytest.mark.parametrize("names", [("green", "red", "blue"), ("1", "2", "0"), ("GREEN", "2", "Blue")])
+def test_class_folders_are_matched_by_name_or_number(tmp_path: Path, names: tuple[str, ...]) -> None:
+    found = open_labelled(colours_in(tmp_path, names), "classify", LABELS)
+    classes = {path.parent.name: number for path, number in zip(found.images, found.truth, strict=True)}
+    assert classes == dict(zip(names, (1, 2, 0), strict=True))
+
+
+def test_the_val_part_of_class_folders_is_judged_by(tmp_path: Path) -> None:
+    colours_in(tmp_path / "train")
+    colours_in(tmp_path / "val", ("red",))
+    found = open_labelled(tmp_path, "classify", LABELS)
+    assert len(found.images) == 5
+    assert set(found.truth) == {2}
+
+
+# What is refused
+
+
+def test_prompts_have_no_labels(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="detectors and classifiers"):
+        open_labelled(tmp_path, "promptable-segment", ())
+
+
+def _class_beyond(folder: Path) -> Path:
+    return boxes_in(folder, "7 {x} 0.375 0.25 0.25")
+
+
+def _pixels(folder: Path) -> Path:
+    return boxes_in(folder, "0 320 240 20 20")
+
+
+def _unknown_name(folder: Path) -> Path:
+    boxes_in(folder)
+    return named(folder / "data.yaml", "[whale]")
+
+
+def _nothing_labelled(folder: Path) -> Path:
+    return boxes_in(folder, "")
+
+
+def _broken_yaml(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "data.yaml").write_text("- [")
+    return folder / "data.yaml"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_class_beyond, r"0\.txt has class 7, .* 2 labels \(bright, never\)"),
+        (_pixels, "not parts of the picture"),
+        (_unknown_name, "class 0, which the model does not know"),
+        (_nothing_labelled, "show no object"),
+        (_broken_yaml, "cannot be read"),
+        (lambda folder: folder / "missing", "no labelled images"),
+        (lambda folder: folder / "missing.yaml", "cannot be read"),
+    ],
+)
+def test_boxes_that_do_not_fit_are_refused(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        open_labelled(make(tmp_path), "detect", ("bright", "never"))
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(("blue", "whale"), "whale is no class"), (("3",), "3 is no class"), ((), "no folders")]
+)
+def test_class_folders_that_do_not_fit_are_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        open_labelled(colours_in(tmp_path, names), "classify", LABELS)
+    assert error.value.hint
+
+
+def test_boxes_do_not_judge_a_classifier_nor_folders_a_detector(tmp_path: Path) -> None:
+    boxes = open_labelled(boxes_in(tmp_path / "b"), "detect", ("bright", "never"))
+    classes = open_labelled(colours_in(tmp_path / "c"), "classify", LABELS)
+    with colour_classifier(tmp_path / "c.onnx") as model, pytest.raises(ConfigError, match="detectors only"):
+        boxes.score(model)
+    with (
+        edgecv.load(detector(tmp_path / "d.onnx", METADATA)) as model,
+        pytest.raises(ConfigError, match="classifiers only"),
+    ):
+        classes.score(model)
+
+
+# What the scores say
+
+
+def test_a_classifier_that_lost_a_channel_loses_its_class(tmp_path: Path) -> None:
+    labelled = open_labelled(colours_in(tmp_path / "data"), "classify", LABELS)
+    with colour_classifier(tmp_path / "f.onnx") as floats, colour_classifier(tmp_path / "q.onnx", (1, 1, 0)) as int8:
+        found = judge_labelled(floats, int8, labelled)
+    assert (found.metric, found.images, found.float_score) == ("top1", 15, 1.0)
+    assert found.int8_score == pytest.approx(2 / 3)
+    assert found.drop == pytest.approx(100 / 3)
+    assert 0 < found.low < found.drop < found.high < 100
+    worst = found.classes[0]
+    assert (worst.label, worst.float_score, worst.int8_score, worst.count) == ("red", 1, 0, 5)
+    assert found.more == {"float_top5": 1.0, "int8_top5": 1.0}
+
+
+def test_the_float_model_need_not_run_again(tmp_path: Path) -> None:
+    labelled = open_labelled(boxes_in(tmp_path / "data"), "detect", ("bright", "never"))
+    with edgecv.load(detector(tmp_path / "f.onnx", METADATA)) as model:
+        floats = labelled.score(model)
+    with edgecv.load(blind_detector(tmp_path / "q.onnx")) as int8:
+        found = judge_labelled(floats, int8, labelled)
+    assert (found.metric, found.float_score, found.int8_score) == ("map50_95", pytest.approx(1.0), 0.0)
+    assert (found.drop, found.low, found.high) == (pytest.approx(100), pytest.approx(100), pytest.approx(100))
+    assert [loss.label for loss in found.classes] == ["bright"]
+
+
+def test_scores_of_a_detector_are_those_of_pycocotools() -> None:
+    pairs = pictures(16)
+    scores = DetectorScores(pairs=tuple(pairs), matches=match_boxes(pairs, CLASSES))
+    wanted = coco_map(pairs, CLASSES)
+    figures = scores.figures()
+    assert figures["map50_95"] == pytest.approx(wanted.map50_95, abs=1e-12)
+    assert figures["map50"] == pytest.approx(wanted.map50, abs=1e-12)
+
+
+def test_classes_stand_worst_first() -> None:
+    pairs = pictures(40)
+    worse = [(truth, _without_class(found, 2)) for truth, found in pairs]
+    scores = [DetectorScores(pairs=tuple(p), matches=match_boxes(p, CLASSES)) for p in (pairs, worse)]
+    found = compare_scores(*scores, labels=("a", "b", "c", "d", "e"), resamples=50)
+    losses = [loss.float_score - loss.int8_score for loss in found.classes]
+    assert losses == sorted(losses, reverse=True)
+    assert (found.classes[0].label, found.classes[0].int8_score) == ("c", 0.0)
+    assert losses[1:] == [0.0] * 4
+    assert len(found.classes) == CLASSES - 1  # no label shows the last
+
+
+def _without_class(found: Detections, class_id: int) -> Detections:
+    return found[found.class_id != class_id]
+
+
+def test_top5_counts_the_fifth_and_no_sixth() -> None:
+    scores = ClassifierScores(class_id=np.array([0, 0, 1, 1]), rank=np.array([0, 4, 5, 1 << 30]), classes=9)
+    assert scores.figures() == {"top1": 0.25, "top5": 0.5}
+
+
+def labelled(drop: float, low: float, high: float) -> Labelled:
+    return Labelled(
+        metric="map50_95", images=64, float_score=0.44, int8_score=0.44 - drop / 100, drop=drop, low=low, high=high
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "passed", "words"),
+    [
+        (labelled(0.3, -0.4, 0.9), True, "on 64 images the loss lies between -0.4 and 0.9 points"),
+        (labelled(0.3, -0.4, 1.2), True, "between -0.4 and 1.2 points: too few to say"),
+        (labelled(-0.5, -1.0, 0.1), True, "-0.50 points lost;"),
+        (labelled(1.0, 0.2, 1.8), True, "too few"),
+        (labelled(3.0, 1.9, 4.4), False, r"0.4400 to 0.4100, 3.00 points lost (limit 1); on 64 images the loss lies"),
+    ],
+)
+def test_the_loss_itself_decides_and_its_interval_is_said(found: Labelled, passed: bool, words: str) -> None:
+    verdict = labelled_check(found, 1.0)
+    assert verdict.passed is passed
+    assert words in verdict.reason
+    assert (verdict.check.metric, verdict.check.most) == ("map50_95_drop", 1.0)
+
+
+def test_truth_of_other_pictures_is_not_mixed_up(tmp_path: Path) -> None:
+    """Labels are scaled to the size of their own picture."""
+    folder = boxes_in(tmp_path)
+    cv2.imwrite(
+        str(folder / "images/0.png"), cv2.resize(bright_cell(1, 0), (192, 192), interpolation=cv2.INTER_NEAREST)
+    )
+    found = open_labelled(folder, "detect", ("bright", "never"))
+    with edgecv.load(detector(tmp_path / "m.onnx", METADATA)) as model:
+        scores = found.score(model)
+    assert isinstance(scores, DetectorScores)
+    first: Truth = scores.pairs[0][0]
+    assert np.allclose(first.xyxy, [[0, 48, 48, 96]])
+    assert scores.figures()["map50_95"] == pytest.approx(1.0)
