@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgecv.errors import UnsupportedSource
 from edgecv.extras import require
 from edgecv.media import read_image
 from edgecv.protocols import Array
@@ -34,21 +36,31 @@ def pixel_scale(spec: PreprocessSpec) -> tuple[Array, Array]:
 
 
 def pixel_module(network: Any, spec: PreprocessSpec) -> Any:
-    """``network`` as a module from uint8 BGR pixels ``(1, H, W, 3)``."""
+    """``network`` as a module from uint8 BGR pixels ``(1, H, W, 3)``.
+
+    Colour order and scale go into the first weights, at no cost. The mean does not: the network pads its normalised picture with
+    0, which would no longer be the padding's value. It is subtracted from the pixels.
+
+    Raises:
+        UnsupportedSource: the network does not begin with a convolution over three channels.
+    """
     torch = require("torch", "convert")
+    network = copy.deepcopy(network)
+    first = next((module for module in network.modules() if isinstance(module, torch.nn.Conv2d)), None)
+    if first is None or first.in_channels != 3:
+        raise UnsupportedSource("The network does not begin with a convolution over three channels.")
     factor, shift = pixel_scale(spec)
-    flip = spec.color == "rgb"
+    weight = first.weight.detach().flip(1) if spec.color == "rgb" else first.weight.detach()
+    first.weight = torch.nn.Parameter(weight * torch.from_numpy(factor).view(1, 3, 1, 1), requires_grad=False)
 
     class FromPixels(torch.nn.Module):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.network = network
-            self.register_buffer("factor", torch.from_numpy(factor).view(1, 3, 1, 1))
-            self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1))
+            self.register_buffer("mean", torch.from_numpy(-shift / factor).view(1, 1, 1, 3))
 
         def forward(self, image: Any) -> Any:
-            real = image.permute(0, 3, 1, 2).float() * self.factor + self.shift
-            return self.network(real.flip(1) if flip else real)
+            return self.network((image.float() - self.mean).permute(0, 3, 1, 2))
 
     return FromPixels().eval()
 

@@ -23,6 +23,7 @@ from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
 
 _COPYING = ("CONCATENATION", "SLICE", "SPLIT", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR", "PAD", "RESHAPE", "TRANSPOSE")
+_ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
 _NO_QUANTIZE = "no_quantize"
 
 
@@ -80,9 +81,11 @@ class LitertQuantizer:
         rules: list[dict[str, Any]] = recipes.static_wi8_ai8()
         # int8 softmax has a fixed scale of 1/256, which collapses a classifier over many classes.
         kept = [(".*", "SOFTMAX")]
-        if recipe.stem == "float":
-            first = next(op for op in self._operators if op["op_name"] == "CONV_2D")
-            kept.append((re.escape(self._names[int(first["outputs"][0])]), "CONV_2D"))
+        at = next(at for at, op in enumerate(self._operators) if op["op_name"] == "CONV_2D")
+        # Pixels are normalised in float: rounded before and after, they lose half a grey level each time.
+        entry = [op for op in self._operators[:at] if op["op_name"] in _ARITHMETIC]
+        stem = [self._operators[at]] if recipe.stem == "float" else []
+        kept += [(re.escape(self._names[int(op["outputs"][0])]), op["op_name"]) for op in (*entry, *stem)]
         return rules + [
             {"regex": regex, "operation": operation, "algorithm_key": _NO_QUANTIZE, "op_config": rules[0]["op_config"]}
             for regex, operation in kept
