@@ -294,10 +294,14 @@ def _load_bundle(bundle: Bundle, options: RuntimeOptions) -> Model | PromptableM
     return opener(bundle, variant, options, runtime)
 
 
-def _preference(pair: tuple[Variant, str]) -> tuple[bool, float]:
-    """What is built for another CPU class comes last: its kernels are slow here, or saturate. Then the fastest first."""
+def _preference(pair: tuple[Variant, str]) -> tuple[bool, bool, float]:
+    """Order of variants, the best first.
+
+    What is built for another CPU class comes last: its kernels are slow here, or saturate. What is built for this one on a
+    machine that could not time it comes first: nothing else has its kernels. Then the fastest.
+    """
     variant, _ = pair
-    return not suits_this_machine(variant.target), variant.latency_ms
+    return not suits_this_machine(variant.target), variant.timed, variant.latency_ms
 
 
 def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> Model:

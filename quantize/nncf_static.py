@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgecv.extras import require
 from edgecv.protocols import Array
+from edgecv.quantize.quantizer import LayerOutputs
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
@@ -42,6 +43,14 @@ class NncfQuantizer:
         openvino.save_model(quantized, str(path), compress_to_fp16=False)
         return (path, path.with_suffix(".bin")), self._outputs
 
+    def layer_outputs(
+        self,
+        recipe: QuantizeRecipe,  # noqa: ARG002  (the seam's form)
+        pictures: Sequence[Array],  # noqa: ARG002
+    ) -> Iterator[LayerOutputs]:
+        """Nothing: NNCF merges layers, so that those of the two models do not correspond."""
+        return iter(())
+
     def _static(self, nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
         presets = {True: nncf.QuantizationPreset.MIXED, False: nncf.QuantizationPreset.PERFORMANCE}
         return nncf.quantize(
@@ -50,6 +59,7 @@ class NncfQuantizer:
             preset=presets[recipe.activations == "uint8"],
             subset_size=len(self._pictures),
             fast_bias_correction=recipe.bias_correction != "accurate",
+            ignored_scope=nncf.IgnoredScope(names=list(recipe.float_layers)),
         )
 
 

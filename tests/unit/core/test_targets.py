@@ -78,3 +78,13 @@ def test_a_variant_that_is_not_there_names_those_that_are(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="no onnx-int8 variant") as caught:
         edgecv.load(bundle.path, variant="onnx-int8")
     assert "onnx-int8-x86" in caught.value.hint
+
+
+@pytest.mark.skipif(FOREIGN != "arm64", reason="the other class is named for x86")
+@pytest.mark.parametrize(("timed", "expected"), [(True, "onnx-fp32"), (False, "onnx-int8-x86")])
+def test_a_latency_counts_only_where_the_class_at_hand_was_timed(tmp_path: Path, timed: bool, expected: str) -> None:
+    bundle = bundle_with(tmp_path / "tiny.ecv", "x86")
+    float32, int8 = bundle.variants
+    slow = msgspec.structs.replace(int8, latency_ms=float32.latency_ms * 2, timed=timed)
+    (bundle.path / MANIFEST).write_bytes(dump_manifest(manifest((float32, slow))))
+    assert chosen(bundle) == expected
