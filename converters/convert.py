@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,18 @@ from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifes
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.source import SourceModel, SourceOptions, check_batch
-from edgecv.converters.variants import Job, build_variants, fitted, needs_ranges, parity_pictures, remove_format
+from edgecv.converters.variants import Built, Job, build_variants, fitted, needs_ranges, parity_pictures, remove_format
 from edgecv.errors import ConfigError, ConversionError, EdgeCVError, PluginError, QuantizationError, UnsupportedSource
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration import open_calibration
-from edgecv.quantize.recipes import LADDERS
+from edgecv.quantize.ladder import Plan, check_recipes, plans
+from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, find_recipe, targets_of
+from edgecv.quantize.record import CalibrationRecord, QuantizationRecord
+from edgecv.quantize.sensitivity import SENSITIVITY, Sensitivity
 from edgecv.specs import Precision
 from edgecv.version import __version__
 
+QUANTIZATION = "quantization.json"
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
 _TOOLS = (
     "numpy",
@@ -57,6 +63,9 @@ def convert(
     preprocess: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
     batch: int = 1,
+    recipes: Sequence[str | Path] = (),
+    target: str = DEFAULT_TARGET,
+    analyze: bool = False,
     progress: Progress = silent,
 ) -> Bundle:
     """Convert a model to a bundle.
@@ -77,6 +86,10 @@ def convert(
         preprocess: Of a foreign classifier's input: any of ``mean std color resize``; the rest is assumed and recorded.
         labels: Names of the classes, where the source has none.
         batch: Pictures per run, 1 to 64, fixed in the files: ``model.many(images)`` fills them.
+        recipes: Names of INT8 recipes, or files as bundles hold them (``recipe.json``), one per format: exactly that one is
+            tried, and the gate applies. By default one recipe after the other is tried.
+        target: CPU class that INT8 in ONNX is built for: ``x86-vnni``, ``x86`` (AVX2 without VNNI), ``arm64`` or ``all``.
+        analyze: Write ``sensitivity.json``: what each layer loses in INT8, and what leaving it float costs.
         progress: Called as long steps go on.
 
     Returns:
@@ -91,10 +104,11 @@ def convert(
     """
     path = Path(source)
     _check_source(path)
-    target = Path(out) if out is not None else Path(_stem(path) + SUFFIX)
+    place = Path(out) if out is not None else Path(_stem(path) + SUFFIX)
     _check_request(precision, formats, calibration)
+    quantization = _quantization(precision, formats, recipes, target, analyze)
     check_batch(batch)
-    check_target(target, force)
+    check_target(place, force)
     images = open_calibration(calibration, progress) if calibration is not None else None
     options = SourceOptions(
         size_wh=_size_wh(imgsz),
@@ -110,23 +124,43 @@ def convert(
     progress("Reading the model", 0, 1)
     opened = _open_source(path, options)
     progress("Reading the model", 1, 1)
-    static = precision == "int8" and needs_ranges(opened, formats)
+    static = precision == "int8" and needs_ranges(opened, formats, quantization.recipes)
     pictures = fitted(opened, images.calibrate, progress) if images is not None and static else ()
-    with new_folder(target, force) as folder:
-        job = Job(source=opened, calibration=images, pictures=pictures, folder=folder, progress=progress)
-        variants = _build(job, formats, precision, keep_going)
-        manifest = _with_documents(job, _manifest(target, job, tuple(variants)))
+    with new_folder(place, force) as folder:
+        job = Job(
+            source=opened,
+            calibration=images,
+            pictures=pictures,
+            folder=folder,
+            progress=progress,
+            targets=quantization.targets,
+            recipes=quantization.recipes,
+            analyze=analyze,
+        )
+        built = _build(job, formats, precision, keep_going)
+        variants = tuple(variant for one in built for variant in one.variants)
+        manifest = _manifest(place, job, variants)
+        extras = (*_quantization_files(manifest, job, built, str(calibration)), *_documents(job, manifest))
+        manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
-    return Bundle.open(target)
+    return Bundle.open(place)
 
 
-def steps(source: str | Path, formats: Sequence[str], precision: Precision, batch: int = 1) -> list[str]:
+def steps(
+    source: str | Path,
+    formats: Sequence[str],
+    precision: Precision,
+    batch: int = 1,
+    recipes: Sequence[str | Path] = (),
+    target: str = DEFAULT_TARGET,
+) -> list[str]:
     """What ``convert`` would do, in words, without doing it.
 
     Raises:
-        ConfigError: the batch is out of its range.
+        ConfigError: the batch is out of its range, or there is no such recipe or target.
     """
     check_batch(batch)
+    quantization = _quantization(precision, formats, recipes, target, analyze=False)
     told = [f"Read {source} and prepare its network: uint8 pixels in, raw outputs out."]
     if batch > 1:
         told.append(
@@ -139,13 +173,42 @@ def steps(source: str | Path, formats: Sequence[str], precision: Precision, batc
         if precision == "fp16":
             told.append(f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999).")
         if precision == "int8":
-            recipes = [recipe.name for recipe in LADDERS[name, "conv"]]
-            told.append(
-                f"Quantize {name}, recipe by recipe ({' -> '.join(recipes)}), until one agrees with the float model "
-                "on the quarter of the images that calibration did not see; write nothing when none does."
-            )
+            for plan in plans(name, "conv", quantization.targets, quantization.recipes):
+                told.append(_told(name, plan))
         told.append(f"Time every {name} variant with one thread in a process of its own.")
     return [*told, "Write bundle.json with hashes, flush, and rename the folder into place."]
+
+
+def _told(model_format: str, plan: Plan) -> str:
+    """One ladder in words."""
+    built_for = f" for {plan.target}" if plan.target else ""
+    judged = "agrees with the float model on the quarter of the images that calibration did not see"
+    if plan.exact:
+        return f"Quantize {model_format}{built_for} by {plan.rungs[0].name}; write nothing unless it {judged}."
+    blocks = "the most sensitive blocks float" if any(recipe.kind == "static" for recipe in plan.rungs) else ""
+    rungs = [*(r.name for r in plan.rungs), *filter(None, [blocks]), *(r.name for r in plan.last)]
+    return (
+        f"Quantize {model_format}{built_for}, recipe by recipe ({' -> '.join(rungs)}), until one {judged} and is "
+        "faster; write nothing when none agrees."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Quantization:
+    """What was asked of INT8."""
+
+    recipes: tuple[QuantizeRecipe, ...]
+    targets: tuple[str, ...]
+
+
+def _quantization(
+    precision: Precision, formats: Sequence[str], recipes: Sequence[str | Path], target: str, analyze: bool
+) -> _Quantization:
+    found = tuple(find_recipe(str(recipe)) for recipe in recipes)
+    if precision != "int8" and (found or analyze or target != DEFAULT_TARGET):
+        raise ConfigError("Recipes, targets and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
+    check_recipes(found, formats)
+    return _Quantization(recipes=found, targets=targets_of(target))
 
 
 def _check_request(precision: str, formats: Sequence[str], calibration: str | Path | None) -> None:
@@ -187,25 +250,25 @@ def _open_source(path: Path, options: SourceOptions) -> SourceModel:
     return batched(opened, options.batch)
 
 
-def _build(job: Job, formats: Sequence[str], precision: Precision, keep_going: bool) -> list[Variant]:
+def _build(job: Job, formats: Sequence[str], precision: Precision, keep_going: bool) -> list[Built]:
     """Variants of every format; with ``keep_going`` a format that fails names itself and the others go on."""
-    variants: list[Variant] = []
+    built: list[Built] = []
     failed: list[EdgeCVError] = []
     for name in formats:
         try:
-            variants.extend(build_variants(job, name, precision))
+            built.append(build_variants(job, name, precision))
         except (ConversionError, QuantizationError, PluginError) as error:
             if not keep_going:
                 raise
             failed.append(error)
             remove_format(job, name)
             job.progress(f"{name} failed: {error.message}", 1, 1)
-    if failed and not variants:
+    if failed and not built:
         raise failed[0]
-    return variants
+    return built
 
 
-def _with_documents(job: Job, manifest: Manifest) -> Manifest:
+def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
     job.progress("Writing golden vectors and model card", 0, 1)
     picture = next(parity_pictures(job))
     files = (
@@ -213,14 +276,45 @@ def _with_documents(job: Job, manifest: Manifest) -> Manifest:
         write_model_card(job.folder, manifest),
     )
     job.progress("Writing golden vectors and model card", 1, 1)
-    return msgspec.structs.replace(manifest, extras=tuple(describe_file(job.folder, path) for path in files))
+    return files
 
 
-def _manifest(target: Path, job: Job, variants: tuple[Variant, ...]) -> Manifest:
+def _quantization_files(manifest: Manifest, job: Job, built: Sequence[Built], calibration: str) -> Iterator[Path]:
+    """What INT8 leaves beside the models: the recipes, what was tried, and the sensitivity where it was asked for."""
+    records = tuple(record for one in built for record in one.records)
+    if job.calibration is None or not records:
+        return
+    yield from (path for one in built for path in one.extras)
+    record = QuantizationRecord(
+        model=manifest.name,
+        source=manifest.source.file,
+        task=manifest.decode.task,
+        calibration=CalibrationRecord(
+            images=len(job.calibration),
+            held_out=len(job.calibration.held_out),
+            sha256=job.calibration.sha256,
+            source=Path(calibration).name,  # the folder it lies in is the user's own business
+        ),
+        formats=records,
+        machine=f"{platform.machine()} {platform.system()}",
+        tools=manifest.tools,
+    )
+    yield _written(job.folder / QUANTIZATION, record)
+    if job.analyze:
+        variants = tuple(found for one in built for found in one.sensitivities)
+        yield _written(job.folder / SENSITIVITY, Sensitivity(variants=variants))
+
+
+def _written(path: Path, value: msgspec.Struct) -> Path:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    return path
+
+
+def _manifest(place: Path, job: Job, variants: tuple[Variant, ...]) -> Manifest:
     images = job.calibration
     return Manifest(
         schema=SCHEMA,
-        name=target.name.removesuffix(SUFFIX),
+        name=place.name.removesuffix(SUFFIX),
         family=job.source.family,
         preprocess=job.source.spec.preprocess,
         decode=job.source.spec.decode,

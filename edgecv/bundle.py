@@ -51,6 +51,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         recipe: Name of the quantization recipe; empty for float.
         metrics: What the accuracy gate measured.
         latency_ms: Median of one session run with one thread, on the machine that converted.
+        timed: Whether that machine is of the CPU class the variant is for; if not, ``latency_ms`` says little.
         models: ``main``, or ``encoder`` and ``decoder``.
     """
 
@@ -61,6 +62,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     recipe: str = ""
     metrics: dict[str, float] = {}
     latency_ms: float
+    timed: bool = True
     models: dict[str, ModelFiles]
 
 

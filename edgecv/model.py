@@ -18,6 +18,7 @@ from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Image
 from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
+from edgecv.targets import suits_this_machine
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
 
@@ -195,6 +196,7 @@ def load(
     *,
     device: str = "cpu",
     spec: ModelSpec | None = None,
+    variant: str = "",
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
     """Load a bundle, or a bare model file: a ``Model``, or a ``PromptableModel`` from a bundle of SAM.
@@ -202,10 +204,12 @@ def load(
     Args:
         path: ``NAME.ecv`` folder, or a ``.onnx``, ``.xml`` or ``.tflite`` file.
         runtime: ``auto`` or the name of a runtime (``edgecv plugins`` lists them).
-        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. ``auto`` takes the variant that ran fastest when it was converted.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. Of the variants that fit, the one that ran fastest when it was
+            converted; one built for another CPU class only where nothing else fits.
         threads: Threads of the session; 0 lets the runtime choose.
         device: ``cpu``, ``cuda`` ...: never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
+        variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
         extra: Options of one runtime (see its module).
 
     Raises:
@@ -217,7 +221,7 @@ def load(
     """
     path = Path(path)
     options = runtime_options(
-        runtime=runtime, precision=precision, threads=threads, device=device, extra=dict(extra or {})
+        runtime=runtime, precision=precision, threads=threads, device=device, variant=variant, extra=dict(extra or {})
     )
     if not path.exists():
         raise ModelError(f"{path} does not exist.", "Make a bundle with: edgecv convert MODEL --int8 --calib IMAGES")
@@ -265,11 +269,13 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
         (variant, name)
         for variant in bundle.variants
         for name in runtimes_for(variant.format)
-        if options.runtime in ("auto", name) and options.precision in ("auto", variant.precision)
+        if options.runtime in ("auto", name)
+        and options.precision in ("auto", variant.precision)
+        and options.variant in ("", variant.name)
     ]
     if not pairs:
         raise ConfigError(
-            f"{bundle.path} has no {options.precision} variant for the runtime {options.runtime}.",
+            f"{bundle.path} has no {options.variant or options.precision} variant for the runtime {options.runtime}.",
             f"It has: {', '.join(variant.name for variant in bundle.variants)}.",
         )
     installed = [pair for pair in pairs if _installed(pair[1])]
@@ -283,9 +289,19 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
 
 
 def _load_bundle(bundle: Bundle, options: RuntimeOptions) -> Model | PromptableModel:
-    variant, runtime = min(runnable(bundle, options), key=lambda pair: pair[0].latency_ms)
+    variant, runtime = min(runnable(bundle, options), key=_preference)
     opener = open_promptable if bundle.manifest.decode.task == "promptable-segment" else open_variant
     return opener(bundle, variant, options, runtime)
+
+
+def _preference(pair: tuple[Variant, str]) -> tuple[bool, bool, float]:
+    """Order of variants, the best first.
+
+    What is built for another CPU class comes last: its kernels are slow here, or saturate. What is built for this one on a
+    machine that could not time it comes first: nothing else has its kernels. Then the fastest.
+    """
+    variant, _ = pair
+    return not suits_this_machine(variant.target), variant.timed, variant.latency_ms
 
 
 def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> Model:

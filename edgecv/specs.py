@@ -98,6 +98,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         device: ``cpu``, ``cuda``, ``tensorrt`` ...: what the runtime shall compute on.
         threads: Threads of the session; 0 lets the runtime choose.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
+        variant: Name of a bundle's variant; empty for the best one.
         cache_dir: Where the runtime may keep compiled models; empty for nowhere.
         extra: Options of one runtime, passed through by name.
     """
@@ -106,5 +107,6 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     device: str = "cpu"
     threads: int = 0
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    variant: str = ""
     cache_dir: str = ""
     extra: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from edgecv.errors import AccuracyGateError, CalibrationError
+from edgecv.errors import CalibrationError
 from edgecv.golden import cosine
 from edgecv.media import read_image
 from edgecv.model import Model
@@ -176,16 +176,6 @@ def wilson_lower(hits: int, count: int) -> float:
     middle = share + z * z / (2 * count)
     spread = z * ((share * (1 - share) + z * z / (4 * count)) / count) ** 0.5
     return (middle - spread) / (1 + z * z / count)
-
-
-def refusal(reports: list[GateReport]) -> AccuracyGateError:
-    """The error when every rung failed: what was tried, and what each gave."""
-    tried = "; ".join(f"{report.recipe}: {report.reason()}" for report in reports)
-    return AccuracyGateError(
-        f"No INT8 recipe keeps the accuracy of the float model. Tried {tried}. Nothing was written.",
-        "Check that the calibration images look like what the model was trained on, or keep float with --fp32.",
-        report=reports[-1],
-    )
 
 
 def _limit(check: Check) -> str:

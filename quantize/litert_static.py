@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 
 from edgecv.extras import require
 from edgecv.protocols import Array
+from edgecv.quantize.quantizer import LayerOutputs
 from edgecv.quantize.ranges import ESTIMATORS, TensorStats, collect, shared
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quiet import quiet
@@ -24,6 +26,7 @@ from edgecv.specs import TensorSpec
 
 _COPYING = ("CONCATENATION", "SLICE", "SPLIT", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR", "PAD", "RESHAPE", "TRANSPOSE")
 _ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
+_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _NO_QUANTIZE = "no_quantize"
 
 
@@ -38,12 +41,7 @@ class LitertQuantizer:
         """
         self._path = files[0]
         self._outputs = outputs
-        interpreter = require("ai_edge_litert.interpreter", "convert")
-        # One tensor per operator's output, kept after the run: what calibration has to see.
-        self._interpreter: Any = interpreter.Interpreter(
-            model_path=str(files[0]), num_threads=os.cpu_count(), experimental_preserve_all_tensors=True
-        )
-        self._interpreter.allocate_tensors()
+        self._interpreter = _keeping_all(files[0])
         self._names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
         # `_get_ops_details` is the only way to the graph without a flatbuffer schema of our own.
         self._operators = [op for op in self._interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
@@ -64,6 +62,23 @@ class LitertQuantizer:
             done.export_model(str(path), overwrite=True)
         return (path,), _stored_outputs(path, self._outputs)
 
+    def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
+        """See ``Quantizer``: a layer is a convolution, named after the tensor it makes."""
+        convolutions = {self._names[int(op["outputs"][0])] for op in self._operators if op["op_name"] in _CONVOLUTIONS}
+        with tempfile.TemporaryDirectory() as folder:
+            (path, *_), _ = self.quantize(recipe, Path(folder))
+            interpreter = _keeping_all(path)
+        details = {detail["name"]: detail for detail in interpreter.get_tensor_details()}
+        names = [name for name in convolutions if name in details and details[name]["dtype"] == np.int8]
+        entry = interpreter.get_input_details()[0]["index"]
+        for wanted, picture in zip(self._runs(pictures), pictures, strict=True):
+            interpreter.set_tensor(entry, picture)
+            interpreter.invoke()
+            yield (
+                {name: wanted[name] for name in names},
+                {name: _real(interpreter.get_tensor(details[name]["index"]), details[name]) for name in names},
+            )
+
     def _runs(self, pictures: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
         made = {int(index) for op in self._operators for index in op["outputs"]}
         detail = {d["index"]: d for d in self._interpreter.get_tensor_details()}
@@ -75,10 +90,14 @@ class LitertQuantizer:
             yield {self._names[index]: self._interpreter.get_tensor(index) for index in floats}
 
     def _rules(self, recipe: QuantizeRecipe) -> list[dict[str, Any]]:
-        recipes = require("ai_edge_quantizer.recipe", "convert")
+        recipes: Any = require("ai_edge_quantizer.recipe", "convert")
+        rules: list[dict[str, Any]]
         if recipe.kind == "weights":
-            return [{**rule, "operation": "FULLY_CONNECTED"} for rule in recipes.dynamic_wi8_afp32()]
-        rules: list[dict[str, Any]] = recipes.static_wi8_ai8()
+            rules = recipes.dynamic_wi8_afp32()
+            return (
+                rules if recipe.weights_of == "everything" else [{**r, "operation": "FULLY_CONNECTED"} for r in rules]
+            )
+        rules = recipes.static_wi8_ai8()
         # int8 softmax has a fixed scale of 1/256, which collapses a classifier over many classes.
         kept = [(".*", "SOFTMAX")]
         at = next(at for at, op in enumerate(self._operators) if op["op_name"] == "CONV_2D")
@@ -86,6 +105,7 @@ class LitertQuantizer:
         entry = [op for op in self._operators[:at] if op["op_name"] in _ARITHMETIC]
         stem = [self._operators[at]] if recipe.stem == "float" else []
         kept += [(re.escape(self._names[int(op["outputs"][0])]), op["op_name"]) for op in (*entry, *stem)]
+        kept += [(re.escape(layer), "*") for layer in recipe.float_layers]
         return rules + [
             {"regex": regex, "operation": operation, "algorithm_key": _NO_QUANTIZE, "op_config": rules[0]["op_config"]}
             for regex, operation in kept
@@ -116,6 +136,20 @@ class LitertQuantizer:
             if op["op_name"] in _COPYING:
                 sources = op["inputs"] if op["op_name"] == "CONCATENATION" else op["inputs"][:1]
                 yield [self._names[int(index)] for index in (*sources, *op["outputs"])]
+
+
+def _keeping_all(path: Path) -> Any:
+    """An interpreter that keeps the output of every operator after the run: what calibration has to see."""
+    interpreter = require("ai_edge_litert.interpreter", "convert").Interpreter(
+        model_path=str(path), num_threads=os.cpu_count(), experimental_preserve_all_tensors=True
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _real(stored: Array, detail: Mapping[str, Any]) -> Array:
+    scale, zero_point = detail["quantization"]
+    return ((stored.astype(np.float32) - zero_point) * scale).astype(np.float32)
 
 
 def _stored_outputs(path: Path, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.quantize.openvino_ir import save_ir
+from edgecv.quantize.quantizer import LayerOutputs
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quiet import no_telemetry, quiet
 from edgecv.specs import TensorSpec
@@ -42,6 +43,14 @@ class NncfQuantizer:
             quantized = _compressed(nncf, model) if recipe.kind == "weights" else self._static(nncf, model, recipe)
         return save_ir(quantized, folder / "model.xml"), self._outputs
 
+    def layer_outputs(
+        self,
+        recipe: QuantizeRecipe,  # noqa: ARG002  (the seam's form)
+        pictures: Sequence[Array],  # noqa: ARG002
+    ) -> Iterator[LayerOutputs]:
+        """Nothing: NNCF merges layers, so that those of the two models do not correspond."""
+        return iter(())
+
     def _static(self, nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
         presets = {True: nncf.QuantizationPreset.MIXED, False: nncf.QuantizationPreset.PERFORMANCE}
         return nncf.quantize(
@@ -50,6 +59,7 @@ class NncfQuantizer:
             preset=presets[recipe.activations == "uint8"],
             subset_size=len(self._pictures),
             fast_bias_correction=recipe.bias_correction != "accurate",
+            ignored_scope=nncf.IgnoredScope(names=list(recipe.float_layers)),
         )
 
 

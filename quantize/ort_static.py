@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import numpy as np
 from edgecv.errors import QuantizationError
 from edgecv.extras import require
 from edgecv.protocols import Array
-from edgecv.quantize.onnx_graph import Graph, load, op_counts, save
+from edgecv.quantize.onnx_graph import Graph, Node, add_constant, drop_unused_constants, load, op_counts, save
+from edgecv.quantize.quantizer import LayerOutputs
 from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
-from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quantize.recipes import TARGETS, QuantizeRecipe
 from edgecv.quantize.stem import find_stem, pack_stem, patch_moments
 from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
@@ -22,6 +25,8 @@ from edgecv.specs import TensorSpec
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
 _STEM_PICTURES = 24  # second moments of pixel patches are stable long before
 _FLOAT_TENSORS = ("float32",)
+_MOST_REDUCED = 63  # seven bits: 2 x 255 x 63 fits into 16 bits
+_ACTIVATIONS = ("Sigmoid", "Relu", "Clip", "LeakyRelu", "HardSwish")
 
 
 class OrtStaticQuantizer:
@@ -56,20 +61,39 @@ class OrtStaticQuantizer:
         """
         out = folder / "model.onnx"
         if recipe.kind == "weights":
-            self._quantize_weights(out)
+            self._quantize_products(out)
+            if recipe.weights_of == "everything":
+                store_convolutions(out)
             return (out,), self._outputs
         prepared = load(self._prepared)
         quantized = self._quantized(recipe, prepared, out)
         if recipe.stem == "packed":
             stem = find_stem(quantized)
             if stem is not None:
-                pack_stem(quantized, stem, patch_moments(stem, self._pictures))
+                most = _MOST_REDUCED if recipe.reduce_range else 127
+                pack_stem(quantized, stem, patch_moments(stem, self._pictures), most)
         outputs = _integer_outputs(quantized, self._outputs)
         save(quantized, out)
-        check_fused(out, self._work, kept_float=int(recipe.stem == "float"))
+        config = TARGETS[recipe.target].config if recipe.target in TARGETS else {}
+        check_fused(out, self._work, int(recipe.stem == "float") + len(recipe.float_layers), config)
         return (out,), outputs
 
-    def _quantize_weights(self, out: Path) -> None:
+    def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
+        """See ``Quantizer``: a layer is a convolution, seen after its SiLU, since ranges are chosen by the error there."""
+        prepared = load(self._prepared)
+        quantized = self._quantized(recipe, prepared, self._work / "layers.onnx")
+        floats = _layer_tensors(prepared)
+        rounded = _rounded_tensors(quantized, floats)
+        names = [name for name in floats if name in rounded]
+        pairs = zip(
+            self._run(prepared, [floats[name] for name in names], pictures),
+            self._run(quantized, [rounded[name] for name in names], pictures),
+            strict=True,
+        )
+        for wanted, found in pairs:
+            yield {n: wanted[floats[n]] for n in names}, {n: found[rounded[n]] for n in names}
+
+    def _quantize_products(self, out: Path) -> None:
         """Weights of matrix products as int8, activations quantized as they come: what transformers bear."""
         tools: Any = require("onnxruntime.quantization", "convert")
         with quiet():
@@ -83,25 +107,30 @@ class OrtStaticQuantizer:
             )
 
     def _run_all(self, pictures: Sequence[Array]) -> Iterator[dict[str, Array]]:
-        """Run the float model with every tensor as an output, graph optimizations off so that each one exists."""
-        runtime = require("onnxruntime", "onnx")
+        """Every float tensor of the float model, for each picture."""
         model = load(self._prepared)
+        made = [name for node in model.graph.node for name in node.output if name]
+        names = dict.fromkeys([*Graph(model).output_names(), *made])
+        for tensors in self._run(model, list(names), pictures):
+            yield {name: tensor for name, tensor in tensors.items() if tensor.dtype.name in _FLOAT_TENSORS}
+
+    def _run(self, model: Any, names: Sequence[str], pictures: Sequence[Array]) -> Iterator[dict[str, Array]]:
+        """Tensors of a model by name, for each picture; graph optimizations are off so that each tensor exists."""
+        runtime = require("onnxruntime", "onnx")
         value = require("onnx.helper", "convert").ValueInfoProto
+        shown = type(model)()
+        shown.CopyFrom(model)
         known = set(Graph(model).output_names())
-        for name in [name for node in model.graph.node for name in node.output if name and name not in known]:
-            model.graph.output.append(value(name=name))
-        everything = self._work / "every-tensor.onnx"
-        save(model, everything)
+        shown.graph.output.extend(value(name=name) for name in dict.fromkeys(names) if name not in known)
         options = runtime.SessionOptions()
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
-        session = runtime.InferenceSession(str(everything), options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
+        with tempfile.NamedTemporaryFile(dir=self._work, suffix=".onnx") as file:
+            save(shown, Path(file.name))
+            session = runtime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
         entry = session.get_inputs()[0].name
         for picture in pictures:
-            tensors = dict(zip(names, session.run(names, {entry: picture}), strict=True))
-            yield {name: tensor for name, tensor in tensors.items() if tensor.dtype.name in _FLOAT_TENSORS}
-        everything.unlink()
+            yield dict(zip(names, session.run(list(names), {entry: picture}), strict=True))
 
     def _quantized(self, recipe: QuantizeRecipe, prepared: Any, out: Path) -> Any:
         tools: Any = require("onnxruntime.quantization", "convert")
@@ -122,9 +151,11 @@ class OrtStaticQuantizer:
                 activation_type=types[recipe.activations],
                 weight_type=types[recipe.weights],
                 per_channel=recipe.per_channel,
-                nodes_to_exclude=_float_nodes(prepared),
+                reduce_range=recipe.reduce_range,
+                nodes_to_exclude=[*_float_nodes(prepared), *_blocks(prepared, recipe.float_layers)],
                 calibrate_method=tools.CalibrationMethod.MinMax,
                 calibration_cache_path=str(cache),
+                extra_options={"ActivationSymmetric": recipe.symmetric},
             )
         cache.unlink()
         return load(out)
@@ -140,8 +171,10 @@ class OrtStaticQuantizer:
         return chosen
 
 
-def check_fused(model: Path, work: Path, kept_float: int = 0) -> None:
+def check_fused(model: Path, work: Path, kept_float: int = 0, config: Mapping[str, str] | None = None) -> None:
     """Check that onnxruntime turns the convolutions of ``model`` into integer ones on this CPU, but for ``kept_float``.
+
+    ``config`` holds session options under which this CPU fuses what the model's own fuses by itself.
 
     Raises:
         QuantizationError: it does not.
@@ -151,6 +184,8 @@ def check_fused(model: Path, work: Path, kept_float: int = 0) -> None:
     options = runtime.SessionOptions()
     options.optimized_model_filepath = str(optimized)
     options.log_severity_level = 4
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
     runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     counts = op_counts(load(optimized))
     optimized.unlink()
@@ -171,6 +206,78 @@ def _float_nodes(model: Any) -> list[str]:
         if node.op_type == "Conv":
             break
     return names
+
+
+def _blocks(model: Any, layers: Sequence[str]) -> list[str]:
+    """Names of the nodes of the named convolutions and of their activations.
+
+    Raises:
+        QuantizationError: there is no such convolution.
+    """
+    convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
+    missing = next((layer for layer in layers if layer not in convolutions), None)
+    if missing is not None:
+        close = get_close_matches(missing, list(convolutions), n=1)
+        raise QuantizationError(
+            f"The model has no convolution '{missing}' to keep float.",
+            f"Did you mean '{close[0]}'?" if close else "`edgecv convert --analyze` lists their names.",
+        )
+    graph = Graph(model)
+    return [node.name for layer in layers for node in _block(graph, convolutions[layer])]
+
+
+def _block(graph: Graph, convolution: Node) -> list[Node]:
+    users = graph.users(convolution.output[0])
+    activations = [node for node in users if node.op_type in _ACTIVATIONS]
+    own = {convolution.output[0], *(node.output[0] for node in activations)}
+    products = [node for node in users if node.op_type == "Mul" and set(node.input) <= own]
+    return [convolution, *activations, *products]
+
+
+def _layer_tensors(model: Any) -> dict[str, str]:
+    """Of every convolution: the tensor that leaves it, after its SiLU where it has one."""
+    graph = Graph(model)
+    return {node.name: _block(graph, node)[-1].output[0] for node in graph.nodes if node.op_type == "Conv"}
+
+
+def _rounded_tensors(model: Any, tensors: Mapping[str, str]) -> dict[str, str]:
+    """The same of a quantized model, of those tensors that it rounds.
+
+    onnxruntime names what it makes of ``x`` ``x_DequantizeLinear_Output``; of an output of the graph, which keeps its name,
+    it renames what comes before.
+    """
+    graph = Graph(model)
+    outputs = set(graph.output_names())
+    rounded = {
+        name: tensor if tensor in outputs else f"{tensor}_DequantizeLinear_Output" for name, tensor in tensors.items()
+    }
+    return {name: tensor for name, tensor in rounded.items() if graph.maker(tensor) is not None}
+
+
+def store_convolutions(path: Path) -> None:
+    """Store the weights of the convolutions of a model as int8, a scale per channel; they are floats again when it runs."""
+    model = load(path)
+    graph = Graph(model)
+    make_node = require("onnx.helper", "convert").make_node
+    made: dict[str, Node] = {}
+    for node in graph.nodes:
+        weights = graph.constant(node.input[1]) if node.op_type == "Conv" else None
+        if weights is None:
+            continue
+        name = node.input[1]
+        if name not in made:
+            scale = np.maximum(np.abs(weights).max(axis=(1, 2, 3)), 1e-12).astype(np.float32) / np.float32(127)
+            parts = [
+                add_constant(model, f"{name}/int8", np.rint(weights / scale[:, None, None, None]).astype(np.int8)),
+                add_constant(model, f"{name}/scale", scale),
+            ]
+            made[name] = make_node("DequantizeLinear", parts, [f"{name}/real"], axis=0)
+        node.input[1] = f"{name}/real"
+    nodes = [*made.values(), *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    drop_unused_constants(model)
+    save(model, path)
 
 
 def _feeds_silu(graph: Graph, tensor: str) -> bool:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+
+from edgecv.errors import ConfigError
+
+RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
 
 
 class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,54 +37,246 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         name: Published name, stored in the bundle.
+        format: Format it is for; empty for any.
         activations: Type of activations.
         weights: Type of weights.
         per_channel: One weight scale for each output channel.
+        reduce_range: Weights of seven bits: AVX2 without VNNI adds two products in 16 bits, which eight would overflow.
+        symmetric: Zero point 0 for activations as well, as TensorRT wants it.
         method: Range estimator of tensors in general.
         silu_method: Range estimator of tensors that feed a SiLU.
         stem: ``packed``: the first convolution is int8 over exact pixels, with rounding fitted to them, several output pixels per
             row; ``float``: it stays float.
+        float_layers: Names of convolutions that stay float, with their activation.
         subset_size: At most this many calibration pictures are used.
-        kind: ``static``: weights and activations, ranges from calibration; ``weights``: the weights of matrix products alone.
+        kind: ``static``: weights and activations, ranges from calibration; ``weights``: weights alone; ``fp16``: no integers.
+        weights_of: With ``weights``: those of matrix ``products`` alone, or of ``everything``.
         bias_correction: Of NNCF: ``fast`` or ``accurate``.
         target: CPU class the kernels are for.
         limits: What the gate asks for.
     """
 
     name: str
+    format: Literal["", "onnx", "openvino", "tflite"] = ""
     activations: Literal["uint8", "int8"] = "uint8"
     weights: Literal["int8"] = "int8"
     per_channel: bool = True
-    method: Literal["minmax", "mse"] = "mse"
-    silu_method: Literal["minmax", "mse", "silu"] = "silu"
+    reduce_range: bool = False
+    symmetric: bool = False
+    method: Literal["minmax", "mse", "percentile"] = "mse"
+    silu_method: Literal["minmax", "mse", "percentile", "silu"] = "silu"
     stem: Literal["packed", "float"] = "packed"
-    kind: Literal["static", "weights"] = "static"
+    float_layers: tuple[str, ...] = ()
+    kind: Literal["static", "weights", "fp16"] = "static"
+    weights_of: Literal["products", "everything"] = "products"
     bias_correction: Literal["fast", "accurate"] = "fast"
     subset_size: int = 300
     target: str = "x86-vnni"
     limits: GateLimits = GateLimits()
 
 
-# Rungs in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
-LADDERS: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
+class CpuTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """What onnxruntime's integer kernels of one CPU class want.
+
+    Attributes:
+        name: As in ``Variant.target``.
+        recipe: Name of its first recipe.
+        activations: Type of activations that its kernels fuse and run fastest.
+        reduce_range: See ``QuantizeRecipe``.
+        stems: Of the first convolution, in the order they are tried.
+        config: Session options under which an x86 machine fuses what this class fuses by itself.
+    """
+
+    name: str
+    recipe: str
+    activations: Literal["uint8", "int8"] = "uint8"
+    reduce_range: bool = False
+    stems: tuple[Literal["packed", "float"], ...] = ("packed", "float")
+    config: dict[str, str] = {}
+
+
+DEFAULT_TARGET = "x86-vnni"
+
+# A new class, such as symmetric S8S8 for TensorRT, is a line here and its machines in edgecv/targets.py.
+TARGETS: Mapping[str, CpuTarget] = MappingProxyType(
     {
-        ("onnx", "conv"): (
-            QuantizeRecipe(name="ort-u8s8"),
-            QuantizeRecipe(name="ort-u8s8-float-stem", stem="float"),
-            QuantizeRecipe(name="ort-u8s8-float-stem-minmax", stem="float", method="minmax"),
-        ),
-        ("openvino", "conv"): (
-            QuantizeRecipe(name="ov-mixed", target="x86"),
-            QuantizeRecipe(name="ov-mixed-accurate-bias", target="x86", bias_correction="accurate"),
-        ),
-        ("tflite", "conv"): (
-            QuantizeRecipe(name="litert-static", activations="int8", target=""),
-            QuantizeRecipe(name="litert-static-float-stem", activations="int8", target="", stem="float"),
-            QuantizeRecipe(name="litert-static-minmax", activations="int8", target="", stem="float", method="minmax"),
-        ),
-        # Full INT8 ruins a vision transformer (docs/int8.md: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
-        ("onnx", "transformer"): (QuantizeRecipe(name="ort-dynamic", kind="weights", target=""),),
-        ("openvino", "transformer"): (QuantizeRecipe(name="ov-weights", kind="weights", target=""),),
-        ("tflite", "transformer"): (QuantizeRecipe(name="litert-dynamic", kind="weights", target=""),),
+        target.name: target
+        for target in (
+            CpuTarget(name="x86-vnni", recipe="ort-u8s8"),
+            CpuTarget(name="x86", recipe="ort-u8s7-x86", reduce_range=True),
+            # SDOT multiplies signed by signed. The packed stem reads unsigned pixels, which S8S8 kernels do not take.
+            CpuTarget(
+                name="arm64",
+                recipe="ort-s8s8-arm64",
+                activations="int8",
+                stems=("float",),
+                config={"session.qdqisint8allowed": "1"},
+            ),
+        )
     }
 )
+
+
+def _onnx_rungs(target: CpuTarget) -> Iterator[QuantizeRecipe]:
+    """The fastest first: each stem, then ranges that cut nothing off."""
+    for stem in target.stems:
+        yield _onnx(target, target.recipe if stem == target.stems[0] else f"{target.recipe}-float-stem", stem=stem)
+    yield _onnx(target, f"{target.recipe}-float-stem-percentile", stem="float", method="percentile")
+    yield _onnx(target, f"{target.recipe}-float-stem-minmax", stem="float", method="minmax")
+
+
+def _onnx(target: CpuTarget, name: str, **changes: Any) -> QuantizeRecipe:
+    return QuantizeRecipe(
+        name=name,
+        format="onnx",
+        activations=target.activations,
+        reduce_range=target.reduce_range,
+        target=target.name,
+        **changes,
+    )
+
+
+def _openvino(name: str, **changes: Any) -> QuantizeRecipe:
+    # NNCF reduces the weights of the first layer by itself (its default OverflowFix.FIRST_LAYER): one file for every x86.
+    return QuantizeRecipe(name=name, format="openvino", **({"target": "x86"} | changes))
+
+
+def _tflite(name: str, **changes: Any) -> QuantizeRecipe:
+    return QuantizeRecipe(name=name, format="tflite", activations="int8", target="", **changes)
+
+
+_WEIGHTS: Mapping[str, Any] = MappingProxyType({"kind": "weights", "weights_of": "everything"})
+
+# Rungs in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
+# Full INT8 ruins a vision transformer (docs/int8.md: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
+_BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
+    {
+        ("openvino", "conv"): (
+            _openvino("ov-mixed"),
+            _openvino("ov-mixed-accurate-bias", bias_correction="accurate"),
+        ),
+        ("tflite", "conv"): (
+            _tflite("litert-static"),
+            _tflite("litert-static-float-stem", stem="float"),
+            _tflite("litert-static-percentile", stem="float", method="percentile"),
+            _tflite("litert-static-minmax", stem="float", method="minmax"),
+        ),
+        ("onnx", "transformer"): (QuantizeRecipe(name="ort-dynamic", format="onnx", kind="weights", target=""),),
+        ("openvino", "transformer"): (_openvino("ov-weights", target="", **_WEIGHTS),),
+        ("tflite", "transformer"): (_tflite("litert-dynamic-products", kind="weights"),),
+    }
+)
+_LAST: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
+    {
+        ("onnx", "conv"): (QuantizeRecipe(name="ort-weights", format="onnx", target="", **_WEIGHTS),),
+        ("openvino", "conv"): (_openvino("ov-weights", target="", **_WEIGHTS),),
+        ("tflite", "conv"): (_tflite("litert-dynamic", **_WEIGHTS),),
+    }
+)
+FP16 = QuantizeRecipe(name="fp16", kind="fp16", target="")
+
+
+def base_rungs(model_format: str, architecture: str, target: str = DEFAULT_TARGET) -> tuple[QuantizeRecipe, ...]:
+    """What is tried first. Only convolutions in ONNX differ from CPU class to CPU class."""
+    if (model_format, architecture) == ("onnx", "conv"):
+        return tuple(_onnx_rungs(TARGETS[target]))
+    return _BASE[model_format, architecture]
+
+
+def last_rungs(model_format: str, architecture: str) -> tuple[QuantizeRecipe, ...]:
+    """What is tried when nothing else kept the accuracy: int8 weights under float activations, then fp16."""
+    return (*_LAST.get((model_format, architecture), ()), FP16)
+
+
+def depends_on_target(model_format: str, architecture: str) -> bool:
+    """Whether another CPU class needs another file."""
+    return (model_format, architecture) == ("onnx", "conv")
+
+
+def _every_recipe() -> Iterator[QuantizeRecipe]:
+    for target in TARGETS.values():
+        yield from _onnx_rungs(target)
+    for rungs in (*_BASE.values(), *_LAST.values(), (FP16,)):
+        yield from rungs
+
+
+RECIPES: Mapping[str, QuantizeRecipe] = MappingProxyType({recipe.name: recipe for recipe in _every_recipe()})
+
+
+def targets_of(said: str) -> tuple[str, ...]:
+    """CPU classes by name; ``all`` for each.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    if said == "all":
+        return tuple(TARGETS)
+    if said not in TARGETS:
+        raise ConfigError(
+            f"There is no target '{said}'.", f"{_nearest(said, TARGETS)}Known: {', '.join(TARGETS)}, all."
+        )
+    return (said,)
+
+
+def find_recipe(said: str) -> QuantizeRecipe:
+    """The recipe of a published name, or of a file as a bundle holds it.
+
+    Raises:
+        ConfigError: there is neither, or the file says something that no recipe has.
+    """
+    if said in RECIPES:
+        return RECIPES[said]
+    path = Path(said)
+    if path.suffix != ".json":
+        raise ConfigError(
+            f"There is no recipe '{said}'.", f"{_nearest(said, RECIPES)}Known: {', '.join(RECIPES)}, or a .json file."
+        )
+    try:
+        return parse_recipe(path.read_bytes(), said)
+    except OSError as error:
+        raise ConfigError(
+            f"{said} cannot be read: {error.strerror}.", f"A bundle holds one as onnx-int8/{RECIPE_FILE}."
+        ) from error
+
+
+def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
+    """A recipe from JSON, strictly.
+
+    Raises:
+        ConfigError: a key is unknown, missing or has an impossible value.
+    """
+    try:
+        said = msgspec.json.decode(text)
+        if isinstance(said, dict):
+            _check_keys(said, QuantizeRecipe, origin)
+            if isinstance(said.get("limits"), dict):
+                _check_keys(said["limits"], GateLimits, origin)
+        recipe = msgspec.convert(said, QuantizeRecipe)
+    except msgspec.DecodeError as error:  # ValidationError is a DecodeError, too
+        raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
+    if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1:
+        raise ConfigError(f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.")
+    if recipe.target and recipe.target not in TARGETS:
+        raise ConfigError(
+            f"{origin} is for '{recipe.target}'.", f"{_nearest(recipe.target, TARGETS)}Known: {', '.join(TARGETS)}."
+        )
+    return recipe
+
+
+def dump_recipe(recipe: QuantizeRecipe) -> bytes:
+    """A recipe as JSON, every key written out: defaults may change, what made a model does not."""
+    return msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n"
+
+
+def _check_keys(said: Mapping[str, Any], struct: type[msgspec.Struct], origin: str) -> None:
+    known = [field.encode_name for field in msgspec.structs.fields(struct)]
+    for key in said:
+        if key not in known:
+            raise ConfigError(
+                f"{origin}: a recipe has no '{key}'.", f"{_nearest(key, known)}Known: {', '.join(known)}."
+            )
+
+
+def _nearest(said: str, known: Iterable[str]) -> str:
+    close = get_close_matches(said, list(known), n=1)
+    return f"Did you mean '{close[0]}'? " if close else ""

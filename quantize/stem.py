@@ -108,36 +108,37 @@ def patch_moments(stem: Stem, pictures: Iterable[Array]) -> Array:
     return total / max(1, count)
 
 
-def round_to_moments(weights: Array, moments: Array) -> tuple[Array, Array]:
+def round_to_moments(weights: Array, moments: Array, most: int = 127) -> tuple[Array, Array]:
     """Round weights to int8 with the least squared error of the convolution's output.
 
     Args:
         weights: ``(out, in, kh, kw)``.
         moments: From ``patch_moments``.
+        most: Largest integer: 63 where two products must fit into 16 bits.
 
     Returns:
         int8 weights of the same shape, and the scale ``(out,)``.
     """
     flat = weights.reshape(len(weights), -1).astype(np.float64)
-    scale = np.maximum(np.abs(flat).max(axis=1), 1e-12) / 127
-    rounded = np.clip(np.rint(flat / scale[:, None]), -127, 127)
+    scale = np.maximum(np.abs(flat).max(axis=1), 1e-12) / most
+    rounded = np.clip(np.rint(flat / scale[:, None]), -most, most)
     for _ in range(_SWEEPS):
         before = rounded.copy()
         for column in np.flatnonzero(np.diag(moments) > 0):
             slope = (rounded * scale[:, None] - flat) @ moments[:, column]
             step = np.rint(-slope / (moments[column, column] * scale))
-            rounded[:, column] = np.clip(rounded[:, column] + step, -127, 127)
+            rounded[:, column] = np.clip(rounded[:, column] + step, -most, most)
         if np.array_equal(before, rounded):
             break
     return rounded.astype(np.int8).reshape(weights.shape), scale.astype(np.float32)
 
 
-def pack_stem(model: Any, stem: Stem, moments: Array) -> None:
-    """Replace the float stem by the int8 one, in place."""
+def pack_stem(model: Any, stem: Stem, moments: Array, most: int = 127) -> None:
+    """Replace the float stem by the int8 one, in place; weights lie between ``-most`` and ``most``."""
     helper = require("onnx.helper", "convert")
     width_out = stem.size_wh[0] // stem.stride
     pixels = next((p for p in PIXELS_PER_ROW if stem.size_wh[0] % (stem.stride * p) == 0), 1)
-    weights, scale = round_to_moments(stem.weights, moments)
+    weights, scale = round_to_moments(stem.weights, moments, most)
     packed, before, after = _pack_weights(weights, stem, pixels)
     channels = weights.shape[1]
     group = stem.stride * pixels

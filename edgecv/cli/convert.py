@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from edgecv import registry
@@ -22,6 +23,16 @@ def convert(
     fp32: Annotated[bool, typer.Option("--fp32", help="The fp32 variant alone (the default).")] = False,
     to: Annotated[list[str] | None, typer.Option(help="onnx, openvino, tflite or all; may be repeated.")] = None,
     calib: Annotated[Path | None, typer.Option(help="Images to calibrate with: folder, data.yaml or video.")] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="INT8 recipe by name, or recipe.json of a bundle: exactly that; one per format."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="CPU class of INT8 in ONNX: x86-vnni (default), x86, arm64 or all.")
+    ] = None,
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="Write sensitivity.json: what each layer loses in INT8.")
+    ] = False,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
     batch: Annotated[int, typer.Option(help="Pictures per run, 1 to 64, fixed in the files.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Bundle to write. Default: NAME.ecv here.")] = None,
@@ -44,13 +55,16 @@ def convert(
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
     from edgecv.converters.convert import convert as convert_model
     from edgecv.converters.convert import steps
+    from edgecv.quantize.recipes import DEFAULT_TARGET
 
     if int8 + fp16 + fp32 > 1:
         raise ConfigError("--int8, --fp16 and --fp32 exclude each other.", "The fp32 variant is always written.")
     precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
     formats = _formats(to)
     if explain:
-        for number, step in enumerate(steps(source, formats, precision, batch), 1):
+        for number, step in enumerate(
+            steps(source, formats, precision, batch, recipe or (), target or DEFAULT_TARGET), 1
+        ):
             print(f"{number}. {step}")
         return
     with progress_for(json) as progress:
@@ -70,12 +84,17 @@ def convert(
             preprocess=_preprocess(mean=mean, std=std, color=color, resize=resize),
             labels=_labels(labels),
             batch=batch,
+            recipes=recipe or (),
+            target=target or DEFAULT_TARGET,
+            analyze=analyze,
             progress=progress,
         )
     if json:
         print_json(bundle_summary(bundle))
     else:
         _show(bundle)
+        if analyze:
+            _show_sensitivity(bundle)
 
 
 def _formats(to: list[str] | None) -> tuple[str, ...]:
@@ -161,7 +180,9 @@ def variant_rows(bundle: Bundle) -> list[list[str]]:
         [
             variant.name,
             f"{megabytes(size_bytes(variant))} ({size_bytes(variant) / size_bytes(base):.2f}x)",
-            f"{variant.latency_ms:.1f} ms ({variant.latency_ms / base.latency_ms:.2f}x)",
+            f"{variant.latency_ms:.1f} ms ({variant.latency_ms / base.latency_ms:.2f}x)"
+            if variant.timed
+            else f"- (for {variant.target})",
             ", ".join(f"{_METRIC_NAMES.get(name, name)} {value:.3f}" for name, value in variant.metrics.items()) or "-",
             variant.recipe or "-",
         ]
@@ -180,6 +201,23 @@ _METRIC_NAMES = {
     "top1_agreement": "same class",
     "top1_lower_bound": "at least",
 }
+
+
+def _show_sensitivity(bundle: Bundle) -> None:
+    from edgecv.quantize.sensitivity import COSTED, SENSITIVITY, Sensitivity
+
+    found = msgspec.json.decode(bundle.verified_extra(SENSITIVITY).read_bytes(), type=Sensitivity)
+    for one in found.variants:
+        print_table(
+            f"{one.variant} ({one.recipe}): the {min(COSTED, len(one.layers))} of {len(one.layers)} layers that lose most",
+            ("layer", "signal to noise", "cost of leaving it float"),
+            [
+                [layer.name, f"{layer.sqnr_db:.1f} dB", "-" if (ms := layer.float_cost_ms) is None else f"{ms:+.2f} ms"]
+                for layer in one.layers[:COSTED]
+            ],
+        )
+    if not found.variants:
+        note("No variant has layers that can be compared with those of the float model.")
 
 
 def _show(bundle: Bundle) -> None:

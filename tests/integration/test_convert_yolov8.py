@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -19,7 +21,9 @@ from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, Edge
 from edgecv.media import read_image
 from edgecv.quantize.agreement import agreement
 from edgecv.quantize.gate import GateReport
-from edgecv.quantize.recipes import LADDERS, GateLimits
+from edgecv.quantize.recipes import GateLimits, find_recipe
+from edgecv.quantize.record import QuantizationRecord
+from edgecv.quantize.sensitivity import COSTED, Sensitivity
 from edgecv.quiet import quiet
 from edgecv.results import Detections
 from tests.conftest import names_in
@@ -40,7 +44,7 @@ def calibration(coco_images: list[Path], tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def bundle(yolov8n: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out = tmp_path_factory.mktemp("out") / "yolov8n.ecv"
-    return edgecv.convert(yolov8n, precision="int8", calibration=calibration, imgsz=SIDE, out=out)
+    return edgecv.convert(yolov8n, precision="int8", calibration=calibration, imgsz=SIDE, out=out, analyze=True)
 
 
 def size_of(bundle: Bundle, name: str) -> int:
@@ -50,7 +54,15 @@ def size_of(bundle: Bundle, name: str) -> int:
 
 def test_the_bundle_holds_both_variants_and_opens_again(bundle: Bundle) -> None:
     assert names_in(bundle.path.parent) == ["yolov8n.ecv"]
-    assert names_in(bundle.path) == ["MODEL_CARD.md", "bundle.json", "golden.npz", "onnx-fp32", "onnx-int8"]
+    assert names_in(bundle.path) == [
+        "MODEL_CARD.md",
+        "bundle.json",
+        "golden.npz",
+        "onnx-fp32",
+        "onnx-int8",
+        "quantization.json",
+        "sensitivity.json",
+    ]
     again = Bundle.open(bundle.path)
     assert again.manifest == bundle.manifest
     assert [v.name for v in again.variants] == ["onnx-fp32", "onnx-int8"]
@@ -109,6 +121,61 @@ def test_int8_outputs_are_integers_with_a_scale_each(bundle: Bundle) -> None:
     assert len({o.scale for o in outputs}) == 6
 
 
+def read(bundle: Bundle, name: str, kind: type[Any]) -> Any:
+    return msgspec.json.decode(bundle.verified_extra(name).read_bytes(), type=kind)
+
+
+def test_what_was_tried_is_recorded(bundle: Bundle) -> None:
+    record = read(bundle, "quantization.json", QuantizationRecord)
+    assert bundle.manifest.calibration is not None
+    assert record.calibration.sha256 == bundle.manifest.calibration.sha256
+    assert record.threshold is None
+    (found,) = record.formats
+    chosen = next(attempt for attempt in found.attempts if attempt.recipe == found.chosen)
+    assert chosen.passed
+    assert {check.metric: round(check.value, 4) for check in chosen.checks} == bundle.variants[1].metrics
+    assert chosen.bytes == size_of(bundle, "onnx-int8")
+    assert found.float_bytes == size_of(bundle, "onnx-fp32")
+
+
+def test_the_analysis_lists_every_layer_and_the_cost_of_the_most_sensitive(bundle: Bundle) -> None:
+    (found,) = read(bundle, "sensitivity.json", Sensitivity).variants
+    assert (found.variant, found.recipe) == ("onnx-int8", bundle.variants[1].recipe)
+    assert len(found.layers) >= 60
+    figures = [layer.sqnr_db for layer in found.layers]
+    assert figures == sorted(figures)
+    assert 0 < figures[0] < figures[-1] < 60
+    assert sum(layer.float_cost_ms is not None for layer in found.layers) == COSTED
+
+
+def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(
+    bundle: Bundle, yolov8n: Path, calibration: Path, tmp_path: Path
+) -> None:
+    stored = bundle.verified_extra("onnx-int8/recipe.json")
+    assert find_recipe(str(stored)).name == bundle.variants[1].recipe
+    out = tmp_path / "again.ecv"
+    again = edgecv.convert(yolov8n, calibration=calibration, imgsz=SIDE, out=out, recipes=[stored])
+    first, second = (one.verified_path(one.variants[1]).read_bytes() for one in (bundle, again))
+    assert first == second
+    assert again.verified_extra("onnx-int8/recipe.json").read_bytes() == stored.read_bytes()
+    assert len(read(again, "quantization.json", QuantizationRecord).formats[0].attempts) == 1
+
+
+def test_an_arm64_variant_is_judged_here_and_left_alone_by_auto(
+    yolov8n: Path, calibration: Path, tmp_path: Path
+) -> None:
+    made = edgecv.convert(yolov8n, calibration=calibration, imgsz=SIDE, out=tmp_path / "arm.ecv", target="arm64")
+    float32, arm = made.variants
+    assert (arm.name, arm.target) == ("onnx-int8-arm64", "arm64")
+    assert {output.dtype for output in arm.models["main"].outputs} == {"int8"}
+    assert arm.metrics["f1_50"] >= GateLimits().f1_50
+    if platform.machine() == "x86_64":
+        with edgecv.load(made.path) as model:
+            assert model.variant == float32
+    with edgecv.load(made.path, variant="onnx-int8-arm64") as model:
+        assert model.variant == arm
+
+
 def written(folder: Path, make: Callable[[int], np.ndarray], count: int = 20) -> Path:
     folder.mkdir()
     for index in range(count):
@@ -151,6 +218,10 @@ def test_pictures_that_show_the_model_nothing_are_refused(yolov8n: Path, tmp_pat
         ({"precision": "int4"}, ConfigError, "int4"),
         ({"precision": "int8", "calibration": None}, ConfigError, "calibration images"),
         ({"formats": ()}, ConfigError, "No format"),
+        ({"recipes": ("ort-u8s9",)}, ConfigError, "ort-u8s9"),
+        ({"recipes": ("ov-mixed",)}, ConfigError, "for openvino"),
+        ({"target": "arm"}, ConfigError, "no target 'arm'"),
+        ({"precision": "fp16", "target": "arm64"}, ConfigError, "for INT8"),
         ({"formats": ("onx",)}, EdgeCVError, "onx"),
         ({"imgsz": 100}, ConfigError, "multiple of 32"),
         ({"calibration": "missing"}, CalibrationError, "not a folder"),
@@ -239,14 +310,27 @@ def test_an_int8_model_that_strays_is_not_written(stray: Path, calibration: Path
     out.mkdir()
     (out / "mine.txt").write_text("precious")
     with pytest.raises(AccuracyGateError, match="No INT8 recipe") as caught:
-        edgecv.convert(stray, calibration=calibration, out=out, force=True)
+        edgecv.convert(stray, calibration=calibration, out=out, force=True, recipes=["ort-u8s8"])
     assert caught.value.exit_code == 3
     assert isinstance(caught.value.report, GateReport)
     assert not caught.value.report.passed
     assert "Nothing was written" in caught.value.message
-    assert all(recipe.name in caught.value.message for recipe in LADDERS["onnx", "conv"])
+    assert "ort-u8s8: f1_50" in caught.value.message
     assert names_in(tmp_path) == ["out.ecv"]
     assert names_in(out) == ["mine.txt"]
+
+
+def test_recipes_that_lose_the_accuracy_give_way_to_the_next(stray: Path, calibration: Path, tmp_path: Path) -> None:
+    made = edgecv.convert(stray, calibration=calibration, out=tmp_path / "out.ecv")
+    (record,) = read(made, "quantization.json", QuantizationRecord).formats
+    assert record.attempts[0].recipe == "ort-u8s8"
+    assert [attempt.passed for attempt in record.attempts] == [False] * (len(record.attempts) - 1) + [True]
+    assert all(attempt.reason for attempt in record.attempts[:-1])
+    assert record.chosen == record.attempts[-1].recipe == made.variants[1].recipe
+    if made.variants[1].latency_ms >= made.variants[0].latency_ms:
+        assert "not faster" in record.attempts[-1].reason
+        with edgecv.load(made.path) as model:
+            assert model.variant.name == "onnx-fp32"
 
 
 def test_the_same_source_converts_to_float(stray: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from edgecv.errors import CalibrationError
 from edgecv.quantize.agreement import Agreement, agreement, match
-from edgecv.quantize.gate import MINIMUM_TEACHER_BOXES, compare, judge, refusal
-from edgecv.quantize.recipes import LADDERS, GateLimits, QuantizeRecipe
+from edgecv.quantize.gate import MINIMUM_TEACHER_BOXES, compare, judge
+from edgecv.quantize.recipes import RECIPES, GateLimits, QuantizeRecipe
 from edgecv.results import Detections
 
 Row = tuple[float, float, float, float, float, int]
@@ -115,18 +115,7 @@ def test_pictures_must_pair_up() -> None:
         compare("detect", [detections(SQUARE)] * 2, [detections(SQUARE)], GateLimits(), "recipe")
 
 
-def test_a_refusal_names_every_recipe_and_figure_and_carries_the_last_report() -> None:
-    bad = Agreement(f1_50=0.5, f1_75=0.9, matched_iou=0.95, score_bias=0.0, teacher_boxes=100)
-    reports = [judge(bad, GateLimits(), name) for name in ("first", "second")]
-    error = refusal(reports)
-    assert error.exit_code == 3
-    assert error.report is reports[-1]
-    for word in ("first", "second", "f1_50 0.500 (limit 0.9)", "Nothing was written"):
-        assert word in error.message
-
-
 def test_recipes_are_data_that_survive_being_written_down() -> None:
-    for ladder in LADDERS.values():
-        assert len({recipe.name for recipe in ladder}) == len(ladder)
-        for recipe in ladder:
-            assert msgspec.json.decode(msgspec.json.encode(recipe), type=QuantizeRecipe) == recipe
+    for name, recipe in RECIPES.items():
+        assert recipe.name == name
+        assert msgspec.json.decode(msgspec.json.encode(recipe), type=QuantizeRecipe) == recipe

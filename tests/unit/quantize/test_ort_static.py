@@ -13,7 +13,7 @@ import pytest
 from edgecv.errors import QuantizationError
 from edgecv.quantize.onnx_graph import op_counts
 from edgecv.quantize.ort_static import OrtStaticQuantizer
-from edgecv.quantize.recipes import LADDERS, QuantizeRecipe
+from edgecv.quantize.recipes import RECIPES, QuantizeRecipe, base_rungs
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions, TensorSpec
 from tests.conftest import names_in
@@ -44,7 +44,7 @@ def real(stored: np.ndarray, spec: TensorSpec) -> np.ndarray:
 
 
 @x86_only
-@pytest.mark.parametrize("recipe", LADDERS["onnx", "conv"], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", base_rungs("onnx", "conv", "x86-vnni"), ids=lambda recipe: recipe.name)
 def test_every_recipe_gives_integers_close_to_float(quantizer, tmp_path: Path, recipe: QuantizeRecipe) -> None:
     (path,), (spec,) = quantizer.quantize(recipe, tmp_path)
     assert spec.dtype == "uint8"
@@ -81,7 +81,7 @@ def test_a_model_that_would_run_as_float_is_refused(quantizer, tmp_path: Path) -
 
 @x86_only
 def test_only_the_model_is_left_behind(quantizer, tmp_path: Path) -> None:
-    quantizer.quantize(LADDERS["onnx", "conv"][0], tmp_path)
+    quantizer.quantize(RECIPES["ort-u8s8"], tmp_path)
     assert names_in(tmp_path) == ["model.onnx"]
 
 
@@ -90,3 +90,73 @@ def test_a_float_stem_that_was_asked_for_is_not_held_against_a_small_network(tmp
     small = OrtStaticQuantizer((silu_network(tmp_path / "float.onnx", convolutions=4),), (OUT,), tmp_path)
     small.calibrate(pictures(4))
     assert small.quantize(QuantizeRecipe(name="float-stem", stem="float"), tmp_path)
+
+
+@x86_only
+@pytest.mark.parametrize("target", ["x86", "arm64"])
+def test_other_cpu_classes_get_what_their_kernels_want(quantizer, tmp_path: Path, target: str) -> None:
+    recipe = base_rungs("onnx", "conv", target)[0]
+    (path,), (spec,) = quantizer.quantize(recipe, tmp_path)
+    assert spec.dtype == ("int8" if target == "arm64" else "uint8")
+    weights = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(str(path)).graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4
+    ]
+    assert len(weights) >= 10
+    most = max(int(np.abs(weight.astype(int)).max()) for weight in weights)
+    assert most == 127 if target == "arm64" else most <= 64
+    int8 = OnnxRuntimeSession(path, RuntimeOptions(), (), (spec,))
+    float32 = OnnxRuntimeSession(silu_network(tmp_path / "float.onnx"), RuntimeOptions())
+    for picture in pictures(3, seed=9):
+        stored, wanted = (session.run({"image": picture})["out"] for session in (int8, float32))
+        assert np.abs(real(stored, spec) - wanted).mean() < 0.05 * np.abs(wanted).max()
+
+
+@x86_only
+def test_symmetric_activations_have_zero_points_of_zero(quantizer, tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(RECIPES["ort-s8s8-arm64"], symmetric=True, name="symmetric")
+    (path,), (spec,) = quantizer.quantize(recipe, tmp_path)
+    assert spec.zero_point == 0
+    assert path.is_file()
+
+
+@x86_only
+def test_named_layers_stay_float_with_their_activation(quantizer, tmp_path: Path) -> None:
+    counts = []
+    for layers in ((), ("conv3",)):
+        recipe = msgspec.structs.replace(RECIPES["ort-u8s8-float-stem"], float_layers=layers)
+        (path,), _ = quantizer.quantize(recipe, tmp_path)
+        model = onnx.load(str(path))
+        counts.append(op_counts(model))
+        fed = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+        sigmoids = [node.name for node in model.graph.node if node.op_type == "Sigmoid" and node.input[0] not in fed]
+        assert sigmoids == (["sigmoid3"] if layers else [])
+    assert counts[1]["DequantizeLinear"] < counts[0]["DequantizeLinear"]
+
+
+def test_a_layer_that_is_not_there_names_the_nearest(quantizer, tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(RECIPES["ort-u8s8"], float_layers=("convv3",))
+    with pytest.raises(QuantizationError, match="convv3") as caught:
+        quantizer.quantize(recipe, tmp_path)
+    assert "conv3" in caught.value.hint
+
+
+def test_weights_alone_are_stored_as_integers_and_computed_as_floats(quantizer, tmp_path: Path) -> None:
+    (path,), (spec,) = quantizer.quantize(RECIPES["ort-weights"], tmp_path)
+    assert spec == OUT
+    source = silu_network(tmp_path / "float.onnx")
+    assert path.stat().st_size < 0.6 * source.stat().st_size
+    picture = pictures(1, seed=9)[0]
+    found, wanted = (OnnxRuntimeSession(p, RuntimeOptions()).run({"image": picture})["out"] for p in (path, source))
+    assert 0 < np.abs(found - wanted).max() < 0.03 * np.abs(wanted).max()
+
+
+def test_the_layers_of_float_and_int8_correspond(quantizer) -> None:
+    seen = list(quantizer.layer_outputs(RECIPES["ort-u8s8"], pictures(2, seed=3)))
+    assert len(seen) == 2
+    for wanted, found in seen:
+        assert list(wanted) == list(found) == [f"conv{index}" for index in range(11)]
+        for layer, tensor in wanted.items():
+            gap = np.abs(found[layer] - tensor).mean()
+            assert 0 < gap < 0.05 * np.abs(tensor).max(), layer

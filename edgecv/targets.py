@@ -1,0 +1,43 @@
+"""CPU classes that INT8 variants are built for, and whether this machine is one of them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+# Names as `platform.machine()` gives them on Linux, macOS and Windows.
+_X86 = frozenset({"x86_64", "amd64"})
+_ARM64 = frozenset({"aarch64", "arm64"})
+_MACHINES: Mapping[str, frozenset[str]] = MappingProxyType({"x86-vnni": _X86, "x86": _X86, "arm64": _ARM64})
+_VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})  # without one of them U8S8 products saturate at 16 bits
+
+
+def suits(target: str, machine: str, flags: frozenset[str] | None) -> bool:
+    """Whether a variant built for ``target`` is right for a processor.
+
+    Args:
+        target: As in ``Variant.target``; empty: any will do. A class that this release does not know suits no processor.
+        machine: As ``platform.machine()`` says.
+        flags: What the processor can do, as ``/proc/cpuinfo`` says; ``None`` where nobody says, which is held against none.
+    """
+    if target not in _MACHINES:
+        return not target
+    return machine.lower() in _MACHINES[target] and (target != "x86-vnni" or flags is None or bool(_VNNI & flags))
+
+
+def suits_this_machine(target: str) -> bool:
+    """Whether a variant built for ``target`` is right for the machine at hand."""
+    return suits(target, platform.machine(), _flags())
+
+
+@cache
+def _flags() -> frozenset[str] | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    found = next((line.partition(":")[2] for line in lines if line.startswith("flags")), None)
+    return None if found is None else frozenset(found.split())
