@@ -157,7 +157,7 @@ def _checked(source: str | Path, prints: Sequence[Fingerprint], files: int) -> d
     facts = describe(prints)
     if facts["distinct"] < MINIMUM_IMAGES:
         raise CalibrationError(
-            f"{source} holds {len(prints)} images, but only {facts['distinct']:.0f} of them do not look almost like another; "
+            f"{source} holds {len(prints)} images, but only {facts['distinct']:.0f} that differ visibly; "
             f"at least {MINIMUM_IMAGES} are needed.",
             "Give 100 to 300 images of different scenes, or a longer video in which something moves.",
         )
