@@ -94,8 +94,8 @@ def _parts(record: QuantizationRecord) -> list[Markup]:
 
 
 def _verdicts(record: QuantizationRecord) -> Markup:
-    what = f"The model {record.model} ({record.task}) was made smaller and faster by storing its numbers in 8 bits (INT8). "
-    how = "The float model, which is the original, is what everything here is compared with."
+    what = "Quantizing stores the numbers of a model in 8 bits (INT8), so that it becomes smaller and faster. "
+    how = f"This page tells what that gave for {record.model} ({record.task}), compared with its float model, the original."
     return element("section", element("p", what + how), *(_verdict(each, record) for each in record.formats))
 
 
@@ -106,12 +106,9 @@ def _verdict(form: FormatRecord, record: QuantizationRecord) -> Markup:
         why = f" The last one: {reasons[-1].reason}." if reasons else ""
         text = f"no INT8 variant. {_recipes(len(form.attempts))} kept what was asked for, so none was written.{why}"
         return element("p", element("strong", f"{_name(form)}: "), text, class_="verdict bad")
-    sentences = [
-        f"INT8 is ready (recipe {best.recipe}).",
-        _speed(form, best),
-        _size(form, best),
-        _quality(best, record),
-    ]
+    note = f"Note: {best.reason}." if best.reason else ""
+    found = (_speed(form, best), _size(form, best), _quality(best, record), note)
+    sentences = [f"INT8 is ready (recipe {best.recipe}).", *found]
     text = " ".join(sentence for sentence in sentences if sentence)
     return element("p", element("strong", f"{_name(form)}: "), text, class_="verdict good")
 
@@ -219,7 +216,7 @@ def _picture(record: QuantizationRecord, firsts: Sequence[int]) -> Markup:
     return element(
         "section",
         element("h2", "What speed costs"),
-        pareto(points, metric),
+        element("div", pareto(points, metric), class_="scroll"),
         element("p", legend + "The best variant stands at the upper left.", class_="note"),
     )
 

@@ -113,7 +113,7 @@ def side_by_side(picture: WorstImage, number: int) -> Markup:
             element(
                 "div",
                 element("p", f"{title}: {len(own)} found", class_="side"),
-                _over(below, own, other, picture, size_wh),
+                _over(below, own, other, picture, size_wh, title),
             )
             for title, below, own, other in sides
         ),
@@ -246,7 +246,12 @@ def _touch(one: Box, other: Box) -> bool:
 
 
 def _over(
-    below: Markup, own: Sequence[BoxRow], other: Sequence[BoxRow], picture: WorstImage, size_wh: tuple[int, int]
+    below: Markup,
+    own: Sequence[BoxRow],
+    other: Sequence[BoxRow],
+    picture: WorstImage,
+    size_wh: tuple[int, int],
+    title: str,
 ) -> Markup:
     alone = unmatched(own, other)
     font = max(9.0, size_wh[0] / 34)
@@ -255,7 +260,8 @@ def _over(
         text = f"{own[at].label} {own[at].confidence:.2f}"
         wide = (own[at].xyxy[2] - own[at].xyxy[0]) * picture.scale >= len(text) * font * _LETTER_WIDTH
         drawn.append(_box(own[at], text, at in alone, picture.scale, font if wide or len(own) <= _FEW_BOXES else None))
-    return element("svg", below, *drawn, viewBox=f"0 0 {size_wh[0]} {size_wh[1]}", role="img", class_="photo")
+    view, said = f"0 0 {size_wh[0]} {size_wh[1]}", f"{title} boxes on {picture.name}"
+    return element("svg", below, *drawn, viewBox=view, role="img", aria_label=said, class_="photo")
 
 
 def _box(row: BoxRow, text: str, alone: bool, scale: float, font: float | None) -> Markup:

@@ -70,7 +70,7 @@ td ul { margin: 0; padding-left: 1rem; min-width: 15rem; }
 tr.chosen td:nth-child(-n+3) { font-weight: 700; } tr.chosen td:nth-child(3) { color: var(--good); }
 tr.refused td:nth-child(3) { color: var(--bad); }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
-.chart { width: 100%; max-width: 46rem; height: auto; display: block; }
+.chart { width: 100%; min-width: 32rem; max-width: 46rem; height: auto; display: block; }
 .chart .grid { stroke: var(--line); } .chart .axis { stroke: var(--soft); } .chart .name { fill: var(--soft); }
 .chart .band { fill: var(--band); } .chart .number { font-weight: 600; }
 .mark { stroke-width: 2.5; fill: none; } .mark.chosen { fill: var(--good); stroke: var(--good); }

@@ -401,3 +401,11 @@ def test_small_pictures_are_not_enlarged_and_classes_have_no_boxes(tmp_path: Pat
     said = Classification(class_id=np.array([1]), confidence=np.array([0.5], np.float32))
     assert worst_images([tmp_path / "a.png"], [said], [said], ()) == ()
     assert picture_agreement(found(), found()) == 1.0
+
+
+def test_what_is_said_about_a_chosen_recipe_is_in_the_verdict() -> None:
+    record = full_record(b"")
+    best = attempt("slow", True, 0.95, latency_ms=100.0, reason="it is slower than float here")
+    form = msgspec.structs.replace(record.formats[0], attempts=(best,), chosen="slow")
+    text = Tree(report_html(msgspec.structs.replace(record, formats=(form,)))).text
+    assert "Note: it is slower than float here." in text
