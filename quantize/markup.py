@@ -37,7 +37,9 @@ def join(children: tuple[str, ...] | list[str]) -> Markup:
 
 def printable(text: str) -> str:
     """The text without control characters, half surrogates and marks that turn the direction of writing."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return "".join(
+        char if char.isprintable() or char == "\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
 
 
 def _number(value: str | float) -> str:

@@ -30,6 +30,7 @@ from edgecv.quantize.report_words import FORMATS, GLOSSARY, METRICS, STYLE
 
 _MOST_CLASSES, _MOST_LAYERS = 20, 12
 _UNLIMITED = 1e300
+_LONG_CELL = 24  # characters
 _FACTS: Mapping[str, str] = MappingProxyType(
     {
         "brightness": "brightness (middle picture, 0 to 255)",
@@ -93,8 +94,8 @@ def _parts(record: QuantizationRecord) -> list[Markup]:
 
 
 def _verdicts(record: QuantizationRecord) -> Markup:
-    what = f"The model {record.model} ({record.task}) was made smaller and faster by storing its numbers in 8 bits (INT8). "
-    how = "The float model, which is the original, is what everything here is compared with."
+    what = "Quantizing stores the numbers of a model in 8 bits (INT8), so that it becomes smaller and faster. "
+    how = f"This page tells what that gave for {record.model} ({record.task}), compared with its float model, the original."
     return element("section", element("p", what + how), *(_verdict(each, record) for each in record.formats))
 
 
@@ -105,12 +106,9 @@ def _verdict(form: FormatRecord, record: QuantizationRecord) -> Markup:
         why = f" The last one: {reasons[-1].reason}." if reasons else ""
         text = f"no INT8 variant. {_recipes(len(form.attempts))} kept what was asked for, so none was written.{why}"
         return element("p", element("strong", f"{_name(form)}: "), text, class_="verdict bad")
-    sentences = [
-        f"INT8 is ready (recipe {best.recipe}).",
-        _speed(form, best),
-        _size(form, best),
-        _quality(best, record),
-    ]
+    note = f"Note: {best.reason}." if best.reason else ""
+    found = (_speed(form, best), _size(form, best), _quality(best, record), note)
+    sentences = [f"INT8 is ready (recipe {best.recipe}).", *found]
     text = " ".join(sentence for sentence in sentences if sentence)
     return element("p", element("strong", f"{_name(form)}: "), text, class_="verdict good")
 
@@ -156,7 +154,7 @@ def _loss(found: Labelled) -> str:
         f"On {found.images} images the loss lies between {found.low:.1f} and {found.high:.1f} points "
         "(below zero is a gain); smaller differences cannot be seen."
     )
-    return said + (" Zero lies within: chance alone may have made it." if found.low <= 0 <= found.high else "")
+    return said + (" Zero lies within: the difference may be chance alone." if found.low <= 0 <= found.high else "")
 
 
 def _variants(record: QuantizationRecord) -> Markup:
@@ -218,7 +216,7 @@ def _picture(record: QuantizationRecord, firsts: Sequence[int]) -> Markup:
     return element(
         "section",
         element("h2", "What speed costs"),
-        pareto(points, metric),
+        element("div", pareto(points, metric), class_="scroll"),
         element("p", legend + "The best variant stands at the upper left.", class_="note"),
     )
 
@@ -424,12 +422,15 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], mark: int | Non
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in header)))
     body = element(
         "tbody",
-        *(
-            element("tr", *(element("td", cell) for cell in row), class_="" if mark is None else row[mark])
-            for row in rows
-        ),
+        *(element("tr", *(_cell(cell) for cell in row), class_="" if mark is None else row[mark]) for row in rows),
     )
     return element("div", element("table", head, body), class_="scroll")
+
+
+def _cell(text: str) -> Markup:
+    """A cell; a long text without spaces, such as a hash, may break anywhere."""
+    is_long = not isinstance(text, Markup) and len(text) > _LONG_CELL
+    return element("td", text, class_="long") if is_long else element("td", text)
 
 
 def _firsts(counts: Sequence[int], start: int) -> list[int]:
@@ -457,11 +458,11 @@ def _figure(value: float) -> str:
 
 
 def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f} ms"
+    return "–" if value is None else f"{value:.1f}\N{NO-BREAK SPACE}ms"
 
 
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size else "–"
+    return f"{size / 1e6:.1f}\N{NO-BREAK SPACE}MB" if size else "–"
 
 
 def _ratio(value: float | None, base: float) -> str:

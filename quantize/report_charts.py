@@ -14,9 +14,13 @@ _WIDTH, _HEIGHT = 640.0, 340.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 16.0, 14.0, 46.0
 _UNTIMED_WIDTH = 84.0
 _MARK = 6.0
-_NUMBER_WIDTH, _NUMBER_HEIGHT = 9.5, 13.0  # of a bold character at 12 px
+_NUMBER_WIDTH, _NUMBER_HEIGHT = 10.5, 13.0  # of a bold character at 12 px
 _MATCH_IOU = 0.5
 _SHOWABLE = 1e6
+_FEW_BOXES, _LETTER_WIDTH = (
+    6,
+    0.5,
+)  # in a crowd only boxes that are wide enough are labelled; of a letter, in its height
 
 Box = tuple[float, float, float, float]
 
@@ -109,7 +113,7 @@ def side_by_side(picture: WorstImage, number: int) -> Markup:
             element(
                 "div",
                 element("p", f"{title}: {len(own)} found", class_="side"),
-                _over(below, own, other, picture, size_wh),
+                _over(below, own, other, picture, size_wh, title),
             )
             for title, below, own, other in sides
         ),
@@ -242,23 +246,37 @@ def _touch(one: Box, other: Box) -> bool:
 
 
 def _over(
-    below: Markup, own: Sequence[BoxRow], other: Sequence[BoxRow], picture: WorstImage, size_wh: tuple[int, int]
+    below: Markup,
+    own: Sequence[BoxRow],
+    other: Sequence[BoxRow],
+    picture: WorstImage,
+    size_wh: tuple[int, int],
+    title: str,
 ) -> Markup:
     alone = unmatched(own, other)
     font = max(9.0, size_wh[0] / 34)
-    # The best are drawn last, so that they stay on top.
-    boxes = [_box(own[at], at in alone, picture.scale, font) for at in reversed(range(len(own)))]
-    return element("svg", below, *boxes, viewBox=f"0 0 {size_wh[0]} {size_wh[1]}", role="img", class_="photo")
+    drawn = []
+    for at in reversed(range(len(own))):  # the best are drawn last, so that they stay on top
+        text = f"{own[at].label} {own[at].confidence:.2f}"
+        wide = (own[at].xyxy[2] - own[at].xyxy[0]) * picture.scale >= len(text) * font * _LETTER_WIDTH
+        drawn.append(_box(own[at], text, at in alone, picture.scale, font if wide or len(own) <= _FEW_BOXES else None))
+    view, said = f"0 0 {size_wh[0]} {size_wh[1]}", f"{title} boxes on {picture.name}"
+    return element("svg", below, *drawn, viewBox=view, role="img", aria_label=said, class_="photo")
 
 
-def _box(row: BoxRow, alone: bool, scale: float, font: float) -> Markup:
+def _box(row: BoxRow, text: str, alone: bool, scale: float, font: float | None) -> Markup:
+    """A box that tells its label under the pointer, and in letters of ``font`` pixels where they are wanted."""
     left, top, right, bottom = (value * scale for value in row.xyxy)
-    text = f"{row.label} {row.confidence:.2f}"
+    letters = (
+        []
+        if font is None
+        else [element("text", text, x=left + 2, y=max(font, top + font), style=f"font-size:{font:.3g}px")]
+    )
     return element(
         "g",
+        element("title", text),
         element("rect", x=left, y=top, width=max(0.0, right - left), height=max(0.0, bottom - top)),
-        element("text", text, x=left + 2, y=max(font, top + font)),
-        font_size=font,
+        *letters,
         class_="box alone" if alone else "box",
     )
 

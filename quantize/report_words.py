@@ -65,12 +65,12 @@ h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin: 2.2r
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
-th { color: var(--soft); font-weight: 600; } td { min-width: 3.2rem; max-width: 26rem; overflow-wrap: anywhere; }
+th { color: var(--soft); font-weight: 600; } td { min-width: 3.2rem; max-width: 26rem; } .long { overflow-wrap: anywhere; }
 td ul { margin: 0; padding-left: 1rem; min-width: 15rem; }
 tr.chosen td:nth-child(-n+3) { font-weight: 700; } tr.chosen td:nth-child(3) { color: var(--good); }
 tr.refused td:nth-child(3) { color: var(--bad); }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
-.chart { width: 100%; max-width: 46rem; height: auto; display: block; }
+.chart { width: 100%; min-width: 32rem; max-width: 46rem; height: auto; display: block; }
 .chart .grid { stroke: var(--line); } .chart .axis { stroke: var(--soft); } .chart .name { fill: var(--soft); }
 .chart .band { fill: var(--band); } .chart .number { font-weight: 600; }
 .mark { stroke-width: 2.5; fill: none; } .mark.chosen { fill: var(--good); stroke: var(--good); }
@@ -82,7 +82,7 @@ figure { margin: 1.2rem 0; } figcaption { font-weight: 600; margin-bottom: .3rem
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; }
 .photo { width: 100%; height: auto; display: block; border-radius: 4px; }
 .box rect { fill: none; stroke: #21c55d; stroke-width: 2; } .box.alone rect { stroke: #ff4d4d; stroke-dasharray: 6 3; }
-.box text { fill: #ffffff; stroke: #000000; stroke-width: 2.5px; paint-order: stroke; font-size: inherit; }
+.box text { fill: #ffffff; stroke: #000000; stroke-width: 2.5px; paint-order: stroke; }
 dt { font-weight: 600; } dd { margin: 0 0 .5rem; }
 footer { border-top: 1px solid var(--line); margin-top: 2rem; }
 @media (max-width: 40rem) { .pair { grid-template-columns: 1fr; } }

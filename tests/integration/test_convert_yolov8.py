@@ -197,7 +197,7 @@ def noise(index: int) -> np.ndarray:
     ("make", "named"),
     [
         (lambda _: np.zeros((64, 64, 3), np.uint8), "1 different images"),
-        (black, "finds only 0 objects"),
+        (black, "only 1 that differ visibly"),
         (noise, r"finds only \d+ objects"),
     ],
     ids=["copies", "black", "noise"],

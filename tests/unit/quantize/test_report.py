@@ -192,12 +192,12 @@ def test_every_attempt_is_told_and_drawn(tmp_path: Path) -> None:
 
 
 def test_the_verdict_says_it_in_words(tmp_path: Path) -> None:
-    text = Tree(report_html(full_record(jpeg(tmp_path)))).text
+    text = Tree(report_html(full_record(jpeg(tmp_path)))).text.replace("\N{NO-BREAK SPACE}", " ")
     for words in (
         "ONNX: INT8 is ready (recipe ort-u8s8). It takes 33.9 ms per picture where float takes 89.2 ms: 2.6 times as fast.",
         "Its files take 3.4 MB instead of 12.8 MB.",
-        "Against labels it loses 0.1 points of mAP50-95 (43.6 to 43.5). On 64 images the loss lies between -0.5 and 0.7 points (below zero is a gain);"
-        " smaller differences cannot be seen. Zero lies within: chance alone may have made it.",
+        "Against labels it loses 0.1 points of mAP50-95 (43.6 to 43.5). On 64 images the loss lies between -0.5 and 0.7 points "
+        "(below zero is a gain); smaller differences cannot be seen. Zero lies within: the difference may be chance alone.",
         "TFLite: no INT8 variant. The one recipe that was tried has not kept what was asked for, so none was written."
         " The last one: f1_50 0.500 (limit 0.85).",
         "It was 0.25 and is now 0.24.",
@@ -401,3 +401,11 @@ def test_small_pictures_are_not_enlarged_and_classes_have_no_boxes(tmp_path: Pat
     said = Classification(class_id=np.array([1]), confidence=np.array([0.5], np.float32))
     assert worst_images([tmp_path / "a.png"], [said], [said], ()) == ()
     assert picture_agreement(found(), found()) == 1.0
+
+
+def test_what_is_said_about_a_chosen_recipe_is_in_the_verdict() -> None:
+    record = full_record(b"")
+    best = attempt("slow", True, 0.95, latency_ms=100.0, reason="it is slower than float here")
+    form = msgspec.structs.replace(record.formats[0], attempts=(best,), chosen="slow")
+    text = Tree(report_html(msgspec.structs.replace(record, formats=(form,)))).text
+    assert "Note: it is slower than float here." in text
