@@ -11,7 +11,7 @@ import numpy as np
 from edgecv.errors import CalibrationError, ConfigError
 from edgecv.model import Model
 from edgecv.progress import Progress, silent
-from edgecv.quantize.bootstrap import RESAMPLES, paired_interval
+from edgecv.quantize.bootstrap import paired_interval
 from edgecv.quantize.calibration import dataset_folders, images_below, read_dataset
 from edgecv.quantize.coco_map import Truth, match_boxes
 from edgecv.quantize.evaluate import classified, judged, label_path, labelled_images, read_labels
@@ -134,10 +134,10 @@ def judge_labelled(
     return compare_scores(floats, int8s, names)
 
 
-def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int = RESAMPLES) -> Labelled:
+def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int | None = None) -> Labelled:
     """The loss from float to INT8 on the same pictures, with its paired 95 % bootstrap interval."""
     before, after = floats.figures(), int8s.figures()
-    interval = paired_interval(floats.of_draws, int8s.of_draws, floats.images, resamples)
+    interval = paired_interval(floats.of_draws, int8s.of_draws, floats.images, resamples or floats.resamples)
     metric = floats.metric
     return Labelled(
         metric=metric,

@@ -8,9 +8,11 @@ from typing import Protocol
 import numpy as np
 
 from edgecv.quantize.average_precision import Matches, class_precisions, mean_over_classes, mean_precision
-from edgecv.quantize.bootstrap import RealArray
+from edgecv.quantize.bootstrap import RESAMPLES, RealArray
 from edgecv.quantize.coco_map import Truth
 from edgecv.results import Detections, IntArray
+
+_PRECISION_RESAMPLES = 400  # 1.5 s for 128 images of COCO; the ends then vary by about a tenth of the interval's width
 
 
 class Scores(Protocol):
@@ -23,6 +25,10 @@ class Scores(Protocol):
     @property
     def images(self) -> int:
         """How many pictures."""
+
+    @property
+    def resamples(self) -> int:
+        """How many draws an interval of the figure rests on."""
 
     def of_draws(self, counts: IntArray) -> RealArray:
         """The figure of each draw: how often each picture was drawn ``(B, I)`` to ``(B,)``, 0 to 1."""
@@ -58,6 +64,11 @@ class DetectorScores:
     def images(self) -> int:
         """How many pictures."""
         return len(self.pairs)
+
+    @property
+    def resamples(self) -> int:
+        """Fewer than of a share: each draw costs an average precision per class and IoU limit."""
+        return _PRECISION_RESAMPLES
 
     def of_draws(self, counts: IntArray) -> RealArray:
         """Mean average precision of each draw."""
@@ -105,6 +116,11 @@ class ClassifierScores:
     def images(self) -> int:
         """How many pictures."""
         return len(self.class_id)
+
+    @property
+    def resamples(self) -> int:
+        """As many as an interval of a share wants."""
+        return RESAMPLES
 
     def of_draws(self, counts: IntArray) -> RealArray:
         """Top-1 of each draw."""
