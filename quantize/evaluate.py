@@ -29,19 +29,38 @@ _LINES = (
 def labelled_images(data: str | Path) -> list[Path]:
     """The pictures of a ``data.yaml`` (its ``val`` part, else ``train``) or of a folder with ``images/`` and ``labels/``.
 
+    Parts of a ``data.yaml`` are folders, or ``.txt`` files that list pictures, one a line, as COCO's own has them.
+
     Raises:
         ConfigError: there are none, or no labels belong to them.
+        CalibrationError: the ``data.yaml`` cannot be read.
     """
     path = Path(data)
     if path.suffix in (".yaml", ".yml"):
-        folders = dataset_folders(path, "val") or dataset_folders(path, "train")
+        places = dataset_folders(path, "val") or dataset_folders(path, "train")
     else:
-        folders = [path / "images" if (path / "images").is_dir() else path]
-    images = [image for folder in folders if folder.is_dir() for image in images_below(folder)]
+        places = [path / "images" if (path / "images").is_dir() else path]
+    images = [image for place in places for image in _images_at(place)]
     if not any(label_path(image).is_file() for image in images):
         raise ConfigError(
             f"{data} holds no labelled images.",
             "Give a data.yaml, or a folder with images/ and labels/ (one .txt of 'class x y w h' lines per image).",
+        )
+    return images
+
+
+def _images_at(place: Path) -> list[Path]:
+    """Pictures of a folder, or of a list of them whose lines are relative to its own folder."""
+    if place.is_dir():
+        return images_below(place)
+    if place.suffix != ".txt" or not place.is_file():
+        raise ConfigError(f"{place} does not exist: no labelled images.", "Give a data.yaml or a folder that is there.")
+    images = [place.parent / line.strip() for line in place.read_text().splitlines() if line.strip()]
+    missing = [image for image in images if not image.is_file()]
+    if missing:
+        raise ConfigError(
+            f"{place} lists {missing[0]}, which does not exist; {len(missing)} of {len(images)} are missing.",
+            "Paths in the list are relative to its folder.",
         )
     return images
 

@@ -135,7 +135,22 @@ def judge_labelled(
 
 
 def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int | None = None) -> Labelled:
-    """The loss from float to INT8 on the same pictures, with its paired 95 % bootstrap interval."""
+    """The loss from float to INT8 on the same pictures, with its paired 95 % bootstrap interval.
+
+    Args:
+        floats: Of the float model.
+        int8s: Of the INT8 model.
+        labels: Names of the classes.
+        resamples: Draws; as many as the figure wants by default.
+
+    Raises:
+        ConfigError: the scores are not of the same pictures and the same kind.
+    """
+    if (floats.metric, floats.images) != (int8s.metric, int8s.images):
+        raise ConfigError(
+            f"{floats.metric} of {floats.images} images cannot be compared with {int8s.metric} of {int8s.images}.",
+            "Score both models on the same labelled set.",
+        )
     before, after = floats.figures(), int8s.figures()
     interval = paired_interval(floats.of_draws, int8s.of_draws, floats.images, resamples or floats.resamples)
     metric = floats.metric

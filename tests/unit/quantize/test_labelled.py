@@ -131,6 +131,14 @@ def test_the_val_part_of_class_folders_is_judged_by(tmp_path: Path) -> None:
     assert set(found.truth) == {2}
 
 
+def test_a_list_of_pictures_is_a_part_as_in_cocos_own_data_yaml(tmp_path: Path) -> None:
+    boxes_in(tmp_path)
+    (tmp_path / "val.txt").write_text("./images/1.png\n\nimages/3.png\n")
+    (tmp_path / "data.yaml").write_text("path: .\nval: val.txt\n")
+    found = open_labelled(tmp_path / "data.yaml", "detect", ("bright", "never"))
+    assert [path.name for path in found.images] == ["1.png", "3.png"]
+
+
 # What is refused
 
 
@@ -156,6 +164,19 @@ def _nothing_labelled(folder: Path) -> Path:
     return boxes_in(folder, "")
 
 
+def _list_of_missing(folder: Path) -> Path:
+    boxes_in(folder)
+    (folder / "val.txt").write_text("images/0.png\nimages/9.png\n")
+    (folder / "data.yaml").write_text("val: val.txt\n")
+    return folder / "data.yaml"
+
+
+def _missing_part(folder: Path) -> Path:
+    boxes_in(folder)
+    (folder / "data.yaml").write_text("val: images/val\ntrain: images\n")
+    return folder / "data.yaml"
+
+
 def _broken_yaml(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "data.yaml").write_text("- [")
@@ -170,6 +191,8 @@ def _broken_yaml(folder: Path) -> Path:
         (_unknown_name, "class 0, which the model does not know"),
         (_nothing_labelled, "show no object"),
         (_broken_yaml, "cannot be read"),
+        (_list_of_missing, r"images/9\.png, which does not exist; 1 of 2"),
+        (_missing_part, "images/val does not exist"),
         (lambda folder: folder / "missing", "no labelled images"),
         (lambda folder: folder / "missing.yaml", "cannot be read"),
     ],
@@ -251,6 +274,12 @@ def test_classes_stand_worst_first() -> None:
 
 def _without_class(found: Detections, class_id: int) -> Detections:
     return found[found.class_id != class_id]
+
+
+def test_scores_of_other_pictures_are_not_compared() -> None:
+    scores = [ClassifierScores(class_id=np.zeros(n, int), rank=np.zeros(n, int), classes=1) for n in (2, 3)]
+    with pytest.raises(ConfigError, match="top1 of 2 images cannot be compared with top1 of 3"):
+        compare_scores(*scores, labels=())
 
 
 def test_top5_counts_the_fifth_and_no_sixth() -> None:
