@@ -50,10 +50,12 @@ class DetectorScores:
     Attributes:
         pairs: Labels and detections of each picture, in pixels.
         matches: pycocotools' matches of them.
+        mask_matches: The same of their masks, where the model gives masks and every label is an outline.
     """
 
     pairs: tuple[tuple[Truth, Detections], ...]
     matches: Matches
+    mask_matches: Matches | None = None
 
     @property
     def metric(self) -> str:
@@ -75,22 +77,27 @@ class DetectorScores:
         return mean_precision(self.matches, counts)
 
     def figures(self) -> dict[str, float]:
-        """``map50_95`` and ``map50``."""
-        precisions = self._precisions()
-        means = mean_over_classes(np.stack([precisions.mean(axis=1), precisions[:, 0]]))
-        return {"map50_95": float(means[0]), "map50": float(means[1])}
+        """``map50_95`` and ``map50`` of the boxes, then ``mask_map50_95`` and ``mask_map50`` where there are masks."""
+        return _means("", self.matches) | (_means("mask_", self.mask_matches) if self.mask_matches else {})
 
     def by_class(self) -> RealArray:
         """AP50-95 of each class."""
-        return self._precisions().mean(axis=1)
+        return _precisions(self.matches).mean(axis=1)
 
     def labels_by_class(self) -> IntArray:
         """Labelled boxes of each class."""
         return self.matches.labels.sum(axis=1)
 
-    def _precisions(self) -> RealArray:
-        """Of all pictures: ``(K, T)``."""
-        return class_precisions(self.matches, np.ones((1, self.images), np.int64))[0]
+
+def _means(prefix: str, matches: Matches) -> dict[str, float]:
+    precisions = _precisions(matches)
+    means = mean_over_classes(np.stack([precisions.mean(axis=1), precisions[:, 0]]))
+    return {f"{prefix}map50_95": float(means[0]), f"{prefix}map50": float(means[1])}
+
+
+def _precisions(matches: Matches) -> RealArray:
+    """Average precision over all pictures, by class and IoU limit: ``(K, T)``."""
+    return class_precisions(matches, np.ones((1, matches.images), np.int64))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

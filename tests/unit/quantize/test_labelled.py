@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import edgecv
 from edgecv.errors import ConfigError
 from edgecv.model import Model
-from edgecv.quantize.coco_map import Truth, coco_map, match_boxes
+from edgecv.quantize.coco_map import Truth, coco_map, encode_masks, match_boxes, match_masks
 from edgecv.quantize.evaluate import read_labels
 from edgecv.quantize.labelled import compare_scores, judge_labelled, labelled_check, open_labelled
 from edgecv.quantize.record import Labelled
@@ -280,6 +280,59 @@ def test_scores_of_other_pictures_are_not_compared() -> None:
     scores = [ClassifierScores(class_id=np.zeros(n, int), rank=np.zeros(n, int), classes=1) for n in (2, 3)]
     with pytest.raises(ConfigError, match="top1 of 2 images cannot be compared with top1 of 3"):
         compare_scores(*scores, labels=())
+
+
+def squares(widths: tuple[int, ...]) -> tuple[Truth, Detections]:
+    """Labelled squares of 40 pixels, and detections with the right boxes whose masks are only so wide."""
+    left = [10 + 60 * at for at in range(len(widths))]
+    boxes = np.array([[x, 20, x + 40, 60] for x in left], np.float32).reshape(-1, 4)
+    corners = ((0, 1), (2, 1), (2, 3), (0, 3))
+    outlines = tuple(np.array([[box[x], box[y]] for x, y in corners], np.float32) for box in boxes)
+    masks = np.zeros((len(widths), 80, 200), np.bool_)
+    for mask, x, width in zip(masks, left, widths, strict=True):
+        mask[20:60, x : x + width] = True
+    ids = np.zeros(len(widths), np.int64)
+    found = Detections(xyxy=boxes, confidence=np.full(len(widths), 0.9, np.float32), class_id=ids, mask=masks)
+    return Truth(xyxy=boxes, class_id=ids, outline=outlines), found
+
+
+def mask_scores(*frames: tuple[Truth, Detections]) -> DetectorScores:
+    masks = [encode_masks(found, (200, 80)) for _, found in frames]
+    return DetectorScores(pairs=frames, matches=match_boxes(frames, 1), mask_matches=match_masks(frames, masks, 1))
+
+
+@pytest.mark.parametrize(
+    ("widths", "mask_map"),
+    [
+        ((40, 40, 40), 1.0),
+        ((31, 31, 31), 0.6),  # IoU 31/40 = 0.775 passes 0.50, 0.55 ... 0.75 of ten limits
+        ((10, 10, 10), 0.0),
+        ((0, 0, 0), 0.0),
+    ],
+)
+def test_masks_are_judged_apart_from_boxes(widths: tuple[int, ...], mask_map: float) -> None:
+    figures = mask_scores(squares(widths), squares(())).figures()
+    assert figures["map50_95"] == pytest.approx(1.0)
+    assert figures["mask_map50_95"] == pytest.approx(mask_map)
+
+
+def test_a_loss_of_masks_alone_is_refused() -> None:
+    floats, worse = mask_scores(squares((40, 40))), mask_scores(squares((31, 31)))
+    verdict = labelled_check(compare_scores(floats, worse, ("square",)), 1.0)
+    assert not verdict.passed
+    assert verdict.check.metric == "mask_map50_95_drop"
+    assert "0.00 points lost, 40.00 of mask_map50_95 (limit 1)" in verdict.reason
+
+
+def test_outlines_are_kept_for_masks_where_every_line_is_one(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text("1 0.1 0.2 0.5 0.3 0.3 0.8\n")
+    (tmp_path / "2.txt").write_text("1 0.1 0.2 0.5 0.3 0.3 0.8\n0 0.5 0.5 0.1 0.1\n")
+    outlines = read_labels(tmp_path / "1.jpg", "segment").outline
+    assert outlines is not None
+    assert np.allclose(outlines[0], [[0.1, 0.2], [0.5, 0.3], [0.3, 0.8]])
+    assert read_labels(tmp_path / "2.jpg", "segment").outline is None
+    assert read_labels(tmp_path / "1.jpg", "detect").outline is None
+    assert read_labels(tmp_path / "none.jpg", "segment").outline == ()
 
 
 def test_top5_counts_the_fifth_and_no_sixth() -> None:
