@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from edgecv.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
 from tests.conftest import CHECKOUT
-from tests.models import write_bundle
-from tests.unit.quantize.test_labelled import boxes_in
+from tests.models import manifest, write_bundle
+from tests.unit.quantize.test_labelled import boxes_in, colour_classifier, colours_in
 
 DEADLINE_S = 60
 
@@ -53,6 +54,34 @@ def test_one_precision_alone_has_nothing_to_compare_with(bundle: Path, data: Pat
     found = document(bundle, "--data", data, "--precision", "int8")
     assert {row["variant"] for row in found["variants"]} == {"onnx-int8"}
     assert all("loss" not in row and "classes" not in row for row in found["variants"])
+
+
+def classifier_bundle(folder: Path) -> Path:
+    """Float knows three colours; INT8 has lost red."""
+    variants = []
+    for precision, gains in (("fp32", (1.0, 1.0, 1.0)), ("int8", (1.0, 1.0, 0.0))):
+        place = folder / f"onnx-{precision}"
+        place.mkdir(parents=True)
+        with colour_classifier(place / "model.onnx", gains) as model:
+            files = ModelFiles(
+                files=(describe_file(folder, place / "model.onnx"),),
+                inputs=model.session.inputs,
+                outputs=model.session.outputs,
+            )
+            spec = model.spec
+        row = {"name": f"onnx-{precision}", "format": "onnx", "precision": precision, "latency_ms": 1.0}
+        variants.append(Variant(**row, models={"main": files}))
+    (folder / MANIFEST).write_bytes(dump_manifest(manifest(variants, preprocess=spec.preprocess, decode=spec.decode)))
+    return folder
+
+
+def test_a_classifier_is_judged_by_folders_of_classes(tmp_path: Path) -> None:
+    bundle, data = classifier_bundle(tmp_path / "c.ecv"), colours_in(tmp_path / "data")
+    floats, int8 = document(bundle, "--data", data, "--runtime", "onnxruntime", "--per-class")["variants"]
+    assert (floats["top1"], floats["top5"], int8["top1"]) == (1.0, 1.0, pytest.approx(2 / 3, abs=1e-6))
+    assert int8["loss"]["points"] == pytest.approx(33.3333, abs=1e-3)
+    assert 0 < int8["loss"]["low"] < 33 < int8["loss"]["high"]
+    assert int8["classes"][2] == {"label": "red", "count": 5, "score": 0.0}
 
 
 def test_tables_name_the_loss_and_the_classes(bundle: Path, data: Path) -> None:
