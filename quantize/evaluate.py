@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, SourceError
 from edgecv.media import read_image
 from edgecv.model import Model
 from edgecv.progress import Progress, silent
 from edgecv.quantize.bootstrap import RealArray
 from edgecv.quantize.calibration import dataset_folders, images_below
 from edgecv.quantize.coco_map import FrameMasks, MeanAveragePrecision, Truth, coco_map, encode_masks
-from edgecv.results import Classification, Detections, FloatArray
+from edgecv.results import Classification, Detections, FloatArray, Image
 
 # COCO's protocol: everything down to a confidence of 0.001, every class of a box, at most 300 boxes.
 _CONFIDENCE, _IOU, _MAX_DETECTIONS = 0.001, 0.7, 300
@@ -190,13 +190,21 @@ def _found(
     """Size and answer of each picture; as many at a time as the model takes."""
     for done in range(0, len(images), model.batch):
         progress(f"Evaluating {model.name}", done, len(images))
-        pictures = [read_image(path) for path in images[done : done + model.batch]]
+        pictures = [_picture(path) for path in images[done : done + model.batch]]
         answers = model.many(
             pictures, confidence=_confidence(model), iou=_IOU, max_detections=_MAX_DETECTIONS, multi_label=True
         )
         for picture, found in zip(pictures, answers, strict=True):
             yield (picture.shape[1], picture.shape[0]), found
     progress(f"Evaluating {model.name}", len(images), len(images))
+
+
+def _picture(path: Path) -> Image:
+    """A picture of the set; one that cannot be read is data that is wrong, not a camera that failed."""
+    try:
+        return read_image(path)
+    except SourceError as error:
+        raise ConfigError(error.message, "Remove or replace the file, then run again.") from error
 
 
 def _confidence(model: Model) -> float:

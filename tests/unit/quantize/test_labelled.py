@@ -224,6 +224,13 @@ def test_boxes_do_not_judge_a_classifier_nor_folders_a_detector(tmp_path: Path) 
         classes.score(model)
 
 
+def test_a_picture_that_cannot_be_read_names_itself(tmp_path: Path) -> None:
+    (boxes_in(tmp_path) / "images/2.png").write_bytes(b"no picture")
+    labelled = open_labelled(tmp_path, "detect", ("bright", "never"))
+    with edgecv.load(detector(tmp_path / "d.onnx", METADATA)) as model, pytest.raises(ConfigError, match=r"2\.png"):
+        labelled.score(model)
+
+
 # What the scores say
 
 
@@ -340,7 +347,7 @@ def test_top5_counts_the_fifth_and_no_sixth() -> None:
     assert scores.figures() == {"top1": 0.25, "top5": 0.5}
 
 
-def labelled(drop: float, low: float, high: float) -> Labelled:
+def lost(drop: float, low: float, high: float) -> Labelled:
     return Labelled(
         metric="map50_95", images=64, float_score=0.44, int8_score=0.44 - drop / 100, drop=drop, low=low, high=high
     )
@@ -349,11 +356,11 @@ def labelled(drop: float, low: float, high: float) -> Labelled:
 @pytest.mark.parametrize(
     ("found", "passed", "words"),
     [
-        (labelled(0.3, -0.4, 0.9), True, "on 64 images the loss lies between -0.4 and 0.9 points"),
-        (labelled(0.3, -0.4, 1.2), True, "between -0.4 and 1.2 points: too few to say"),
-        (labelled(-0.5, -1.0, 0.1), True, "-0.50 points lost;"),
-        (labelled(1.0, 0.2, 1.8), True, "too few"),
-        (labelled(3.0, 1.9, 4.4), False, r"0.4400 to 0.4100, 3.00 points lost (limit 1); on 64 images the loss lies"),
+        (lost(0.3, -0.4, 0.9), True, "on 64 images the loss lies between -0.4 and 0.9 points"),
+        (lost(0.3, -0.4, 1.2), True, "between -0.4 and 1.2 points: too few to say"),
+        (lost(-0.5, -1.0, 0.1), True, "-0.50 points lost;"),
+        (lost(1.0, 0.2, 1.8), True, "too few"),
+        (lost(3.0, 1.9, 4.4), False, r"0.4400 to 0.4100, 3.00 points lost (limit 1); on 64 images the loss lies"),
     ],
 )
 def test_the_loss_itself_decides_and_its_interval_is_said(found: Labelled, passed: bool, words: str) -> None:
