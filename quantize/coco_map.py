@@ -19,10 +19,25 @@ _LIMITS = 10  # IoU 0.50, 0.55 ... 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Truth:
-    """Labelled boxes of one picture: ``xyxy (N, 4)`` in pixels, ``class_id (N,)``."""
+    """What is labelled in one picture.
+
+    Attributes:
+        xyxy: ``(N, 4)`` float32 in pixels.
+        class_id: ``(N,)`` int64.
+        outline: ``N`` polygons ``(P, 2)`` in pixels, where every object has one.
+    """
 
     xyxy: FloatArray
     class_id: IntArray
+    outline: tuple[FloatArray, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameMasks:
+    """Masks of one picture's detections as pycocotools encodes them: a hundredth of the memory."""
+
+    size_wh: tuple[int, int]
+    runs: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +65,34 @@ def coco_map(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> MeanAve
 
 
 def match_boxes(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Matches:
-    """pycocotools' matches of the detections, kept so that average precision can be had of any draw of the pictures.
+    """pycocotools' matches of the boxes, kept so that average precision can be had of any draw of the pictures.
 
     Raises:
         MissingDependency: pycocotools is not installed.
     """
+    return _matched(_evaluation(pairs, classes), pairs, classes)
+
+
+def match_masks(pairs: Sequence[tuple[Truth, Detections]], masks: Sequence[FrameMasks], classes: int) -> Matches:
+    """The same of masks, against labels with outlines.
+
+    Raises:
+        MissingDependency: pycocotools is not installed.
+    """
+    return _matched(_evaluation(pairs, classes, masks), pairs, classes)
+
+
+def encode_masks(found: Detections, size_wh: tuple[int, int]) -> FrameMasks:
+    """Encode the masks of a picture's detections; none where they have none."""
+    coder: Any = require("pycocotools.mask", "convert")
+    whole = () if found.mask is None else found.mask
+    return FrameMasks(size_wh=size_wh, runs=tuple(coder.encode(np.asfortranarray(mask, np.uint8)) for mask in whole))
+
+
+def _matched(judge: Any | None, pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Matches:
     labels = np.zeros((classes, len(pairs)), np.int64)
     for image, (truth, _) in enumerate(pairs):
         np.add.at(labels[:, image], truth.class_id, 1)
-    judge = _evaluation(pairs, classes)
     if judge is None:
         return _matches([], labels)
     judge.params.areaRng = judge.params.areaRng[:1]  # objects of every size
@@ -78,18 +112,44 @@ def _matches(rows: Sequence[dict[str, Any]], labels: IntArray) -> Matches:
     return Matches(image=image[order], class_id=class_id[order], score=score[order], hit=hit[:, order], labels=labels)
 
 
-def _evaluation(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Any | None:
-    """pycocotools' judge of the pairs; ``None`` when nothing was detected, which it cannot load."""
+def _evaluation(
+    pairs: Sequence[tuple[Truth, Detections]], classes: int, masks: Sequence[FrameMasks] = ()
+) -> Any | None:
+    """pycocotools' judge of the boxes, or of the masks; ``None`` when nothing was detected, which it cannot load."""
     cocotools: Any = require("pycocotools.coco", "convert")
     evaluation: Any = require("pycocotools.cocoeval", "convert")
     found = _detections([pair[1] for pair in pairs])
     if not found:
         return None
+    dataset = _dataset([pair[0] for pair in pairs], classes)
+    if masks:
+        dataset, found = _with_masks(dataset, found, pairs, masks)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = cocotools.COCO()
-        truth.dataset = _dataset([pair[0] for pair in pairs], classes)
+        truth.dataset = dataset
         truth.createIndex()
-        return evaluation.COCOeval(truth, truth.loadRes(found), "bbox")
+        return evaluation.COCOeval(truth, truth.loadRes(found), "segm" if masks else "bbox")
+
+
+def _with_masks(
+    dataset: dict[str, Any],
+    found: list[dict[str, Any]],
+    pairs: Sequence[tuple[Truth, Detections]],
+    masks: Sequence[FrameMasks],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """COCO's documents with outlines and masks in place of boxes; both list pictures in turn and what is in each."""
+    outlines = [outline for truth, _ in pairs for outline in truth.outline or ()]
+    runs = [run for frame in masks for run in frame.runs]
+    sizes = [{"id": at, "width": frame.size_wh[0], "height": frame.size_wh[1]} for at, frame in enumerate(masks)]
+    labels = [
+        {**label, "segmentation": [[float(value) for value in outline.ravel()]]}
+        for label, outline in zip(dataset["annotations"], outlines, strict=True)
+    ]
+    answers = [
+        {name: row[name] for name in ("image_id", "category_id", "score")} | {"segmentation": run}
+        for row, run in zip(found, runs, strict=True)
+    ]
+    return {**dataset, "images": sizes, "annotations": labels}, answers
 
 
 def _dataset(truths: Sequence[Truth], classes: int) -> dict[str, Any]:

@@ -8,18 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, SourceError
 from edgecv.media import read_image
 from edgecv.model import Model
 from edgecv.progress import Progress, silent
+from edgecv.quantize.bootstrap import RealArray
 from edgecv.quantize.calibration import dataset_folders, images_below
-from edgecv.quantize.coco_map import MeanAveragePrecision, Truth, coco_map
-from edgecv.results import Classification, Detections, FloatArray
+from edgecv.quantize.coco_map import FrameMasks, MeanAveragePrecision, Truth, coco_map, encode_masks
+from edgecv.results import Classification, Detections, FloatArray, Image
 
 # COCO's protocol: everything down to a confidence of 0.001, every class of a box, at most 300 boxes.
 _CONFIDENCE, _IOU, _MAX_DETECTIONS = 0.001, 0.7, 300
 
 _OUTSIDE = 1.01  # rounding puts an edge a little beyond the picture; labels in pixels lie far beyond
+
+_BOX_VALUES = 6  # class, x, y, w, h and perhaps a confidence; outlines have more
 
 _LINES = (
     "Lines are: class x y w h (centre and size), or class x1 y1 x2 y2 ... (outline), in parts of the picture, 0 to 1."
@@ -29,19 +32,38 @@ _LINES = (
 def labelled_images(data: str | Path) -> list[Path]:
     """The pictures of a ``data.yaml`` (its ``val`` part, else ``train``) or of a folder with ``images/`` and ``labels/``.
 
+    Parts of a ``data.yaml`` are folders, or ``.txt`` files that list pictures, one a line, as COCO's own has them.
+
     Raises:
         ConfigError: there are none, or no labels belong to them.
+        CalibrationError: the ``data.yaml`` cannot be read.
     """
     path = Path(data)
     if path.suffix in (".yaml", ".yml"):
-        folders = dataset_folders(path, "val") or dataset_folders(path, "train")
+        places = dataset_folders(path, "val") or dataset_folders(path, "train")
     else:
-        folders = [path / "images" if (path / "images").is_dir() else path]
-    images = [image for folder in folders if folder.is_dir() for image in images_below(folder)]
+        places = [path / "images" if (path / "images").is_dir() else path]
+    images = [image for place in places for image in _images_at(place)]
     if not any(label_path(image).is_file() for image in images):
         raise ConfigError(
             f"{data} holds no labelled images.",
             "Give a data.yaml, or a folder with images/ and labels/ (one .txt of 'class x y w h' lines per image).",
+        )
+    return images
+
+
+def _images_at(place: Path) -> list[Path]:
+    """Pictures of a folder, or of a list of them whose lines are relative to its own folder."""
+    if place.is_dir():
+        return images_below(place)
+    if place.suffix != ".txt" or not place.is_file():
+        raise ConfigError(f"{place} does not exist: no labelled images.", "Give a data.yaml or a folder that is there.")
+    images = [place.parent / line.strip() for line in place.read_text().splitlines() if line.strip()]
+    missing = [image for image in images if not image.is_file()]
+    if missing:
+        raise ConfigError(
+            f"{place} lists {missing[0]}, which does not exist; {len(missing)} of {len(images)} are missing.",
+            "Paths in the list are relative to its folder.",
         )
     return images
 
@@ -56,11 +78,12 @@ def label_path(image: Path) -> Path:
 
 
 def read_labels(image: Path, task: str = "detect") -> Truth:
-    """Labelled boxes of a picture in parts of its width and height; none when it has no label file, as YOLO's layout means it.
+    """Labels of a picture in parts of its width and height; none when it has no label file, as YOLO's layout means it.
 
     Args:
         image: The picture; its label file is read, not itself.
-        task: ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines, taken as the box around.
+        task: ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines. Boxes are those around them;
+            for ``segment`` the outlines are kept as well, where every line is one.
 
     Raises:
         ConfigError: the label file is damaged.
@@ -68,22 +91,25 @@ def read_labels(image: Path, task: str = "detect") -> Truth:
     path = label_path(image)
     try:
         lines = [line.split() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
-        rows = [_row([float(value) for value in line], task) for line in lines]
+        values = [np.array([float(value) for value in line]) for line in lines]
+        rows = [_row(line, task) for line in values]
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path} is not a YOLO label file: {error}.", _LINES) from error
     found = np.array(rows, np.float32).reshape(-1, 5)
-    return Truth(xyxy=found[:, 1:], class_id=found[:, 0].astype(np.int64))
+    outlined = task == "segment" and all(len(line) > _BOX_VALUES for line in values)
+    outlines = tuple(line[1:].reshape(-1, 2).astype(np.float32) for line in values) if outlined else None
+    return Truth(xyxy=found[:, 1:], class_id=found[:, 0].astype(np.int64), outline=outlines)
 
 
-def _row(values: list[float], task: str) -> tuple[float, ...]:
+def _row(values: RealArray, task: str) -> tuple[float, ...]:
     """Class and box ``(class, x1, y1, x2, y2)`` of one line; a sixth value is a confidence, which labels do not need."""
-    class_id, numbers = values[0], np.array(values[1:])
+    class_id, numbers = float(values[0]), values[1:]
     if class_id < 0 or class_id != int(class_id):
         raise ValueError(f"{class_id:g} is no class")
-    if len(numbers) in (4, 5) or (task == "pose" and len(numbers) > 5):
+    if len(values) in (_BOX_VALUES - 1, _BOX_VALUES) or (task == "pose" and len(values) > _BOX_VALUES):
         center, half = numbers[:2], numbers[2:4] / 2
         corners = np.concatenate([center - half, center + half])
-    elif len(numbers) >= 6 and len(numbers) % 2 == 0:
+    elif len(values) > _BOX_VALUES and len(numbers) % 2 == 0:
         outline = numbers.reshape(-1, 2)
         corners = np.concatenate([outline.min(axis=0), outline.max(axis=0)])
     else:
@@ -96,7 +122,8 @@ def _row(values: list[float], task: str) -> tuple[float, ...]:
 def in_pixels(labels: Truth, size_wh: tuple[int, int]) -> Truth:
     """Labels of a picture of ``size_wh`` pixels, from parts of it to pixels."""
     scale: FloatArray = np.array([*size_wh, *size_wh], np.float32)
-    return replace(labels, xyxy=labels.xyxy * scale)
+    outlines = None if labels.outline is None else tuple(outline * scale[:2] for outline in labels.outline)
+    return replace(labels, xyxy=labels.xyxy * scale, outline=outlines)
 
 
 def read_truth(image: Path, size_wh: tuple[int, int]) -> Truth:
@@ -118,13 +145,29 @@ def judged(
     Raises:
         ConfigError: the model is no detector, or a label file is damaged.
     """
-    pairs = []
+    found = _judged(model, images, progress, labels)
+    return [(truth, replace(answer, mask=None)) for truth, answer, _ in found]  # 300 masks of a frame are 100 MB
+
+
+def judged_with_masks(
+    model: Model, images: Sequence[Path], progress: Progress, labels: Sequence[Truth]
+) -> tuple[list[tuple[Truth, Detections]], list[FrameMasks]]:
+    """As ``judged``, and the masks of each picture's detections beside them."""
+    pairs, masks = [], []
+    for truth, answer, size_wh in _judged(model, images, progress, labels):
+        pairs.append((truth, replace(answer, mask=None)))
+        masks.append(encode_masks(answer, size_wh))
+    return pairs, masks
+
+
+def _judged(
+    model: Model, images: Sequence[Path], progress: Progress, labels: Sequence[Truth] | None
+) -> Iterator[tuple[Truth, Detections, tuple[int, int]]]:
     for number, (size_wh, found) in enumerate(_found(model, images, progress)):
         if not isinstance(found, Detections):
             raise ConfigError(f"{model.name} is a '{model.task}' model; labelled boxes judge detectors only.")
         truth = read_labels(images[number], model.task) if labels is None else labels[number]
-        pairs.append((in_pixels(truth, size_wh), replace(found, mask=None)))  # 300 masks of a frame are 100 MB
-    return pairs
+        yield in_pixels(truth, size_wh), found, size_wh
 
 
 def classified(model: Model, images: Sequence[Path], progress: Progress = silent) -> list[Classification]:
@@ -147,13 +190,21 @@ def _found(
     """Size and answer of each picture; as many at a time as the model takes."""
     for done in range(0, len(images), model.batch):
         progress(f"Evaluating {model.name}", done, len(images))
-        pictures = [read_image(path) for path in images[done : done + model.batch]]
+        pictures = [_picture(path) for path in images[done : done + model.batch]]
         answers = model.many(
             pictures, confidence=_confidence(model), iou=_IOU, max_detections=_MAX_DETECTIONS, multi_label=True
         )
         for picture, found in zip(pictures, answers, strict=True):
             yield (picture.shape[1], picture.shape[0]), found
     progress(f"Evaluating {model.name}", len(images), len(images))
+
+
+def _picture(path: Path) -> Image:
+    """A picture of the set; one that cannot be read is data that is wrong, not a camera that failed."""
+    try:
+        return read_image(path)
+    except SourceError as error:
+        raise ConfigError(error.message, "Remove or replace the file, then run again.") from error
 
 
 def _confidence(model: Model) -> float:

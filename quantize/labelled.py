@@ -11,10 +11,10 @@ import numpy as np
 from edgecv.errors import CalibrationError, ConfigError
 from edgecv.model import Model
 from edgecv.progress import Progress, silent
-from edgecv.quantize.bootstrap import RESAMPLES, paired_interval
+from edgecv.quantize.bootstrap import paired_interval
 from edgecv.quantize.calibration import dataset_folders, images_below, read_dataset
-from edgecv.quantize.coco_map import Truth, match_boxes
-from edgecv.quantize.evaluate import classified, judged, label_path, labelled_images, read_labels
+from edgecv.quantize.coco_map import Truth, match_boxes, match_masks
+from edgecv.quantize.evaluate import classified, judged, judged_with_masks, label_path, labelled_images, read_labels
 from edgecv.quantize.record import CheckRecord, ClassLoss, Labelled
 from edgecv.quantize.scores import ClassifierScores, DetectorScores, Scores
 from edgecv.results import Classification, label_of
@@ -22,6 +22,7 @@ from edgecv.results import Classification, label_of
 _PARTS = ("val", "test", "train")  # of a folder of class folders: the first of them that exists is judged by
 _NOT_FOUND = 1 << 30  # rank of a class that is not among the answers
 _NAMES_SHOWN = 8
+_MASK_METRIC = "mask_map50_95"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,11 +39,16 @@ class LabelledBoxes:
             ConfigError: the model is no detector.
             MissingDependency: pycocotools is not installed.
         """
-        pairs = judged(model, self.images, progress, self.truth)
         known = max(
             [len(model.labels), *(int(found.class_id.max()) + 1 for found in self.truth if len(found.class_id))]
         )
-        return DetectorScores(pairs=tuple(pairs), matches=match_boxes(pairs, known))
+        if model.task != "segment" or any(found.outline is None for found in self.truth):
+            pairs = judged(model, self.images, progress, self.truth)
+            return DetectorScores(pairs=tuple(pairs), matches=match_boxes(pairs, known))
+        pairs, masks = judged_with_masks(model, self.images, progress, self.truth)
+        return DetectorScores(
+            pairs=tuple(pairs), matches=match_boxes(pairs, known), mask_matches=match_masks(pairs, masks, known)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,10 +140,25 @@ def judge_labelled(
     return compare_scores(floats, int8s, names)
 
 
-def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int = RESAMPLES) -> Labelled:
-    """The loss from float to INT8 on the same pictures, with its paired 95 % bootstrap interval."""
+def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int | None = None) -> Labelled:
+    """The loss from float to INT8 on the same pictures, with its paired 95 % bootstrap interval.
+
+    Args:
+        floats: Of the float model.
+        int8s: Of the INT8 model.
+        labels: Names of the classes.
+        resamples: Draws; as many as the figure wants by default.
+
+    Raises:
+        ConfigError: the scores are not of the same pictures and the same kind.
+    """
+    if (floats.metric, floats.images) != (int8s.metric, int8s.images):
+        raise ConfigError(
+            f"{floats.metric} of {floats.images} images cannot be compared with {int8s.metric} of {int8s.images}.",
+            "Score both models on the same labelled set.",
+        )
     before, after = floats.figures(), int8s.figures()
-    interval = paired_interval(floats.of_draws, int8s.of_draws, floats.images, resamples)
+    interval = paired_interval(floats.of_draws, int8s.of_draws, floats.images, resamples or floats.resamples)
     metric = floats.metric
     return Labelled(
         metric=metric,
@@ -153,16 +174,28 @@ def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resampl
 
 
 def labelled_check(labelled: Labelled, max_drop: float) -> LabelledVerdict:
-    """Hold the loss against ``max_drop`` points: the loss on these pictures decides, its interval is said beside it."""
-    passed = labelled.drop <= max_drop
-    sentence = (
+    """Hold the loss against ``max_drop`` points: the loss on these pictures decides, its interval is said beside it.
+
+    Where masks were judged as well, the greater of the two losses decides.
+    """
+    mask_drop = _mask_drop(labelled)
+    metric, drop = labelled.metric, labelled.drop
+    if mask_drop > drop:
+        metric, drop = _MASK_METRIC, mask_drop
+    passed = drop <= max_drop
+    scores = (
         f"{labelled.metric} {labelled.float_score:.4f} to {labelled.int8_score:.4f}, {labelled.drop:.2f} points lost"
     )
-    limit = f" (limit {max_drop:g})" if not passed else ""
-    check = CheckRecord(
-        metric=f"{labelled.metric}_drop", value=labelled.drop, least=-100.0, most=max_drop, passed=passed
-    )
-    return LabelledVerdict(check=check, reason=f"{sentence}{limit}; {what_it_shows(labelled, max_drop)}")
+    masks = f", {mask_drop:.2f} of {_MASK_METRIC}" if metric == _MASK_METRIC else ""
+    limit = "" if passed else f" (limit {max_drop:g})"
+    check = CheckRecord(metric=f"{metric}_drop", value=drop, least=-100.0, most=max_drop, passed=passed)
+    return LabelledVerdict(check=check, reason=f"{scores}{masks}{limit}; {what_it_shows(labelled, max_drop)}")
+
+
+def _mask_drop(labelled: Labelled) -> float:
+    """Loss of the masks in points; minus infinity where there are none."""
+    before, after = (labelled.more.get(f"{kind}_{_MASK_METRIC}") for kind in ("float", "int8"))
+    return float("-inf") if before is None or after is None else 100 * (before - after)
 
 
 def what_it_shows(labelled: Labelled, max_drop: float) -> str:

@@ -8,9 +8,11 @@ from typing import Protocol
 import numpy as np
 
 from edgecv.quantize.average_precision import Matches, class_precisions, mean_over_classes, mean_precision
-from edgecv.quantize.bootstrap import RealArray
+from edgecv.quantize.bootstrap import RESAMPLES, RealArray
 from edgecv.quantize.coco_map import Truth
 from edgecv.results import Detections, IntArray
+
+_PRECISION_RESAMPLES = 400  # 1.5 s for 128 images of COCO; the ends then vary by about a tenth of the interval's width
 
 
 class Scores(Protocol):
@@ -23,6 +25,10 @@ class Scores(Protocol):
     @property
     def images(self) -> int:
         """How many pictures."""
+
+    @property
+    def resamples(self) -> int:
+        """How many draws an interval of the figure rests on."""
 
     def of_draws(self, counts: IntArray) -> RealArray:
         """The figure of each draw: how often each picture was drawn ``(B, I)`` to ``(B,)``, 0 to 1."""
@@ -44,10 +50,12 @@ class DetectorScores:
     Attributes:
         pairs: Labels and detections of each picture, in pixels.
         matches: pycocotools' matches of them.
+        mask_matches: The same of their masks, where the model gives masks and every label is an outline.
     """
 
     pairs: tuple[tuple[Truth, Detections], ...]
     matches: Matches
+    mask_matches: Matches | None = None
 
     @property
     def metric(self) -> str:
@@ -59,27 +67,37 @@ class DetectorScores:
         """How many pictures."""
         return len(self.pairs)
 
+    @property
+    def resamples(self) -> int:
+        """Fewer than of a share: each draw costs an average precision per class and IoU limit."""
+        return _PRECISION_RESAMPLES
+
     def of_draws(self, counts: IntArray) -> RealArray:
         """Mean average precision of each draw."""
         return mean_precision(self.matches, counts)
 
     def figures(self) -> dict[str, float]:
-        """``map50_95`` and ``map50``."""
-        precisions = self._precisions()
-        means = mean_over_classes(np.stack([precisions.mean(axis=1), precisions[:, 0]]))
-        return {"map50_95": float(means[0]), "map50": float(means[1])}
+        """``map50_95`` and ``map50`` of the boxes, then ``mask_map50_95`` and ``mask_map50`` where there are masks."""
+        return _means("", self.matches) | (_means("mask_", self.mask_matches) if self.mask_matches else {})
 
     def by_class(self) -> RealArray:
         """AP50-95 of each class."""
-        return self._precisions().mean(axis=1)
+        return _precisions(self.matches).mean(axis=1)
 
     def labels_by_class(self) -> IntArray:
         """Labelled boxes of each class."""
         return self.matches.labels.sum(axis=1)
 
-    def _precisions(self) -> RealArray:
-        """Of all pictures: ``(K, T)``."""
-        return class_precisions(self.matches, np.ones((1, self.images), np.int64))[0]
+
+def _means(prefix: str, matches: Matches) -> dict[str, float]:
+    precisions = _precisions(matches)
+    means = mean_over_classes(np.stack([precisions.mean(axis=1), precisions[:, 0]]))
+    return {f"{prefix}map50_95": float(means[0]), f"{prefix}map50": float(means[1])}
+
+
+def _precisions(matches: Matches) -> RealArray:
+    """Average precision over all pictures, by class and IoU limit: ``(K, T)``."""
+    return class_precisions(matches, np.ones((1, matches.images), np.int64))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,6 +123,11 @@ class ClassifierScores:
     def images(self) -> int:
         """How many pictures."""
         return len(self.class_id)
+
+    @property
+    def resamples(self) -> int:
+        """As many as an interval of a share wants."""
+        return RESAMPLES
 
     def of_draws(self, counts: IntArray) -> RealArray:
         """Top-1 of each draw."""

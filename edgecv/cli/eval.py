@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from edgecv.quantize.record import Labelled
     from edgecv.quantize.scores import Scores
 
-_TITLES = {"map50_95": "mAP50-95", "map50": "mAP50", "top1": "top-1", "top5": "top-5"}
+_TITLES = {
+    "map50_95": "mAP50-95",
+    "map50": "mAP50",
+    "mask_map50_95": "mask mAP50-95",
+    "mask_map50": "mask mAP50",
+    "top1": "top-1",
+    "top5": "top-5",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

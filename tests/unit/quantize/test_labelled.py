@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import edgecv
 from edgecv.errors import ConfigError
 from edgecv.model import Model
-from edgecv.quantize.coco_map import Truth, coco_map, match_boxes
+from edgecv.quantize.coco_map import Truth, coco_map, encode_masks, match_boxes, match_masks
 from edgecv.quantize.evaluate import read_labels
 from edgecv.quantize.labelled import compare_scores, judge_labelled, labelled_check, open_labelled
 from edgecv.quantize.record import Labelled
@@ -131,6 +131,14 @@ def test_the_val_part_of_class_folders_is_judged_by(tmp_path: Path) -> None:
     assert set(found.truth) == {2}
 
 
+def test_a_list_of_pictures_is_a_part_as_in_cocos_own_data_yaml(tmp_path: Path) -> None:
+    boxes_in(tmp_path)
+    (tmp_path / "val.txt").write_text("./images/1.png\n\nimages/3.png\n")
+    (tmp_path / "data.yaml").write_text("path: .\nval: val.txt\n")
+    found = open_labelled(tmp_path / "data.yaml", "detect", ("bright", "never"))
+    assert [path.name for path in found.images] == ["1.png", "3.png"]
+
+
 # What is refused
 
 
@@ -156,6 +164,19 @@ def _nothing_labelled(folder: Path) -> Path:
     return boxes_in(folder, "")
 
 
+def _list_of_missing(folder: Path) -> Path:
+    boxes_in(folder)
+    (folder / "val.txt").write_text("images/0.png\nimages/9.png\n")
+    (folder / "data.yaml").write_text("val: val.txt\n")
+    return folder / "data.yaml"
+
+
+def _missing_part(folder: Path) -> Path:
+    boxes_in(folder)
+    (folder / "data.yaml").write_text("val: images/val\ntrain: images\n")
+    return folder / "data.yaml"
+
+
 def _broken_yaml(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "data.yaml").write_text("- [")
@@ -170,6 +191,8 @@ def _broken_yaml(folder: Path) -> Path:
         (_unknown_name, "class 0, which the model does not know"),
         (_nothing_labelled, "show no object"),
         (_broken_yaml, "cannot be read"),
+        (_list_of_missing, r"images/9\.png, which does not exist; 1 of 2"),
+        (_missing_part, "images/val does not exist"),
         (lambda folder: folder / "missing", "no labelled images"),
         (lambda folder: folder / "missing.yaml", "cannot be read"),
     ],
@@ -199,6 +222,13 @@ def test_boxes_do_not_judge_a_classifier_nor_folders_a_detector(tmp_path: Path) 
         pytest.raises(ConfigError, match="classifiers only"),
     ):
         classes.score(model)
+
+
+def test_a_picture_that_cannot_be_read_names_itself(tmp_path: Path) -> None:
+    (boxes_in(tmp_path) / "images/2.png").write_bytes(b"no picture")
+    labelled = open_labelled(tmp_path, "detect", ("bright", "never"))
+    with edgecv.load(detector(tmp_path / "d.onnx", METADATA)) as model, pytest.raises(ConfigError, match=r"2\.png"):
+        labelled.score(model)
 
 
 # What the scores say
@@ -253,12 +283,71 @@ def _without_class(found: Detections, class_id: int) -> Detections:
     return found[found.class_id != class_id]
 
 
+def test_scores_of_other_pictures_are_not_compared() -> None:
+    scores = [ClassifierScores(class_id=np.zeros(n, int), rank=np.zeros(n, int), classes=1) for n in (2, 3)]
+    with pytest.raises(ConfigError, match="top1 of 2 images cannot be compared with top1 of 3"):
+        compare_scores(*scores, labels=())
+
+
+def squares(widths: tuple[int, ...]) -> tuple[Truth, Detections]:
+    """Labelled squares of 40 pixels, and detections with the right boxes whose masks are only so wide."""
+    left = [10 + 60 * at for at in range(len(widths))]
+    boxes = np.array([[x, 20, x + 40, 60] for x in left], np.float32).reshape(-1, 4)
+    corners = ((0, 1), (2, 1), (2, 3), (0, 3))
+    outlines = tuple(np.array([[box[x], box[y]] for x, y in corners], np.float32) for box in boxes)
+    masks = np.zeros((len(widths), 80, 200), np.bool_)
+    for mask, x, width in zip(masks, left, widths, strict=True):
+        mask[20:60, x : x + width] = True
+    ids = np.zeros(len(widths), np.int64)
+    found = Detections(xyxy=boxes, confidence=np.full(len(widths), 0.9, np.float32), class_id=ids, mask=masks)
+    return Truth(xyxy=boxes, class_id=ids, outline=outlines), found
+
+
+def mask_scores(*frames: tuple[Truth, Detections]) -> DetectorScores:
+    masks = [encode_masks(found, (200, 80)) for _, found in frames]
+    return DetectorScores(pairs=frames, matches=match_boxes(frames, 1), mask_matches=match_masks(frames, masks, 1))
+
+
+@pytest.mark.parametrize(
+    ("widths", "mask_map"),
+    [
+        ((40, 40, 40), 1.0),
+        ((31, 31, 31), 0.6),  # IoU 31/40 = 0.775 passes 0.50, 0.55 ... 0.75 of ten limits
+        ((10, 10, 10), 0.0),
+        ((0, 0, 0), 0.0),
+    ],
+)
+def test_masks_are_judged_apart_from_boxes(widths: tuple[int, ...], mask_map: float) -> None:
+    figures = mask_scores(squares(widths), squares(())).figures()
+    assert figures["map50_95"] == pytest.approx(1.0)
+    assert figures["mask_map50_95"] == pytest.approx(mask_map)
+
+
+def test_a_loss_of_masks_alone_is_refused() -> None:
+    floats, worse = mask_scores(squares((40, 40))), mask_scores(squares((31, 31)))
+    verdict = labelled_check(compare_scores(floats, worse, ("square",)), 1.0)
+    assert not verdict.passed
+    assert verdict.check.metric == "mask_map50_95_drop"
+    assert "0.00 points lost, 40.00 of mask_map50_95 (limit 1)" in verdict.reason
+
+
+def test_outlines_are_kept_for_masks_where_every_line_is_one(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text("1 0.1 0.2 0.5 0.3 0.3 0.8\n")
+    (tmp_path / "2.txt").write_text("1 0.1 0.2 0.5 0.3 0.3 0.8\n0 0.5 0.5 0.1 0.1\n")
+    outlines = read_labels(tmp_path / "1.jpg", "segment").outline
+    assert outlines is not None
+    assert np.allclose(outlines[0], [[0.1, 0.2], [0.5, 0.3], [0.3, 0.8]])
+    assert read_labels(tmp_path / "2.jpg", "segment").outline is None
+    assert read_labels(tmp_path / "1.jpg", "detect").outline is None
+    assert read_labels(tmp_path / "none.jpg", "segment").outline == ()
+
+
 def test_top5_counts_the_fifth_and_no_sixth() -> None:
     scores = ClassifierScores(class_id=np.array([0, 0, 1, 1]), rank=np.array([0, 4, 5, 1 << 30]), classes=9)
     assert scores.figures() == {"top1": 0.25, "top5": 0.5}
 
 
-def labelled(drop: float, low: float, high: float) -> Labelled:
+def lost(drop: float, low: float, high: float) -> Labelled:
     return Labelled(
         metric="map50_95", images=64, float_score=0.44, int8_score=0.44 - drop / 100, drop=drop, low=low, high=high
     )
@@ -267,11 +356,11 @@ def labelled(drop: float, low: float, high: float) -> Labelled:
 @pytest.mark.parametrize(
     ("found", "passed", "words"),
     [
-        (labelled(0.3, -0.4, 0.9), True, "on 64 images the loss lies between -0.4 and 0.9 points"),
-        (labelled(0.3, -0.4, 1.2), True, "between -0.4 and 1.2 points: too few to say"),
-        (labelled(-0.5, -1.0, 0.1), True, "-0.50 points lost;"),
-        (labelled(1.0, 0.2, 1.8), True, "too few"),
-        (labelled(3.0, 1.9, 4.4), False, r"0.4400 to 0.4100, 3.00 points lost (limit 1); on 64 images the loss lies"),
+        (lost(0.3, -0.4, 0.9), True, "on 64 images the loss lies between -0.4 and 0.9 points"),
+        (lost(0.3, -0.4, 1.2), True, "between -0.4 and 1.2 points: too few to say"),
+        (lost(-0.5, -1.0, 0.1), True, "-0.50 points lost;"),
+        (lost(1.0, 0.2, 1.8), True, "too few"),
+        (lost(3.0, 1.9, 4.4), False, r"0.4400 to 0.4100, 3.00 points lost (limit 1); on 64 images the loss lies"),
     ],
 )
 def test_the_loss_itself_decides_and_its_interval_is_said(found: Labelled, passed: bool, words: str) -> None:
