@@ -17,18 +17,35 @@ from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifes
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.source import SourceModel, SourceOptions, check_batch
-from edgecv.converters.variants import Built, Job, build_variants, fitted, needs_ranges, parity_pictures, remove_format
+from edgecv.converters.variants import (
+    DEFAULT_MAX_DROP,
+    Built,
+    Job,
+    build_variants,
+    fitted,
+    needs_ranges,
+    parity_pictures,
+    remove_format,
+)
 from edgecv.errors import ConfigError, ConversionError, EdgeCVError, PluginError, QuantizationError, UnsupportedSource
 from edgecv.progress import Progress, silent
-from edgecv.quantize.calibration import open_calibration
+from edgecv.quantize.calibration import CalibrationSet, check_overlap, open_calibration
+from edgecv.quantize.labelled import LabelledSet, open_labelled
 from edgecv.quantize.ladder import Plan, check_recipes, plans
 from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, find_recipe, targets_of
-from edgecv.quantize.record import CalibrationRecord, QuantizationRecord
+from edgecv.quantize.record import (
+    QUANTIZATION,
+    REPORT,
+    CalibrationRecord,
+    QuantizationRecord,
+    ThresholdRecord,
+    write_record,
+)
+from edgecv.quantize.report import write_report
 from edgecv.quantize.sensitivity import SENSITIVITY, Sensitivity
 from edgecv.specs import Precision
 from edgecv.version import __version__
 
-QUANTIZATION = "quantization.json"
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
 _TOOLS = (
     "numpy",
@@ -65,6 +82,9 @@ def convert(
     batch: int = 1,
     recipes: Sequence[str | Path] = (),
     target: str = DEFAULT_TARGET,
+    data: str | Path | None = None,
+    max_drop: float = DEFAULT_MAX_DROP,
+    seed: int = 0,
     analyze: bool = False,
     progress: Progress = silent,
 ) -> Bundle:
@@ -89,6 +109,9 @@ def convert(
         recipes: Names of INT8 recipes, or files as bundles hold them (``recipe.json``), one per format: exactly that one is
             tried, and the gate applies. By default one recipe after the other is tried.
         target: CPU class that INT8 in ONNX is built for: ``x86-vnni``, ``x86`` (AVX2 without VNNI), ``arm64`` or ``all``.
+        data: Labelled images that calibration does not see: INT8 is judged by them as well.
+        max_drop: Points of mAP or top-1 that INT8 may lose on them.
+        seed: Another one splits the calibration images otherwise.
         analyze: Write ``sensitivity.json``: what each layer loses in INT8, and what leaving it float costs.
         progress: Called as long steps go on.
 
@@ -108,8 +131,9 @@ def convert(
     _check_request(precision, formats, calibration)
     quantization = _quantization(precision, formats, recipes, target, analyze)
     check_batch(batch)
+    check_drop(max_drop)
     check_target(place, force)
-    images = open_calibration(calibration, progress) if calibration is not None else None
+    images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
     options = SourceOptions(
         size_wh=_size_wh(imgsz),
         trust_pickle=trust_pickle,
@@ -124,6 +148,7 @@ def convert(
     progress("Reading the model", 0, 1)
     opened = _open_source(path, options)
     progress("Reading the model", 1, 1)
+    labelled = _labelled(data, opened, images, progress) if data is not None else None
     static = precision == "int8" and needs_ranges(opened, formats, quantization.recipes)
     pictures = fitted(opened, images.calibrate, progress) if images is not None and static else ()
     with new_folder(place, force) as folder:
@@ -135,12 +160,15 @@ def convert(
             progress=progress,
             targets=quantization.targets,
             recipes=quantization.recipes,
+            labelled=labelled,
+            max_drop=max_drop,
             analyze=analyze,
         )
         built = _build(job, formats, precision, keep_going)
         variants = tuple(variant for one in built for variant in one.variants)
-        manifest = _manifest(place, job, variants)
-        extras = (*_quantization_files(manifest, job, built, str(calibration)), *_documents(job, manifest))
+        threshold = _threshold(built)
+        manifest = _manifest(place, job, variants, threshold)
+        extras = (*_quantization_files(manifest, job, built, threshold), *_documents(job, manifest))
         manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return Bundle.open(place)
@@ -211,6 +239,21 @@ def _quantization(
     return _Quantization(recipes=found, targets=targets_of(target))
 
 
+def check_drop(max_drop: float) -> None:
+    """Raise ``ConfigError`` unless ``max_drop`` is a number of points."""
+    if not 0 <= max_drop <= 100:
+        raise ConfigError(f"A loss of {max_drop:g} points is no limit.", "--max-drop 1.0 allows one point.")
+
+
+def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet | None, progress: Progress) -> LabelledSet:
+    """Labelled pictures, none of which calibration sees."""
+    if images is None:
+        raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
+    labelled = open_labelled(data, opened.spec.decode.task, opened.spec.decode.labels)
+    check_overlap(images, labelled.images, progress)
+    return labelled
+
+
 def _check_request(precision: str, formats: Sequence[str], calibration: str | Path | None) -> None:
     if precision not in ("fp32", "fp16", "int8"):
         raise ConfigError(f"There is no precision '{precision}'.", "Use fp32, fp16 or int8.")
@@ -279,8 +322,17 @@ def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
     return files
 
 
-def _quantization_files(manifest: Manifest, job: Job, built: Sequence[Built], calibration: str) -> Iterator[Path]:
-    """What INT8 leaves beside the models: the recipes, what was tried, and the sensitivity where it was asked for."""
+def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
+    """The confidence of the INT8 variant that ``auto`` takes: a bundle has one."""
+    tuned = {name: record for one in built for name, record in one.thresholds.items()}
+    variants = [variant for one in built for variant in one.variants if variant.name in tuned and variant.timed]
+    return tuned[min(variants, key=lambda variant: variant.latency_ms).name] if variants else None
+
+
+def _quantization_files(
+    manifest: Manifest, job: Job, built: Sequence[Built], threshold: ThresholdRecord | None
+) -> Iterator[Path]:
+    """What INT8 leaves beside the models: recipes, what was tried, the report, and the sensitivity where it was asked for."""
     records = tuple(record for one in built for record in one.records)
     if job.calibration is None or not records:
         return
@@ -293,13 +345,18 @@ def _quantization_files(manifest: Manifest, job: Job, built: Sequence[Built], ca
             images=len(job.calibration),
             held_out=len(job.calibration.held_out),
             sha256=job.calibration.sha256,
-            source=Path(calibration).name,  # the folder it lies in is the user's own business
+            source=Path(job.calibration.source).name,  # the folder it lies in is the user's own business
+            warnings=job.calibration.warnings,
+            facts=dict(job.calibration.facts),
         ),
         formats=records,
+        threshold=threshold,
         machine=f"{platform.machine()} {platform.system()}",
         tools=manifest.tools,
     )
-    yield _written(job.folder / QUANTIZATION, record)
+    write_record(record, job.folder / QUANTIZATION)
+    write_report(record, job.folder / REPORT)
+    yield from (job.folder / QUANTIZATION, job.folder / REPORT)
     if job.analyze:
         variants = tuple(found for one in built for found in one.sensitivities)
         yield _written(job.folder / SENSITIVITY, Sensitivity(variants=variants))
@@ -310,14 +367,14 @@ def _written(path: Path, value: msgspec.Struct) -> Path:
     return path
 
 
-def _manifest(place: Path, job: Job, variants: tuple[Variant, ...]) -> Manifest:
-    images = job.calibration
+def _manifest(place: Path, job: Job, variants: tuple[Variant, ...], threshold: ThresholdRecord | None) -> Manifest:
+    images, decode = job.calibration, job.source.spec.decode
     return Manifest(
         schema=SCHEMA,
         name=place.name.removesuffix(SUFFIX),
         family=job.source.family,
         preprocess=job.source.spec.preprocess,
-        decode=job.source.spec.decode,
+        decode=msgspec.structs.replace(decode, confidence=threshold.after) if threshold is not None else decode,
         variants=variants,
         source=job.source.origin,
         licence=job.source.licence,

@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from edgecv import registry
 from edgecv.bundle import ModelFiles, Variant, describe_file
-from edgecv.converters.parity import check_parity, outputs_of
+from edgecv.converters.examination import Examiner, Proof
+from edgecv.converters.parity import check_parity
 from edgecv.converters.source import Exported, Exporter, Part, SourceModel
-from edgecv.errors import ConversionError, QuantizationError
+from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.golden import exact_options
 from edgecv.media import read_image
-from edgecv.model import Model
 from edgecv.progress import Progress
-from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration import CalibrationSet
-from edgecv.quantize.gate import GateReport, answers, check_teacher, compare, judge_outputs
-from edgecv.quantize.ladder import Candidate, Plan, climb, plans
-from edgecv.quantize.mask_agreement import judge_masks, mask_answers
+from edgecv.quantize.labelled import LabelledSet
+from edgecv.quantize.ladder import Candidate, Climb, Plan, climb, plans
 from edgecv.quantize.quantizer import Quantizer
 from edgecv.quantize.recipes import DEFAULT_TARGET, RECIPE_FILE, TARGETS, QuantizeRecipe, dump_recipe
-from edgecv.quantize.record import FormatRecord, LayerLoss
+from edgecv.quantize.record import FormatRecord, LayerLoss, ThresholdRecord
 from edgecv.quantize.sensitivity import PICTURES, FormatSensitivity, rank_layers, with_costs
-from edgecv.results import Detections, Image
+from edgecv.results import Image
 from edgecv.runtimes.measure import Request, median_latency_ms
 from edgecv.specs import Precision, RuntimeOptions
 from edgecv.targets import suits_this_machine
 from edgecv.vision.letterbox import fit
 
 PARITY_PICTURES = 3
+DEFAULT_MAX_DROP = 1.0  # points of mAP or top-1
 SOURCE_COSINE = "source_cosine"  # metric of float variants
 
 
@@ -54,6 +52,8 @@ class Job:
         progress: Called as steps go on.
         targets: CPU classes to build for, where a format differs from one to the other.
         recipes: Recipes that were named: each alone decides for its format.
+        labelled: Labelled pictures to judge by as well; ``None`` without.
+        max_drop: Points that INT8 may lose on them.
         analyze: Measure what each layer loses, and what leaving it float costs.
     """
 
@@ -64,17 +64,20 @@ class Job:
     progress: Progress
     targets: tuple[str, ...] = (DEFAULT_TARGET,)
     recipes: tuple[QuantizeRecipe, ...] = ()
+    labelled: LabelledSet | None = None
+    max_drop: float = DEFAULT_MAX_DROP
     analyze: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """What came out for one format: its variants, what was tried, and files to list beside the models."""
+    """What came out for one format: its variants, what was tried, files to list beside the models, confidence by variant."""
 
     variants: tuple[Variant, ...]
     records: tuple[FormatRecord, ...] = ()
     sensitivities: tuple[FormatSensitivity, ...] = ()
     extras: tuple[Path, ...] = ()
+    thresholds: Mapping[str, ThresholdRecord] = field(default_factory=dict)
 
 
 def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
@@ -157,10 +160,9 @@ def _int8_variants(job: Job, exporter: Exporter, floats: dict[str, Exported], fl
     """A variant for each plan: the first rung of its ladder that is accurate and faster than float."""
     first = _quantized_part(job.source)
     wanted_plans = plans(exporter.format, first.architecture, job.targets, job.recipes)
-    examine = _examination(job, exporter)
-    wanted = examine(floats, f"Float {exporter.format} on held-out images")
-    if job.source.trained and isinstance(wanted[0], Detections):
-        check_teacher(sum(len(found) for found in wanted))
+    examiner = _examiner(job, exporter, floats)
+    if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
+        wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
     with tempfile.TemporaryDirectory() as work:
         quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(
             floats[first.name].files, floats[first.name].outputs, Path(work)
@@ -173,9 +175,7 @@ def _int8_variants(job: Job, exporter: Exporter, floats: dict[str, Exported], fl
             float_variant=float_variant,
             part=first,
             quantizer=quantizer,
-            judge=lambda parts, recipe: _judge(
-                job, wanted, examine(parts, f"{recipe.name} on held-out images"), recipe
-            ),
+            examiner=examiner,
             work=Path(work),
         )
         built = [_climbed(bench, plan) for plan in wanted_plans]
@@ -184,6 +184,20 @@ def _int8_variants(job: Job, exporter: Exporter, floats: dict[str, Exported], fl
         records=tuple(chain.from_iterable(one.records for one in built)),
         sensitivities=tuple(chain.from_iterable(one.sensitivities for one in built)),
         extras=tuple(chain.from_iterable(one.extras for one in built)),
+        thresholds={name: record for one in built for name, record in one.thresholds.items()},
+    )
+
+
+def _examiner(job: Job, exporter: Exporter, floats: Mapping[str, Exported]) -> Examiner:
+    assert job.calibration is not None
+    return Examiner(
+        job.source,
+        job.calibration.held_out,
+        job.labelled,
+        job.max_drop,
+        lambda parts: open_parts(exporter, parts),
+        floats,
+        lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
     )
 
 
@@ -197,6 +211,14 @@ def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, wanted_plans:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Made:
+    """A candidate's parts, and what they were found to be worth."""
+
+    parts: dict[str, Exported]
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Workbench:
     """What it takes to make and judge candidates for one format."""
 
@@ -206,21 +228,22 @@ class _Workbench:
     float_variant: Variant
     part: Part
     quantizer: Quantizer
-    judge: Callable[[Mapping[str, Exported], QuantizeRecipe], GateReport]
+    examiner: Examiner
     work: Path
 
-    def make(self, recipe: QuantizeRecipe) -> Candidate[dict[str, Exported]]:
+    def make(self, recipe: QuantizeRecipe) -> Candidate[_Made]:
         """Quantize by a recipe, judge the outcome, and time it if it is accurate."""
         folder = Path(tempfile.mkdtemp(dir=self.work))
         self.job.progress(f"Quantizing {recipe.name}", 0, 1)
         parts = self._halved(folder) if recipe.kind == "fp16" else self._quantized(recipe, folder)
         self.job.progress(f"Quantizing {recipe.name}", 1, 1)
-        report = self.judge(parts, recipe)
+        proof = self.examiner.judge(parts, recipe)
         return Candidate(
             recipe=recipe,
-            model=parts,
-            report=report,
-            latency_ms=self.latency_ms(parts, recipe) if report.passed else None,
+            model=_Made(parts=parts, proof=proof),
+            report=proof.report,
+            labelled=proof.labelled,
+            latency_ms=self.latency_ms(parts, recipe) if proof.report.passed else None,
             bytes=sum(path.stat().st_size for part in parts.values() for path in part.files),
             foreign=not suits_this_machine(recipe.target),
         )
@@ -241,7 +264,7 @@ class _Workbench:
         self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
         return found
 
-    def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate[dict[str, Exported]]) -> tuple[LayerLoss, ...]:
+    def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate[_Made]) -> tuple[LayerLoss, ...]:
         """The layers with the cost of leaving the most sensitive ones float."""
 
         def latency_without_ms(layer: str) -> float | None:
@@ -267,15 +290,24 @@ class _Workbench:
             raise QuantizationError(error.message, error.hint) from error
 
 
+def _climb(bench: _Workbench, plan: Plan) -> Climb[_Made]:
+    try:
+        return climb(plan, bench.make, bench.rank, bench.float_variant.latency_ms)
+    except AccuracyGateError as error:
+        if not bench.examiner.unfit:
+            raise
+        raise AccuracyGateError(f"{bench.examiner.unfit} {error.message}", error.hint, report=error.report) from error
+
+
 def _climbed(bench: _Workbench, plan: Plan) -> Built:
     """Climb one ladder and write what came out."""
     float_variant, model_format = bench.float_variant, bench.exporter.format
-    found = climb(plan, bench.make, bench.rank, float_variant.latency_ms)
+    found = _climb(bench, plan)
     chosen = found.chosen
     suffix = "" if plan.target in ("", DEFAULT_TARGET) else f"-{plan.target}"
     precision: Precision = "fp16" if chosen.recipe.kind == "fp16" else "int8"
     folder = bench.job.folder / f"{model_format}-{precision}{suffix}"
-    parts = _moved(chosen.model, bench.work, folder)
+    parts = _moved(chosen.model.parts, bench.work, folder)
     recipe_file = folder / RECIPE_FILE
     recipe_file.write_bytes(dump_recipe(chosen.recipe))
     variant = Variant(
@@ -290,6 +322,7 @@ def _climbed(bench: _Workbench, plan: Plan) -> Built:
         models={part: _model_files(bench.job.folder, exported) for part, exported in parts.items()},
     )
     layers = found.layers or bench.rank(chosen.recipe)
+    threshold = bench.examiner.threshold(chosen.model.proof)
     if bench.job.analyze:
         layers = bench.costed(layers, chosen)
     record = FormatRecord(
@@ -299,6 +332,7 @@ def _climbed(bench: _Workbench, plan: Plan) -> Built:
         attempts=found.attempts,
         chosen=chosen.recipe.name,
         layers=layers,
+        worst=bench.examiner.worst(chosen.model.proof),
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
@@ -306,6 +340,7 @@ def _climbed(bench: _Workbench, plan: Plan) -> Built:
         records=(record,),
         sensitivities=(sensitivity,) if bench.job.analyze and layers else (),
         extras=(recipe_file,),
+        thresholds={variant.name: threshold} if threshold is not None else {},
     )
 
 
@@ -320,39 +355,6 @@ def _moved(parts: Mapping[str, Exported], work: Path, folder: Path) -> dict[str,
             files = tuple(Path(shutil.move(path, place / path.name)) for path in files)
         moved[name] = Exported(files=files, inputs=part.inputs, outputs=part.outputs)
     return moved
-
-
-def _examination(job: Job, exporter: Exporter) -> Callable[[Mapping[str, Exported], str], Sequence[Any]]:
-    """What is asked of the float and of the INT8 model: answers of a trained one, raw outputs of an untrained one."""
-    assert job.calibration is not None
-    held_out, part = job.calibration.held_out, job.source.parts[0]
-
-    def prompted(parts: Mapping[str, Exported], step: str) -> Sequence[Any]:
-        with PromptableModel(job.source.name, job.source.spec, open_parts(exporter, parts)) as model:
-            return mask_answers(model, held_out, step, job.progress)
-
-    def answered(parts: Mapping[str, Exported], step: str) -> Sequence[Any]:
-        with Model(job.source.name, job.source.spec, open_parts(exporter, parts)["main"]) as model:
-            return answers(model, held_out, step, job.progress)
-
-    def computed(parts: Mapping[str, Exported], step: str) -> Sequence[Any]:
-        exported = parts[part.name]
-        session = open_parts(exporter, {part.name: exported})[part.name]
-        pictures = fitted(job.source, held_out, job.progress)
-        job.progress(step, len(pictures), len(pictures))
-        return [outputs_of(part, exported, session, {part.inputs[0].name: picture}) for picture in pictures]
-
-    if job.source.spec.decode.task == "promptable-segment":
-        return prompted
-    return answered if job.source.trained else computed
-
-
-def _judge(job: Job, wanted: Sequence[Any], found: Sequence[Any], recipe: QuantizeRecipe) -> GateReport:
-    if job.source.spec.decode.task == "promptable-segment":
-        return judge_masks(wanted, found, recipe.limits, recipe.name, job.source.trained)
-    if job.source.trained:
-        return compare(job.source.spec.decode.task, wanted, found, recipe.limits, recipe.name)
-    return judge_outputs(wanted, found, recipe.limits, recipe.name)
 
 
 def parity_pictures(job: Job) -> Iterator[Image]:

@@ -93,12 +93,15 @@ def judge(found: Agreement, limits: GateLimits, recipe: str) -> GateReport:
     )
 
 
-def answers(model: Model, images: tuple[Path, ...], step: str, progress: Progress = silent) -> tuple[Answer, ...]:
-    """What a model finds in each picture; as many at a time as it takes."""
+def answers(
+    model: Model, images: Sequence[Path], step: str, progress: Progress = silent, confidence: float | None = None
+) -> tuple[Answer, ...]:
+    """What a model finds in each picture, from a confidence on; as many at a time as it takes."""
     found: list[Answer] = []
     for done in range(0, len(images), model.batch):
         progress(step, done, len(images))
-        found.extend(model.many([read_image(path) for path in images[done : done + model.batch]]))
+        pictures = [read_image(path) for path in images[done : done + model.batch]]
+        found.extend(model.many(pictures, confidence=confidence))
     progress(step, len(images), len(images))
     return tuple(found)
 

@@ -15,7 +15,7 @@ import msgspec
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, QuantizationError
 from edgecv.quantize.gate import GateReport
 from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, base_rungs, depends_on_target, last_rungs
-from edgecv.quantize.record import Attempt, CheckRecord, LayerLoss
+from edgecv.quantize.record import Attempt, CheckRecord, Labelled, LayerLoss
 
 FLOAT_BLOCKS = (1, 2, 4)
 NOT_FASTER = "accurate, but not faster than float on this machine: never chosen by `auto`"
@@ -60,6 +60,7 @@ class Candidate(Generic[Model]):
     latency_ms: float | None
     bytes: int
     foreign: bool = False
+    labelled: Labelled | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -226,6 +227,7 @@ def _attempt(found: Candidate[Model], fast: bool) -> Attempt:
             CheckRecord(metric=c.metric, value=c.value, least=c.least, most=c.most, passed=c.passed)
             for c in report.checks
         ),
+        labelled=found.labelled,
         passed=report.passed,
         reason=report.reason() or ("" if fast else NOT_FASTER),
         latency_ms=None if found.latency_ms is None or found.foreign else round(found.latency_ms, 3),

@@ -12,6 +12,7 @@ import msgspec
 from edgecv.errors import BundleError, EdgeCVError
 
 SCHEMA = 1
+QUANTIZATION, REPORT = "quantization.json", "report.html"  # in a bundle
 FILE = "quantization.json"
 
 

@@ -23,6 +23,11 @@ def convert(
     fp32: Annotated[bool, typer.Option("--fp32", help="The fp32 variant alone (the default).")] = False,
     to: Annotated[list[str] | None, typer.Option(help="onnx, openvino, tflite or all; may be repeated.")] = None,
     calib: Annotated[Path | None, typer.Option(help="Images to calibrate with: folder, data.yaml or video.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled images that calibration does not see: judge INT8 by them as well.")
+    ] = None,
+    max_drop: Annotated[float, typer.Option(help="Points of mAP or top-1 that INT8 may lose on --data.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Another one splits the calibration images otherwise.")] = 0,
     recipe: Annotated[
         list[str] | None,
         typer.Option(help="INT8 recipe by name, or recipe.json of a bundle: exactly that; one per format."),
@@ -86,6 +91,9 @@ def convert(
             batch=batch,
             recipes=recipe or (),
             target=target or DEFAULT_TARGET,
+            data=data,
+            max_drop=max_drop,
+            seed=seed,
             analyze=analyze,
             progress=progress,
         )
@@ -220,6 +228,20 @@ def _show_sensitivity(bundle: Bundle) -> None:
         note("No variant has layers that can be compared with those of the float model.")
 
 
+def _show_quantization(bundle: Bundle) -> None:
+    """What INT8 has to say beyond the table."""
+    from edgecv.quantize.record import QUANTIZATION, REPORT, read_record
+
+    if not any(entry.path == QUANTIZATION for entry in bundle.manifest.extras):
+        return
+    record = read_record(bundle.verified_extra(QUANTIZATION))
+    for warning in record.calibration.warnings:
+        note(f"Calibration images: {warning}")
+    if record.threshold is not None and record.threshold.after != record.threshold.before:
+        note(f"Confidence {record.threshold.before:g} -> {record.threshold.after:g}. {record.threshold.reason}")
+    print(f"What was tried and what it gave: {bundle.path / REPORT}")
+
+
 def _show(bundle: Bundle) -> None:
     print_table(f"{bundle.path}", COLUMNS, variant_rows(bundle))
     images = bundle.manifest.calibration
@@ -228,6 +250,7 @@ def _show(bundle: Bundle) -> None:
             f"Agreement with the float model on {images.held_out} images that calibration did not see"
             f" (calibrated on {images.images - images.held_out})."
         )
+    _show_quantization(bundle)
     for assumption in bundle.manifest.assumptions:
         note(f"Assumed, since the source does not say: {assumption}")
     if bundle.manifest.licence.startswith("AGPL"):
