@@ -13,7 +13,6 @@ from edgecv.errors import BundleError, EdgeCVError
 
 SCHEMA = 1
 QUANTIZATION, REPORT = "quantization.json", "report.html"  # in a bundle
-FILE = "quantization.json"
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
