@@ -1,0 +1,246 @@
+"""The gate can fail, and it can pass: each known way to ruin INT8 on a real YOLOv8n, and the good one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import edgecv
+from edgecv.bundle import Bundle
+from edgecv.converters import ultralytics_world
+from edgecv.errors import AccuracyGateError
+from edgecv.media import read_image
+from edgecv.model import Model, open_variant, runtime_options
+from edgecv.quantize.gate import Answer, answers, compare
+from edgecv.quantize.ladder import Candidate, Plan, climb
+from edgecv.quantize.recipes import GateLimits, find_recipe
+from edgecv.quantize.record import QuantizationRecord, read_record
+from edgecv.vision.letterbox import fit
+from tests.conftest import CHECKOUT, names_in
+
+pytest.importorskip("ultralytics")
+pytestmark = pytest.mark.timeout(300)
+
+SIDE = 320
+JUDGED = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Pictures to calibrate with, and labelled ones that calibration does not see."""
+
+    calibration: Path
+    labelled: Path
+
+
+@pytest.fixture(scope="module")
+def data(coco_images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Data:
+    root = tmp_path_factory.mktemp("data")
+    for folder in ("calibration", "labelled/images", "labelled/labels"):
+        (root / folder).mkdir(parents=True)
+    for path in coco_images[JUDGED:]:
+        shutil.copy(path, root / "calibration")
+    for path in coco_images[:JUDGED]:
+        shutil.copy(path, root / "labelled/images")
+        labels = path.parents[1] / "labels" / f"{path.stem}.txt"
+        if labels.exists():  # a picture without objects has none
+            shutil.copy(labels, root / "labelled/labels")
+    return Data(calibration=root / "calibration", labelled=root / "labelled")
+
+
+def convert(yolov8n: Path, out: Path, *more: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgecv", "convert", yolov8n, "--int8", "--imgsz", SIDE, "--out", out, *more]
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, cwd=CHECKOUT, timeout=280
+    )
+
+
+@pytest.fixture(scope="module")
+def good(yolov8n: Path, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("good") / "good.ecv"
+    done = convert(yolov8n, out, "--calib", data.calibration, "--data", data.labelled, "--max-drop", "2")
+    assert done.returncode == 0, done.stderr
+    return Bundle.open(out)
+
+
+def record_of(bundle: Bundle) -> QuantizationRecord:
+    return read_record(bundle.verified_extra("quantization.json"))
+
+
+def test_the_good_recipe_passes_by_labels_as_well(good: Bundle) -> None:
+    (form,) = record_of(good).formats
+    loss = form.attempts[-1].labelled
+    assert form.chosen == "ort-u8s8"
+    assert loss is not None
+    assert (loss.metric, loss.images) == ("map50_95", JUDGED)
+    assert loss.low <= loss.drop <= loss.high
+    assert loss.drop <= 2
+    assert loss.classes
+    assert form.worst
+    assert "map50_95_drop" in {check.metric for check in form.attempts[-1].checks}
+
+
+def test_the_confidence_is_tuned_and_its_reason_kept(good: Bundle) -> None:
+    threshold = record_of(good).threshold
+    assert threshold is not None
+    assert good.manifest.decode.confidence == threshold.after
+    assert "precision at IoU 0.5 on the labelled images" in threshold.reason
+
+
+def test_the_report_tells_what_was_tried(good: Bundle) -> None:
+    page = good.verified_extra("report.html").read_text(encoding="utf-8")
+    assert "ort-u8s8" in page
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
+
+
+def test_pictures_of_the_calibration_set_must_not_judge(yolov8n: Path, data: Data, tmp_path: Path) -> None:
+    shutil.copytree(data.labelled, tmp_path / "both")
+    seen = sorted(data.calibration.iterdir())[0]
+    shutil.copy(seen, tmp_path / "both/images")
+    done = convert(yolov8n, tmp_path / "x.ecv", "--calib", data.calibration, "--data", tmp_path / "both")
+    assert done.returncode == 1
+    assert seen.name in done.stderr.replace("\n", "")
+    assert names_in(tmp_path) == ["both"]
+
+
+def test_noise_calibration_fails_on_clean_labelled_pictures_and_is_named_as_the_cause(
+    yolov8n: Path, data: Data, tmp_path: Path
+) -> None:
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    for index in range(20):
+        picture = np.random.default_rng(index).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+        cv2.imwrite(str(noise / f"{index}.png"), picture)
+    done = convert(yolov8n, tmp_path / "x.ecv", "--calib", noise, "--data", data.labelled, "--json")
+    assert done.returncode == 3, done.stderr
+    words = " ".join(done.stderr.split())
+    assert "calibration images are not what the model was trained for" in words
+    assert "f1_50" in words
+    assert names_in(tmp_path) == ["noise"]
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [("x86-vnni", "convolutions as integers"), ("arm64", "f1_50")],
+    ids=["not fused on x86", "inaccurate on arm64"],
+)
+def test_one_signed_scale_per_tensor_is_refused(
+    yolov8n: Path, data: Data, tmp_path: Path, target: str, named: str
+) -> None:
+    """The recipe of widely used exporters: S8S8, per tensor, min/max ranges."""
+    recipe = {
+        "name": "s8s8-per-tensor",
+        "format": "onnx",
+        "activations": "int8",
+        "per_channel": False,
+        "method": "minmax",
+        "silu_method": "minmax",
+        "stem": "float",
+        "target": target,
+    }
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    done = convert(
+        yolov8n, tmp_path / "x.ecv", "--calib", data.calibration, "--recipe", tmp_path / "recipe.json", "--json"
+    )
+    assert done.returncode == 3, done.stderr
+    assert named in " ".join(done.stderr.split())
+    assert "s8s8-per-tensor" in done.stderr
+    assert names_in(tmp_path) == ["recipe.json"]
+
+
+def judged(teacher: Sequence[Answer], student: Sequence[Answer]) -> Callable[..., Candidate[None]]:
+    def make(recipe: object) -> Candidate[None]:
+        chosen = find_recipe("ort-u8s8")
+        report = compare("detect", teacher, student, GateLimits(), chosen.name)
+        return Candidate(recipe=chosen, model=None, report=report, latency_ms=1.0, bytes=1)
+
+    return make
+
+
+def refused(teacher: Sequence[Answer], student: Sequence[Answer]) -> AccuracyGateError:
+    plan = Plan(rungs=(find_recipe("ort-u8s8"),), exact=True)
+    with pytest.raises(AccuracyGateError) as caught:
+        climb(plan, judged(teacher, student), lambda _: (), float_latency_ms=2.0)
+    return caught.value
+
+
+def found_by(model: Model, data: Data) -> Sequence[Answer]:
+    return answers(model, sorted((data.labelled / "images").iterdir()), "judging")
+
+
+@pytest.fixture(scope="module")
+def teacher(good: Bundle, data: Data) -> Sequence[Answer]:
+    with edgecv.load(good.path, variant="onnx-fp32") as model:
+        return found_by(model, data)
+
+
+def test_a_zeroed_layer_is_refused(good: Bundle, data: Data, teacher: Sequence[Answer], tmp_path: Path) -> None:
+    shutil.copytree(good.path, tmp_path / "zeroed.ecv")
+    variant = next(variant for variant in good.variants if variant.name == "onnx-int8")
+    path = tmp_path / "zeroed.ecv" / variant.models["main"].files[0].path
+    graph = onnx.load(path)
+    weights = [tensor for tensor in graph.graph.initializer if len(tensor.dims) == 4 and tensor.dims[0] == 64]
+    weights[3].CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(weights[3])), weights[3].name))
+    onnx.save(graph, path)
+    files = variant.models["main"]
+    from edgecv import registry
+
+    session = registry.resolve("runtimes", "onnxruntime")(path, runtime_options(), files.inputs, files.outputs)
+    with Model("zeroed", good.spec, session) as model:
+        error = refused(teacher, found_by(model, data))
+    assert error.exit_code == 3
+    assert "f1_50" in error.message
+
+
+def test_the_quantizers_default_arguments_are_refused(
+    yolov8n: Path, good: Bundle, data: Data, teacher: Sequence[Answer], tmp_path: Path
+) -> None:
+    """onnxruntime's own recipe over a whole export: boxes and scores share one scale, and every score becomes zero."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    ultralytics_world.tasks()
+    from ultralytics import YOLO
+
+    shutil.copy(yolov8n, tmp_path / "y.pt")
+    exported = Path(YOLO(tmp_path / "y.pt").export(format="onnx", imgsz=SIDE, verbose=False))
+    spec = good.spec.preprocess
+
+    class Pictures(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = sorted(data.calibration.iterdir())[:8]
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            if not self.left:
+                return None
+            picture = fit(read_image(self.left.pop()), spec)[0]
+            return {"images": np.ascontiguousarray(picture[None, ..., ::-1].transpose(0, 3, 1, 2), np.float32) / 255}
+
+    quantize_static(str(exported), str(tmp_path / "default.onnx"), Pictures())
+    student = onnx.load(tmp_path / "default.onnx")
+    for key in onnx.load(exported).metadata_props:
+        student.metadata_props.add(key=key.key, value=key.value)
+    onnx.save(student, tmp_path / "default.onnx")
+    with edgecv.load(tmp_path / "default.onnx") as model:
+        error = refused(teacher, found_by(model, data))
+    assert error.exit_code == 3
+    assert "f1_50 0.000" in error.message
+
+
+def test_the_same_models_pass_when_nothing_is_broken(good: Bundle, data: Data, teacher: Sequence[Answer]) -> None:
+    variant = next(variant for variant in good.variants if variant.name == "onnx-int8")
+    with open_variant(good, variant, runtime_options(), "onnxruntime") as model:
+        student = found_by(model, data)
+    plan = Plan(rungs=(find_recipe("ort-u8s8"),), exact=True)
+    assert climb(plan, judged(teacher, student), lambda _: (), float_latency_ms=2.0).attempts[0].passed
