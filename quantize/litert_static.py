@@ -63,21 +63,39 @@ class LitertQuantizer:
         return (path,), _stored_outputs(path, self._outputs)
 
     def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
-        """See ``Quantizer``: a layer is a convolution, named after the tensor it makes."""
-        convolutions = {self._names[int(op["outputs"][0])] for op in self._operators if op["op_name"] in _CONVOLUTIONS}
+        """See ``Quantizer``: a layer is a convolution, named after the tensor it makes and seen after its SiLU."""
         with tempfile.TemporaryDirectory() as folder:
             (path, *_), _ = self.quantize(recipe, Path(folder))
             interpreter = _keeping_all(path)
         details = {detail["name"]: detail for detail in interpreter.get_tensor_details()}
-        names = [name for name in convolutions if name in details and details[name]["dtype"] == np.int8]
+        tensors = {
+            layer: tensor
+            for layer, tensor in self._layer_tensors().items()
+            if tensor in details and details[tensor]["dtype"] == np.int8
+        }
         entry = interpreter.get_input_details()[0]["index"]
         for wanted, picture in zip(self._runs(pictures), pictures, strict=True):
             interpreter.set_tensor(entry, picture)
             interpreter.invoke()
+            found = {
+                name: _real(interpreter.get_tensor(details[name]["index"]), details[name]) for name in tensors.values()
+            }
             yield (
-                {name: wanted[name] for name in names},
-                {name: _real(interpreter.get_tensor(details[name]["index"]), details[name]) for name in names},
+                {n: wanted[tensor] for n, tensor in tensors.items()},
+                {n: found[tensor] for n, tensor in tensors.items()},
             )
+
+    def _layer_tensors(self) -> dict[str, str]:
+        """Of every convolution: the tensor that leaves it, after its SiLU where it has one."""
+        silu = self._silu_inputs()
+        products = {
+            self._names[int(index)]: self._names[int(op["outputs"][0])]
+            for op in self._operators
+            if op["op_name"] == "MUL"
+            for index in op["inputs"]
+        }
+        made = [self._names[int(op["outputs"][0])] for op in self._operators if op["op_name"] in _CONVOLUTIONS]
+        return {name: products[name] if name in silu else name for name in made}
 
     def _runs(self, pictures: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
         made = {int(index) for op in self._operators for index in op["outputs"]}

@@ -59,6 +59,9 @@ class NncfQuantizer:
             preset=presets[recipe.activations == "uint8"],
             subset_size=len(self._pictures),
             fast_bias_correction=recipe.bias_correction != "accurate",
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                disable_bias_correction=recipe.bias_correction == "none"
+            ),
             ignored_scope=nncf.IgnoredScope(names=list(recipe.float_layers)),
         )
 

@@ -14,6 +14,7 @@ import numpy as np
 from edgecv.errors import QuantizationError
 from edgecv.extras import require
 from edgecv.protocols import Array
+from edgecv.quantize.bias import PICTURES, correct_biases
 from edgecv.quantize.onnx_graph import Graph, Node, add_constant, drop_unused_constants, load, op_counts, save
 from edgecv.quantize.quantizer import LayerOutputs
 from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
@@ -47,10 +48,12 @@ class OrtStaticQuantizer:
             preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
         self._stats: dict[str, TensorStats] = {}
         self._pictures: list[Array] = []
+        self._corrected_on: Sequence[Array] = ()
 
     def calibrate(self, pictures: Sequence[Array]) -> None:
         """Measure every float tensor over pictures ``(N, H, W, 3)``."""
         self._pictures = [picture[None] for batch in pictures[:_STEM_PICTURES] for picture in batch][:_STEM_PICTURES]
+        self._corrected_on = pictures[:PICTURES]
         self._stats = collect(self._run_all(pictures), len(pictures))
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
@@ -80,8 +83,8 @@ class OrtStaticQuantizer:
 
     def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
         """See ``Quantizer``: a layer is a convolution, seen after its SiLU, since ranges are chosen by the error there."""
+        quantized = self._quantized(recipe, load(self._prepared), self._work / "layers.onnx")
         prepared = load(self._prepared)
-        quantized = self._quantized(recipe, prepared, self._work / "layers.onnx")
         floats = _layer_tensors(prepared)
         rounded = _rounded_tensors(quantized, floats)
         names = [name for name in floats if name in rounded]
@@ -158,7 +161,11 @@ class OrtStaticQuantizer:
                 extra_options={"ActivationSymmetric": recipe.symmetric},
             )
         cache.unlink()
-        return load(out)
+        quantized = load(out)
+        if recipe.bias_correction != "none":
+            pictures = self._corrected_on
+            correct_biases(quantized, prepared, lambda model, names: self._run(model, names, pictures))
+        return quantized
 
     def _ranges(self, recipe: QuantizeRecipe, prepared: Any) -> dict[str, Range]:
         graph = Graph(prepared)

@@ -51,7 +51,8 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         subset_size: At most this many calibration pictures are used.
         kind: ``static``: weights and activations, ranges from calibration; ``weights``: weights alone; ``fp16``: no integers.
         weights_of: With ``weights``: those of matrix ``products`` alone, or of ``everything``.
-        bias_correction: Of NNCF: ``fast`` or ``accurate``.
+        bias_correction: Biases take back what rounding shifts on average: ``fast``: each layer for itself; ``accurate`` (NNCF
+            alone): one after the other.
         target: CPU class the kernels are for.
         limits: What the gate asks for.
     """
@@ -69,7 +70,7 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     float_layers: tuple[str, ...] = ()
     kind: Literal["static", "weights", "fp16"] = "static"
     weights_of: Literal["products", "everything"] = "products"
-    bias_correction: Literal["fast", "accurate"] = "fast"
+    bias_correction: Literal["none", "fast", "accurate"] = "none"
     subset_size: int = 300
     target: str = "x86-vnni"
     limits: GateLimits = GateLimits()
@@ -83,6 +84,7 @@ class CpuTarget(msgspec.Struct, frozen=True, kw_only=True):
         recipe: Name of its first recipe.
         activations: Type of activations that its kernels fuse and run fastest.
         reduce_range: See ``QuantizeRecipe``.
+        bias_correction: See ``QuantizeRecipe``.
         stems: Of the first convolution, in the order they are tried.
         config: Session options under which an x86 machine fuses what this class fuses by itself.
     """
@@ -91,6 +93,7 @@ class CpuTarget(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str
     activations: Literal["uint8", "int8"] = "uint8"
     reduce_range: bool = False
+    bias_correction: Literal["none", "fast"] = "none"
     stems: tuple[Literal["packed", "float"], ...] = ("packed", "float")
     config: dict[str, str] = {}
 
@@ -103,7 +106,7 @@ TARGETS: Mapping[str, CpuTarget] = MappingProxyType(
         target.name: target
         for target in (
             CpuTarget(name="x86-vnni", recipe="ort-u8s8"),
-            CpuTarget(name="x86", recipe="ort-u8s7-x86", reduce_range=True),
+            CpuTarget(name="x86", recipe="ort-u8s7-x86", reduce_range=True, bias_correction="fast"),
             # SDOT multiplies signed by signed. The packed stem reads unsigned pixels, which S8S8 kernels do not take.
             CpuTarget(
                 name="arm64",
@@ -118,27 +121,28 @@ TARGETS: Mapping[str, CpuTarget] = MappingProxyType(
 
 
 def _onnx_rungs(target: CpuTarget) -> Iterator[QuantizeRecipe]:
-    """The fastest first: each stem, then ranges that cut nothing off."""
+    """The fastest first: each stem, then other ranges, then corrected biases."""
     for stem in target.stems:
         yield _onnx(target, target.recipe if stem == target.stems[0] else f"{target.recipe}-float-stem", stem=stem)
     yield _onnx(target, f"{target.recipe}-float-stem-percentile", stem="float", method="percentile")
     yield _onnx(target, f"{target.recipe}-float-stem-minmax", stem="float", method="minmax")
+    if target.bias_correction == "none":
+        yield _onnx(target, f"{target.recipe}-bias", stem=target.stems[0], bias_correction="fast")
 
 
 def _onnx(target: CpuTarget, name: str, **changes: Any) -> QuantizeRecipe:
-    return QuantizeRecipe(
-        name=name,
-        format="onnx",
-        activations=target.activations,
-        reduce_range=target.reduce_range,
-        target=target.name,
-        **changes,
-    )
+    wanted = {
+        "activations": target.activations,
+        "reduce_range": target.reduce_range,
+        "bias_correction": target.bias_correction,
+        "target": target.name,
+    }
+    return QuantizeRecipe(name=name, format="onnx", **(wanted | changes))
 
 
 def _openvino(name: str, **changes: Any) -> QuantizeRecipe:
     # NNCF reduces the weights of the first layer by itself (its default OverflowFix.FIRST_LAYER): one file for every x86.
-    return QuantizeRecipe(name=name, format="openvino", **({"target": "x86"} | changes))
+    return QuantizeRecipe(name=name, format="openvino", **({"target": "x86", "bias_correction": "fast"} | changes))
 
 
 def _tflite(name: str, **changes: Any) -> QuantizeRecipe:

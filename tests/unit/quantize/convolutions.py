@@ -54,7 +54,7 @@ def integer_convolution(pixels: np.ndarray, weights: np.ndarray, bias: np.ndarra
     return np.einsum("chwij,ocij->ohw", windows, weights.astype(np.int64)) + bias.astype(np.int64)[:, None, None]
 
 
-def silu_network(path: Path, convolutions: int = 11, side: int = 32) -> Path:
+def silu_network(path: Path, convolutions: int = 11, side: int = 32, *, bias: bool = False) -> Path:
     """uint8 pixels to ``out (1, 6, side / 2, side / 2)`` through convolutions with SiLU."""
     rng = np.random.default_rng(0)
     nodes = [
@@ -68,12 +68,14 @@ def silu_network(path: Path, convolutions: int = 11, side: int = 32) -> Path:
         outs = 6 if last else 16
         weights = rng.normal(0, (2 / (9 * channels)) ** 0.5, (outs, channels, 3, 3)).astype(np.float32)
         constants.append(numpy_helper.from_array(weights / (255 if index == 0 else 1), f"w{index}"))
+        if bias:
+            constants.append(numpy_helper.from_array(rng.normal(0, 0.1, outs).astype(np.float32), f"b{index}"))
         stride = 2 if index == 0 else 1
         made = "out" if last else f"c{index}"
         nodes.append(
             helper.make_node(
                 "Conv",
-                [f"x{index}", f"w{index}"],
+                [f"x{index}", f"w{index}", *([f"b{index}"] if bias else [])],
                 [made],
                 name=f"conv{index}",
                 pads=[1] * 4,
