@@ -21,7 +21,7 @@ TIMEOUT_S = 3600.0
 
 _YOLO_TASKS = ("-cls", "", "-seg", "-pose", "-obb")
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-_SAMS = ("mobile_sam", "sam_b", "sam_l")
+_SAMS = ("mobile_sam", "sam2.1_t", "sam_b", "sam_l", "sam_h")
 
 Status = Literal["ok", "refused", "failed", "timed out"]
 
@@ -173,6 +173,8 @@ def _not_converted(cell: Cell, done: Measured, figures: dict[str, Any]) -> Outco
 # Which cells may be refused, and words of the reason that they must give.
 _REFUSALS: tuple[tuple[Callable[[Cell], bool], str], ...] = (
     (lambda cell: cell.format == "tflite" and cell.source.argument.endswith(".onnx"), "cannot be converted to TFLite"),
+    (lambda cell: cell.format == "tflite" and cell.source.name == "sam_h", "a .tflite holds 2"),
+    (lambda cell: cell.format == "onnx" and cell.source.name == "sam_h", "larger than the 2 GiB"),
     (lambda cell: cell.precision == "int8" and cell.source.random, "No INT8 recipe keeps the accuracy"),
 )
 

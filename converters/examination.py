@@ -26,6 +26,7 @@ from edgecv.quantize.worst import worst_images
 from edgecv.results import Detections
 from edgecv.vision.letterbox import fit
 
+_LEAST_BOXES_PER_PICTURE = 0.25  # photographs of COCO have seven
 _BOX_TASKS = ("detect", "segment", "pose", "obb")
 
 Parts = Mapping[str, Exported]
@@ -129,15 +130,23 @@ class Examiner:
         return tune_confidence(self._wanted, proof.answers, default)
 
     def _check_teacher(self, floats: Parts) -> None:
-        """Where the float model sees nothing in the held-out pictures, the labelled ones judge, and the cause is remembered."""
+        """Where the float model sees too little in the held-out pictures, the labelled ones judge instead.
+
+        Where it sees next to nothing, the calibration pictures are wrong: that is remembered as the likely cause of a failure.
+        """
         if self._task not in _BOX_TASKS or not self._source.trained:
             return
+        boxes = sum(len(found) for found in self._at_default(self._wanted))
         try:
-            check_teacher(sum(len(found) for found in self._at_default(self._wanted)))
-        except CalibrationError as error:
+            check_teacher(boxes)
+        except CalibrationError:
             if self._labelled is None:
                 raise
-            self.unfit = f"The calibration images are not what the model was trained for: {error.message}"
+            if boxes < _LEAST_BOXES_PER_PICTURE * len(self._images):
+                self.unfit = (
+                    "The calibration images are not what the model was trained for: "
+                    f"it finds {boxes} objects in {len(self._images)} of them."
+                )
             self._images = tuple(self._labelled.images)
             self._wanted = self._asked(floats, "Float model on labelled images")
 

@@ -25,6 +25,7 @@ from edgecv.specs import TensorSpec
 
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
 _STEM_PICTURES = 24  # second moments of pixel patches are stable long before
+_MOST_BYTES = 2**31 - 1  # of a protobuf message
 _FLOAT_TENSORS = ("float32",)
 _MOST_REDUCED = 63  # seven bits: 2 x 255 x 63 fits into 16 bits
 _ACTIVATIONS = ("Sigmoid", "Relu", "Clip", "LeakyRelu", "HardSwish")
@@ -37,8 +38,15 @@ class OrtStaticQuantizer:
         """Take a float model; ``work`` is a folder for files in between.
 
         Raises:
+            QuantizationError: its weights are larger than one protobuf message.
             MissingDependency: onnx or onnxruntime is not installed.
         """
+        size = sum(path.stat().st_size for path in files)
+        if size > _MOST_BYTES:
+            raise QuantizationError(
+                f"The float model has {size / 2**30:.1f} GiB, larger than the 2 GiB that onnxruntime's quantizer reads.",
+                "Use --fp32 for onnx, or --to openvino for INT8.",
+            )
         self._outputs = outputs
         self._work = work
         self._prepared = work / "prepared.onnx"

@@ -33,7 +33,7 @@ pytest.importorskip("ultralytics")
 pytestmark = pytest.mark.timeout(300)
 
 SIDE = 320
-JUDGED = 48
+JUDGED = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,7 @@ def test_a_zeroed_layer_is_refused(good: Bundle, data: Data, teacher: Sequence[A
 def test_the_quantizers_default_arguments_are_refused(
     yolov8n: Path, good: Bundle, data: Data, teacher: Sequence[Answer], tmp_path: Path
 ) -> None:
-    """onnxruntime's own recipe over a whole export: boxes and scores share one scale, and every score becomes zero."""
+    """onnxruntime's own recipe over a whole export: boxes and scores share one scale, which leaves scores of 0 and 1."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
     ultralytics_world.tasks()
@@ -235,7 +235,8 @@ def test_the_quantizers_default_arguments_are_refused(
     with edgecv.load(tmp_path / "default.onnx") as model:
         error = refused(teacher, found_by(model, data))
     assert error.exit_code == 3
-    assert "f1_50 0.000" in error.message
+    assert "f1_50" in error.message
+    assert "score_bias" in error.message
 
 
 def test_the_same_models_pass_when_nothing_is_broken(good: Bundle, data: Data, teacher: Sequence[Answer]) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from edgecv.converters.source import Part, weight_bytes
 from edgecv.converters.tflite_target import TfliteExporter
-from edgecv.errors import UnsupportedSource
+from edgecv.errors import QuantizationError, UnsupportedSource
+from edgecv.quantize.ort_static import OrtStaticQuantizer
 
 torch = pytest.importorskip("torch")
 
@@ -21,3 +22,13 @@ def test_tflite_refuses_more_than_two_gibibytes(tmp_path: Path) -> None:
         TfliteExporter().export(part, tmp_path)
     assert "--to onnx" in caught.value.hint
     assert not list(tmp_path.iterdir())
+
+
+def test_int8_for_onnx_refuses_more_than_two_gibibytes(tmp_path: Path) -> None:
+    model, weights = tmp_path / "model.onnx", tmp_path / "model.onnx.data"
+    model.write_bytes(b"")
+    with weights.open("wb") as file:
+        file.truncate(3 * 2**30)  # sparse: it takes no room on the disk
+    with pytest.raises(QuantizationError, match=r"3\.0 GiB, larger than the 2 GiB") as caught:
+        OrtStaticQuantizer((model, weights), (), tmp_path)
+    assert "--to openvino" in caught.value.hint
