@@ -50,7 +50,7 @@ def pictures(images: Path) -> list[Image]:
     return [read_image(images / f"{index}.png") for index in range(3)]
 
 
-@pytest.fixture(scope="module", params=["yolov8n.yaml", "resnet18"])
+@pytest.fixture(scope="module", params=[pytest.param("yolov8n.yaml", marks=pytest.mark.slow), "resnet18"])
 def pair(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, ...]:
     """The same weights for one picture per run, and for two."""
     folder = tmp_path_factory.mktemp("batch")
@@ -112,6 +112,7 @@ def test_int8_answers_do_not_depend_on_the_row(pair: tuple[Bundle, ...], picture
             assert model.many([]) == []
 
 
+@pytest.mark.slow
 def test_fp16_takes_a_batch_too(tmp_path: Path) -> None:
     made = edgecv.convert(
         "resnet18", formats=FORMATS, precision="fp16", imgsz=SIDE, random_weights=True, batch=3, out=tmp_path / "h.ecv"

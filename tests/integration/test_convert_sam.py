@@ -323,6 +323,7 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.pt"]
 
 
+@pytest.mark.slow
 def test_sam2_answers_points_and_boxes_as_its_source_does(tmp_path: Path) -> None:
     """SAM 2.1 tiny, stretched, with finer features; a box is two points and an end."""
     source = open_sam2(Path("sam2.1_t"), SourceOptions(size_wh=(SIDE, SIDE), random_weights=True))

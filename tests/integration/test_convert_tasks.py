@@ -236,12 +236,9 @@ def test_relatives_with_the_same_head_come_for_free(name: str, task: str) -> Non
     ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["yolov8n-world.yaml", "yolov10n.yaml", "yolo26n.yaml", "yoloe-v8n.yaml", "mine.yaml", "folder/yolov8n.yaml"],
-)
-def test_other_architectures_are_refused(name: str) -> None:
-    with pytest.raises(UnsupportedSource, match=r"names no YOLOv8 or YOLO11 architecture"):
+@pytest.mark.parametrize("name", ["yoloe-v8n.yaml", "mine.yaml", "folder/yolov8n.yaml"])
+def test_names_of_no_architecture_are_refused(name: str) -> None:
+    with pytest.raises(UnsupportedSource, match=r"names no architecture"):
         open_architecture(Path(name), SourceOptions(random_weights=True))
 
 

@@ -61,6 +61,7 @@ def test_the_bundle_holds_both_variants_and_opens_again(bundle: Bundle) -> None:
         "onnx-fp32",
         "onnx-int8",
         "quantization.json",
+        "report.html",
         "sensitivity.json",
     ]
     again = Bundle.open(bundle.path)
@@ -129,7 +130,8 @@ def test_what_was_tried_is_recorded(bundle: Bundle) -> None:
     record = read(bundle, "quantization.json", QuantizationRecord)
     assert bundle.manifest.calibration is not None
     assert record.calibration.sha256 == bundle.manifest.calibration.sha256
-    assert record.threshold is None
+    assert record.threshold is not None
+    assert bundle.manifest.decode.confidence == record.threshold.after
     (found,) = record.formats
     chosen = next(attempt for attempt in found.attempts if attempt.recipe == found.chosen)
     assert chosen.passed
