@@ -12,7 +12,7 @@ import pytest
 
 from edgecv.errors import QuantizationError
 from edgecv.quantize.onnx_graph import op_counts
-from edgecv.quantize.ort_static import OrtStaticQuantizer
+from edgecv.quantize.ort_static import OrtStaticQuantizer, halve_tables
 from edgecv.quantize.recipes import RECIPES, QuantizeRecipe, base_rungs
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -174,3 +174,33 @@ def test_corrected_biases_bring_the_means_of_seven_bit_layers_back(tmp_path: Pat
         gaps = [np.stack([f[n] - w[n] for w, f in pairs]).mean(axis=(0, 1, 3, 4)) for n in pairs[0][0]]
         shifts.append(float(np.mean([np.abs(gap).mean() for gap in gaps])))
     assert shifts[1] < 0.8 * shifts[0]
+
+
+def test_large_tables_are_stored_as_halves_and_huge_values_are_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tables = {
+        "table": rng.normal(size=(300, 300)).astype(np.float32),
+        "huge": np.full((300, 300), 1e6, np.float32),
+        "small": rng.normal(size=(300,)).astype(np.float32),
+    }
+    value = onnx.helper.make_tensor_value_info
+    adds = zip(tables, ("x", "a", "b"), ("a", "b", "out"), strict=True)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", [given, table], [made]) for table, given, made in adds],
+        "tables",
+        [value("x", onnx.TensorProto.FLOAT, (300, 300))],
+        [value("out", onnx.TensorProto.FLOAT, (300, 300))],
+        [onnx.numpy_helper.from_array(array, name) for name, array in tables.items()],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8), path)
+    halve_tables(path)
+    kept = {tensor.name: tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    assert kept == {
+        "table/half": onnx.TensorProto.FLOAT16,
+        "huge": onnx.TensorProto.FLOAT,
+        "small": onnx.TensorProto.FLOAT,
+    }
+    session = OnnxRuntimeSession(path, RuntimeOptions())
+    found = session.run({"x": np.zeros((300, 300), np.float32)})["out"]
+    np.testing.assert_allclose(found - 1e6, sum(tables.values()) - 1e6, atol=0.1)
