@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edgecv.errors import QuantizationError
 from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.quantize.quantizer import LayerOutputs
@@ -41,7 +42,8 @@ class LitertQuantizer:
         """
         self._path = files[0]
         self._outputs = outputs
-        self._interpreter = _keeping_all(files[0])
+        # Not allocated: of a large network every tensor at once is more memory than there is, and weights alone need none.
+        self._interpreter: Any = _described(files[0])
         self._names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
         # `_get_ops_details` is the only way to the graph without a flatbuffer schema of our own.
         self._operators = [op for op in self._interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
@@ -99,13 +101,14 @@ class LitertQuantizer:
 
     def _runs(self, pictures: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
         made = {int(index) for op in self._operators for index in op["outputs"]}
-        detail = {d["index"]: d for d in self._interpreter.get_tensor_details()}
+        interpreter = _keeping_all(self._path)
+        detail = {d["index"]: d for d in interpreter.get_tensor_details()}
         floats = [index for index in made if detail[index]["dtype"] == np.float32]
-        entry = self._interpreter.get_input_details()[0]["index"]
+        entry = interpreter.get_input_details()[0]["index"]
         for picture in pictures:
-            self._interpreter.set_tensor(entry, picture)
-            self._interpreter.invoke()
-            yield {self._names[index]: self._interpreter.get_tensor(index) for index in floats}
+            interpreter.set_tensor(entry, picture)
+            interpreter.invoke()
+            yield {self._names[index]: interpreter.get_tensor(index) for index in floats}
 
     def _rules(self, recipe: QuantizeRecipe) -> list[dict[str, Any]]:
         recipes: Any = require("ai_edge_quantizer.recipe", "convert")
@@ -156,12 +159,27 @@ class LitertQuantizer:
                 yield [self._names[int(index)] for index in (*sources, *op["outputs"])]
 
 
+def _described(path: Path) -> Any:
+    """The graph of a model, without the memory to run it."""
+    return require("ai_edge_litert.interpreter", "convert").Interpreter(model_path=str(path))
+
+
 def _keeping_all(path: Path) -> Any:
-    """An interpreter that keeps the output of every operator after the run: what calibration has to see."""
+    """An interpreter that keeps the output of every operator after the run: what calibration has to see.
+
+    Raises:
+        QuantizationError: there is not that much memory.
+    """
     interpreter = require("ai_edge_litert.interpreter", "convert").Interpreter(
         model_path=str(path), num_threads=os.cpu_count(), experimental_preserve_all_tensors=True
     )
-    interpreter.allocate_tensors()
+    try:
+        interpreter.allocate_tensors()
+    except (RuntimeError, MemoryError) as error:
+        raise QuantizationError(
+            f"LiteRT cannot hold every tensor of {path.name} at once, as calibration needs: {error or 'out of memory'}.",
+            "Use a smaller --imgsz or --batch, or another format.",
+        ) from error
     return interpreter
 
 
