@@ -143,7 +143,10 @@ def run_cell(cell: Cell, calibration: Path, day: str, timeout_s: float = TIMEOUT
         verified = run_measured([*_EDGECV, "verify", str(out), "--json"], timeout_s=timeout_s)
         if verified.code != 0:
             return Outcome(status="failed", reason=f"edgecv verify: {_verify_reason(verified)}", **figures)
-        return Outcome(status="ok", **figures, **_figures(cell, json.loads(converted.stdout)))
+        summary = json.loads(converted.stdout)
+        if _lacks(cell, summary):
+            return Outcome(status="refused", reason="no INT8 recipe passes and is faster: another precision", **figures)
+        return Outcome(status="ok", **figures, **_figures(cell, summary))
 
 
 _EDGECV = (sys.executable, "-m", "edgecv")
@@ -192,6 +195,11 @@ def _verify_reason(done: Measured) -> str:
     except ValueError:
         return error_line(done.stderr)
     return "; ".join(f"{row['variant']} {row['status']}: {row['reason']}" for row in rows if row["status"] != "ok")
+
+
+def _lacks(cell: Cell, summary: dict[str, Any]) -> bool:
+    """Whether the ladder of INT8 ended at another precision."""
+    return cell.precision not in {variant["precision"] for variant in summary["variants"]}
 
 
 def _figures(cell: Cell, summary: dict[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,13 @@ def runtime_of(model: Model) -> str:
 
 
 def _load(bundle: str | Path, options: BenchOptions) -> Model:
-    return load(bundle, runtime=options.runtime, precision=options.precision, threads=options.threads)
+    model = load(bundle, runtime=options.runtime, precision=options.precision, threads=options.threads)
+    if not isinstance(model, Model):
+        model.close()
+        raise ConfigError(
+            f"{model.name} answers prompts; bench measures detectors and classifiers.", "edgecv info shows its latency."
+        )
+    return model
 
 
 def _time_call(model: Model, image: Image) -> dict[str, float]:

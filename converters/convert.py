@@ -27,7 +27,15 @@ from edgecv.converters.variants import (
     parity_pictures,
     remove_format,
 )
-from edgecv.errors import ConfigError, ConversionError, EdgeCVError, PluginError, QuantizationError, UnsupportedSource
+from edgecv.errors import (
+    ConfigError,
+    ConversionError,
+    EdgeCVError,
+    PluginError,
+    QuantizationError,
+    SessionError,
+    UnsupportedSource,
+)
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration import CalibrationSet, check_overlap, open_calibration
 from edgecv.quantize.labelled import LabelledSet, open_labelled
@@ -300,7 +308,7 @@ def _build(job: Job, formats: Sequence[str], precision: Precision, keep_going: b
     for name in formats:
         try:
             built.append(build_variants(job, name, precision))
-        except (ConversionError, QuantizationError, PluginError) as error:
+        except (ConversionError, QuantizationError, PluginError, SessionError) as error:
             if not keep_going:
                 raise
             failed.append(error)

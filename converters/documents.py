@@ -56,8 +56,7 @@ def _card(manifest: Manifest) -> list[str]:
         "",
         "## Intended use",
         "",
-        f"Pictures are brought to {width}x{height} ({manifest.preprocess.resize}). It knows {len(manifest.decode.labels)} classes: "
-        f"{', '.join(manifest.decode.labels[:20])}{' ...' if len(manifest.decode.labels) > 20 else ''}.",
+        f"Pictures are brought to {width}x{height} ({manifest.preprocess.resize}). {_knows(manifest.decode.labels)}",
         "",
         f"Licence of the weights: **{manifest.licence}**.",
         "",
@@ -87,6 +86,12 @@ def _card(manifest: Manifest) -> list[str]:
     ]
     lines += [f"- assumed, since the source does not say: {assumption}" for assumption in manifest.assumptions]
     return lines
+
+
+def _knows(labels: tuple[str, ...]) -> str:
+    if not labels:
+        return "It marks what points or boxes ask for; it knows no classes."
+    return f"It knows {len(labels)} classes: {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}."
 
 
 def _row(variant: Variant) -> str:

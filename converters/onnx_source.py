@@ -56,7 +56,7 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
         shapes = output_shapes(model)
     except Exception as error:  # onnxruntime has an exception class per status code, without a base of their own
         raise UnsupportedSource(
-            f"{path} does not run on one picture of {size_wh[0]}x{size_wh[1]}: {str(error).splitlines()[0]}",
+            f"{path} does not run on one picture of {size_wh[0]}x{size_wh[1]}: {(str(error) or repr(error)).splitlines()[0]}",
             "Export it with a batch of 1, or with open axes.",
         ) from error
     if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgecv.converters.source import MAX_FILE_BYTES, Exported, Part, weight_bytes
-from edgecv.errors import ConversionError
+from edgecv.errors import ConversionError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.quantize import onnx_graph
 from edgecv.quiet import quiet
@@ -35,7 +35,17 @@ class OnnxExporter:
         return Exported(files=_files(path), inputs=part.inputs, outputs=part.outputs)
 
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:  # noqa: ARG002  (the seam's form)
-        """See ``Exporter``; inputs and outputs keep their types."""
+        """See ``Exporter``; inputs and outputs keep their types.
+
+        Raises:
+            UnsupportedSource: the weights are larger than one protobuf message.
+        """
+        size = sum(path.stat().st_size for path in exported.files)
+        if size > MAX_FILE_BYTES:
+            raise UnsupportedSource(
+                f"The float model has {size / 2**30:.1f} GiB, larger than the 2 GiB that the fp16 converter reads.",
+                "Use --fp32 for onnx, or --to openvino --fp16.",
+            )
         path = folder / "model.onnx"
         model = onnx_graph.load(exported.files[0])
         float16 = require("onnxruntime.transformers.float16", "convert")
@@ -69,6 +79,6 @@ def _export_module(part: Part, path: Path) -> None:
             )
     except (RuntimeError, torch.onnx.OnnxExporterError) as error:
         raise ConversionError(
-            f"torch cannot export {part.name} to ONNX: {str(error).splitlines()[0]}",
+            f"torch cannot export {part.name} to ONNX: {(str(error) or repr(error)).splitlines()[0]}",
             "Report it with the model; --debug shows the whole error.",
         ) from error

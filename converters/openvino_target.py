@@ -54,7 +54,7 @@ def _converted(part: Part) -> Any:
                     model = openvino.convert_model(part.module, example_input=examples, input=shapes)
     except (RuntimeError, ValueError) as error:
         raise ConversionError(
-            f"OpenVINO cannot convert {part.name}: {str(error).splitlines()[0]}",
+            f"OpenVINO cannot convert {part.name}: {(str(error) or repr(error)).splitlines()[0]}",
             "Report it with the model; --debug shows the whole error.",
         ) from error
     for port, spec in zip((*model.inputs, *model.outputs), (*part.inputs, *part.outputs), strict=True):

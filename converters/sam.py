@@ -187,7 +187,7 @@ def load_weights(network: Any, path: Path, strict: bool = True) -> None:
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the weights.") from error
     except Exception as error:
         raise UnsupportedSource(
-            f"{path} does not hold weights of this network: {str(error).splitlines()[0]}",
+            f"{path} does not hold weights of this network: {(str(error) or repr(error)).splitlines()[0]}",
             "Give a state dict of that SAM.",
         ) from error
     if missing:

@@ -49,6 +49,8 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         check_batch(self.batch)
+        if sum((self.weights is not None, self.random_weights, self.pretrained)) > 1:
+            raise ConfigError("--weights, --random-weights and --pretrained exclude each other.", "Give one of them.")
         if self.size_wh and not all(SIZE_STEP <= size <= MAX_SIZE and size % SIZE_STEP == 0 for size in self.size_wh):
             raise ConfigError(
                 f"The input size {self.size_wh[0]}x{self.size_wh[1]} is no multiple of {SIZE_STEP} up to {MAX_SIZE}.",

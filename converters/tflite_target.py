@@ -47,7 +47,7 @@ class TfliteExporter:
                 content = litert.convert(_channels_last(torch, part), examples).model_content()
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             raise ConversionError(
-                f"litert-torch cannot convert {part.name}: {str(error).splitlines()[0]}",
+                f"litert-torch cannot convert {part.name}: {(str(error) or repr(error)).splitlines()[0]}",
                 "Report it with the model; --debug shows the whole error.",
             ) from error
         path.write_bytes(content)  # its own writer ends the process when the disk is full

@@ -56,6 +56,12 @@ def open_checkpoint(path: Path, options: SourceOptions) -> SourceModel:
     """
     content = read_checkpoint(path, options.trust_pickle)
     network: Any = content.get("ema") or content.get("model")
+    if not isinstance(network, require("torch", "convert").nn.Module):
+        raise UnsupportedSource(
+            f"{path} holds no YOLOv8 network.",
+            f"If it holds weights alone, name the network: edgecv convert mobile_sam --weights {path.name} "
+            "(or sam_b, sam2.1_t, resnet50 ...).",
+        )
     head = head_of(network, str(path))
     return _source(path.stem, origin(path, sha256_of(path)), _frozen(network), head, options)
 

@@ -6,6 +6,7 @@ output, evenly spread). It is read with ``allow_pickle=False``.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,10 +61,11 @@ def real(tensor: Array, spec: TensorSpec) -> Array:
 
 
 def cosine(first: Array, second: Array) -> float:
-    """Cosine of the angle between two tensors, each as one vector; 1 for two zero vectors."""
+    """Cosine of the angle between two tensors, each as one vector; 1 for two zero vectors, 0 where one holds a NaN."""
     a, b = first.reshape(-1).astype(np.float64), second.reshape(-1).astype(np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
+    value = float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
+    return value if math.isfinite(value) else 0.0  # a NaN would win every comparison by losing none
 
 
 def verify(bundle: Bundle) -> tuple[Verdict, ...]:
@@ -118,7 +120,9 @@ def _vectors_of(vectors: Mapping[str, Array], prefix: str) -> tuple[dict[str, Ar
 
 
 def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> dict[str, Array]:
-    runtime = runtimes_for(variant.format)[0]
+    runtime = next(iter(runtimes_for(variant.format)), None)
+    if runtime is None:
+        raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
     files = variant.models[part]
     session = registry.resolve("runtimes", runtime)(
         bundle.verified_path(variant, part), exact_options(runtime), files.inputs, files.outputs

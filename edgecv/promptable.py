@@ -59,7 +59,8 @@ class PromptableModel:
         self._inputs = {tensor.role: tensor for tensor in sessions["decoder"].inputs}
         self._outputs = {tensor.role: tensor.name for tensor in sessions["decoder"].outputs}
         features = {tensor.role for tensor in sessions["encoder"].outputs}
-        if set(self._inputs) != {*_PROMPT, *features}:
+        whole = "image_embeddings" in features and {"low_res_masks", "iou_predictions"} <= set(self._outputs)
+        if not whole or set(self._inputs) != {*_PROMPT, *features}:
             raise SpecMismatch(f"{name}: encoder and decoder do not fit together.", "Convert the model again.")
         self._slots = self._inputs["point_coords"].shape[1]
         self.max_points = self._slots - 1  # the last one marks the end of the points
@@ -159,12 +160,17 @@ class PromptableModel:
         corners = _numbers(boxes, 4, "boxes").reshape(-1, 2, 2)
         if not 1 <= len(corners) <= MAX_BOXES:
             raise ConfigError(f"{len(corners)} boxes; one call takes 1 to {MAX_BOXES}.", "Call predict several times.")
+        if (corners[:, 1] <= corners[:, 0]).any():
+            raise ConfigError("A box has no area.", "Give left, top, right, bottom: x2 > x1 and y2 > y1.")
         ends = bool(self.spec.decode.options.get("box_ends"))
         return [box_prompt(transform.to_model(pair), self._slots, ends) for pair in corners]
 
     def _point_prompt(self, transform: ImageTransform, points: Any, labels: Any) -> tuple[Array, Array]:
         xy = _numbers(points, 2, "points")
-        kinds = np.full(len(xy), INSIDE) if labels is None else np.asarray(labels)
+        try:
+            kinds = np.full(len(xy), INSIDE) if labels is None else np.asarray(labels)
+        except ValueError:  # rows of different lengths
+            kinds = np.zeros(0)
         if kinds.shape != (len(xy),) or not np.isin(kinds, (INSIDE, OUTSIDE)).all():
             raise ConfigError(f"{len(xy)} points need {len(xy)} labels of 1 or 0.", "Give one label per point.")
         if not 1 <= len(xy) <= self.max_points:

@@ -84,6 +84,7 @@ class Pipeline:
             SinkError: a sink's target cannot be written.
         """
         _check(policy, max_frames)
+        check_model(model)
         filters = () if classes is None else (ClassFilter.from_names(classes, model.labels),)
         self._inference = Inference(model=model, steps=(*filters, *steps), confidence=confidence, iou=iou)
         self._max_frames = max_frames
@@ -256,6 +257,15 @@ class Pipeline:
                 f"{c.name} lost {c.failed + c.dropped} of {self._tally.frames} results: {c.error}" for c, _ in failed
             ]
             raise SinkError(" ".join(told), getattr(failed[0][1], "hint", "")) from failed[0][1]
+
+
+def check_model(model: Model) -> None:
+    """Raise ``ConfigError`` for a model that has nothing to say about a frame by itself."""
+    if model.task == "promptable-segment":
+        raise ConfigError(
+            f"{model.name} answers prompts; a pipeline has none.",
+            "Use set_image and predict, or: edgecv predict BUNDLE IMAGE --point X,Y",
+        )
 
 
 def _check(policy: str, max_frames: int | None) -> None:

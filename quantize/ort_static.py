@@ -77,6 +77,7 @@ class OrtStaticQuantizer:
             self._quantize_products(out)
             if recipe.weights_of == "everything":
                 store_convolutions(out)
+            halve_tables(out)
             return (out,), self._outputs
         prepared = load(self._prepared)
         quantized = self._quantized(recipe, prepared, out)
@@ -118,7 +119,6 @@ class OrtStaticQuantizer:
                 weight_type=tools.QuantType.QInt8,
                 extra_options={"MatMulConstBOnly": True},
             )
-        halve_tables(out)
 
     def _run_all(self, pictures: Sequence[Array]) -> Iterator[dict[str, Array]]:
         """Every float tensor of the float model, for each picture."""

@@ -255,4 +255,6 @@ def _show(bundle: Bundle) -> None:
         note(f"Assumed, since the source does not say: {assumption}")
     if bundle.manifest.licence.startswith("AGPL"):
         note(f"The weights are under {bundle.manifest.licence}: see docs/licences.md before you ship them.")
-    print(f"Run it:  edgecv run {bundle.path} --source 0")
+    prompted = bundle.manifest.decode.task == "promptable-segment"
+    command = f"predict {bundle.path} IMAGE --point X,Y" if prompted else f"run {bundle.path} --source 0"
+    print(f"Run it:  edgecv {command}")

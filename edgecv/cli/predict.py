@@ -35,6 +35,8 @@ def predict(
     with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
         if prompts and not isinstance(model, PromptableModel):
             raise ConfigError(f"{model.name} takes no prompts.", "Leave --point, --not-point and --box out.")
+        if not prompts and isinstance(model, PromptableModel):
+            raise ConfigError(f"{model.name} answers prompts.", "Add --point X,Y or --box X1,Y1,X2,Y2.")
 
         def answer(image: Image) -> dict[str, list[dict[str, Any]]]:
             if isinstance(model, PromptableModel):

@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Run a camera, video or folder through a model; results go to files and the cloud."""
     from edgecv.model import load
-    from edgecv.pipelines.pipeline import Pipeline
+    from edgecv.pipelines.pipeline import Pipeline, check_model
 
     if json and "jsonl:-" in (out or ()):
         raise ConfigError("--json and --out jsonl:- both write to stdout.", "Write the results to a file.")
@@ -52,6 +52,7 @@ def run(
     pipeline: Pipeline | None = None
     try:
         with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
+            check_model(model)  # before a sink creates its file
             pipeline = Pipeline(
                 source,
                 model,

@@ -233,6 +233,8 @@ def test_threads_may_ask_at_once(sam: PromptableModel) -> None:
         ({"points": [[1, 2]] * 9}, ConfigError, "takes 1 to 8"),
         ({"points": np.zeros((0, 2))}, ConfigError, "takes 1 to 8"),
         ({"boxes": np.zeros((101, 4))}, ConfigError, "takes 1 to 100"),
+        ({"boxes": [[10, 10, 10, 20]]}, ConfigError, "no area"),
+        ({"points": [[1, 2], [3, 4]], "labels": [[1], [1, 0]]}, ConfigError, "need 2 labels"),
         ({"points": [[1, 2, 3]]}, SpecMismatch, r"\(N, 2\)"),
         ({"points": [[float("nan"), 2]]}, SpecMismatch, "finite"),
         ({"points": "left"}, SpecMismatch, "numbers"),
@@ -259,6 +261,20 @@ def test_a_prompt_before_a_picture_and_a_call_are_refused(bundle: Bundle) -> Non
             model(picture())
         with pytest.raises(SpecMismatch, match="uint8"):
             model.set_image(picture().astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "--source", "synthetic://?frames=2", "--out", "jsonl:{out}"), ("bench",), ("eval", "--data", "{out}")],
+    ids=["run", "bench", "eval"],
+)
+def test_commands_that_ask_nothing_refuse_it(bundle: Bundle, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    command, *rest = (part.format(out=tmp_path / "out.jsonl") for part in arguments)
+    done = cli(command, str(bundle.path), *rest)
+    assert done.returncode in (1, 2)
+    assert "prompts" in done.stderr
+    assert "bug in EdgeCV" not in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_open_variant_names_the_way_for_prompts(bundle: Bundle) -> None:
@@ -382,7 +398,7 @@ def test_the_command_line_asks_by_point_and_by_box(bundle: Bundle, tmp_path: Pat
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ([], "either points or boxes"),
+        ([], "answers prompts"),
         (["--point", "1"], "not 2 numbers"),
         (["--box", "1,2,3,4", "--point", "1,2"], "do not go together"),
     ],

@@ -57,9 +57,22 @@ def test_an_export_that_computes_something_else_is_refused(session, change) -> N
         check_parity(part_like(session, change), EXPORTED, session, FEEDS)
 
 
+def test_nothing_but_numbers_in_the_first_picture_alone_is_seen(session) -> None:
+    pictures = iter([np.nan, 0.0])
+    with pytest.raises(ParityError, match="prediction cosine"):
+        check_parity(part_like(session, lambda value: value + next(pictures)), EXPORTED, session, FEEDS)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "wanted"),
-    [([1, 0], [1, 0], 1), ([1, 0], [0, 1], 0), ([1, 0], [-2, 0], -1), ([0, 0], [0, 0], 1), ([0, 0], [1, 0], 0)],
+    [
+        ([1, np.nan], [1, 0], 0),
+        ([1, 0], [1, 0], 1),
+        ([1, 0], [0, 1], 0),
+        ([1, 0], [-2, 0], -1),
+        ([0, 0], [0, 0], 1),
+        ([0, 0], [1, 0], 0),
+    ],
 )
 def test_cosine(first, second, wanted) -> None:
     assert cosine(np.array(first), np.array(second)) == pytest.approx(wanted)
