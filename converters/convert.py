@@ -28,6 +28,8 @@ from edgecv.converters.variants import (
     remove_format,
 )
 from edgecv.errors import (
+    AccuracyGateError,
+    CalibrationError,
     ConfigError,
     ConversionError,
     EdgeCVError,
@@ -54,6 +56,10 @@ from edgecv.quantize.sensitivity import SENSITIVITY, Sensitivity
 from edgecv.specs import Precision
 from edgecv.version import __version__
 
+MOST_PICTURES = (
+    300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
+)
+FAILED = " failed: "  # in a step of the progress: the format before it, the reason behind it
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
 _TOOLS = (
     "numpy",
@@ -107,7 +113,8 @@ def convert(
         imgsz: Input size in pixels, one number or ``(width, height)``; the source's own by default.
         force: Replace an existing ``out``.
         trust_pickle: Run the code in a checkpoint that needs it.
-        keep_going: Write the formats that succeed when another fails.
+        keep_going: Write the formats that succeed when another fails; of all formats, one that the source cannot give is left
+            out anyway.
         weights: Weights for an architecture that ``source`` names.
         random_weights: Weights from seed 0 for it, batch norms calibrated on the calibration images.
         pretrained: The library's own weights for it, which it downloads.
@@ -140,6 +147,8 @@ def convert(
     quantization = _quantization(precision, formats, recipes, target, analyze)
     check_batch(batch)
     check_drop(max_drop)
+    if data is not None and precision != "int8":
+        raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
     check_target(place, force)
     images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
     options = SourceOptions(
@@ -156,9 +165,10 @@ def convert(
     progress("Reading the model", 0, 1)
     opened = _open_source(path, options)
     progress("Reading the model", 1, 1)
-    labelled = _labelled(data, opened, images, progress) if data is not None else None
+    labelled = _labelled(data, opened, images, progress) if data is not None and images is not None else None
     static = precision == "int8" and needs_ranges(opened, formats, quantization.recipes)
-    pictures = fitted(opened, images.calibrate, progress) if images is not None and static else ()
+    most = max([recipe.subset_size for recipe in quantization.recipes], default=MOST_PICTURES)
+    pictures = fitted(opened, images.calibrate[:most], progress) if images is not None and static else ()
     with new_folder(place, force) as folder:
         job = Job(
             source=opened,
@@ -253,10 +263,10 @@ def check_drop(max_drop: float) -> None:
         raise ConfigError(f"A loss of {max_drop:g} points is no limit.", "--max-drop 1.0 allows one point.")
 
 
-def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet | None, progress: Progress) -> LabelledSet:
+def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, progress: Progress) -> LabelledSet:
     """Labelled pictures, none of which calibration sees."""
-    if images is None:
-        raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
+    if not opened.trained:
+        raise ConfigError("Labels cannot judge random weights.", "Leave --data out, or give trained weights.")
     labelled = open_labelled(data, opened.spec.decode.task, opened.spec.decode.labels)
     check_overlap(images, labelled.images, progress)
     return labelled
@@ -305,17 +315,19 @@ def _build(job: Job, formats: Sequence[str], precision: Precision, keep_going: b
     """Variants of every format; with ``keep_going`` a format that fails names itself and the others go on."""
     built: list[Built] = []
     failed: list[EdgeCVError] = []
+    every = set(formats) == set(registry.names("exporters"))  # all that can be: what the source cannot give is named
     for name in formats:
         try:
             built.append(build_variants(job, name, precision))
         except (ConversionError, QuantizationError, PluginError, SessionError) as error:
-            if not keep_going:
+            forgiven = keep_going or (every and isinstance(error, UnsupportedSource))
+            if not forgiven or isinstance(error, CalibrationError):
                 raise
             failed.append(error)
             remove_format(job, name)
-            job.progress(f"{name} failed: {error.message}", 1, 1)
+            job.progress(f"{name}{FAILED}{error.message}", 1, 1)
     if failed and not built:
-        raise failed[0]
+        raise next((error for error in failed if isinstance(error, AccuracyGateError)), failed[0])
     return built
 
 
@@ -331,10 +343,16 @@ def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
 
 
 def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
-    """The confidence of the INT8 variant that ``auto`` takes: a bundle has one."""
+    """The confidence for the variant that ``auto`` takes: a bundle has one. The float model keeps its own."""
     tuned = {name: record for one in built for name, record in one.thresholds.items()}
-    variants = [variant for one in built for variant in one.variants if variant.name in tuned and variant.timed]
-    return tuned[min(variants, key=lambda variant: variant.latency_ms).name] if variants else None
+    variants = [variant for one in built for variant in one.variants]
+    if not tuned:
+        return None
+    fastest = min(variants, key=lambda variant: (not variant.timed, variant.latency_ms))
+    if fastest.name in tuned:
+        return tuned[fastest.name]
+    default = next(iter(tuned.values())).before
+    return ThresholdRecord(before=default, after=default, reason=f"Kept: `auto` takes {fastest.name} here.")
 
 
 def _quantization_files(

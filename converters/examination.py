@@ -15,7 +15,15 @@ from edgecv.model import Model
 from edgecv.progress import Progress
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Session
-from edgecv.quantize.gate import Check, GateReport, answers, check_teacher, compare, judge_outputs
+from edgecv.quantize.gate import (
+    Check,
+    GateReport,
+    answers,
+    check_classes,
+    check_teacher,
+    compare,
+    judge_outputs,
+)
 from edgecv.quantize.labelled import LabelledSet, compare_scores, labelled_check
 from edgecv.quantize.mask_agreement import judge_masks, mask_answers
 from edgecv.quantize.recipes import QuantizeRecipe
@@ -134,21 +142,29 @@ class Examiner:
 
         Where it sees next to nothing, the calibration pictures are wrong: that is remembered as the likely cause of a failure.
         """
-        if self._task not in _BOX_TASKS or not self._source.trained:
+        if self._task == "promptable-segment" or not self._source.trained:
             return
-        boxes = sum(len(found) for found in self._at_default(self._wanted))
         try:
-            check_teacher(boxes)
-        except CalibrationError:
+            self._check_wanted()
+        except CalibrationError as error:
             if self._labelled is None:
                 raise
-            if boxes < _LEAST_BOXES_PER_PICTURE * len(self._images):
-                self.unfit = (
-                    "The calibration images are not what the model was trained for: "
-                    f"it finds {boxes} objects in {len(self._images)} of them."
-                )
+            self._remember_cause(error)
             self._images = tuple(self._labelled.images)
             self._wanted = self._asked(floats, "Float model on labelled images")
+            self._check_wanted()
+
+    def _check_wanted(self) -> None:
+        if self._task in _BOX_TASKS:
+            check_teacher(sum(len(found) for found in self._at_default(self._wanted)))
+        else:
+            check_classes(self._wanted)
+
+    def _remember_cause(self, error: CalibrationError) -> None:
+        """A few objects too few is a small set; next to none, or one class, are the wrong pictures."""
+        boxes = sum(len(found) for found in self._at_default(self._wanted))
+        if self._task not in _BOX_TASKS or boxes < _LEAST_BOXES_PER_PICTURE * len(self._images):
+            self.unfit = f"The calibration images are not what the model was trained for: {error.message}"
 
     def _asked(self, parts: Parts, step: str) -> Sequence[Any]:
         if self._task == "promptable-segment":

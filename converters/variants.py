@@ -163,7 +163,7 @@ def _int8_variants(job: Job, exporter: Exporter, floats: dict[str, Exported], fl
     examiner = _examiner(job, exporter, floats)
     if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
         wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(
             floats[first.name].files, floats[first.name].outputs, Path(work)
         )
@@ -260,12 +260,17 @@ class _Workbench:
             return ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
         pictures = self.job.pictures[: max(1, PICTURES // self.job.source.batch)]
-        found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
+        try:
+            found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
+        except QuantizationError:  # not enough memory to compare: what passed still passed
+            found = ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
         return found
 
     def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate[_Made]) -> tuple[LayerLoss, ...]:
-        """The layers with the cost of leaving the most sensitive ones float."""
+        """The layers with the cost of leaving the most sensitive ones float; none where no layer is quantized alone."""
+        if chosen.recipe.kind != "static":
+            return layers
 
         def latency_without_ms(layer: str) -> float | None:
             recipe = msgspec.structs.replace(chosen.recipe, float_layers=(*chosen.recipe.float_layers, layer))
@@ -318,7 +323,7 @@ def _climbed(bench: _Workbench, plan: Plan) -> Built:
         recipe=chosen.recipe.name,
         metrics=chosen.report.metrics,
         latency_ms=round(chosen.latency_ms or 0.0, 3),
-        timed=not chosen.foreign,
+        timed=not chosen.foreign and suits_this_machine(plan.target or chosen.recipe.target),
         models={part: _model_files(bench.job.folder, exported) for part, exported in parts.items()},
     )
     layers = found.layers or bench.rank(chosen.recipe)

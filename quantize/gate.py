@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -74,6 +74,16 @@ def check_teacher(boxes: int) -> None:
         )
 
 
+def check_classes(teacher: Sequence[Answer]) -> None:
+    """Raise ``CalibrationError`` when the float model's classes are too few to judge by."""
+    classes = {int(answer.class_id[0]) for answer in teacher}
+    if len(teacher) < MINIMUM_CLASSIFIED or len(classes) < 2:
+        raise CalibrationError(
+            f"{len(teacher)} held-out images in {len(classes)} classes cannot judge INT8.",
+            f"Give at least {MINIMUM_CLASSIFIED * 4} images of several classes.",
+        )
+
+
 def judge(found: Agreement, limits: GateLimits, recipe: str) -> GateReport:
     """Hold the agreement against the limits.
 
@@ -101,9 +111,14 @@ def answers(
     for done in range(0, len(images), model.batch):
         progress(step, done, len(images))
         pictures = [read_image(path) for path in images[done : done + model.batch]]
-        found.extend(model.many(pictures, confidence=confidence))
+        # Masks are as large as the pictures, and nothing here looks at them.
+        found.extend(_without_masks(answer) for answer in model.many(pictures, confidence=confidence))
     progress(step, len(images), len(images))
     return tuple(found)
+
+
+def _without_masks(answer: Answer) -> Answer:
+    return replace(answer, mask=None) if isinstance(answer, Detections) else answer
 
 
 def compare(
@@ -131,12 +146,8 @@ def judge_classes(teacher: Sequence[Answer], student: Sequence[Answer], limits: 
     Raises:
         CalibrationError: too few pictures, or the float model gives all of them one class.
     """
+    check_classes(teacher)
     best = [(int(t.class_id[0]), int(s.class_id[0])) for t, s in zip(teacher, student, strict=True)]
-    if len(best) < MINIMUM_CLASSIFIED or len({first for first, _ in best}) < 2:
-        raise CalibrationError(
-            f"{len(best)} held-out images in {len({first for first, _ in best})} classes cannot judge INT8.",
-            f"Give at least {MINIMUM_CLASSIFIED * 4} images of several classes.",
-        )
     same = sum(first == second for first, second in best)
     bias = [float(s.confidence[0] - t.confidence[0]) for t, s in zip(teacher, student, strict=True)]
     return GateReport(

@@ -281,7 +281,7 @@ def _class_roots(data: Path) -> list[Path]:
     """Where the class folders stand."""
     if data.suffix in (".yaml", ".yml"):
         return dataset_folders(data, "val") or dataset_folders(data, "train")
-    return next(([data / part] for part in _PARTS if (data / part).is_dir()), [data])
+    return [next((data / part for part in _PARTS if _class_folders(data / part)), data)]
 
 
 def _class_folders(root: Path) -> list[Path]:

@@ -91,7 +91,8 @@ def check_recipes(recipes: Sequence[QuantizeRecipe], formats: Sequence[str]) -> 
     for recipe in recipes:
         if recipe.format and recipe.format not in formats:
             raise ConfigError(f"The recipe '{recipe.name}' is for {recipe.format}.", f"Add --to {recipe.format}.")
-    places = [(recipe.format, recipe.target or DEFAULT_TARGET) for recipe in recipes]
+    # Only ONNX has a file for each CPU class.
+    places = [(r.format, (r.target or DEFAULT_TARGET) if r.format in ("", "onnx") else "") for r in recipes]
     if len(set(places)) < len(places):
         raise ConfigError(
             f"Two of the recipes {', '.join(recipe.name for recipe in recipes)} would make the same variant.",

@@ -108,7 +108,12 @@ def _verdict(form: FormatRecord, record: QuantizationRecord) -> Markup:
         return element("p", element("strong", f"{_name(form)}: "), text, class_="verdict bad")
     note = f"Note: {best.reason}." if best.reason else ""
     found = (_speed(form, best), _size(form, best), _quality(best, record), note)
-    sentences = [f"INT8 is ready (recipe {best.recipe}).", *found]
+    ready = (
+        "No INT8 recipe passed: fp16 was written."
+        if best.recipe == "fp16"
+        else f"INT8 is ready (recipe {best.recipe})."
+    )
+    sentences = [ready, *found]
     text = " ".join(sentence for sentence in sentences if sentence)
     return element("p", element("strong", f"{_name(form)}: "), text, class_="verdict good")
 

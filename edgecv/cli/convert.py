@@ -58,8 +58,8 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
+    from edgecv.converters.convert import FAILED, steps
     from edgecv.converters.convert import convert as convert_model
-    from edgecv.converters.convert import steps
     from edgecv.quantize.recipes import DEFAULT_TARGET
 
     if int8 + fp16 + fp32 > 1:
@@ -72,7 +72,14 @@ def convert(
         ):
             print(f"{number}. {step}")
         return
+    failed: list[str] = []
     with progress_for(json) as progress:
+
+        def watched(step: str, done: int, total: int) -> None:
+            if FAILED in step:
+                failed.append(step)
+            progress(step, done, total)
+
         bundle = convert_model(
             source,
             formats=formats,
@@ -82,7 +89,7 @@ def convert(
             imgsz=parse_size(imgsz),
             force=force,
             trust_pickle=trust_pickle,
-            keep_going=keep_going or "all" in (to or ()),
+            keep_going=keep_going,
             weights=weights,
             random_weights=random_weights,
             pretrained=pretrained,
@@ -95,10 +102,12 @@ def convert(
             max_drop=max_drop,
             seed=seed,
             analyze=analyze,
-            progress=progress,
+            progress=watched,
         )
+    for line in failed:
+        note(line)
     if json:
-        print_json(bundle_summary(bundle))
+        print_json({**bundle_summary(bundle), "failed": failed})
     else:
         _show(bundle)
         if analyze:
@@ -206,6 +215,11 @@ _METRIC_NAMES = {
     "score_bias": "score bias",
     "source_cosine": "cosine with source",
     "output_cosine": "cosine with float",
+    "map50_95_drop": "mAP points lost",
+    "mask_map50_95_drop": "mask mAP points lost",
+    "top1_drop": "top-1 points lost",
+    "embedding_cosine": "embedding cosine",
+    "mask_iou": "mask IoU",
     "top1_agreement": "same class",
     "top1_lower_bound": "at least",
 }

@@ -204,3 +204,22 @@ def test_large_tables_are_stored_as_halves_and_huge_values_are_not(tmp_path: Pat
     session = OnnxRuntimeSession(path, RuntimeOptions())
     found = session.run({"x": np.zeros((300, 300), np.float32)})["out"]
     np.testing.assert_allclose(found - 1e6, sum(tables.values()) - 1e6, atol=0.1)
+
+
+def test_large_convolutions_are_stored_as_integers_where_every_weight_is_meant(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).normal(size=(128, 64, 3, 3)).astype(np.float32)
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["out"], pads=[1, 1, 1, 1])],
+        "large",
+        [value("x", onnx.TensorProto.FLOAT, (1, 64, 8, 8))],
+        [value("out", onnx.TensorProto.FLOAT, (1, 128, 8, 8))],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    path = tmp_path / "float.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8), path)
+    out = TensorSpec(name="out", role="out", shape=(1, 128, 8, 8), dtype="float32")
+    (tmp_path / "int8").mkdir()
+    files, _ = OrtStaticQuantizer((path,), (out,), tmp_path).quantize(RECIPES["ort-weights"], tmp_path / "int8")
+    kinds = {t.data_type: np.prod(t.dims) for t in onnx.load(files[0]).graph.initializer if np.prod(t.dims) > 1000}
+    assert kinds == {onnx.TensorProto.INT8: weights.size}
