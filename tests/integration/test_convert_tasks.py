@@ -21,6 +21,7 @@ from edgecv.vision.letterbox import fit
 
 torch = pytest.importorskip("torch")
 
+FORMATS = ("onnx", "openvino", "tflite")
 SIZE = 96
 CONFIDENCE, IOU = 0.3, 0.6
 _MODELS = {
@@ -153,7 +154,7 @@ def mask_overlap(ours: Detections, theirs: Any) -> float:
     return float((both / (ours.mask | wanted).sum(axis=(1, 2))).min())
 
 
-@pytest.mark.parametrize("model_format", ["onnx", "openvino", "tflite"])
+@pytest.mark.parametrize("model_format", FORMATS)
 def test_segment_finds_the_masks_of_ultralytics(model_format: str, tmp_path: Path) -> None:
     found = answers("segment", tmp_path, model_format)
     seen = found.ours[found.ours.mask.any(axis=(1, 2))]  # ultralytics drops boxes whose mask is empty
@@ -163,8 +164,9 @@ def test_segment_finds_the_masks_of_ultralytics(model_format: str, tmp_path: Pat
     assert mask_overlap(seen, found.theirs) > 0.98
 
 
-def test_pose_finds_the_keypoints_of_ultralytics(tmp_path: Path) -> None:
-    found = answers("pose", tmp_path)
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_pose_finds_the_keypoints_of_ultralytics(model_format: str, tmp_path: Path) -> None:
+    found = answers("pose", tmp_path, model_format)
     same_boxes(found.ours, found.theirs.boxes)
     assert np.abs(found.ours.xyxy - found.theirs.boxes.xyxy.numpy()).max() < 0.5
     wanted = found.theirs.keypoints.data.numpy()
@@ -173,8 +175,9 @@ def test_pose_finds_the_keypoints_of_ultralytics(tmp_path: Path) -> None:
     assert np.abs(found.ours.keypoints[..., :2] - wanted[..., :2]).max() < 0.5
 
 
-def test_obb_finds_the_rotated_boxes_of_ultralytics(tmp_path: Path) -> None:
-    found = answers("obb", tmp_path)
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_obb_finds_the_rotated_boxes_of_ultralytics(model_format: str, tmp_path: Path) -> None:
+    found = answers("obb", tmp_path, model_format)
     same_boxes(found.ours, found.theirs.obb)
     wanted = found.theirs.obb.xywhr.numpy()
     assert np.abs(found.ours.obb[:, :4] - wanted[:, :4]).max() < 0.5
@@ -184,8 +187,9 @@ def test_obb_finds_the_rotated_boxes_of_ultralytics(tmp_path: Path) -> None:
     assert np.abs(found.ours.xyxy - around).max() < 0.5
 
 
-def test_classify_gives_the_confidences_of_ultralytics(tmp_path: Path) -> None:
-    found = answers("classify", tmp_path)  # the picture's short side is the size: no resizing, a cut alone
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_classify_gives_the_confidences_of_ultralytics(model_format: str, tmp_path: Path) -> None:
+    found = answers("classify", tmp_path, model_format)  # the picture's short side is the size: no resizing, a cut alone
     assert isinstance(found.ours, Classification)
     assert found.ours.class_id.tolist() == found.theirs.probs.top5
     assert np.abs(found.ours.confidence - found.theirs.probs.top5conf.numpy()).max() < 1e-3
