@@ -189,7 +189,9 @@ def test_obb_finds_the_rotated_boxes_of_ultralytics(model_format: str, tmp_path:
 
 @pytest.mark.parametrize("model_format", FORMATS)
 def test_classify_gives_the_confidences_of_ultralytics(model_format: str, tmp_path: Path) -> None:
-    found = answers("classify", tmp_path, model_format)  # the picture's short side is the size: no resizing, a cut alone
+    found = answers(
+        "classify", tmp_path, model_format
+    )  # the picture's short side is the size: no resizing, a cut alone
     assert isinstance(found.ours, Classification)
     assert found.ours.class_id.tolist() == found.theirs.probs.top5
     assert np.abs(found.ours.confidence - found.theirs.probs.top5conf.numpy()).max() < 1e-3
