@@ -76,7 +76,7 @@ def _card(manifest: Manifest) -> list[str]:
     else:
         lines.append(
             f"{calibration.images} images (sha256 `{calibration.sha256}`), {calibration.held_out} of them held out to judge "
-            "INT8 by; agreement is with the float model, not with labels."
+            "INT8 by. Agreement is with the float model; `report.html` says what was lost on labels, where there were some."
         )
     lines += [
         "",

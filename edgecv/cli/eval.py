@@ -47,7 +47,7 @@ def eval(  # noqa: A001  (the name of the command)
     per_class: Annotated[bool, typer.Option("--per-class", help="AP or recall of every class as well.")] = False,
     json: Json = False,
 ) -> None:
-    """Measure COCO mAP, or top-1 and top-5, of every variant on labelled images that calibration did not see."""
+    """Measure COCO mAP, or top-1 and top-5, of every variant on labelled images; give ones that calibration did not see."""
     from edgecv.model import open_variant, runnable, runtime_options
     from edgecv.quantize.labelled import open_labelled
 
