@@ -186,7 +186,7 @@ def convert(
         variants = tuple(variant for one in built for variant in one.variants)
         threshold = _threshold(built)
         manifest = _manifest(place, job, variants, threshold)
-        extras = (*_quantization_files(manifest, job, built, threshold), *_documents(job, manifest))
+        extras = (*_quantization_files(manifest, job, built, threshold, seed), *_documents(job, manifest))
         manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return Bundle.open(place)
@@ -356,7 +356,7 @@ def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
 
 
 def _quantization_files(
-    manifest: Manifest, job: Job, built: Sequence[Built], threshold: ThresholdRecord | None
+    manifest: Manifest, job: Job, built: Sequence[Built], threshold: ThresholdRecord | None, seed: int
 ) -> Iterator[Path]:
     """What INT8 leaves beside the models: recipes, what was tried, the report, and the sensitivity where it was asked for."""
     records = tuple(record for one in built for record in one.records)
@@ -372,6 +372,7 @@ def _quantization_files(
             held_out=len(job.calibration.held_out),
             sha256=job.calibration.sha256,
             source=Path(job.calibration.source).name,  # the folder it lies in is the user's own business
+            seed=seed,
             warnings=job.calibration.warnings,
             facts=dict(job.calibration.facts),
         ),

@@ -127,12 +127,13 @@ class FormatRecord(_Record, frozen=True, kw_only=True):
 
 
 class CalibrationRecord(_Record, frozen=True, kw_only=True):
-    """Facts of the calibration set, and what was noticed about it (warnings, in words)."""
+    """Facts of the calibration set, and what was noticed about it (warnings, in words); ``seed`` splits it again alike."""
 
     images: int
     held_out: int
     sha256: str
     source: str
+    seed: int = 0
     warnings: tuple[str, ...] = ()
     facts: dict[str, float] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -14,6 +14,9 @@ from edgecv.cli.console import megabytes, note, print_json, print_table, progres
 from edgecv.cli.options import Json
 from edgecv.errors import ConfigError
 from edgecv.specs import Precision
+
+if TYPE_CHECKING:
+    from edgecv.quantize.record import QuantizationRecord
 
 
 def convert(
@@ -107,7 +110,7 @@ def convert(
     for line in failed:
         note(line)
     if json:
-        print_json({**bundle_summary(bundle), "failed": failed})
+        print_json({**bundle_summary(bundle), **_quantization_summary(bundle), "failed": failed})
     else:
         _show(bundle)
         if analyze:
@@ -242,13 +245,35 @@ def _show_sensitivity(bundle: Bundle) -> None:
         note("No variant has layers that can be compared with those of the float model.")
 
 
-def _show_quantization(bundle: Bundle) -> None:
-    """What INT8 has to say beyond the table."""
-    from edgecv.quantize.record import QUANTIZATION, REPORT, read_record
+def _record_of(bundle: Bundle) -> QuantizationRecord | None:
+    from edgecv.quantize.record import QUANTIZATION, read_record
 
     if not any(entry.path == QUANTIZATION for entry in bundle.manifest.extras):
+        return None
+    return read_record(bundle.verified_extra(QUANTIZATION))
+
+
+def _quantization_summary(bundle: Bundle) -> dict[str, object]:
+    """What INT8 has to say beyond the variants, for ``--json``."""
+    from edgecv.quantize.record import REPORT
+
+    record = _record_of(bundle)
+    if record is None:
+        return {}
+    return {
+        "warnings": list(record.calibration.warnings),
+        "threshold": msgspec.to_builtins(record.threshold),
+        "report": str(bundle.path / REPORT),
+    }
+
+
+def _show_quantization(bundle: Bundle) -> None:
+    """What INT8 has to say beyond the table."""
+    from edgecv.quantize.record import REPORT
+
+    record = _record_of(bundle)
+    if record is None:
         return
-    record = read_record(bundle.verified_extra(QUANTIZATION))
     for warning in record.calibration.warnings:
         note(f"Calibration images: {warning}")
     if record.threshold is not None and record.threshold.after != record.threshold.before:
