@@ -93,7 +93,8 @@ def open_labelled(data: str | Path, task: str, labels: Sequence[str]) -> Labelle
         data: For a model that finds boxes a ``data.yaml`` (its ``val`` part, else ``train``) or a folder with ``images/`` and
             ``labels/``. Where the file has ``names``, its classes are the model's of these names, else those of the same number.
             For a classifier a folder with one folder per class (in ``val/``, ``test/`` or ``train/`` where there is one of
-            these), named or numbered as the model's labels, or a ``data.yaml`` that leads to such folders.
+            these), named or numbered as the model's labels (where it has none: one for each class, in their order), or a
+            ``data.yaml`` that leads to such folders.
         task: The model's.
         labels: The model's names of classes.
 
@@ -273,8 +274,16 @@ def _open_classes(data: Path, labels: Sequence[str]) -> LabelledClasses:
             f"{data} holds no folders of classes.",
             "Give a folder with one folder of images per class, named as the model's labels.",
         )
-    pairs = [(image, _class_of(folder, labels)) for folder in folders for image in images_below(folder)]
+    known = _in_order(folders, labels)
+    pairs = [(image, _class_of(folder, known)) for folder in folders for image in images_below(folder)]
     return LabelledClasses(images=tuple(image for image, _ in pairs), truth=tuple(number for _, number in pairs))
+
+
+def _in_order(folders: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
+    """The model's labels; where it only has numbers and there is a folder for each, their names in order, as ImageFolder has it."""
+    names = sorted({folder.name for folder in folders})
+    numbered = list(labels) == [str(number) for number in range(len(labels))]
+    return names if numbered and len(names) == len(labels) and not set(names) <= set(labels) else labels
 
 
 def _class_roots(data: Path) -> list[Path]:
@@ -301,7 +310,7 @@ def _class_of(folder: Path, labels: Sequence[str]) -> int:
     if not 0 <= number < (len(labels) or number + 1):
         raise ConfigError(
             f"The folder {folder} is no class of the model, which has {_shown(labels)}.",
-            "Name the folders as the model's labels, or by their numbers from 0 on.",
+            "Name the folders as the model's labels, or by their numbers from 0 on; or convert with --labels.",
         )
     return number
 

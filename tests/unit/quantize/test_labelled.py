@@ -123,6 +123,14 @@ def test_class_folders_are_matched_by_name_or_number(tmp_path: Path, names: tupl
     assert classes == dict(zip(names, (1, 2, 0), strict=True))
 
 
+def test_class_folders_of_a_model_without_names_count_in_their_order(tmp_path: Path) -> None:
+    data = open_labelled(colours_in(tmp_path / "data"), "classify", tuple(str(at) for at in range(len(LABELS))))
+    order = sorted(LABELS)
+    assert [order[at] for at in data.truth] == [image.parent.name for image in data.images]
+    with pytest.raises(ConfigError, match="no class of the model"):
+        open_labelled(tmp_path / "data", "classify", ("0", "1", "2", "3"))
+
+
 def test_the_val_part_of_class_folders_is_judged_by(tmp_path: Path) -> None:
     colours_in(tmp_path / "train")
     colours_in(tmp_path / "val", ("red",))
