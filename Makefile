@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := converters quantize pipelines devices cloud_sync benchmarks
-# Debian packages that some tests need: a real MQTT broker.
-DEBIAN := mosquitto
+# Debian packages that some tests need: a real MQTT broker, a browser, an RTSP server.
+DEBIAN := mosquitto chromium gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+  gstreamer1.0-plugins-ugly gir1.2-gst-rtsp-server-1.0 python3-gi
 # Conversions use one core each and 1 to 2 GB: more workers than two run out of memory before they save time.
 WORKERS ?= 2
 AS_ROOT := $(filter 0,$(shell id -u))
@@ -40,11 +41,11 @@ bench: setup
 	$(BIN)/python -m edgecv.benchmarks
 
 system-deps:
-	command -v mosquitto >/dev/null || (apt-get update -q && apt-get install -y -q $(DEBIAN))
+	dpkg -s $(DEBIAN) >/dev/null 2>&1 || (apt-get update -q && apt-get install -y -q --no-install-recommends $(DEBIAN))
 
 .PHONY: system-deps-hint
 system-deps-hint:
-	@command -v mosquitto >/dev/null || echo "Tests that need a broker will skip. To run them: sudo make system-deps"
+	@dpkg -s $(DEBIAN) >/dev/null 2>&1 || echo "Tests that need a broker, a browser or a camera will skip. To run them: sudo make system-deps"
 
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info demo-output

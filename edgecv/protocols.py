@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
+from edgecv.events import Event
 from edgecv.results import Classification, Detections, Frame, Result
 from edgecv.specs import DecodeSpec, TensorSpec
+from edgecv.status import PipelineStatus, SourceHealth
 from edgecv.vision.geometry import ImageTransform
 
 Array = npt.NDArray[Any]
@@ -66,6 +68,24 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Supervised(Protocol):
+    """What a source may have beyond ``Source``: it comes back by itself after a failure and says how it is.
+
+    ``read`` of such a source waits as long as it takes, and raises only when trying again is given up.
+    """
+
+    on_change: Callable[[SourceHealth], None] | None  # called at every change of state, from any thread; must not block
+
+    def health(self) -> SourceHealth:
+        """How it is at this moment."""
+        ...
+
+    def interrupt(self) -> None:
+        """Let a ``read`` in another thread return ``None`` soon, and every later one at once."""
+        ...
+
+
 class Sink(Protocol):
     """Where results go; one with a scheme is made by ``SinkType.from_uri(uri, *, fps, overwrite)``."""
 
@@ -82,8 +102,39 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesEvents(Protocol):
+    """What a sink may have beyond ``Sink``: it wants events that belong to no frame, such as a camera that went away.
+
+    Events of steps come with their result, in ``Result.events``.
+    """
+
+    def emit_event(self, event: Event) -> None:
+        """Take one event; called from the thread that calls ``emit``.
+
+        Raises:
+            SinkError: it could not be written.
+        """
+        ...
+
+
+@runtime_checkable
+class WatchesStatus(Protocol):
+    """What a sink may have beyond ``Sink``: it is told where to ask how the pipeline does."""
+
+    def attach(self, status: Callable[[], PipelineStatus]) -> None:
+        """Keep ``status``; called once, before the first result."""
+        ...
+
+
 Step = Callable[[Result], Result | None]
-"""A pure function between decoding and the sinks; ``None`` drops the result."""
+"""A function between decoding and the sinks, called in the order of the frames; ``None`` drops the result.
+
+One that remembers something between frames must keep the sources apart: see ``edgecv.pipelines.steps.per_source``.
+"""
+
+Gate = Callable[[Frame], bool]
+"""Says before the model runs whether a frame is worth it, called in the order of the frames of a source."""
 
 Clock = Callable[[], int]
 """Nanoseconds; handed in, so that tests own the time."""

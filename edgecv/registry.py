@@ -41,6 +41,8 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "jsonl": "edgecv.pipelines.sinks.jsonl:JsonlSink",
             "video": "edgecv.pipelines.sinks.video:VideoSink",
         },
+        # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
+        "steps": {},
         # What `edgecv convert` reads, by file suffix or by name, and what it writes, by format.
         "families": {
             ".pt": "edgecv.converters.yolov8:open_checkpoint",

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from edgecv.errors import EdgeCVError
 from edgecv.pipelines.capture import POLL_S
 from edgecv.pipelines.slot import FrameSlot, SlotClosed, SlotPolicy
-from edgecv.pipelines.summary import SinkCount
 from edgecv.protocols import Sink
 from edgecv.results import Result
+from edgecv.status import SinkCount
 
 log = logging.getLogger("edgecv.pipelines")
 

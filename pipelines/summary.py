@@ -10,26 +10,8 @@ from typing import Any
 
 from edgecv.protocols import Clock
 from edgecv.results import Result
+from edgecv.status import SinkCount
 from edgecv.timing import Distribution, StageStats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkCount:
-    """What became of the results for one sink.
-
-    Attributes:
-        name: The sink, free of credentials.
-        emitted: Results it took.
-        failed: Results it refused.
-        dropped: Results it never saw, because it was too slow or did not finish.
-        error: The first failure, or nothing.
-    """
-
-    name: str
-    emitted: int
-    failed: int
-    dropped: int
-    error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

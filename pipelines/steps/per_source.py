@@ -1,0 +1,50 @@
+"""Steps and gates with a memory, one for each source."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from edgecv.results import Frame, Result
+
+
+class PerSource:
+    """A step (or gate) made of one for each source, so that what one camera sees never mixes with another's.
+
+    Args:
+        make: Makes the step of one source; it is given the source's name. What it makes may have ``counts()``: what it counted
+            so far, by name; and ``close()``: called when its source is removed or the pipeline ends.
+    """
+
+    def __init__(self, make: Callable[[str], Callable[[Any], Any]]) -> None:
+        self._make = make
+        self._steps: dict[str, Callable[[Any], Any]] = {}
+        self._changing = threading.Lock()
+
+    def __call__(self, given: Result | Frame) -> Any:
+        """What the step of this source says."""
+        frame = given.frame if isinstance(given, Result) else given
+        step = self._steps.get(frame.source_id)
+        if step is None:
+            with self._changing:
+                step = self._steps.setdefault(frame.source_id, self._make(frame.source_id))
+        return step(given)
+
+    def counts(self, source_id: str) -> Mapping[str, int]:
+        """What the step of this source counted; empty when it counts nothing."""
+        counts = getattr(self._steps.get(source_id), "counts", None)
+        return counts() if counts is not None else {}
+
+    def forget(self, source_id: str) -> None:
+        """The source is gone: drop its step."""
+        with self._changing:
+            step = self._steps.pop(source_id, None)
+        close = getattr(step, "close", None)
+        if close is not None:
+            close()
+
+    def close(self) -> None:
+        """The pipeline ended: drop all steps."""
+        for source_id in tuple(self._steps):
+            self.forget(source_id)
