@@ -24,8 +24,15 @@ class FrameSlot(Generic[T]):
     has a deadline, and closing wakes both sides.
     """
 
-    def __init__(self, capacity: int = 1, policy: SlotPolicy = "lossless") -> None:
+    def __init__(
+        self, capacity: int = 1, policy: SlotPolicy = "lossless", changed: threading.Condition | None = None
+    ) -> None:
         """An open, empty slot.
+
+        Args:
+            capacity: Items it holds at most.
+            policy: What happens when it is full.
+            changed: Notified of every change; one that several slots share lets one thread wait for any of them.
 
         Raises:
             ConfigError: ``capacity`` is below 1, or there is no such policy.
@@ -37,7 +44,7 @@ class FrameSlot(Generic[T]):
         self._capacity = capacity
         self._policy = policy
         self._items: deque[T] = deque()
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._closed = False
         self._dropped = 0
 
