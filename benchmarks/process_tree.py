@@ -12,8 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecv.benchmarks.memory import read_memory
+from edgecv.errors import DeviceError
+
 _PROC = Path("/proc")
 _EVERY_S = 0.1  # between two looks; a shorter peak may be missed
+_PSS_EVERY = 3  # looks at the resident memory for one at the proportional
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -27,6 +31,7 @@ class Measured:
         stderr: All of it.
         wall_s: From start to end.
         peak_rss_bytes: Resident memory of the whole process tree; pages that processes share count in each of them.
+        peak_pss_bytes: The same with shared pages divided by the number of processes that share them; 0 when not asked for.
     """
 
     code: int | None
@@ -34,18 +39,27 @@ class Measured:
     stderr: str
     wall_s: float
     peak_rss_bytes: int
+    peak_pss_bytes: int = 0
 
 
 def run_measured(
-    command: Sequence[str], *, timeout_s: float, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    timeout_s: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    pss: bool = False,
 ) -> Measured:
-    """Run a command to its end; one that takes longer than ``timeout_s`` is killed with its children."""
+    """Run a command to its end; one that takes longer than ``timeout_s`` is killed with its children.
+
+    ``pss`` asks for the proportional memory, too: the kernel walks the pages for it, so it is looked at less often.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start_s = time.monotonic()
         # A session of its own: the children can be ended together, and Ctrl-C here reaches them through us alone.
         process = subprocess.Popen(command, stdout=out, stderr=err, cwd=cwd, env=env, start_new_session=True)
         try:
-            peak_bytes = _watch(process, start_s + timeout_s)
+            peaks = _watch(process, start_s + timeout_s, pss)
         finally:
             late = process.poll() is None
             _end(process)
@@ -59,7 +73,8 @@ def run_measured(
         stdout=texts[0],
         stderr=texts[1],
         wall_s=wall_s,
-        peak_rss_bytes=peak_bytes,
+        peak_rss_bytes=peaks[0],
+        peak_pss_bytes=peaks[1],
     )
 
 
@@ -68,12 +83,21 @@ def tree_rss_bytes(pid: int) -> int:
     return sum(_rss_bytes(member) for member in _tree(pid))
 
 
-def _watch(process: subprocess.Popen[bytes], deadline_s: float) -> int:
-    peak_bytes = 0
+def tree_pss_bytes(pid: int) -> int:
+    """Proportional memory of a process and everything below it; 0 when it is gone."""
+    return sum(_pss_bytes(member) for member in _tree(pid))
+
+
+def _watch(process: subprocess.Popen[bytes], deadline_s: float, pss: bool) -> tuple[int, int]:
+    """The most resident and proportional memory that was seen, until the end or the deadline."""
+    rss_bytes = pss_bytes = looks = 0
     while process.poll() is None and time.monotonic() < deadline_s:
-        peak_bytes = max(peak_bytes, tree_rss_bytes(process.pid))
+        rss_bytes = max(rss_bytes, tree_rss_bytes(process.pid))
+        if pss and looks % _PSS_EVERY == 0:
+            pss_bytes = max(pss_bytes, tree_pss_bytes(process.pid))
+        looks += 1
         time.sleep(_EVERY_S)
-    return peak_bytes
+    return rss_bytes, pss_bytes
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -105,4 +129,11 @@ def _rss_bytes(pid: int) -> int:
     try:
         return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE_BYTES
     except (OSError, IndexError):
+        return 0
+
+
+def _pss_bytes(pid: int) -> int:
+    try:
+        return read_memory(_PROC / str(pid)).pss_bytes
+    except DeviceError:  # it ended meanwhile
         return 0
