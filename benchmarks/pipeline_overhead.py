@@ -28,8 +28,7 @@ import msgspec
 
 from edgecv.benchmarks.command import print_figures, run_program
 from edgecv.benchmarks.process import call_module
-from edgecv.errors import SourceError
-from edgecv.media import VideoReader
+from edgecv.benchmarks.replayed import first_images
 from edgecv.model import Model, load
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.sources.frames import FrameStamper
@@ -117,7 +116,7 @@ def pipeline_overhead(task: OverheadTask) -> PipelineOverhead:
         EdgeCVError: the bundle cannot be run.
     """
     with load(task.bundle, runtime=task.runtime, precision="int8", threads=task.threads) as model:
-        images = _images(task.video, task.frames + _WARMUP)
+        images = first_images(task.video, task.frames + _WARMUP)
         feeds = [model.prepare(image)[0] for image in images]
         rounds = [
             (_session_ms(model, feeds), _overlapped_ms(model, task), _alone_ms(model, images))
@@ -172,17 +171,6 @@ def _alone_ms(model: Model, images: Sequence[Image]) -> float:
             times.append((time.monotonic_ns() - result.frame.monotonic_ns) / 1e6)
             source.want()
     return median(times[_WARMUP:])
-
-
-def _images(video: str, count: int) -> list[Image]:
-    reader = VideoReader(video)
-    try:
-        images = [image for _ in range(count) if (image := reader.read()) is not None]
-    finally:
-        reader.close()
-    if len(images) < count:
-        raise SourceError(f"{video} has {len(images)} frames of {count}.", "Ask for fewer with --frames.", code="eof")
-    return images
 
 
 def _main() -> None:

@@ -2,8 +2,8 @@
 
 ``python -m edgecv.benchmarks.peers --bundle B.ecv --video vtest.avi [--frames 300] [--rounds 5] [--threads 2] [--out FILE.json]``
 
-Ultralytics' INT8 OpenVINO export and the material of its INT8 ONNX (checkpoint and calibration images) come from ``../shared`` unless
-said otherwise; the ONNX is made once and kept in ``.cache/``. A table goes to stdout, everything to ``--out``.
+Ultralytics' INT8 OpenVINO export, and what its INT8 ONNX is made from (checkpoint, calibration images), come from ``../shared``
+unless said otherwise; the ONNX is made once and kept in ``.cache/``. A table goes to stdout, everything to ``--out``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """torchvision beside a CPU build of torch, where its compiled operators cannot be loaded.
 
 Its wheel then fails at import («operator torchvision::nms does not exist»). Its Python parts need two operators to be declared, and
-Ultralytics' predict needs ``nms`` to work: OpenCV's compiled one stands in. That is no handicap: it is as fast as torchvision's own.
+Ultralytics' predict needs ``nms`` to work: OpenCV's compiled one stands in, which is no slower than that of torchvision.
 """
 
 from __future__ import annotations
