@@ -101,12 +101,12 @@ def cameras(count: int, fps: float, video: Path | None) -> dict[str, str | Sourc
     return {name: ReplayedCamera(name, images[at:] + images[:at], fps) for at, name in enumerate(names)}
 
 
-def watch(pipeline: Pipeline, seconds: float) -> Iterator[Seen]:
-    """Results for so long, after those that do not count."""
+def watch(pipeline: Pipeline, seconds: float, settle_s: float = _SETTLE_S) -> Iterator[Seen]:
+    """Results for so long, after those of the first ``settle_s`` seconds, which do not count."""
     start_s = time.monotonic()
     with pipeline:
         for result in pipeline:
-            at_s = time.monotonic() - start_s - _SETTLE_S
+            at_s = time.monotonic() - start_s - settle_s
             if at_s >= seconds:
                 return
             if at_s >= 0:
