@@ -68,12 +68,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 def _sides(given: argparse.Namespace) -> list[Side]:
     numbers = {"frames": given.frames, "threads": given.threads}
     sides = our_sides(given.bundle, given.video, runtimes=given.runtime or (), **numbers)
+    numbers["torch_threads"] = given.torch_threads
     if OPENVINO_PEER not in given.without:
         sides.append(peer_side(OPENVINO_PEER, given.openvino_export, given.video, **numbers))
     if ONNX_PEER not in given.without:
-        frames = given.onnx_frames or max(20, given.frames // 5)  # it is slow: its rate needs no more
-        onnx = _onnx_export(given)
-        sides.append(peer_side(ONNX_PEER, onnx, given.video, frames=frames, threads=given.threads))
+        numbers["frames"] = given.onnx_frames or max(20, given.frames // 5)  # it is slow: its rate needs no more
+        sides.append(peer_side(ONNX_PEER, _onnx_export(given), given.video, **numbers))
     return sides
 
 
@@ -175,6 +175,7 @@ def _main() -> None:
     parser.add_argument(
         "--threads", type=int, default=2, help="CPUs that each side may use, and threads of our session"
     )
+    parser.add_argument("--torch-threads", type=int, default=0, help="of the peers; 0: what Ultralytics chooses")
     parser.add_argument("--runtime", action="append", help="only this one of ours; may be repeated")
     parser.add_argument("--without", action="append", default=[], choices=[OPENVINO_PEER, ONNX_PEER])
     parser.add_argument("--no-overhead", action="store_true", help="leave the pipeline overhead out")

@@ -102,10 +102,10 @@ def our_sides(bundle: Path, video: Path, *, frames: int, threads: int, runtimes:
     return [Side(name=_OURS + name, command=(*command, "--runtime", name)) for name in names]
 
 
-def peer_side(name: str, model: Path, video: Path, *, frames: int, threads: int) -> Side:
-    """Ultralytics' predict on one of its exports."""
+def peer_side(name: str, model: Path, video: Path, *, frames: int, threads: int, torch_threads: int = 0) -> Side:
+    """Ultralytics' predict on one of its exports; ``torch_threads`` as in ``open_yolo``."""
     module = "edgecv.benchmarks.peers.ultralytics_predict"
-    numbers = ("--frames", str(frames), "--threads", str(threads))
+    numbers = ("--frames", str(frames), "--threads", str(threads), "--torch-threads", str(torch_threads))
     return Side(name=name, command=(sys.executable, "-m", module, str(model), str(video), *numbers))
 
 

@@ -14,12 +14,12 @@ from edgecv.extras import require
 _NOTHING_UNASKED = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
 
 
-def open_yolo(model: Path, threads: int) -> Any:
+def open_yolo(model: Path, threads: int, torch_threads: int = 0) -> Any:
     """An ``ultralytics.YOLO`` of a checkpoint or an export.
 
-    The thread count is set by the knobs that reach what Ultralytics opens by itself: ``OMP_NUM_THREADS`` before torch is loaded
-    (Ultralytics would write 1) and the CPUs this process may use, which OpenVINO and ONNX Runtime count when they are given no
-    number. Ultralytics gives them none.
+    ``threads`` is set by the CPUs this process may use: OpenVINO and ONNX Runtime take as many threads when they are given no
+    number, and Ultralytics gives them none. torch, which prepares and decodes, keeps the number that Ultralytics chooses (one
+    fewer than there are cores; more only wait for each other on a busy machine), unless ``torch_threads`` says otherwise.
 
     Raises:
         MissingDependency: ultralytics is not installed.
@@ -28,12 +28,15 @@ def open_yolo(model: Path, threads: int) -> Any:
     if not model.exists():
         raise ConfigError(f"{model} does not exist.", "Name an export of Ultralytics, or a checkpoint.")
     keep_to_cpus(threads)
-    os.environ.update(_NOTHING_UNASKED, OMP_NUM_THREADS=str(threads))
+    os.environ.pop("OMP_NUM_THREADS", None)
+    os.environ.update(_NOTHING_UNASKED)
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="edgecv-peer-"))
     declare_missing_operators()
     yolo = require("ultralytics", "convert").YOLO(str(model), task="detect")
-    # Ultralytics sets torch back to one thread fewer than there are cores, when it chooses the device.
-    yolo.add_callback("on_predict_start", lambda _: require("torch", "convert").set_num_threads(threads))
+    if torch_threads:
+        torch = require("torch", "convert")
+        # Not before: Ultralytics sets its own number when it chooses the device.
+        yolo.add_callback("on_predict_start", lambda _: torch.set_num_threads(torch_threads))
     return yolo
 
 

@@ -54,7 +54,7 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     peak_rss_bytes: int
 
 
-def predict(model: Path, video: Path, frames: int, threads: int) -> Predicted:
+def predict(model: Path, video: Path, frames: int, threads: int, torch_threads: int = 0) -> Predicted:
     """Run the export over the first ``frames`` frames of a video.
 
     Raises:
@@ -62,7 +62,7 @@ def predict(model: Path, video: Path, frames: int, threads: int) -> Predicted:
         MissingDependency: ultralytics is not installed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        yolo = open_yolo(_named(model, Path(folder)), threads)
+        yolo = open_yolo(_named(model, Path(folder)), threads, torch_threads)
         found = yolo.predict(source=str(video), stream=True, verbose=False, device="cpu")
         boxes: list[int] = []
         stages: list[dict[str, float]] = []
@@ -110,8 +110,9 @@ def _main() -> None:
     parser.add_argument("video", type=Path)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--torch-threads", type=int, default=0, help="0: the number that Ultralytics chooses")
     given: Any = parser.parse_args()
-    found = predict(given.export, given.video, given.frames, given.threads)
+    found = predict(given.export, given.video, given.frames, given.threads, given.torch_threads)
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
 
 

@@ -102,6 +102,7 @@ def test_a_peer_is_told_its_export_and_how_many_frames(tmp_path: Path):
     assert command[1:] == (
         *("-m", "edgecv.benchmarks.peers.ultralytics_predict"),
         *(str(tmp_path / "m.onnx"), str(tmp_path / "v.avi"), "--frames", "7", "--threads", "2"),
+        *("--torch-threads", "0"),
     )
 
 
