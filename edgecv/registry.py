@@ -39,6 +39,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "sinks": {
             "jsonl": "edgecv.pipelines.sinks.jsonl:JsonlSink",
+            "preview": "edgecv.pipelines.preview.sink:PreviewSink",
             "video": "edgecv.pipelines.sinks.video:VideoSink",
         },
         # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
