@@ -14,6 +14,7 @@ const STATES = {
   failed: "failed",
   ended: "ended",
 };
+const UNITS = { c: "°C", w: "W", s: "s", ms: "ms", mb: "MB", bytes: "bytes", percent: "%", fps: "fps" };
 
 const pageId = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const cards = new Map();
@@ -231,11 +232,12 @@ function summary(status) {
 
 function showGauges(gauges) {
   byId("gauges-box").hidden = !gauges.length;
-  fillPairs(byId("gauges"), gauges.map(({ name, help, value }) => [
-    plain(name),
-    value === null ? "–" : Number.isInteger(value) ? String(value) : value.toFixed(1),
-    help,
-  ]));
+  fillPairs(byId("gauges"), gauges.map(({ name, help, value }) => {
+    const words = name.split("_");
+    const unit = words.length > 1 ? UNITS[words[words.length - 1]] : undefined;
+    const number = value === null ? "–" : Number.isInteger(value) ? String(value) : value.toFixed(1);
+    return [plain(unit ? words.slice(0, -1).join("_") : name), unit ? `${number} ${unit}` : number, help];
+  }));
 }
 
 function showSinks(sinks) {

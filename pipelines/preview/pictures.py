@@ -116,14 +116,14 @@ class Pictures:
         newest = channel.newest
         if newest is None or not self._is_due(channel):  # another watcher asked first
             return
-        channel.tried, channel.painted_s = newest[0], self._clock_s()
+        begin_s = self._clock_s()
         try:
-            jpeg = encode(newest[1], self._width)
+            channel.picture = Picture(number=newest[0], jpeg=encode(newest[1], self._width))
+            self._painted += 1
         except Exception as error:  # noqa: BLE001 - one odd frame must not end the page; it is said once
             self._complain(channel, error)
-            return
-        channel.picture = Picture(number=newest[0], jpeg=jpeg)
-        self._painted += 1
+        # Last: until then others who ask line up behind this and get its picture.
+        channel.tried, channel.painted_s = newest[0], begin_s
 
     def _complain(self, channel: Channel, error: Exception) -> None:
         if not self._complained:
