@@ -29,6 +29,7 @@ from edgecv.pipelines.preview.streams import MjpegResponse, Streams
 
 _STATUS_S = 3.0  # for the pipeline and the gauges to answer; they are asked in a thread that may be left behind
 _LOGIN_BYTES = 4096
+_LOGIN_S = 10.0  # for all of the form to arrive
 _PAGE_ID = 32  # characters
 _STATIC = {
     "/": ("page.html", "text/html"),
@@ -95,7 +96,10 @@ async def _login_form(_: Request) -> Response:
 async def _log_in(site: Site, request: Request) -> Response:
     if _comes_from_elsewhere(request):
         return PlainTextResponse("Other pages may not use this one.", 403)
-    body = await _small_body(request)
+    try:
+        body = await asyncio.wait_for(_small_body(request), _LOGIN_S)
+    except asyncio.TimeoutError:
+        return PlainTextResponse("The token did not arrive.", 408)
     token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
     try:
         admitted = site.access.admits(token, client_address(request))

@@ -67,8 +67,12 @@ function duration(seconds) {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
+function fixed(value) {
+  return value === null ? "–" : value.toFixed(1);
+}
+
 function milliseconds(ms) {
-  return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  return ms !== null && ms >= 10 ? `${Math.round(ms)} ms` : `${fixed(ms)} ms`;
 }
 
 function plain(name) {
@@ -124,7 +128,7 @@ function showSource(card, source, streamsFull) {
   setText(card.veil, veilText(card, source, state, streamsFull));
   showTrouble(card, source, away);
   const numbers = [
-    ["frames per second", source.fps.toFixed(1)],
+    ["frames per second", fixed(source.fps)],
     ["age of results", milliseconds(source.age_ms)],
     ["size", source.size_wh[0] ? `${source.size_wh[0]} × ${source.size_wh[1]}` : "–"],
     ["frames", String(source.frames)],
@@ -224,7 +228,7 @@ function showStatus(status) {
 }
 
 function summary(status) {
-  const parts = [status.model, `${status.fps.toFixed(1)} fps`, `${status.frames} frames`];
+  const parts = [status.model, `${fixed(status.fps)} fps`, `${status.frames} frames`];
   parts.push(`age ${milliseconds(status.age_p50_ms)}, 99 % below ${milliseconds(status.age_p99_ms)}`, `up ${duration(status.elapsed_s)}`);
   if (!status.running) parts.push("not running");
   return parts.filter(Boolean).join(" · ");
@@ -235,7 +239,7 @@ function showGauges(gauges) {
   fillPairs(byId("gauges"), gauges.map(({ name, help, value }) => {
     const words = name.split("_");
     const unit = words.length > 1 ? UNITS[words[words.length - 1]] : undefined;
-    const number = value === null ? "–" : Number.isInteger(value) ? String(value) : value.toFixed(1);
+    const number = Number.isInteger(value) ? String(value) : fixed(value);
     return [plain(unit ? words.slice(0, -1).join("_") : name), unit ? `${number} ${unit}` : number, help];
   }));
 }
@@ -263,27 +267,21 @@ function showEvents(events) {
 
 // --- the connection ---
 
+/** The status, or null when there is none: then the page says why. */
 async function ask() {
   const abort = new AbortController();
   const limit = setTimeout(() => abort.abort(), TIMEOUT_MS);
   try {
     const response = await fetch(`/api/status?page=${pageId}`, { cache: "no-store", signal: abort.signal });
-    if (response.status === 401) {
-      location.replace("/login");
-      return;
-    }
-    const status = await response.json();
-    if (status.problem !== undefined) return showProblem(`The pipeline cannot be asked: ${status.problem}`);
-    lostSince = null;
-    byId("banner").hidden = true;
-    document.body.classList.remove("lost");
-    showStatus(status);
+    if (response.status === 401) location.replace("/login");
+    else return await response.json();
   } catch (error) {
     lostSince = lostSince || new Date();
     showProblem(`No connection to the device since ${lostSince.toLocaleTimeString()}. Trying again …`);
   } finally {
     clearTimeout(limit);
   }
+  return null;
 }
 
 function showProblem(text) {
@@ -292,13 +290,31 @@ function showProblem(text) {
   document.body.classList.add("lost");
 }
 
+function showAnswer(status) {
+  lostSince = null;
+  if (status.problem !== undefined) {
+    showProblem(`The pipeline cannot be asked: ${status.problem}`);
+    return;
+  }
+  byId("banner").hidden = true;
+  document.body.classList.remove("lost");
+  showStatus(status);
+}
+
 async function poll() {
   if (polling) return;
   polling = true;
   clearTimeout(timer);
-  await ask();
-  polling = false;
-  if (!document.hidden) timer = setTimeout(poll, POLL_MS);
+  try {
+    const status = await ask();
+    if (status !== null) showAnswer(status);
+  } catch (error) {
+    showProblem(`This page cannot show what the device says: ${error}`);
+    throw error;
+  } finally {
+    polling = false;
+    if (!document.hidden) timer = setTimeout(poll, POLL_MS);
+  }
 }
 
 // A phone in a pocket, a tab in the back: no streams and no questions.

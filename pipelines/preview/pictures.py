@@ -96,6 +96,10 @@ class Pictures:
         """The source with that key."""
         return next((channel for channel in self.channels() if channel.key == key), None)
 
+    def holds(self, channel: Channel) -> bool:
+        """Whether that source is not forgotten."""
+        return self._channels.get(channel.source_id) is channel
+
     async def current(self, channel: Channel) -> Picture | None:
         """The newest picture that the limit on pictures per second allows; ``None`` when there is none yet."""
         if self._is_due(channel):

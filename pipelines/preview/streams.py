@@ -117,7 +117,7 @@ class MjpegResponse:
         return True
 
     def _goes_on(self) -> bool:
-        return not self._streams.closing and self._streams.pictures.find(self._channel.key) is self._channel
+        return not self._streams.closing and self._streams.pictures.holds(self._channel)
 
 
 def _part(picture: Picture) -> dict[str, object]:

@@ -83,6 +83,7 @@ class Scene:
         )
 
     def _source(self, name: str) -> SourceStatus:
+        line = name.rpartition("/")[2]
         return SourceStatus(
             source_id=name,
             health=self._health[name],
@@ -91,7 +92,7 @@ class Scene:
             age_ms=31.2,
             size_wh=self.size_wh,
             dropped={"latest": 7, "too_old": 2},
-            counts={f"{name}.in": self.index // 10, f"{name}.out": 2},
+            counts={f"{line}.in": self.index // 10, f"{line}.out": 2},
         )
 
     @contextmanager
