@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
-from edgecv.pipelines.preview.pictures import Channel, Picture, Pictures
+from edgecv.pipelines.preview.pictures import Channel, Pictures
 
 MOST_STREAMS = 16
 _POLLS_PER_PICTURE = 4
@@ -18,6 +18,8 @@ _REPEAT_S = (
 )
 _STALLED_S = 10.0  # a watcher who takes nothing for so long is let go
 _BOUNDARY = b"edgecv-picture"
+# Stands before each picture, sent with the one before: Chromium shows a picture when the head of the next one arrives.
+_HEAD = b"\r\n--" + _BOUNDARY + b"\r\nContent-Type: image/jpeg\r\n\r\n"
 
 Abort = Callable[[object], None]
 
@@ -101,14 +103,14 @@ class MjpegResponse:
 
     async def _send_pictures(self, send: Send) -> bool:
         """``False`` when the watcher stalled."""
-        await send(_body(b"--" + _BOUNDARY + b"\r\n"))
+        await send(_body(_HEAD))
         shown, sent_s = 0, time.monotonic()
         while self._goes_on():
             picture = await self._streams.pictures.current(self._channel)
             repeat = time.monotonic() - sent_s >= _REPEAT_S
             if picture is not None and (picture.number != shown or repeat):
                 try:
-                    await asyncio.wait_for(send(_part(picture)), self._streams.stalled_s)
+                    await asyncio.wait_for(send(_body(picture.jpeg + _HEAD)), self._streams.stalled_s)
                 except asyncio.TimeoutError:
                     return False
                 shown, sent_s = picture.number, time.monotonic()
@@ -118,12 +120,6 @@ class MjpegResponse:
 
     def _goes_on(self) -> bool:
         return not self._streams.closing and self._streams.pictures.holds(self._channel)
-
-
-def _part(picture: Picture) -> dict[str, object]:
-    # The boundary stands after the picture: browsers show a picture when they see its end.
-    head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture.jpeg)
-    return _body(head + picture.jpeg + b"\r\n--" + _BOUNDARY + b"\r\n")
 
 
 def _body(data: bytes) -> dict[str, object]:

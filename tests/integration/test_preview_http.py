@@ -98,13 +98,15 @@ def watching(sink: PreviewSink, key: str, page: str = "me") -> Iterator[http.cli
 
 def next_picture(stream: http.client.HTTPResponse) -> np.ndarray:
     """The next JPEG of a stream, decoded."""
-    length = 0
-    while not length:
-        name, _, value = stream.readline().decode().partition(":")
-        if name == "Content-Length":
-            length = int(value)
-    assert stream.readline() == b"\r\n"
-    jpeg = stream.read(length)
+    lines: list[bytes] = []
+    while not lines or lines == [b"\r\n"]:  # until the head of the next one
+        lines = []
+        while (line := stream.readline()) != b"--edgecv-picture\r\n":
+            assert line, "the stream has ended"
+            lines.append(line)
+        assert stream.readline() == b"Content-Type: image/jpeg\r\n"
+        assert stream.readline() == b"\r\n"
+    jpeg = b"".join(lines)
     return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
 
 

@@ -22,7 +22,7 @@ from edgecv.events import Event
 from edgecv.model import Model
 from edgecv.pipelines.preview.sink import PreviewSink
 from edgecv.status import Gauge
-from tests.integration.preview_scene import DEADLINE_S, Scene, until
+from tests.integration.preview_scene import DEADLINE_S, Scene, make_result, until
 from tests.unit.pipelines.blob import BlobModel
 
 if TYPE_CHECKING:
@@ -184,6 +184,17 @@ def test_a_lost_camera_is_said_and_greyed_and_comes_back(browser: Browser) -> No
         assert door.locator("img").evaluate("image => getComputedStyle(image).filter") == "none"
         assert not door.locator(".trouble").is_visible()
         moves(page, "door")
+
+
+def test_a_page_that_is_opened_later_shows_the_last_picture_of_a_lost_camera(browser: Browser) -> None:
+    scene = Scene()
+    scene.change("door", "failed")
+    with showing(scene) as sink:
+        sink.emit(make_result(5))
+        with opened(browser, sink) as page:
+            image = camera(page, "door").locator("img")
+            wait_for(page, lambda: image.evaluate(_PIXELS) is not None, "there is a picture")
+            assert "255,255,255" in image.evaluate(_PIXELS)
 
 
 def test_a_server_that_is_gone_is_said_and_the_page_comes_back_with_it(browser: Browser) -> None:
