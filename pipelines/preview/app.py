@@ -156,7 +156,7 @@ async def _picture(site: Site, request: Request) -> Response:
     return _missing() if picture is None else Response(picture.jpeg, media_type="image/jpeg")
 
 
-async def _stream(site: Site, request: Request) -> Any:
+async def _stream(site: Site, request: Request) -> Response | MjpegResponse:
     channel = _channel(site, request)
     if channel is None:
         return _missing()

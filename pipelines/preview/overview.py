@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edgecv.events import Event
@@ -89,7 +89,7 @@ def _source(source: SourceStatus, channel: Channel | None) -> dict[str, Any]:
     }
 
 
-def _guess(channels: Any) -> PipelineStatus:
+def _guess(channels: Iterable[Channel]) -> PipelineStatus:
     """What can be said without a pipeline: somebody calls ``emit`` himself."""
     newest: list[tuple[int, Result]] = [channel.newest for channel in channels if channel.newest is not None]
     return PipelineStatus(

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 
@@ -20,10 +20,6 @@ from edgecv.pipelines.preview.pictures import Pictures
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
 from edgecv.uris import Uri, read_options
-
-if TYPE_CHECKING:
-    from edgecv.pipelines.preview.server import ServerThread
-    from edgecv.pipelines.preview.streams import Streams
 
 _MOST_FPS = 30.0
 _WIDTHS = (64, 4096)
@@ -97,6 +93,9 @@ class PreviewSink:
         _check(fps, width)
         for module, extra in (("cv2", "vision"), ("starlette", "preview"), ("uvicorn", "preview")):
             require(module, extra)
+        from edgecv.pipelines.preview.server import ServerThread
+        from edgecv.pipelines.preview.streams import Streams
+
         address = resolve(host, port)
         hosts = HostNames(address, allowed_hosts)
         if token is None and not address.is_loopback:
@@ -109,11 +108,8 @@ class PreviewSink:
         listener = listen(address)
         self.port: int = listener.getsockname()[1]
         self.url = address.url(self.port)
-        from edgecv.pipelines.preview.server import ServerThread
-        from edgecv.pipelines.preview.streams import Streams
-
-        self._server: ServerThread = ServerThread(listener)
-        self._streams: Streams = Streams(self._pictures, self._server.abort)
+        self._server = ServerThread(listener)
+        self._streams = Streams(self._pictures, self._server.abort)
         self._start(title[:_TITLE], access, hosts)
 
     @classmethod

@@ -13,6 +13,7 @@ from edgecv.pipelines.preview.pictures import Channel, Pictures
 
 MOST_STREAMS = 16
 _POLLS_PER_PICTURE = 4
+_LONGEST_POLL_S = 0.25  # the end of the page is seen after that
 _REPEAT_S = (
     5.0  # a picture that stays is sent again, or a watcher who went away in silence would hold his place for ever
 )
@@ -114,7 +115,7 @@ class MjpegResponse:
                 except asyncio.TimeoutError:
                     return False
                 shown, sent_s = picture.number, time.monotonic()
-            await asyncio.sleep(1 / (_POLLS_PER_PICTURE * self._streams.pictures.fps))
+            await asyncio.sleep(min(_LONGEST_POLL_S, 1 / (_POLLS_PER_PICTURE * self._streams.pictures.fps)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return True
 
