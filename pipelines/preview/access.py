@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 
 from edgecv.errors import ConfigError
 
@@ -85,20 +84,6 @@ class Access:
             raise TooManyFailures(oldest_s + _WINDOW_S - now_s)
 
 
-def read_token(path: Path) -> str:
-    """The token in a file that only its owner may read.
-
-    Raises:
-        ConfigError: it is missing, unreadable, or others may read it.
-    """
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path} holds a token and others may read it.", f"chmod 600 {path}")
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The token file {path} cannot be read.", f"Make one: {_MAKE_ONE}") from error
-
-
 def show_new_token(host: str) -> str:
     """Make a token and print it once, to the person who started the program.
 
@@ -108,7 +93,7 @@ def show_new_token(host: str) -> str:
     if sys.stderr is None or not sys.stderr.isatty():
         raise ConfigError(
             f"The preview on {host} can be reached from outside and has no token.",
-            f"Give token_file=FILE, made by: {_MAKE_ONE} Or listen on 127.0.0.1.",
+            f"Name a file with one: --preview-token FILE, token_file=FILE. Make it so: {_MAKE_ONE} Or listen on 127.0.0.1.",
         )
     token = secrets.token_urlsafe(18)
     print(f"Token of the preview page, shown only now: {token}", file=sys.stderr, flush=True)

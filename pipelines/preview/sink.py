@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -13,11 +12,12 @@ import msgspec
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.extras import require
-from edgecv.pipelines.preview.access import Access, read_token, show_new_token
+from edgecv.pipelines.preview.access import Access, show_new_token
 from edgecv.pipelines.preview.address import HostNames, listen, resolve
 from edgecv.pipelines.preview.overview import EventLog, Overview
 from edgecv.pipelines.preview.pictures import Pictures
 from edgecv.results import Result
+from edgecv.secret_files import read_secret
 from edgecv.status import Gauge, PipelineStatus
 from edgecv.uris import Uri, read_options
 
@@ -114,14 +114,14 @@ class PreviewSink:
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> PreviewSink:  # noqa: ARG003 - the seam's
-        """Open ``preview:PORT``; errors as in the constructor, and those of ``read_token``."""
+        """Open ``preview:PORT``; errors as in the constructor, and those of ``read_secret``."""
         options = read_options(uri, PreviewOptions)
         if re.fullmatch("[0-9]{1,5}", uri.path) is None:
             raise ConfigError(f"{uri.name} has no port.", "Write for example: preview:8080")
         return cls(
             int(uri.path),
             options.host,
-            read_token(Path(options.token_file)) if options.token_file else None,
+            read_secret(options.token_file) if options.token_file else None,
             title=options.title,
             fps=options.fps,
             width=options.width,
