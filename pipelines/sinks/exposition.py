@@ -15,14 +15,15 @@ from edgecv.status import Gauge, PipelineStatus, SourceState
 
 log = logging.getLogger("edgecv.pipelines")
 
-_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_OWN = "running|model_info|frames|fps|result_age_seconds|stage_seconds|source_.*|sink_.*"
+_NAME = re.compile(rf"(?!(?:{_OWN})$)[a-z_][a-z0-9_]*")
 _STATES: tuple[str, ...] = get_args(SourceState)
 
 Rows = Sequence[tuple[tuple[str, ...], float]]
 
 
 def check_gauges(gauges: Sequence[Gauge]) -> None:
-    """Raise ``ConfigError`` for a name that Prometheus does not take, or that stands twice."""
+    """Raise ``ConfigError`` for a name that Prometheus does not take, or that stands twice or is one of the pipeline's own."""
     names = [gauge.name for gauge in gauges]
     for name in names:
         if not _NAME.fullmatch(name) or names.count(name) > 1:

@@ -35,7 +35,7 @@ class MetricsSink:
     """Answers ``/metrics`` and ``/healthz`` over HTTP; it counts nothing itself but asks the pipeline when it is asked.
 
     ``/healthz`` is 200 while the pipeline runs and at least one source is live, else 503; its JSON says why. The port is taken
-    at once, it is answered from ``attach`` on.
+    at once, it is answered from ``attach`` or the first result on.
 
     Attributes:
         port: The port in use; another than asked for only where that was 0.
@@ -76,14 +76,13 @@ class MetricsSink:
     def attach(self, status: Callable[[], PipelineStatus]) -> None:
         """Begin to answer with what ``status`` says."""
         self._status = status
-        if self._thread is None and not self._closed:
-            self._thread = threading.Thread(target=self._server.serve, name="edgecv-metrics", daemon=True)
-            self._thread.start()
+        self._start()
 
     def emit(self, result: Result) -> None:  # noqa: ARG002 - the pipeline counts
-        """Nothing to do, unless it is closed: then ``SinkError``."""
+        """Begin to answer, where nobody attached a status; when it is closed: ``SinkError``."""
         if self._closed:
             raise SinkError(f"The metrics on port {self.port} are closed.")
+        self._start()
 
     def close(self) -> None:
         """Give the port back; a second call does nothing."""
@@ -93,6 +92,11 @@ class MetricsSink:
         self._server.stop(running=self._thread is not None)
         if self._thread is not None:
             self._thread.join(_JOIN_S)
+
+    def _start(self) -> None:
+        if self._thread is None and not self._closed:
+            self._thread = threading.Thread(target=self._server.serve, name="edgecv-metrics", daemon=True)
+            self._thread.start()
 
     def _ask(self) -> PipelineStatus | None:
         return None if self._status is None else self._status()

@@ -59,15 +59,17 @@ class _Recording:
     shape: tuple[int, ...]
     last_ns: int
     synced_ns: int
+    last_s: float = 0.0
     frames: int = 0
 
     def is_over(self, frame: Frame, seconds: float) -> bool:
-        away_s = (frame.monotonic_ns - self.last_ns) / 1e9
-        return frame.image.shape != self.shape or away_s > _GAP_S or self.clock.time_s(frame) >= seconds
+        time_s = self.clock.time_s(frame)
+        return frame.image.shape != self.shape or time_s - self.last_s > _GAP_S or time_s >= seconds
 
     def write(self, image: Image, frame: Frame) -> None:
-        self.writer.write(image, self.clock.time_s(frame))
-        self.last_ns = frame.monotonic_ns
+        time_s = self.clock.time_s(frame)
+        self.writer.write(image, time_s)
+        self.last_s, self.last_ns = time_s, frame.monotonic_ns
         self.frames += 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -98,7 +99,7 @@ def cut_answer(request: Request) -> None:
 class Receiver:
     """Listens on a free port of this machine while it is open."""
 
-    def __init__(self, *behaviours: Behaviour) -> None:
+    def __init__(self, *behaviours: Behaviour, tls: ssl.SSLContext | None = None) -> None:
         self.behaviours = list(behaviours)
         self.batches: list[list[dict[str, Any]]] = []
         self.paths: list[str] = []
@@ -108,12 +109,16 @@ class Receiver:
         self.over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundRequest", (Request,), {"receiver": self}))
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:
         """Where to post."""
-        return f"http://127.0.0.1:{self._server.server_port}/hook"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}/hook"
 
     @property
     def documents(self) -> list[dict[str, Any]]:
