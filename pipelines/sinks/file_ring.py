@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Collection
@@ -13,6 +14,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edgecv.errors import ConfigError, SinkError
+
+log = logging.getLogger("edgecv.pipelines")
 
 _STEM = r"(\d{8}T\d{6}\.\d{3})Z_([A-Za-z0-9._-]+?)"
 _LONGEST_SOURCE = 48  # characters of a source in a file name
@@ -47,16 +50,26 @@ class FileRing:
         suffixes: What its files end with; ``.broken`` may follow.
         keep_bytes: The oldest go when all together are larger.
         keep_s: Files that began longer ago go; 0.0 keeps them.
+        free_bytes: The oldest go too when the disk has less left than this: others need it, such as the outbox.
 
     Raises:
         ConfigError: the folder is a file, or another sink writes there.
         SinkError: it cannot be written there.
     """
 
-    def __init__(self, folder: str | Path, suffixes: tuple[str, ...], *, keep_bytes: int, keep_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        suffixes: tuple[str, ...],
+        *,
+        keep_bytes: int,
+        keep_s: float = 0.0,
+        free_bytes: int = 0,
+    ) -> None:
         self.folder = Path(folder)
         self._name = re.compile(f"({_STEM})(?:{'|'.join(map(re.escape, suffixes))})(?:\\.broken)?")
-        self._keep_bytes, self._keep_ns = keep_bytes, round(keep_s * 1e9)
+        self._keep_bytes, self._keep_ns, self._free_bytes = keep_bytes, round(keep_s * 1e9), free_bytes
+        self._told = False
         self._lock = _open_folder(self.folder, f".edgecv{suffixes[0]}.lock")
 
     def new_stem(self, captured_ns: int, source_id: str, suffix: str) -> str:
@@ -96,19 +109,31 @@ class FileRing:
             in_use: Files that stay whatever their age.
         """
         files = self.files()
-        kept_bytes = sum(file.size_bytes for file in files)
+        missing = self._missing_bytes()
+        excess = max(sum(file.size_bytes for file in files) - self._keep_bytes, missing)
         busy = {path.name for path in in_use}
         deleted, stem = 0, ""
         for file in files:
             too_old = self._keep_ns and file.began_ns < now_ns - self._keep_ns
-            if file.path.name in busy or not (too_old or kept_bytes > self._keep_bytes or file.stem == stem):
+            if file.path.name in busy or not (too_old or excess > 0 or file.stem == stem):
                 continue
             stem = file.stem  # what belongs together goes together
             with suppress(OSError):
                 file.path.unlink(missing_ok=True)
-                kept_bytes -= file.size_bytes
+                excess -= file.size_bytes
                 deleted += 1
+        if missing > 0 and deleted and not self._told:
+            self._told = True
+            log.warning("The disk of %s runs full: the oldest files there are deleted for it.", self.folder)
         return deleted
+
+    def _missing_bytes(self) -> int:
+        """How much less is free on the disk than should be."""
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError:
+            return 0
+        return self._free_bytes - disk.f_bavail * disk.f_frsize
 
     def close(self) -> None:
         """Let others write there; a second call does nothing."""

@@ -33,6 +33,7 @@ class SegmentsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         seconds: Length of a segment.
+        free_mb: The oldest are deleted too when the disk has less left than this.
         keep_gb: The oldest segments are deleted when all together are larger.
         keep_hours: Segments that began longer ago are deleted; 0 keeps them.
         format: Container of the files.
@@ -42,6 +43,7 @@ class SegmentsOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     seconds: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 60.0
+    free_mb: Annotated[float, msgspec.Meta(ge=0)] = 100.0
     keep_gb: Annotated[float, msgspec.Meta(gt=0)] = 5.0
     keep_hours: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     format: Literal["mp4", "mkv"] = "mp4"
@@ -103,8 +105,13 @@ class SegmentsSink:
         self._av = require("av", "video")
         require("cv2", "vision")
         self._suffix = f".{self._options.format}"
-        keep_bytes, keep_s = round(self._options.keep_gb * 1e9), self._options.keep_hours * 3600
-        self._ring = FileRing(folder, (".mp4", ".mkv"), keep_bytes=keep_bytes, keep_s=keep_s)
+        self._ring = FileRing(
+            folder,
+            (".mp4", ".mkv"),
+            keep_bytes=round(self._options.keep_gb * 1e9),
+            keep_s=self._options.keep_hours * 3600,
+            free_bytes=round(self._options.free_mb * 1e6),
+        )
         self._recordings: dict[str, _Recording] = {}
         self._tended_ns = self._newest_ns = 0
         self._blocked_until_ns, self._retry_s = 0, _FIRST_RETRY_S

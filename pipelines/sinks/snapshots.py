@@ -31,6 +31,7 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
         classes: Names or numbers, comma-separated: with ``on=detections`` only these count.
         every_s: Least time between two pictures of a source.
         max_per_minute: Most pictures of a source in any minute.
+        free_mb: The oldest are deleted too when the disk has less left than this.
         keep_mb: The oldest pictures are deleted when all together are larger.
         keep_hours: Pictures that are older are deleted; 0 keeps them.
         draw: Paint what was found onto the pictures.
@@ -41,6 +42,7 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
     classes: str = ""
     every_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     max_per_minute: Annotated[int, msgspec.Meta(ge=1, le=6000)] = 30
+    free_mb: Annotated[float, msgspec.Meta(ge=0)] = 100.0
     keep_mb: Annotated[float, msgspec.Meta(gt=0)] = 500.0
     keep_hours: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     draw: bool = False
@@ -85,8 +87,13 @@ class SnapshotsSink:
         self._options = options or SnapshotsOptions()
         self._classes = tuple(name.strip() for name in self._options.classes.split(",") if name.strip())
         self._cv2 = require("cv2", "vision")
-        keep_bytes, keep_s = round(self._options.keep_mb * 1e6), self._options.keep_hours * 3600
-        self._ring = FileRing(folder, (".jpg", ".json"), keep_bytes=keep_bytes, keep_s=keep_s)
+        self._ring = FileRing(
+            folder,
+            (".jpg", ".json"),
+            keep_bytes=round(self._options.keep_mb * 1e6),
+            keep_s=self._options.keep_hours * 3600,
+            free_bytes=round(self._options.free_mb * 1e6),
+        )
         for left in self._ring.folder.glob(".*.tmp"):  # of a process that was killed
             if self._ring.owns(left.name[1 : -len(".tmp")]):
                 left.unlink(missing_ok=True)

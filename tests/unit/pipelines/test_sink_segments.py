@@ -148,6 +148,18 @@ def test_a_clock_that_stands_still_overwrites_nothing(tmp_path: Path) -> None:
     ring.close()
 
 
+@pytest.mark.parametrize(("free_bytes", "left"), [(0, 3), (2**62, 1)])
+def test_recordings_give_way_on_a_disk_that_runs_full(tmp_path: Path, free_bytes: int, left: int) -> None:
+    ring = FileRing(tmp_path, (".mp4",), keep_bytes=10**9, free_bytes=free_bytes)
+    paths = [tmp_path / f"20261121T15441{second}.000Z_cam.mp4" for second in range(3)]
+    for path in paths:
+        path.write_bytes(b"x" * 100)
+    ring.prune(START_NS, in_use=[paths[1]])
+    assert len(ring.files()) == left
+    assert paths[1].exists()
+    ring.close()
+
+
 def test_a_name_that_only_looks_like_ours_is_left_alone(tmp_path: Path) -> None:
     for name in ("99999999T999999.999Z_x.mp4", "20261121T154418.123Z_.mp4", "20261121T154418.123Z_x.mp4.bak"):
         (tmp_path / name).write_bytes(b"x" * 100)
