@@ -103,7 +103,7 @@ class Poster:
         was_open = self._connection is not None
         try:
             return self._request(url, body, headers, deadline)
-        except (ConnectionError, http.client.RemoteDisconnected):
+        except (ConnectionError, ssl.SSLError):
             if not was_open:
                 raise
         return self._request(url, body, headers, deadline)
