@@ -88,12 +88,12 @@ def test_what_is_sent(events: str, kinds: list[str]) -> None:
 )
 def test_trouble_that_passes_loses_nothing_and_keeps_the_key(trouble: list[Callable[..., None]]) -> None:
     with Receiver(*trouble) as receiver:
-        sink = open_sink(receiver.url, timeout_s=1.0)
+        sink = open_sink(receiver.url, timeout_s=1.0 if trouble[0] in (hang, drip) else 20.0)
         sink.emit(made_result(0.0))
-        receiver.wait_for(lambda: len(receiver.documents) == 1)
+        receiver.wait_for(lambda: sink.delivered == 1)
         sink.close()
     assert (sink.delivered, sink.lost) == (1, 0)
-    assert len(receiver.keys) == len(trouble) + 1
+    assert len(receiver.keys) > len(trouble)
     assert len(set(receiver.keys)) == 1, "a receiver can tell that it is the same batch"
 
 
@@ -198,12 +198,20 @@ def test_a_connection_that_the_receiver_closed_meanwhile_is_no_trouble(caplog: p
     assert not caplog.records
 
 
-def test_a_receiver_that_is_not_there_is_waited_for() -> None:
+def wait_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not caplog.records:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_receiver_that_is_not_there_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     sink = open_sink(f"http://127.0.0.1:{port}/", drain_s=0.3)
     for step in range(3):
         sink.emit(made_result(step / 10))
+    wait_for_a_warning(caplog)
     start = time.monotonic()
     with pytest.raises(SinkError, match="did not get 3 of 3 documents: Connection refused"):
         sink.close()
@@ -260,7 +268,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_tls_delivers_to_a_trusted_receiver_and_to_no_other(certificate: Path) -> None:
+def test_tls_delivers_to_a_trusted_receiver_and_to_no_other(
+    certificate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "both.pem")
     with Receiver(tls=context) as receiver:
@@ -270,8 +280,10 @@ def test_tls_delivers_to_a_trusted_receiver_and_to_no_other(certificate: Path) -
         receiver.wait_for(lambda: len(receiver.documents) == 1)
         trusting.close()
         for address, ca_file in [(url, ""), (receiver.url, str(certificate / "cert.pem"))]:  # unknown; another name
-            careful = open_sink(address, ca_file=ca_file, drain_s=1.0)
+            caplog.clear()
+            careful = open_sink(address, ca_file=ca_file, drain_s=0.1)
             careful.emit(made_result(0.1))
+            wait_for_a_warning(caplog)
             with pytest.raises(SinkError, match=r"(?i)certificate"):
                 careful.close()
     assert len(receiver.documents) == 1
