@@ -38,9 +38,14 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
         },
         "sinks": {
+            "csv": "edgecv.pipelines.sinks.csv:CsvSink",
             "jsonl": "edgecv.pipelines.sinks.jsonl:JsonlSink",
             "preview": "edgecv.pipelines.preview.sink:PreviewSink",
+            "metrics": "edgecv.pipelines.sinks.metrics:MetricsSink",
+            "segments": "edgecv.pipelines.sinks.segments:SegmentsSink",
+            "snapshots": "edgecv.pipelines.sinks.snapshots:SnapshotsSink",
             "video": "edgecv.pipelines.sinks.video:VideoSink",
+            "webhook": "edgecv.pipelines.sinks.webhook:WebhookSink",
         },
         # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
         "steps": {},
