@@ -36,10 +36,12 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "usb": "edgecv.pipelines.sources.camera:UsbSource",
             "images": "edgecv.pipelines.sources.images:ImagesSource",
             "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
+            "recording": "edgecv.pipelines.recording.recording:open_recorded",
         },
         "sinks": {
             "jsonl": "edgecv.pipelines.sinks.jsonl:JsonlSink",
             "video": "edgecv.pipelines.sinks.video:VideoSink",
+            "record": "edgecv.pipelines.recording.sink:RecordSink",
         },
         # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
         "steps": {},
