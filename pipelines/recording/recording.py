@@ -85,9 +85,7 @@ class Recording:
         """
         for record in read_records(inside(self.path, RESULTS), self.extent.whole_bytes):
             if not 0 <= record.source < len(self.header.sources):
-                raise SourceError(
-                    f"{self.path} is damaged: a frame has no source.", "Restore it from a copy.", code="codec"
-                )
+                raise _damaged(self.path, "a frame has no source")
             yield record
 
     def frame(self, record: Record) -> RecordedFrame:
@@ -285,6 +283,9 @@ class RecordedModel:
 
 
 def _check_complete(recording: Recording) -> None:
+    names = [source.name for source in recording.header.sources]
+    if len(set(names)) < len(names):
+        raise _damaged(recording.path, "a source stands there twice")
     expected, found = recording.header.frames, recording.extent.records
     if expected is not None and expected != found:
         raise SourceError(
@@ -294,5 +295,11 @@ def _check_complete(recording: Recording) -> None:
         )
     if not found:
         raise SourceError(
-            f"{recording.path} holds no frames.", "Record again; the model's start takes a moment.", code="eof"
+            f"{recording.path} holds no frames.", "Record again, until the first frames are reported.", code="eof"
         )
+    if not names:
+        raise _damaged(recording.path, "it names no source")
+
+
+def _damaged(folder: Path, what: str) -> SourceError:
+    return SourceError(f"{folder} is damaged: {what}.", "Restore it from a copy.", code="codec")

@@ -14,11 +14,12 @@ import pytest
 
 from edgecv import registry
 from edgecv.errors import ConfigError, SinkError
+from edgecv.pipelines.recording.recording import Recording
 from edgecv.pipelines.sinks import open_sink
 from edgecv.results import Detections, Frame, Result
 
 DEADLINE_S = 60
-SINKS = {"jsonl": "out.jsonl", "video": "out.mp4"}
+SINKS = {"jsonl": "out.jsonl", "video": "out.mp4", "record": "out.rec"}
 every_sink = pytest.mark.parametrize(("scheme", "file"), SINKS.items(), ids=SINKS)
 
 
@@ -45,7 +46,11 @@ def count_frames(path: Path) -> int:
     return count
 
 
-COUNT: dict[str, Callable[[Path], int]] = {"jsonl": count_lines, "video": count_frames}
+def count_records(path: Path) -> int:
+    return Recording.open(path).extent.records
+
+
+COUNT: dict[str, Callable[[Path], int]] = {"jsonl": count_lines, "video": count_frames, "record": count_records}
 
 
 def test_every_registered_sink_stands_here() -> None:
