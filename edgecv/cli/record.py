@@ -13,7 +13,8 @@ import typer
 
 from edgecv.cli.console import note, print_json
 from edgecv.cli.options import Confidence, Iou, Json, Precision, Runtime, Threads
-from edgecv.errors import SinkError
+from edgecv.errors import ConfigError, SinkError
+from edgecv.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.pipelines.pipeline import Pipeline
@@ -47,6 +48,7 @@ def record(
     from edgecv.pipelines.pipeline import Pipeline, check_model
     from edgecv.pipelines.recording.sink import RecordSink
 
+    _check_apart(source, out)
     kept = classes.split(",") if classes else None
     limits: dict[str, Any] = {"confidence": conf, "iou": iou, "classes": kept}
     sink: RecordSink | None = None
@@ -69,6 +71,14 @@ def record(
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
         if pipeline is not None and sink is not None:
             _report(pipeline, sink, out, json)
+
+
+def _check_apart(uris: Sequence[str], out: Path) -> None:
+    """Refuse to record into the place that is read: --force would remove it first."""
+    for uri in (parse_source(text) for text in uris):
+        is_path = uri.scheme in ("file", "images", "recording")
+        if is_path and Path(uri.path).resolve().is_relative_to(out.resolve()):
+            raise ConfigError(f"{uri.name} lies in {out}, which would be replaced.", "Record to another folder.")
 
 
 @contextlib.contextmanager

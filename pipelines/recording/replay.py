@@ -12,6 +12,7 @@ from edgecv.pipelines.recording.recording import RecordedModel, RecordedSource, 
 from edgecv.pipelines.summary import Summary
 from edgecv.protocols import Gate, Source, Step
 from edgecv.results import Result
+from edgecv.uris import parse_sink
 
 
 def open_replay(
@@ -48,7 +49,8 @@ def open_replay(
 
     Raises:
         SourceError: it is no recording, damaged, or a newer EdgeCV wrote it.
-        ConfigError: ``speed`` is negative, or a limit is given without a model; else as ``Pipeline``.
+        ConfigError: ``speed`` is negative, a limit is given without a model, or a sink would write into the recording; else as
+            ``Pipeline``.
     """
     if speed < 0:
         raise ConfigError(f"The speed must not be negative, but is {speed}.", "0 is as fast as possible.")
@@ -57,6 +59,7 @@ def open_replay(
             "Limits are for a model that runs again, and there is none.", "Give one: model=, or --bundle."
         )
     opened = recording if isinstance(recording, Recording) else Recording.open(recording)
+    _check_apart(opened, sinks)
     header = opened.header
     sources: dict[str, Source] = {
         source.name: RecordedSource(opened, number, speed=speed) for number, source in enumerate(header.sources)
@@ -95,3 +98,14 @@ def replay(
     return open_replay(
         recording, model=model, steps=steps, gates=gates, sinks=sinks, speed=speed, max_frames=max_frames
     ).run()
+
+
+def _check_apart(recording: Recording, sinks: Sequence[SinkLike]) -> None:
+    """Refuse to write into the recording that is read."""
+    folder = recording.path.resolve()
+    for uri in (parse_sink(sink) for sink in sinks if isinstance(sink, str)):
+        target = Path(uri.path).resolve()
+        if target.is_relative_to(folder) or folder.is_relative_to(target):
+            raise ConfigError(
+                f"{uri.name} would write into {recording.path}, which is read.", "Write to another place."
+            )

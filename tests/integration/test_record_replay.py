@@ -182,6 +182,7 @@ def test_a_recording_ends_after_its_seconds_or_gigabytes(tmp_path: Path, bundle:
         (["record", "tiny.ecv", "--source", "missing.mp4", "--out", "new.rec"], 1, "does not exist"),
         (["record", "tiny.ecv", "--source", "synthetic://?frames=5", "--out", "no/new.rec"], 1, "folder exist"),
         (["record", "tiny.ecv", "--out", "new.rec"], 2, "--source"),
+        (["record", "tiny.ecv", "--source", "good.rec/frames/", "--out", "good.rec", "--force"], 2, "lies in good.rec"),
     ],
     ids=lambda value: " ".join(value[2:] or value) if isinstance(value, list) else "",
 )

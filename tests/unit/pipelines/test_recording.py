@@ -363,6 +363,23 @@ def test_only_a_recording_is_replaced(tmp_path: Path) -> None:
     assert names_in(photos) == ["precious.jpg"]
 
 
+def test_a_recording_in_work_is_not_replaced(tmp_path: Path) -> None:
+    sink = RecordSink(tmp_path / "a.rec")
+    sink.emit(result_of(0))
+    with pytest.raises(ConfigError, match="being recorded at this moment"):
+        RecordSink(tmp_path / "a.rec", overwrite=True)
+    sink.close()
+    RecordSink(tmp_path / "a.rec", overwrite=True).close()
+
+
+@pytest.mark.parametrize("target", ["a.rec", "a.rec/frames", "."])
+def test_a_replay_never_writes_into_what_it_reads(tmp_path: Path, target: str) -> None:
+    path = recorded(tmp_path / "a.rec", [result_of(0)])
+    with pytest.raises(ConfigError, match="which is read"):
+        open_replay(path, sinks=[f"record:{tmp_path / target}?overwrite=1"])
+    assert len(frames_of(path)) == 1
+
+
 def test_a_disk_that_refuses_a_picture_costs_that_frame_only(tmp_path: Path) -> None:
     sink = RecordSink(tmp_path / "a.rec")
     sink.emit(result_of(0))
