@@ -45,6 +45,8 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
         "steps": {},
+        # Gates likewise, with `build() -> Gate`: they say before the model runs whether a frame is worth it.
+        "gates": {},
         # What `edgecv convert` reads, by file suffix or by name, and what it writes, by format.
         "families": {
             ".pt": "edgecv.converters.yolov8:open_checkpoint",
