@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,24 +14,20 @@ from edgecv.cli.options import Confidence, Iou, Json, Precision, Runtime, Thread
 from edgecv.errors import ConfigError
 
 if TYPE_CHECKING:
+    from edgecv.cli.app_config import App
     from edgecv.model import Model
     from edgecv.pipelines.pipeline import Pipeline, SinkLike
     from edgecv.pipelines.recording.recording import Recording
-    from edgecv.protocols import Gate, Step
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _App:
-    """What stands between the model and the files."""
-
-    steps: tuple[Step, ...] = ()
-    gates: tuple[Gate, ...] = ()
-    sinks: tuple[SinkLike, ...] = ()
+_STATE = "state"  # the option of counting steps that names the file in which counts survive a restart
 
 
 def replay(
     recording: Annotated[Path, typer.Argument(help="Folder that `edgecv record` wrote.")],
     bundle: Annotated[Path | None, typer.Option(help="Run this model on the stored frames again.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="app.toml: its gates and steps; never its sinks, nothing is told to the world.")
+    ] = None,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
@@ -51,20 +46,23 @@ def replay(
 
     if json and "jsonl:-" in (out or ()):
         raise ConfigError("--json and --out jsonl:- both write to stdout.", "Write the results to a file.")
-    opened = Recording.open(recording)
+    app = _app(config)
+    opened, table = Recording.open(recording), app.file.model
+    if bundle is None:
+        _tell_other_limits(opened, app)
     pipeline: Pipeline | None = None
     try:
         with _model(bundle, runtime, precision, threads) as model:
-            app = _app(opened.header.labels if model is None else model.labels)
             pipeline = open_replay(
                 opened,
                 model=model,
-                steps=app.steps,
-                gates=app.gates,
-                sinks=[*app.sinks, *_sinks(out, save, force)],
+                steps=app.steps(opened.header.labels if model is None else model.labels),
+                gates=app.gates(),
+                sinks=_sinks(out, save, force),
                 speed=speed,
-                confidence=conf,
-                iou=iou,
+                confidence=_chosen(conf, table.confidence, model),
+                iou=_chosen(iou, table.iou, model),
+                classes=table.classes,
                 max_frames=max_frames,
             )
             pipeline.run()
@@ -73,13 +71,26 @@ def replay(
             _report(opened, pipeline, json)
 
 
-def _app(_labels: tuple[str, ...]) -> _App:
-    """Steps, gates and sinks of ``--config app.toml``.
+def _app(config: Path | None) -> App:
+    """Limits, gates and steps of ``app.toml``, checked. Counters start from 0 and leave the files of the real ones alone."""
+    from edgecv.cli.app_config import AppFile, check_app, read_app_file
 
-    PLUG IN HERE: give ``replay`` an option ``config: Path | None``, hand it over, and return what ``read_config(config)`` of
-    ``edgecv.cli.app_config`` makes for these labels. The sources of the file are not used in a replay, nor ``max_age_ms``.
-    """
-    return _App()
+    file = read_app_file(config) if config is not None else AppFile()
+    steps = [{name: value for name, value in table.items() if name != _STATE} for table in file.steps]
+    return check_app(AppFile(model=file.model, gates=file.gates, steps=steps), str(config))
+
+
+def _chosen(option: float | None, in_file: float | None, model: Model | None) -> float | None:
+    """The limit for a model that runs again: the option, else that of the file; without a model the file has no say."""
+    return option if option is not None or model is None else in_file
+
+
+def _tell_other_limits(recording: Recording, app: App) -> None:
+    for name in ("confidence", "iou"):
+        asked, recorded = getattr(app.file.model, name), getattr(recording.header, name)
+        if asked is not None and asked != recorded:
+            then = "the model's own" if recorded is None else recorded
+            note(f"note: the file says {name} = {asked}, recorded was with {then}: run the model again with --bundle")
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ def open_replay(
     speed: float = 0.0,
     confidence: float | None = None,
     iou: float | None = None,
+    classes: Sequence[str | int] | None = None,
     max_frames: int | None = None,
     on_result: Callable[[Result], object] | None = None,
 ) -> Pipeline:
@@ -44,6 +45,7 @@ def open_replay(
         speed: 0 as fast as frames are taken; 1 as fast as they were captured, 2 twice as fast ...
         confidence: With ``model``: another limit than then; like ``iou``.
         iou: See ``confidence``.
+        classes: Names or numbers of the classes to keep; with ``model`` those of then by default, else all that were recorded.
         max_frames: See ``steps``.
         on_result: See ``steps``.
 
@@ -73,7 +75,7 @@ def open_replay(
         policy="lossless",
         confidence=header.confidence if confidence is None and model is not None else confidence,
         iou=header.iou if iou is None and model is not None else iou,
-        classes=header.classes if model is not None else None,
+        classes=header.classes if classes is None and model is not None else classes,
         max_frames=max_frames,
         on_result=on_result,
     )

@@ -65,22 +65,37 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return sorted(documents, key=lambda document: (document["source_id"], document["index"]))
 
 
+APP = """
+[model]
+bundle = "{bundle}"
+threads = 1
+
+[[sources]]
+name = "door"
+uri = "synthetic://?frames=120&width=64&height=64"
+
+[[sources]]
+name = "yard"
+uri = "synthetic://?frames=80&width=96&height=64"
+"""
+
+
 def test_two_cameras_are_recorded_and_replayed_alike(tmp_path: Path, bundle: Path) -> None:
-    path = tmp_path / "two.rec"
-    code, stdout, stderr = run(
-        *("record", bundle, "--source", clip(120), "--source", clip(80, 96), "--out", path, "--frames", "png", "--json")
-    )
+    path, config = tmp_path / "two.rec", tmp_path / "app.toml"
+    config.write_text(APP.format(bundle=bundle))
+    code, stdout, stderr = run("record", "--config", config, "--out", path, "--frames", "png", "--json")
     assert (code, stderr) == (0, "")
     document = json.loads(stdout)
     assert (document["frames"], document["recorded"], document["lost"], document["full"]) == (200, 200, 0, "")
 
     counted = []
     for number in range(2):
-        code, stdout, stderr = run("replay", path, "--out", f"jsonl:{tmp_path / f'{number}.jsonl'}", "--json")
+        out = tmp_path / f"{number}.jsonl"
+        code, stdout, stderr = run("replay", path, "--config", config, "--out", f"jsonl:{out}", "--json")
         assert (code, stderr) == (0, "")
         document = json.loads(stdout)
         assert (document["frames"], document["notes"]) == (200, [])
-        assert document["counts"] == {"synthetic://": {}, "synthetic://#2": {}}
+        assert document["counts"] == {"door": {}, "yard": {}}
         crossings = Crossings()
         open_replay(path, steps=[crossings]).run()
         counted.append((crossings.counted, crossings.evidence))
@@ -88,6 +103,15 @@ def test_two_cameras_are_recorded_and_replayed_alike(tmp_path: Path, bundle: Pat
     assert any(document["detections"] for document in lines(tmp_path / "0.jsonl"))
     assert counted[0] == counted[1]
     assert all(sum(counts.values()) > 1 for counts in counted[0][0].values())
+
+
+def test_a_file_with_other_limits_than_recorded_is_told(tmp_path: Path, bundle: Path) -> None:
+    path, config = recorded(tmp_path / "a.rec", [result_of(0)], confidence=0.25), tmp_path / "app.toml"
+    config.write_text("[model]\nconfidence = 0.5\nclasses = ['person']")
+    code, _, stderr = run("replay", path, "--config", config, "--out", f"jsonl:{tmp_path / 'out.jsonl'}")
+    assert code == 0
+    assert "the file says confidence = 0.5, recorded was with 0.25" in stderr
+    assert lines(tmp_path / "out.jsonl")[0]["detections"] == [], "recorded was a car"
 
 
 def test_the_bundle_finds_the_same_again_in_lossless_frames(tmp_path: Path, bundle: Path) -> None:
@@ -164,6 +188,7 @@ def test_a_recording_ends_after_its_seconds_or_gigabytes(tmp_path: Path, bundle:
         (["replay", "missing.rec"], 1, "is no recording"),
         (["replay", "."], 1, "is no recording"),
         (["replay", "good.rec", "--conf", "0.5"], 2, "--bundle"),
+        (["replay", "good.rec", "--config", "missing.toml"], 2, "missing.toml cannot be read"),
         (["replay", "good.rec", "--speed", "-1"], 2, "speed"),
         (["replay", "good.rec", "--json", "--out", "jsonl:-"], 2, "both write to stdout"),
         (["replay", "good.rec", "--out", "jsnol:x"], 2, "Did you mean 'jsonl'"),
@@ -182,6 +207,8 @@ def test_a_recording_ends_after_its_seconds_or_gigabytes(tmp_path: Path, bundle:
         (["record", "tiny.ecv", "--source", "missing.mp4", "--out", "new.rec"], 1, "does not exist"),
         (["record", "tiny.ecv", "--source", "synthetic://?frames=5", "--out", "no/new.rec"], 1, "folder exist"),
         (["record", "tiny.ecv", "--out", "new.rec"], 2, "--source"),
+        (["record", "--source", "synthetic://?frames=5", "--out", "new.rec"], 2, "no bundle"),
+        (["record", "tiny.ecv", "--source", "synthetic://?frames=5"], 2, "--out"),
         (["record", "tiny.ecv", "--source", "good.rec/frames/", "--out", "good.rec", "--force"], 2, "lies in good.rec"),
     ],
     ids=lambda value: " ".join(value[2:] or value) if isinstance(value, list) else "",

@@ -79,7 +79,7 @@ def frames_of(path: Path, source: int = 0) -> list[RecordedFrame]:
 def bits(found: object) -> dict[str, tuple[Any, ...]]:
     """Every array of an answer, so that nothing less than the same bits is equal."""
     arrays = {name: getattr(found, name) for name in type(found).__slots__}  # type: ignore[attr-defined]
-    return {n: (a.dtype, a.shape, a.tobytes()) for n, a in arrays.items() if a is not None}
+    return {n: (a.dtype, a.shape, a.tobytes()) for n, a in arrays.items() if isinstance(a, np.ndarray)}
 
 
 class Crossings:
@@ -222,6 +222,10 @@ def test_the_model_again_runs_with_the_limits_of_then_or_others(tmp_path: Path) 
     assert [len(result.detections or ()) for result in open_replay(tmp_path / "a.rec", model=model)] == [0] * 5
     other = open_replay(tmp_path / "a.rec", model=model, confidence=0.5)
     assert [len(result.detections or ()) for result in other] == [0] * 5, "the classes of then"
+    assert [
+        len(result.detections or ())
+        for result in open_replay(tmp_path / "a.rec", model=model, confidence=0.5, classes=[0])
+    ] == [1] * 5
     with pytest.raises(ConfigError, match="Limits are for a model"):
         open_replay(tmp_path / "a.rec", confidence=0.5)
 
@@ -506,6 +510,12 @@ def test_a_recording_is_a_source_for_any_pipeline(tmp_path: Path) -> None:
         open_source(f"recording://{path}?source=2")
     results = list(Pipeline(f"recording://{path}?source=0", BlobModel()))
     assert [result.frame.index for result in results] == [0, 1, 2]
+
+
+def test_classes_are_chosen_from_what_was_recorded(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "a.rec", [result_of(0)])
+    assert [len(r.detections or ()) for r in open_replay(path, classes=["car"])] == [1]
+    assert [len(r.detections or ()) for r in open_replay(path, classes=["person"])] == [0]
 
 
 def test_only_frames_of_a_recording_are_remembered(tmp_path: Path) -> None:
