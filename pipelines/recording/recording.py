@@ -32,9 +32,11 @@ class RecordedFrame(Frame):
 
     Attributes:
         found: What the model found in it when it was recorded.
+        place: Its position among the frames of all sources.
     """
 
     found: Detections | Classification
+    place: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,8 @@ class Recording:
                 raise _damaged(self.path, "a frame has no source")
             yield record
 
-    def frame(self, record: Record) -> RecordedFrame:
-        """The frame of a record, with its picture.
+    def frame(self, record: Record, place: int) -> RecordedFrame:
+        """The frame of a record, which stands at ``place`` in the file, with its picture.
 
         Raises:
             SourceError: the picture is missing, damaged or another one.
@@ -109,6 +111,7 @@ class Recording:
             captured_ns=record.captured_ns,
             monotonic_ns=record.monotonic_ns,
             found=restore(record, self.path / RESULTS),
+            place=place,
         )
 
     def number_of(self, name: str) -> int:
@@ -140,6 +143,7 @@ class RecordedSource:
         live: ``False``: it waits.
         fps: What the source announced.
         on_change: Called when a picture or record turns out to be damaged.
+        place: Says where a frame stands among those of all sources; ``None`` where ``speed`` decides.
     """
 
     live = False
@@ -162,7 +166,10 @@ class RecordedSource:
         self.source_id = recording.header.sources[number].name
         self.fps = recording.header.sources[number].fps
         self.on_change: Callable[[SourceHealth], None] | None = None
+        # With a speed each source keeps its own time: waiting for the next frame of another would delay this one's.
+        self.place: Callable[[Frame], int] | None = None if speed else _place
         self._records = recording.records()
+        self._at = 0
         self._stopped = threading.Event()
         self._start_ns = self._origin_ns = 0
         self._health = SourceHealth(state="connecting", since_ns=clock())
@@ -199,9 +206,10 @@ class RecordedSource:
         if self._stopped.is_set():
             return None
         for record in self._records:
+            place, self._at = self._at, self._at + 1
             self._origin_ns = self._origin_ns or record.monotonic_ns  # of the first frame of any source: they keep step
             if record.source == self._number:
-                frame = self._recording.frame(record)
+                frame = self._recording.frame(record, place)
                 return frame if self._is_due(record) else None
         return None
 
@@ -227,6 +235,11 @@ class RecordedSource:
         )
         if state == "failed" and self.on_change is not None:
             self.on_change(self._health)
+
+
+def _place(frame: Frame) -> int:
+    assert isinstance(frame, RecordedFrame)
+    return frame.place
 
 
 class RecordingOptions(msgspec.Struct, frozen=True, kw_only=True):

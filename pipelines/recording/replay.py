@@ -31,9 +31,9 @@ def open_replay(
 ) -> Pipeline:
     """A pipeline that gives the results of a recording once more.
 
-    Every frame comes, each source in its recorded order, with its original index and times: steps that keep the sources apart
-    count the same in every replay, bit for bit. How the sources interleave is not kept. Ages are meaningless (the frames were
-    captured long ago), so there is no ``max_age_ms`` here.
+    Every frame comes, in the recorded order over all sources, with its original index and times: whatever steps count is the same
+    in every replay, bit for bit. (With a ``speed`` the order is that of each source; how they interleave is a matter of time.)
+    Ages are meaningless, the frames were captured long ago, so there is no ``max_age_ms`` here.
 
     Args:
         recording: The folder, or what ``Recording.open`` returned.

@@ -176,21 +176,35 @@ def test_counts_of_steps_per_source_stand_in_the_status_of_a_replay(tmp_path: Pa
     assert status.counts["left"] + status.counts["right"] > 5
 
 
-def lines_by_source(path: Path) -> dict[str, list[Any]]:
+def lines(path: Path) -> list[dict[str, Any]]:
     documents = [json.loads(line) for line in path.read_text().splitlines()]
     for document in documents:
         del document["age_ms"], document["timings_ms"]
-    names = {document["source_id"] for document in documents}
-    return {name: [document for document in documents if document["source_id"] == name] for name in names}
+    return documents
 
 
-def test_a_replay_writes_the_lines_of_the_recorded_run(tmp_path: Path) -> None:
-    sources = {"door": clip(40), "yard": clip(30, 96, 64)}
-    sinks = [RecordSink(tmp_path / "two.rec"), f"jsonl:{tmp_path / 'first.jsonl'}"]
+def test_a_replay_writes_the_lines_of_the_recorded_run_in_their_order(tmp_path: Path) -> None:
+    sources = {"door": clip(40), "yard": clip(90, 96, 64), "gate": clip(20)}
+    sinks = [RecordSink(tmp_path / "three.rec"), f"jsonl:{tmp_path / 'first.jsonl'}"]
     Pipeline(sources, BlobModel(), sinks=sinks).run()
     for name in ("second.jsonl", "third.jsonl"):
-        replay(tmp_path / "two.rec", sinks=[f"jsonl:{tmp_path / name}"])
-        assert lines_by_source(tmp_path / name) == lines_by_source(tmp_path / "first.jsonl")
+        replay(tmp_path / "three.rec", sinks=[f"jsonl:{tmp_path / name}"])
+        assert lines(tmp_path / name) == lines(tmp_path / "first.jsonl")
+
+
+def test_an_uneven_order_is_kept_by_a_model_behind_gates_too(tmp_path: Path) -> None:
+    order = [*"aaaaaaaaab", *"bca", *"cccccccc", *"ab", *"bbbbb"]
+    path = recorded(tmp_path / "a.rec", [result_of(i, source=name) for i, name in enumerate(order)])
+    seen: list[tuple[int, str]] = []
+    pipeline = open_replay(
+        path,
+        model=BlobModel(),  # type: ignore[arg-type]  # the calls of one
+        gates=[lambda frame: frame.source_id != "a" or frame.index % 4 == 0],
+        on_result=lambda result: seen.append((result.frame.index, result.frame.source_id)),
+    )
+    pipeline.run()
+    assert seen == [(i, name) for i, name in enumerate(order) if name != "a" or i % 4 == 0]
+    assert pipeline.summary.dropped == {"still": len(order) - len(seen)}
 
 
 def test_a_live_source_is_recorded_and_nothing_is_lost_in_silence(tmp_path: Path) -> None:
@@ -543,6 +557,21 @@ def test_a_long_pause_does_not_delay_the_end(tmp_path: Path) -> None:
     assert time.monotonic() - start < 5
     timer.join(DEADLINE_S)
     assert_no_threads()
+
+
+def test_at_its_own_speed_no_source_waits_for_the_pause_of_another(tmp_path: Path) -> None:
+    late = replace(result_of(1, source="yard"), frame=replace(result_of(1, source="yard").frame, monotonic_ns=10**18))
+    path = recorded(tmp_path / "a.rec", [result_of(0, source="yard"), late, *(result_of(index) for index in range(4))])
+    seen: list[str] = []
+    pipeline = open_replay(path, speed=50)
+    guard = threading.Timer(DEADLINE_S, pipeline.stop)
+    guard.start()
+    for result in pipeline:
+        seen.append(result.frame.source_id)
+        if len(seen) == 5:
+            pipeline.stop()
+    guard.cancel()
+    assert sorted(seen) == ["door"] * 4 + ["yard"]
 
 
 def test_max_frames_ends_a_replay_early(tmp_path: Path) -> None:
