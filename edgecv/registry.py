@@ -36,6 +36,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "usb": "edgecv.pipelines.sources.camera:UsbSource",
             "images": "edgecv.pipelines.sources.images:ImagesSource",
             "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
+            "recording": "edgecv.pipelines.recording.recording:open_recorded",
         },
         "sinks": {
             "csv": "edgecv.pipelines.sinks.csv:CsvSink",
@@ -46,6 +47,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "snapshots": "edgecv.pipelines.sinks.snapshots:SnapshotsSink",
             "video": "edgecv.pipelines.sinks.video:VideoSink",
             "webhook": "edgecv.pipelines.sinks.webhook:WebhookSink",
+            "record": "edgecv.pipelines.recording.sink:RecordSink",
         },
         # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
         "steps": {},

@@ -17,6 +17,7 @@ import pytest
 from edgecv import registry
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
+from edgecv.pipelines.recording.recording import Recording
 from edgecv.pipelines.sinks import open_sink
 from edgecv.protocols import Sink, TakesEvents, WatchesStatus
 from edgecv.results import Detections, Frame, Result
@@ -66,14 +67,19 @@ def count_pictures(folder: Path) -> int:
     return len([path for path in folder.glob("*.jpg") if json.loads(path.with_suffix(".json").read_text())])
 
 
+def count_records(path: Path) -> int:
+    return Recording.open(path).extent.records
+
+
 COUNT: dict[str, Callable[[Path], int]] = {
     "csv": count_rows,
     "jsonl": count_lines,
+    "record": count_records,
     "segments": count_segment_frames,
     "snapshots": count_pictures,
     "video": count_frames,
 }
-FILES = {"csv": "out.csv", "jsonl": "out.jsonl", "video": "out.mp4"}
+FILES = {"csv": "out.csv", "jsonl": "out.jsonl", "record": "out.rec", "video": "out.mp4"}
 FOLDERS = {"segments": "segments", "snapshots": "shots"}
 OPTIONS = {"snapshots": "?on=all&every_s=0", "webhook": "?events=all&linger_s=0.01"}
 SINKS = (*FILES, *FOLDERS, "metrics", "preview", "webhook")
