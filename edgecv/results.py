@@ -31,6 +31,7 @@ class Frame:
         source_id: Name of the source, free of credentials.
         captured_ns: When it was captured, UTC nanoseconds since the epoch.
         monotonic_ns: The same moment on this machine's monotonic clock; ages are measured on it.
+        position_ns: Position in a file that has a time of its own; ``None`` for a camera.
     """
 
     image: Image
@@ -38,6 +39,12 @@ class Frame:
     source_id: str
     captured_ns: int
     monotonic_ns: int
+    position_ns: int | None = None
+
+    @property
+    def scene_ns(self) -> int:
+        """Nanoseconds on the clock of what is seen: however fast a file is read, a second in it is a second."""
+        return self.monotonic_ns if self.position_ns is None else self.position_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -172,7 +179,10 @@ class Result:
         return label_of(self.labels, class_id)
 
     def as_dict(self, masks: bool = True) -> dict[str, Any]:
-        """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out."""
+        """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out.
+
+        ``events`` stands there only when steps had something to say.
+        """
         frame = self.frame
         return {
             "index": frame.index,
@@ -182,6 +192,7 @@ class Result:
             **answer_rows(self.detections, self.labels, masks),
             **answer_rows(self.classification, self.labels),
             "timings_ms": {name: round(ms, 3) for name, ms in self.timings_ms.items()},
+            **({"events": [event.as_dict() for event in self.events]} if self.events else {}),
         }
 
 

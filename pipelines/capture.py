@@ -109,6 +109,17 @@ class Capture:
         """
         return self._slot.get(0.0)
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether its frames have a place among those of the other sources, as in a recording of several."""
+        return getattr(self.source, "place", None) is not None
+
+    def next_place(self) -> int | None:
+        """Place of the frame that ``poll`` would give, or ``None`` when there is none now; raises as ``poll``."""
+        captured = self._slot.peek()
+        place: Callable[[Frame], int] = getattr(self.source, "place")  # noqa: B009 - what only some sources have
+        return None if captured is None else place(captured.frame)
+
     def admits(self, captured: Captured) -> bool:
         """Whether a frame that was taken shall go through the model; counts why not. Called by the loop alone."""
         limit_ms = self._freshness.max_age_ms

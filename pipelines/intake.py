@@ -13,6 +13,8 @@ from edgecv.pipelines.slot import SlotClosed
 class Intake:
     """Takes frames from many captures in turn: one that is always ready cannot keep the others waiting.
 
+    Where every source says which place its frames have among all (a recording of several), they are taken in that order instead.
+
     Captures may be added and removed from any thread; frames are taken by the loop alone.
 
     Attributes:
@@ -77,7 +79,7 @@ class Intake:
                 capture.start()
 
     def take(self, timeout_s: float) -> tuple[Capture, Captured] | None:
-        """The next frame, of the source that has waited longest; ``None`` when none came until the deadline.
+        """The next frame: in their order, or of the source that has waited longest; ``None`` when none came until the deadline.
 
         Raises:
             SlotClosed: all sources ended, and everything was taken.
@@ -100,6 +102,28 @@ class Intake:
         return [capture for capture in captures if not capture.join(deadline_s)]
 
     def _poll(self) -> tuple[Capture, Captured] | None:
+        if all(capture.is_placed for capture in self._captures.values()):
+            return self._poll_in_order()
+        return self._poll_in_turn()
+
+    def _poll_in_order(self) -> tuple[Capture, Captured] | None:
+        """The first frame of all, which is only known when every source that has not ended holds one."""
+        places: dict[str, int] = {}
+        for name in self._turn:
+            try:
+                place = self._captures[name].next_place()
+            except SlotClosed:
+                continue
+            if place is None:
+                return None
+            places[name] = place
+        if not places:
+            raise SlotClosed
+        first = self._captures[min(places, key=places.__getitem__)]
+        captured = first.poll()
+        return None if captured is None else (first, captured)
+
+    def _poll_in_turn(self) -> tuple[Capture, Captured] | None:
         ended = 0
         for name in self._turn:
             try:

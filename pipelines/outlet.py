@@ -104,7 +104,7 @@ class Outlet:
             name=self.name,
             emitted=self._emitted,
             failed=self._failed,
-            dropped=self._slot.dropped + self._lost,
+            dropped=self._slot.dropped + self._lost + int(getattr(self._sink, "lost", 0)),
             error="" if self._error is None else str(self._error) or type(self._error).__name__,
         )
 

@@ -74,6 +74,7 @@ class Pipeline:
         classes: Sequence[str | int] | None = None,
         max_frames: int | None = None,
         on_result: Callable[[Result], object] | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Open the sources and the sinks; frames are read from the first iteration on.
 
@@ -93,6 +94,7 @@ class Pipeline:
             classes: Names or numbers of the classes to keep; all by default.
             max_frames: Stop after so many frames.
             on_result: Called with every result in the thread of the loop; what it raises ends the pipeline.
+            overwrite: Replace existing files of sinks that are given as URIs.
 
         Raises:
             ConfigError: an argument does not fit; ``classes`` names what the model does not have; a sink's file exists.
@@ -124,7 +126,7 @@ class Pipeline:
         try:
             for one in given:
                 self._add(one)
-            self._add_sinks(sinks)
+            self._add_sinks(sinks, overwrite)
         except BaseException:
             self.close()
             raise
@@ -325,13 +327,14 @@ class Pipeline:
         self._lanes.count = MOST if len(self._intake) > 1 or capture.policy == "lossless" else 1
         return name
 
-    def _add_sinks(self, sinks: Sequence[SinkLike]) -> None:
+    def _add_sinks(self, sinks: Sequence[SinkLike], overwrite: bool) -> None:
         captures = self._intake.captures
         policy: SlotPolicy = "lossless" if all(capture.policy == "lossless" for capture in captures) else "latest"
         # A live source announces a rate that it seldom keeps: its results carry their own times.
         fps = captures[0].source.fps if len(captures) == 1 and not captures[0].source.live else 0.0
         for sink in sinks:
-            self._outlets.append(_outlet(sink, fps, policy))
+            opened = open_sink(sink, fps=fps, overwrite=overwrite) if isinstance(sink, str) else sink
+            self._outlets.append(Outlet(_sink_name(sink), _as_sink(opened), policy))
             self._outlets[-1].attach(self.status)
 
     def _sink_counts(self) -> tuple[SinkCount, ...]:
@@ -390,14 +393,18 @@ def _check_targets(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
         taken.add(target)
 
 
-def _outlet(sink: SinkLike, fps: float, policy: SlotPolicy) -> Outlet:
-    if isinstance(sink, str):
-        return Outlet(parse_sink(sink).name, open_sink(sink, fps=fps), policy)
+def _as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
     if hasattr(sink, "emit"):
-        return Outlet(type(sink).__name__, cast(Sink, sink), policy)
+        return cast(Sink, sink)
     if callable(sink):
-        return Outlet(getattr(sink, "__name__", type(sink).__name__), CallableSink(sink), policy)
+        return CallableSink(sink)
     raise ConfigError(f"{sink!r} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result.")
+
+
+def _sink_name(sink: SinkLike) -> str:
+    if isinstance(sink, str):
+        return parse_sink(sink).name
+    return type(sink).__name__ if hasattr(sink, "emit") else getattr(sink, "__name__", type(sink).__name__)
 
 
 def _hangs(captures: Sequence[Capture]) -> SourceError:

@@ -93,6 +93,17 @@ class FrameSlot(Generic[T]):
             self._changed.notify_all()
             return item
 
+    def peek(self) -> T | None:
+        """The oldest item, which stays; ``None`` when there is none now.
+
+        Raises:
+            SlotClosed: none is left and none will come.
+        """
+        with self._changed:
+            if self._closed and not self._items:
+                raise SlotClosed
+            return self._items[0] if self._items else None
+
     def close(self, *, discard: bool = False) -> int:
         """Let nothing more in; what is inside may still be taken, unless ``discard``.
 

@@ -12,9 +12,10 @@ import pytest
 
 from edgecv import registry
 from edgecv.errors import ConfigError, SourceError
+from edgecv.pipelines.recording.sink import RecordSink
 from edgecv.pipelines.sources import open_source
 from edgecv.protocols import Source
-from edgecv.results import Frame
+from edgecv.results import Detections, Frame, Result
 
 FRAMES = 6
 
@@ -47,7 +48,23 @@ def _live(_: Path) -> str:
     return f"synthetic://?frames={FRAMES}&width=64&height=48&fps=100&live=1"
 
 
-SOURCES = {"file": _video, "images": _images, "pattern": _pattern, "synthetic": _synthetic, "live": _live}
+def _recording(folder: Path) -> str:
+    source = open_source(_synthetic(folder))
+    sink = RecordSink(folder / "a.rec", fps=source.fps)
+    while (frame := source.read()) is not None:
+        sink.emit(Result(frame=frame, detections=Detections.empty()))
+    sink.close()
+    return f"recording://{folder / 'a.rec'}"
+
+
+SOURCES = {
+    "file": _video,
+    "images": _images,
+    "pattern": _pattern,
+    "recording": _recording,
+    "synthetic": _synthetic,
+    "live": _live,
+}
 every_source = pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
 
 
@@ -179,3 +196,26 @@ def test_a_live_source_keeps_its_rate() -> None:
     start = time.monotonic()
     assert len(_read_all(source)) == 11
     assert 0.19 <= time.monotonic() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    ("make", "positions_ms"),
+    [(_video, [0, 100, 200]), (_images, [0, 1000, 2000]), (_synthetic, [0, 40, 80])],
+    ids=["video", "images", "synthetic"],
+)
+def test_a_second_in_a_file_is_a_second_however_fast_it_is_read(
+    make: Callable[[Path], str], positions_ms: list[int], tmp_path: Path
+) -> None:
+    source = open_source(make(tmp_path))
+    frames = [source.read() for _ in range(3)]
+    source.close()
+    assert [round(frame.scene_ns / 1e6) for frame in frames if frame is not None] == positions_ms
+
+
+def test_a_camera_has_the_clock_of_the_machine(tmp_path: Path) -> None:
+    source = open_source(_live(tmp_path))
+    frame = source.read()
+    source.close()
+    assert frame is not None
+    assert frame.position_ns is None
+    assert frame.scene_ns == frame.monotonic_ns
