@@ -17,6 +17,8 @@ from edgecv.results import Frame, Image
 class EndlessVideo:
     """A video file that begins again at its end; every frame is decoded anew.
 
+    Its frames carry no position in the file: that would go back.
+
     Attributes:
         source_id: The path.
         live: ``False``: the source waits.
