@@ -22,6 +22,8 @@ from edgecv.targets import suits_this_machine
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
 
+_MOST_LANES = 8
+
 
 class Model:
     """A loaded model; call it with a picture. May be used from several threads.
@@ -197,6 +199,7 @@ def load(
     device: str = "cpu",
     spec: ModelSpec | None = None,
     variant: str = "",
+    lanes: int = 1,
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
     """Load a bundle, or a bare model file: a ``Model``, or a ``PromptableModel`` from a bundle of SAM.
@@ -210,6 +213,8 @@ def load(
         device: ``cpu``, ``cuda`` ...: never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
+        lanes: Pictures computed at the same time (``RuntimeOptions``): 2 for files and several cameras, 1 for the quickest
+            answer to one picture.
         extra: Options of one runtime (see its module).
 
     Raises:
@@ -221,7 +226,13 @@ def load(
     """
     path = Path(path)
     options = runtime_options(
-        runtime=runtime, precision=precision, threads=threads, device=device, variant=variant, extra=dict(extra or {})
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        device=device,
+        variant=variant,
+        lanes=lanes,
+        extra=dict(extra or {}),
     )
     if not path.exists():
         raise ModelError(f"{path} does not exist.", "Make a bundle with: edgecv convert MODEL --int8 --calib IMAGES")
@@ -355,6 +366,8 @@ def runtime_options(**given: Any) -> RuntimeOptions:
         options = msgspec.convert(given, RuntimeOptions)
     except msgspec.ValidationError as error:
         raise ConfigError(f"A runtime option is wrong: {error}.", "precision: auto, fp32, fp16 or int8.") from error
+    if not 1 <= options.lanes <= _MOST_LANES:
+        raise ConfigError(f"lanes must be 1 to {_MOST_LANES}, not {options.lanes}.", "2 for files and many cameras.")
     if options.threads < 0:
         raise ConfigError(f"threads must be 0 (the runtime's choice) or more, not {options.threads}.")
     if options.runtime != "auto":

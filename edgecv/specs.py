@@ -97,6 +97,9 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         runtime: ``auto`` or a registered runtime.
         device: ``cpu``, ``cuda``, ``tensorrt`` ...: what the runtime shall compute on.
         threads: Threads of the session; 0 lets the runtime choose.
+        lanes: Pictures that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
+            With 2 each picture takes longer, but more of them get done: no thread waits for another at the end of each layer
+            (YOLOv8n INT8 in OpenVINO on two cores: 30 instead of 36 ms of processor time per picture).
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         variant: Name of a bundle's variant; empty for the best one.
         cache_dir: Where the runtime may keep compiled models; empty for nowhere.
@@ -106,7 +109,13 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     runtime: str = "auto"
     device: str = "cpu"
     threads: int = 0
+    lanes: int = 1
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     variant: str = ""
     cache_dir: str = ""
     extra: dict[str, Any] = {}
+
+    @property
+    def lane_threads(self) -> int:
+        """Threads of one picture; 0 lets the runtime choose."""
+        return max(1, self.threads // self.lanes) if self.threads else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
+import queue
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ _PACKAGES = ("ai_edge_litert", "tflite_runtime")
 
 
 class LiteRtSession:
-    """A LiteRT interpreter on XNNPACK; ``run`` may be called from several threads, one at a time computes.
+    """LiteRT interpreters on XNNPACK, one per lane; ``run`` may be called from several threads, so many at a time compute.
 
     Names of inputs and outputs are those of the file's signature. ``device`` is ``cpu``.
     """
@@ -51,13 +51,12 @@ class LiteRtSession:
         runtime = require(f"{self.package}.interpreter", self.extra)
         _check_magic(path)
         try:
-            # Without a thread count the interpreter takes one.
-            interpreter = runtime.Interpreter(model_path=str(path), num_threads=options.threads or None)
-            interpreter.allocate_tensors()
+            interpreters = [_interpreter(runtime, path, options) for _ in range(options.lanes)]
         except (RuntimeError, ValueError) as error:
             raise SessionError(
                 f"LiteRT cannot load {path.name}: {error}", "Convert the model again, or update ai-edge-litert."
             ) from error
+        interpreter = interpreters[0]
         named_inputs, named_outputs = _named(interpreter)
         self.inputs = inputs or tuple(_spec(name, detail) for name, detail in named_inputs.items())
         self.outputs = outputs or tuple(_spec(name, detail) for name, detail in named_outputs.items())
@@ -65,27 +64,44 @@ class LiteRtSession:
         self._output_at = {spec.name: named_outputs[spec.name]["index"] for spec in self.outputs}
         self.providers: tuple[str, ...] = ("cpu",)
         self.metadata: Mapping[str, str] = MappingProxyType({})
-        self._interpreter: Any = interpreter
-        self._lock = threading.Lock()
+        self._lanes = options.lanes
+        self._free: queue.LifoQueue[Any] = queue.LifoQueue()
+        for made in interpreters:
+            self._free.put(made)
 
     def run(self, feeds: Tensors) -> dict[str, Array]:
         """See ``edgecv.protocols.Session``."""
         check_feeds(feeds, self.inputs)
-        with self._lock:
-            if self._interpreter is None:
+        interpreter = self._free.get()  # each comes back as soon as it has computed
+        try:
+            if interpreter is None:
                 raise SessionError("The session is closed.", "Load the model again.")
-            try:
-                for name, value in feeds.items():
-                    self._interpreter.set_tensor(self._input_at[name], value)
-                self._interpreter.invoke()
-            except (RuntimeError, ValueError) as error:
-                raise SessionError(f"LiteRT failed: {error}", "Convert the model again.") from error
-            return {name: self._interpreter.get_tensor(at) for name, at in self._output_at.items()}
+            return self._compute(interpreter, feeds)
+        finally:
+            self._free.put(interpreter)
 
     def close(self) -> None:
-        """See ``edgecv.protocols.Session``."""
-        with self._lock:
-            self._interpreter = None
+        """See ``edgecv.protocols.Session``; waits for the pictures that are being computed."""
+        for _ in range(self._lanes):
+            self._free.get()
+        for _ in range(self._lanes):
+            self._free.put(None)
+
+    def _compute(self, interpreter: Any, feeds: Tensors) -> dict[str, Array]:
+        try:
+            for name, value in feeds.items():
+                interpreter.set_tensor(self._input_at[name], value)
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise SessionError(f"LiteRT failed: {error}", "Convert the model again.") from error
+        return {name: interpreter.get_tensor(at) for name, at in self._output_at.items()}
+
+
+def _interpreter(runtime: Any, path: Path, options: RuntimeOptions) -> Any:
+    # Without a thread count the interpreter takes one.
+    interpreter = runtime.Interpreter(model_path=str(path), num_threads=options.lane_threads or None)
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 def _check_magic(path: Path) -> None:

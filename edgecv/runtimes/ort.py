@@ -115,7 +115,7 @@ def _available_providers(runtime: Any, device: str) -> tuple[str, ...]:
 def _session_options(runtime: Any, options: RuntimeOptions) -> Any:
     made = runtime.SessionOptions()
     made.log_severity_level = _FATAL_ONLY
-    made.intra_op_num_threads = options.threads
+    made.intra_op_num_threads = options.lane_threads
     made.inter_op_num_threads = 1
     spinning = "1" if options.extra.get("spinning", False) else "0"
     made.add_session_config_entry("session.intra_op.allow_spinning", spinning)

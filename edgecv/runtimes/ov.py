@@ -89,7 +89,10 @@ class OpenVinoSession:
 
 
 def _available_device(core: Any, wanted: str) -> str:
-    device, there = wanted.upper(), list(core.available_devices)
+    device = wanted.upper()
+    if device == "CPU":  # always there; to list the others loads their plugins: 20 MB
+        return device
+    there = list(core.available_devices)
     if device.split(".")[0] not in {name.split(".")[0] for name in there}:
         raise DeviceError(
             f"OpenVINO finds no device '{wanted}' here (it finds {', '.join(there)}).",
@@ -102,6 +105,8 @@ def _properties(options: RuntimeOptions) -> dict[str, Any]:
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if options.threads:
         properties["INFERENCE_NUM_THREADS"] = options.threads
+    if options.lanes > 1:
+        properties["NUM_STREAMS"] = min(options.lanes, options.threads or options.lanes)
     if options.cache_dir:
         properties["CACHE_DIR"] = options.cache_dir
     return properties | dict(options.extra.get("config", {}))
