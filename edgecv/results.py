@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 # The fields of a detection in JSON: what `data` holds stands beside them.
-_ROW_NAMES = frozenset(
+ROW_NAMES = frozenset(
     {"xyxy", "confidence", "class_id", "label", "tracker_id", "mask", "keypoints", "obb"},
 )
 
@@ -80,7 +80,7 @@ class Detections:
         for name, array in (*self._arrays(), *(self.data or {}).items()):
             if array.shape[:1] != self.xyxy.shape[:1]:
                 raise SpecMismatch(f"{name} has the shape {array.shape} for {len(self.xyxy)} boxes.")
-        taken = _ROW_NAMES & set(self.data or ())
+        taken = ROW_NAMES & set(self.data or ())
         if taken:
             raise SpecMismatch(f"data cannot be named {', '.join(sorted(taken))}.", "Choose another name.")
 

@@ -25,7 +25,7 @@ class Confidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     least: _Share
-    classes: dict[str, _Share] = {}  # noqa: RUF012 - msgspec copies it
+    classes: dict[str, _Share] = {}
 
     def build(self, labels: tuple[str, ...] = ()) -> ConfidenceFilter:
         """The step for a model with these labels.

@@ -50,8 +50,8 @@ class Motion:
             var_velocity=_variance(measured, 10 * _VELOCITY, _ASPECT_VELOCITY),
         )
 
-    def predict(self, frames: float) -> None:
-        """Move on by a time in frames, which may be a fraction."""
+    def predict(self, frames: Floats) -> None:
+        """Move on by a time for each object: ``(T, 1)`` frames, which may be fractions."""
         drift_at = _variance(self.at, _POSITION, _ASPECT_STEP) * frames
         drift_velocity = _variance(self.at, _VELOCITY, _ASPECT_VELOCITY) * frames
         self.at = self.at + self.velocity * frames

@@ -75,7 +75,7 @@ class _Objects:
 
     motion: Motion
     state: IntArray
-    hits: IntArray  # frames in which it was seen, until it is confirmed
+    hits: IntArray  # frames in which it was seen
     tracker_id: IntArray  # -1 before it is confirmed
     class_id: IntArray
     start_ns: IntArray  # monotonic
@@ -154,9 +154,11 @@ class ByteTracker:
             self._intervals.append(elapsed_ns)
         self._last_ns = now_ns
         usual_ns = float(np.median(self._intervals)) if self._intervals else 0.0
-        motion = self._objects.motion
-        motion.velocity[self._objects.state == _LOST, 3] = 0.0
-        motion.predict(min(elapsed_ns / usual_ns, _LONGEST_GAP) if usual_ns else 1.0)
+        frames = min(elapsed_ns / usual_ns, _LONGEST_GAP) if usual_ns else 1.0
+        objects = self._objects
+        objects.motion.velocity[objects.state == _LOST, 3] = 0.0
+        # What was seen once has no motion yet; like the authors' code, this waits for the second time.
+        objects.motion.predict(np.where(objects.hits[:, None] > 1, frames, 0.0))
 
     def _split(self, found: Detections) -> tuple[Indices, Indices]:
         has_area = (found.xyxy[:, 2:] > found.xyxy[:, :2]).all(axis=1) & np.isfinite(found.xyxy).all(axis=1)
