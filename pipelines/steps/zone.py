@@ -100,9 +100,9 @@ class ZoneCounter:
         """
         frame = result.frame
         events = [self._left(stay, frame, stay.seen_ns, "vanished") for stay in self._gone(frame.monotonic_ns)]
-        polygon = self._shape.in_frame(frame)
-        for seen in sightings(result, self._options.anchor, self._wanted, self._options.name):
-            is_in = bool(inside(np.array([seen.point]), polygon)[0])
+        there = list(sightings(result, self._options.anchor, self._wanted, self._options.name))
+        points = np.array([seen.point for seen in there]).reshape(-1, 2)
+        for seen, is_in in zip(there, inside(points, self._shape.in_frame(frame)).tolist(), strict=True):
             stay = _follow(self._stays.get(seen.tracker_id), seen, is_in, frame.monotonic_ns)
             self._stays.see(seen.tracker_id, stay, frame.monotonic_ns)
             events += self._judge(stay, frame)
