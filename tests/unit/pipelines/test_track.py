@@ -96,7 +96,9 @@ def test_classes_may_flicker_unless_told_otherwise() -> None:
     assert walk(flicker, Track(same_class=True)) == [[-1]] * 6
 
 
-@pytest.mark.parametrize("wrong", [{"high": 1.5}, {"low": 0.5, "high": 0.3}, {"high": 0.6, "start": 0.5}, {"confirm": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"high": 1.5}, {"low": 0.5, "high": 0.3}, {"high": 0.6, "start": 0.5}, {"confirm": 0}]
+)
 def test_limits_that_contradict_each_other_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         Track(**wrong).build()
