@@ -51,7 +51,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The step for a model with these labels: a counter for each source.
 
         Raises:
-            ConfigError: the line is no line, or the model has no such class.
+            ConfigError: the line is no line, the model has no such class, or the state file cannot be had.
         """
         options = checked(self)
         shape = Shape.line(options.points, options.units, f"line '{options.name}'")

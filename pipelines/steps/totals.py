@@ -35,6 +35,9 @@ class CounterFile:
     Args:
         path: The file; ``PATH.lock`` beside it keeps other counters and programs out.
         counter: Name of the counter; a file of another one is refused.
+
+    Raises:
+        ConfigError: another counter or program uses the file, or its folder cannot be written.
     """
 
     def __init__(self, path: str | Path, counter: str) -> None:
@@ -43,6 +46,8 @@ class CounterFile:
         self._users: set[str] = set()
         self._lock_file: BinaryIO | None = None
         self._changing = threading.Lock()
+        self._lock()  # to say now, not at the first frame, that it cannot be had
+        self._unlock()
 
     def join(self, source_id: str) -> tuple[dict[str, int], str]:
         """The counts of a source so far, and what was wrong with the file, if it was.
@@ -75,9 +80,8 @@ class CounterFile:
         """The source is done; the last one frees the file."""
         with self._changing:
             self._users.discard(source_id)
-            if not self._users and self._lock_file is not None:
-                self._lock_file.close()
-                self._lock_file = None
+            if not self._users:
+                self._unlock()
 
     def _lock(self) -> None:
         place = self._path.with_name(f"{self._path.name}.lock")

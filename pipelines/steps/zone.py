@@ -51,7 +51,7 @@ class Zone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The step for a model with these labels: a counter for each source.
 
         Raises:
-            ConfigError: the area is none, or the model has no such class.
+            ConfigError: the area is none, the model has no such class, or the state file cannot be had.
         """
         options = checked(self)
         shape = Shape.polygon(options.points, options.units, f"zone '{options.name}'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -213,7 +213,7 @@ def test_counts_are_those_of_the_sides_held_for_settle(runs: list[tuple[int, int
     """Written out: runs of one side, of which only those seen for 0.3 s are believed."""
     path = [(300.0, 300.0 + 20 * side) for side, frames in runs for _ in range(frames)]
     held = [side for side, run in groupby(1 if y > 300 else -1 for _, y in path) if len(list(run)) > 3]
-    changes = [after for before, after in zip(held, held[1:], strict=False) if before != after]
+    changes = [after for before, after in pairwise(held) if before != after]
     counts, _ = count([path])
     assert counts == {"door.in": changes.count(1), "door.out": changes.count(-1)}
 
@@ -235,7 +235,7 @@ def test_a_street_is_counted_as_its_tracks_cross(line: tuple[tuple[int, int], tu
         ):
             if one >= 0 and kind == 0:
                 tracks.setdefault(one, []).append((at * FRAME_S, (box[0] + box[2]) / 2, box[3]))
-    wanted = sum((_crossings(points, *line) for points in tracks.values()), start=[])
+    wanted = list(chain.from_iterable(_crossings(points, *line) for points in tracks.values()))
     counts = dict(counter.counts("cam"))
     assert counts == {"street.in": wanted.count(1), "street.out": wanted.count(-1)}
     assert len(events) == len(wanted) >= 3
@@ -248,4 +248,4 @@ def _crossings(points: list[tuple[float, float, float]], start: tuple[int, int],
     signs = [(at, 1 if (np.array([x, min(y, 574.5)]) - start) @ normal >= 0 else -1) for at, x, y in points]
     runs = [list(run) for _, run in groupby(signs, key=lambda one: one[1])]
     held = [run[0][1] for run in runs if run[-1][0] - run[0][0] >= 0.3 - 1e-9]
-    return [after for before, after in zip(held, held[1:], strict=False) if before != after]
+    return [after for before, after in pairwise(held) if before != after]
