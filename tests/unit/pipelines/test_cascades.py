@@ -224,7 +224,7 @@ def sam(tmp_path_factory: pytest.TempPathFactory) -> PromptableModel:
     y, x = np.meshgrid(middle, middle, indexing="ij")
     edges = [("x", 0, 0, 1), ("x", 1, 0, -1), ("y", 0, 1, 1), ("y", 1, 1, -1)]  # axis, corner, coordinate, sign
     nodes = []
-    for at, (axis, corner, coordinate, sign) in enumerate(edges):
+    for at, (axis, _, _, sign) in enumerate(edges):
         nodes += [
             helper.make_node("Slice", ["point_coords", f"from{at}", f"to{at}"], [f"edge{at}"]),
             helper.make_node("Sub", [axis, f"edge{at}"] if sign > 0 else [f"edge{at}", axis], [f"depth{at}"]),
