@@ -22,6 +22,9 @@ _CORNERS, _KEYPOINTS, _NAMES = "xyxyxyxy", "keypoints", "class_name"
 def as_supervision(found: Detections, labels: Sequence[str] = ()) -> dict[str, Any]:
     """Keyword arguments for ``supervision.Detections(**...)``; arrays are shared, not copied.
 
+    supervision's zones and lines take the id -1 of unconfirmed objects for an object: hand them
+    ``found[found.tracker_id >= 0]``.
+
     Args:
         found: Boxes of one frame.
         labels: Name of each class, which supervision's annotators show; left out by default.

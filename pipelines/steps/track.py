@@ -19,7 +19,6 @@ from edgecv.results import BoolArray, Detections, IntArray, Result
 
 UNCONFIRMED = -1
 _NEW, _TRACKED, _LOST = 0, 1, 2
-_NO_INDICES = np.zeros(0, np.int64)
 _INTERVALS = 31  # of the last frames; their median is the time between two frames
 _LONGEST_GAP = 30.0  # frames; a motion is not drawn out further
 _MOST_TRACKS = 1000
@@ -104,6 +103,10 @@ class _Objects:
         return _Objects(motion=self.motion.joined(other.motion), **columns)
 
 
+def _nobody() -> _Objects:
+    return _Objects.begin(np.zeros((0, 4)), np.zeros(0, np.int64), 0)
+
+
 class ByteTracker:
     """Step that sets ``tracker_id``: one number per object from 1 on, -1 for what is not confirmed.
 
@@ -114,7 +117,8 @@ class ByteTracker:
     def __init__(self, options: Track) -> None:
         self._options = options
         self._lost_ns = round(options.lost_s * 1e9)
-        self._objects = _Objects.begin(np.zeros((0, 4)), _NO_INDICES, 0)
+        self._objects = _nobody()
+        self._size_hw: tuple[int, ...] = ()
         self._next_id = 1
         self._last_ns: int | None = None
         self._intervals: deque[int] = deque(maxlen=_INTERVALS)
@@ -127,6 +131,9 @@ class ByteTracker:
         """
         if result.detections is None:
             raise ConfigError("The step 'track' follows detections, and this model gives none.", "Use a detector.")
+        size_hw = result.frame.image.shape[:2]
+        if size_hw != self._size_hw:  # the same place has other pixels now: nobody can be followed across
+            self._size_hw, self._objects = size_hw, _nobody()
         tracker_id = self.follow(result.detections, result.frame.monotonic_ns)
         return replace(result, detections=replace(result.detections, tracker_id=tracker_id))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -107,6 +108,13 @@ def test_limits_that_contradict_each_other_are_refused(wrong: dict[str, float]) 
 def test_a_classifier_cannot_be_tracked() -> None:
     with pytest.raises(ConfigError, match="gives none"):
         Track().build()(result_of(None))
+
+
+def test_a_change_of_resolution_begins_anew_with_ids_of_its_own() -> None:
+    track, found = Track(confirm=1).build(), standing_at((100, 200))
+    first = result_of(found)
+    larger = replace(first, frame=replace(first.frame, image=np.zeros((1152, 1536, 3), np.uint8)))
+    assert [track(one).detections.tracker_id.tolist() for one in (first, first, larger, larger)] == [[1], [1], [2], [2]]
 
 
 def test_a_step_before_may_repeat_a_time() -> None:
