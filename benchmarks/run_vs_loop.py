@@ -113,7 +113,7 @@ def _run(task: _Task) -> float:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(shown):
         run(
             bundle=Path(task.bundle),
-            source=task.video,
+            source=[task.video],
             precision="int8",
             threads=task.threads,
             max_frames=task.frames,

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from edgecv.errors import ConfigError
+from edgecv.secret_files import read_secret
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _OPTIONS = frozenset({"password_file", "insecure", "ca_file", "cert_file", "key_file", "protocol"})
@@ -119,17 +120,8 @@ def _protocol(options: dict[str, str]) -> str:
 
 def _password(parts: SplitResult, options: dict[str, str]) -> str | None:
     if "password_file" in options:
-        return _secret(Path(options["password_file"]))
+        return read_secret(options["password_file"])
     return unquote(parts.password) if parts.password is not None else None
-
-
-def _secret(path: Path) -> str:
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path} holds a password and others may read it.", f"chmod 600 {path}")
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The password file {path} cannot be read.", "Check the path and its owner.") from error
 
 
 def _existing(name: str | None) -> str | None:

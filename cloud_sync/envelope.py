@@ -188,6 +188,7 @@ def _stamped(stamp: Stamp, **fields: Any) -> Envelope:
 
 def _with_normalised_boxes(result: Result) -> dict[str, Any]:
     document = result.as_dict(masks=False)  # they stay on the device: a few would fill an event
+    document.pop("events", None)  # they travel in envelopes of their own
     height, width = result.frame.image.shape[:2]
     document["frame_wh"] = [width, height]
     for row in document.get("detections", ()):

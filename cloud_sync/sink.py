@@ -112,7 +112,11 @@ class MqttSink:
         if self._all or _found_something(result):
             self._put(lambda stamp: envelope_from_result(result, stamp))
         for event in result.events:
-            self._put_event(event, result)
+            self._put_event(event, result.frame.monotonic_ns, result.model)
+
+    def emit_event(self, event: Event) -> None:
+        """Take one event that belongs to no frame; what cannot be kept is counted in ``stats``."""
+        self._put_event(event, time.monotonic_ns(), "")
 
     def close(self) -> None:
         """Store what is queued, deliver for a bounded time and leave the rest on disk; a second call does nothing."""
@@ -141,9 +145,8 @@ class MqttSink:
             last_error=outbox.last_error or sender.last_error,
         )
 
-    def _put_event(self, event: Event, result: Result) -> None:
-        mono_ns = result.frame.monotonic_ns
-        self._put(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=result.model))
+    def _put_event(self, event: Event, mono_ns: int, model: str) -> None:
+        self._put(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model))
 
     def _put(self, make: Callable[[Stamp], Envelope]) -> None:
         self._emitted += 1

@@ -26,3 +26,13 @@ class Event:
     source_id: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     priority: Priority = "event"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "kind": self.kind,
+            "time_ns": self.time_ns,
+            "source_id": self.source_id,
+            "data": dict(self.data),
+            "priority": self.priority,
+        }

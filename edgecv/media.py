@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,6 +26,20 @@ _MISSING_PART_ALLOWED = 0.01
 _MISSING_TIME_ALLOWED_S = 1.0
 _TICKS_PER_S = 60_000  # whole ticks per frame at all common rates, 29.97 too; MPEG-4 part 2 allows up to 65,535
 _FRAGMENT_S = 1.0  # a killed recording loses at most about this much
+# By suffix: the muxer and its options. Fragments and clusters are cut by time too: key frames come late from a slow source.
+_MUXERS: Mapping[str, tuple[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        ".mp4": (
+            "mp4",
+            {
+                "movflags": "frag_keyframe+empty_moov+default_base_moof",
+                "frag_duration": str(round(_FRAGMENT_S * 1e6)),
+                "flush_packets": "1",
+            },
+        ),
+        ".mkv": ("matroska", {"cluster_time_limit": str(round(_FRAGMENT_S * 1e3)), "flush_packets": "1"}),
+    }
+)
 _LONGEST_GOP = 250  # x264's own default: some files announce 90,000 frames per second
 
 
@@ -184,7 +201,7 @@ class VideoReader:
 
 
 class VideoWriter:
-    """An MP4 that stays readable when the process is killed: it is written in fragments of about a second.
+    """An MP4 or MKV that stays readable when the process is killed: it is written in fragments of about a second.
 
     The first picture sets the size; later ones of another size are fitted into it, with black borders.
     """
@@ -193,18 +210,21 @@ class VideoWriter:
         """Reserve the file.
 
         Args:
-            path: Where to write; an ``.mp4``.
+            path: Where to write; an ``.mp4`` or ``.mkv``.
             fps: Nominal frames per second.
             overwrite: Replace an existing file.
 
         Raises:
-            ConfigError: the file exists, its suffix is not ``.mp4``, or ``fps`` is not positive.
+            ConfigError: the file exists, its suffix is another, or ``fps`` is not positive.
             SinkError: it cannot be written there.
             MissingDependency: PyAV or OpenCV is not installed.
         """
         self._path = Path(path)
-        if self._path.suffix.lower() != ".mp4":
-            raise ConfigError(f"Videos are written as .mp4, not '{self._path.name}'.", "Name it out.mp4 for example.")
+        if self._path.suffix.lower() not in _MUXERS:
+            raise ConfigError(
+                f"Videos are written as {' or '.join(_MUXERS)}, not '{self._path.name}'.",
+                "Name it out.mp4 for example.",
+            )
         if not fps > 0:
             raise ConfigError(f"The frame rate of a video must be positive, not {fps}.")
         self._av, self._fps = require("av", "video"), fps
@@ -249,14 +269,31 @@ class VideoWriter:
             self._path.unlink(missing_ok=True)
             return
         try:
-            self._encode(None)
-            self._container.close()
+            try:
+                self._encode(None)
+            finally:
+                self._container.close()
         except (OSError, ValueError) as error:
             raise SinkError(f"The end of {self._path} cannot be written: {error}.", "Is the disk full?") from error
 
+    def sync(self) -> None:
+        """Have the system bring what was written to the disk, against a power cut; waits for the disk.
+
+        Raises:
+            SinkError: the disk refused.
+        """
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)  # it covers what other descriptors of the file wrote
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SinkError(f"{self._path} cannot be written: {error.strerror}.", "Is the disk gone?") from error
+
     def _open(self, image: Image) -> None:
-        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-        self._container = self._av.open(str(self._path), "w", format="mp4", options=options)
+        muxer, options = _MUXERS[self._path.suffix.lower()]
+        self._container = self._av.open(str(self._path), "w", format=muxer, options=dict(options))
         codec = self._codec_name()
         self._stream = self._container.add_stream(codec, rate=Fraction(self._fps).limit_denominator(1001))
         self._stream.width, self._stream.height = (side + side % 2 for side in (image.shape[1], image.shape[0]))

@@ -36,10 +36,18 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "usb": "edgecv.pipelines.sources.camera:UsbSource",
             "images": "edgecv.pipelines.sources.images:ImagesSource",
             "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
+            "recording": "edgecv.pipelines.recording.recording:open_recorded",
         },
         "sinks": {
+            "csv": "edgecv.pipelines.sinks.csv:CsvSink",
             "jsonl": "edgecv.pipelines.sinks.jsonl:JsonlSink",
+            "preview": "edgecv.pipelines.preview.sink:PreviewSink",
+            "metrics": "edgecv.pipelines.sinks.metrics:MetricsSink",
+            "segments": "edgecv.pipelines.sinks.segments:SegmentsSink",
+            "snapshots": "edgecv.pipelines.sinks.snapshots:SnapshotsSink",
             "video": "edgecv.pipelines.sinks.video:VideoSink",
+            "webhook": "edgecv.pipelines.sinks.webhook:WebhookSink",
+            "record": "edgecv.pipelines.recording.sink:RecordSink",
         },
         # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
         "steps": {
@@ -52,7 +60,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "zone": "edgecv.pipelines.steps.zone:Zone",
             "zone_filter": "edgecv.pipelines.steps.zone_filter:ZoneFilter",
         },
-        # Gates likewise, with `build() -> Gate`.
+        # Gates likewise, with `build() -> Gate`: they say before the model runs whether a frame is worth it.
         "gates": {"motion": "edgecv.pipelines.steps.motion:Motion"},
         # What `edgecv convert` reads, by file suffix or by name, and what it writes, by format.
         "families": {

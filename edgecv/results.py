@@ -198,7 +198,10 @@ class Result:
         return label_of(self.labels, class_id)
 
     def as_dict(self, masks: bool = True) -> dict[str, Any]:
-        """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out."""
+        """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out.
+
+        ``events`` stands there only when steps had something to say.
+        """
         frame = self.frame
         return {
             "index": frame.index,
@@ -208,6 +211,7 @@ class Result:
             **answer_rows(self.detections, self.labels, masks),
             **answer_rows(self.classification, self.labels),
             "timings_ms": {name: round(ms, 3) for name, ms in self.timings_ms.items()},
+            **({"events": [event.as_dict() for event in self.events]} if self.events else {}),
         }
 
 

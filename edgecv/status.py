@@ -64,7 +64,7 @@ class SinkCount:
         name: The sink, free of credentials.
         emitted: Results it took.
         failed: Results it refused.
-        dropped: Results it never saw, because it was too slow or did not finish.
+        dropped: Results it never saw, because it was too slow or did not finish, or took and then had to give up (``lost``).
         error: The first failure, or nothing.
     """
 

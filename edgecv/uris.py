@@ -26,7 +26,10 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _QUERY = re.compile(r"\?(?=[A-Za-z_][\w-]*=)")  # a '?' in a glob is not followed by NAME=
 _SECRET = re.compile(r"([?&][^=&#]*(?:pass|pwd|token|secret|key|auth|sig|user|login)[^=&#]*=)[^&#]*", re.IGNORECASE)
 _HOST = re.compile(r"(\[[^\]]*\]|[^:@]*)(:\d*)?")
-_SUFFIX_SINKS: Mapping[str, str] = MappingProxyType({".jsonl": "jsonl", ".mp4": "video"})
+_SECRET_PATHS = frozenset({"webhook"})  # chat services put the secret into the path of the URL
+_SUFFIX_SINKS: Mapping[str, str] = MappingProxyType(
+    {".csv": "csv", ".jsonl": "jsonl", ".mkv": "video", ".mp4": "video"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,8 @@ class Uri:
         """What to call it in results, logs and errors: without credentials and options."""
         if self.scheme in ("file", "images"):
             return self.path
+        if self.scheme in _SECRET_PATHS:
+            return f"{self.scheme}:{'/'.join(redact(self.path).split('/')[:3])}"
         return redact(f"{self.scheme}{self.separator}{self.path}")
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edgecv.pipelines.slot import FrameSlot, SlotClosed, SlotPolicy
-from edgecv.protocols import Source, Tensors
+from edgecv.errors import EdgeCVError
+from edgecv.pipelines.feed import Freshness
+from edgecv.pipelines.slot import FrameSlot, SlotClosed
+from edgecv.protocols import Gate, Source, Supervised, Tensors
 from edgecv.results import Frame
+from edgecv.status import SourceHealth, SourceState
 from edgecv.vision.geometry import ImageTransform
 
 POLL_S = 0.05  # how soon a waiting thread notices that it shall stop
@@ -23,12 +27,12 @@ class Prepared:
 
     Attributes:
         feeds: Input tensors by name.
-        transform: The way back to frame pixels.
+        transform: The way back to frame pixels; ``None`` where no model runs.
         elapsed_ms: How long it took.
     """
 
     feeds: Tensors
-    transform: ImageTransform
+    transform: ImageTransform | None
     elapsed_ms: float
 
 
@@ -41,56 +45,101 @@ class Captured:
 
 
 class Capture:
-    """Reads ``source`` until its end, an error or ``close``; the thread that reads is the one that closes the source.
+    """Reads one source until its end, an error or ``close``; the thread that reads is the one that closes the source.
 
-    With the policy ``lossless`` frames are prepared here, while the model computes the one before. With ``latest`` that
-    would be wasted on every frame that is dropped: there the loop prepares what it takes.
+    With the policy ``lossless`` frames are gated and prepared here, while the model computes the one before. With ``latest``
+    that would be wasted on every frame that is dropped: there the loop does it with what it takes.
+
+    Attributes:
+        name: What its frames are called.
+        source: What is read.
+        error: What broke it, once it ended.
+        on_change: Called with name and health when the source comes, goes or fails, from any thread; must not block.
     """
 
     def __init__(
         self,
         source: Source,
-        policy: SlotPolicy,
+        name: str,
+        freshness: Freshness,
         prepare: Callable[[Frame], Prepared],
+        *,
+        gates: tuple[Gate, ...] = (),
         max_frames: int | None = None,
+        changed: threading.Condition | None = None,
+        on_change: Callable[[str, SourceHealth], None] | None = None,
     ) -> None:
-        self._source = source
-        self._prepare = prepare if policy == "lossless" else None
-        self._left = max_frames if policy == "lossless" else None
-        self._slot: FrameSlot[Captured] = FrameSlot(_AHEAD if policy == "lossless" else 1, policy)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=f"edgecv-capture-{source.source_id}", daemon=True)
+        self.name = name
+        self.source = source
+        self.error: BaseException | None = None
+        self.on_change = on_change
+        self.policy = freshness.slot_policy(source.live)
+        self._freshness = freshness
+        self._gates = gates
+        self._prepare = prepare
+        # Nothing is read that nobody asked for, where each frame that is handed over goes through the model.
+        self._left = max_frames if self.policy == "lossless" and freshness.max_age_ms is None else None
+        self._read = 0
+        self._dropped = dict.fromkeys(("every_nth", "still", "too_old"), 0)
+        self._health = SourceHealth(state="connecting", since_ns=time.monotonic_ns())
+        self._slot: FrameSlot[Captured] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
+        self._thread = threading.Thread(target=self._run, name=f"edgecv-capture-{name}", daemon=True)
+        if isinstance(source, Supervised):
+            source.on_change = self._tell
 
     @property
-    def dropped(self) -> int:
-        """Frames given up for newer ones."""
-        return self._slot.dropped
+    def dropped(self) -> dict[str, int]:
+        """Frames that gave no result, by reason; those that never happened are left out."""
+        latest = self._slot.dropped + int(getattr(self.source, "dropped", 0))
+        return {reason: count for reason, count in {"latest": latest, **self._dropped}.items() if count}
+
+    def health(self) -> SourceHealth:
+        """How the source is."""
+        return self.source.health() if isinstance(self.source, Supervised) else self._health
 
     def start(self) -> None:
         """Begin to read."""
         self._thread.start()
 
-    def take(self, timeout_s: float) -> Captured | None:
-        """The next frame, or ``None`` when none came until the deadline.
+    def poll(self) -> Captured | None:
+        """The next frame, or ``None`` when there is none now.
 
         Raises:
-            SlotClosed: the source came to its end.
-            SourceError: the source broke; everything before that was taken.
+            SlotClosed: the source ended, and everything was taken; ``error`` says whether it broke.
         """
-        try:
-            return self._slot.get(timeout_s)
-        except SlotClosed:
-            if self._error is None:
-                raise
-        raise self._error
+        return self._slot.get(0.0)
 
-    def close(self) -> bool:
-        """Stop and release the source; ``False`` when its thread hangs in a read and had to be left behind."""
+    @property
+    def is_placed(self) -> bool:
+        """Whether its frames have a place among those of the other sources, as in a recording of several."""
+        return getattr(self.source, "place", None) is not None
+
+    def next_place(self) -> int | None:
+        """Place of the frame that ``poll`` would give, or ``None`` when there is none now; raises as ``poll``."""
+        captured = self._slot.peek()
+        place: Callable[[Frame], int] = getattr(self.source, "place")  # noqa: B009 - what only some sources have
+        return None if captured is None else place(captured.frame)
+
+    def admits(self, captured: Captured) -> bool:
+        """Whether a frame that was taken shall go through the model; counts why not. Called by the loop alone."""
+        limit_ms = self._freshness.max_age_ms
+        if limit_ms is not None and (time.monotonic_ns() - captured.frame.monotonic_ns) / 1e6 > limit_ms:
+            self._dropped["too_old"] += 1
+            return False
+        return self.policy == "lossless" or self._passes(captured.frame)
+
+    def begin_close(self) -> None:
+        """Stop; ``join`` waits for it."""
         self._slot.close(discard=True)
+        if isinstance(self.source, Supervised):
+            self.source.interrupt()
+
+    def join(self, deadline_s: float) -> bool:
+        """Wait, until ``time.monotonic()`` is ``deadline_s``, for the source to be released; ``False`` when it hangs in a read."""
         if self._thread.ident is None:
-            self._source.close()
+            self.source.close()
             return True
-        self._thread.join(CLOSE_TIMEOUT_S)
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -98,21 +147,60 @@ class Capture:
             try:
                 self._pump()
             finally:
-                self._source.close()
+                self.source.close()
+            self._become("ended")
         except SlotClosed:
-            pass
-        except Exception as error:  # noqa: BLE001 - last resort of a thread: `take` raises it where the app can see it
-            self._error = error
+            self._become("ended")
+        except Exception as error:  # noqa: BLE001 - last resort of a thread: the loop raises it where the app can see it
+            self.error = error
+            self._become("failed", error)
         finally:
             self._slot.close()
 
     def _pump(self) -> None:
         while self._left is None or self._left > 0:
-            frame = self._source.read()
+            frame = self.source.read()
             if frame is None:
                 return
-            prepared = self._prepare(frame) if self._prepare else None
-            item = Captured(frame=frame, prepared=prepared)
+            if self._health.state == "connecting":
+                self._become("live")
+            item = self._captured(frame)
+            if item is None:
+                continue
             while not self._slot.put(item, POLL_S):
                 pass
             self._left = None if self._left is None else self._left - 1
+
+    def _captured(self, frame: Frame) -> Captured | None:
+        self._read += 1
+        if (self._read - 1) % self._freshness.nth:
+            self._dropped["every_nth"] += 1
+            return None
+        if frame.source_id != self.name:
+            frame = replace(frame, source_id=self.name)
+        if self.policy == "latest":
+            return Captured(frame=frame, prepared=None)
+        return Captured(frame=frame, prepared=self._prepare(frame)) if self._passes(frame) else None
+
+    def _passes(self, frame: Frame) -> bool:
+        if all(gate(frame) for gate in self._gates):
+            return True
+        self._dropped["still"] += 1
+        return False
+
+    def _become(self, state: SourceState, error: Exception | None = None) -> None:
+        if isinstance(self.source, Supervised):
+            return  # it tells by itself
+        self._health = SourceHealth(
+            state=state,
+            since_ns=time.monotonic_ns(),
+            code=getattr(error, "code", ""),
+            error="" if error is None else str(error) or type(error).__name__,
+            hint=error.hint if isinstance(error, EdgeCVError) else "",
+        )
+        if state == "failed":  # that a file begins and ends is no news
+            self._tell(self._health)
+
+    def _tell(self, health: SourceHealth) -> None:
+        if self.on_change is not None:
+            self.on_change(self.name, health)

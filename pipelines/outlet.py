@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from edgecv.errors import EdgeCVError
+from edgecv.events import Event
 from edgecv.pipelines.capture import POLL_S
 from edgecv.pipelines.slot import FrameSlot, SlotClosed, SlotPolicy
-from edgecv.protocols import Sink
+from edgecv.protocols import Sink, TakesEvents, WatchesStatus
 from edgecv.results import Result
-from edgecv.status import SinkCount
+from edgecv.status import PipelineStatus, SinkCount
 
+Given = TypeVar("Given", Result, Event)
 log = logging.getLogger("edgecv.pipelines")
 
 _QUEUED = 8  # results in waiting per sink; they share their images, 6 MB each at 1080p
+_QUEUED_EVENTS = 256  # they are small, and no newer frame shall displace them
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Outlet:
         self.name = name
         self._sink = sink
         self._slot: FrameSlot[Result] = FrameSlot(_QUEUED, policy)
+        self._events: deque[Event] = deque(maxlen=_QUEUED_EVENTS)
         self._emitted = self._failed = self._lost = 0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
@@ -48,6 +54,11 @@ class Outlet:
     def error(self) -> BaseException | None:
         """The first failure."""
         return self._error
+
+    def attach(self, status: Callable[[], PipelineStatus]) -> None:
+        """Tell the sink where to ask how the pipeline does, if it wants to know."""
+        if isinstance(self._sink, WatchesStatus):
+            self._sink.attach(status)
 
     def start(self) -> None:
         """Begin to feed the sink."""
@@ -62,6 +73,12 @@ class Outlet:
                     return
         except SlotClosed:
             self._lost += 1
+
+    def offer_event(self, event: Event) -> None:
+        """Queue an event that belongs to no frame; never waits, may be called from any thread."""
+        if isinstance(self._sink, TakesEvents):
+            self._lost += len(self._events) == _QUEUED_EVENTS  # the oldest goes
+            self._events.append(event)
 
     def end(self) -> None:
         """Nothing more will be offered."""
@@ -87,7 +104,7 @@ class Outlet:
             name=self.name,
             emitted=self._emitted,
             failed=self._failed,
-            dropped=self._slot.dropped + self._lost,
+            dropped=self._slot.dropped + self._lost + int(getattr(self._sink, "lost", 0)),
             error="" if self._error is None else str(self._error) or type(self._error).__name__,
         )
 
@@ -95,22 +112,27 @@ class Outlet:
         try:
             while True:
                 result = self._slot.get(POLL_S)
-                if result is not None:
-                    self._emit(result)
+                self._emit_events()
+                if result is not None and self._did(self._sink.emit, result):
+                    self._emitted += 1
         except SlotClosed:
-            pass
+            self._emit_events()
         finally:
             self._slot.close(discard=True)
             self._close_sink()
 
-    def _emit(self, result: Result) -> None:
+    def _emit_events(self) -> None:
+        while self._events and isinstance(self._sink, TakesEvents):
+            self._did(self._sink.emit_event, self._events.popleft())
+
+    def _did(self, emit: Callable[[Given], object], given: Given) -> bool:
         try:
-            self._sink.emit(result)
+            emit(given)
         except Exception as error:  # noqa: BLE001 - whatever a sink does, the frames go on; it is counted and raised at the end
             self._failed += 1
             self._note(error)
-        else:
-            self._emitted += 1
+            return False
+        return True
 
     def _close_sink(self) -> None:
         try:

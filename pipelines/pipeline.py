@@ -1,109 +1,132 @@
-"""``Pipeline``: a source, a model, steps and sinks in one loop."""
+"""``Pipeline``: sources, a model, steps and sinks in one loop."""
 
 from __future__ import annotations
 
 import atexit
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, cast
+from typing import cast
 
 from edgecv.errors import ConfigError, SinkError, SourceError
+from edgecv.events import Event
 from edgecv.model import Model
 from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, POLL_S, Capture, Captured
-from edgecv.pipelines.inference import Inference
-from edgecv.pipelines.lanes import Lanes
+from edgecv.pipelines.chain import Chain
+from edgecv.pipelines.feed import Freshness, Given, Policy, SourceLike, SourcesLike, file_of, open_feed, read_sources
+from edgecv.pipelines.inference import Inference, Remembers
+from edgecv.pipelines.intake import Intake
+from edgecv.pipelines.lanes import MOST, Lanes
 from edgecv.pipelines.outlet import CallableSink, Outlet
 from edgecv.pipelines.signals import TerminateCleanly
 from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.slot import SlotClosed, SlotPolicy
-from edgecv.pipelines.sources import open_source
 from edgecv.pipelines.steps.class_filter import ClassFilter
-from edgecv.pipelines.summary import Summary, Tally
-from edgecv.protocols import Sink, Source, Step
+from edgecv.pipelines.summary import Summary
+from edgecv.pipelines.tally import Tally
+from edgecv.protocols import Gate, Sink, Step
 from edgecv.results import Result
+from edgecv.status import PipelineStatus, SinkCount, SourceHealth
 from edgecv.timing import StageTimer
-from edgecv.uris import parse_sink, parse_source
+from edgecv.uris import parse_sink
 
-Policy = Literal["auto", "lossless", "latest"]
 SinkLike = Sink | Callable[[Result], object] | str
 
-_LANES = 2  # frames computed at once where none is dropped; a live source has one, so that its results are fresh
 _SINK_CLOSE_TIMEOUT_S = 30.0  # for what is queued and the end of the file; all sinks together
+_TROUBLE = ("stale", "reconnecting", "failed")
+
+log = logging.getLogger("edgecv.pipelines")
 
 
 class Pipeline:
-    """Frames from a source through a model and steps to sinks.
+    """Frames from one or many sources through a model and steps to sinks.
 
-    Use it once, in any of three ways; each ends with sinks written, the source released and no thread left::
+    Use it once, in any of three ways; each ends with sinks written, the sources released and no thread left::
 
         with edgecv.Pipeline("clip.mp4", model, sinks=["jsonl:out.jsonl"]) as pipeline:
             for result in pipeline: ...
-        for result in edgecv.Pipeline("clip.mp4", model): ...
-        summary = edgecv.Pipeline("clip.mp4", model, sinks=[print]).run()
+        for result in edgecv.Pipeline(["rtsp://door/1", "rtsp://yard/1"], model): ...
+        summary = edgecv.Pipeline({"door": "rtsp://10.0.0.7/1"}, model, sinks=[print]).run()
 
-    The source is read in a thread of its own and every sink is fed in one; the model runs in the thread that iterates.
+    Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one; the model runs
+    in the thread that iterates, and in a second one where frames are many. Sources take turns. One that breaks does not stop the
+    others; when all have ended and one of them broke, its error is raised.
     While it runs, SIGTERM ends the program as Ctrl-C does, with exit code 0, unless the program handles SIGTERM itself.
     Sources and sinks given as objects are closed with the pipeline; the model is not.
     """
 
     def __init__(
         self,
-        source: str | int | Path | Source,
-        model: Model,
+        source: SourcesLike,
+        model: Model | Remembers,
         *,
         sinks: Sequence[SinkLike] = (),
         steps: Sequence[Step] = (),
+        gates: Sequence[Gate] = (),
         policy: Policy = "auto",
+        nth: int = 1,
+        max_age_ms: float | None = None,
         confidence: float | None = None,
         iou: float | None = None,
         classes: Sequence[str | int] | None = None,
         max_frames: int | None = None,
         on_result: Callable[[Result], object] | None = None,
+        overwrite: bool = False,
     ) -> None:
-        """Open the source and the sinks; frames are read from the first iteration on.
+        """Open the sources and the sinks; frames are read from the first iteration on.
 
         Args:
-            source: ``0``, ``clip.mp4``, ``images/``, ``synthetic://`` ... or an object with ``read`` and ``close``.
+            source: ``0``, ``clip.mp4``, ``images/``, ``rtsp://...`` or an object with ``read`` and ``close``; or many of them,
+                as a list, or by name. ``Feed`` gives one of them a ``Freshness`` of its own.
             model: What ``edgecv.load`` returned.
             sinks: ``jsonl:FILE``, ``video:FILE.mp4``, objects with ``emit`` and ``close``, or functions of a result;
                 each works in a thread of its own and never slows the frames of a live source.
             steps: Functions ``Result -> Result | None`` between the model and the sinks, in order; ``None`` drops.
-            policy: ``lossless`` waits for the slower side, ``latest`` drops old frames; ``auto``: live sources drop.
+            gates: Functions ``Frame -> bool`` before the model; a frame for which one says ``False`` is not looked at.
+            policy: See ``Freshness``, like the two that follow.
+            nth: Take every nth frame only, with ``policy="every_nth"``.
+            max_age_ms: Drop frames that are older when the model could take them.
             confidence: Lowest confidence kept, 0 to 1; the model's own by default.
             iou: Boxes of one class that overlap more than this are one object; the model's own by default.
             classes: Names or numbers of the classes to keep; all by default.
             max_frames: Stop after so many frames.
             on_result: Called with every result in the thread of the loop; what it raises ends the pipeline.
+            overwrite: Replace existing files of sinks that are given as URIs.
 
         Raises:
             ConfigError: an argument does not fit; ``classes`` names what the model does not have; a sink's file exists.
             UnknownPlugin: no source or sink has that scheme.
-            SourceError: the source is missing, empty or unreadable.
+            SourceError: a file is missing, empty or unreadable. A camera that is away is no error: it is waited for.
             SinkError: a sink's target cannot be written.
         """
-        _check(policy, max_frames)
+        if max_frames is not None and max_frames < 1:
+            raise ConfigError(f"max_frames must be at least 1, not {max_frames}.")
         check_model(model)
+        self._freshness = Freshness(policy=policy, nth=nth, max_age_ms=max_age_ms)
+        given = read_sources(source, self._freshness)
         filters = () if classes is None else (ClassFilter.from_names(classes, model.labels),)
-        self._inference = Inference(model=model, steps=(*filters, *steps), confidence=confidence, iou=iou)
+        self._inference = Inference(model=model, confidence=confidence, iou=iou)
+        self._chain = Chain((*filters, *steps), gates, self._inference.age_ms)
+        self._gates = tuple(gates)
         self._max_frames = max_frames
         self._on_result = on_result
-        self._stopping = self._started = self._closed = self._entered = False
-        self._left_behind = self._reported = False
+        self._stopping = self._started = self._closed = self._entered = self._ended = self._reported = False
+        self._left_behind: list[Capture] = []
         self._tally = Tally()
         self._sigterm = TerminateCleanly()
-        _check_targets(source, sinks)
-        opened = open_source(source) if isinstance(source, str | int | Path) else source
-        slot_policy = _slot_policy(policy, opened)
-        self._capture = Capture(opened, slot_policy, self._inference.prepare, max_frames)
-        self._lanes = Lanes(self._inference.compute, _LANES if slot_policy == "lossless" else 1)
-        self._ended = False
-        self._source_error: SourceError | None = None
+        self._intake = Intake()
+        self._lanes = Lanes(self._inference.compute, 1)
+        self._leaving: list[str] = []  # removed sources whose last frames may be in work still
         self._outlets: list[Outlet] = []
+        self._closing = threading.Lock()
+        _check_targets(given, sinks)
         try:
-            for sink in sinks:
-                self._outlets.append(_outlet(sink, opened, slot_policy))
+            for one in given:
+                self._add(one)
+            self._add_sinks(sinks, overwrite)
         except BaseException:
             self.close()
             raise
@@ -111,13 +134,48 @@ class Pipeline:
     @property
     def summary(self) -> Summary:
         """What was done so far; final after the end."""
-        return self._tally.summary(self._capture.dropped, tuple(outlet.count() for outlet in self._outlets))
+        return self._tally.summary(self._intake.captures, self._sink_counts())
+
+    def status(self) -> PipelineStatus:
+        """How sources, loop and sinks do at this moment; may be called from any thread."""
+        sources = {capture: self._chain.counts(capture.name) for capture in self._intake.captures}
+        running = self._started and not self._closed
+        return self._tally.status(running, self._inference.model.name, sources, self._sink_counts())
+
+    def add_source(self, source: SourceLike, name: str = "") -> str:
+        """One more source, while it runs or before; may be called from any thread.
+
+        Returns:
+            Its name: ``name``, or the source's own.
+
+        Raises:
+            ConfigError: the name is taken, or the pipeline has ended; else as in the constructor.
+        """
+        if self._closed:
+            raise ConfigError("This pipeline has ended.", "Make a new one for every run.")
+        return self._add(read_sources({name: source}, self._freshness)[0])
+
+    def remove_source(self, name: str) -> None:
+        """Release a source; the others go on, and with the last one the pipeline ends. May be called from any thread.
+
+        Raises:
+            ConfigError: there is no source of that name.
+            SourceError: it did not return from a read in time; its thread is left behind.
+        """
+        capture = self._intake.remove(name)
+        capture.on_change = None
+        capture.begin_close()
+        released = capture.join(time.monotonic() + CLOSE_TIMEOUT_S)
+        self._tally.forget(capture)
+        self._leaving.append(name)
+        if not released:
+            raise _hangs([capture])
 
     def run(self) -> Summary:
         """Work until the source ends, ``max_frames`` or ``stop()``.
 
         Raises:
-            SourceError: the source broke in mid-way; the results before went to the sinks.
+            SourceError: a source broke in mid-way; what it and the others gave went to the sinks.
             SinkError: a sink lost results; ``summary`` says how many.
             SessionError: the runtime failed.
         """
@@ -139,19 +197,21 @@ class Pipeline:
         self._stopping = True  # nothing but this: a signal handler must not take a lock
 
     def close(self) -> None:
-        """End now: release the source, let the sinks write what they hold. A second call does nothing."""
-        if self._closed:
-            return
-        self._closed = self._stopping = True
+        """End now: release the sources, let the sinks write what they hold. A second call does nothing."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = self._stopping = True
         atexit.unregister(self.close)
+        self._left_behind = self._intake.close()
         for outlet in self._outlets:
             outlet.end()
-        self._left_behind = not self._capture.close()
         self._lanes.close()
         deadline = time.monotonic() + _SINK_CLOSE_TIMEOUT_S
         for outlet in self._outlets:
             outlet.close(max(0.0, deadline - time.monotonic()))
         self._sigterm.restore()
+        self._chain.close()
 
     def __enter__(self) -> Pipeline:
         self._entered = True
@@ -189,19 +249,19 @@ class Pipeline:
         for outlet in self._outlets:
             outlet.start()
         self._tally.start()
-        self._capture.start()
+        self._intake.start()
 
     def _next(self) -> Result | None:
         """The next result that no step drops, or ``None`` at the end."""
         while not self._stopping:
             self._fill()
             if not self._lanes:
-                if self._source_error is not None:
-                    raise self._source_error
+                self._raise_source_error()
                 return None
             computed, timer = self._lanes.pop()
-            result = self._inference.finish(computed)
-            self._tally.frame_done(result, timer.as_ms())
+            result = self._chain(computed)
+            self._tally.frame_done(computed.frame, None if result is None else result.age_ms, timer.as_ms())
+            self._forget_removed()
             if result is not None:
                 self._deliver(result)
                 return result
@@ -222,17 +282,76 @@ class Pipeline:
         return not self._stopping and not self._ended and (self._max_frames is None or begun < self._max_frames)
 
     def _take(self, wait: bool) -> Captured | None:
-        """The next frame; ``None`` when there is none yet (without ``wait``) or none any more."""
+        """The next frame worth a run; ``None`` when there is none yet (without ``wait``) or none any more."""
         try:
             while not self._stopping:
-                captured = self._capture.take(POLL_S if wait else 0.0)
-                if captured is not None or not wait:
-                    return captured
+                taken = self._intake.take(POLL_S if wait else 0.0)
+                if taken is not None and taken[0].admits(taken[1]):
+                    return taken[1]
+                if taken is None and not wait:
+                    return None
         except SlotClosed:
             self._ended = True
-        except SourceError as error:  # raised by `_next` once the frames before it are through
-            self._ended, self._source_error = True, error
         return None
+
+    def _raise_source_error(self) -> None:
+        """Once everything is through: what broke a source."""
+        for capture in self._intake.captures:
+            if capture.error is not None:
+                raise capture.error
+
+    def _forget_removed(self) -> None:
+        for name in [name for name in self._leaving if not self._lanes.holds(name)]:
+            self._leaving.remove(name)
+            self._chain.forget(name)
+
+    def _add(self, given: Given) -> str:
+        opened = open_feed(given.feed)
+        name = given.name or self._intake.free_name(opened.source_id)
+        capture = Capture(
+            opened,
+            name,
+            given.feed.freshness,
+            self._inference.prepare,
+            gates=self._gates,
+            max_frames=self._max_frames,
+            changed=self._intake.changed,
+            on_change=self._source_changed,
+        )
+        try:
+            self._intake.add(capture)
+        except ConfigError:
+            opened.close()
+            raise
+        # A live source alone has one lane, so that its results are fresh; where frames are plenty, two see more of them.
+        self._lanes.count = MOST if len(self._intake) > 1 or capture.policy == "lossless" else 1
+        return name
+
+    def _add_sinks(self, sinks: Sequence[SinkLike], overwrite: bool) -> None:
+        captures = self._intake.captures
+        policy: SlotPolicy = "lossless" if all(capture.policy == "lossless" for capture in captures) else "latest"
+        # A live source announces a rate that it seldom keeps: its results carry their own times.
+        fps = captures[0].source.fps if len(captures) == 1 and not captures[0].source.live else 0.0
+        for sink in sinks:
+            opened = open_sink(sink, fps=fps, overwrite=overwrite) if isinstance(sink, str) else sink
+            self._outlets.append(Outlet(_sink_name(sink), _as_sink(opened), policy))
+            self._outlets[-1].attach(self.status)
+
+    def _sink_counts(self) -> tuple[SinkCount, ...]:
+        return tuple(outlet.count() for outlet in self._outlets)
+
+    def _source_changed(self, name: str, health: SourceHealth) -> None:
+        """Tell the log and the sinks; called from any thread."""
+        if health.state in _TROUBLE:
+            log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
+        event = Event(
+            kind=f"source.{health.state}",
+            time_ns=time.time_ns(),
+            source_id=name,
+            data={key: value for key in ("code", "error", "hint", "reconnects") if (value := getattr(health, key))},
+        )
+        for outlet in self._outlets:
+            outlet.offer_event(event)
 
     def _deliver(self, result: Result) -> None:
         for outlet in self._outlets:
@@ -246,11 +365,7 @@ class Pipeline:
             return
         self._reported = True
         if self._left_behind:
-            raise SourceError(
-                f"The source did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
-                "Its thread is left behind until the program ends.",
-                code="timeout",
-            )
+            raise _hangs(self._left_behind)
         failed = [(outlet.count(), outlet.error) for outlet in self._outlets if outlet.error is not None]
         if failed:
             told = [
@@ -259,7 +374,7 @@ class Pipeline:
             raise SinkError(" ".join(told), getattr(failed[0][1], "hint", "")) from failed[0][1]
 
 
-def check_model(model: Model) -> None:
+def check_model(model: Model | Remembers) -> None:
     """Raise ``ConfigError`` for a model that has nothing to say about a frame by itself."""
     if model.task == "promptable-segment":
         raise ConfigError(
@@ -268,16 +383,9 @@ def check_model(model: Model) -> None:
         )
 
 
-def _check(policy: str, max_frames: int | None) -> None:
-    if policy not in ("auto", "lossless", "latest"):
-        raise ConfigError(f"There is no policy '{policy}'.", "Known: auto, lossless, latest.")
-    if max_frames is not None and max_frames < 1:
-        raise ConfigError(f"max_frames must be at least 1, not {max_frames}.")
-
-
-def _check_targets(source: object, sinks: Sequence[SinkLike]) -> None:
+def _check_targets(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
     """Refuse to overwrite the video that is being read, or one sink's file by another."""
-    taken = {Path(parse_source(source).path).resolve()} if isinstance(source, str | Path) else set()
+    taken = {path for one in given if (path := file_of(one.feed)) is not None}
     for uri in (parse_sink(sink) for sink in sinks if isinstance(sink, str)):
         target = Path(uri.path).resolve()
         if target in taken:
@@ -285,19 +393,23 @@ def _check_targets(source: object, sinks: Sequence[SinkLike]) -> None:
         taken.add(target)
 
 
-def _slot_policy(policy: Policy, source: Source) -> SlotPolicy:
-    if policy == "auto":
-        return "latest" if source.live else "lossless"
-    return policy
-
-
-def _outlet(sink: SinkLike, source: Source, policy: SlotPolicy) -> Outlet:
-    if isinstance(sink, str):
-        # A live source announces a rate that it seldom keeps: its results carry their own times.
-        opened = open_sink(sink, fps=0.0 if source.live else source.fps)
-        return Outlet(parse_sink(sink).name, opened, policy)
+def _as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
     if hasattr(sink, "emit"):
-        return Outlet(type(sink).__name__, cast(Sink, sink), policy)
+        return cast(Sink, sink)
     if callable(sink):
-        return Outlet(getattr(sink, "__name__", type(sink).__name__), CallableSink(sink), policy)
+        return CallableSink(sink)
     raise ConfigError(f"{sink!r} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result.")
+
+
+def _sink_name(sink: SinkLike) -> str:
+    if isinstance(sink, str):
+        return parse_sink(sink).name
+    return type(sink).__name__ if hasattr(sink, "emit") else getattr(sink, "__name__", type(sink).__name__)
+
+
+def _hangs(captures: Sequence[Capture]) -> SourceError:
+    return SourceError(
+        f"{', '.join(capture.name for capture in captures)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
+        "The thread is left behind until the program ends.",
+        code="timeout",
+    )

@@ -24,8 +24,15 @@ class FrameSlot(Generic[T]):
     has a deadline, and closing wakes both sides.
     """
 
-    def __init__(self, capacity: int = 1, policy: SlotPolicy = "lossless") -> None:
+    def __init__(
+        self, capacity: int = 1, policy: SlotPolicy = "lossless", changed: threading.Condition | None = None
+    ) -> None:
         """An open, empty slot.
+
+        Args:
+            capacity: Items it holds at most.
+            policy: What happens when it is full.
+            changed: Notified of every change; one that several slots share lets one thread wait for any of them.
 
         Raises:
             ConfigError: ``capacity`` is below 1, or there is no such policy.
@@ -37,7 +44,7 @@ class FrameSlot(Generic[T]):
         self._capacity = capacity
         self._policy = policy
         self._items: deque[T] = deque()
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._closed = False
         self._dropped = 0
 
@@ -85,6 +92,17 @@ class FrameSlot(Generic[T]):
             item = self._items.popleft()
             self._changed.notify_all()
             return item
+
+    def peek(self) -> T | None:
+        """The oldest item, which stays; ``None`` when there is none now.
+
+        Raises:
+            SlotClosed: none is left and none will come.
+        """
+        with self._changed:
+            if self._closed and not self._items:
+                raise SlotClosed
+            return self._items[0] if self._items else None
 
     def close(self, *, discard: bool = False) -> int:
         """Let nothing more in; what is inside may still be taken, unless ``discard``.

@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "pack": "edgecv.cli.pack",
     "plugins": "edgecv.cli.plugins",
     "predict": "edgecv.cli.predict",
+    "record": "edgecv.cli.record",
+    "replay": "edgecv.cli.replay",
     "run": "edgecv.cli.run",
     "unpack": "edgecv.cli.unpack",
     "verify": "edgecv.cli.verify",

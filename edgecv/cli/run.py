@@ -1,136 +1,130 @@
-"""``edgecv run``."""
+"""``edgecv run``: options and ``app.toml`` become one description of what is to be run; ``run_app.py`` runs it."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.cli.console import note, print_json
-from edgecv.cli.options import Confidence, Iou, Json, Precision, Runtime, Threads
+from edgecv.cli.options import Confidence, Iou, Json
 from edgecv.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgecv.cloud_sync.sink import MqttSink
-    from edgecv.pipelines.pipeline import Pipeline, SinkLike
-    from edgecv.pipelines.summary import Summary
-    from edgecv.results import Result
-
-_STATUS_S = 2.0
+    from edgecv.cli.app_config import AppFile, MqttTable, SourceTable
 
 
 def run(
-    bundle: Annotated[Path, typer.Argument(help="Bundle, or a bare model file that carries metadata.")],
-    source: Annotated[str, typer.Option(help="0, usb://0, FILE.mp4, images/, synthetic:// ...")],
-    runtime: Runtime = "auto",
-    precision: Precision = "auto",
-    threads: Threads = 0,
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle, or a bare model file that carries metadata.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="0, usb://0, rtsp://..., FILE.mp4, images/ ...; may be repeated.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="app.toml: sources, steps, sinks (docs/app.md). Options given here win.")
+    ] = None,
+    runtime: Annotated[str | None, typer.Option(help="auto or a runtime: see `edgecv plugins`.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16 or int8.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="Threads of the session; 0: the runtime chooses.")] = None,
     conf: Confidence = None,
     iou: Iou = None,
     classes: Annotated[str | None, typer.Option(help="Names or numbers of the classes to keep, with commas.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="auto, lossless, latest or every_nth. Default: live sources drop, files do not.")
+    ] = None,
+    nth: Annotated[int | None, typer.Option(min=1, help="With --policy every_nth.")] = None,
+    max_age_ms: Annotated[float | None, typer.Option(help="Drop frames older than this before the model.")] = None,
+    track: Annotated[bool, typer.Option("--track", help="Give objects numbers that stay (ByteTrack).")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     out: Annotated[list[str] | None, typer.Option(help="Sink, such as jsonl:FILE; may be repeated.")] = None,
     save: Annotated[Path | None, typer.Option(help="Annotated video to write (.mp4).")] = None,
+    preview: Annotated[int | None, typer.Option(min=0, max=65535, help="Serve a live page on this port.")] = None,
+    preview_host: Annotated[
+        str | None, typer.Option(help="Address of the page. Default: this machine alone; another one needs a token.")
+    ] = None,
+    preview_token: Annotated[str | None, typer.Option(help="File with the token of the page.")] = None,
+    metrics: Annotated[int | None, typer.Option(min=0, max=65535, help="Prometheus and /healthz on this port.")] = None,
     mqtt: Annotated[str | None, typer.Option(help="Broker: mqtts://user@host?password_file=FILE.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Owner of this device, with --mqtt.")] = None,
     device: Annotated[str | None, typer.Option(help="Name of this device, with --mqtt.")] = None,
-    outbox: Annotated[Path | None, typer.Option(help="Folder where events wait until they arrived.")] = None,
-    ack: Annotated[str, typer.Option(help="ingest: stored by `edgecv ingest`. broker: weaker.")] = "ingest",
-    events: Annotated[str, typer.Option(help="detections: frames with one at least. all: every frame.")] = "detections",
+    outbox: Annotated[str | None, typer.Option(help="Folder where events wait until they arrived.")] = None,
+    ack: Annotated[str | None, typer.Option(help="ingest: stored by `edgecv ingest`. broker: weaker.")] = None,
+    events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing output files.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a camera, video or folder through a model; results go to files and the cloud."""
-    from edgecv.model import load
-    from edgecv.pipelines.pipeline import Pipeline, check_model
+    """Run cameras, videos or folders through a model; results go to files, a page and the cloud."""
+    import msgspec
 
-    if json and "jsonl:-" in (out or ()):
-        raise ConfigError("--json and --out jsonl:- both write to stdout.", "Write the results to a file.")
-    cloud = _cloud(mqtt, tenant, device, outbox, ack, events)
-    pipeline: Pipeline | None = None
-    try:
-        with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
-            check_model(model)  # before a sink creates its file
-            pipeline = Pipeline(
-                source,
-                model,
-                sinks=_sinks(out, save, force, cloud),
-                confidence=conf,
-                iou=iou,
-                classes=classes.split(",") if classes else None,
-                max_frames=max_frames,
-            )
-            with pipeline:
-                _follow(pipeline)
-    finally:  # a camera only ever ends by a signal: that, too, is an end with a report
-        if cloud is not None:
-            cloud.close()
-        if pipeline is not None:
-            _report(pipeline.summary, cloud, json)
+    from edgecv.cli.app_config import AppFile, check_app, read_app_file
+    from edgecv.cli.run_app import run_app
 
-
-def _cloud(
-    url: str | None, tenant: str | None, device: str | None, outbox: Path | None, ack: str, events: str
-) -> MqttSink | None:
-    if url is None:
-        given = [name for name, value in (("--tenant", tenant), ("--device", device), ("--outbox", outbox)) if value]
-        if given:
-            raise ConfigError(f"{given[0]} is for --mqtt, which is missing.", "Name the broker: --mqtt mqtts://HOST")
-        return None
-    if tenant is None or device is None:
-        raise ConfigError("--mqtt needs --tenant and --device.", "They make the topics: edgecv/TENANT/DEVICE/ev")
-    from edgecv.cloud_sync.sink import MqttSink
-
-    return MqttSink(
-        url,
-        tenant=tenant,
-        device=device,
-        outbox=outbox or Path("outbox"),
-        ack=ack,  # type: ignore[arg-type]  # the sink checks it
-        events=events,  # type: ignore[arg-type]
+    file = read_app_file(config) if config is not None else AppFile()
+    model: dict[str, Any] = {
+        "bundle": None if bundle is None else str(bundle),
+        "runtime": runtime,
+        "precision": precision,
+        "threads": threads,
+        "confidence": conf,
+        "iou": iou,
+        "classes": classes.split(",") if classes else None,
+    }
+    freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
+    page = {"port": preview, "host": preview_host, "token_file": preview_token}
+    cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}
+    file = msgspec.structs.replace(
+        file,
+        model=msgspec.structs.replace(file.model, **_given(model)),
+        sources=_sources(file.sources, source, freshness),
+        steps=[{"type": "track"}, *file.steps] if track and not _tracks(file) else file.steps,
+        sinks=[*file.sinks, *(out or []), *([f"video:{save}"] if save else [])],
+        preview=_table(file, "preview", page, "--preview PORT"),
+        metrics=_table(file, "metrics", {"port": metrics}, "--metrics PORT"),
+        mqtt=_mqtt(file, cloud),
+        max_frames=max_frames or file.max_frames,
     )
+    run_app(check_app(file, str(config or "the command line")), overwrite=force, json=json)
 
 
-def _sinks(out: list[str] | None, save: Path | None, force: bool, cloud: MqttSink | None) -> list[SinkLike]:
-    named = [*(out or []), *([f"video:{save}"] if save else [])]
-    sinks: list[SinkLike] = [_overwriting(uri) if force and uri != "jsonl:-" else uri for uri in named]
-    return sinks + ([cloud] if cloud is not None else [])
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def _overwriting(uri: str) -> str:
-    return f"{uri}{'&' if '?' in uri else '?'}overwrite=1"
+def _sources(tables: list[SourceTable], uris: list[str] | None, freshness: dict[str, Any]) -> list[SourceTable]:
+    """The sources of the command line, else those of the file, with the freshness of the command line where it says one."""
+    import msgspec
+
+    from edgecv.cli.app_config import SourceTable
+
+    chosen = [SourceTable(uri=uri) for uri in uris] if uris else tables
+    return [msgspec.structs.replace(table, **_given(freshness)) for table in chosen]
 
 
-def _follow(pipeline: Pipeline) -> None:
-    said = time.monotonic()
-    for result in pipeline:
-        if time.monotonic() - said >= _STATUS_S:
-            said = time.monotonic()
-            note(_status(pipeline.summary, result))
+def _tracks(file: AppFile) -> bool:
+    return any(step.get("type") == "track" for step in file.steps)
 
 
-def _status(summary: Summary, result: Result) -> str:
-    found = len(result.detections) if result.detections is not None else 0
-    return f"frame {result.frame.index}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
+def _table(file: AppFile, name: str, options: dict[str, Any], needs: str) -> Any:
+    """A table of the file with the options of the command line, which may also begin it."""
+    from edgecv.cli.app_config import AppFile
+    from edgecv.strict import read_struct
+
+    given, table = _given(options), getattr(file, name)
+    if not given:
+        return table
+    begun = {key: getattr(table, key) for key in table.__struct_fields__} if table is not None else {}
+    if "port" in options and "port" not in {**begun, **given}:
+        raise ConfigError(f"The options of the {name} page are for {needs}, which is missing.", "Name a port: 8080.")
+    return getattr(read_struct({name: {**begun, **given}}, AppFile, "the command line"), name)
 
 
-def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
-    document: dict[str, Any] = summary.as_dict()
-    stats = cloud.stats() if cloud is not None else None
-    if stats is not None:
-        document["sync"] = {name: getattr(stats, name) for name in stats.__slots__}
-    if json:
-        print_json(document)
-        return
-    note(f"{summary.frames} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
-    note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
-    for reason, count in summary.dropped.items():
-        note(f"  {count} frames dropped: {reason}")
-    if stats is not None:
-        note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
-        if stats.pending and not stats.connected:
-            note("  the broker is out of reach; they go out with the next run")
-        if stats.last_error:
-            note(f"  last trouble: {stats.last_error}")
+def _mqtt(file: AppFile, options: dict[str, Any]) -> MqttTable | None:
+    given = _given(options)
+    if given and file.mqtt is None:
+        if "url" not in given:
+            raise ConfigError(
+                f"--{next(iter(given))} is for --mqtt, which is missing.", "Name the broker: --mqtt mqtts://HOST"
+            )
+        if not {"tenant", "device"} <= given.keys():
+            raise ConfigError("--mqtt needs --tenant and --device.", "They make the topics: edgecv/TENANT/DEVICE/ev")
+    table: MqttTable | None = _table(file, "mqtt", options, "--mqtt URL")
+    return table

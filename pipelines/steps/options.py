@@ -1,4 +1,4 @@
-"""What the options of all steps share: checking them, and classes by name."""
+"""What the options of all steps share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from edgecv.errors import ConfigError
+from edgecv.strict import read_struct
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
 
@@ -17,8 +17,4 @@ def checked(options: _Options) -> _Options:
     Raises:
         ConfigError: a value does not fit.
     """
-    kind = type(options)
-    try:
-        return msgspec.convert(msgspec.structs.asdict(options), kind)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"An option of {kind.__name__} is wrong: {error}.") from error
+    return read_struct(msgspec.structs.asdict(options), type(options), type(options).__name__)

@@ -40,11 +40,15 @@ class PerSource:
         """The source is gone: drop its step."""
         with self._changing:
             step = self._steps.pop(source_id, None)
-        close = getattr(step, "close", None)
-        if close is not None:
-            close()
+        _close(step)
 
     def close(self) -> None:
-        """The pipeline ended: drop all steps."""
-        for source_id in tuple(self._steps):
-            self.forget(source_id)
+        """The pipeline ended; what was counted may still be asked for."""
+        for step in tuple(self._steps.values()):
+            _close(step)
+
+
+def _close(step: object) -> None:
+    close = getattr(step, "close", None)
+    if close is not None:
+        close()

@@ -64,8 +64,15 @@ class CounterFile:
             return dict(self._sources.get(source_id, {})), problem
 
     def write(self, source_id: str, counts: Mapping[str, int]) -> str:
-        """Put the counts of a source into the file; returns what went wrong, or nothing."""
+        """Put the counts of a source into the file; returns what went wrong, or nothing.
+
+        Raises:
+            ConfigError: the source had left, and somebody else has taken the file since.
+        """
         with self._changing:
+            if not self._users:  # a step that was closed counts on in another pipeline
+                self._lock()
+            self._users.add(source_id)
             self._sources[source_id] = dict(counts)
             state = _State(counter=self._counter, sources=self._sources)
             work = self._path.with_name(f".{self._path.name}.tmp")

@@ -12,9 +12,10 @@ import pytest
 
 from edgecv import registry
 from edgecv.errors import ConfigError, SourceError
+from edgecv.pipelines.recording.sink import RecordSink
 from edgecv.pipelines.sources import open_source
 from edgecv.protocols import Source
-from edgecv.results import Frame
+from edgecv.results import Detections, Frame, Result
 
 FRAMES = 6
 
@@ -47,7 +48,23 @@ def _live(_: Path) -> str:
     return f"synthetic://?frames={FRAMES}&width=64&height=48&fps=100&live=1"
 
 
-SOURCES = {"file": _video, "images": _images, "pattern": _pattern, "synthetic": _synthetic, "live": _live}
+def _recording(folder: Path) -> str:
+    source = open_source(_synthetic(folder))
+    sink = RecordSink(folder / "a.rec", fps=source.fps)
+    while (frame := source.read()) is not None:
+        sink.emit(Result(frame=frame, detections=Detections.empty()))
+    sink.close()
+    return f"recording://{folder / 'a.rec'}"
+
+
+SOURCES = {
+    "file": _video,
+    "images": _images,
+    "pattern": _pattern,
+    "recording": _recording,
+    "synthetic": _synthetic,
+    "live": _live,
+}
 every_source = pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
 
 

@@ -135,6 +135,21 @@ def test_two_counters_never_share_a_file(state: Path) -> None:
     again.close()
 
 
+def test_a_step_that_was_closed_may_count_on_while_the_file_is_free(state: Path) -> None:
+    step = door(state)
+    cross(step, 1)
+    step.close()
+    step.close()
+    cross(step, 1, start_s=10)
+    step.close()
+    assert json.loads(state.read_text())["sources"]["cam"]["in"] == 2
+    other = door(state)
+    cross(other, 1)
+    with pytest.raises(ConfigError, match="in use"):
+        cross(step, 2, start_s=20)
+    other.close()
+
+
 def test_a_missing_folder_is_said_before_the_first_frame(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         door(tmp_path / "no" / "door.json")

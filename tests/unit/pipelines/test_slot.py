@@ -131,3 +131,14 @@ def test_a_closed_slot_takes_nothing(policy: str) -> None:
 def test_nonsense_is_refused(capacity: int, policy: str) -> None:
     with pytest.raises(ConfigError):
         FrameSlot(capacity, policy)  # type: ignore[arg-type]
+
+
+def test_looking_takes_nothing() -> None:
+    slot: FrameSlot[int] = FrameSlot(2)
+    assert slot.peek() is None
+    slot.put(1, DEADLINE_S)
+    slot.put(2, DEADLINE_S)
+    slot.close()
+    assert [slot.peek(), slot.peek(), slot.get(0.0), slot.peek(), slot.get(0.0)] == [1, 1, 1, 2, 2]
+    with pytest.raises(SlotClosed):
+        slot.peek()

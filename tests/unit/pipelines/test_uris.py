@@ -64,6 +64,13 @@ def test_a_file_with_a_question_mark_in_its_name_is_taken_as_it_is(tmp_path: Pat
         ("jsonl:/a/out.jsonl?overwrite=1", "jsonl", "/a/out.jsonl", "jsonl:/a/out.jsonl"),
         ("video:out.mp4", "video", "out.mp4", "video:out.mp4"),
         ("mqtts://u:p@host:8883", "mqtts", "u:p@host:8883", "mqtts://host:8883"),
+        (
+            "webhook:https://chat.example/T0/SECRET",
+            "webhook",
+            "https://chat.example/T0/SECRET",
+            "webhook:https://chat.example",
+        ),
+        ("webhook:hook.url", "webhook", "hook.url", "webhook:hook.url"),
     ],
 )
 def test_sinks_are_taken_apart(text: str, scheme: str, path: str, name: str) -> None:

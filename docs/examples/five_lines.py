@@ -1,0 +1,5 @@
+import edgecv
+
+model = edgecv.load("yolov8n.ecv")
+for result in edgecv.Pipeline("clip.mp4", model):
+    print(result.frame.index, result.detections.xyxy, result.age_ms)

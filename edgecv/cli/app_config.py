@@ -1,0 +1,219 @@
+"""``app.toml``: a whole application for ``edgecv run --config``: sources, gates, steps, sinks, sync.
+
+Every name is checked: one that does not exist is an error with the nearest that does. Paths are relative to the current folder, as
+on the command line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edgecv import registry
+from edgecv.errors import ConfigError
+from edgecv.pipelines.feed import Feed, Freshness, Policy
+from edgecv.protocols import Gate, Step
+from edgecv.strict import read_struct
+from edgecv.uris import parse_source
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Age = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[model]``.
+
+    Attributes:
+        bundle: The bundle; the command line may name another.
+        runtime: ``auto`` or a runtime.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
+        threads: Threads of the session; 0 lets the runtime choose.
+        confidence: Lowest confidence kept; the bundle's own by default.
+        iou: Overlap above which two boxes are one; the bundle's own by default.
+        classes: Names or numbers of the classes to keep; all by default.
+    """
+
+    bundle: str = ""
+    runtime: str = "auto"
+    precision: str = "auto"
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    confidence: _Share | None = None
+    iou: _Share | None = None
+    classes: list[str | int] | None = None
+
+
+class SourceTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[[sources]]``.
+
+    Attributes:
+        uri: ``0``, ``rtsp://user@camera/1?password_file=door.secret`` ...
+        name: What its results are called; the URI without credentials by default.
+        policy: ``auto``, ``lossless``, ``latest`` or ``every_nth``.
+        nth: For ``every_nth``.
+        max_age_ms: Frames older than this are dropped before the model.
+    """
+
+    uri: str | int
+    name: str = ""
+    policy: Policy = "auto"
+    nth: _Count = 1
+    max_age_ms: _Age | None = None
+
+
+class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[preview]``.
+
+    Attributes:
+        port: Where the page is served.
+        host: Address to bind to; another than loopback needs a token.
+        token_file: File with the token.
+    """
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    host: str = "127.0.0.1"
+    token_file: str = ""
+
+
+class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[metrics]``: Prometheus metrics and ``/healthz``; names as in ``[preview]``."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    host: str = "127.0.0.1"
+
+
+class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[mqtt]``.
+
+    Attributes:
+        url: The broker, such as ``mqtts://user@host?password_file=FILE``.
+        tenant: Owner of this device.
+        device: Its name.
+        outbox: Folder where events wait.
+        ack: ``ingest`` or, weaker, ``broker``.
+        events: ``detections`` or ``all``.
+    """
+
+    url: str
+    tenant: str
+    device: str
+    outbox: str = "outbox"
+    ack: Literal["ingest", "broker"] = "ingest"
+    events: Literal["detections", "all"] = "detections"
+
+
+class AppFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file; ``gates`` and ``steps`` are tables with a ``type`` (``edgecv plugins`` lists them), in order."""
+
+    model: ModelTable = msgspec.field(default_factory=ModelTable)
+    sources: list[SourceTable] = []
+    gates: list[dict[str, Any]] = []
+    steps: list[dict[str, Any]] = []
+    sinks: list[str] = []
+    preview: PreviewTable | None = None
+    metrics: MetricsTable | None = None
+    mqtt: MqttTable | None = None
+    max_frames: _Count | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """What is to be run.
+
+    Attributes:
+        file: As it was written, by hand or by options of the command line.
+        step_options: One struct per step, in order; each has ``build(labels)``.
+        gate_options: One struct per gate, in order; each has ``build()``.
+    """
+
+    file: AppFile
+    step_options: tuple[Any, ...]
+    gate_options: tuple[Any, ...]
+
+    def feeds(self) -> dict[str, Feed]:
+        """The sources by name."""
+        return {_source_name(table): _feed(table) for table in self.file.sources}
+
+    def steps(self, labels: tuple[str, ...]) -> list[Step]:
+        """The steps, for a model with these labels.
+
+        Raises:
+            ConfigError: a step names a class that the model does not have.
+        """
+        return [options.build(labels) for options in self.step_options]
+
+    def gates(self) -> list[Gate]:
+        """What stands before the model."""
+        return [options.build() for options in self.gate_options]
+
+
+def read_app_file(path: Path) -> AppFile:
+    """Read ``app.toml``; nothing is opened yet.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, a name does not exist, or a value does not fit.
+    """
+    return read_struct(_document(path), AppFile, str(path))
+
+
+def check_app(file: AppFile, where: str) -> App:
+    """Check what only the whole shows: names of sources, and the options of gates and steps by their types.
+
+    Args:
+        file: What is to be run.
+        where: What to call it in messages.
+
+    Raises:
+        ConfigError: a name stands twice or does not exist, or a value does not fit.
+        UnknownPlugin: there is no step or gate of that type.
+    """
+    names = [_source_name(table) for table in file.sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
+    return App(
+        file=file,
+        step_options=tuple(_plugin("steps", table, where) for table in file.steps),
+        gate_options=tuple(_plugin("gates", table, where) for table in file.gates),
+    )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the name and its folder.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}.", "Texts need quotes; see docs/app.md.") from error
+
+
+def _plugin(kind: str, table: Mapping[str, Any], where: str) -> Any:
+    """The options of a step or gate, checked by the struct that its ``type`` names."""
+    options = dict(table)
+    name = options.pop("type", None)
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"{where} has a table in '{kind}' without a type.", f"Known: {', '.join(registry.names(kind))}."
+        )
+    read: Any = read_struct(options, registry.resolve(kind, name), f"{where}, {kind}, {name}")
+    return read
+
+
+def _source_name(table: SourceTable) -> str:
+    return table.name or parse_source(table.uri).name
+
+
+def _feed(table: SourceTable) -> Feed:
+    freshness = Freshness(policy=table.policy, nth=table.nth, max_age_ms=table.max_age_ms)
+    return Feed(source=table.uri, freshness=freshness)

@@ -1,0 +1,136 @@
+"""``edgecv replay``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgecv.cli.console import note, print_json
+from edgecv.cli.options import Confidence, Iou, Json, Precision, Runtime, Threads
+from edgecv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgecv.cli.app_config import App
+    from edgecv.model import Model
+    from edgecv.pipelines.pipeline import Pipeline, SinkLike
+    from edgecv.pipelines.recording.recording import Recording
+
+_STATE = "state"  # the option of counting steps that names the file in which counts survive a restart
+
+
+def replay(
+    recording: Annotated[Path, typer.Argument(help="Folder that `edgecv record` wrote.")],
+    bundle: Annotated[Path | None, typer.Option(help="Run this model on the stored frames again.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="app.toml: its gates and steps; never its sinks, nothing is told to the world.")
+    ] = None,
+    runtime: Runtime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    conf: Confidence = None,
+    iou: Iou = None,
+    out: Annotated[list[str] | None, typer.Option(help="Sink, such as jsonl:FILE; may be repeated.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Annotated video to write (.mp4).")] = None,
+    speed: Annotated[float, typer.Option(min=0, help="0: as fast as possible. 1: as fast as recorded.")] = 0.0,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing output files.")] = False,
+    json: Json = False,
+) -> None:
+    """Give the results of a recording once more, bit for bit: no camera and, without --bundle, no model needed."""
+    from edgecv.pipelines.recording.recording import Recording
+    from edgecv.pipelines.recording.replay import open_replay
+
+    if json and "jsonl:-" in (out or ()):
+        raise ConfigError("--json and --out jsonl:- both write to stdout.", "Write the results to a file.")
+    app = _app(config)
+    opened, table = Recording.open(recording), app.file.model
+    if bundle is None:
+        _tell_other_limits(opened, app)
+    pipeline: Pipeline | None = None
+    try:
+        with _model(bundle, runtime, precision, threads) as model:
+            pipeline = open_replay(
+                opened,
+                model=model,
+                steps=app.steps(opened.header.labels if model is None else model.labels),
+                gates=app.gates(),
+                sinks=_sinks(out, save, force),
+                speed=speed,
+                confidence=_chosen(conf, table.confidence, model),
+                iou=_chosen(iou, table.iou, model),
+                classes=table.classes,
+                max_frames=max_frames,
+            )
+            pipeline.run()
+    finally:
+        if pipeline is not None:
+            _report(opened, pipeline, json)
+
+
+def _app(config: Path | None) -> App:
+    """Limits, gates and steps of ``app.toml``, checked. Counters start from 0 and leave the files of the real ones alone."""
+    from edgecv.cli.app_config import AppFile, check_app, read_app_file
+
+    file = read_app_file(config) if config is not None else AppFile()
+    steps = [{name: value for name, value in table.items() if name != _STATE} for table in file.steps]
+    return check_app(AppFile(model=file.model, gates=file.gates, steps=steps), str(config))
+
+
+def _chosen(option: float | None, in_file: float | None, model: Model | None) -> float | None:
+    """The limit for a model that runs again: the option, else that of the file; without a model the file has no say."""
+    return option if option is not None or model is None else in_file
+
+
+def _tell_other_limits(recording: Recording, app: App) -> None:
+    for name in ("confidence", "iou"):
+        asked, recorded = getattr(app.file.model, name), getattr(recording.header, name)
+        if asked is not None and asked != recorded:
+            then = "the model's own" if recorded is None else recorded
+            note(f"note: the file says {name} = {asked}, recorded was with {then}: run the model again with --bundle")
+
+
+@contextlib.contextmanager
+def _model(bundle: Path | None, runtime: str, precision: str, threads: int) -> Iterator[Model | None]:
+    if bundle is None:
+        yield None
+        return
+    from edgecv.model import load
+
+    with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
+        yield model
+
+
+def _sinks(out: list[str] | None, save: Path | None, force: bool) -> list[SinkLike]:
+    named = [*(out or []), *([f"video:{save}"] if save else [])]
+    return [f"{uri}{'&' if '?' in uri else '?'}overwrite=1" if force and uri != "jsonl:-" else uri for uri in named]
+
+
+def _counts(pipeline: Pipeline) -> dict[str, Mapping[str, int]]:
+    """What the steps counted at each source."""
+    return {source.source_id: dict(source.counts) for source in pipeline.status().sources}
+
+
+def _report(recording: Recording, pipeline: Pipeline, json: bool) -> None:
+    summary, counts = pipeline.summary, _counts(pipeline)
+    if json:
+        document = {
+            **summary.as_dict(),
+            "recording": str(recording.path),
+            "recorded": recording.extent.records,
+            "counts": counts,
+            "notes": list(recording.notes),
+        }
+        for age in ("age_p50_ms", "age_p99_ms"):
+            del document[age]  # the frames were captured long ago
+        print_json(document)
+        return
+    note(f"{summary.frames} of {recording.extent.records} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
+    for reason, count in summary.dropped.items():
+        note(f"  {count} frames dropped: {reason}")
+    for source, counted in counts.items():
+        for name, count in counted.items():
+            note(f"  {source}: {name} {count}")

@@ -1,0 +1,163 @@
+"""Runs what ``edgecv run`` was asked for: puts the rooms together and tells people how it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecv import registry
+from edgecv.cli.console import note, print_json
+from edgecv.errors import ConfigError
+from edgecv.events import Event
+from edgecv.results import Result
+from edgecv.secret_files import read_secret
+from edgecv.status import Gauge
+
+if TYPE_CHECKING:
+    from edgecv.cli.app_config import App, AppFile, MqttTable
+    from edgecv.cloud_sync.sink import MqttSink
+    from edgecv.pipelines.pipeline import Pipeline, SinkLike
+    from edgecv.pipelines.summary import Summary
+
+_STATUS_S = 2.0
+
+
+class SourceNotes:
+    """A sink that tells on stderr when a source comes and goes."""
+
+    def emit(self, result: Result) -> None:
+        """Nothing: results are told elsewhere."""
+
+    def emit_event(self, event: Event) -> None:
+        """One line."""
+        if event.kind.startswith("source."):
+            why = " ".join(str(event.data[key]) for key in ("error", "hint") if event.data.get(key))
+            note(f"{event.source_id}: {event.kind.removeprefix('source.')}{': ' if why else ''}{why}")
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def run_app(app: App, *, overwrite: bool, json: bool) -> None:
+    """Run until the sources end or a signal comes; the report comes in any case.
+
+    Raises:
+        ConfigError: a part is missing, or two parts want the same output.
+        EdgeCVError: what ``Pipeline`` raises.
+    """
+    from edgecv.model import load
+    from edgecv.pipelines.pipeline import Pipeline, check_model
+
+    file = app.file
+    _check(file, json)
+    cloud = _cloud(file.mqtt) if file.mqtt is not None else None
+    pipeline: Pipeline | None = None
+    model = file.model
+    try:
+        with load(model.bundle, runtime=model.runtime, precision=model.precision, threads=model.threads) as loaded:
+            check_model(loaded)  # before a sink creates its file
+            pipeline = Pipeline(
+                app.feeds(),
+                loaded,
+                sinks=_sinks(file, cloud),
+                steps=app.steps(loaded.labels),
+                gates=app.gates(),
+                confidence=model.confidence,
+                iou=model.iou,
+                classes=model.classes,
+                max_frames=file.max_frames,
+                overwrite=overwrite,
+            )
+            with pipeline:
+                _follow(pipeline)
+    finally:  # a camera only ever ends by a signal: that, too, is an end with a report
+        if cloud is not None:
+            cloud.close()
+        if pipeline is not None:
+            _report(pipeline.summary, cloud, json)
+
+
+def _check(file: AppFile, json: bool) -> None:
+    if not file.model.bundle:
+        raise ConfigError("There is no bundle.", 'edgecv run BUNDLE ..., or in app.toml: [model] bundle = "NAME.ecv"')
+    if not file.sources:
+        raise ConfigError("There is no source.", "edgecv run BUNDLE --source 0, or [[sources]] in app.toml.")
+    if json and "jsonl:-" in file.sinks:
+        raise ConfigError("--json and jsonl:- both write to stdout.", "Write the results to a file.")
+
+
+def _cloud(table: MqttTable) -> MqttSink:
+    from edgecv.cloud_sync.sink import MqttSink
+
+    return MqttSink(
+        table.url,
+        tenant=table.tenant,
+        device=table.device,
+        outbox=Path(table.outbox),
+        ack=table.ack,
+        events=table.events,
+    )
+
+
+def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
+    sinks: list[SinkLike] = [SourceNotes(), *file.sinks]
+    gauges = _gauges(cloud)
+    if file.preview is not None:
+        token = read_secret(file.preview.token_file) if file.preview.token_file else None
+        preview = registry.resolve("sinks", "preview")
+        page = preview(port=file.preview.port, host=file.preview.host, token=token, gauges=gauges)
+        note(f"preview: {page.url}")
+        sinks.append(page)
+    if file.metrics is not None:
+        metrics = registry.resolve("sinks", "metrics")
+        sinks.append(metrics(port=file.metrics.port, host=file.metrics.host, gauges=gauges))
+    return [*sinks, *([cloud] if cloud is not None else [])]
+
+
+def _gauges(cloud: MqttSink | None) -> Sequence[Gauge]:
+    from edgecv.devices.probes import device_gauges
+
+    if cloud is None:
+        return device_gauges()
+    waiting = Gauge(
+        name="sync_pending_events",
+        help="Events on disk that the cloud has not acknowledged yet.",
+        read=lambda: float(cloud.stats().pending),
+    )
+    return [*device_gauges(), waiting]
+
+
+def _follow(pipeline: Pipeline) -> None:
+    said = time.monotonic()
+    for result in pipeline:
+        if time.monotonic() - said >= _STATUS_S:
+            said = time.monotonic()
+            note(_status(pipeline.summary, result))
+
+
+def _status(summary: Summary, result: Result) -> str:
+    found = len(result.detections) if result.detections is not None else 0
+    where = f"{result.frame.source_id} frame {result.frame.index}"
+    return f"{where}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
+
+
+def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
+    document: dict[str, Any] = summary.as_dict()
+    stats = cloud.stats() if cloud is not None else None
+    if stats is not None:
+        document["sync"] = {name: getattr(stats, name) for name in stats.__slots__}
+    if json:
+        print_json(document)
+        return
+    note(f"{summary.frames} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
+    note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
+    for reason, count in summary.dropped.items():
+        note(f"  {count} frames dropped: {reason}")
+    if stats is not None:
+        note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
+        if stats.pending and not stats.connected:
+            note("  the broker is out of reach; they go out with the next run")
+        if stats.last_error:
+            note(f"  last trouble: {stats.last_error}")

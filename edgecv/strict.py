@@ -1,0 +1,62 @@
+"""Options that people write, read into structs: what does not exist is an error that names the nearest that does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import msgspec
+
+from edgecv.errors import ConfigError
+
+Options = TypeVar("Options", bound=msgspec.Struct)
+
+
+def read_struct(given: Mapping[str, Any], kind: type[Options], where: str, *, texts: bool = False) -> Options:
+    """``given`` as a struct.
+
+    Args:
+        given: Names and values; tables inside it become the structs that ``kind`` has there.
+        kind: The struct.
+        where: What to call the place in messages, such as ``rtsp://cam`` or ``app.toml``.
+        texts: All values are texts, as in the query of a URI: ``"3"`` is a number where one is wanted.
+
+    Raises:
+        ConfigError: a name that does not exist (the hint says the nearest), or a value that does not fit.
+    """
+    check_names(given, kind, where)
+    try:
+        return msgspec.convert(dict(given), kind, strict=not texts)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"An option of {where} is wrong: {error}.") from error
+
+
+def check_names(given: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:
+    """Raise ``ConfigError`` for the first name that ``kind``, or a struct inside it, does not have."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    for name, value in given.items():
+        if name not in fields:
+            close = get_close_matches(name, fields, n=1)
+            suggestion = f"Did you mean '{close[0]}'? " if close else ""
+            raise ConfigError(f"{where} has no option '{name}'.", f"{suggestion}Known: {', '.join(fields) or 'none'}.")
+        for inner in _structs_in(fields[name]):
+            rows = value if isinstance(value, list) else [value]
+            for number, row in enumerate(rows):
+                if isinstance(row, Mapping):
+                    check_names(row, inner, f"{where}, {name}" + (f" {number + 1}" if len(rows) > 1 else ""))
+
+
+def _structs_in(annotation: Any) -> list[type[msgspec.Struct]]:
+    """The structs that an annotation such as ``list[Camera] | None`` names."""
+    found: list[type[msgspec.Struct]] = []
+    todo: list[Any] = [msgspec.inspect.type_info(annotation)]
+    while todo:
+        info = todo.pop()
+        if isinstance(info, msgspec.inspect.StructType):
+            found.append(info.cls)
+        elif isinstance(info, msgspec.inspect.UnionType):
+            todo += info.types
+        elif isinstance(info, msgspec.inspect.ListType):
+            todo.append(info.item_type)
+    return found

@@ -1,0 +1,140 @@
+"""The sources of a pipeline: who gives the next frame."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from edgecv.errors import ConfigError
+from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, POLL_S, Capture, Captured
+from edgecv.pipelines.slot import SlotClosed
+
+
+class Intake:
+    """Takes frames from many captures in turn: one that is always ready cannot keep the others waiting.
+
+    Where every source says which place its frames have among all (a recording of several), they are taken in that order instead.
+
+    Captures may be added and removed from any thread; frames are taken by the loop alone.
+
+    Attributes:
+        changed: The condition that all captures notify.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self._captures: dict[str, Capture] = {}
+        self._turn: list[str] = []  # the next one to be asked stands first
+        self._started = False
+
+    def __len__(self) -> int:
+        return len(self._captures)
+
+    @property
+    def captures(self) -> tuple[Capture, ...]:
+        """All that were added and not removed, ended ones too."""
+        with self.changed:
+            return tuple(self._captures.values())
+
+    def free_name(self, wanted: str) -> str:
+        """``wanted``, with ``#2`` and so on when it is taken."""
+        name, number = wanted, 2
+        while name in self._captures:
+            name, number = f"{wanted}#{number}", number + 1
+        return name
+
+    def add(self, capture: Capture) -> None:
+        """One more; it starts at once when the others run.
+
+        Raises:
+            ConfigError: the name is taken.
+        """
+        with self.changed:
+            if capture.name in self._captures:
+                raise ConfigError(f"There is a source '{capture.name}' already.", "Give each a name of its own.")
+            self._captures[capture.name] = capture
+            self._turn.append(capture.name)
+            if self._started:
+                capture.start()
+            self.changed.notify_all()
+
+    def remove(self, name: str) -> Capture:
+        """Let one go; the caller closes it.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        with self.changed:
+            if name not in self._captures:
+                raise ConfigError(f"There is no source '{name}'.", f"Known: {', '.join(self._captures) or 'none'}.")
+            self._turn.remove(name)
+            self.changed.notify_all()
+            return self._captures.pop(name)
+
+    def start(self) -> None:
+        """Begin to read."""
+        with self.changed:
+            self._started = True
+            for capture in self._captures.values():
+                capture.start()
+
+    def take(self, timeout_s: float) -> tuple[Capture, Captured] | None:
+        """The next frame: in their order, or of the source that has waited longest; ``None`` when none came until the deadline.
+
+        Raises:
+            SlotClosed: all sources ended, and everything was taken.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        with self.changed:
+            while (taken := self._poll()) is None:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    return None
+                self.changed.wait(min(left_s, POLL_S))
+            return taken
+
+    def close(self) -> list[Capture]:
+        """Release all sources; those that hang in a read and had to be left behind."""
+        captures = self.captures
+        for capture in captures:
+            capture.begin_close()
+        deadline_s = time.monotonic() + CLOSE_TIMEOUT_S
+        return [capture for capture in captures if not capture.join(deadline_s)]
+
+    def _poll(self) -> tuple[Capture, Captured] | None:
+        if all(capture.is_placed for capture in self._captures.values()):
+            return self._poll_in_order()
+        return self._poll_in_turn()
+
+    def _poll_in_order(self) -> tuple[Capture, Captured] | None:
+        """The first frame of all, which is only known when every source that has not ended holds one."""
+        places: dict[str, int] = {}
+        for name in self._turn:
+            try:
+                place = self._captures[name].next_place()
+            except SlotClosed:
+                continue
+            if place is None:
+                return None
+            places[name] = place
+        if not places:
+            raise SlotClosed
+        first = self._captures[min(places, key=places.__getitem__)]
+        captured = first.poll()
+        return None if captured is None else (first, captured)
+
+    def _poll_in_turn(self) -> tuple[Capture, Captured] | None:
+        ended = 0
+        for name in self._turn:
+            try:
+                captured = self._captures[name].poll()
+            except SlotClosed:
+                ended += 1
+                continue
+            if captured is not None:
+                self._turn.remove(name)
+                self._turn.append(name)
+                return self._captures[name], captured
+        if ended == len(self._turn):
+            raise SlotClosed
+        return None

@@ -1,0 +1,204 @@
+"""The routes of the page."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from math import ceil
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from edgecv.pipelines.preview.access import SESSION_S, Access, TooManyFailures
+from edgecv.pipelines.preview.address import HostNames
+from edgecv.pipelines.preview.gate import Gate, client_address
+from edgecv.pipelines.preview.overview import Overview
+from edgecv.pipelines.preview.pictures import Channel
+from edgecv.pipelines.preview.streams import MjpegResponse, Streams
+
+_STATUS_S = 3.0  # for the pipeline and the gauges to answer; they are asked in a thread that may be left behind
+_LOGIN_BYTES = 4096
+_LOGIN_S = 10.0  # for all of the form to arrive
+_PAGE_ID = 32  # characters
+_STATIC = {
+    "/": ("page.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What the routes need.
+
+    Attributes:
+        title: Of the page.
+        cookie: Name of the session's cookie; with the port, as browsers share cookies between ports.
+        instance: Changes with every start, so that open pages see a restart.
+        access: Who may look.
+        hosts: Names of this server.
+        streams: Who watches.
+        overview: The numbers.
+    """
+
+    title: str
+    cookie: str
+    instance: str
+    access: Access
+    hosts: HostNames
+    streams: Streams
+    overview: Overview
+
+
+def build_app(site: Site) -> ASGIApp:
+    """The page as an ASGI application."""
+    asking = _SharedQuestion(site.overview.document)
+    routes = [
+        *(Route(path, _static(name, kind), methods=["GET"]) for path, (name, kind) in _STATIC.items()),
+        Route("/login", _login_form, methods=["GET"]),
+        Route("/login", partial(_log_in, site), methods=["POST"]),
+        Route("/api/status", partial(_status, site, asking), methods=["GET"]),
+        Route("/picture/{key}", partial(_picture, site), methods=["GET"]),
+        Route("/stream/{key}", partial(_stream, site), methods=["GET"]),
+    ]
+    return Gate(Starlette(routes=routes), site.hosts, site.access, site.cookie)
+
+
+def _static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    text = _text(name)
+
+    async def answer(_: Request) -> Response:
+        return Response(text, media_type=kind)
+
+    return answer
+
+
+def _text(name: str) -> str:
+    return (files("edgecv.pipelines.preview") / name).read_text(encoding="utf-8")
+
+
+async def _login_form(_: Request) -> Response:
+    return _login_page("", 200)
+
+
+async def _log_in(site: Site, request: Request) -> Response:
+    if _comes_from_elsewhere(request):
+        return PlainTextResponse("Other pages may not use this one.", 403)
+    try:
+        body = await asyncio.wait_for(_small_body(request), _LOGIN_S)
+    except asyncio.TimeoutError:
+        return PlainTextResponse("The token did not arrive.", 408)
+    token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
+    try:
+        admitted = site.access.admits(token, client_address(request))
+    except TooManyFailures as error:
+        return _login_page("Too many wrong tokens. Wait a minute.", 429, {"Retry-After": str(ceil(error.wait_s))})
+    if not admitted:
+        return _login_page("That token is wrong.", 401)
+    answer = RedirectResponse("/", 303)
+    session = site.access.open_session()
+    answer.set_cookie(site.cookie, session, max_age=SESSION_S, path="/", httponly=True, samesite="strict")
+    return answer
+
+
+def _login_page(message: str, code: int, headers: dict[str, str] | None = None) -> Response:
+    """The form; ``message`` is one of the sentences above, never anything that was sent."""
+    shown = f'<p role="alert">{message}</p>' if message else ""
+    return Response(_text("login.html").replace("<!-- message -->", shown), code, headers, "text/html")
+
+
+def _comes_from_elsewhere(request: Request) -> bool:
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers["host"]
+
+
+async def _small_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LOGIN_BYTES:
+            return b""
+    return body
+
+
+async def _status(site: Site, asking: _SharedQuestion, request: Request) -> Response:
+    try:
+        document = await asyncio.wait_for(asking.answer(), _STATUS_S)
+    except Exception as error:  # noqa: BLE001 - whatever the pipeline or a gauge raises, the page says it and asks again
+        problem = "it does not answer" if isinstance(error, asyncio.TimeoutError) else str(error)
+        return _json({"problem": problem}, 503)
+    return _json(
+        {
+            **document,
+            "instance": site.instance,
+            "title": site.title,
+            "watching": site.streams.watched_by(_page(request)),
+            "streams_full": site.streams.full,
+        }
+    )
+
+
+async def _picture(site: Site, request: Request) -> Response:
+    channel = _channel(site, request)
+    picture = None if channel is None else await site.streams.pictures.current(channel)
+    return _missing() if picture is None else Response(picture.jpeg, media_type="image/jpeg")
+
+
+async def _stream(site: Site, request: Request) -> Response | MjpegResponse:
+    channel = _channel(site, request)
+    if channel is None:
+        return _missing()
+    if site.streams.full:
+        return PlainTextResponse("Too many watchers.", 503, {"Retry-After": "5"})
+    if request.method == "HEAD":
+        return Response()
+    return MjpegResponse(site.streams, channel, _page(request))
+
+
+def _channel(site: Site, request: Request) -> Channel | None:
+    return site.streams.pictures.find(request.path_params["key"])
+
+
+def _page(request: Request) -> str:
+    return request.query_params.get("page", "")[:_PAGE_ID]
+
+
+def _missing() -> Response:
+    return PlainTextResponse("No picture of that source yet.", 404)
+
+
+def _json(document: dict[str, Any], code: int = 200) -> Response:
+    return Response(msgspec.json.encode(document, enc_hook=str), code, media_type="application/json")
+
+
+class _SharedQuestion:
+    """Asks in a thread of its own, once for all who wait: an answer that takes long stops no picture."""
+
+    def __init__(self, ask: Callable[[], dict[str, Any]]) -> None:
+        self._ask = ask
+        self._asked: Future[dict[str, Any]] | None = None
+
+    async def answer(self) -> dict[str, Any]:
+        if self._asked is None or self._asked.done():
+            self._asked = Future()
+            # Not a pool: its threads would keep the program from ending when a gauge hangs.
+            threading.Thread(target=self._run, args=(self._asked,), name="edgecv-preview-status", daemon=True).start()
+        return await asyncio.shield(asyncio.wrap_future(self._asked))
+
+    def _run(self, asked: Future[dict[str, Any]]) -> None:
+        try:
+            asked.set_result(self._ask())
+        except Exception as error:  # noqa: BLE001 - raised where the answer is awaited
+            asked.set_exception(error)

@@ -1,0 +1,201 @@
+"""``preview:8080``: a page in the browser with live pictures, numbers and events."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import msgspec
+
+from edgecv.errors import ConfigError, SinkError
+from edgecv.events import Event
+from edgecv.extras import require
+from edgecv.pipelines.preview.access import Access, show_new_token
+from edgecv.pipelines.preview.address import HostNames, listen, resolve
+from edgecv.pipelines.preview.overview import EventLog, Overview
+from edgecv.pipelines.preview.pictures import Pictures
+from edgecv.results import Result
+from edgecv.secret_files import read_secret
+from edgecv.status import Gauge, PipelineStatus
+from edgecv.uris import Uri, read_options
+
+_MOST_FPS = 30.0
+_WIDTHS = (64, 4096)
+_TITLE = 100  # characters
+
+
+class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the query of ``preview:PORT`` may say; see ``PreviewSink``.
+
+    Attributes:
+        host: Address to listen on.
+        token_file: File with the token, readable by its owner only.
+        title: Heading of the page.
+        fps: Pictures per second and camera, at most.
+        width: Of the pictures in pixels, at most.
+        allowed_hosts: More names of this server, with commas.
+    """
+
+    host: str = "127.0.0.1"
+    token_file: str = ""
+    title: str = "EdgeCV"
+    fps: Annotated[float, msgspec.Meta(ge=0.1, le=_MOST_FPS)] = 10.0
+    width: Annotated[int, msgspec.Meta(ge=_WIDTHS[0], le=_WIDTHS[1])] = 960
+    allowed_hosts: str = ""
+
+
+class PreviewSink:
+    """Serves a page that shows what a pipeline sees, in a thread of its own.
+
+    When nobody watches it costs nothing: it keeps a reference to the newest result of each source and encodes none. A
+    picture is encoded once for all who watch. Watchers are limited; slow ones miss pictures.
+
+    On loopback everyone on this machine may look. Elsewhere a token is needed: typed into the page's form, or sent as
+    ``Authorization: Bearer``. The page is not encrypted: over networks that are not yours, use an SSH tunnel or a TLS proxy.
+
+    Attributes:
+        port: The port it listens on.
+        url: What to type into a browser.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        gauges: Sequence[Gauge] = (),
+        *,
+        title: str = "EdgeCV",
+        fps: float = 10.0,
+        width: int = 960,
+        allowed_hosts: Sequence[str] = (),
+    ) -> None:
+        """Begin to listen.
+
+        Args:
+            port: TCP port; 0 takes a free one.
+            host: Address to listen on; ``0.0.0.0`` for all.
+            token: What watchers have to know, 16 characters or more. Off loopback one is made and printed to the
+                terminal when none is given.
+            gauges: Numbers to show, such as the device's temperature.
+            title: Heading of the page.
+            fps: Pictures per second and source at most, 0.1 to 30.
+            width: Of the pictures in pixels at most, 64 to 4096.
+            allowed_hosts: More names of this server, such as that of a proxy before it.
+
+        Raises:
+            ConfigError: no such port or address; the token is too weak, or missing where there is no terminal to show one.
+            SinkError: the port is in use or reserved.
+            MissingDependency: Starlette, uvicorn or OpenCV is not installed.
+        """
+        _check(fps, width)
+        for module, extra in (("cv2", "vision"), ("starlette", "preview"), ("uvicorn", "preview")):
+            require(module, extra)
+        from edgecv.pipelines.preview.server import ServerThread
+        from edgecv.pipelines.preview.streams import Streams
+
+        address = resolve(host, port)
+        hosts = HostNames(address, allowed_hosts)
+        if token is None and not address.is_loopback:
+            token = show_new_token(host)
+        access = Access(token)
+        self._closed = False
+        self._pictures = Pictures(fps, width)
+        self._events = EventLog()
+        self._overview = Overview(self._pictures, self._events, gauges)
+        listener = listen(address)
+        self.port: int = listener.getsockname()[1]
+        self.url = address.url(self.port)
+        self._server = ServerThread(listener)
+        self._streams = Streams(self._pictures, self._server.abort)
+        self._start(title[:_TITLE], access, hosts)
+
+    @classmethod
+    def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> PreviewSink:  # noqa: ARG003 - the seam's
+        """Open ``preview:PORT``; errors as in the constructor, and those of ``read_secret``."""
+        options = read_options(uri, PreviewOptions)
+        if re.fullmatch("[0-9]{1,5}", uri.path) is None:
+            raise ConfigError(f"{uri.name} has no port.", "Write for example: preview:8080")
+        return cls(
+            int(uri.path),
+            options.host,
+            read_secret(options.token_file) if options.token_file else None,
+            title=options.title,
+            fps=options.fps,
+            width=options.width,
+            allowed_hosts=[name.strip() for name in options.allowed_hosts.split(",") if name.strip()],
+        )
+
+    @property
+    def encoded(self) -> int:
+        """Pictures encoded so far; stands still while nobody watches."""
+        return self._pictures.painted
+
+    @property
+    def watchers(self) -> int:
+        """Streams that are open."""
+        return len(self._streams)
+
+    def attach(self, status: Callable[[], PipelineStatus]) -> None:
+        """Show what ``status`` says; it is called from a thread of the server, once a second while a page is open."""
+        self._overview.status = status
+
+    def emit(self, result: Result) -> None:
+        """Keep a reference to the result until the next one of its source, and the text of its events.
+
+        Raises:
+            SinkError: the page is closed.
+        """
+        self._check_open()
+        self._pictures.offer(result)
+        for event in result.events:
+            self._events.add(event)
+
+    def emit_event(self, event: Event) -> None:
+        """Keep the text of an event.
+
+        Raises:
+            SinkError: the page is closed.
+        """
+        self._check_open()
+        self._events.add(event)
+
+    def close(self) -> None:
+        """End all streams and the server; a second call does nothing.
+
+        Raises:
+            SinkError: the server did not end in time.
+        """
+        self._closed = True
+        self._streams.close()
+        try:
+            self._server.close()
+        finally:
+            self._pictures.close()
+
+    def _start(self, title: str, access: Access, hosts: HostNames) -> None:
+        from edgecv.pipelines.preview.app import Site, build_app
+
+        site = Site(
+            title=title,
+            cookie=f"edgecv_preview_{self.port}",
+            instance=secrets.token_hex(8),
+            access=access,
+            hosts=hosts,
+            streams=self._streams,
+            overview=self._overview,
+        )
+        self._server.start(build_app(site))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SinkError("The preview page is closed.")
+
+
+def _check(fps: float, width: int) -> None:
+    if not 0.1 <= fps <= _MOST_FPS:
+        raise ConfigError(f"The preview shows 0.1 to {_MOST_FPS:.0f} pictures per second, not {fps:g}.")
+    if not _WIDTHS[0] <= width <= _WIDTHS[1]:
+        raise ConfigError(f"The preview's pictures are {_WIDTHS[0]} to {_WIDTHS[1]} pixels wide, not {width}.")

@@ -1,0 +1,160 @@
+"""The folder of a recording: what lies where, and the document that describes it.
+
+::
+
+    door.rec/recording.json           what this is: model, labels, sources, settings
+             results.bin              one record per frame, see ``records.py``
+             frames/00-door/00000000.jpg ...   the pictures, numbered over all sources in the order of the records
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgecv.errors import SinkError, SourceError
+
+SCHEMA = 1
+FORMAT = "edgecv-recording"
+HEADER, RESULTS = "recording.json", "results.bin"
+PictureFormat = Literal["jpeg", "png"]
+SUFFIXES: dict[PictureFormat, str] = {"jpeg": ".jpg", "png": ".png"}
+_LARGEST_HEADER_BYTES = 16_000_000  # a thousand labels are 20 kB
+
+
+class RecordedFrom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One source of a recording.
+
+    Attributes:
+        name: Its name in results, free of credentials.
+        fps: Frames per second it announced; 0.0 when it did not know.
+    """
+
+    name: str
+    fps: float = 0.0
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``recording.json``.
+
+    Attributes:
+        format: Tells a recording from other JSON documents.
+        schema: Version of this layout.
+        edgecv: Version that recorded.
+        created: UTC, ISO 8601.
+        pictures: How the frames are stored: ``jpeg`` (small), ``png`` (bit for bit).
+        model: Name of the bundle and the variant that ran.
+        task: What the model does: ``detect``, ``classify`` ...
+        labels: Name of each class.
+        confidence: The limit that was asked for; ``None`` for the model's own.
+        iou: As ``confidence``.
+        classes: Names or numbers of the classes that were kept; ``None`` for all.
+        sources: In the order in which they gave their first frame; records name them by position.
+        frames: How many there are; ``None`` until the recording was closed.
+    """
+
+    format: str = FORMAT
+    schema: int = SCHEMA
+    edgecv: str = ""
+    created: str = ""
+    pictures: PictureFormat = "jpeg"
+    model: str = ""
+    task: str = "detect"
+    labels: tuple[str, ...] = ()
+    confidence: float | None = None
+    iou: float | None = None
+    classes: tuple[str | int, ...] | None = None
+    sources: tuple[RecordedFrom, ...] = ()
+    frames: int | None = None
+
+
+class _Version(msgspec.Struct, frozen=True):
+    """The part of the document that every version has."""
+
+    format: str = ""
+    schema: int = 0
+
+
+def read_header(folder: Path) -> Header:
+    """The description of a recording.
+
+    Raises:
+        SourceError: there is no recording, it is damaged, or a newer EdgeCV wrote it.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is no recording.", "Make one: edgecv record BUNDLE --source 0 --out NAME.rec")
+    data = _header_bytes(folder)
+    try:
+        version = msgspec.json.decode(data, type=_Version)
+        _check_version(folder, version)
+        return msgspec.json.decode(data, type=Header)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SourceError(f"{folder / HEADER} is damaged: {error}.", "Restore it from a copy.", code="codec") from error
+
+
+def write_header(folder: Path, header: Header) -> None:
+    """Write or replace the description, whole or not at all; raises ``OSError``."""
+    new = folder / f"{HEADER}.new"
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(header), indent=2) + b"\n")
+    new.replace(folder / HEADER)
+
+
+def is_recording(folder: Path) -> bool:
+    """Whether a folder says of itself that it is a recording, of whatever version and however damaged inside."""
+    try:
+        return msgspec.json.decode(_header_bytes(folder), type=_Version).format == FORMAT
+    except (SourceError, msgspec.DecodeError, UnicodeDecodeError):
+        return False
+
+
+def picture_path(header: Header, source: int, number: int) -> str:
+    """Where a picture lies, below the folder; never a path that a recording could choose."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", header.sources[source].name)[-40:].strip("-")
+    return f"frames/{source:02d}-{slug or 'source'}/{number:08d}{SUFFIXES[header.pictures]}"
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """A path in the folder, links followed.
+
+    Raises:
+        SourceError: a link leads out of the folder.
+    """
+    path = Path(os.path.realpath(folder / relative))
+    if not path.is_relative_to(os.path.realpath(folder)):
+        raise SourceError(
+            f"{folder / relative} leads out of the recording.", "Use recordings of people you trust.", code="refused"
+        )
+    return path
+
+
+def cannot_write(path: Path, error: OSError) -> SinkError:
+    """What to raise when the disk refuses."""
+    return SinkError(
+        f"{path} cannot be written: {error.strerror}.", "Is there space, does the folder exist, and may you write?"
+    )
+
+
+def _header_bytes(folder: Path) -> bytes:
+    path = inside(folder, HEADER)
+    try:
+        if path.stat().st_size > _LARGEST_HEADER_BYTES:
+            raise SourceError(f"{folder / HEADER} is too large for one.", "Restore it from a copy.", code="codec")
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(
+            f"{folder} is no recording: {HEADER} cannot be read: {error.strerror}.",
+            "Give the folder that `edgecv record` wrote.",
+        ) from error
+
+
+def _check_version(folder: Path, version: _Version) -> None:
+    if version.format != FORMAT:
+        raise SourceError(f"{folder} is no recording.", "Give the folder that `edgecv record` wrote.")
+    if version.schema > SCHEMA:
+        raise SourceError(
+            f"{folder} has schema {version.schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV.", code="codec"
+        )

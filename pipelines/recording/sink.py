@@ -1,0 +1,295 @@
+"""``record:NAME.rec``: frames, their times and what was found in them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec.structs import replace
+
+from edgecv.errors import ConfigError, SinkError
+from edgecv.extras import require
+from edgecv.media import open_target
+from edgecv.pipelines.recording.layout import (
+    HEADER,
+    RESULTS,
+    SUFFIXES,
+    Header,
+    PictureFormat,
+    RecordedFrom,
+    cannot_write,
+    is_recording,
+    picture_path,
+    write_header,
+)
+from edgecv.pipelines.recording.records import Record, encode_record, store
+from edgecv.protocols import Clock
+from edgecv.results import Detections, Frame, Image, Result
+from edgecv.uris import Uri, read_options
+from edgecv.version import __version__
+
+MAX_GB = 20.0  # fits a 32 GB card; 1080p at 25 frames per second and 310 kB each (vtest.avi, enlarged): 40 minutes
+_JPEG_QUALITY = 90
+_PNG_LEVEL = 1  # vtest.avi: 36 ms per frame; level 3 takes 51 ms for files 4 % smaller, JPEG 2 ms
+
+
+class RecordSink:
+    """Writes a recording that stays readable, up to the last whole frame, when the process is killed.
+
+    It records what it is given: in a pipeline with steps that is what they left. A recording that shall be replayed through
+    steps is made without any, as ``edgecv record`` does.
+
+    Attributes:
+        frames: How many were recorded.
+        size_bytes: Pictures and records together.
+        full: Why nothing more is recorded: ``max_gb`` or ``max_minutes`` was reached; empty before.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        pictures: PictureFormat = "jpeg",
+        overwrite: bool = False,
+        max_gb: float = MAX_GB,
+        max_minutes: float | None = None,
+        fps: float | Mapping[str, float] = 0.0,
+        task: str = "",
+        confidence: float | None = None,
+        iou: float | None = None,
+        classes: Sequence[str | int] | None = None,
+        clock: Clock = time.time_ns,
+    ) -> None:
+        """Make the folder.
+
+        Args:
+            path: The folder, ``NAME.rec``; the one above it exists.
+            pictures: ``jpeg``, of quality 90, or ``png``, with which a model finds the same again, bit for bit.
+            overwrite: Replace an existing recording.
+            max_gb: Record no more than so many gigabytes, of 10^9 bytes.
+            max_minutes: Record no longer than this, by the clock of the frames.
+            fps: What the source announces, or each of them by its name.
+            task: What the model does; otherwise only boxes and classes are told apart.
+            confidence: The limit the model is run with, noted for a run that repeats this one; like ``iou`` and ``classes``.
+            iou: See ``confidence``.
+            classes: See ``confidence``.
+            clock: UTC nanoseconds.
+
+        Raises:
+            ConfigError: the target exists and is not to be replaced, or is no recording; an argument makes no sense.
+            SinkError: it cannot be written there.
+            MissingDependency: OpenCV is not installed.
+        """
+        if pictures not in SUFFIXES:
+            raise ConfigError(f"Frames cannot be stored as '{pictures}'.", f"Known: {', '.join(SUFFIXES)}.")
+        if not max_gb > 0 or (max_minutes is not None and not max_minutes > 0):
+            raise ConfigError("max_gb and max_minutes must be positive.", "Leave max_minutes out for no limit.")
+        self._cv2 = require("cv2", "vision")
+        self.frames = self.size_bytes = 0
+        self.full = ""
+        self._path = Path(path)
+        self._max_bytes = max_gb * 1e9
+        self._max_ns = None if max_minutes is None else max_minutes * 60e9
+        self._fps = fps
+        self._broken = ""
+        self._start_ns: int | None = None
+        self._header = Header(
+            edgecv=__version__,
+            created=datetime.fromtimestamp(clock() / 1e9, timezone.utc).isoformat(timespec="seconds"),
+            pictures=pictures,
+            task=task,
+            confidence=confidence,
+            iou=iou,
+            classes=None if classes is None else tuple(classes),
+        )
+        self._numbers: dict[str, int] = {}
+        _make_folder(self._path, overwrite)
+        self._file = open_target(self._path / RESULTS)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._write_header()
+
+    @classmethod
+    def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> RecordSink:
+        """Open ``record:NAME.rec``; errors as in the constructor."""
+        options = read_options(uri, RecordOptions)
+        return cls(
+            uri.path,
+            pictures=options.frames,
+            overwrite=overwrite or options.overwrite,
+            max_gb=options.max_gb,
+            max_minutes=options.max_minutes,
+            fps=fps,
+        )
+
+    def emit(self, result: Result) -> None:
+        """Record one frame: first its picture, then what was found.
+
+        Raises:
+            SinkError: it could not be written, a limit was reached, or the sink is closed.
+        """
+        if self.full or self._broken or self._file.closed:
+            raise SinkError(self.full or f"{self._path} is {self._broken or 'closed'}.")
+        picture = self._encode(result.frame.image)
+        self._check_limits(result.frame, len(picture))
+        source = self._source_number(result)
+        record = encode_record(self._record(result, source))
+        self._write_picture(self._path / picture_path(self._header, source, self.frames), picture)
+        self._write_record(record)
+        self.frames += 1
+        self.size_bytes += len(picture) + len(record)
+
+    def close(self) -> None:
+        """Note that the recording is complete; one without frames leaves no folder. A second call does nothing.
+
+        Raises:
+            SinkError: that could not be written.
+        """
+        if self._file.closed:
+            return
+        self._file.close()
+        if not self.frames:
+            shutil.rmtree(self._path, ignore_errors=True)
+        elif not self._broken:
+            self._header = replace(self._header, frames=self.frames)
+            self._write_header()
+
+    def _check_limits(self, frame: Frame, size_bytes: int) -> None:
+        self._start_ns = frame.monotonic_ns if self._start_ns is None else self._start_ns
+        if self.size_bytes + size_bytes > self._max_bytes:
+            reached = f"{self._max_bytes / 1e9:g} GB (max_gb)"
+        elif self._max_ns is not None and frame.monotonic_ns - self._start_ns >= self._max_ns:
+            reached = f"{self._max_ns / 60e9:g} minutes (max_minutes)"
+        else:
+            return
+        self.full = f"{self._path} reached its limit of {reached} after {self.frames} frames; nothing more is recorded."
+        raise SinkError(self.full, "Raise the limit if there is space.")
+
+    def _source_number(self, result: Result) -> int:
+        """Position of the frame's source in the header, which learns of it before its first record stands in the file."""
+        name = result.frame.source_id
+        if name not in self._numbers:
+            fps = self._fps.get(name, 0.0) if isinstance(self._fps, Mapping) else self._fps
+            self._header = replace(
+                self._header,
+                model=result.model,
+                labels=result.labels,
+                task=self._header.task or ("detect" if result.classification is None else "classify"),
+                sources=(*self._header.sources, RecordedFrom(name=name, fps=fps)),
+            )
+            self._write_header()
+            self._numbers[name] = len(self._numbers)
+        return self._numbers[name]
+
+    def _record(self, result: Result, source: int) -> Record:
+        frame = result.frame
+        found = result.detections if result.classification is None else result.classification
+        arrays, masks = store(Detections.empty() if found is None else found)
+        return Record(
+            source=source,
+            index=frame.index,
+            captured_ns=frame.captured_ns,
+            monotonic_ns=frame.monotonic_ns,
+            width=frame.image.shape[1],
+            height=frame.image.shape[0],
+            picture=self.frames,
+            is_classification=result.classification is not None,
+            arrays=arrays,
+            masks=masks,
+        )
+
+    def _encode(self, image: Image) -> bytes:
+        suffix = SUFFIXES[self._header.pictures]
+        option = (
+            (self._cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL)
+            if self._header.pictures == "png"
+            else (self._cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
+        )
+        try:
+            data: bytes = self._cv2.imencode(suffix, image, option)[1].tobytes()
+        except self._cv2.error as error:
+            raise SinkError(f"A picture of the shape {image.shape} cannot be stored: {error}.") from error
+        return data
+
+    def _write_picture(self, path: Path, data: bytes) -> None:
+        """Whole or not at all: other programs read the folder as pictures."""
+        new = path.with_suffix(".new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(data)
+            new.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise cannot_write(path, error) from error
+
+    def _write_record(self, data: bytes) -> None:
+        """In one system call as a rule; a full disk may take it in parts, and then nothing may follow."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._broken = f"broken: {error.strerror}"
+            raise cannot_write(self._path / RESULTS, error) from error
+
+    def _write_header(self) -> None:
+        try:
+            write_header(self._path, self._header)
+        except OSError as error:
+            raise cannot_write(self._path / HEADER, error) from error
+
+
+class RecordOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the query of ``record:`` may say; see ``RecordSink``."""
+
+    frames: PictureFormat = "jpeg"
+    overwrite: bool = False
+    max_gb: Annotated[float, msgspec.Meta(gt=0)] = MAX_GB
+    max_minutes: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+def _make_folder(path: Path, overwrite: bool) -> None:
+    try:
+        if overwrite:
+            _remove(path)
+        path.mkdir()
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{path} exists.", "Choose another name, or overwrite it: ?overwrite=1 or --force."
+        ) from error
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _remove(path: Path) -> None:
+    """What a new recording replaces: a file or a recording, never another folder."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir() and any(path.iterdir()):
+        if not is_recording(path):
+            raise ConfigError(f"{path} is a folder, and no recording: it is not replaced.", "Choose another name.")
+        if _is_in_work(path):
+            raise ConfigError(f"{path} is being recorded at this moment.", "Stop that first, or choose another name.")
+        shutil.rmtree(path)
+    elif path.is_dir():
+        path.rmdir()
+
+
+def _is_in_work(path: Path) -> bool:
+    """Whether a sink of this or another process is writing there: it holds a lock that dies with its process."""
+    try:
+        with (path / RESULTS).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

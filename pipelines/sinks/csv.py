@@ -1,0 +1,107 @@
+"""``csv:out.csv``: one row per detection, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgecv.pipelines.sinks.line_file import LineFile
+from edgecv.pipelines.sinks.options import FileSinkOptions
+from edgecv.results import Classification, Detections, Result
+from edgecv.uris import Uri, read_options
+
+COLUMNS = (
+    "source_id",
+    "index",
+    "captured_ns",
+    "class_id",
+    "label",
+    "confidence",
+    "tracker_id",
+    "left",
+    "top",
+    "right",
+    "bottom",
+)
+
+# A spreadsheet computes a cell that begins like this, and formulas can call out:
+# OWASP, "CSV Injection". Labels come from model files, names of sources from their owners.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+Cell = str | int
+
+
+class CsvSink:
+    """Writes a header and one row per detection, or per frame the best class of a classifier.
+
+    Frames in which nothing was found give no row; events and masks are not written. Quoted as in RFC 4180, UTF-8, lines end
+    in CR LF. A text that a spreadsheet would take for a formula gets a ``'`` in front of it. The rows of a frame leave the
+    process together, so a kill cuts none.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Open the target and write the header.
+
+        Args:
+            path: A file, or ``-`` for standard output.
+            overwrite: Replace an existing file.
+
+        Raises:
+            ConfigError: the file exists and ``overwrite`` is not set.
+            SinkError: it cannot be written there.
+        """
+        self._file = LineFile(path, overwrite=overwrite)
+        self._file.write(_lines([COLUMNS]))
+
+    @classmethod
+    def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> CsvSink:  # noqa: ARG003 - the seam's
+        """Open ``csv:FILE`` or ``csv:-``; errors as in the constructor."""
+        options = read_options(uri, FileSinkOptions)
+        return cls(uri.path, overwrite=overwrite or options.overwrite)
+
+    def emit(self, result: Result) -> None:
+        """Write the rows of one frame.
+
+        Raises:
+            SinkError: they, or some before, could not be written whole.
+        """
+        self._file.check_open()
+        rows = list(_rows(result))
+        if rows:
+            self._file.write(_lines(rows))
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._file.close()
+
+
+def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
+    if result.detections is not None:
+        for at in range(len(result.detections)):
+            yield (*_start(result, result.detections, at), *_place(result.detections, at))
+    if result.classification is not None and len(result.classification):
+        yield (*_start(result, result.classification, 0), "", "", "", "", "")
+
+
+def _start(result: Result, found: Detections | Classification, at: int) -> tuple[Cell, ...]:
+    class_id, confidence = int(found.class_id[at]), float(found.confidence[at])
+    frame = result.frame
+    named = _harmless(frame.source_id), frame.index, frame.captured_ns, class_id, _harmless(result.label(class_id))
+    return (*named, f"{confidence:.6f}")
+
+
+def _place(found: Detections, at: int) -> tuple[Cell, ...]:
+    tracker: Cell = "" if found.tracker_id is None else int(found.tracker_id[at])
+    return (tracker, *(f"{float(side):.3f}" for side in found.xyxy[at]))
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _lines(rows: list[tuple[Cell, ...]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "replace")

@@ -1,0 +1,121 @@
+"""``metrics:9100``: what a pipeline does, for Prometheus, and ``/healthz`` for whoever restarts things."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from edgecv.errors import ConfigError, SinkError
+from edgecv.extras import require
+from edgecv.pipelines.sinks.exposition import StatusCollector, check_gauges
+from edgecv.pipelines.sinks.health import health_document
+from edgecv.pipelines.sinks.small_server import Environment, StartResponse, open_server
+from edgecv.results import Result
+from edgecv.status import Gauge, PipelineStatus
+from edgecv.uris import Uri, read_options
+
+_JOIN_S = 5.0
+
+
+class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the query of ``metrics:`` may say.
+
+    Attributes:
+        host: Address to listen on; the default is reached from this machine only. ``0.0.0.0`` is every address of it:
+            there is no password, so let a firewall choose who may ask.
+    """
+
+    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+
+
+class MetricsSink:
+    """Answers ``/metrics`` and ``/healthz`` over HTTP; it counts nothing itself but asks the pipeline when it is asked.
+
+    ``/healthz`` is 200 while the pipeline runs and at least one source is live, else 503; its JSON says why. The port is taken
+    at once, it is answered from ``attach`` or the first result on.
+
+    Attributes:
+        port: The port in use; another than asked for only where that was 0.
+    """
+
+    def __init__(self, port: int = 9100, host: str = "127.0.0.1", *, gauges: Sequence[Gauge] = ()) -> None:
+        """Take the port.
+
+        Args:
+            port: 0 takes a free one.
+            host: Address to listen on.
+            gauges: Numbers to show beside the pipeline's own, as ``edgecv_NAME``.
+
+        Raises:
+            ConfigError: the port is in use or not allowed, the host is not of this machine, or a gauge's name does not fit.
+            MissingDependency: prometheus-client is not installed.
+        """
+        prometheus = require("prometheus_client", "metrics")
+        check_gauges(gauges)
+        self._status: Callable[[], PipelineStatus] | None = None
+        # A registry of its own: the global one belongs to the app, and two pipelines may live in one process.
+        registry = prometheus.CollectorRegistry(auto_describe=False)
+        registry.register(StatusCollector(self._ask, tuple(gauges)))
+        self._expose: Any = prometheus.make_wsgi_app(registry)
+        self._server = open_server(host, port, self._answer)
+        self.port: int = self._server.server_port
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @classmethod
+    def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> MetricsSink:  # noqa: ARG003 - the seam's
+        """Open ``metrics:PORT``; errors as in the constructor."""
+        options = read_options(uri, MetricsOptions)
+        if not uri.path.isdecimal() or int(uri.path) > 65_535:
+            raise ConfigError(f"'{uri.path}' is no port.", "Write for example: metrics:9100?host=0.0.0.0")
+        return cls(int(uri.path), options.host)
+
+    def attach(self, status: Callable[[], PipelineStatus]) -> None:
+        """Begin to answer with what ``status`` says."""
+        self._status = status
+        self._start()
+
+    def emit(self, result: Result) -> None:  # noqa: ARG002 - the pipeline counts
+        """Begin to answer, where nobody attached a status; when it is closed: ``SinkError``."""
+        if self._closed:
+            raise SinkError(f"The metrics on port {self.port} are closed.")
+        self._start()
+
+    def close(self) -> None:
+        """Give the port back; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._server.stop(running=self._thread is not None)
+        if self._thread is not None:
+            self._thread.join(_JOIN_S)
+
+    def _start(self) -> None:
+        if self._thread is None and not self._closed:
+            self._thread = threading.Thread(target=self._server.serve, name="edgecv-metrics", daemon=True)
+            self._thread.start()
+
+    def _ask(self) -> PipelineStatus | None:
+        return None if self._status is None else self._status()
+
+    def _answer(self, environ: Environment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            return _say(start_response, "405 Method Not Allowed", {"error": "only GET"})
+        if path == "/metrics":
+            exposed: Iterable[bytes] = self._expose(environ, start_response)
+            return exposed
+        if path == "/healthz":
+            healthy, document = health_document(self._ask())
+            return _say(start_response, "200 OK" if healthy else "503 Service Unavailable", document)
+        return _say(start_response, "404 Not Found", {"error": "there are /metrics and /healthz"})
+
+
+def _say(start_response: StartResponse, status: str, document: object) -> list[bytes]:
+    body = msgspec.json.encode(document)
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+    start_response(status, headers)
+    return [body]

@@ -1,0 +1,253 @@
+"""The parts of the preview page that need no server: access, names, pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from edgecv.errors import ConfigError, SinkError
+from edgecv.pipelines.preview.access import SESSION_S, Access, TooManyFailures
+from edgecv.pipelines.preview.address import HostNames, listen, resolve
+from edgecv.pipelines.preview.pictures import Picture, Pictures, channel_key
+from edgecv.results import Detections, Frame, Result
+
+TOKEN = "correct-horse-battery"
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def result_of(source_id: str = "door", index: int = 0, side: int = 64) -> Result:
+    image = np.full((side, side, 3), index % 256, np.uint8)
+    frame = Frame(image=image, index=index, source_id=source_id, captured_ns=0, monotonic_ns=0)
+    return Result(frame=frame, detections=Detections.empty())
+
+
+# --- access ---
+
+
+@pytest.mark.parametrize(
+    "token", ["", "short", "fifteen-letters", "with a space in it", "größer-als-sechzehn", "tab\tin-the-middle-of"]
+)
+def test_a_weak_token_is_refused(token: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Access(token)
+    assert "umask 077" in caught.value.hint
+    assert not token or token not in caught.value.message
+
+
+@pytest.mark.parametrize("given", ["", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "größe", "\udcff"])
+def test_only_the_token_itself_is_admitted(given: str) -> None:
+    access = Access(TOKEN)
+    assert not access.admits(given, "10.0.0.1")
+    assert access.admits(TOKEN, "10.0.0.1")
+
+
+def test_after_five_failures_an_address_waits_and_others_do_not() -> None:
+    clock = Clock()
+    access = Access(TOKEN, clock)
+    for _ in range(5):
+        assert not access.admits("wrong", "10.0.0.1")
+        clock.now_s += 1
+    with pytest.raises(TooManyFailures) as caught:
+        access.admits(TOKEN, "10.0.0.1")
+    assert caught.value.wait_s == 55
+    assert access.admits(TOKEN, "10.0.0.2")
+    clock.now_s += 55
+    assert access.admits(TOKEN, "10.0.0.1")
+
+
+def test_many_addresses_together_are_limited_too() -> None:
+    clock = Clock()
+    access = Access(TOKEN, clock)
+    looked_at = 0
+    for number in range(500):
+        try:
+            assert not access.admits("wrong", f"10.0.{number // 250}.{number % 250}")
+            looked_at += 1
+        except TooManyFailures:
+            pass
+    assert looked_at == 50
+    clock.now_s += 60
+    assert access.admits(TOKEN, "10.0.0.1")
+
+
+def test_a_session_ends_and_of_many_the_oldest_is_forgotten() -> None:
+    clock = Clock()
+    access = Access(TOKEN, clock)
+    first = access.open_session()
+    assert access.knows(first)
+    assert not access.knows("")
+    clock.now_s += SESSION_S
+    assert not access.knows(first)
+    sessions = [access.open_session() for _ in range(100)]
+    assert not access.knows(sessions[0])
+    assert access.knows(sessions[-1])
+    assert sum(access.knows(session) for session in sessions) <= 32
+
+
+def test_neither_token_nor_sessions_are_kept_in_clear() -> None:
+    access = Access(TOKEN)
+    session = access.open_session()
+    assert TOKEN not in repr(vars(access))
+    assert session not in repr(vars(access))
+
+
+# --- names and addresses ---
+
+
+def believes(host: str, header: str, more: tuple[str, ...] = ()) -> bool:
+    return HostNames(resolve(host, 0), more).believes(header)
+
+
+@pytest.mark.parametrize(
+    "header", ["localhost", "localhost:8080", "LocalHost.", "127.0.0.1:80", "127.3.2.1", "[::1]", "[0:0::1]:1"]
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_loopback_names_are_always_believed(host: str, header: str) -> None:
+    assert believes(host, header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "a b",
+        "localhost:",
+        "localhost:x",
+        "u@localhost",
+        "::1",
+        "[evil]",
+        "localhost\n",
+    ],
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_other_names_are_not(host: str, header: str) -> None:
+    assert not believes(host, header)
+
+
+def test_addresses_in_numbers_are_believed_where_all_are_listened_on() -> None:
+    assert believes("0.0.0.0", "192.168.1.7:8080")
+    assert not believes("127.0.0.1", "192.168.1.7:8080")
+
+
+def test_names_that_are_given_are_believed() -> None:
+    assert believes("127.0.0.1", "Cam.Example:443", ("cam.example", "192.168.1.7"))
+    assert believes("127.0.0.1", "192.168.1.7", ("cam.example", "192.168.1.7"))
+
+
+@pytest.mark.parametrize("name", ["http://cam.example", "cam.example:80", "a/b", "", "two names"])
+def test_what_is_no_host_name_cannot_be_given(name: str) -> None:
+    with pytest.raises(ConfigError, match="no host name"):
+        believes("127.0.0.1", "localhost", (name,))
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_there_are_65535_ports(port: int) -> None:
+    with pytest.raises(ConfigError, match=str(port)):
+        resolve("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
+    with pytest.raises(SinkError, match=r"192\.0\.2\.1") as caught:  # TEST-NET-1 of RFC 5737
+        listen(resolve("192.0.2.1", 0))
+    assert "this machine" in caught.value.hint
+
+
+def test_urls_can_be_typed_into_a_browser() -> None:
+    assert resolve("127.0.0.1", 0).url(8080) == "http://127.0.0.1:8080/"
+    assert resolve("::1", 0).url(8080) == "http://[::1]:8080/"
+    everywhere = resolve("0.0.0.0", 0)
+    assert HostNames(everywhere).believes(everywhere.url(8080).removeprefix("http://").rstrip("/"))
+
+
+# --- pictures ---
+
+
+def look(pictures: Pictures, key: str, times: int = 1) -> list[Picture | None]:
+    """As so many watchers at once."""
+
+    async def together() -> list[Picture | None]:
+        channel = pictures.find(key)
+        assert channel is not None
+        return await asyncio.gather(*(pictures.current(channel) for _ in range(times)))
+
+    return asyncio.run(together())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pictures(clock: Callable[[], float]) -> Pictures:
+    return Pictures(fps=10, width=32, clock_s=clock)
+
+
+def test_a_result_is_painted_once_for_all_who_look_at_once(pictures: Pictures) -> None:
+    pictures.offer(result_of())
+    seen = look(pictures, channel_key("door"), times=8)
+    assert pictures.painted == 1
+    assert len(set(map(id, seen))) == 1
+    pictures.close()
+
+
+def test_looking_more_often_than_the_limit_shows_the_same_picture(pictures: Pictures, clock: Clock) -> None:
+    key = channel_key("door")
+    for index in range(20):
+        pictures.offer(result_of(index=index))
+        look(pictures, key)
+        clock.now_s += 0.0251
+    assert pictures.painted == 5
+    (last,) = look(pictures, key)
+    assert last is not None
+    assert last.number == 20
+    pictures.close()
+
+
+def test_a_frame_that_cannot_be_painted_is_skipped_and_said_once(
+    pictures: Pictures, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = channel_key("door")
+    pictures.offer(result_of(index=1))
+    look(pictures, key)
+    for _ in range(3):
+        clock.now_s += 1
+        gray = Frame(image=np.zeros((8, 8), np.uint8), index=2, source_id="door", captured_ns=0, monotonic_ns=0)
+        pictures.offer(Result(frame=gray))
+        (shown,) = look(pictures, key)
+        assert shown is not None
+        assert shown.number == 1
+    assert len(caplog.records) == 1
+    clock.now_s += 1
+    pictures.offer(result_of(index=3))
+    (shown,) = look(pictures, key)
+    assert shown is not None
+    assert shown.number == 5
+    pictures.close()
+
+
+def test_sources_are_bounded_and_the_most_silent_is_forgotten(pictures: Pictures) -> None:
+    for number in range(100):
+        pictures.offer(result_of(f"camera {number}"))
+        pictures.offer(result_of("always"))
+    names = {channel.source_id for channel in pictures.channels()}
+    assert len(names) == 64
+    assert {"always", "camera 99"} <= names
+    assert "camera 0" not in names
+    pictures.close()
+    assert pictures.channels() == ()
