@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecv import registry
+from edgecv.cli.app_config import AppFile, check_app
 from edgecv.errors import ConfigError
 from edgecv.pipelines import steps
 from edgecv.pipelines.steps.confidence import Confidence
@@ -191,3 +193,21 @@ def test_naming_a_step_loads_neither_opencv_nor_scipy() -> None:
 def test_lazy_names_point_to_modules_that_exist() -> None:
     for module in steps._LAZY.values():
         assert importlib.import_module(f"edgecv.pipelines.steps.{module}")
+
+
+def test_the_documented_tables_are_what_the_program_reads() -> None:
+    text = (CHECKOUT / "docs/steps.md").read_text()
+    tables = [msgspec.toml.decode(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    gates = [table for document in tables for table in document.get("gates", [])]
+    named = [table for document in tables for table in document.get("steps", [])]
+    assert {table["type"] for table in gates} == set(registry.names("gates"))
+    assert {table["type"] for table in named} == set(registry.names("steps"))
+    app = check_app(AppFile(gates=gates, steps=named), "docs/steps.md")
+    assert len(app.gates()) == len(gates)
+    for options in app.step_options:
+        if "model" not in options.__struct_fields__:  # there is no such bundle
+            assert callable(msgspec.structs.replace(options, **_no_state(options)).build(LABELS))
+
+
+def _no_state(options: msgspec.Struct) -> dict[str, str]:
+    return {"state": ""} if "state" in options.__struct_fields__ else {}
