@@ -40,6 +40,7 @@ _MUXERS: Mapping[str, tuple[str, Mapping[str, str]]] = MappingProxyType(
         ".mkv": ("matroska", {"cluster_time_limit": str(round(_FRAGMENT_S * 1e3)), "flush_packets": "1"}),
     }
 )
+_USUAL_FPS = 25.0  # for a file that says neither times nor rate
 _LONGEST_GOP = 250  # x264's own default: some files announce 90,000 frames per second
 
 
@@ -124,6 +125,7 @@ class VideoReader:
     Attributes:
         fps: Announced frames per second; 0.0 when the file does not say.
         frame_count: Announced frames, exact or estimated by container; 0 when unknown.
+        position_s: When the frame that was read last is shown, from the start of the video; always grows.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -147,6 +149,7 @@ class VideoReader:
         self.frame_count = max(0, int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)))
         self._delivered = 0
         self._last_ms = 0.0
+        self.position_s = -1.0
 
     def read(self) -> Image | None:
         """The next frame, ``(H, W, 3)`` uint8 BGR, or ``None`` at the end.
@@ -164,6 +167,7 @@ class VideoReader:
             return None
         self._delivered += 1
         self._last_ms = float(self._capture.get(self._cv2.CAP_PROP_POS_MSEC))
+        self.position_s = self._position_s()
         frame: Image = image
         return frame
 
@@ -172,6 +176,13 @@ class VideoReader:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+    def _position_s(self) -> float:
+        """As the file says, else by the frame rate: some files and builds of OpenCV say nothing but zero."""
+        said = self._last_ms / 1e3
+        if said > self.position_s:
+            return said
+        return self.position_s + 1 / (self.fps or _USUAL_FPS)
 
     def _check_complete(self) -> None:
         missing = self.frame_count - self._delivered

@@ -37,6 +37,7 @@ class Frame:
         source_id: Name of the source, free of credentials.
         captured_ns: When it was captured, UTC nanoseconds since the epoch.
         monotonic_ns: The same moment on this machine's monotonic clock; ages are measured on it.
+        position_ns: Position in a file that has a time of its own; ``None`` for a camera.
     """
 
     image: Image
@@ -44,6 +45,12 @@ class Frame:
     source_id: str
     captured_ns: int
     monotonic_ns: int
+    position_ns: int | None = None
+
+    @property
+    def scene_ns(self) -> int:
+        """Nanoseconds on the clock of what is seen: however fast a file is read, a second in it is a second."""
+        return self.monotonic_ns if self.position_ns is None else self.position_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

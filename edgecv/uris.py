@@ -137,6 +137,8 @@ def redact(uri: str) -> str:
 
 
 def _path_scheme(path: str) -> str:
+    if (Path(path) / "recording.json").is_file():
+        return "recording"
     if Path(path).is_dir() or path.endswith("/") or Path(path).suffix.lower() in IMAGE_SUFFIXES:
         return "images"
     is_pattern = any(char in path for char in "*?[") and not Path(path).is_file()

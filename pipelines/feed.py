@@ -101,4 +101,4 @@ def file_of(feed: Feed) -> Path | None:
     if not isinstance(feed.source, str | Path):
         return None
     uri = parse_source(feed.source)
-    return Path(uri.path).resolve() if uri.scheme in ("file", "images") else None
+    return Path(uri.path).resolve() if uri.scheme in ("file", "images", "recording") else None

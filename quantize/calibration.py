@@ -89,8 +89,8 @@ def open_calibration(
 ) -> CalibrationSet:
     """Find, check and split the pictures of a folder, a ``data.yaml``, a video or a recording.
 
-    A folder that holds ``.npy`` files is a recording: its frames are ``(H, W, 3)`` uint8 BGR arrays (pictures may stand among
-    them), in order of their paths.
+    A recording is a folder of ``edgecv record``, or one that holds ``.npy`` files: its frames are ``(H, W, 3)`` uint8 BGR
+    arrays (pictures may stand among them), in order of their paths.
 
     Args:
         source: Where the pictures are.
@@ -233,6 +233,8 @@ def _gather(source: Path, frames: int, progress: Progress) -> _Gathered:
     if source.suffix.lower() in VIDEO_SUFFIXES and not source.is_dir():
         found = video_frames(source, frames, progress)
         return _Gathered(paths=found.paths, timed=True, frames=found)
+    if (source / "recording.json").is_file():  # of `edgecv record`
+        return _recording(images_below(source), frames)
     folders = _folders(source)
     recorded = sorted(path for folder in folders for path in folder.rglob(f"*{ARRAY_SUFFIX}") if path.is_file())
     if recorded:

@@ -110,6 +110,7 @@ class Recording:
             source_id=self.header.sources[record.source].name,
             captured_ns=record.captured_ns,
             monotonic_ns=record.monotonic_ns,
+            position_ns=record.position_ns,
             found=restore(record, self.path / RESULTS),
             place=place,
         )

@@ -56,6 +56,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
         index: As in ``Frame``.
         captured_ns: As in ``Frame``.
         monotonic_ns: As in ``Frame``.
+        position_ns: As in ``Frame``.
         width: Of the picture in pixels.
         height: Of the picture in pixels.
         picture: Number of the picture file.
@@ -68,6 +69,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     index: int
     captured_ns: int
     monotonic_ns: int
+    position_ns: int | None
     width: int
     height: int
     picture: int

@@ -197,6 +197,7 @@ class RecordSink:
             index=frame.index,
             captured_ns=frame.captured_ns,
             monotonic_ns=frame.monotonic_ns,
+            position_ns=frame.position_ns,
             width=frame.image.shape[1],
             height=frame.image.shape[0],
             picture=self.frames,

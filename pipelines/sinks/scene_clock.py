@@ -12,22 +12,22 @@ class SceneClock:
     """Seconds of the scene since a first frame; it keeps no picture in memory.
 
     Attributes:
-        index: Position of the first frame in its source.
-        monotonic_ns: When the first frame was captured.
-        fps: Frames per second of the source; 0.0 takes the times of capture instead (cameras).
+        index: Number of the first frame in its source.
+        scene_ns: When the first frame was captured, on the clock of the scene.
+        fps: Frames per second of the source, for frames that have no position in it; 0.0 takes the times of capture.
     """
 
     index: int
-    monotonic_ns: int
+    scene_ns: int
     fps: float
 
     @classmethod
     def start(cls, frame: Frame, fps: float) -> SceneClock:
         """A clock that shows 0.0 at ``frame``."""
-        return cls(frame.index, frame.monotonic_ns, fps)
+        return cls(frame.index, frame.scene_ns, fps)
 
     def time_s(self, frame: Frame) -> float:
         """Seconds from the first frame to this one; frames that were dropped count."""
-        if self.fps:
+        if self.fps and frame.position_ns is None:
             return (frame.index - self.index) / self.fps
-        return (frame.monotonic_ns - self.monotonic_ns) / 1e9
+        return (frame.scene_ns - self.scene_ns) / 1e9

@@ -43,6 +43,7 @@ class ImagesSource:
         self.source_id = parsed.name
         self.fps = read_options(parsed, ImagesOptions).fps
         self._paths = iter(_paths(parsed.path))
+        self._taken = 0
         self._stamper = FrameStamper(self.source_id)
 
     def read(self) -> Frame | None:
@@ -52,7 +53,10 @@ class ImagesSource:
             SourceError: it cannot be read; the message names the file.
         """
         path = next(self._paths, None)
-        return None if path is None else self._stamper.stamp(read_image(path))
+        if path is None:
+            return None
+        self._taken += 1
+        return self._stamper.stamp(read_image(path), (self._taken - 1) / self.fps)
 
     def close(self) -> None:
         """Read no more; a second call does nothing."""

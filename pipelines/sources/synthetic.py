@@ -75,7 +75,7 @@ class SyntheticSource:
         left, top, side = square_at(self._index, options.width, options.height)
         image[top : top + side, left : left + side] = 255
         self._index += 1
-        return self._stamper.stamp(image)
+        return self._stamper.stamp(image, None if self.live else (self._index - 1) / self.fps)
 
     def close(self) -> None:
         """End the source; a second call does nothing."""

@@ -46,7 +46,7 @@ class VideoSource:
             SourceError: the file broke off or is damaged, after everything that could be read.
         """
         image = self._reader.read()
-        return None if image is None else self._stamper.stamp(image)
+        return None if image is None else self._stamper.stamp(image, self._reader.position_s)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -196,3 +196,26 @@ def test_a_live_source_keeps_its_rate() -> None:
     start = time.monotonic()
     assert len(_read_all(source)) == 11
     assert 0.19 <= time.monotonic() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    ("make", "positions_ms"),
+    [(_video, [0, 100, 200]), (_images, [0, 1000, 2000]), (_synthetic, [0, 40, 80])],
+    ids=["video", "images", "synthetic"],
+)
+def test_a_second_in_a_file_is_a_second_however_fast_it_is_read(
+    make: Callable[[Path], str], positions_ms: list[int], tmp_path: Path
+) -> None:
+    source = open_source(make(tmp_path))
+    frames = [source.read() for _ in range(3)]
+    source.close()
+    assert [round(frame.scene_ns / 1e6) for frame in frames if frame is not None] == positions_ms
+
+
+def test_a_camera_has_the_clock_of_the_machine(tmp_path: Path) -> None:
+    source = open_source(_live(tmp_path))
+    frame = source.read()
+    source.close()
+    assert frame is not None
+    assert frame.position_ns is None
+    assert frame.scene_ns == frame.monotonic_ns

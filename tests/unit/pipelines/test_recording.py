@@ -500,7 +500,16 @@ MADE_UP: Mapping[str, Mapping[str, Any]] = {
 @pytest.mark.parametrize("changes", MADE_UP.values(), ids=MADE_UP)
 def test_a_record_that_somebody_made_up_is_an_error(tmp_path: Path, changes: Mapping[str, Any]) -> None:
     path = recorded(tmp_path / "a.rec", [result_of(0)])
-    fields: dict[str, Any] = dict(source=0, index=0, captured_ns=1, monotonic_ns=1, width=32, height=24, picture=0)  # noqa: C408
+    fields: dict[str, Any] = {
+        "source": 0,
+        "index": 0,
+        "captured_ns": 1,
+        "monotonic_ns": 1,
+        "position_ns": None,
+        "width": 32,
+        "height": 24,
+        "picture": 0,
+    }
     record = Record(**{**fields, "is_classification": False, "arrays": ONE, **changes})
     (path / RESULTS).write_bytes(encode_record(record))
     with pytest.raises(SourceError) as caught:
