@@ -10,7 +10,6 @@ import numpy as np
 
 from edgecv.results import Detections, Frame, Result
 
-INTERVAL_NS = 100_000_000  # vtest.avi has 10 frames per second
 EPOCH_NS = 1_800_000_000_000_000_000
 SIZE_WH = (768, 576)
 LABELS = ("person", "bicycle", "car")

@@ -12,7 +12,7 @@ import pytest
 from edgecv.errors import ConfigError
 from edgecv.pipelines.steps.track import ByteTracker, Track
 from edgecv.results import Detections, Result
-from tests.unit.pipelines.recorded import Crowd, boxes, result_of, standing_at
+from tests.unit.pipelines.recorded import Crowd, boxes, result_of, standing_at, street
 
 FRAME_S = 0.1
 
@@ -129,6 +129,15 @@ def test_memory_stays_bounded_when_every_frame_is_full_of_strangers() -> None:
         corners = rng.uniform(0, 20_000, (150, 2))
         tracker.follow(boxes(*np.column_stack([corners, corners + 30])), at * 100_000_000)
     assert len(tracker._objects.state) <= 1000
+
+
+@pytest.mark.parametrize("burst_s", [(0.005, 0.195), (0.005, 0.005, 0.29), (0.1, 0.1, 0.4, 0.02)], ids=str)
+def test_frames_that_come_in_bursts_cost_few_ids(burst_s: tuple[float, ...]) -> None:
+    """As a file gives them that is read ahead: the times jump, the objects do not."""
+    steady = walk([(at * FRAME_S, found) for at, found in enumerate(street())])
+    times = np.cumsum([burst_s[at % len(burst_s)] for at in range(len(steady))])
+    bursts = walk(list(zip(times.tolist(), street(), strict=True)))
+    assert max(map(max, filter(None, bursts))) <= 2 * max(map(max, filter(None, steady)))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -16,22 +16,23 @@ import pytest
 
 from edgecv.pipelines.steps.track import ByteTracker, Track
 from edgecv.results import Detections
-from tests.unit.pipelines.recorded import INTERVAL_NS, SIZE_WH, Crowd, boxes, street
+from tests.unit.pipelines.recorded import SIZE_WH, Crowd, boxes, street
 
 pytest.importorskip("ultralytics")
 pytest.importorskip("lap")
 
 Rows = list[np.ndarray]
+FRAME_NS = 50_000_000  # they count frames; in ours this is one
 SETTINGS = {
-    "theirs": Track(high=0.25, low=0.1, start=0.25, match=0.8, lost_s=3.0),
-    "authors": Track(high=0.5, low=0.1, start=0.6, match=0.8, lost_s=3.0),
-    "short": Track(high=0.5, low=0.1, start=0.6, match=0.7, lost_s=0.4),
+    "theirs": Track(high=0.25, low=0.1, start=0.25, match=0.8, lost_s=1.5),
+    "authors": Track(high=0.5, low=0.1, start=0.6, match=0.8, lost_s=1.5),
+    "short": Track(high=0.5, low=0.1, start=0.6, match=0.7, lost_s=0.2),
 }
 
 
 def ours(scene: list[Detections], options: Track) -> Rows:
     tracker = ByteTracker(options)
-    return [tracker.follow(found, (at + 1) * INTERVAL_NS) for at, found in enumerate(scene)]
+    return [tracker.follow(found, (at + 1) * FRAME_NS) for at, found in enumerate(scene)]
 
 
 def theirs(scene: list[Detections], options: Track) -> Rows:
@@ -44,7 +45,7 @@ def theirs(scene: list[Detections], options: Track) -> Rows:
             track_low_thresh=options.low,
             new_track_thresh=options.start,
             match_thresh=options.match,
-            track_buffer=round(options.lost_s * 1e9 / INTERVAL_NS),
+            track_buffer=round(options.lost_s * 1e9 / FRAME_NS),
             fuse_score=True,
         )
     )
