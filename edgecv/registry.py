@@ -50,9 +50,18 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "record": "edgecv.pipelines.recording.sink:RecordSink",
         },
         # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
-        "steps": {},
+        "steps": {
+            "classes": "edgecv.pipelines.steps.class_filter:Classes",
+            "classify": "edgecv.pipelines.steps.classify:Classify",
+            "confidence": "edgecv.pipelines.steps.confidence:Confidence",
+            "line": "edgecv.pipelines.steps.line:Line",
+            "segment": "edgecv.pipelines.steps.segment:Segment",
+            "track": "edgecv.pipelines.steps.track:Track",
+            "zone": "edgecv.pipelines.steps.zone:Zone",
+            "zone_filter": "edgecv.pipelines.steps.zone_filter:ZoneFilter",
+        },
         # Gates likewise, with `build() -> Gate`: they say before the model runs whether a frame is worth it.
-        "gates": {},
+        "gates": {"motion": "edgecv.pipelines.steps.motion:Motion"},
         # What `edgecv convert` reads, by file suffix or by name, and what it writes, by format.
         "families": {
             ".pt": "edgecv.converters.yolov8:open_checkpoint",

@@ -5,8 +5,9 @@ Arrays are shared, never copied: treat them as read-only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+# The fields of a detection in JSON: what `data` holds stands beside them.
+ROW_NAMES = frozenset(
+    {"xyxy", "confidence", "class_id", "label", "tracker_id", "mask", "keypoints", "obb"},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,9 +65,11 @@ class Detections:
         mask: ``(N, H, W)`` bool, or ``None``.
         keypoints: ``(N, K, 3)`` float32, x, y in frame pixels and confidence, or ``None``.
         obb: ``(N, 5)`` float32, centre x, centre y, width, height in frame pixels and angle in radians, or ``None``.
+        data: What steps say about each box beyond that, arrays of ``N`` rows by name, or ``None``. In JSON each is a field
+            of its detection.
 
     Raises:
-        SpecMismatch: a field has another length or shape than ``xyxy`` asks for.
+        SpecMismatch: a field has another length or shape than ``xyxy`` asks for, or ``data`` uses the name of a field.
     """
 
     xyxy: FloatArray
@@ -71,13 +79,17 @@ class Detections:
     mask: BoolArray | None = None
     keypoints: FloatArray | None = None
     obb: FloatArray | None = None
+    data: Mapping[str, npt.NDArray[Any]] | None = None
 
     def __post_init__(self) -> None:
         if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
             raise SpecMismatch(f"xyxy must have shape (N, 4), not {self.xyxy.shape}.")
-        for name, array in self._arrays():
-            if array.shape[0] != len(self.xyxy):
-                raise SpecMismatch(f"{name} has {array.shape[0]} rows for {len(self.xyxy)} boxes.")
+        for name, array in (*self._arrays(), *(self.data or {}).items()):
+            if array.shape[:1] != self.xyxy.shape[:1]:
+                raise SpecMismatch(f"{name} has the shape {array.shape} for {len(self.xyxy)} boxes.")
+        taken = ROW_NAMES & set(self.data or ())
+        if taken:
+            raise SpecMismatch(f"data cannot be named {', '.join(sorted(taken))}.", "Choose another name.")
 
     @classmethod
     def empty(cls) -> Detections:
@@ -88,6 +100,19 @@ class Detections:
             class_id=np.zeros(0, np.int64),
         )
 
+    @classmethod
+    def from_supervision(cls, found: Any) -> Detections:
+        """From a ``supervision.Detections``; see ``edgecv.interchange.from_supervision``."""
+        from edgecv.interchange import from_supervision
+
+        return from_supervision(found)
+
+    def as_supervision(self, labels: Sequence[str] = ()) -> dict[str, Any]:
+        """What ``supervision.Detections(**...)`` takes; see ``edgecv.interchange.as_supervision``."""
+        from edgecv.interchange import as_supervision
+
+        return as_supervision(self, labels)
+
     def __len__(self) -> int:
         return len(self.xyxy)
 
@@ -96,10 +121,11 @@ class Detections:
 
     def __getitem__(self, chosen: slice | BoolArray | IntArray | list[int]) -> Detections:
         """The boxes that a slice, a mask or a list of indices chooses."""
-        return replace(self, **{name: array[chosen] for name, array in self._arrays()})
+        data = None if self.data is None else {name: array[chosen] for name, array in self.data.items()}
+        return replace(self, **{name: array[chosen] for name, array in self._arrays()}, data=data)
 
     def _arrays(self) -> list[tuple[str, npt.NDArray[Any]]]:
-        named = ((name, getattr(self, name)) for name in self.__slots__)
+        named = ((name, getattr(self, name)) for name in self.__slots__ if name != "data")
         return [(name, array) for name, array in named if array is not None]
 
 
@@ -207,7 +233,8 @@ def answer_rows(
     """The JSON form of what a model found: ``detections`` or ``classification``, best first; nothing for ``None``.
 
     A detection has ``keypoints`` (x, y, confidence each), ``obb`` (centre x, centre y, width, height, radians) and ``mask``
-    (see ``run_lengths``) where the model gives them; ``masks=False`` leaves the last out.
+    (see ``run_lengths``) where the model gives them, and a field for each entry of its ``data``; ``masks=False`` leaves the
+    masks out.
     """
     if answer is None:
         return {}
@@ -249,7 +276,18 @@ def _more_rows(found: Detections, masks: bool) -> list[dict[str, Any]]:
             row["obb"] = [*_rounded(found.obb[at, :4]), round(float(found.obb[at, 4]), 6)]
         if found.mask is not None and masks:
             row["mask"] = run_lengths(found.mask[at])
+        for name, values in (found.data or {}).items():
+            row[name] = _plain(values[at : at + 1].tolist()[0])
     return rows
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: numbers as short as the others, ``null`` for one that is none."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return round(value, 6) if isfinite(value) else None
+    return value if value is None or isinstance(value, str | bool | int) else str(value)
 
 
 def _rounded(values: FloatArray) -> list[float]:

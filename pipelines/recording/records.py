@@ -146,7 +146,7 @@ def restore(record: Record, path: Path) -> Detections | Classification:
         SourceError: the record makes no sense.
     """
     try:
-        arrays = {name: _restore_array(name, stored) for name, stored in record.arrays.items()}
+        arrays: dict[str, Any] = {name: _restore_array(name, stored) for name, stored in record.arrays.items()}
         if record.is_classification:
             return Classification(**arrays)
         return Detections(**arrays, mask=None if record.masks is None else _restore_masks(record.masks))

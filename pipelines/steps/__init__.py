@@ -1,1 +1,45 @@
-"""Steps: plain callables ``Result -> Result | None`` between decoding and the sinks."""
+"""Steps: plain callables ``Result -> Result | None`` between decoding and the sinks.
+
+Each of the names below is a set of options, the same in Python and in ``app.toml`` (there ``type`` is the name in snake
+case); ``build(labels)`` makes the step, ``Motion().build()`` the gate. They are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgecv.pipelines.steps.class_filter import Classes as Classes
+    from edgecv.pipelines.steps.classify import Classify as Classify
+    from edgecv.pipelines.steps.confidence import Confidence as Confidence
+    from edgecv.pipelines.steps.line import Line as Line
+    from edgecv.pipelines.steps.motion import Motion as Motion
+    from edgecv.pipelines.steps.segment import Segment as Segment
+    from edgecv.pipelines.steps.track import Track as Track
+    from edgecv.pipelines.steps.zone import Zone as Zone
+    from edgecv.pipelines.steps.zone_filter import ZoneFilter as ZoneFilter
+
+_LAZY = {
+    "Classes": "class_filter",
+    "Classify": "classify",
+    "Confidence": "confidence",
+    "Line": "line",
+    "Motion": "motion",
+    "Segment": "segment",
+    "Track": "track",
+    "Zone": "zone",
+    "ZoneFilter": "zone_filter",
+}
+
+__all__ = ["Classes", "Classify", "Confidence", "Line", "Motion", "Segment", "Track", "Zone", "ZoneFilter"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'edgecv.pipelines.steps' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"edgecv.pipelines.steps.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

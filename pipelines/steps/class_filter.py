@@ -5,11 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Annotated
 
+import msgspec
 import numpy as np
 
 from edgecv.errors import ConfigError
+from edgecv.pipelines.steps.options import checked
 from edgecv.results import Classification, IntArray, Result
+
+
+class Classes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``type = "classes"``: keep the detections and classes that are named.
+
+    Attributes:
+        keep: Names or numbers of classes.
+    """
+
+    keep: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=1)]
+
+    def build(self, labels: tuple[str, ...] = ()) -> ClassFilter:
+        """The step for a model with these labels.
+
+        Raises:
+            ConfigError: the model has no such class.
+        """
+        return ClassFilter.from_names(checked(self).keep, labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +48,7 @@ class ClassFilter:
         """
         if isinstance(classes, str) or not classes:
             raise ConfigError(f"classes must be a list with at least one class, not {classes!r}.")
-        return cls(frozenset(_class_id(given, labels) for given in classes))
+        return cls(frozenset(class_id_of(given, labels) for given in classes))
 
     def __call__(self, result: Result) -> Result:
         """The result with the wanted classes only."""
@@ -43,7 +64,12 @@ class ClassFilter:
         return np.isin(class_id, list(self.wanted))
 
 
-def _class_id(given: str | int, labels: Sequence[str]) -> int:
+def class_id_of(given: str | int, labels: Sequence[str]) -> int:
+    """The number of a class given by name or number.
+
+    Raises:
+        ConfigError: the model has no such class; the hint names the nearest.
+    """
     if given in labels:
         return labels.index(str(given))
     number = int(given) if isinstance(given, int) or given.isdecimal() else -1
@@ -54,3 +80,12 @@ def _class_id(given: str | int, labels: Sequence[str]) -> int:
         f"The model has no class '{given}'.",
         f"Did you mean '{close[0]}'?" if close else f"It has {len(labels)}: {', '.join(labels[:10])} ...",
     )
+
+
+def class_ids(classes: Sequence[str | int], labels: Sequence[str]) -> frozenset[int] | None:
+    """The numbers of some classes; ``None`` stands for all of them, when none is given.
+
+    Raises:
+        ConfigError: the model has no such class.
+    """
+    return frozenset(class_id_of(given, labels) for given in classes) if classes else None

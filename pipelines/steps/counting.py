@@ -1,0 +1,93 @@
+"""What line and zone counters share: whom they look at, and what they write down of each count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+from edgecv.errors import ConfigError
+from edgecv.pipelines.steps.regions import Anchor, Point, anchor_points
+from edgecv.results import Detections, Result
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One confirmed object in one frame.
+
+    Attributes:
+        tracker_id: Its id.
+        class_id: Its class in this frame.
+        label: Name of that class.
+        confidence: In this frame.
+        xyxy: Its box in frame pixels.
+        point: The point that stands for it.
+        time_ns: When, UTC nanoseconds.
+    """
+
+    tracker_id: int
+    class_id: int
+    label: str
+    confidence: float
+    xyxy: tuple[float, ...]
+    point: Point
+    time_ns: int
+
+    def as_data(self) -> dict[str, Any]:
+        """For an event: what to look for in a recording when a count is doubted."""
+        return {
+            "tracker_id": self.tracker_id,
+            "class_id": self.class_id,
+            "label": self.label,
+            "confidence": round(self.confidence, 6),
+            "xyxy": [round(edge, 3) for edge in self.xyxy],
+            "point": [round(at, 3) for at in self.point],
+            "seen_ns": self.time_ns,
+        }
+
+
+def sightings(result: Result, anchor: Anchor, wanted: frozenset[int] | None, counter: str) -> Iterator[Sighting]:
+    """The objects of a frame that may be counted: confirmed ids, of a wanted class (``None``: of any).
+
+    Raises:
+        ConfigError: no tracker ran before.
+    """
+    found = tracked(result, counter)
+    points = anchor_points(found.xyxy, anchor, result.frame)
+    for at, (tracker_id, class_id) in enumerate(zip(_ids(found), found.class_id.tolist(), strict=True)):
+        if tracker_id < 0 or (wanted is not None and class_id not in wanted):
+            continue
+        yield Sighting(
+            tracker_id=tracker_id,
+            class_id=class_id,
+            label=result.label(class_id),
+            confidence=float(found.confidence[at]),
+            xyxy=tuple(found.xyxy[at].tolist()),
+            point=(float(points[at, 0]), float(points[at, 1])),
+            time_ns=result.frame.captured_ns,
+        )
+
+
+def tracked(result: Result, counter: str) -> Detections:
+    """The detections of a result, once a tracker gave them ids.
+
+    Raises:
+        ConfigError: there are none, or no tracker ran before.
+    """
+    found = result.detections
+    if found is None:
+        raise ConfigError(f"'{counter}' counts detections, and this model gives none.", "Use a detector.")
+    if found.tracker_id is None:
+        raise ConfigError(
+            f"'{counter}' counts tracked objects, and nothing tracks them.", "Add the step 'track' before it."
+        )
+    return found
+
+
+def _ids(found: Detections) -> list[int]:
+    return [] if found.tracker_id is None else found.tracker_id.tolist()

@@ -1,0 +1,153 @@
+"""Where a box stands and what lies inside a polygon, in pixels or in shares of the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgecv.errors import ConfigError
+from edgecv.results import BoolArray, FloatArray, Frame
+
+Points = npt.NDArray[np.float64]
+Point = tuple[float, float]
+Polygon = Annotated[tuple[Point, ...], msgspec.Meta(max_length=256)]
+Units = Literal["px", "relative"]
+Anchor = Literal["bottom_center", "center", "top_center", "top_left", "top_right", "bottom_left", "bottom_right"]
+
+_SHARES: Mapping[str, Point] = MappingProxyType(
+    {
+        "bottom_center": (0.5, 1.0),
+        "center": (0.5, 0.5),
+        "top_center": (0.5, 0.0),
+        "top_left": (0.0, 0.0),
+        "top_right": (1.0, 0.0),
+        "bottom_left": (0.0, 1.0),
+        "bottom_right": (1.0, 1.0),
+    }
+)
+
+
+def anchor_points(xyxy: FloatArray, anchor: Anchor, frame: Frame) -> Points:
+    """The point ``(N, 2)`` that stands for each box ``(N, 4)``; for people and cars the bottom centre touches the ground.
+
+    Points on the right and lower edge of the frame move in by a pixel and a half: a box cut off by the frame stands in an
+    area that ends there, whether its corner was written as 768 or as 767.
+    """
+    corners = xyxy.astype(np.float64).reshape(-1, 2, 2)
+    points = corners[:, 0] + (corners[:, 1] - corners[:, 0]) * np.array(_SHARES[anchor])
+    height, width = frame.image.shape[:2]
+    return np.minimum(points, (width - 1.5, height - 1.5))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shape:
+    """Points of a line or polygon as they were configured.
+
+    Attributes:
+        points: ``(K, 2)`` in ``units``.
+        units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
+    """
+
+    points: Points
+    units: Units = "px"
+
+    @classmethod
+    def line(cls, points: Sequence[Point], units: Units, what: str) -> Shape:
+        """A segment.
+
+        Raises:
+            ConfigError: it has no two different points, or they do not fit ``units``.
+        """
+        shape = cls(points=_numbers(points, units, what), units=units)
+        if len(shape.points) != 2 or (shape.points[0] == shape.points[1]).all():
+            raise ConfigError(f"{what} needs two different points.", "points = [[0, 300], [768, 300]]")
+        return shape
+
+    @classmethod
+    def polygon(cls, points: Sequence[Point], units: Units, what: str) -> Shape:
+        """An area.
+
+        Raises:
+            ConfigError: it has fewer than three points, no area, or crosses itself; or its points do not fit ``units``.
+        """
+        shape = cls(points=_numbers(points, units, what), units=units)
+        if len(shape.points) < 3:
+            raise ConfigError(f"{what} needs at least three points.", "points = [[0, 0], [100, 0], [100, 100]]")
+        if _crosses_itself(shape.points):
+            raise ConfigError(f"The border of {what} touches or crosses itself.", "List the corners in order round it.")
+        return shape
+
+    def in_frame(self, frame: Frame) -> Points:
+        """The points ``(K, 2)`` in pixels of this frame."""
+        if self.units == "px":
+            return self.points
+        height, width = frame.image.shape[:2]
+        return self.points * (width, height)
+
+
+def inside(points: Points, polygon: Points) -> BoolArray:
+    """Which of ``(N, 2)`` points lie in a polygon ``(K, 2)``: ``(N,)``.
+
+    A ray to the right crosses the border an odd number of times (even-odd rule); of two areas that share a border each
+    point on it belongs to one.
+    """
+    x, y = points[:, :1], points[:, 1:]
+    (x1, y1), (x2, y2) = polygon.T, np.roll(polygon, -1, axis=0).T
+    spans = (y1 > y) != (y2 > y)
+    with np.errstate(divide="ignore", invalid="ignore"):  # level edges span nothing
+        at = x1 + (y - y1) * (x2 - x1) / (y2 - y1)
+    return np.asarray((spans & (x < at)).sum(axis=1) % 2 == 1)
+
+
+def _numbers(points: Sequence[Point], units: Units, what: str) -> Points:
+    array = np.array(points, np.float64).reshape(-1, 2)
+    if not np.isfinite(array).all():
+        raise ConfigError(f"{what} has a point that is no number.")
+    shares = bool(len(array)) and bool(((array >= 0) & (array <= 1)).all())
+    if units == "relative" and not shares:
+        raise ConfigError(f"{what} has points outside 0 to 1.", 'Write units = "px" for pixels.')
+    if units == "px" and shares:
+        raise ConfigError(f"{what} is smaller than a pixel.", 'Write units = "relative" for shares of the frame.')
+    return array
+
+
+def _crosses_itself(polygon: Points) -> bool:
+    """Whether two edges meet elsewhere than at a shared corner, or an edge has no length."""
+    ends = np.roll(polygon, -1, axis=0)
+    count = len(polygon)
+    if (polygon == ends).all(axis=1).any():
+        return True
+    for first in range(count):
+        for second in range(first + 1, count):
+            pair = (polygon[first], ends[first], polygon[second], ends[second])
+            if second == first + 1 or (first == 0 and second == count - 1):
+                if _folds_back(*(pair if second == first + 1 else (pair[2], pair[3], pair[0], pair[1]))):
+                    return True
+            elif _meet(*pair):
+                return True
+    return False
+
+
+def turn(a: Any, b: Any, c: Any) -> float:
+    """Twice the area of the triangle; positive where ``c`` lies to the right of the way from ``a`` to ``b`` on the screen."""
+    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+
+def _folds_back(a: Points, b: Points, _: Points, d: Points) -> bool:
+    """Whether the edge from ``b`` to ``d`` lies on the edge from ``a`` to ``b``."""
+    return turn(a, b, d) == 0 and float((b - a) @ (d - b)) < 0
+
+
+def _meet(a: Points, b: Points, c: Points, d: Points) -> bool:
+    """Whether two segments have a point in common."""
+    sides = turn(a, b, c) * turn(a, b, d), turn(c, d, a) * turn(c, d, b)
+    if max(sides) > 0:
+        return False
+    boxes_apart = (np.maximum(a, b) < np.minimum(c, d)).any() or (np.maximum(c, d) < np.minimum(a, b)).any()
+    return not boxes_apart

@@ -1,0 +1,60 @@
+"""Keep the detections that stand in, or out of, areas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.regions import Anchor, Polygon, Shape, Units, anchor_points, inside
+from edgecv.results import Result
+
+
+class ZoneFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``type = "zone_filter"``: keep the detections whose anchor lies in one of the areas.
+
+    Attributes:
+        polygons: Areas as lists of corners.
+        units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
+        anchor: The point that stands for a box.
+        keep: ``inside`` the areas, or ``outside`` all of them.
+    """
+
+    polygons: Annotated[tuple[Polygon, ...], msgspec.Meta(min_length=1)]
+    units: Units = "px"
+    anchor: Anchor = "bottom_center"
+    keep: Annotated[str, msgspec.Meta(pattern="^(inside|outside)$")] = "inside"
+
+    def build(self, labels: tuple[str, ...] = ()) -> InZones:  # noqa: ARG002 - the same for all steps
+        """The step.
+
+        Raises:
+            ConfigError: a polygon has no area, crosses itself or does not fit ``units``.
+        """
+        options = checked(self)
+        shapes = tuple(
+            Shape.polygon(points, options.units, f"polygon {at} of the zone filter")
+            for at, points in enumerate(options.polygons, start=1)
+        )
+        return InZones(shapes=shapes, anchor=options.anchor, wanted=options.keep == "inside")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InZones:
+    """Step that keeps the detections whose anchor lies in a shape, or with ``wanted=False`` in none."""
+
+    shapes: tuple[Shape, ...]
+    anchor: Anchor = "bottom_center"
+    wanted: bool = True
+
+    def __call__(self, result: Result) -> Result:
+        """The result with the detections that stand where they should."""
+        found = result.detections
+        if found is None:
+            return result
+        points = anchor_points(found.xyxy, self.anchor, result.frame)
+        hits = np.stack([inside(points, shape.in_frame(result.frame)) for shape in self.shapes])
+        return replace(result, detections=found[hits.any(axis=0) == self.wanted])
