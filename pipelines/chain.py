@@ -4,10 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from edgecv.errors import ConfigError
 from edgecv.protocols import Gate, Step
 from edgecv.results import Frame, Result
+
+
+@runtime_checkable
+class StepOptions(Protocol):
+    """What ``edgecv.pipelines.steps`` has for each kind of step."""
+
+    def build(self, labels: tuple[str, ...]) -> Step:
+        """The step for a model with these labels.
+
+        Raises:
+            ConfigError: an option does not fit, or names a class that the model does not have.
+        """
+        ...
+
+
+@runtime_checkable
+class GateOptions(Protocol):
+    """What ``edgecv.pipelines.steps`` has for each kind of gate."""
+
+    def build(self) -> Gate:
+        """The gate; errors as in ``StepOptions``."""
+        ...
+
+
+StepLike: TypeAlias = Step | StepOptions
+GateLike: TypeAlias = Gate | GateOptions
+
+
+def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[Step]:
+    """Steps of options and of functions.
+
+    Raises:
+        ConfigError: two of them have one name, which their counts would share; else as ``StepOptions.build``.
+    """
+    names = [step.name for step in steps if isinstance(step, StepOptions) and hasattr(step, "name")]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"Two steps are named '{name}'.", "Give each a name of its own.")
+    return [step.build(labels) if isinstance(step, StepOptions) else step for step in steps]
+
+
+def build_gates(gates: Sequence[GateLike]) -> list[Gate]:
+    """Gates of options and of functions; errors as ``GateOptions.build``."""
+    return [gate.build() if isinstance(gate, GateOptions) else gate for gate in gates]
 
 
 class Chain:

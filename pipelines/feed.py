@@ -14,6 +14,7 @@ from edgecv.protocols import Source
 from edgecv.uris import parse_source
 
 Policy = Literal["auto", "lossless", "latest", "every_nth"]
+FILE_SCHEMES = frozenset({"file", "images", "recording"})  # sources that wait for us
 POLICIES: tuple[Policy, ...] = ("auto", "lossless", "latest", "every_nth")
 
 
@@ -101,4 +102,4 @@ def file_of(feed: Feed) -> Path | None:
     if not isinstance(feed.source, str | Path):
         return None
     uri = parse_source(feed.source)
-    return Path(uri.path).resolve() if uri.scheme in ("file", "images", "recording") else None
+    return Path(uri.path).resolve() if uri.scheme in FILE_SCHEMES else None

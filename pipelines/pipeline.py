@@ -15,7 +15,7 @@ from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.events import Event
 from edgecv.model import Model
 from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, POLL_S, Capture, Captured
-from edgecv.pipelines.chain import Chain
+from edgecv.pipelines.chain import Chain, GateLike, StepLike, build_gates, build_steps
 from edgecv.pipelines.feed import Freshness, Given, Policy, SourceLike, SourcesLike, file_of, open_feed, read_sources
 from edgecv.pipelines.inference import Inference, Remembers
 from edgecv.pipelines.intake import Intake
@@ -27,7 +27,7 @@ from edgecv.pipelines.slot import SlotClosed, SlotPolicy
 from edgecv.pipelines.steps.class_filter import ClassFilter
 from edgecv.pipelines.summary import Summary
 from edgecv.pipelines.tally import Tally
-from edgecv.protocols import Gate, Sink, Step
+from edgecv.protocols import Sink
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount, SourceHealth
 from edgecv.timing import StageTimer
@@ -64,8 +64,8 @@ class Pipeline:
         model: Model | Remembers,
         *,
         sinks: Sequence[SinkLike] = (),
-        steps: Sequence[Step] = (),
-        gates: Sequence[Gate] = (),
+        steps: Sequence[StepLike] = (),
+        gates: Sequence[GateLike] = (),
         policy: Policy = "auto",
         nth: int = 1,
         max_age_ms: float | None = None,
@@ -84,8 +84,10 @@ class Pipeline:
             model: What ``edgecv.load`` returned.
             sinks: ``jsonl:FILE``, ``video:FILE.mp4``, objects with ``emit`` and ``close``, or functions of a result;
                 each works in a thread of its own and never slows the frames of a live source.
-            steps: Functions ``Result -> Result | None`` between the model and the sinks, in order; ``None`` drops.
-            gates: Functions ``Frame -> bool`` before the model; a frame for which one says ``False`` is not looked at.
+            steps: Those of ``edgecv.pipelines.steps``, and functions ``Result -> Result | None``, between the model and the
+                sinks, in order; ``None`` drops.
+            gates: ``Motion`` of there, and functions ``Frame -> bool``, before the model; a frame for which one says
+                ``False`` is not looked at.
             policy: See ``Freshness``, like the two that follow.
             nth: Take every nth frame only, with ``policy="every_nth"``.
             max_age_ms: Drop frames that are older when the model could take them.
@@ -109,8 +111,8 @@ class Pipeline:
         given = read_sources(source, self._freshness)
         filters = () if classes is None else (ClassFilter.from_names(classes, model.labels),)
         self._inference = Inference(model=model, confidence=confidence, iou=iou)
-        self._chain = Chain((*filters, *steps), gates, self._inference.age_ms)
-        self._gates = tuple(gates)
+        self._gates = tuple(build_gates(gates))
+        self._chain = Chain((*filters, *build_steps(steps, model.labels)), self._gates, self._inference.age_ms)
         self._max_frames = max_frames
         self._on_result = on_result
         self._stopping = self._started = self._closed = self._entered = self._ended = self._reported = False

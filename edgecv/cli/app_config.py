@@ -16,8 +16,8 @@ import msgspec
 
 from edgecv import registry
 from edgecv.errors import ConfigError
+from edgecv.pipelines.chain import GateOptions, StepOptions
 from edgecv.pipelines.feed import Feed, Freshness, Policy
-from edgecv.protocols import Gate, Step
 from edgecv.strict import read_struct
 from edgecv.uris import parse_source
 
@@ -132,29 +132,17 @@ class App:
 
     Attributes:
         file: As it was written, by hand or by options of the command line.
-        step_options: One struct per step, in order; each has ``build(labels)``.
-        gate_options: One struct per gate, in order; each has ``build()``.
+        steps: One struct of options per step, in order.
+        gates: One per gate, in order.
     """
 
     file: AppFile
-    step_options: tuple[Any, ...]
-    gate_options: tuple[Any, ...]
+    steps: tuple[StepOptions, ...]
+    gates: tuple[GateOptions, ...]
 
     def feeds(self) -> dict[str, Feed]:
         """The sources by name."""
         return {_source_name(table): _feed(table) for table in self.file.sources}
-
-    def steps(self, labels: tuple[str, ...]) -> list[Step]:
-        """The steps, for a model with these labels.
-
-        Raises:
-            ConfigError: a step names a class that the model does not have.
-        """
-        return [options.build(labels) for options in self.step_options]
-
-    def gates(self) -> list[Gate]:
-        """What stands before the model."""
-        return [options.build() for options in self.gate_options]
 
 
 def read_app_file(path: Path) -> AppFile:
@@ -183,8 +171,8 @@ def check_app(file: AppFile, where: str) -> App:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
     return App(
         file=file,
-        step_options=tuple(_plugin("steps", table, where) for table in file.steps),
-        gate_options=tuple(_plugin("gates", table, where) for table in file.gates),
+        steps=tuple(_plugin("steps", table, where) for table in file.steps),
+        gates=tuple(_plugin("gates", table, where) for table in file.gates),
     )
 
 

@@ -56,8 +56,8 @@ def replay(
             pipeline = open_replay(
                 opened,
                 model=model,
-                steps=app.steps(opened.header.labels if model is None else model.labels),
-                gates=app.gates(),
+                steps=app.steps,
+                gates=app.gates,
                 sinks=_sinks(out, save, force),
                 speed=speed,
                 confidence=_chosen(conf, table.confidence, model),

@@ -14,10 +14,12 @@ from edgecv.events import Event
 from edgecv.results import Result
 from edgecv.secret_files import read_secret
 from edgecv.status import Gauge
+from edgecv.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
     from edgecv.cloud_sync.sink import MqttSink
+    from edgecv.model import Model
     from edgecv.pipelines.pipeline import Pipeline, SinkLike
     from edgecv.pipelines.summary import Summary
 
@@ -56,20 +58,27 @@ def run_app(app: App, *, overwrite: bool, json: bool) -> None:
     pipeline: Pipeline | None = None
     model = file.model
     try:
-        with load(model.bundle, runtime=model.runtime, precision=model.precision, threads=model.threads) as loaded:
+        with load(
+            model.bundle,
+            runtime=model.runtime,
+            precision=model.precision,
+            threads=model.threads,
+            lanes=_lanes(file),
+        ) as loaded:
             check_model(loaded)  # before a sink creates its file
             pipeline = Pipeline(
                 app.feeds(),
                 loaded,
                 sinks=_sinks(file, cloud),
-                steps=app.steps(loaded.labels),
-                gates=app.gates(),
+                steps=app.steps,
+                gates=app.gates,
                 confidence=model.confidence,
                 iou=model.iou,
                 classes=model.classes,
                 max_frames=file.max_frames,
                 overwrite=overwrite,
             )
+            _advise(app, loaded)
             with pipeline:
                 _follow(pipeline)
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
@@ -77,6 +86,26 @@ def run_app(app: App, *, overwrite: bool, json: bool) -> None:
             cloud.close()
         if pipeline is not None:
             _report(pipeline.summary, cloud, json)
+
+
+def _lanes(file: AppFile) -> int:
+    """Two pictures at a time where there is always a next one; one where the newest shall be answered soonest."""
+    from edgecv.pipelines.feed import FILE_SCHEMES
+
+    return 2 if len(file.sources) > 1 or parse_source(file.sources[0].uri).scheme in FILE_SCHEMES else 1
+
+
+def _advise(app: App, model: Model) -> None:
+    """A tracker carries objects on with detections that are not sure: it needs to see them."""
+    confidence = app.file.model.confidence
+    least = model.spec.decode.confidence if confidence is None else confidence
+    for step in app.steps:
+        low = getattr(step, "low", None)
+        if low is not None and least > low:
+            note(
+                f"track: the model keeps detections from confidence {least:g} on; from {low:g} on it loses fewer objects. "
+                f"In app.toml: [model] confidence = {low:g}, and a step confidence after track (docs/steps.md)."
+            )
 
 
 def _check(file: AppFile, json: bool) -> None:

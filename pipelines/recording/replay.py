@@ -7,10 +7,11 @@ from pathlib import Path
 
 from edgecv.errors import ConfigError
 from edgecv.model import Model
+from edgecv.pipelines.chain import GateLike, StepLike
 from edgecv.pipelines.pipeline import Pipeline, SinkLike
 from edgecv.pipelines.recording.recording import RecordedModel, RecordedSource, Recording
 from edgecv.pipelines.summary import Summary
-from edgecv.protocols import Gate, Source, Step
+from edgecv.protocols import Source
 from edgecv.results import Result
 from edgecv.uris import parse_sink
 
@@ -19,8 +20,8 @@ def open_replay(
     recording: str | Path | Recording,
     *,
     model: Model | None = None,
-    steps: Sequence[Step] = (),
-    gates: Sequence[Gate] = (),
+    steps: Sequence[StepLike] = (),
+    gates: Sequence[GateLike] = (),
     sinks: Sequence[SinkLike] = (),
     speed: float = 0.0,
     confidence: float | None = None,
@@ -85,8 +86,8 @@ def replay(
     recording: str | Path | Recording,
     *,
     model: Model | None = None,
-    steps: Sequence[Step] = (),
-    gates: Sequence[Gate] = (),
+    steps: Sequence[StepLike] = (),
+    gates: Sequence[GateLike] = (),
     sinks: Sequence[SinkLike] = (),
     speed: float = 0.0,
     max_frames: int | None = None,

@@ -1,7 +1,7 @@
 """Steps: plain callables ``Result -> Result | None`` between decoding and the sinks.
 
 Each of the names below is a set of options, the same in Python and in ``app.toml`` (there ``type`` is the name in snake
-case); ``build(labels)`` makes the step, ``Motion().build()`` the gate. They are loaded when they are first used.
+case). ``Pipeline(steps=[Track(), ...], gates=[Motion()])`` takes them as they are. They are loaded when they are first used.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class BoxClassifier:
             ConfigError: labels are to be kept, and no tracker ran before.
             SessionError: the runtime failed.
         """
-        found, now_ns = result.detections, result.frame.monotonic_ns
+        found, now_ns = result.detections, result.frame.scene_ns
         if found is None:
             return result
         rows = best_of(found, self._wanted)

@@ -96,7 +96,7 @@ class LineCounter:
             ConfigError: no tracker ran before.
         """
         line, frame = self._shape.in_frame(result.frame), result.frame
-        now_ns = frame.monotonic_ns
+        now_ns = frame.scene_ns
         self._walks.forget(now_ns)
         events: list[Event] = []
         for seen in sightings(result, self._options.anchor, self._wanted, self._options.name):

@@ -70,7 +70,7 @@ class MotionGate:
 
     def __call__(self, frame: Frame) -> bool:
         """Whether the frame is worth a look."""
-        now_ns = frame.monotonic_ns
+        now_ns = frame.scene_ns
         if self._moves(_small(frame.image), now_ns):
             self._moved_ns = now_ns
         held = now_ns - self._moved_ns <= self._hold_ns

@@ -134,7 +134,7 @@ class ByteTracker:
         size_hw = result.frame.image.shape[:2]
         if size_hw != self._size_hw:  # the same place has other pixels now: nobody can be followed across
             self._size_hw, self._objects = size_hw, _nobody()
-        tracker_id = self.follow(result.detections, result.frame.monotonic_ns)
+        tracker_id = self.follow(result.detections, result.frame.scene_ns)
         return replace(result, detections=replace(result.detections, tracker_id=tracker_id))
 
     def follow(self, found: Detections, now_ns: int) -> IntArray:

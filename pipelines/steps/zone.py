@@ -99,12 +99,12 @@ class ZoneCounter:
             ConfigError: no tracker ran before.
         """
         frame = result.frame
-        events = [self._left(stay, frame, stay.seen_ns, "vanished") for stay in self._gone(frame.monotonic_ns)]
+        events = [self._left(stay, frame, stay.seen_ns, "vanished") for stay in self._gone(frame.scene_ns)]
         there = list(sightings(result, self._options.anchor, self._wanted, self._options.name))
         points = np.array([seen.point for seen in there]).reshape(-1, 2)
         for seen, is_in in zip(there, inside(points, self._shape.in_frame(frame)).tolist(), strict=True):
-            stay = _follow(self._stays.get(seen.tracker_id), seen, is_in, frame.monotonic_ns)
-            self._stays.see(seen.tracker_id, stay, frame.monotonic_ns)
+            stay = _follow(self._stays.get(seen.tracker_id), seen, is_in, frame.scene_ns)
+            self._stays.see(seen.tracker_id, stay, frame.scene_ns)
             events += self._judge(stay, frame)
         events += self._totals.save(frame)
         return replace(result, events=(*result.events, *events)) if events else result
@@ -122,16 +122,16 @@ class ZoneCounter:
 
     def _judge(self, stay: _Stay, frame: Frame) -> Iterator[Event]:
         """What follows from the object being where it is since it is there."""
-        if frame.monotonic_ns - stay.since_ns >= self._settle_ns:
+        if frame.scene_ns - stay.since_ns >= self._settle_ns:
             if stay.is_in and stay.entered_ns is None:
                 yield self._entered(stay, frame)
             elif not stay.is_in and stay.entered_ns is not None:
                 yield self._left(stay, frame, stay.since_ns, "crossed")
             stay.was_out = stay.was_out or not stay.is_in
         due = self._dwell_ns and not stay.has_dwelled and stay.is_in and stay.entered_ns is not None
-        if due and frame.monotonic_ns - (stay.entered_ns or 0) >= self._dwell_ns:
+        if due and frame.scene_ns - (stay.entered_ns or 0) >= self._dwell_ns:
             stay.has_dwelled = True
-            data = {"dwell_s": _seconds(frame.monotonic_ns - (stay.entered_ns or 0))}
+            data = {"dwell_s": _seconds(frame.scene_ns - (stay.entered_ns or 0))}
             yield self._event("zone.dwell", "dwelled", stay.seen, frame, data)
 
     def _entered(self, stay: _Stay, frame: Frame) -> Event:

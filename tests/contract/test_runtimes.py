@@ -208,7 +208,9 @@ def test_it_says_what_it_runs_on(session: Session) -> None:
     assert "CPU" in session.providers[0].upper()
 
 
-def test_two_threads_may_share_it(session: Session) -> None:
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_two_threads_may_share_it(row: Row, path: Path, lanes: int) -> None:
+    session = open_session(row, path, lanes=lanes)
     wrong: list[object] = []
 
     def work(gain: float) -> None:
@@ -223,6 +225,7 @@ def test_two_threads_may_share_it(session: Session) -> None:
         thread.start()
     for thread in threads:
         thread.join(DEADLINE_S)
+    session.close()
     assert not any(thread.is_alive() for thread in threads)
     assert not wrong
 

@@ -203,8 +203,8 @@ def test_the_documented_tables_are_what_the_program_reads() -> None:
     assert {table["type"] for table in gates} == set(registry.names("gates"))
     assert {table["type"] for table in named} == set(registry.names("steps"))
     app = check_app(AppFile(gates=gates, steps=named), "docs/steps.md")
-    assert len(app.gates()) == len(gates)
-    for options in app.step_options:
+    assert len(app.gates) == len(gates)
+    for options in app.steps:
         if "model" not in options.__struct_fields__:  # there is no such bundle
             assert callable(msgspec.structs.replace(options, **_no_state(options)).build(LABELS))
 
