@@ -1,0 +1,221 @@
+"""``rtsp://user:password@cam/1``, ``http://cam/video.mjpg``: a camera in the network, read through PyAV.
+
+Known options are ours, the rest of the query goes to the camera (see ``edgecv.uris``). ``rtsps`` and ``https`` encrypt; the
+certificate is not checked, because cameras sign their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any, Literal
+from urllib.parse import quote
+
+from edgecv.errors import ConfigError, SourceError
+from edgecv.extras import require
+from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
+from edgecv.results import Frame, Image
+from edgecv.uris import Uri, parse_source, read_options, split_userinfo
+
+_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+_UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came
+# What libav may read before it says what the stream is: its own 5 s would eat the time a camera has to come back.
+_PROBE = {"analyzeduration": "1000000", "probesize": "1000000", "fflags": "nobuffer", "flags": "low_delay"}
+
+
+class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
+    """``transport``: how RTSP brings the frames; TCP passes firewalls and loses none. ``width``, ``height``: resize to."""
+
+    transport: Literal["tcp", "udp"] = "tcp"
+
+
+class NetworkSource:
+    """A stream of a camera; frames are decoded and resized as they arrive.
+
+    Attributes:
+        source_id: The URL without credentials.
+        live: ``True``.
+        fps: Frames per second the stream announces, 0.0 when it does not.
+    """
+
+    live = True
+    supervised = True
+    options = NetworkOptions
+
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Refuse what can never work, without touching the camera.
+
+        Raises:
+            ConfigError: the URL names no host, or ``transport`` is given for HTTP.
+            MissingDependency: PyAV is not installed.
+        """
+        if not _host_port(uri)[0]:
+            raise ConfigError(f"{uri.name} names no host.", f"Write for example: {uri.scheme}://192.168.1.20/1")
+        if "transport" in uri.options and not uri.scheme.startswith("rtsp"):
+            raise ConfigError(f"{uri.name}: only RTSP has a transport.", "Leave it out.")
+        need("av", "video")
+
+    def __init__(self, uri: str | Uri) -> None:
+        """Connect, and wait for the description of the stream.
+
+        Raises:
+            SourceError: the camera cannot be reached or refuses; its ``code`` says how.
+            ConfigError: an option has a wrong value.
+            MissingDependency: PyAV is not installed.
+        """
+        self._uri = parse_source(uri)
+        self._options = read_options(self._uri, NetworkOptions)
+        self.source_id = self._uri.name
+        self._av = require("av", "video")
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
+        self._stamper = FrameStamper(self.source_id)
+        self._container: Any = self._open()
+        self.fps = 0.0
+        self._frames = self._decoded(self._video())
+
+    def read(self) -> Frame | None:
+        """The next frame, or ``None`` when the source was closed.
+
+        Raises:
+            SourceError: the stream broke off or cannot be decoded.
+        """
+        if self._container is None:
+            return None
+        try:
+            image = next(self._frames)
+        except StopIteration:
+            raise SourceError(
+                f"{self.source_id} ended the stream.", "The camera restarts, or serves too many viewers.", code="eof"
+            ) from None
+        except self._av.error.FFmpegError as error:
+            raise self._error(error, "broke off") from error
+        return self._stamper.stamp(image)
+
+    def close(self) -> None:
+        """Hang up; a second call does nothing."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _open(self) -> Any:
+        options = dict(_PROBE)
+        if self._uri.scheme.startswith("rtsp"):
+            options["rtsp_transport"] = self._options.transport
+        try:
+            return self._av.open(_camera_url(self._uri), options=options)
+        except self._av.error.FFmpegError as error:
+            raise self._error(error, "cannot be opened") from error
+
+    def _video(self) -> Any:
+        """The video stream, checked."""
+        streams = self._container.streams.video
+        if not streams:
+            raise Unrecoverable(f"{self.source_id} has no video.", "Does the path lead to a camera?", code="codec")
+        if getattr(streams[0], "codec_context", None) is None:
+            raise Unrecoverable(
+                f"{self.source_id} sends a format that this PyAV cannot decode.",
+                "Set the camera to H.264, H.265 or MJPEG.",
+                code="codec",
+            )
+        if self._container.duration:
+            raise Unrecoverable(
+                f"{self.source_id} is a file, no camera.", "Download it and give the file as the source.", code="codec"
+            )
+        self.fps = float(streams[0].average_rate or streams[0].guessed_rate or 0.0)
+        streams[0].thread_type = "SLICE"  # decoding whole frames side by side would hold each back
+        return streams[0]
+
+    def _decoded(self, stream: Any) -> Iterator[Image]:
+        """Pictures that are whole: none that the decoder made up for lost packets."""
+        unreadable = 0
+        for packet in self._container.demux(stream):
+            try:
+                frames = packet.decode()
+            except self._av.error.InvalidDataError:
+                unreadable += 1
+                if unreadable > _UNREADABLE_ALLOWED:
+                    raise
+                continue
+            for frame in frames:
+                unreadable = 0
+                if not frame.is_corrupt:
+                    yield self._image(frame)
+
+    def _image(self, frame: Any) -> Image:
+        width, height = _size(self._options, frame.width, frame.height)
+        image: Image = self._reformatter.reformat(frame, width, height, format="bgr24").to_ndarray()
+        return image
+
+    def _error(self, error: Exception, what: str) -> SourceError:
+        """What PyAV raised, by its class, without its text: that holds the URL."""
+        code, hint = _classify(self._av.error, error)
+        if code == "refused" and isinstance(error, OSError) and error.errno == errno.EIO:
+            code, hint = self._why_unreachable()
+        kind = Unrecoverable if code == "auth" or isinstance(error, _no_code(self._av.error)) else SourceError
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return kind(f"{self.source_id} {what}: {reason}.", hint, code=code)
+
+    def _why_unreachable(self) -> tuple[str, str]:
+        """libav calls an unknown host, and more, an «input/output error»."""
+        host, port = _host_port(self._uri)
+        try:
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return "dns", f"'{host}' is not known. Check its spelling and the DNS server, or give the IP address."
+        return "refused", "The connection failed. Is that the right address, and does it speak this protocol?"
+
+
+def _size(options: LiveOptions, width: int, height: int) -> tuple[int, int]:
+    """What to resize to; one side alone keeps the proportions."""
+    if not (options.width or options.height):
+        return width, height
+    wanted_width = options.width or max(1, round(width * options.height / height))
+    return wanted_width, options.height or max(1, round(height * options.width / width))
+
+
+def _no_code(errors: Any) -> tuple[type[Exception], ...]:
+    return errors.DecoderNotFoundError, errors.DemuxerNotFoundError, errors.ProtocolNotFoundError
+
+
+def _classify(errors: Any, error: Exception) -> tuple[str, str]:
+    """Class and next step of an error of PyAV."""
+    table: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
+        ((errors.HTTPUnauthorizedError, errors.HTTPForbiddenError), "auth", "Check user and password."),
+        ((errors.HTTPNotFoundError,), "missing", "The camera has no such stream: check the path of the URL."),
+        ((errors.HTTPClientError, errors.HTTPServerError), "refused", "The camera does not want to: too many viewers, or another path?"),
+        ((ConnectionRefusedError,), "refused", "Nothing listens there. Is the service on, and the port right?"),
+        ((TimeoutError, errors.ExitError), "timeout", "Is it switched on, and in this network?"),
+        ((errors.EOFError, ConnectionError), "eof", "The camera hung up. It restarts, or serves too many viewers."),
+        (_no_code(errors), "codec", "This PyAV cannot read it. Set the camera to H.264, H.265 or MJPEG."),
+        ((ValueError,), "codec", "That is no stream, or it is damaged. Does the path lead to the video?"),
+    )
+    for kinds, code, hint in table:
+        if isinstance(error, kinds):
+            return code, hint
+    return "refused", "The network does not lead there. Check address, cable and route."
+
+
+def _host_port(uri: Uri) -> tuple[str, int]:
+    authority = re.split(r"[/?#]", split_userinfo(uri.path)[1], maxsplit=1)[0]
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?", authority)
+    if found is None:
+        return "", 0
+    return found[1] or found[2] or "", int(found[3] or _PORTS[uri.scheme])
+
+
+def _camera_url(uri: Uri) -> str:
+    """The URL with user and password as the rules want them: cameras' passwords are full of ``@ / ?``."""
+    userinfo, rest = split_userinfo(uri.path)
+    if not userinfo:
+        return f"{uri.scheme}://{rest}"
+    user, colon, password = userinfo.partition(":")
+    return f"{uri.scheme}://{_escaped(user)}{colon}{_escaped(password)}@{rest}"
+
+
+def _escaped(text: str) -> str:
+    """Percent-encoded; what is encoded already stays."""
+    return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", text), safe="%!$&'()*+,;=-._~")
