@@ -23,7 +23,7 @@ from edgecv.uris import Uri, parse_source, read_options, split_userinfo
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came
 # What libav may read before it says what the stream is: its own 5 s would eat the time a camera has to come back.
-_PROBE = {"analyzeduration": "1000000", "probesize": "1000000", "fflags": "nobuffer", "flags": "low_delay"}
+_PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "fflags": "nobuffer", "flags": "low_delay"}
 
 
 class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
