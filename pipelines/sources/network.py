@@ -6,7 +6,6 @@ certificate is not checked, because cameras sign their own.
 
 from __future__ import annotations
 
-import errno
 import re
 import socket
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ from edgecv.uris import Uri, parse_source, read_options, split_userinfo
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came
+_LOOK_S = 2.0
+_HUNG_UP = "The camera hung up: it restarts, or serves too many viewers."
 # What libav may read before it says what the stream is: its own 5 s would eat the time a camera has to come back.
 _PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "fflags": "nobuffer", "flags": "low_delay"}
 
@@ -88,11 +89,9 @@ class NetworkSource:
         try:
             image = next(self._frames)
         except StopIteration:
-            raise SourceError(
-                f"{self.source_id} ended the stream.", "The camera restarts, or serves too many viewers.", code="eof"
-            ) from None
+            raise SourceError(f"{self.source_id} ended the stream.", _HUNG_UP, code="eof") from None
         except self._av.error.FFmpegError as error:
-            raise self._error(error, "broke off") from error
+            raise self._error(error, opening=False) from error
         return self._stamper.stamp(image)
 
     def close(self) -> None:
@@ -108,7 +107,7 @@ class NetworkSource:
         try:
             return self._av.open(_camera_url(self._uri), options=options)
         except self._av.error.FFmpegError as error:
-            raise self._error(error, "cannot be opened") from error
+            raise self._error(error, opening=True) from error
 
     def _video(self) -> Any:
         """The video stream, checked."""
@@ -150,23 +149,28 @@ class NetworkSource:
         image: Image = self._reformatter.reformat(frame, width, height, format="bgr24").to_ndarray()
         return image
 
-    def _error(self, error: Exception, what: str) -> SourceError:
+    def _error(self, error: Exception, *, opening: bool) -> SourceError:
         """What PyAV raised, by its class, without its text: that holds the URL."""
         code, hint = _classify(self._av.error, error)
-        if code == "refused" and isinstance(error, OSError) and error.errno == errno.EIO:
-            code, hint = self._why_unreachable()
+        if code == "":
+            code, hint = self._why_no_stream() if opening else ("eof", _HUNG_UP)
         kind = Unrecoverable if code == "auth" or isinstance(error, _no_code(self._av.error)) else SourceError
+        what = "cannot be opened" if opening else "broke off"
         reason = getattr(error, "strerror", None) or type(error).__name__
         return kind(f"{self.source_id} {what}: {reason}.", hint, code=code)
 
-    def _why_unreachable(self) -> tuple[str, str]:
-        """libav calls an unknown host, and more, an «input/output error»."""
+    def _why_no_stream(self) -> tuple[str, str]:
+        """libav calls an unknown host, a page instead of a video, and more, an «input/output error»: look for ourselves."""
         host, port = _host_port(self._uri)
         try:
-            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
+            socket.create_connection((host, port), _LOOK_S).close()
+        except (socket.gaierror, UnicodeError):
             return "dns", f"'{host}' is not known. Check its spelling and the DNS server, or give the IP address."
-        return "refused", "The connection failed. Is that the right address, and does it speak this protocol?"
+        except TimeoutError:
+            return "timeout", "Nobody answers there. Is it switched on, and in this network?"
+        except OSError:
+            return "refused", "Nothing can be reached there. Check address and port, cable and route."
+        return "codec", "Something answers there, but not with a video. Does the path lead to one?"
 
 
 def _size(options: LiveOptions, width: int, height: int) -> tuple[int, int]:
@@ -182,21 +186,21 @@ def _no_code(errors: Any) -> tuple[type[Exception], ...]:
 
 
 def _classify(errors: Any, error: Exception) -> tuple[str, str]:
-    """Class and next step of an error of PyAV."""
+    """Class and next step of an error of PyAV; empty where the error says too little."""
     table: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
         ((errors.HTTPUnauthorizedError, errors.HTTPForbiddenError), "auth", "Check user and password."),
         ((errors.HTTPNotFoundError,), "missing", "The camera has no such stream: check the path of the URL."),
         ((errors.HTTPClientError, errors.HTTPServerError), "refused", "The camera does not want to: too many viewers, or another path?"),
         ((ConnectionRefusedError,), "refused", "Nothing listens there. Is the service on, and the port right?"),
         ((TimeoutError, errors.ExitError), "timeout", "Is it switched on, and in this network?"),
-        ((errors.EOFError, ConnectionError), "eof", "The camera hung up. It restarts, or serves too many viewers."),
+        ((errors.EOFError, ConnectionError), "eof", _HUNG_UP),
         (_no_code(errors), "codec", "This PyAV cannot read it. Set the camera to H.264, H.265 or MJPEG."),
         ((ValueError,), "codec", "That is no stream, or it is damaged. Does the path lead to the video?"),
     )
     for kinds, code, hint in table:
         if isinstance(error, kinds):
             return code, hint
-    return "refused", "The network does not lead there. Check address, cable and route."
+    return "", ""
 
 
 def _host_port(uri: Uri) -> tuple[str, int]:

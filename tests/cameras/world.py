@@ -8,12 +8,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from edgecv.pipelines.supervision.source import SupervisedSource
 from edgecv.results import Frame
 from edgecv.status import SourceHealth
 
@@ -82,10 +84,15 @@ def free_port() -> int:
     return port
 
 
-def next_frame(read: Callable[[], Frame | None]) -> Frame:
-    """The next frame, which must come."""
-    frame = read()
-    assert frame is not None
+def next_frame(source: SupervisedSource) -> Frame:
+    """The next frame, which must come in time."""
+    alarm = threading.Timer(PATIENCE_S, source.interrupt)
+    alarm.start()
+    try:
+        frame = source.read()
+    finally:
+        alarm.cancel()
+    assert frame is not None, f"no frame: {source.health()}"
     return frame
 
 

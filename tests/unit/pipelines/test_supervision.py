@@ -53,7 +53,7 @@ def test_it_is_what_the_pipeline_calls_supervised(camera: Open) -> None:
 
 def test_no_frame_is_torn_repeated_or_out_of_order(camera: Open) -> None:
     source, _ = camera("rate=2000&width=320&height=240")
-    frames = [next_frame(source.read) for _ in range(300)]
+    frames = [next_frame(source) for _ in range(300)]
     levels = [np.unique(frame.image) for frame in frames]
     assert [len(level) for level in levels] == [1] * 300
     assert [int(level[0]) for level in levels] == [frame.index % LEVELS for frame in frames]
@@ -65,10 +65,10 @@ def test_no_frame_is_torn_repeated_or_out_of_order(camera: Open) -> None:
 
 def test_a_slow_reader_gets_the_newest_frame_and_the_others_are_counted(camera: Open) -> None:
     source, _ = camera()
-    first = next_frame(source.read)
+    first = next_frame(source)
     wait_until(lambda: source.dropped >= 10, "ten frames going unread")
-    second = next_frame(source.read)
-    third = next_frame(source.read)
+    second = next_frame(source)
+    third = next_frame(source)
     assert second.index > first.index + 10
     assert source.dropped >= second.index - first.index - 1
     assert time.monotonic_ns() - third.monotonic_ns < 2_000_000_000
@@ -112,7 +112,7 @@ def test_an_absent_camera_is_no_error_and_is_found_when_it_comes(camera: Open, t
     assert source.health().state == "connecting"
     assert source.health().hint == "Plug it in."
     plug.touch()
-    next_frame(source.read)
+    next_frame(source)
     assert source.health().state == "live"
     assert (source.health().code, source.health().reconnects) == ("", 0)
 
@@ -121,13 +121,13 @@ def test_an_unplugged_camera_comes_back_with_rising_numbers(camera: Open, tmp_pa
     plug = tmp_path / "plug"
     plug.touch()
     source, diary = camera(path=str(plug))
-    before = next_frame(source.read)
+    before = next_frame(source)
     plug.unlink()
     wait_until(lambda: source.health().state == "reconnecting", "noticing the loss")
     assert source.health().code == "missing"
     plug.touch()
     wait_until(lambda: source.health().state == "live", "coming back")
-    frames = [next_frame(source.read) for _ in range(3)]
+    frames = [next_frame(source) for _ in range(3)]
     assert frames[-1].index > before.index
     assert source.health().reconnects == 1
     assert diary.states == ["live", "reconnecting", "live"]
@@ -137,7 +137,7 @@ def test_a_camera_that_hangs_is_stale_in_time_and_opened_again(camera: Open, tmp
     plug = tmp_path / "plug"
     plug.touch()
     source, diary = camera("deadline_s=0.5&connect_s=3", path=str(plug))
-    next_frame(source.read)
+    next_frame(source)
     plug.write_text("frozen")
     frozen = time.monotonic()
     wait_until(lambda: diary.has("stale"), "staleness")
@@ -157,11 +157,11 @@ def test_a_camera_that_never_answers_is_a_timeout(camera: Open) -> None:
 
 def test_a_killed_worker_is_replaced(camera: Open) -> None:
     source, diary = camera()
-    before = next_frame(source.read)
+    before = next_frame(source)
     os.kill(workers()[0], signal.SIGKILL)
     wait_until(lambda: diary.states[-2:] == ["reconnecting", "live"], "coming back")
     assert any("signal 9" in health.error for _, health in diary.entries)
-    frames = [next_frame(source.read) for _ in range(3)]
+    frames = [next_frame(source) for _ in range(3)]
     assert frames[-1].index > before.index
 
 
@@ -213,7 +213,7 @@ def test_closing_ends_a_waiting_read(camera: Open) -> None:
 def test_closing_leaves_no_process_thread_or_descriptor(camera: Open, query: str) -> None:
     descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     source, _ = camera(query)
-    next_frame(source.read)
+    next_frame(source)
     (worker,) = workers()
     start = time.monotonic()
     source.close()
@@ -273,7 +273,7 @@ def test_what_a_worker_prints_stays_out_of_sight_but_in_the_error(
     camera: Open, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source, diary = camera("words=libfoo:%20rtsp://me:hunter2@cam/1%20is%20odd")
-    next_frame(source.read)
+    next_frame(source)
     os.kill(workers()[0], signal.SIGKILL)
     wait_until(lambda: diary.has("reconnecting"), "noticing the loss")
     told = next(health.error for _, health in diary.entries if health.state == "reconnecting")
@@ -296,7 +296,7 @@ def test_credentials_are_in_no_argument_and_no_environment(camera: Open) -> None
 
 def test_a_rate_is_kept_and_is_no_staleness(camera: Open) -> None:
     source, diary = camera("fps=1&deadline_s=0.8")
-    frames = [next_frame(source.read) for _ in range(3)]
+    frames = [next_frame(source) for _ in range(3)]
     assert 1.4 <= (frames[-1].monotonic_ns - frames[0].monotonic_ns) / 1e9 < 4.0
     assert source.fps == 1.0
     assert diary.states == ["live"]
