@@ -1,0 +1,195 @@
+"""Cameras behind a program: a GStreamer pipeline, and the Raspberry Pi's ``rpicam-vid``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecv.errors import ConfigError, SourceError
+from edgecv.pipelines.sources import open_source
+from edgecv.pipelines.sources.csi import jetson_elements, rpicam_arguments
+from edgecv.pipelines.sources.live import LiveOptions
+from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.results import Frame
+from tests.cameras.world import Diary, children, is_running, need_gstreamer, next_frame, wait_until, workers
+from tests.conftest import CHECKOUT
+
+
+def _open(uri: str) -> tuple[SupervisedSource, Diary]:
+    source = open_source(uri)
+    assert isinstance(source, SupervisedSource)
+    source.on_change = diary = Diary()
+    return source, diary
+
+
+def _read_all(uri: str) -> list[Frame]:
+    source, _ = _open(uri)
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
+    source.close()
+    assert source.health().state == "ended"
+    return frames
+
+
+@pytest.fixture
+def gstreamer() -> None:
+    need_gstreamer()
+
+
+@pytest.mark.parametrize(
+    ("size", "query", "shape"),
+    [
+        ("width=320,height=240", "", (240, 320, 3)),
+        ("width=322,height=241", "", (241, 322, 3)),
+        ("width=161,height=121", "", (121, 161, 3)),
+        ("width=320,height=240", " ?width=80", (60, 80, 3)),
+        ("width=320,height=240", " ?width=100&height=90", (90, 100, 3)),
+    ],
+)
+def test_a_pipeline_gives_true_colours_in_any_size(
+    gstreamer: None, size: str, query: str, shape: tuple[int, int, int]
+) -> None:
+    """Bars of pure colours, in the order that SMPTE gives them; the conversion through I420 costs a few levels."""
+    frames = _read_all(f"gst:videotestsrc pattern=smpte100 num-buffers=8 ! video/x-raw,{size}{query}")
+    assert {frame.image.shape for frame in frames} == {shape}
+    assert frames[-1].index == 7
+    row = frames[-1].image[shape[0] // 4].astype(int)
+    centres = [row[round(shape[1] * (bar + 0.5) / 7)] for bar in range(7)]
+    wanted = [(1, 1, 1), (0, 1, 1), (1, 1, 0), (0, 1, 0), (1, 0, 1), (0, 0, 1), (1, 0, 0)]
+    assert np.abs(np.array(centres) - 255 * np.array(wanted)).max() < 40
+
+
+def test_a_pipeline_may_change_the_size_of_its_pictures(gstreamer: None) -> None:
+    frames = _read_all(
+        "gst:concat name=all videotestsrc num-buffers=5 ! video/x-raw,width=320,height=240 ! all. "
+        "videotestsrc num-buffers=5 ! video/x-raw,width=162,height=122 ! all. all."
+    )
+    assert {frame.image.shape for frame in frames} == {(240, 320, 3), (122, 162, 3)}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "code", "state"),
+    [
+        ("videotestsrc ! nosuchelement", "codec", "failed"),
+        ("videotestsrc ! fakesink", "codec", "failed"),
+        ("filesrc location=/no/such/file ! decodebin", "missing", "connecting"),
+        ("tcpclientsrc host=127.0.0.1 port=9 ! decodebin", "refused", "connecting"),
+    ],
+)
+def test_a_pipeline_that_cannot_run_says_why(gstreamer: None, pipeline: str, code: str, state: str) -> None:
+    source, diary = _open(f"gst:{pipeline}")
+    wait_until(lambda: diary.has(state, code), f"{state} {code}")
+    assert source.health().hint
+    source.close()
+
+
+def test_a_pipeline_that_hangs_is_stale_and_its_program_goes(gstreamer: None) -> None:
+    source, _ = _open("gst:videotestsrc is-live=true ! video/x-raw,width=64,height=48 ?deadline_s=1")
+    next_frame(source)
+    (worker,) = workers()
+    (program,) = children(worker)
+    os.kill(program, signal.SIGSTOP)
+    wait_until(lambda: source.health().state == "stale", "staleness")
+    wait_until(lambda: source.health().state == "live", "coming back")
+    assert not is_running(program)
+    (program,) = children(workers()[0])
+    source.close()
+    wait_until(lambda: not is_running(program), "the end of the program", 3.0)
+
+
+def test_a_pipeline_does_not_outlive_a_killed_app(gstreamer: None) -> None:
+    app = (
+        "import time\nfrom edgecv.pipelines.sources import open_source\n"
+        "source = open_source('gst:videotestsrc is-live=true ! identity drop-probability=0')\n"
+        "source.read()\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", app], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        (worker,) = children(parent.pid)
+        (program,) = children(worker)
+        parent.kill()
+    wait_until(lambda: not is_running(worker) and not is_running(program), "their end", 5.0)
+
+
+def test_an_empty_or_unbalanced_pipeline_is_refused() -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        open_source("gst:")
+    with pytest.raises(ConfigError, match="quotes"):
+        open_source('gst:videotestsrc name="a')
+
+
+RPICAM = """#!{python}
+import sys, time, cv2, numpy as np
+options = dict(zip(sys.argv[1::2], sys.argv[2::2])) if "--nopreview" not in sys.argv else {{}}
+words = sys.argv[1:]
+value = lambda name, default: words[words.index(name) + 1] if name in words else default
+if value("--camera", "0") == "7":
+    sys.exit("ERROR: *** no cameras available ***")
+print("chatter that must not tear a picture")
+print("[0:00:01] INFO Camera camera_manager.cpp", file=sys.stderr)
+width, height = int(value("--width", "640")), int(value("--height", "480"))
+with open(value("--output", ""), "wb", buffering=0) as output:
+    for number in range(10_000):
+        image = np.full((height, width, 3), number % 200, np.uint8)
+        data = cv2.imencode(".jpg", image)[1].tobytes()
+        output.write(data[: len(data) // 2])
+        output.write(data[len(data) // 2 :])
+        time.sleep(1 / 50)
+"""
+
+
+@pytest.fixture
+def pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a program named ``rpicam-vid`` that sends pictures as the real one does."""
+    program = tmp_path / "rpicam-vid"
+    program.write_text(RPICAM.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+def test_a_ribbon_cable_camera_is_read_through_its_program(pi: None, capfd: pytest.CaptureFixture[str]) -> None:
+    source, _ = _open("csi://0?width=128&height=96&fps=20")
+    frames = [next_frame(source) for _ in range(5)]
+    assert {frame.image.shape for frame in frames} == {(96, 128, 3)}
+    assert all(np.ptp(frame.image) <= 2 for frame in frames), "whole pictures"
+    (program,) = children(workers()[0])
+    source.close()
+    assert not is_running(program)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_absent_ribbon_cable_camera_is_missed(pi: None) -> None:
+    source, diary = _open("csi://7")
+    wait_until(lambda: diary.has("connecting", "missing"), "the answer of the program")
+    assert "cable" in source.health().hint
+    source.close()
+
+
+def test_a_board_without_the_program_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for uri in ("csi://0", "gst:videotestsrc"):
+        source, _ = _open(uri)
+        with pytest.raises(SourceError, match=r"program") as caught:
+            source.read()
+        source.close()
+        assert caught.value.code == "missing"
+        assert "apt install" in caught.value.hint
+
+
+def test_options_reach_the_programs_of_the_boards() -> None:
+    options = LiveOptions(width=1280, height=720, fps=30)
+    arguments = " ".join(rpicam_arguments("rpicam-vid", 1, options))
+    assert "--camera 1" in arguments
+    assert "--width 1280 --height 720 --framerate 30" in arguments
+    assert "--width" not in rpicam_arguments("rpicam-vid", 0, LiveOptions())
+    elements = " ".join(jetson_elements(1, options))
+    assert elements.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),framerate=30000/1000 ! nvvidconv")
+    assert "width=1280,height=720" in elements
