@@ -88,11 +88,8 @@ def parse_source(text: str | int | Path | Uri) -> Uri:
     if whole.startswith("gst:"):
         return _parse_pipeline(whole.removeprefix("gst:"))
     scheme, separator, rest = whole.partition("://")
-    if scheme.lower() in NETWORK_SCHEMES and separator:
-        return _parse_network(scheme.lower(), rest)
     if separator and _SCHEME.fullmatch(scheme + ":"):
-        path, options = _split_query(rest, whole)
-        return Uri(scheme=scheme.lower(), path=unquote(path), options=options)
+        return _parse_network(scheme.lower(), rest) if scheme.lower() in NETWORK_SCHEMES else _parse_uri(scheme, rest)
     if Path(whole).exists():
         return Uri(scheme=_path_scheme(whole), path=whole)
     path, options = _split_query(whole, whole)
@@ -193,6 +190,11 @@ def _pipeline_name(pipeline: str) -> str:
     if len(shown) > _NAME_LENGTH:  # the sum keeps two pipelines apart that begin alike
         shown = f"{shown[:_NAME_LENGTH]}...{zlib.crc32(shown.encode()):08x}"
     return f"gst:{shown}"
+
+
+def _parse_uri(scheme: str, rest: str) -> Uri:
+    path, options = _split_query(rest, f"{scheme}://{rest}")
+    return Uri(scheme=scheme.lower(), path=unquote(path), options=options)
 
 
 def _parse_pipeline(text: str) -> Uri:

@@ -26,7 +26,9 @@ _CHUNK = 1 << 20
 _LARGEST_JPEG = 64 << 20
 _START, _END = b"\xff\xd8", b"\xff\xd9"  # ITU-T T.81, table B.1; inside the picture data 0xFF is always escaped
 _WORDS = 400
-_INSTALL = "On a Raspberry Pi: sudo apt install rpicam-apps. On a Jetson: gstreamer1.0-tools. Other boards: gst:PIPELINE."
+_INSTALL = (
+    "On a Raspberry Pi: sudo apt install rpicam-apps. On a Jetson: gstreamer1.0-tools. Other boards: gst:PIPELINE."
+)
 
 
 class CsiSource:
@@ -107,12 +109,14 @@ class _JpegStream:
     def _next(self) -> bytes:
         assert self._program is not None
         while (end := self._data.find(_END)) < 0:
-            more = self._program.read_some(_CHUNK)
+            more = self._program.output.read1(_CHUNK)
             if not more:
                 raise self._failure(*self._program.outcome())
             self._data += more
             if len(self._data) > _LARGEST_JPEG:
-                raise SourceError(f"{self._uri.name} sends no JPEG pictures.", "Is rpicam-vid up to date?", code="codec")
+                raise SourceError(
+                    f"{self._uri.name} sends no JPEG pictures.", "Is rpicam-vid up to date?", code="codec"
+                )
         picture = bytes(self._data[: end + len(_END)])
         del self._data[: end + len(_END)]
         return picture[max(0, picture.find(_START)) :]
@@ -120,8 +124,8 @@ class _JpegStream:
     def _decoded(self, data: bytes) -> Any:
         return self._cv2.imdecode(np.frombuffer(data, np.uint8), self._cv2.IMREAD_COLOR)
 
-    def _failure(self, code: int, said: str) -> SourceError:
-        last = scrub(said, self._uri)[-_WORDS:] or f"exit code {code}"
+    def _failure(self, code: int | None, said: str) -> SourceError:
+        last = scrub(said, self._uri)[-_WORDS:] or ("it hangs" if code is None else f"exit code {code}")
         absent = "no cameras available" in said.lower() or "does not exist" in said
         return SourceError(
             f"{self._uri.name} gives no more pictures: {last}",
@@ -158,7 +162,9 @@ def jetson_elements(number: int, options: LiveOptions) -> list[str]:
 
     Source: https://docs.nvidia.com/jetson/archives/r36.3/DeveloperGuide/SD/CameraDevelopment.html
     """
-    size = ",".join(f"{name}={value}" for name, value in (("width", options.width), ("height", options.height)) if value)
+    size = ",".join(
+        f"{name}={value}" for name, value in (("width", options.width), ("height", options.height)) if value
+    )
     rate = f"framerate={round(options.fps * 1000)}/1000" if options.fps else ""
     memory = ",".join(filter(None, ("video/x-raw(memory:NVMM)", rate)))
     output = ",".join(filter(None, ("video/x-raw,format=I420", size)))

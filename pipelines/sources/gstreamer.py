@@ -17,12 +17,17 @@ from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
 from edgecv.pipelines.sources.pace import Pace
 from edgecv.pipelines.sources.program import Program
-from edgecv.pipelines.sources.y4m import Y4mReader
+from edgecv.pipelines.sources.y4m import BOUNDARY, Y4mReader
 from edgecv.results import Frame
 from edgecv.uris import Uri, parse_source, read_options, scrub
 
 _INSTALL = "Install it: sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 _WORDS = 400  # of what the program said, in the message
+# BT.601, because that is what OpenCV converts from; `sync=false`: no picture waits for a clock.
+_OUTPUT = (
+    *("!", "video/x-raw,format=I420,colorimetry=bt601", "!", "y4menc"),
+    *("!", "multipartmux", f"boundary={BOUNDARY}", "!", "fdsink", "fd={pipe}", "sync=false"),
+)
 # What gst-launch-1.0 says, the class it stands for, and whether trying again is no use. It has no other way to tell.
 _SAYINGS: tuple[tuple[str, str, bool, str], ...] = (
     ("Unauthorized", "auth", True, "Check user and password."),
@@ -102,11 +107,9 @@ class GstStream:
         require("cv2", "vision")
         self._uri = uri
         self._stamper = FrameStamper(uri.name)
-        # BT.601, because that is what OpenCV converts from. `sync=false`: no picture waits for a clock.
-        output = ["!", "video/x-raw,format=I420,colorimetry=bt601", "!", "y4menc", "!", "fdsink", "fd={pipe}", "sync=false"]
-        self._program: Program | None = Program(["gst-launch-1.0", "-q", *elements, *output], _INSTALL)
-        self._pictures = Y4mReader(self._program.read_into)
-        self._closed = False
+        program = ["gst-launch-1.0", "-q", *elements, *_OUTPUT]
+        self._program: Program | None = Program(program, _INSTALL)
+        self._pictures = Y4mReader(self._program.output)
         try:
             self._first = self._read_one()
         except BaseException:
@@ -138,7 +141,7 @@ class GstStream:
         try:
             image = self._pictures.read()
         except SourceError as error:
-            raise self._failure() or error from error
+            raise self._failure() or SourceError(f"{self._uri.name}: {error}", error.hint, code=error.code) from error
         if image is not None:
             return self._stamper.stamp(image)
         failure = self._failure()
@@ -147,10 +150,10 @@ class GstStream:
         return None
 
     def _failure(self) -> SourceError | None:
-        """Why the program ended, or ``None`` when it came to its end in peace."""
+        """Why the program ended, or ``None`` when it came to its end in peace or is still at work."""
         assert self._program is not None
         code, said = self._program.outcome()
-        if code == 0:
+        if not code:
             return None
         for saying, name, final, hint in _SAYINGS:
             if saying in said:
@@ -179,4 +182,13 @@ def _scaling(options: LiveOptions) -> list[str]:
     if not sides:
         return ["videoconvert"]
     square = ["pixel-aspect-ratio=1/1"]
-    return ["videoconvert", "!", "videoscale", "add-borders=false", "!", ",".join(["video/x-raw", *sides, *square]), "!", "videoconvert"]
+    return [
+        "videoconvert",
+        "!",
+        "videoscale",
+        "add-borders=false",
+        "!",
+        ",".join(["video/x-raw", *sides, *square]),
+        "!",
+        "videoconvert",
+    ]

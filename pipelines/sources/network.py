@@ -190,7 +190,11 @@ def _classify(errors: Any, error: Exception) -> tuple[str, str]:
     table: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
         ((errors.HTTPUnauthorizedError, errors.HTTPForbiddenError), "auth", "Check user and password."),
         ((errors.HTTPNotFoundError,), "missing", "The camera has no such stream: check the path of the URL."),
-        ((errors.HTTPClientError, errors.HTTPServerError), "refused", "The camera does not want to: too many viewers, or another path?"),
+        (
+            (errors.HTTPClientError, errors.HTTPServerError),
+            "refused",
+            "The camera does not want to: too many viewers, or another path?",
+        ),
         ((ConnectionRefusedError,), "refused", "Nothing listens there. Is the service on, and the port right?"),
         ((TimeoutError, errors.ExitError), "timeout", "Is it switched on, and in this network?"),
         ((errors.EOFError, ConnectionError), "eof", _HUNG_UP),

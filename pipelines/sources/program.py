@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import shutil
 import subprocess
@@ -16,8 +17,8 @@ from edgecv.pipelines.sources.live import Unrecoverable
 # Runs between fork and exec in a process of its own, so that the program dies with the worker, however that dies.
 # 1 is PR_SET_PDEATHSIG of prctl(2).
 _LEASH = "import ctypes,os,sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
-_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ of fcntl(2), Linux; named in Python's fcntl only since 3.10.?
 _PIPE_BYTES = 1 << 20  # fewer system calls per picture; the most that an unprivileged process may ask for
+_BUFFER_BYTES = 1 << 16
 _STDERR_BYTES = 4096
 _TERMINATE_S = 0.3
 
@@ -26,6 +27,9 @@ class Program:
     """A running program, what it writes to its pipe, and its last words.
 
     The pipe is not its standard output: what programs print there would tear the pictures.
+
+    Attributes:
+        output: What it writes to the pipe.
     """
 
     def __init__(self, arguments: Sequence[str], hint: str) -> None:
@@ -36,9 +40,9 @@ class Program:
         """
         if shutil.which(arguments[0]) is None:
             raise Unrecoverable(f"The program {arguments[0]} is not installed.", hint, code="missing")
-        self._pipe, theirs = os.pipe()
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._pipe, _SET_PIPE_SIZE, _PIPE_BYTES)
+        ours, theirs = os.pipe()
+        with contextlib.suppress(OSError, AttributeError):  # not on every system
+            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         filled = [argument.replace("{pipe}", str(theirs)) for argument in arguments]
         try:
             self._process = subprocess.Popen(
@@ -49,36 +53,21 @@ class Program:
                 pass_fds=(theirs,),
             )
         except BaseException:
-            os.close(self._pipe)
+            os.close(ours)
             raise
         finally:
             os.close(theirs)
+        self.output = io.BufferedReader(io.FileIO(ours), _BUFFER_BYTES)
         self._words = bytearray()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    def read_into(self, target: memoryview) -> int:
-        """Fill ``target``; fewer bytes than it holds mean the end."""
-        done = 0
-        while done < len(target):
-            count = os.readv(self._pipe, [target[done:]])
-            if not count:
-                break
-            done += count
-        return done
-
-    def read_some(self, limit: int) -> bytes:
-        """What is there, at most ``limit`` bytes; waits for the first, and is empty at the end."""
-        return os.read(self._pipe, limit)
-
-    def outcome(self) -> tuple[int, str]:
-        """After its end: exit code and last words."""
-        try:
+    def outcome(self) -> tuple[int | None, str]:
+        """After the end of its output: exit code and last words; no code when it does not end soon."""
+        code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(_TERMINATE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # it closed its pipe and lives on
-            code = self._process.wait()
-        self._listener.join(_TERMINATE_S)
+            self._listener.join(_TERMINATE_S)
         return code, self._words.decode(errors="replace").strip()
 
     def close(self) -> None:
@@ -89,8 +78,7 @@ class Program:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        with contextlib.suppress(OSError):
-            os.close(self._pipe)
+        self.output.close()
         self._listener.join(_TERMINATE_S)
 
     def _listen(self) -> None:

@@ -1,11 +1,12 @@
-"""Raw pictures from a pipe in the YUV4MPEG2 format, as GStreamer's ``y4menc`` writes it.
+"""Raw pictures from a pipe, as GStreamer's ``y4menc ! multipartmux`` writes them.
 
-Format: https://wiki.multimedia.cx/index.php/YUV4MPEG2. A new header in mid-stream begins pictures of another size.
+YUV4MPEG2 (https://wiki.multimedia.cx/index.php/YUV4MPEG2) says how large the pictures are, but only once; the parts of the
+multipart stream (RFC 2046, section 5.1) say how long each is. So a picture whose size changed is never taken for another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from io import BufferedReader
 from typing import Any
 
 import numpy as np
@@ -14,53 +15,71 @@ from edgecv.errors import SourceError
 from edgecv.extras import require
 from edgecv.results import Image
 
-_MARK = 6  # bytes: the length of `FRAME\n`, and enough to know a header
+BOUNDARY = "edgecv"
 _FRAME = b"FRAME\n"
-_HEADER = b"YUV4MP"
-_LONGEST_HEADER = 256
+_HEADER = b"YUV4MPEG2 "
+_LONGEST_LINE = 256
+_MOST_LINES = 8  # of the head of a part; GStreamer writes five
 _LARGEST_SIDE = 16384
+_LARGEST_PART = _LARGEST_SIDE * _LARGEST_SIDE * 3 // 2
 
 
 class Y4mReader:
-    """BGR pictures out of a stream of bytes."""
+    """BGR pictures out of a stream of parts.
 
-    def __init__(self, read_into: Callable[[memoryview], int]) -> None:
-        """Read through ``read_into``, which fills a buffer and returns less than its length only at the end.
+    Attributes:
+        fps: Frames per second the stream announces; 0.0 when unknown.
+    """
+
+    def __init__(self, stream: BufferedReader) -> None:
+        """Read from ``stream``, which waits for what it is asked for and gives less only at its end.
 
         Raises:
             MissingDependency: OpenCV is not installed.
         """
         self._cv2 = require("cv2", "vision")
-        self._read_into = read_into
-        self._ahead = b""  # read already: the mark of the next picture
+        self._stream = stream
         self._size_wh = (0, 0)
-        self._padded: bool | None = None
         self.fps = 0.0
 
     def read(self) -> Image | None:
         """The next picture, ``(H, W, 3)`` uint8 BGR, or ``None`` at the end.
 
         Raises:
-            SourceError: the bytes are no YUV4MPEG2, or stop within a picture.
+            SourceError: the bytes are something else (``codec``), stop within a picture, or the size of the pictures changed
+                (``eof``): then the program has to be started anew.
         """
-        mark = self._ahead or self._bytes(_MARK)
-        self._ahead = b""
-        if mark == _HEADER:
-            self._read_header()
-            mark = self._bytes(_MARK)
-        if not mark:
+        length = self._part_length()
+        if length is None:
             return None
-        if mark != _FRAME or not self._size_wh[0]:
+        line = self._stream.readline(min(length, _LONGEST_LINE))
+        length -= len(line)
+        if line.startswith(_HEADER):
+            self._read_header(line)
+            line = self._stream.readline(min(length, len(_FRAME)))
+            length -= len(line)
+        if line != _FRAME or not self._size_wh[0]:
             raise _broken()
-        return self._picture()
+        return self._bgr(self._whole(length))
 
-    def _read_header(self) -> None:
-        line = bytearray()
-        while not line.endswith(b"\n"):
-            byte = self._bytes(1)
-            if not byte or len(line) > _LONGEST_HEADER:
-                raise _broken()
-            line += byte
+    def _part_length(self) -> int | None:
+        """Bytes of the next part, after its head; ``None`` at the end."""
+        length, begun = None, False
+        for _ in range(_MOST_LINES):
+            line = self._stream.readline(_LONGEST_LINE)
+            if not line and not begun:
+                return None
+            begun = begun or bool(line.strip())  # the line break that ends a part may be the last of all
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length" and value.strip().isdigit():
+                length = int(value)
+            if line == b"\r\n" and length is not None:
+                if length > _LARGEST_PART:
+                    raise _broken()
+                return length
+        raise _broken()
+
+    def _read_header(self, line: bytes) -> None:
         fields = {word[:1]: word[1:] for word in line.decode("ascii", "replace").split()[1:]}
         try:
             self._size_wh = (int(fields["W"]), int(fields["H"]))
@@ -70,60 +89,43 @@ class Y4mReader:
             raise _broken() from None
         if not 0 < min(self._size_wh) <= max(self._size_wh) <= _LARGEST_SIDE:
             raise _broken()
-        self._padded = None
 
-    def _picture(self) -> Image:
-        width, height = self._size_wh
-        packed = _i420_bytes(width, (width + 1) // 2, height)
-        padded = _i420_bytes(_up(width, 4), _up((width + 1) // 2, 4), _up(height, 2))
-        if self._padded is None and packed == padded:
-            self._padded = False
-        if self._padded is None:
-            return self._first_picture(packed, padded)
-        data = self._whole(padded if self._padded else packed)
-        return self._bgr(data, self._padded)
-
-    def _first_picture(self, packed: int, padded: int) -> Image:
-        """GStreamer before 1.24 leaves the padding of its rows in; only what follows the picture tells which it is."""
-        data = self._whole(packed)
-        following = self._bytes(_MARK)
-        self._padded = following not in (b"", _FRAME, _HEADER)
-        if self._padded:
-            rest = self._whole(padded - packed - len(following))
-            data = np.concatenate([data, np.frombuffer(following, np.uint8), rest])
-        else:
-            self._ahead = following
-        return self._bgr(data, self._padded)
-
-    def _bgr(self, data: Image, padded: bool) -> Image:
-        """OpenCV wants even sides: the picture is taken out of one that is a pixel larger."""
+    def _bgr(self, data: Image) -> Image:
+        """OpenCV wants even sides: an odd picture is taken out of one that is a pixel larger."""
         width, height = self._size_wh
         columns, rows = _up(width, 2), _up(height, 2)
-        luma_stride, chroma_stride = (_up(width, 4), _up((width + 1) // 2, 4)) if padded else (width, (width + 1) // 2)
-        luma_rows = rows if padded else height
-        luma = data[: luma_stride * luma_rows].reshape(luma_rows, luma_stride)[:height, :width]
-        chroma = data[luma_stride * luma_rows :].reshape(rows, chroma_stride)[:, : columns // 2]
-        if (columns, rows) == (width, height) and not padded:
-            planes = data.reshape(rows * 3 // 2, columns)
+        luma, chroma = self._planes(data)
+        if luma.shape == (rows, columns):
+            planes = np.concatenate([luma.ravel(), chroma.ravel()]) if data.size != rows * columns * 3 // 2 else data
         else:
             whole = np.pad(luma, ((0, rows - height), (0, columns - width)), mode="edge")
-            planes = np.concatenate([whole.ravel(), np.ascontiguousarray(chroma).ravel()]).reshape(-1, columns)
-        image: Any = self._cv2.cvtColor(planes, self._cv2.COLOR_YUV2BGR_I420)
+            planes = np.concatenate([whole.ravel(), chroma.ravel()])
+        image: Any = self._cv2.cvtColor(planes.reshape(-1, columns), self._cv2.COLOR_YUV2BGR_I420)
         return np.ascontiguousarray(image[:height, :width])
+
+    def _planes(self, data: Image) -> tuple[Image, Image]:
+        """Brightness ``(H, W)`` and both colours ``(2 * ceil(H / 2), ceil(W / 2))``.
+
+        Rows are packed as the format asks for; GStreamer before 1.24 leaves the padding of its buffers in.
+        """
+        width, height = self._size_wh
+        half, rows = (width + 1) // 2, _up(height, 2)
+        for luma_stride, chroma_stride, luma_rows in ((width, half, height), (_up(width, 4), _up(half, 4), rows)):
+            luma_bytes = luma_stride * luma_rows
+            if data.size == luma_bytes + chroma_stride * rows:
+                luma = data[:luma_bytes].reshape(luma_rows, luma_stride)[:height, :width]
+                return luma, data[luma_bytes:].reshape(rows, chroma_stride)[:, :half]
+        raise SourceError("The pictures in the pipe changed their size.", "They are read anew.", code="eof")
 
     def _whole(self, count: int) -> Image:
         data: Image = np.empty(count, np.uint8)
-        if self._read_into(memoryview(data)) < count:
-            raise SourceError("The stream stopped within a picture.", "See what ended it.", code="eof")
+        target, done = data.data, 0
+        while done < count:
+            more = self._stream.readinto(target[done:])
+            if not more:
+                raise SourceError("The stream stopped within a picture.", "See what ended it.", code="eof")
+            done += more
         return data
-
-    def _bytes(self, count: int) -> bytes:
-        data = bytearray(count)
-        return bytes(data[: self._read_into(memoryview(data))])
-
-
-def _i420_bytes(luma_stride: int, chroma_stride: int, rows: int) -> int:
-    return luma_stride * rows + 2 * chroma_stride * ((rows + 1) // 2)
 
 
 def _up(value: int, step: int) -> int:
@@ -131,4 +133,6 @@ def _up(value: int, step: int) -> int:
 
 
 def _broken() -> SourceError:
-    return SourceError("The pictures in the pipe cannot be read.", "Does the pipeline end with raw video?", code="codec")
+    return SourceError(
+        "The pictures in the pipe cannot be read.", "Does the pipeline end with raw video?", code="codec"
+    )

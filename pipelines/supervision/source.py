@@ -27,7 +27,7 @@ from edgecv.uris import Uri, parse_source, read_options, scrub
 _CLOSE_S = 3.0  # a worker is gone after about one second
 _READ_POLL_S = 0.1  # how soon a waiting `read` sees an interrupt that came from a signal handler
 _LAST_WORDS = 300  # of a worker that died, in the message
-_STEADY_NS = 10_000_000_000
+_STEADY_NS = 5_000_000_000
 _NO_FAILURE = wire.Failed("", "", "")
 _HANGS = wire.Failed("stale", "", "")
 _DIED = wire.Failed("eof", "", "")
@@ -86,7 +86,8 @@ class SupervisedSource:
         self._next_index = 0
         self._live_since_ns: int | None = None  # in the worker of now
         self._was_live = False
-        self._interrupted = self._closing = False
+        self._interrupted = False
+        self._closing = threading.Event()
         self._wake_read, self._wake_write = os.pipe()
         self._thread = threading.Thread(target=self._supervise, name=f"edgecv-supervisor-{self.source_id}", daemon=True)
         self._thread.start()
@@ -107,7 +108,7 @@ class SupervisedSource:
         with self._changed:
             while self._newest is None and not self._is_over():
                 self._changed.wait(_READ_POLL_S)
-            if self._interrupted or self._closing:
+            if self._interrupted or self._closing.is_set():
                 return None
             newest, self._newest = self._newest, None
         if newest is not None:
@@ -128,9 +129,9 @@ class SupervisedSource:
     def close(self) -> None:
         """End the worker and everything it started; a second call does nothing."""
         with self._changed:
-            if self._closing:
+            if self._closing.is_set():
                 return
-            self._closing = True
+            self._closing.set()
             self._newest = None
             self._changed.notify_all()
         os.write(self._wake_write, b"x")
@@ -140,7 +141,7 @@ class SupervisedSource:
             os.close(self._wake_write)
 
     def _is_over(self) -> bool:
-        return self._interrupted or self._closing or self._health.state in ("failed", "ended")
+        return self._interrupted or self._closing.is_set() or self._health.state in ("failed", "ended")
 
     def _copy(self, worker: WorkerProcess, ring: RingReader, picture: wire.Picture, index: int) -> Frame:
         try:
@@ -158,18 +159,18 @@ class SupervisedSource:
     def _supervise(self) -> None:
         try:
             self._keep_alive()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - last resort of a thread: `read` raises it where the app can see it
             _LOG.exception("The supervisor of %s broke.", self.source_id)
             self._change("failed", wire.Failed("stale", f"The supervisor of {self.source_id} broke: {error!r}", ""))
-        if self._closing:
+        if self._closing.is_set():
             self._change("ended")
 
     def _keep_alive(self) -> None:
         """One worker after the other, until the end, the last straw or `close`."""
         outage = self._new_outage()
-        while not self._closing:
+        while not self._closing.is_set():
             failure = self._try_once()
-            if self._closing:
+            if self._closing.is_set():
                 return
             if failure is None:
                 self._change("ended")
@@ -190,7 +191,7 @@ class SupervisedSource:
             worker = WorkerProcess(self._start_message())
         except OSError as error:
             return wire.Failed("refused", f"No process for {self.source_id}: {error.strerror}.", "Is memory left?")
-        failure = _HANGS
+        failure: wire.Failed | None = _HANGS
         try:
             failure = self._listen(worker)
         finally:
@@ -203,7 +204,7 @@ class SupervisedSource:
         """Take frames until the worker says that it is over, says nothing in time, or dies."""
         base = self._next_index
         due_ns = self._clock() + int(self._options.connect_s * 1e9)
-        while not self._closing:
+        while not self._closing.is_set():
             worker.wait((due_ns - self._clock()) / 1e9, self._wake_read)
             try:
                 for message in worker.receive():
@@ -253,7 +254,9 @@ class SupervisedSource:
         words = scrub(worker.stderr.strip(), self._uri)[-_LAST_WORDS:]
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         last = f" Its last words: {words}" if words else ""
-        return wire.Failed("eof", f"The capture process of {self.source_id} died ({how}).{last}", "It is started again.")
+        return wire.Failed(
+            "eof", f"The capture process of {self.source_id} died ({how}).{last}", "It is started again."
+        )
 
     def _state_after(self, failure: wire.Failed) -> SourceState:
         """Never live: still ``connecting``. A source that hangs stays ``stale`` until an attempt to reopen it fails."""
@@ -283,7 +286,7 @@ class SupervisedSource:
         if self.on_change is not None and (state, failure.code) != (previous.state, previous.code):
             try:
                 self.on_change(health)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the app's function; the supervisor goes on
                 _LOG.exception("on_change of %s raised.", self.source_id)
 
     def _new_outage(self) -> Outage:

@@ -37,12 +37,10 @@ def main() -> None:
     connection = _take_standard_input()
     start = _receive_start(connection)
     sys.path += [entry for entry in start["sys_path"] if entry not in sys.path]
-    from edgecv.pipelines.supervision import wire  # only now every package can be found  # noqa: F811
+    from edgecv.pipelines.supervision import wire  # only now every package can be found
     from edgecv.uris import Uri
 
-    uri = Uri(
-        scheme=start["scheme"], path=start["path"], options=start["options"], separator=start["separator"]
-    )
+    uri = Uri(scheme=start["scheme"], path=start["path"], options=start["options"], separator=start["separator"])
     stopping = threading.Event()
     try:
         message = _serve(connection, uri, start, stopping)
@@ -56,9 +54,9 @@ def main() -> None:
 def _serve(
     connection: socket.socket, uri: Any, start: dict[str, Any], stopping: threading.Event
 ) -> wire.Ended | wire.Failed:
-    from edgecv.pipelines.supervision import wire  # noqa: F811
-    from edgecv.pipelines.supervision.rate import RateLimit  # noqa: F811
-    from edgecv.pipelines.supervision.ring import RingWriter  # noqa: F811
+    from edgecv.pipelines.supervision import wire
+    from edgecv.pipelines.supervision.rate import RateLimit
+    from edgecv.pipelines.supervision.ring import RingWriter
 
     ring = RingWriter(connection)
     threading.Thread(target=_listen, args=(connection, ring, stopping), daemon=True).start()
@@ -75,7 +73,7 @@ def _serve(
 def _pump(
     source: Source, connection: socket.socket, ring: RingWriter, rate: RateLimit, stopping: threading.Event
 ) -> None:
-    from edgecv.pipelines.supervision import wire  # noqa: F811
+    from edgecv.pipelines.supervision import wire
 
     number, told_ns = 0, 0
     while not stopping.is_set():
@@ -93,7 +91,7 @@ def _pump(
 
 def _listen(connection: socket.socket, ring: RingWriter, stopping: threading.Event) -> None:
     """Take slots back until the parent hangs up; then end the process, if need be by force."""
-    from edgecv.pipelines.supervision import wire  # noqa: F811
+    from edgecv.pipelines.supervision import wire
 
     with contextlib.suppress(OSError):
         while data := connection.recv(wire.MAX_BYTES):
@@ -106,7 +104,7 @@ def _listen(connection: socket.socket, ring: RingWriter, stopping: threading.Eve
 def _failure(error: Exception, uri: Any) -> wire.Failed:
     from edgecv.errors import EdgeCVError, SourceError
     from edgecv.pipelines.sources.live import Unrecoverable
-    from edgecv.pipelines.supervision import wire  # noqa: F811
+    from edgecv.pipelines.supervision import wire
     from edgecv.uris import scrub
 
     known = isinstance(error, EdgeCVError)

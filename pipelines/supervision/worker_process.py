@@ -46,7 +46,7 @@ class WorkerProcess:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", _WORKER],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env=_environment(),

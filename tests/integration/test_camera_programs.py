@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from edgecv.pipelines.sources.csi import jetson_elements, rpicam_arguments
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.supervision.source import SupervisedSource
 from edgecv.results import Frame
-from tests.cameras.world import Diary, children, is_running, need_gstreamer, next_frame, wait_until, workers
+from tests.cameras.world import PATIENCE_S, Diary, children, is_running, need_gstreamer, next_frame, wait_until, workers
 from tests.conftest import CHECKOUT
 
 
@@ -29,12 +30,15 @@ def _open(uri: str) -> tuple[SupervisedSource, Diary]:
 
 
 def _read_all(uri: str) -> list[Frame]:
-    source, _ = _open(uri)
+    source, diary = _open(uri)
     frames = []
+    alarm = threading.Timer(PATIENCE_S, source.interrupt)
+    alarm.start()
     while (frame := source.read()) is not None:
         frames.append(frame)
+    alarm.cancel()
     source.close()
-    assert source.health().state == "ended"
+    assert diary.states == ["live", "ended"]
     return frames
 
 
@@ -66,12 +70,16 @@ def test_a_pipeline_gives_true_colours_in_any_size(
     assert np.abs(np.array(centres) - 255 * np.array(wanted)).max() < 40
 
 
-def test_a_pipeline_may_change_the_size_of_its_pictures(gstreamer: None) -> None:
-    frames = _read_all(
-        "gst:concat name=all videotestsrc num-buffers=5 ! video/x-raw,width=320,height=240 ! all. "
-        "videotestsrc num-buffers=5 ! video/x-raw,width=162,height=122 ! all. all."
+def test_a_pipeline_that_changes_its_size_is_read_anew_and_never_wrongly(gstreamer: None) -> None:
+    source, diary = _open(
+        "gst:concat name=all videotestsrc pattern=white num-buffers=9 ! video/x-raw,width=320,height=240 ! all. "
+        "videotestsrc pattern=white num-buffers=9 ! video/x-raw,width=162,height=122 ! all. all."
     )
-    assert {frame.image.shape for frame in frames} == {(240, 320, 3), (122, 162, 3)}
+    frames = []
+    wait_until(lambda: frames.append(next_frame(source)) or diary.has("reconnecting", "eof"), "noticing the change")
+    assert "changed their size" in next(health.error for _, health in diary.entries if health.state == "reconnecting")
+    assert all(frame.image.shape == (240, 320, 3) and frame.image.min() > 250 for frame in frames)
+    source.close()
 
 
 @pytest.mark.parametrize(
@@ -191,5 +199,7 @@ def test_options_reach_the_programs_of_the_boards() -> None:
     assert "--width 1280 --height 720 --framerate 30" in arguments
     assert "--width" not in rpicam_arguments("rpicam-vid", 0, LiveOptions())
     elements = " ".join(jetson_elements(1, options))
-    assert elements.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),framerate=30000/1000 ! nvvidconv")
+    assert elements.startswith(
+        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),framerate=30000/1000 ! nvvidconv"
+    )
     assert "width=1280,height=720" in elements

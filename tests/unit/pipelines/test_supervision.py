@@ -107,7 +107,7 @@ def test_the_end_of_a_source_is_its_end(camera: Open) -> None:
 
 def test_an_absent_camera_is_no_error_and_is_found_when_it_comes(camera: Open, tmp_path: Path) -> None:
     plug = tmp_path / "plug"
-    source, diary = camera(path=str(plug))
+    source, _ = camera(path=str(plug))
     wait_until(lambda: source.health().code == "missing", "the camera being missed")
     assert source.health().state == "connecting"
     assert source.health().hint == "Plug it in."
@@ -211,7 +211,7 @@ def test_closing_ends_a_waiting_read(camera: Open) -> None:
 
 @pytest.mark.parametrize("query", ["", "hang_after=3"], ids=["live", "hanging"])
 def test_closing_leaves_no_process_thread_or_descriptor(camera: Open, query: str) -> None:
-    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    descriptors, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
     source, _ = camera(query)
     next_frame(source)
     (worker,) = workers()
@@ -220,7 +220,7 @@ def test_closing_leaves_no_process_thread_or_descriptor(camera: Open, query: str
     assert time.monotonic() - start < 4.0
     assert not is_running(worker)
     assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     assert source.health().state == "ended"
     assert source.read() is None
     source.close()

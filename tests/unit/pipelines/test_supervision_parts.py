@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from edgecv.errors import SourceError
-from edgecv.pipelines.sources.network import _camera_url, _host_port, _size
 from edgecv.pipelines.sources.live import LiveOptions
+from edgecv.pipelines.sources.network import _camera_url, _host_port, _size
 from edgecv.pipelines.sources.pace import Pace
 from edgecv.pipelines.sources.y4m import Y4mReader
 from edgecv.pipelines.supervision.rate import RateLimit
@@ -28,7 +27,18 @@ def test_waits_double_up_to_three_seconds_in_the_first_minute() -> None:
 
 
 def test_waits_grow_to_thirty_seconds_afterwards() -> None:
-    assert _waits(1.0, [0, 1, 2, 4, 61, 70, 80, 99, 999, 9999]) == [0.5, 1.0, 2.0, 3.0, 6.0, 12.0, 24.0, 30.0, 30.0, 30.0]
+    assert _waits(1.0, [0, 1, 2, 4, 61, 70, 80, 99, 999, 9999]) == [
+        0.5,
+        1.0,
+        2.0,
+        3.0,
+        6.0,
+        12.0,
+        24.0,
+        30.0,
+        30.0,
+        30.0,
+    ]
 
 
 def test_waits_are_drawn_from_nothing_to_the_limit() -> None:
@@ -46,7 +56,9 @@ def test_three_final_errors_in_a_row_are_given_up_and_others_never() -> None:
     assert [outage.note(0.0, final=final) is None for final in finals] == [False] * 5 + [True]
 
 
-@pytest.mark.parametrize(("arriving", "wanted", "kept"), [(25, 10, 10), (30, 15, 15), (30, 29, 29), (10, 30, 10), (25, 0, 25)])
+@pytest.mark.parametrize(
+    ("arriving", "wanted", "kept"), [(25, 10, 10), (30, 15, 15), (30, 29, 29), (10, 30, 10), (25, 0, 25)]
+)
 def test_a_rate_keeps_as_many_frames_as_it_says(arriving: int, wanted: int, kept: int) -> None:
     limit = RateLimit(wanted)
     count = sum(limit.keep(round(number * 1e9 / arriving)) for number in range(10 * arriving))
@@ -72,8 +84,21 @@ def test_a_pace_holds_back_a_file_and_never_a_camera() -> None:
     assert Pace(0.0).wait_s(5.0) == 0.0
 
 
-def _y4m(size_wh: tuple[int, int], luma: int, *, padded: bool = False) -> bytes:
-    """A header and a grey picture, as ``y4menc`` of GStreamer 1.24 (packed) or 1.22 (padded) writes them."""
+def _part(payload: bytes) -> bytes:
+    head = f"\r\n--edgecv\r\nContent-Type: application/x-yuv4mpeg\r\nContent-Length: {len(payload)}\r\n\r\n"
+    return head.encode() + payload
+
+
+def _reader(stream: bytes) -> Y4mReader:
+    return Y4mReader(io.BufferedReader(io.BytesIO(stream)))
+
+
+def _header(size_wh: tuple[int, int]) -> bytes:
+    return f"YUV4MPEG2 C420 W{size_wh[0]} H{size_wh[1]} Ip F25:1 A1:1\n".encode()
+
+
+def _grey(size_wh: tuple[int, int], luma: int, *, padded: bool = False) -> bytes:
+    """A grey picture as ``y4menc`` of GStreamer 1.24 (packed) or 1.22 (padded) writes it."""
     width, height = size_wh
 
     def up(value: int, step: int) -> int:
@@ -85,18 +110,15 @@ def _y4m(size_wh: tuple[int, int], luma: int, *, padded: bool = False) -> bytes:
     y_plane[:height, :width] = luma
     chroma = np.full((2 * ((height + 1) // 2), chroma_stride), 77, np.uint8)
     chroma[:, :half] = 128
-    return f"YUV4MPEG2 C420 W{width} H{height} Ip F25:1 A1:1\nFRAME\n".encode() + y_plane.tobytes() + chroma.tobytes()
-
-
-def _filler(data: bytes) -> Callable[[memoryview], int]:
-    return io.BytesIO(data).readinto
+    return b"FRAME\n" + y_plane.tobytes() + chroma.tobytes()
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["packed", "padded"])
 @pytest.mark.parametrize("size_wh", [(64, 48), (66, 48), (64, 49), (67, 49), (65, 50), (2, 2), (1, 1)])
 def test_pictures_of_any_size_are_read_from_either_generation(size_wh: tuple[int, int], padded: bool) -> None:
-    first, second = _y4m(size_wh, 126, padded=padded), _y4m((32, 16), 235, padded=padded)
-    reader = Y4mReader(_filler(first + first[first.index(b"FRAME") :] + second))
+    first = _grey(size_wh, 126, padded=padded)
+    second = _header((32, 16)) + _grey((32, 16), 235, padded=padded)
+    reader = _reader(_part(_header(size_wh) + first) + _part(first) + _part(second) + b"\r\n")
     images = [reader.read() for _ in range(4)]
     assert images[3] is None
     shapes = [image.shape for image in images if image is not None]
@@ -107,20 +129,34 @@ def test_pictures_of_any_size_are_read_from_either_generation(size_wh: tuple[int
     assert reader.fps == 25.0
 
 
+def test_a_picture_of_another_size_is_never_taken_for_one_of_the_old() -> None:
+    stream = _part(_header((64, 48)) + _grey((64, 48), 100)) + _part(_grey((80, 60), 100))
+    reader = _reader(stream)
+    assert reader.read() is not None
+    with pytest.raises(SourceError, match="size") as caught:
+        reader.read()
+    assert caught.value.code == "eof"
+
+
+WHOLE = _header((64, 48)) + _grey((64, 48), 100)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (_y4m((64, 48), 100)[:-1], "eof"),
-        (b"FRAME\n" + bytes(100), "codec"),
-        (b"YUV4MPEG2 W64\n", "codec"),
-        (b"YUV4MPEG2 W64 H99999999 F1:1\nFRAME\n", "codec"),
-        (b"YUV4MP" + bytes(1000), "codec"),
-        (b"<html>", "codec"),
+        (_part(WHOLE)[:-1], "eof"),
+        (_part(_grey((64, 48), 100)), "codec"),
+        (_part(b"YUV4MPEG2 W64\n"), "codec"),
+        (_part(b"YUV4MPEG2 W64 H99999999 F1:1\nFRAME\n"), "codec"),
+        (_part(b"YUV4MPEG2 " + bytes(1000)), "codec"),
+        (b"<html>" * 1000, "codec"),
+        (b"Content-Length: 99999999999999\r\n\r\n", "codec"),
+        (b"--edgecv\r\n\r\n", "codec"),
     ],
 )
 def test_a_pipe_that_breaks_or_sends_something_else_is_an_error(data: bytes, code: str) -> None:
     with pytest.raises(SourceError) as caught:
-        Y4mReader(_filler(data)).read()
+        _reader(data).read()
     assert caught.value.code == code
 
 
