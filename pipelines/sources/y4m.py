@@ -6,8 +6,7 @@ multipart stream (RFC 2046, section 5.1) say how long each is. So a picture whos
 
 from __future__ import annotations
 
-from io import BufferedReader
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +23,18 @@ _LARGEST_SIDE = 16384
 _LARGEST_PART = _LARGEST_SIDE * _LARGEST_SIDE * 3 // 2
 
 
+class ByteStream(Protocol):
+    """What ``io.BufferedReader`` can do: wait for what it is asked for, give less only at the end."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Bytes up to a line break, at most ``size``."""
+        ...
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill ``buffer``; returns how many bytes came."""
+        ...
+
+
 class Y4mReader:
     """BGR pictures out of a stream of parts.
 
@@ -31,8 +42,8 @@ class Y4mReader:
         fps: Frames per second the stream announces; 0.0 when unknown.
     """
 
-    def __init__(self, stream: BufferedReader) -> None:
-        """Read from ``stream``, which waits for what it is asked for and gives less only at its end.
+    def __init__(self, stream: ByteStream) -> None:
+        """Read from ``stream``.
 
         Raises:
             MissingDependency: OpenCV is not installed.

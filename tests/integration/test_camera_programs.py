@@ -18,6 +18,7 @@ from edgecv.pipelines.sources.csi import jetson_elements, rpicam_arguments
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.supervision.source import SupervisedSource
 from edgecv.results import Frame
+from tests.cameras.rpicam import put_rpicam
 from tests.cameras.world import PATIENCE_S, Diary, children, is_running, need_gstreamer, next_frame, wait_until, workers
 from tests.conftest import CHECKOUT
 
@@ -134,33 +135,9 @@ def test_an_empty_or_unbalanced_pipeline_is_refused() -> None:
         open_source('gst:videotestsrc name="a')
 
 
-RPICAM = """#!{python}
-import sys, time, cv2, numpy as np
-options = dict(zip(sys.argv[1::2], sys.argv[2::2])) if "--nopreview" not in sys.argv else {{}}
-words = sys.argv[1:]
-value = lambda name, default: words[words.index(name) + 1] if name in words else default
-if value("--camera", "0") == "7":
-    sys.exit("ERROR: *** no cameras available ***")
-print("chatter that must not tear a picture")
-print("[0:00:01] INFO Camera camera_manager.cpp", file=sys.stderr)
-width, height = int(value("--width", "640")), int(value("--height", "480"))
-with open(value("--output", ""), "wb", buffering=0) as output:
-    for number in range(10_000):
-        image = np.full((height, width, 3), number % 200, np.uint8)
-        data = cv2.imencode(".jpg", image)[1].tobytes()
-        output.write(data[: len(data) // 2])
-        output.write(data[len(data) // 2 :])
-        time.sleep(1 / 50)
-"""
-
-
 @pytest.fixture
 def pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a program named ``rpicam-vid`` that sends pictures as the real one does."""
-    program = tmp_path / "rpicam-vid"
-    program.write_text(RPICAM.format(python=sys.executable))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    put_rpicam(tmp_path, monkeypatch)
 
 
 def test_a_ribbon_cable_camera_is_read_through_its_program(pi: None, capfd: pytest.CaptureFixture[str]) -> None:
