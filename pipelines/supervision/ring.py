@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import tempfile
 import threading
 
 import numpy as np
@@ -104,10 +103,6 @@ class RingReader:
 
 
 def _nameless_file(size: int) -> int:
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("edgecv-frames", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
+    descriptor = os.memfd_create("edgecv-frames", os.MFD_CLOEXEC)
     os.ftruncate(descriptor, size)
     return descriptor

@@ -52,11 +52,9 @@ def test_it_is_what_the_pipeline_calls_supervised(camera: Open) -> None:
 
 
 def test_no_frame_is_torn_repeated_or_out_of_order(camera: Open) -> None:
-    source, _ = camera("rate=2000&width=320&height=240")
+    source, _ = camera("rate=2000&width=800&height=600")
     frames = [next_frame(source) for _ in range(300)]
-    levels = [np.unique(frame.image) for frame in frames]
-    assert [len(level) for level in levels] == [1] * 300
-    assert [int(level[0]) for level in levels] == [frame.index % LEVELS for frame in frames]
+    assert [frame.index for frame in frames if (frame.image != frame.index % LEVELS).any()] == []
     numbers = [frame.index for frame in frames]
     assert numbers == sorted(set(numbers))
     stamps = [frame.monotonic_ns for frame in frames]
