@@ -27,7 +27,7 @@ _LARGEST_JPEG = 64 << 20
 _START, _END = b"\xff\xd8", b"\xff\xd9"  # ITU-T T.81, table B.1; inside the picture data 0xFF is always escaped
 _WORDS = 400
 _INSTALL = (
-    "On a Raspberry Pi: sudo apt install rpicam-apps. On a Jetson: gstreamer1.0-tools. Other boards: gst:PIPELINE."
+    "On a Raspberry Pi: sudo apt install rpicam-apps. On a Jetson: gstreamer1.0-tools. Other boards: gst:libcamerasrc."
 )
 
 

@@ -193,7 +193,7 @@ def _classify(errors: Any, error: Exception) -> tuple[str, str]:
         (
             (errors.HTTPClientError, errors.HTTPServerError),
             "refused",
-            "The camera does not want to: too many viewers, or another path?",
+            "The camera refuses: too many viewers, or try transport=udp?",
         ),
         ((ConnectionRefusedError,), "refused", "Nothing listens there. Is the service on, and the port right?"),
         ((TimeoutError, errors.ExitError), "timeout", "Is it switched on, and in this network?"),

@@ -26,7 +26,7 @@ class RingWriter:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._memory: mmap.mmap | None = None
         self._slot_bytes = 0
         self._free: list[int] = []
@@ -48,6 +48,11 @@ class RingWriter:
                 self._free.append(slot)
                 self._send_waiting()
 
+    def flush(self, timeout_s: float) -> None:
+        """Wait until the last frame found a slot, or time is up."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._waiting is None, timeout_s)
+
     def _send_waiting(self) -> None:
         if self._waiting is None or not self._free or self._memory is None:
             return
@@ -68,6 +73,7 @@ class RingWriter:
                 )
             )
         )
+        self._lock.notify_all()
 
     def _grow(self, frame_bytes: int) -> None:
         """A larger ring in new memory: the parent may still be reading the old one."""

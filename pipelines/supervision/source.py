@@ -195,7 +195,8 @@ class SupervisedSource:
         try:
             failure = self._listen(worker)
         finally:
-            code = worker.end(force=failure is _HANGS)
+            # One that was live says goodbye to its camera, which may count its viewers; one that hangs cannot.
+            code = worker.end(force=failure is _HANGS or self._live_since_ns is None)
         if failure is _HANGS:
             return self._overdue()
         return self._death(worker, code) if failure is _DIED else failure

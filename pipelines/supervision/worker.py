@@ -65,6 +65,7 @@ def _serve(
     try:
         connection.send(wire.encode(wire.Opened(float(source.fps))))
         _pump(source, connection, ring, RateLimit(start["fps"]), stopping)
+        ring.flush(_GRACE_S)
     finally:
         source.close()
     return wire.Ended()
@@ -113,7 +114,7 @@ def _failure(error: Exception, uri: Any) -> wire.Failed:
         code=error.code if isinstance(error, SourceError) else "codec",
         message=scrub(message, uri)[: wire.MAX_TEXT],
         hint=scrub(getattr(error, "hint", ""), uri)[: wire.MAX_TEXT],
-        # A SourceError may pass; a wrong option, a missing package or a fault in our code stays.
+        # What a library raises may pass; a wrong option or a missing package stays.
         final=isinstance(error, Unrecoverable) or (known and not isinstance(error, SourceError)),
     )
 

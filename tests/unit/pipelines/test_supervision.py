@@ -139,9 +139,10 @@ def test_a_camera_that_hangs_is_stale_in_time_and_opened_again(camera: Open, tmp
     plug.write_text("frozen")
     frozen = time.monotonic()
     wait_until(lambda: diary.has("stale"), "staleness")
-    assert 0.3 < diary.entries[-1][0] - frozen < 3.0, "deadline 0.5 s, one second to tell, and a busy machine"
-    assert source.health().code == "stale"
-    assert source.health().hint
+    told, health = next(entry for entry in diary.entries if entry[1].state == "stale")
+    assert told - frozen < 3.5, "deadline 0.5 s, one second to tell, and a busy machine"
+    assert health.code == "stale"
+    assert health.hint
     plug.write_text("")
     wait_until(lambda: source.health().state == "live", "coming back")
     assert diary.states[:2] == ["live", "stale"]
