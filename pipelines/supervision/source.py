@@ -132,10 +132,10 @@ class SupervisedSource:
             if self._closing.is_set():
                 return
             self._closing.set()
-            self._newest = None
             self._changed.notify_all()
         os.write(self._wake_write, b"x")
         self._thread.join(_CLOSE_S)
+        self._newest = None  # one may have come in meanwhile, and it holds the shared memory
         if not self._thread.is_alive():
             os.close(self._wake_read)
             os.close(self._wake_write)

@@ -92,6 +92,7 @@ def next_frame(source: SupervisedSource) -> Frame:
         frame = source.read()
     finally:
         alarm.cancel()
+        alarm.join()
     assert frame is not None, f"no frame: {source.health()}"
     return frame
 
