@@ -24,7 +24,8 @@ _UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may h
 _LOOK_S = 2.0
 _HUNG_UP = "The camera hung up: it restarts, or serves too many viewers."
 # What libav may read before it says what the stream is: its own 5 s would eat the time a camera has to come back.
-_PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "fflags": "nobuffer", "flags": "low_delay"}
+# Not `fflags=nobuffer`: it throws the packets away that were looked at, and with them the key frame that a new viewer gets.
+_PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "flags": "low_delay"}
 
 
 class NetworkOptions(LiveOptions, frozen=True, kw_only=True):

@@ -68,6 +68,20 @@ def test_a_camera_through_freezing_death_and_another_picture() -> None:
     assert not workers()
 
 
+def test_a_second_viewer_sees_a_whole_picture_before_the_next_key_frame() -> None:
+    """The server sends a key frame to whoever joins, else one every five seconds: it must not be thrown away."""
+    with rtsp_server() as server:
+        first, _ = _open(server.url)
+        next_frame(first)
+        second, _ = _open(server.url)
+        took_s = wait_until(lambda: second.health().state == "live", "the second viewer being live")
+        image = next_frame(second).image
+        first.close()
+        second.close()
+    assert took_s < 4.0
+    assert ((image > 60) & (image < 200)).mean() < 0.1, "a white ball on black, and no grey where a picture is missing"
+
+
 def test_options_resize_and_thin_out() -> None:
     with rtsp_server() as server:
         source, _ = _open(f"{server.url}?width=80&fps=5")
