@@ -34,6 +34,12 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "sources": {
             "file": "edgecv.pipelines.sources.video:VideoSource",
             "usb": "edgecv.pipelines.sources.camera:UsbSource",
+            "csi": "edgecv.pipelines.sources.csi:CsiSource",
+            "rtsp": "edgecv.pipelines.sources.network:NetworkSource",
+            "rtsps": "edgecv.pipelines.sources.network:NetworkSource",
+            "http": "edgecv.pipelines.sources.network:NetworkSource",
+            "https": "edgecv.pipelines.sources.network:NetworkSource",
+            "gst": "edgecv.pipelines.sources.gstreamer:GstSource",
             "images": "edgecv.pipelines.sources.images:ImagesSource",
             "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
             "recording": "edgecv.pipelines.recording.recording:open_recorded",

@@ -1,30 +1,44 @@
 """Where frames come from and results go, as text: ``usb://0``, ``file.mp4``, ``images/``, ``jsonl:FILE?overwrite=1``.
 
 A query is read strictly: an option that does not exist names the nearest one that does. It is only taken for a query
-when it looks like ``?name=value&name=value``, so that ``img?.jpg`` stays a pattern.
+when it looks like ``?name=value&name=value``, so that ``img?.jpg`` stays a pattern. Two kinds of sources differ:
+
+- A network camera (``rtsp://``, ``http://`` ...) has a query of its own: the names in ``NETWORK_OPTIONS`` are ours, the rest
+  goes to the camera as it stands. So a misspelt option of ours cannot be told from one of the camera. What the camera
+  calls by one of our names is written ``camera.fps=10``.
+- ``gst:PIPELINE`` takes our options at its end, ``gst:videotestsrc ! video/x-raw,width=320 ?fps=5``; a URL with a query in
+  the last word of the pipeline stays the pipeline's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
 import msgspec
 
 from edgecv.errors import ConfigError
+from edgecv.strict import read_struct
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
+NETWORK_OPTIONS = frozenset({"fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file"})
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _QUERY = re.compile(r"\?(?=[A-Za-z_][\w-]*=)")  # a '?' in a glob is not followed by NAME=
-_SECRET = re.compile(r"([?&][^=&#]*(?:pass|pwd|token|secret|key|auth|sig|user|login)[^=&#]*=)[^&#]*", re.IGNORECASE)
+_WORDS = "pass|pwd|token|secret|key|auth|sig|user|login"
+_SECRET = re.compile(rf"([?&][^=&#]*(?:{_WORDS})[^=&#]*=)([^&#]*)", re.IGNORECASE)
+_PROPERTY = re.compile(rf"""((?:^|\s)[\w:-]*(?:{_WORDS})[\w-]*\s*=\s*)("[^"]*"|'[^']*'|\S+)""", re.IGNORECASE)
+_URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"']+""")
+_NAME_LENGTH = 60  # of a pipeline; it stands in every result
+_SHORTEST_SECRET = 3  # a shorter one cannot be found in a text without making it unreadable
 _HOST = re.compile(r"(\[[^\]]*\]|[^:@]*)(:\d*)?")
 _SECRET_PATHS = frozenset({"webhook"})  # chat services put the secret into the path of the URL
 _SUFFIX_SINKS: Mapping[str, str] = MappingProxyType(
@@ -55,6 +69,8 @@ class Uri:
             return self.path
         if self.scheme in _SECRET_PATHS:
             return f"{self.scheme}:{'/'.join(redact(self.path).split('/')[:3])}"
+        if self.scheme == "gst":
+            return _pipeline_name(self.path)
         return redact(f"{self.scheme}{self.separator}{self.path}")
 
 
@@ -74,10 +90,11 @@ def parse_source(text: str | int | Path | Uri) -> Uri:
         raise ConfigError("The source is empty.", "Give a camera number, a video, a folder of images or a URI.")
     if whole.isdecimal():
         return Uri(scheme="usb", path=whole)
+    if whole.startswith("gst:"):
+        return _parse_pipeline(whole.removeprefix("gst:"))
     scheme, separator, rest = whole.partition("://")
     if separator and _SCHEME.fullmatch(scheme + ":"):
-        path, options = _split_query(rest, whole)
-        return Uri(scheme=scheme.lower(), path=unquote(path), options=options)
+        return _parse_network(scheme.lower(), rest) if scheme.lower() in NETWORK_SCHEMES else _parse_uri(scheme, rest)
     if Path(whole).exists():
         return Uri(scheme=_path_scheme(whole), path=whole)
     path, options = _split_query(whole, whole)
@@ -108,18 +125,7 @@ def read_options(uri: Uri, options_type: type[_Options]) -> _Options:
     Raises:
         ConfigError: an unknown option (the hint names the nearest), or a value that does not fit.
     """
-    known = options_type.__struct_fields__
-    for name in uri.options:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            suggestion = f"Did you mean '{close[0]}'? " if close else ""
-            raise ConfigError(
-                f"{uri.name} has no option '{name}'.", f"{suggestion}Known: {', '.join(known) or 'none'}."
-            )
-    try:
-        return msgspec.convert(dict(uri.options), options_type, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"An option of {uri.name} is wrong: {error}.") from error
+    return read_struct(uri.options, options_type, uri.name, texts=True)
 
 
 def redact(uri: str) -> str:
@@ -130,10 +136,84 @@ def redact(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return _SECRET.sub(r"\1***", uri)
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in rest and not _HOST.fullmatch(authority):
+    if "@" in rest and not _HOST.fullmatch(_authority(rest)):
         rest = rest.rpartition("@")[2]
     return _SECRET.sub(r"\1***", f"{scheme}://{rest}")
+
+
+def split_userinfo(rest: str) -> tuple[str, str]:
+    """``("user:password", "host/path")`` of what follows ``://``; the first is empty when there is none.
+
+    A password may hold unescaped ``/ ? @``, as long as the part before the first ``/`` cannot be a host.
+    """
+    authority = _authority(rest)
+    if "@" in authority:
+        userinfo = authority.rpartition("@")[0]
+        return userinfo, rest[len(userinfo) + 1 :]
+    if "@" in rest and not _HOST.fullmatch(authority):
+        userinfo, _, host = rest.rpartition("@")
+        return userinfo, host
+    return "", rest
+
+
+def scrub(text: str, uri: Uri) -> str:
+    """A foreign text, such as what a library printed, without the credentials of ``uri`` and of any URL in it."""
+    shown = _URL.sub(lambda found: redact(found.group()), text)
+    for secret in sorted(set(_secrets(uri)), key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            shown = shown.replace(secret, "***")
+    return shown
+
+
+def _authority(rest: str) -> str:
+    return re.split(r"[/?#]", rest, maxsplit=1)[0]
+
+
+def _secrets(uri: Uri) -> Iterator[str]:
+    """User names and passwords of a source or sink, as they are written and as they are meant."""
+    rests = [found.group().partition("://")[2] for found in _URL.finditer(uri.path)]
+    for rest in rests or [uri.path]:
+        user, _, password = split_userinfo(rest)[0].partition(":")
+        written = [f"{user}:{password}", password, *(value for _, value in _SECRET.findall(rest))]
+        yield from (form for text in written for form in (text, unquote(text)))
+    yield from (value.strip("\"'") for _, value in _PROPERTY.findall(uri.path))
+
+
+def _pipeline_name(pipeline: str) -> str:
+    shown = _PROPERTY.sub(r"\1***", _URL.sub(lambda found: redact(found.group()), pipeline))
+    if len(shown) > _NAME_LENGTH:  # the sum keeps two pipelines apart that begin alike
+        shown = f"{shown[:_NAME_LENGTH]}...{zlib.crc32(shown.encode()):08x}"
+    return f"gst:{shown}"
+
+
+def _parse_uri(scheme: str, rest: str) -> Uri:
+    path, options = _split_query(rest, f"{scheme}://{rest}")
+    return Uri(scheme=scheme.lower(), path=unquote(path), options=options)
+
+
+def _parse_pipeline(text: str) -> Uri:
+    head, space, last = text.strip().rpartition(" ")
+    if "://" in last or '"' in last or "'" in last:
+        return Uri(scheme="gst", path=text.strip(), separator=":")
+    last, options = _split_query(last, "gst:" + last)
+    return Uri(scheme="gst", path=f"{head}{space}{last}".strip(), options=options, separator=":")
+
+
+def _parse_network(scheme: str, rest: str) -> Uri:
+    userinfo, host = split_userinfo(rest)
+    path, _, query = host.partition("?")
+    ours: dict[str, str] = {}
+    theirs: list[str] = []
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        if name in ours:
+            raise ConfigError(f"'{name}' stands twice in '{redact(f'{scheme}://{rest}')}'.", "Give each option once.")
+        if name in NETWORK_OPTIONS:
+            ours[name] = unquote_plus(value)
+        else:
+            theirs.append(part.removeprefix("camera."))
+    path = "?".join(filter(None, (path, "&".join(theirs))))
+    return Uri(scheme=scheme, path=f"{userinfo}@{path}" if userinfo else path, options=ours)
 
 
 def _path_scheme(path: str) -> str:

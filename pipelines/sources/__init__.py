@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgecv import registry
-from edgecv.protocols import Source
-from edgecv.uris import Uri, parse_source
+if TYPE_CHECKING:
+    from edgecv.protocols import Source
+    from edgecv.uris import Uri
 
 
 def open_source(uri: str | int | Path | Uri) -> Source:
-    """Open a camera, a video, a folder of pictures ...
+    """Open a camera, a stream, a video, a folder of pictures ...
+
+    A live source (``edgecv.protocols.Supervised``) is opened in a process of its own and may be absent: its ``health`` says so,
+    and it is tried again. Where the system has no memory without a name (not Linux), it is read in this process, once.
 
     Args:
-        uri: ``0``, ``usb://0``, ``clip.mp4``, ``images/``, ``'frames/*.png'``, ``synthetic://?frames=50`` ...
+        uri: ``0``, ``usb://0``, ``rtsp://cam/1``, ``clip.mp4``, ``images/``, ``'frames/*.png'``, ``synthetic://?frames=50`` ...
 
     Raises:
         UnknownPlugin: no source has that scheme; the hint lists those there are.
         ConfigError: an option does not exist or has a wrong value.
-        SourceError: the source is missing, empty or unreadable.
+        MissingDependency: a package that the source needs is not installed.
+        SourceError: the file or folder is missing, empty or unreadable.
     """
+    from edgecv import registry  # here: a worker imports this package and needs neither
+    from edgecv.uris import parse_source
+
     parsed = parse_source(uri)
-    source: Source = registry.resolve("sources", parsed.scheme)(parsed)
+    kind = registry.resolve("sources", parsed.scheme)
+    if getattr(kind, "supervised", False) and hasattr(os, "memfd_create"):
+        from edgecv.pipelines.supervision.source import SupervisedSource
+
+        return SupervisedSource(parsed)
+    source: Source = kind(parsed)
     return source

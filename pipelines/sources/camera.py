@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.extras import require
 from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
 from edgecv.results import Frame
 from edgecv.uris import Uri, parse_source, read_options
 
-_Side = Annotated[int, msgspec.Meta(ge=0, le=16384)]
 _FPS_TOLERANCE = 1.0  # drivers say 29.97 or 30.00003 for 30
-
-
-class CameraOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What to ask the camera for; 0 leaves it to the camera.
-
-    Attributes:
-        width: In pixels.
-        height: In pixels.
-        fps: Frames per second.
-    """
-
-    width: _Side = 0
-    height: _Side = 0
-    fps: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
 
 
 class UsbSource:
@@ -42,23 +26,37 @@ class UsbSource:
     """
 
     live = True
+    supervised = True
+    options = LiveOptions
+
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Refuse what can never work, without touching the camera.
+
+        Raises:
+            ConfigError: the URI names no camera.
+            MissingDependency: OpenCV is not installed.
+        """
+        _device(uri)
+        need("cv2", "vision")
 
     def __init__(self, uri: str | Uri) -> None:
         """Open the camera.
 
         Raises:
-            SourceError: there is no such camera (``missing``), or it cannot be opened (``refused``).
-            ConfigError: an option does not exist, or the camera cannot do what it asks for.
+            SourceError: there is no such camera (``missing``), it cannot be opened (``refused``), or it cannot do what an
+                option asks for (``codec``).
+            ConfigError: an option does not exist, or the URI names no camera.
             MissingDependency: OpenCV is not installed.
         """
         parsed = parse_source(uri)
-        options = read_options(parsed, CameraOptions)
+        options = read_options(parsed, LiveOptions)
         self.source_id = parsed.name
         self._cv2 = require("cv2", "vision")
         self._capture: Any = _open(self._cv2, parsed)
         try:
             self._configure(options)
-        except ConfigError:
+        except SourceError:
             self.close()
             raise
         self.fps = max(0.0, float(self._capture.get(self._cv2.CAP_PROP_FPS)))
@@ -83,29 +81,37 @@ class UsbSource:
             self._capture.release()
             self._capture = None
 
-    def _configure(self, options: CameraOptions) -> None:
+    def _configure(self, options: LiveOptions) -> None:
         cv2 = self._cv2
         wanted = {
-            "width": (cv2.CAP_PROP_FRAME_WIDTH, options.width, 0.5),
-            "height": (cv2.CAP_PROP_FRAME_HEIGHT, options.height, 0.5),
-            "fps": (cv2.CAP_PROP_FPS, options.fps, _FPS_TOLERANCE),
+            "width": (cv2.CAP_PROP_FRAME_WIDTH, options.width),
+            "height": (cv2.CAP_PROP_FRAME_HEIGHT, options.height),
+            "fps": (cv2.CAP_PROP_FPS, options.fps),
         }
         chosen = {name: row for name, row in wanted.items() if row[1]}
-        for prop, value, _ in chosen.values():
+        for prop, value in chosen.values():
             self._capture.set(prop, value)
-        for name, (prop, value, tolerance) in chosen.items():  # the last one set can change the first
+        for name, (prop, value) in chosen.items():  # the last one set can change the first
             given = float(self._capture.get(prop))
-            if abs(given - value) > tolerance:
-                raise ConfigError(
+            # More frames than asked for are passed over later; fewer cannot be mended.
+            if given < value - _FPS_TOLERANCE if name == "fps" else given != value:
+                raise Unrecoverable(
                     f"{self.source_id} gives {name} {given:g}, not {value:g}.",
                     "See what it can do with: v4l2-ctl --list-formats-ext",
+                    code="codec",
                 )
 
 
+def _device(uri: Uri) -> int | str:
+    if uri.path.startswith("/dev/"):
+        return uri.path
+    if uri.path.isdecimal():
+        return int(uri.path)
+    raise ConfigError(f"{uri.name} names no camera.", "Write usb://0 or usb:///dev/video0.")
+
+
 def _open(cv2: Any, uri: Uri) -> Any:
-    device = uri.path if uri.path.startswith("/dev/") else int(uri.path) if uri.path.isdecimal() else None
-    if device is None:
-        raise ConfigError(f"{uri.name} names no camera.", "Write usb://0 or usb:///dev/video0.")
+    device = _device(uri)
     on_linux = sys.platform.startswith("linux")
     if on_linux and not Path(f"/dev/video{device}" if isinstance(device, int) else device).exists():
         raise _missing(uri)

@@ -10,7 +10,7 @@ import pytest
 from edgecv.errors import ConfigError, UnknownPlugin
 from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.sources import open_source
-from edgecv.uris import Uri, parse_sink, parse_source, read_options, redact
+from edgecv.uris import Uri, parse_sink, parse_source, read_options, redact, scrub
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +38,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         ("frames/a?.png", "images", "frames/a?.png", {}),
         ("synthetic://?frames=5&fps=2.5", "synthetic", "", {"frames": "5", "fps": "2.5"}),
         ("RTSP://u:p@cam/1", "rtsp", "u:p@cam/1", {}),
+        ("rtsp://cam/1?channel=2&fps=10", "rtsp", "cam/1?channel=2", {"fps": "10"}),
+        (
+            "rtsp://u:p%40w@cam/a%20b?x=%20&x=2&flag&width=640",
+            "rtsp",
+            "u:p%40w@cam/a%20b?x=%20&x=2&flag",
+            {"width": "640"},
+        ),
+        ("http://cam/v?camera.fps=5&fps=2", "http", "cam/v?fps=5", {"fps": "2"}),
+        ("rtsp://u:p?fps=1@cam/1?transport=udp", "rtsp", "u:p?fps=1@cam/1", {"transport": "udp"}),
+        ("gst:videotestsrc ! video/x-raw,width=320", "gst", "videotestsrc ! video/x-raw,width=320", {}),
+        ("gst:videotestsrc num-buffers=5?fps=2", "gst", "videotestsrc num-buffers=5", {"fps": "2"}),
+        ("gst:videotestsrc ?fps=2&width=8", "gst", "videotestsrc", {"fps": "2", "width": "8"}),
+        ("gst:souphttpsrc location=http://cam/v?fps=2", "gst", "souphttpsrc location=http://cam/v?fps=2", {}),
     ],
 )
 def test_sources_are_taken_apart(text: str | int, scheme: str, path: str, options: dict[str, str]) -> None:
@@ -88,7 +101,7 @@ def test_a_sink_without_scheme_or_target_is_refused_with_an_example(text: str, h
     assert hint in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "synthetic://?fps=1&fps=2"])
+@pytest.mark.parametrize("text", ["", "synthetic://?fps=1&fps=2", "rtsp://cam/1?fps=1&fps=2", "gst:a ?fps=1&fps=2"])
 def test_an_unclear_source_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_source(text)
@@ -129,6 +142,43 @@ def test_credentials_are_redacted(uri: str, shown: str) -> None:
     assert redact(uri) == shown
     assert "secret" not in shown
     assert parse_source(uri).name.count("secret") == 0
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "shown"),
+    [
+        ("rtspsrc location=rtsp://me:secret@cam/1 ! decodebin", "rtspsrc location=rtsp://cam/1 ! decodebin"),
+        (
+            "rtspsrc location=rtsp://cam user-id=me user-pw=secret",
+            "rtspsrc location=rtsp://cam user-id=*** user-pw=***",
+        ),
+        ("souphttpsrc password = 'my secret' ! fakesink", "souphttpsrc password = *** ! fakesink"),
+        ("souphttpsrc location=http://cam/?token=secret", "souphttpsrc location=http://cam/?token=***"),
+    ],
+)
+def test_credentials_in_a_pipeline_are_redacted(pipeline: str, shown: str) -> None:
+    assert parse_source(f"gst:{pipeline}").name == f"gst:{shown}"
+
+
+def test_long_pipelines_have_short_names_that_differ() -> None:
+    names = {parse_source(f"gst:{'videoconvert ! ' * 20}videotestsrc pattern={number}").name for number in range(9)}
+    assert len(names) == 9
+    assert max(map(len, names)) < 90
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        ("rtsp://me:sec%2Fret@cam/1", "401 for me:sec/ret at rtsp://me:sec%2Fret@cam/1, password sec/ret"),
+        ("http://cam/v?password=sec/ret", "GET /v?password=sec/ret failed: sec/ret"),
+        ("gst:rtspsrc location=rtsp://me:sec/ret@cam user-pw='sec/ret'", "rtsp://me:sec/ret@cam (sec/ret)"),
+        ("rtsp://cam/1", "see rtsp://x:sec/ret@other/1"),
+    ],
+)
+def test_foreign_texts_lose_the_credentials(uri: str, text: str) -> None:
+    shown = scrub(text, parse_source(uri))
+    assert "ret" not in shown
+    assert "sec" not in shown
 
 
 def test_an_unknown_scheme_names_those_there_are_and_no_password() -> None:

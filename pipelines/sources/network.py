@@ -1,0 +1,249 @@
+"""``rtsp://user:password@cam/1``, ``http://cam/video.mjpg``: a camera in the network, read through PyAV.
+
+Known options are ours, the rest of the query goes to the camera (see ``edgecv.uris``). ``rtsps`` and ``https`` encrypt; the
+certificate is not checked, because cameras sign their own.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any, Literal
+from urllib.parse import quote
+
+from edgecv.errors import ConfigError, SourceError
+from edgecv.extras import require
+from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
+from edgecv.results import Frame, Image
+from edgecv.secret_files import read_secret
+from edgecv.uris import Uri, parse_source, read_options, split_userinfo
+
+_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+_UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came
+_LOOK_S = 2.0
+_HUNG_UP = "The camera hung up: it restarts, or serves too many viewers."
+# What libav may read before it says what the stream is: its own 5 s would eat the time a camera has to come back.
+# Not `fflags=nobuffer`: it throws the packets away that were looked at, and with them the key frame that a new viewer gets.
+_PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "flags": "low_delay"}
+
+
+class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
+    """What the query of a network camera may say besides; ``width`` and ``height``: resize to.
+
+    Attributes:
+        transport: How RTSP brings the frames; TCP passes firewalls and loses none.
+        password_file: File with the password, readable by its owner only; the URL then names the user alone.
+    """
+
+    transport: Literal["tcp", "udp"] = "tcp"
+    password_file: str = ""
+
+
+class NetworkSource:
+    """A stream of a camera; frames are decoded and resized as they arrive.
+
+    Attributes:
+        source_id: The URL without credentials.
+        live: ``True``.
+        fps: Frames per second the stream announces, 0.0 when it does not.
+    """
+
+    live = True
+    supervised = True
+    options = NetworkOptions
+
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Refuse what can never work, without touching the camera.
+
+        Raises:
+            ConfigError: the URL names no host, ``transport`` is given for HTTP, or the password cannot be had.
+            MissingDependency: PyAV is not installed.
+        """
+        if not _host_port(uri)[0]:
+            raise ConfigError(f"{uri.name} names no host.", f"Write for example: {uri.scheme}://192.168.1.20/1")
+        if "transport" in uri.options and not uri.scheme.startswith("rtsp"):
+            raise ConfigError(f"{uri.name}: only RTSP has a transport.", "Leave it out.")
+        _camera_url(uri, read_options(uri, NetworkOptions))
+        need("av", "video")
+
+    def __init__(self, uri: str | Uri) -> None:
+        """Connect, and wait for the description of the stream.
+
+        Raises:
+            SourceError: the camera cannot be reached or refuses; its ``code`` says how.
+            ConfigError: an option has a wrong value.
+            MissingDependency: PyAV is not installed.
+        """
+        self._uri = parse_source(uri)
+        self._options = read_options(self._uri, NetworkOptions)
+        self.source_id = self._uri.name
+        self._av = require("av", "video")
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
+        self._stamper = FrameStamper(self.source_id)
+        self._container: Any = self._open()
+        self.fps = 0.0
+        self._frames = self._decoded(self._video())
+
+    def read(self) -> Frame | None:
+        """The next frame, or ``None`` when the source was closed.
+
+        Raises:
+            SourceError: the stream broke off or cannot be decoded.
+        """
+        if self._container is None:
+            return None
+        try:
+            image = next(self._frames)
+        except StopIteration:
+            raise SourceError(f"{self.source_id} ended the stream.", _HUNG_UP, code="eof") from None
+        except self._av.error.FFmpegError as error:
+            raise self._error(error, opening=False) from error
+        return self._stamper.stamp(image)
+
+    def close(self) -> None:
+        """Hang up; a second call does nothing."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _open(self) -> Any:
+        options = dict(_PROBE)
+        if self._uri.scheme.startswith("rtsp"):
+            options["rtsp_transport"] = self._options.transport
+        try:
+            return self._av.open(_camera_url(self._uri, self._options), options=options)
+        except self._av.error.FFmpegError as error:
+            raise self._error(error, opening=True) from error
+
+    def _video(self) -> Any:
+        """The video stream, checked."""
+        streams = self._container.streams.video
+        if not streams:
+            raise Unrecoverable(f"{self.source_id} has no video.", "Does the path lead to a camera?", code="codec")
+        if getattr(streams[0], "codec_context", None) is None:
+            raise Unrecoverable(
+                f"{self.source_id} sends a format that this PyAV cannot decode.",
+                "Set the camera to H.264, H.265 or MJPEG.",
+                code="codec",
+            )
+        if self._container.duration:
+            raise Unrecoverable(
+                f"{self.source_id} is a file, no camera.", "Download it and give the file as the source.", code="codec"
+            )
+        self.fps = float(streams[0].average_rate or streams[0].guessed_rate or 0.0)
+        streams[0].thread_type = "SLICE"  # decoding whole frames side by side would hold each back
+        return streams[0]
+
+    def _decoded(self, stream: Any) -> Iterator[Image]:
+        """Pictures that are whole: none that the decoder made up for lost packets."""
+        unreadable = 0
+        for packet in self._container.demux(stream):
+            try:
+                frames = packet.decode()
+            except self._av.error.InvalidDataError:
+                unreadable += 1
+                if unreadable > _UNREADABLE_ALLOWED:
+                    raise
+                continue
+            for frame in frames:
+                unreadable = 0
+                if not frame.is_corrupt:
+                    yield self._image(frame)
+
+    def _image(self, frame: Any) -> Image:
+        width, height = _size(self._options, frame.width, frame.height)
+        image: Image = self._reformatter.reformat(frame, width, height, format="bgr24").to_ndarray()
+        return image
+
+    def _error(self, error: Exception, *, opening: bool) -> SourceError:
+        """What PyAV raised, by its class, without its text: that holds the URL."""
+        code, hint = _classify(self._av.error, error)
+        if code == "":
+            code, hint = self._why_no_stream() if opening else ("eof", _HUNG_UP)
+        kind = Unrecoverable if code == "auth" or isinstance(error, _no_code(self._av.error)) else SourceError
+        what = "cannot be opened" if opening else "broke off"
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return kind(f"{self.source_id} {what}: {reason}.", hint, code=code)
+
+    def _why_no_stream(self) -> tuple[str, str]:
+        """libav calls an unknown host, a page instead of a video, and more, an «input/output error»: look for ourselves."""
+        host, port = _host_port(self._uri)
+        try:
+            socket.create_connection((host, port), _LOOK_S).close()
+        except (socket.gaierror, UnicodeError):
+            return "dns", f"'{host}' is not known. Check its spelling and the DNS server, or give the IP address."
+        except TimeoutError:
+            return "timeout", "Nobody answers there. Is it switched on, and in this network?"
+        except OSError:
+            return "refused", "Nothing can be reached there. Check address and port, cable and route."
+        return "codec", "Something answers there, but not with a video. Does the path lead to one?"
+
+
+def _size(options: LiveOptions, width: int, height: int) -> tuple[int, int]:
+    """What to resize to; one side alone keeps the proportions."""
+    if not (options.width or options.height):
+        return width, height
+    wanted_width = options.width or max(1, round(width * options.height / height))
+    return wanted_width, options.height or max(1, round(height * options.width / width))
+
+
+def _no_code(errors: Any) -> tuple[type[Exception], ...]:
+    return errors.DecoderNotFoundError, errors.DemuxerNotFoundError, errors.ProtocolNotFoundError
+
+
+def _classify(errors: Any, error: Exception) -> tuple[str, str]:
+    """Class and next step of an error of PyAV; empty where the error says too little."""
+    table: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
+        ((errors.HTTPUnauthorizedError, errors.HTTPForbiddenError), "auth", "Check user and password."),
+        ((errors.HTTPNotFoundError,), "missing", "The camera has no such stream: check the path of the URL."),
+        (
+            (errors.HTTPClientError, errors.HTTPServerError),
+            "refused",
+            "The camera refuses: too many viewers, or try transport=udp?",
+        ),
+        ((ConnectionRefusedError,), "refused", "Nothing listens there. Is the service on, and the port right?"),
+        ((TimeoutError, errors.ExitError), "timeout", "Is it switched on, and in this network?"),
+        ((errors.EOFError, ConnectionError), "eof", _HUNG_UP),
+        (_no_code(errors), "codec", "This PyAV cannot read it. Set the camera to H.264, H.265 or MJPEG."),
+        ((ValueError,), "codec", "That is no stream, or it is damaged. Does the path lead to the video?"),
+    )
+    for kinds, code, hint in table:
+        if isinstance(error, kinds):
+            return code, hint
+    return "", ""
+
+
+def _host_port(uri: Uri) -> tuple[str, int]:
+    authority = re.split(r"[/?#]", split_userinfo(uri.path)[1], maxsplit=1)[0]
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?", authority)
+    if found is None:
+        return "", 0
+    return found[1] or found[2] or "", int(found[3] or _PORTS[uri.scheme])
+
+
+def _camera_url(uri: Uri, options: NetworkOptions) -> str:
+    """The URL with user and password as the rules want them: cameras' passwords are full of ``@ / ?``.
+
+    Raises:
+        ConfigError: there is a password file, and no user or another password.
+    """
+    userinfo, rest = split_userinfo(uri.path)
+    user, colon, password = userinfo.partition(":")
+    if options.password_file:
+        if colon or not user:
+            raise ConfigError(
+                f"{uri.name}: with password_file the URL has a user and no password.",
+                f"Write for example: {uri.scheme}://viewer@192.168.1.20/1?password_file=camera.secret",
+            )
+        colon, password = ":", quote(read_secret(options.password_file), safe="")
+    elif not userinfo:
+        return f"{uri.scheme}://{rest}"
+    return f"{uri.scheme}://{_escaped(user)}{colon}{_escaped(password)}@{rest}"
+
+
+def _escaped(text: str) -> str:
+    """Percent-encoded; what is encoded already stays."""
+    return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", text), safe="%!$&'()*+,;=-._~")

@@ -1,0 +1,1 @@
+"""Cameras for tests: real servers, programs, and raw sources that fail on command."""

@@ -1,0 +1,60 @@
+"""A real RTSP camera: ``/usr/bin/python3 rtsp_server.py PORT [--size WxH] [--user NAME --password WORD]``.
+
+Prints ``ready`` when it listens. H.264, 20 frames per second, a key frame every five seconds and for each new viewer.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+
+def main() -> None:
+    arguments = _arguments()
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(str(arguments.port))
+    factory = GstRtspServer.RTSPMediaFactory()
+    width, height = arguments.size.split("x")
+    factory.set_launch(
+        f"( videotestsrc is-live=true pattern=ball ! video/x-raw,width={width},height={height},framerate=20/1 "
+        "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=100 ! rtph264pay name=pay0 pt=96 config-interval=1 )"
+    )
+    factory.set_shared(True)
+    if arguments.user:
+        _protect(server, factory, arguments.user, arguments.password)
+    server.get_mount_points().add_factory("/1", factory)
+    if not server.attach(None):
+        raise SystemExit("the port is taken")
+    print("ready", flush=True)
+    GLib.MainLoop().run()
+
+
+def _protect(server: object, factory: object, user: str, password: str) -> None:
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+    factory.add_role_from_structure(
+        Gst.Structure.new_from_string("viewer, media.factory.access=true, media.factory.construct=true")
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--size", default="160x120")
+    parser.add_argument("--user", default="")
+    parser.add_argument("--password", default="")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
