@@ -177,7 +177,7 @@ def test_a_pipe_that_breaks_or_sends_something_else_is_an_error(data: bytes, cod
 def test_a_camera_is_called_by_a_well_formed_url(uri: str, host: str, port: int, url: str) -> None:
     parsed = parse_source(uri)
     assert _host_port(parsed) == (host, port)
-    assert _camera_url(parsed) == url
+    assert _camera_url(parsed, NetworkOptions()) == url
 
 
 def test_one_side_alone_keeps_the_proportions() -> None:
