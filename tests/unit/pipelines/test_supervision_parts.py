@@ -9,7 +9,7 @@ import pytest
 
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.live import LiveOptions
-from edgecv.pipelines.sources.network import _camera_url, _host_port, _size
+from edgecv.pipelines.sources.network import NetworkOptions, _camera_url, _host_port, _size
 from edgecv.pipelines.sources.pace import Pace
 from edgecv.pipelines.sources.y4m import Y4mReader
 from edgecv.pipelines.supervision.rate import RateLimit
