@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecv.vision.nms import iou_matrix, iou_one_to_many, nms
+from edgecv.vision.nms import iou_matrix, iou_one_to_many, kept_by_matrix, kept_by_rows, nms
 
 Box = tuple[int, int, int, int]
 
@@ -77,3 +77,11 @@ def test_a_limit_of_one_keeps_even_copies_and_of_zero_everything_apart() -> None
 def test_empty_boxes_overlap_nothing() -> None:
     point = np.array([2, 2, 2, 2], np.float32)
     assert iou_one_to_many(point, np.array([[2, 2, 2, 2], [0, 0, 4, 4]], np.float32)).tolist() == [0, 0]
+
+
+@given(scenes, limits, st.integers(1, 6))
+def test_few_boxes_and_many_are_suppressed_alike(scene: list[tuple[Box, int, int]], iou: float, most: int) -> None:
+    """Two ways to the same: all overlaps at once for few boxes, a row at a time for many."""
+    xyxy, _, class_id = arrays(scene)
+    by_matrix = kept_by_matrix(xyxy, class_id, iou, most).tolist()
+    assert by_matrix == kept_by_rows(xyxy, class_id, iou, most).tolist()

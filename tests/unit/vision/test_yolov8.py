@@ -12,7 +12,7 @@ from edgecv.errors import SpecMismatch
 from edgecv.results import Detections
 from edgecv.specs import TensorSpec
 from edgecv.vision.geometry import ImageTransform
-from edgecv.vision.yolov8 import PredictionDecoder, RawHeadDecoder
+from edgecv.vision.yolov8 import PredictionDecoder, RawHeadDecoder, _above
 from tests.unit.vision.heads import (
     CELLS,
     LABELS,
@@ -177,3 +177,12 @@ NARROW = (SIZE_WH[1] // 8, SIZE_WH[0] // 8)
 def test_outputs_that_are_no_such_head_are_refused(decoder, specs, named) -> None:
     with pytest.raises(SpecMismatch, match=named):
         decoder(decode_spec(), specs)
+
+
+@given(st.integers(-140, 140), st.integers(0, 10**6), st.sampled_from(["int8", "uint8", "float32"]))
+def test_cells_above_a_limit_are_the_same_whichever_axis_is_last(limit: int, seed: int, dtype: str) -> None:
+    scores = np.random.default_rng(seed).integers(-128, 128, (5, 7)).astype(dtype)
+    first, last = _above(scores, limit + 0.5, False), _above(np.ascontiguousarray(scores.T).T, limit + 0.5, False)
+    wanted = [at for at in range(7) if scores[:, at].max() > limit + 0.5]
+    assert first[0].tolist() == last[0].tolist() == wanted
+    assert first[1].tolist() == last[1].tolist()
