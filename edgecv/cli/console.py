@@ -47,13 +47,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left")
+    table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=not number, overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console = Console()
     console.width = max(console.width, _PIPED_WIDTH) if not console.is_terminal else console.width
+    console.print(escape(title), soft_wrap=True, highlight=False, style="italic")  # a path is never broken
     console.print(table)
 
 

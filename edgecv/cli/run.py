@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def run(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle, or a bare model file that carries metadata.")] = None,
     source: Annotated[
-        list[str] | None, typer.Option(help="0, usb://0, rtsp://..., FILE.mp4, images/ ...; may be repeated.")
+        list[str] | None,
+        typer.Option(help="0, csi://0, rtsp://..., gst:..., FILE.mp4, images/ (docs/app.md); may be repeated."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="app.toml: sources, steps, sinks (docs/app.md). Options given here win.")

@@ -177,6 +177,7 @@ def test_a_full_disk_leaves_nothing(model_format: str, resnet20: Path, small_dis
     check_refused(convert(small_disk, resnet20, "--to", model_format), small_disk, "No space left on device")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_with_tflite_leaves_nothing(small_disk: Path) -> None:
     done = convert(small_disk, "yolov8n.yaml", *_SMALL, "--to", "tflite")
     check_refused(done, small_disk, "No space left on device")

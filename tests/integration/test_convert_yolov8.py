@@ -322,6 +322,7 @@ def test_an_int8_model_that_strays_is_not_written(stray: Path, calibration: Path
     assert names_in(out) == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_recipes_that_lose_the_accuracy_give_way_to_the_next(stray: Path, calibration: Path, tmp_path: Path) -> None:
     made = edgecv.convert(stray, calibration=calibration, out=tmp_path / "out.ecv")
     (record,) = read(made, "quantization.json", QuantizationRecord).formats
