@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edgecv.cloud_sync.broker_url import parse_broker_url
 from edgecv.cloud_sync.device_clock import clock_is_synced
@@ -76,6 +76,8 @@ class MqttSink:
         SyncError: the outbox cannot be used.
         MissingDependency: paho-mqtt is not installed.
     """
+
+    name: ClassVar[str] = "mqtt"
 
     def __init__(
         self,

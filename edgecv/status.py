@@ -82,9 +82,9 @@ class PipelineStatus:
     Attributes:
         running: Whether the loop is at work.
         model: Name of the model.
-        elapsed_s: Since the first wait for a frame.
+        elapsed_s: Since the first wait for a frame; stops with the pipeline.
         frames: Frames that went through the model.
-        fps: ``frames / elapsed_s``.
+        fps: Results per second of all sources over the last seconds; of the whole run once it has ended.
         age_p50_ms: Median age of a result when it was ready.
         age_p99_ms: The age that 99 % stay below.
         stage_p50_ms: Median per stage.

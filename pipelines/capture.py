@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from edgecv.errors import EdgeCVError
+from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.feed import Freshness
 from edgecv.pipelines.slot import FrameSlot, SlotClosed
 from edgecv.protocols import Gate, Source, Supervised, Tensors
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
 from edgecv.vision.geometry import ImageTransform
+from edgecv.vision.letterbox import check_image
 
 POLL_S = 0.05  # how soon a waiting thread notices that it shall stop
 # OpenCV waits up to 10 s for a camera that stopped sending; until then its thread cannot end.
@@ -71,7 +72,7 @@ class Capture:
     ) -> None:
         self.name = name
         self.source = source
-        self.error: BaseException | None = None
+        self.error: BaseException | None = None  # what broke it
         self.on_change = on_change
         self.policy = freshness.slot_policy(source.live)
         self._freshness = freshness
@@ -80,6 +81,7 @@ class Capture:
         # Nothing is read that nobody asked for, where each frame that is handed over goes through the model.
         self._left = max_frames if self.policy == "lossless" and freshness.max_age_ms is None else None
         self._read = 0
+        self._released = False  # without ever having been read
         self._dropped = dict.fromkeys(("every_nth", "still", "too_old"), 0)
         self._health = SourceHealth(state="connecting", since_ns=time.monotonic_ns())
         self._slot: FrameSlot[Captured] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
@@ -95,7 +97,9 @@ class Capture:
 
     def health(self) -> SourceHealth:
         """How the source is."""
-        return self.source.health() if isinstance(self.source, Supervised) else self._health
+        if isinstance(self.source, Supervised) and self._health.state != "failed":
+            return self.source.health()
+        return self._health
 
     def start(self) -> None:
         """Begin to read."""
@@ -126,7 +130,12 @@ class Capture:
         if limit_ms is not None and (time.monotonic_ns() - captured.frame.monotonic_ns) / 1e6 > limit_ms:
             self._dropped["too_old"] += 1
             return False
-        return self.policy == "lossless" or self._passes(captured.frame)
+        try:
+            return self.policy == "lossless" or self._passes(captured.frame)
+        except Exception as error:  # noqa: BLE001 - a gate that fails ends its source, and no other
+            self._fail(error)
+            self.begin_close()
+            return False
 
     def begin_close(self) -> None:
         """Stop; ``join`` waits for it."""
@@ -137,7 +146,11 @@ class Capture:
     def join(self, deadline_s: float) -> bool:
         """Wait, until ``time.monotonic()`` is ``deadline_s``, for the source to be released; ``False`` when it hangs in a read."""
         if self._thread.ident is None:
-            self.source.close()
+            if not self._released:
+                self._released = True
+                self.source.close()
+            return True
+        if self._thread is threading.current_thread():  # a gate that removes its own source
             return True
         self._thread.join(max(0.0, deadline_s - time.monotonic()))
         return not self._thread.is_alive()
@@ -148,13 +161,13 @@ class Capture:
                 self._pump()
             finally:
                 self.source.close()
-            self._become("ended")
         except SlotClosed:
-            self._become("ended")
-        except Exception as error:  # noqa: BLE001 - last resort of a thread: the loop raises it where the app can see it
-            self.error = error
-            self._become("failed", error)
+            pass
+        except BaseException as error:  # noqa: BLE001 - last resort of a thread: the loop raises it where the app can see it
+            self._fail(error)
         finally:
+            if self.error is None:
+                self._become("ended")
             self._slot.close()
 
     def _pump(self) -> None:
@@ -172,6 +185,7 @@ class Capture:
             self._left = None if self._left is None else self._left - 1
 
     def _captured(self, frame: Frame) -> Captured | None:
+        check_image(frame.image)  # here it ends this source; in the model it would end them all
         self._read += 1
         if (self._read - 1) % self._freshness.nth:
             self._dropped["every_nth"] += 1
@@ -188,8 +202,12 @@ class Capture:
         self._dropped["still"] += 1
         return False
 
-    def _become(self, state: SourceState, error: Exception | None = None) -> None:
-        if isinstance(self.source, Supervised):
+    def _fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self._become("failed", error)
+
+    def _become(self, state: SourceState, error: BaseException | None = None) -> None:
+        if isinstance(self.source, Supervised) and (error is None or isinstance(error, SourceError)):
             return  # it tells by itself
         self._health = SourceHealth(
             state=state,

@@ -41,8 +41,9 @@ def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[Step
     """Steps of options and of functions.
 
     Raises:
-        ConfigError: two of them have one name, which their counts would share; else as ``StepOptions.build``.
+        ConfigError: one is no step, or two have one name, which their counts would share; else as ``StepOptions.build``.
     """
+    _check(steps, "step", "Track()")
     names = [step.name for step in steps if isinstance(step, StepOptions) and hasattr(step, "name")]
     for name in names:
         if names.count(name) > 1:
@@ -51,8 +52,18 @@ def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[Step
 
 
 def build_gates(gates: Sequence[GateLike]) -> list[Gate]:
-    """Gates of options and of functions; errors as ``GateOptions.build``."""
+    """Gates of options and of functions; errors as ``GateOptions.build``, and ``ConfigError`` for what is none."""
+    _check(gates, "gate", "Motion()")
     return [gate.build() if isinstance(gate, GateOptions) else gate for gate in gates]
+
+
+def _check(given: Sequence[object], what: str, example: str) -> None:
+    for one in given:
+        is_options_type = isinstance(one, type) and hasattr(one, "build")
+        if is_options_type or not (callable(one) or hasattr(one, "build")):
+            raise ConfigError(
+                f"{one!r} is no {what}.", f"Give a function, or one of edgecv.pipelines.steps: {example}."
+            )
 
 
 class Chain:
@@ -92,7 +103,13 @@ class Chain:
                 step.forget(source_id)
 
     def close(self) -> None:
-        """The pipeline ended."""
+        """The pipeline ended: close every step, then raise what the first one raised that failed."""
+        errors = []
         for step in self._all:
-            if hasattr(step, "close"):
-                step.close()
+            try:
+                if hasattr(step, "close"):
+                    step.close()
+            except Exception as error:  # noqa: BLE001 - the others are closed, too
+                errors.append(error)
+        if errors:
+            raise errors[0]

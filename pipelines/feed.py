@@ -40,7 +40,10 @@ class Freshness:
         if self.policy not in POLICIES:
             raise ConfigError(f"There is no policy '{self.policy}'.", f"Known: {', '.join(POLICIES)}.")
         if self.nth < 1 or (self.nth > 1 and self.policy != "every_nth"):
-            raise ConfigError(f"nth is {self.nth}.", 'Write policy="every_nth", nth=3 for every third frame.')
+            raise ConfigError(
+                f"nth is {self.nth}.",
+                'For every third frame: policy="every_nth", nth=3 (--policy every_nth --nth 3 on the command line).',
+            )
         if self.max_age_ms is not None and not self.max_age_ms > 0:
             raise ConfigError(f"max_age_ms must be positive, not {self.max_age_ms}.", "Leave it out for no limit.")
 

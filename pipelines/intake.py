@@ -6,7 +6,7 @@ import threading
 import time
 
 from edgecv.errors import ConfigError
-from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, POLL_S, Capture, Captured
+from edgecv.pipelines.capture import POLL_S, Capture, Captured
 from edgecv.pipelines.slot import SlotClosed
 
 
@@ -25,7 +25,8 @@ class Intake:
         self.changed = threading.Condition()
         self._captures: dict[str, Capture] = {}
         self._turn: list[str] = []  # the next one to be asked stands first
-        self._started = False
+        self._reserved: set[str] = set()  # being added, or removed and not yet forgotten
+        self._started = self._closed = False
 
     def __len__(self) -> int:
         return len(self._captures)
@@ -36,22 +37,37 @@ class Intake:
         with self.changed:
             return tuple(self._captures.values())
 
-    def free_name(self, wanted: str) -> str:
-        """``wanted``, with ``#2`` and so on when it is taken."""
-        name, number = wanted, 2
-        while name in self._captures:
-            name, number = f"{wanted}#{number}", number + 1
-        return name
-
-    def add(self, capture: Capture) -> None:
-        """One more; it starts at once when the others run.
+    def reserve(self, name: str, wanted: str) -> str:
+        """A name for a source that will be added: ``name``, or else ``wanted``, with ``#2`` and so on when it is taken.
 
         Raises:
-            ConfigError: the name is taken.
+            ConfigError: ``name`` is taken.
         """
         with self.changed:
-            if capture.name in self._captures:
-                raise ConfigError(f"There is a source '{capture.name}' already.", "Give each a name of its own.")
+            chosen, number = name or wanted, 2
+            while chosen in self._captures or chosen in self._reserved:
+                if name:
+                    state = "already" if name in self._captures else "that is still being removed"
+                    raise ConfigError(f"There is a source '{name}' {state}.", "Give each a name of its own.")
+                chosen, number = f"{wanted}#{number}", number + 1
+            self._reserved.add(chosen)
+            return chosen
+
+    def free(self, name: str) -> None:
+        """The name of a removed source may be used again."""
+        with self.changed:
+            self._reserved.discard(name)
+
+    def add(self, capture: Capture) -> None:
+        """One more, under the name that was reserved for it; it starts at once when the others run.
+
+        Raises:
+            ConfigError: the pipeline has ended meanwhile.
+        """
+        with self.changed:
+            self._reserved.discard(capture.name)
+            if self._closed:
+                raise ConfigError("This pipeline has ended.", "Make a new one for every run.")
             self._captures[capture.name] = capture
             self._turn.append(capture.name)
             if self._started:
@@ -59,7 +75,7 @@ class Intake:
             self.changed.notify_all()
 
     def remove(self, name: str) -> Capture:
-        """Let one go; the caller closes it.
+        """Let one go; the caller closes it, and says ``free`` when nothing of it is left.
 
         Raises:
             ConfigError: there is none of that name.
@@ -68,6 +84,7 @@ class Intake:
             if name not in self._captures:
                 raise ConfigError(f"There is no source '{name}'.", f"Known: {', '.join(self._captures) or 'none'}.")
             self._turn.remove(name)
+            self._reserved.add(name)
             self.changed.notify_all()
             return self._captures.pop(name)
 
@@ -93,13 +110,17 @@ class Intake:
                 self.changed.wait(min(left_s, POLL_S))
             return taken
 
-    def close(self) -> list[Capture]:
-        """Release all sources; those that hang in a read and had to be left behind."""
-        captures = self.captures
-        for capture in captures:
+    def begin_close(self) -> None:
+        """Let nothing more in, and stop all sources."""
+        with self.changed:
+            self._closed = True
+        for capture in self.captures:
             capture.begin_close()
-        deadline_s = time.monotonic() + CLOSE_TIMEOUT_S
-        return [capture for capture in captures if not capture.join(deadline_s)]
+
+    def join(self, timeout_s: float) -> list[Capture]:
+        """Wait for all sources to be released; those that hang in a read."""
+        deadline_s = time.monotonic() + timeout_s
+        return [capture for capture in self.captures if not capture.join(deadline_s)]
 
     def _poll(self) -> tuple[Capture, Captured] | None:
         if all(capture.is_placed for capture in self._captures.values()):

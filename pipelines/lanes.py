@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 
 from edgecv.pipelines.capture import Captured
 from edgecv.results import Result
@@ -37,7 +39,9 @@ class Lanes:
         self.count = count
         self._compute = compute
         self._work: deque[_Work] = deque()
-        self._pool: ThreadPoolExecutor | None = None
+        # Not a ThreadPoolExecutor: the interpreter shuts those down before the threads of the app have ended.
+        self._todo: SimpleQueue[_Work | None] = SimpleQueue()
+        self._threads: list[Thread] = []
 
     def __len__(self) -> int:
         return len(self._work)
@@ -53,8 +57,11 @@ class Lanes:
 
     def put(self, captured: Captured, timer: StageTimer) -> None:
         """Take a frame; ``timer`` goes with it."""
-        future = self._submit(captured, timer) if self.count > 1 else None
-        self._work.append(_Work(captured=captured, timer=timer, future=future))
+        work = _Work(captured=captured, timer=timer, future=Future() if self.count > 1 else None)
+        self._work.append(work)
+        if work.future is not None:
+            self._start()
+            self._todo.put(work)
 
     def pop(self) -> tuple[Result, StageTimer]:
         """The result of the oldest frame, and its timer; raises what computing it raised."""
@@ -64,11 +71,28 @@ class Lanes:
 
     def close(self) -> None:
         """Let what is being computed end, drop the rest; a second call does nothing."""
+        for work in tuple(self._work):
+            if work.future is not None:
+                work.future.cancel()
         self._work.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._todo.put(None)
+        for thread in threads:
+            thread.join()
 
-    def _submit(self, captured: Captured, timer: StageTimer) -> Future[Result]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="edgecv-lane")
-        return self._pool.submit(self._compute, captured, timer)
+    def _start(self) -> None:
+        for number in range(len(self._threads), MOST):
+            self._threads.append(Thread(target=self._run, name=f"edgecv-lane-{number}", daemon=True))
+            self._threads[-1].start()
+
+    def _run(self) -> None:
+        while (work := self._todo.get()) is not None:
+            assert work.future is not None
+            if not work.future.set_running_or_notify_cancel():
+                continue
+            try:
+                work.future.set_result(self._compute(work.captured, work.timer))
+            except BaseException as error:  # noqa: BLE001 - the loop raises it
+                work.future.set_exception(error)
+            del work  # a frame is not kept until the next one comes

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from edgecv.errors import EdgeCVError
 from edgecv.events import Event
@@ -17,7 +17,6 @@ from edgecv.protocols import Sink, TakesEvents, WatchesStatus
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount
 
-Given = TypeVar("Given", Result, Event)
 log = logging.getLogger("edgecv.pipelines")
 
 _QUEUED = 8  # results in waiting per sink; they share their images, 6 MB each at 1080p
@@ -41,12 +40,13 @@ class CallableSink:
 class Outlet:
     """Feeds one sink; a failure is counted, logged once and kept for the end, and never reaches the loop."""
 
-    def __init__(self, name: str, sink: Sink, policy: SlotPolicy) -> None:
+    def __init__(self, name: str, sink: Sink, policy: SlotPolicy = "lossless") -> None:
         self.name = name
         self._sink = sink
         self._slot: FrameSlot[Result] = FrameSlot(_QUEUED, policy)
         self._events: deque[Event] = deque(maxlen=_QUEUED_EVENTS)
         self._emitted = self._failed = self._lost = 0
+        self._is_emitting = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
 
@@ -59,6 +59,10 @@ class Outlet:
         """Tell the sink where to ask how the pipeline does, if it wants to know."""
         if isinstance(self._sink, WatchesStatus):
             self._sink.attach(status)
+
+    def become(self, policy: SlotPolicy) -> None:
+        """Whether the frames wait for the sink, or it loses what it is too slow for."""
+        self._slot.policy = policy
 
     def start(self) -> None:
         """Begin to feed the sink."""
@@ -93,9 +97,11 @@ class Outlet:
         if self._thread.ident is None:
             self._close_sink()
             return
+        if self._thread is threading.current_thread():  # a sink that closes the pipeline ends once it returns
+            return
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._lost += self._slot.close(discard=True) + 1
+            self._lost += self._slot.close(discard=True) + self._is_emitting
             self._note(EdgeCVError(f"It did not finish within {timeout_s:.0f} s."))
 
     def count(self) -> SinkCount:
@@ -113,32 +119,37 @@ class Outlet:
             while True:
                 result = self._slot.get(POLL_S)
                 self._emit_events()
-                if result is not None and self._did(self._sink.emit, result):
-                    self._emitted += 1
+                if result is not None:
+                    self._emit(result)
         except SlotClosed:
             self._emit_events()
         finally:
             self._slot.close(discard=True)
             self._close_sink()
 
+    def _emit(self, result: Result) -> None:
+        self._is_emitting = True
+        if self._did(lambda: self._sink.emit(result)):
+            self._emitted += 1
+        else:
+            self._failed += 1
+        self._is_emitting = False
+
     def _emit_events(self) -> None:
         while self._events and isinstance(self._sink, TakesEvents):
-            self._did(self._sink.emit_event, self._events.popleft())
+            event, sink = self._events.popleft(), self._sink
+            self._did(functools.partial(sink.emit_event, event))
 
-    def _did(self, emit: Callable[[Given], object], given: Given) -> bool:
+    def _did(self, emit: Callable[[], object]) -> bool:
         try:
-            emit(given)
-        except Exception as error:  # noqa: BLE001 - whatever a sink does, the frames go on; it is counted and raised at the end
-            self._failed += 1
+            emit()
+        except BaseException as error:  # noqa: BLE001 - whatever a sink does, the frames go on; it is raised at the end
             self._note(error)
             return False
         return True
 
     def _close_sink(self) -> None:
-        try:
-            self._sink.close()
-        except Exception as error:  # noqa: BLE001 - as above
-            self._note(error)
+        self._did(self._sink.close)
 
     def _note(self, error: BaseException) -> None:
         if self._error is None:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -21,9 +22,9 @@ from edgecv.pipelines.inference import Inference, Remembers
 from edgecv.pipelines.intake import Intake
 from edgecv.pipelines.lanes import MOST, Lanes
 from edgecv.pipelines.outlet import CallableSink, Outlet
-from edgecv.pipelines.signals import TerminateCleanly
-from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.slot import SlotClosed, SlotPolicy
+from edgecv.pipelines.signals import Signals
+from edgecv.pipelines.sinks import check_sink, open_sink, writes_files
+from edgecv.pipelines.slot import SlotClosed
 from edgecv.pipelines.steps.class_filter import ClassFilter
 from edgecv.pipelines.summary import Summary
 from edgecv.pipelines.tally import Tally
@@ -35,6 +36,7 @@ from edgecv.uris import parse_sink
 
 SinkLike = Sink | Callable[[Result], object] | str
 
+_QUICK_CLOSE_S = 1.0  # what a source takes that does not hang
 _SINK_CLOSE_TIMEOUT_S = 30.0  # for what is queued and the end of the file; all sinks together
 _TROUBLE = ("stale", "reconnecting", "failed")
 
@@ -74,6 +76,7 @@ class Pipeline:
         classes: Sequence[str | int] | None = None,
         max_frames: int | None = None,
         on_result: Callable[[Result], object] | None = None,
+        on_event: Callable[[Event], object] | None = None,
         overwrite: bool = False,
     ) -> None:
         """Open the sources and the sinks; frames are read from the first iteration on.
@@ -96,6 +99,8 @@ class Pipeline:
             classes: Names or numbers of the classes to keep; all by default.
             max_frames: Stop after so many frames.
             on_result: Called with every result in the thread of the loop; what it raises ends the pipeline.
+            on_event: Called with every event that belongs to no frame, such as a camera that went away, from any thread; it
+                must not block.
             overwrite: Replace existing files of sinks that are given as URIs.
 
         Raises:
@@ -104,8 +109,7 @@ class Pipeline:
             SourceError: a file is missing, empty or unreadable. A camera that is away is no error: it is waited for.
             SinkError: a sink's target cannot be written.
         """
-        if max_frames is not None and max_frames < 1:
-            raise ConfigError(f"max_frames must be at least 1, not {max_frames}.")
+        _check_limits(max_frames, confidence, iou)
         check_model(model)
         self._freshness = Freshness(policy=policy, nth=nth, max_age_ms=max_age_ms)
         given = read_sources(source, self._freshness)
@@ -114,17 +118,19 @@ class Pipeline:
         self._gates = tuple(build_gates(gates))
         self._chain = Chain((*filters, *build_steps(steps, model.labels)), self._gates, self._inference.age_ms)
         self._max_frames = max_frames
-        self._on_result = on_result
+        self._on_result, self._on_event = on_result, on_event
         self._stopping = self._started = self._closed = self._entered = self._ended = self._reported = False
         self._left_behind: list[Capture] = []
         self._tally = Tally()
-        self._sigterm = TerminateCleanly()
+        self._signals = Signals(self.stop)
+        self._done = threading.Event()  # everything is closed
+        self._closer: threading.Thread | None = None
         self._intake = Intake()
         self._lanes = Lanes(self._inference.compute, 1)
         self._leaving: list[str] = []  # removed sources whose last frames may be in work still
         self._outlets: list[Outlet] = []
         self._closing = threading.Lock()
-        _check_targets(given, sinks)
+        _check_sinks(given, sinks)
         try:
             for one in given:
                 self._add(one)
@@ -167,8 +173,9 @@ class Pipeline:
         capture = self._intake.remove(name)
         capture.on_change = None
         capture.begin_close()
+        self._suit_sources()
         released = capture.join(time.monotonic() + CLOSE_TIMEOUT_S)
-        self._tally.forget(capture)
+        self._tally.keep_drops(capture)
         self._leaving.append(name)
         if not released:
             raise _hangs([capture])
@@ -199,21 +206,56 @@ class Pipeline:
         self._stopping = True  # nothing but this: a signal handler must not take a lock
 
     def close(self) -> None:
-        """End now: release the sources, let the sinks write what they hold. A second call does nothing."""
+        """End now: release the sources, let the sinks write what they hold. A second call waits for the first.
+
+        Raises:
+            Exception: what the ``close`` of a source or step raised; everything else was closed.
+        """
         with self._closing:
-            if self._closed:
-                return
-            self._closed = self._stopping = True
+            first, self._closed, self._stopping = not self._closed, True, True
+            self._closer = threading.current_thread() if first else self._closer
+        if not first:
+            if self._closer is not threading.current_thread():
+                self._done.wait(CLOSE_TIMEOUT_S + _SINK_CLOSE_TIMEOUT_S)
+            return
+        try:
+            with self._signals.inside():
+                self._close_all()
+        finally:
+            self._done.set()
+        self._signals.deliver()
+
+    def _close_all(self) -> None:
         atexit.unregister(self.close)
-        self._left_behind = self._intake.close()
+        deadline_s = time.monotonic() + CLOSE_TIMEOUT_S
+        errors: list[BaseException] = []
+        steps = (
+            self._intake.begin_close,
+            lambda: self._intake.join(_QUICK_CLOSE_S),
+            self._end_outlets,
+            self._lanes.close,
+            self._close_outlets,
+            # A read that hangs must not keep what was found from being written: so it is waited for last.
+            lambda: self._left_behind.extend(self._intake.join(deadline_s - time.monotonic())),
+            self._chain.close,
+            self._signals.restore,
+        )
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - the others are closed, too; raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _end_outlets(self) -> None:
         for outlet in self._outlets:
             outlet.end()
-        self._lanes.close()
-        deadline = time.monotonic() + _SINK_CLOSE_TIMEOUT_S
+
+    def _close_outlets(self) -> None:
+        deadline_s = time.monotonic() + _SINK_CLOSE_TIMEOUT_S
         for outlet in self._outlets:
-            outlet.close(max(0.0, deadline - time.monotonic()))
-        self._sigterm.restore()
-        self._chain.close()
+            outlet.close(max(0.0, deadline_s - time.monotonic()))
 
     def __enter__(self) -> Pipeline:
         self._entered = True
@@ -247,7 +289,7 @@ class Pipeline:
         self._started = True
         # Threads are daemons, lest an abandoned iterator keeps the program from ending; this still ends them in order.
         atexit.register(self.close)
-        self._sigterm.install()
+        self._signals.install()
         for outlet in self._outlets:
             outlet.start()
         self._tally.start()
@@ -255,15 +297,23 @@ class Pipeline:
 
     def _next(self) -> Result | None:
         """The next result that no step drops, or ``None`` at the end."""
+        with self._signals.inside():
+            return self._find_next()
+
+    def _find_next(self) -> Result | None:
         while not self._stopping:
+            self._forget_removed()
             self._fill()
             if not self._lanes:
-                self._raise_source_error()
+                if not self._stopping:
+                    self._raise_source_error()
                 return None
-            computed, timer = self._lanes.pop()
+            try:
+                computed, timer = self._lanes.pop()
+            except (CancelledError, IndexError):  # closed from another thread
+                return None
             result = self._chain(computed)
             self._tally.frame_done(computed.frame, None if result is None else result.age_ms, timer.as_ms())
-            self._forget_removed()
             if result is not None:
                 self._deliver(result)
                 return result
@@ -306,10 +356,16 @@ class Pipeline:
         for name in [name for name in self._leaving if not self._lanes.holds(name)]:
             self._leaving.remove(name)
             self._chain.forget(name)
+            self._tally.forget_frames(name)
+            self._intake.free(name)
 
     def _add(self, given: Given) -> str:
         opened = open_feed(given.feed)
-        name = given.name or self._intake.free_name(opened.source_id)
+        try:
+            name = self._intake.reserve(given.name, opened.source_id)
+        except ConfigError:
+            opened.close()
+            raise
         capture = Capture(
             opened,
             name,
@@ -325,19 +381,30 @@ class Pipeline:
         except ConfigError:
             opened.close()
             raise
-        # A live source alone has one lane, so that its results are fresh; where frames are plenty, two see more of them.
-        self._lanes.count = MOST if len(self._intake) > 1 or capture.policy == "lossless" else 1
+        self._suit_sources()
+        self._ended = False
         return name
+
+    def _suit_sources(self) -> None:
+        """What depends on which sources there are: called when one comes or goes."""
+        policies = {capture.policy for capture in self._intake.captures}
+        # A live source alone has one lane, so that its results are fresh; where frames are plenty, two see more of them.
+        self._lanes.count = 1 if len(self._intake) == 1 and policies == {"latest"} else MOST
+        for outlet in self._outlets:
+            outlet.become("latest" if "latest" in policies else "lossless")
 
     def _add_sinks(self, sinks: Sequence[SinkLike], overwrite: bool) -> None:
         captures = self._intake.captures
-        policy: SlotPolicy = "lossless" if all(capture.policy == "lossless" for capture in captures) else "latest"
         # A live source announces a rate that it seldom keeps: its results carry their own times.
         fps = captures[0].source.fps if len(captures) == 1 and not captures[0].source.live else 0.0
         for sink in sinks:
             opened = open_sink(sink, fps=fps, overwrite=overwrite) if isinstance(sink, str) else sink
-            self._outlets.append(Outlet(_sink_name(sink), _as_sink(opened), policy))
+            self._outlets.append(Outlet(_sink_name(sink), _as_sink(opened)))
             self._outlets[-1].attach(self.status)
+        self._suit_sources()
+        for capture in captures:  # what a source told before there was a sink
+            if (health := capture.health()).state != "connecting" or health.code:
+                self._tell_sinks(capture.name, health)
 
     def _sink_counts(self) -> tuple[SinkCount, ...]:
         return tuple(outlet.count() for outlet in self._outlets)
@@ -346,6 +413,9 @@ class Pipeline:
         """Tell the log and the sinks; called from any thread."""
         if health.state in _TROUBLE:
             log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
+        self._tell_sinks(name, health)
+
+    def _tell_sinks(self, name: str, health: SourceHealth) -> None:
         event = Event(
             kind=f"source.{health.state}",
             time_ns=time.time_ns(),
@@ -354,6 +424,8 @@ class Pipeline:
         )
         for outlet in self._outlets:
             outlet.offer_event(event)
+        if self._on_event is not None:
+            self._on_event(event)
 
     def _deliver(self, result: Result) -> None:
         for outlet in self._outlets:
@@ -385,10 +457,23 @@ def check_model(model: Model | Remembers) -> None:
         )
 
 
-def _check_targets(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
-    """Refuse to overwrite the video that is being read, or one sink's file by another."""
+def _check_limits(max_frames: int | None, confidence: float | None, iou: float | None) -> None:
+    if max_frames is not None and max_frames < 1:
+        raise ConfigError(f"max_frames must be at least 1, not {max_frames}.")
+    for name, value in (("confidence", confidence), ("iou", iou)):
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigError(
+                f"{name} must be 0 to 1, not {value}.", "0.25 for example; leave it out for the model's own."
+            )
+
+
+def _check_sinks(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
+    """Refuse what cannot work, and to overwrite the video that is being read or one sink's file by another."""
     taken = {path for one in given if (path := file_of(one.feed)) is not None}
-    for uri in (parse_sink(sink) for sink in sinks if isinstance(sink, str)):
+    uris = [parse_sink(sink) for sink in sinks if isinstance(sink, str)]
+    for uri in uris:
+        check_sink(uri, len(given))
+    for uri in filter(writes_files, uris):
         target = Path(uri.path).resolve()
         if target in taken:
             raise ConfigError(f"{uri.name} is in use: by the source or another sink.", "Write to another file.")
@@ -406,7 +491,8 @@ def _as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
 def _sink_name(sink: SinkLike) -> str:
     if isinstance(sink, str):
         return parse_sink(sink).name
-    return type(sink).__name__ if hasattr(sink, "emit") else getattr(sink, "__name__", type(sink).__name__)
+    otherwise = type(sink).__name__
+    return str(getattr(sink, "name", otherwise) if hasattr(sink, "emit") else getattr(sink, "__name__", otherwise))
 
 
 def _hangs(captures: Sequence[Capture]) -> SourceError:

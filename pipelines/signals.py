@@ -1,4 +1,4 @@
-"""SIGTERM as a clean end."""
+"""Ctrl-C and SIGTERM as a clean end."""
 
 from __future__ import annotations
 
@@ -6,34 +6,70 @@ import contextlib
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
-class TerminateCleanly:
-    """While installed, SIGTERM raises ``SystemExit(0)`` in the main thread, as Ctrl-C raises ``KeyboardInterrupt``.
+class Signals:
+    """While installed, a signal that arrives inside the pipeline stops it, and takes effect once everything is written.
 
-    Otherwise it would end the process on the spot, with results still queued for the sinks. It steps in only where
-    nobody else handles SIGTERM, and only in the main thread: elsewhere Python allows no handler.
+    An exception raised by a handler in the middle of the loop could leave a lock taken or results unwritten. So there the
+    handler only notes the signal and calls ``stop``; ``deliver`` does what the signal asked for. Outside, in the code of the
+    app, it takes effect at once: Ctrl-C raises ``KeyboardInterrupt``, SIGTERM ``SystemExit(0)``. It steps in only where
+    nobody else handles a signal, and only in the main thread: elsewhere Python allows no handler.
     """
 
-    def __init__(self) -> None:
-        self._installed = False
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._previous: dict[int, Any] = {}
+        self._noted: int | None = None
+        self._depth = 0
 
     def install(self) -> None:
-        """Handle SIGTERM, if nobody does."""
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _exit)
-            self._installed = True
+        """Handle the signals that nobody handles, or whose handler leaves them to pipelines (``for_pipelines``)."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _NUMBERS:
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler) or getattr(handler, "for_pipelines", False):
+                self._previous[number] = handler
+                signal.signal(number, self._note)
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """In here signals wait."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
     def restore(self) -> None:
         """Undo ``install``; a second call does nothing."""
-        if self._installed and signal.getsignal(signal.SIGTERM) in (_exit, signal.SIG_IGN):
+        for number, handler in self._previous.items():
             with contextlib.suppress(ValueError):  # called from another thread: the handler stays, it does no harm
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._installed = False
+                if signal.getsignal(number) == self._note:
+                    signal.signal(number, handler)
 
+    def deliver(self) -> None:
+        """Do what a signal asked for that was noted; call it in the main thread, outside ``inside``."""
+        number, self._noted = self._noted, None
+        if number is not None and threading.current_thread() is threading.main_thread():
+            self._act(number, None)
 
-def _exit(number: int, _frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # a second one would end the clean-up of the first
-    sys.exit(0)
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._stop()
+        if self._depth and self._noted is None:
+            self._noted = number
+        elif not self._depth:
+            self._act(number, frame)
+
+    def _act(self, number: int, frame: FrameType | None) -> None:
+        handler = self._previous.get(number)
+        if callable(handler):
+            handler(number, frame)
+        else:
+            sys.exit(0)

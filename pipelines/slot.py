@@ -22,6 +22,9 @@ class FrameSlot(Generic[T]):
 
     ``lossless`` lets the producer wait for room; ``latest`` gives up the oldest item instead and counts it. Every wait
     has a deadline, and closing wakes both sides.
+
+    Attributes:
+        policy: What happens when it is full; may be changed at any time.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class FrameSlot(Generic[T]):
         if policy not in ("lossless", "latest"):
             raise ConfigError(f"There is no slot policy '{policy}'.", "Known: lossless, latest.")
         self._capacity = capacity
-        self._policy = policy
+        self.policy = policy
         self._items: deque[T] = deque()
         self._changed = changed or threading.Condition()
         self._closed = False
@@ -68,7 +71,7 @@ class FrameSlot(Generic[T]):
             SlotClosed: nobody will take it any more.
         """
         with self._changed:
-            if self._policy == "latest":
+            if self.policy == "latest":
                 self._make_room()
             elif not self._wait_until(timeout_s, has_items=False):
                 return False

@@ -73,16 +73,21 @@ class Tally:
             if age_ms is not None:
                 self._ages.add(age_ms)
 
-    def forget(self, capture: Capture) -> None:
+    def keep_drops(self, capture: Capture) -> None:
         """A source was removed; what it dropped stays in the summary."""
         with self._lock:
-            self._gone += Counter(self._dropped(capture))
-            self._sources.pop(capture.name, None)
+            self._gone += Counter(capture.dropped)
+
+    def forget_frames(self, name: str) -> None:
+        """The last frame of a source that was removed is through."""
+        with self._lock:
+            self._gone["step"] += self._sources.pop(name, SourceTally()).dropped_by_step
 
     def summary(self, captures: Sequence[Capture], sinks: tuple[SinkCount, ...]) -> Summary:
         """The numbers so far."""
         with self._lock:
-            dropped = sum((Counter(self._dropped(capture)) for capture in captures), self._gone)
+            by_step = sum(tally.dropped_by_step for tally in self._sources.values())
+            dropped = sum((Counter(capture.dropped) for capture in captures), self._gone + Counter(step=by_step))
             return Summary(
                 frames=self.frames,
                 dropped=dict(dropped),
@@ -99,16 +104,17 @@ class Tally:
     ) -> PipelineStatus:
         """The numbers of this moment; ``sources`` gives what was counted at each."""
         with self._lock:
+            sources_now = tuple(self._source(capture, counts) for capture, counts in sources.items())
             return PipelineStatus(
                 running=running,
                 model=model,
-                elapsed_s=round(self._elapsed_s(), 3),
+                elapsed_s=round(self._elapsed_s(self._clock() if running else None), 3),
                 frames=self.frames,
-                fps=self._fps(),
+                fps=round(sum(source.fps for source in sources_now), 2) if running else self._fps(),
                 age_p50_ms=round(self._ages.percentile(50), 3),
                 age_p99_ms=round(self._ages.percentile(99), 3),
                 stage_p50_ms=self._stages.percentile(50),
-                sources=tuple(self._source(capture, counts) for capture, counts in sources.items()),
+                sources=sources_now,
                 sinks=sinks,
             )
 
@@ -130,8 +136,9 @@ class Tally:
         by_step = {"step": tally.dropped_by_step} if tally is not None and tally.dropped_by_step else {}
         return {**capture.dropped, **by_step}
 
-    def _elapsed_s(self) -> float:
-        return (self._last_ns - self._start_ns) / 1e9
+    def _elapsed_s(self, now_ns: int | None = None) -> float:
+        """Until now, or until the last result."""
+        return ((now_ns or self._last_ns) - self._start_ns) / 1e9
 
     def _fps(self) -> float:
         elapsed_s = self._elapsed_s()

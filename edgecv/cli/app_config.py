@@ -47,7 +47,7 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str = ""
     runtime: str = "auto"
     precision: str = "auto"
-    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     confidence: _Share | None = None
     iou: _Share | None = None
     classes: list[str | int] | None = None
@@ -178,11 +178,10 @@ def check_app(file: AppFile, where: str) -> App:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the name and its folder.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is no TOML: {error}.", "Texts need quotes; see docs/app.md.") from error
 
 

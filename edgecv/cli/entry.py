@@ -33,3 +33,7 @@ def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+# A running pipeline takes them over until its results are written (edgecv.pipelines.signals).
+_terminate.for_pipelines = _interrupt.for_pipelines = True  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import typer
 from edgecv.cli.console import note, print_json
 from edgecv.cli.options import Confidence, Iou, Json, Precision, Runtime, Threads
 from edgecv.errors import ConfigError
+from edgecv.uris import parse_sink
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App
@@ -44,8 +45,8 @@ def replay(
     from edgecv.pipelines.recording.recording import Recording
     from edgecv.pipelines.recording.replay import open_replay
 
-    if json and "jsonl:-" in (out or ()):
-        raise ConfigError("--json and --out jsonl:- both write to stdout.", "Write the results to a file.")
+    if json and any(parse_sink(sink).path == "-" for sink in out or ()):
+        raise ConfigError("--json and --out SINK:- both write to stdout.", "Write the results to a file.")
     app = _app(config)
     opened, table = Recording.open(recording), app.file.model
     if bundle is None:

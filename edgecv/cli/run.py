@@ -9,6 +9,7 @@ import typer
 
 from edgecv.cli.options import Confidence, Iou, Json
 from edgecv.errors import ConfigError
+from edgecv.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile, MqttTable, SourceTable
@@ -18,7 +19,9 @@ def run(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle, or a bare model file that carries metadata.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="0, csi://0, rtsp://..., gst:..., FILE.mp4, images/ (docs/app.md); may be repeated."),
+        typer.Option(
+            help="0, csi://0, rtsp://..., http://..., gst:..., FILE.mp4, images/ (docs/app.md); may be repeated."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="app.toml: sources, steps, sinks (docs/app.md). Options given here win.")
@@ -67,7 +70,7 @@ def run(
         "threads": threads,
         "confidence": conf,
         "iou": iou,
-        "classes": classes.split(",") if classes else None,
+        "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
     }
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
     page = {"port": preview, "host": preview_host, "token_file": preview_token}
@@ -96,8 +99,19 @@ def _sources(tables: list[SourceTable], uris: list[str] | None, freshness: dict[
 
     from edgecv.cli.app_config import SourceTable
 
-    chosen = [SourceTable(uri=uri) for uri in uris] if uris else tables
-    return [msgspec.structs.replace(table, **_given(freshness)) for table in chosen]
+    chosen = [SourceTable(uri=uri, name=name) for uri, name in _named(uris)] if uris else tables
+    given = _given(freshness)
+    if given.get("policy", "every_nth") != "every_nth":
+        given.setdefault("nth", 1)  # that of the file belongs to its policy
+    return [msgspec.structs.replace(table, **given) for table in chosen]
+
+
+def _named(uris: list[str]) -> list[tuple[str, str]]:
+    """Each with a name of its own where one stands there twice; empty for the usual one."""
+    return [
+        (uri, f"{parse_source(uri).name}#{uris[:at].count(uri) + 1}" if uri in uris[:at] else "")
+        for at, uri in enumerate(uris)
+    ]
 
 
 def _tracks(file: AppFile) -> bool:

@@ -14,7 +14,7 @@ from edgecv.events import Event
 from edgecv.results import Result
 from edgecv.secret_files import read_secret
 from edgecv.status import Gauge
-from edgecv.uris import parse_source
+from edgecv.uris import parse_sink, parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
@@ -24,22 +24,6 @@ if TYPE_CHECKING:
     from edgecv.pipelines.summary import Summary
 
 _STATUS_S = 2.0
-
-
-class SourceNotes:
-    """A sink that tells on stderr when a source comes and goes."""
-
-    def emit(self, result: Result) -> None:
-        """Nothing: results are told elsewhere."""
-
-    def emit_event(self, event: Event) -> None:
-        """One line."""
-        if event.kind.startswith("source."):
-            why = " ".join(str(event.data[key]) for key in ("error", "hint") if event.data.get(key))
-            note(f"{event.source_id}: {event.kind.removeprefix('source.')}{': ' if why else ''}{why}")
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 def run_app(app: App, *, overwrite: bool, json: bool) -> None:
@@ -77,6 +61,7 @@ def run_app(app: App, *, overwrite: bool, json: bool) -> None:
                 classes=model.classes,
                 max_frames=file.max_frames,
                 overwrite=overwrite,
+                on_event=_tell,
             )
             _advise(app, loaded)
             with pipeline:
@@ -108,13 +93,20 @@ def _advise(app: App, model: Model) -> None:
             )
 
 
+def _tell(event: Event) -> None:
+    """What goes wrong is in the log, which is shown; that it is mended should be, too."""
+    if event.kind == "source.live":
+        note(f"Source {event.source_id} is live.")
+
+
 def _check(file: AppFile, json: bool) -> None:
     if not file.model.bundle:
         raise ConfigError("There is no bundle.", 'edgecv run BUNDLE ..., or in app.toml: [model] bundle = "NAME.ecv"')
     if not file.sources:
         raise ConfigError("There is no source.", "edgecv run BUNDLE --source 0, or [[sources]] in app.toml.")
-    if json and "jsonl:-" in file.sinks:
-        raise ConfigError("--json and jsonl:- both write to stdout.", "Write the results to a file.")
+    on_stdout = [sink for sink in file.sinks if parse_sink(sink).path == "-"]
+    if on_stdout and json:
+        raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
 
 def _cloud(table: MqttTable) -> MqttSink:
@@ -131,7 +123,7 @@ def _cloud(table: MqttTable) -> MqttSink:
 
 
 def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
-    sinks: list[SinkLike] = [SourceNotes(), *file.sinks]
+    sinks: list[SinkLike] = list(file.sinks)
     gauges = _gauges(cloud)
     if file.preview is not None:
         token = read_secret(file.preview.token_file) if file.preview.token_file else None
@@ -141,7 +133,9 @@ def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
         sinks.append(page)
     if file.metrics is not None:
         metrics = registry.resolve("sinks", "metrics")
-        sinks.append(metrics(port=file.metrics.port, host=file.metrics.host, gauges=gauges))
+        numbers = metrics(port=file.metrics.port, host=file.metrics.host, gauges=gauges)
+        note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
+        sinks.append(numbers)
     return [*sinks, *([cloud] if cloud is not None else [])]
 
 
@@ -181,7 +175,8 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
         print_json(document)
         return
     note(f"{summary.frames} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
-    note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
+    if summary.frames:
+        note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
     for reason, count in summary.dropped.items():
         note(f"  {count} frames dropped: {reason}")
     if stats is not None:

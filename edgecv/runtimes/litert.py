@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import queue
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +66,7 @@ class LiteRtSession:
         self.providers: tuple[str, ...] = ("cpu",)
         self.metadata: Mapping[str, str] = MappingProxyType({})
         self._lanes = options.lanes
+        self._closing = threading.Lock()  # two that close would each hold an interpreter and wait for the other's
         self._free: queue.LifoQueue[Any] = queue.LifoQueue()
         for made in interpreters:
             self._free.put(made)
@@ -82,10 +84,11 @@ class LiteRtSession:
 
     def close(self) -> None:
         """See ``edgecv.protocols.Session``; waits for the pictures that are being computed."""
-        for _ in range(self._lanes):
-            self._free.get()
-        for _ in range(self._lanes):
-            self._free.put(None)
+        with self._closing:
+            for _ in range(self._lanes):
+                self._free.get()
+            for _ in range(self._lanes):
+                self._free.put(None)
 
     def _compute(self, interpreter: Any, feeds: Tensors) -> dict[str, Array]:
         try:

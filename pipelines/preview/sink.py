@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -59,6 +59,10 @@ class PreviewSink:
         port: The port it listens on.
         url: What to type into a browser.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = PreviewOptions
+    writes_files: ClassVar[bool] = False
+    name: ClassVar[str] = "preview"
 
     def __init__(
         self,

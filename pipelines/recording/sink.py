@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec.structs import replace
@@ -40,6 +40,15 @@ _JPEG_QUALITY = 90
 _PNG_LEVEL = 1  # vtest.avi: 36 ms per frame; level 3 takes 51 ms for files 4 % smaller, JPEG 2 ms
 
 
+class RecordOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the query of ``record:`` may say; see ``RecordSink``."""
+
+    frames: PictureFormat = "jpeg"
+    overwrite: bool = False
+    max_gb: Annotated[float, msgspec.Meta(gt=0)] = MAX_GB
+    max_minutes: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
 class RecordSink:
     """Writes a recording that stays readable, up to the last whole frame, when the process is killed.
 
@@ -51,6 +60,8 @@ class RecordSink:
         size_bytes: Pictures and records together.
         full: Why nothing more is recorded: ``max_gb`` or ``max_minutes`` was reached; empty before.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = RecordOptions
 
     def __init__(
         self,
@@ -246,15 +257,6 @@ class RecordSink:
             write_header(self._path, self._header)
         except OSError as error:
             raise cannot_write(self._path / HEADER, error) from error
-
-
-class RecordOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the query of ``record:`` may say; see ``RecordSink``."""
-
-    frames: PictureFormat = "jpeg"
-    overwrite: bool = False
-    max_gb: Annotated[float, msgspec.Meta(gt=0)] = MAX_GB
-    max_minutes: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 def _make_folder(path: Path, overwrite: bool) -> None:

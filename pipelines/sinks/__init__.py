@@ -1,10 +1,39 @@
-"""Sinks by name. A sink type has ``from_uri(uri, *, fps, overwrite)``; the registry finds it by its scheme."""
+"""Sinks by name. A sink type has ``from_uri(uri, *, fps, overwrite)``; the registry finds it by its scheme.
+
+It may have ``options_type``, the struct of its query; ``writes_files = False`` when its path is no file; ``one_source = True``
+when it has no place for a second source; and a ``name`` for the counts.
+"""
 
 from __future__ import annotations
 
 from edgecv import registry
+from edgecv.errors import ConfigError
 from edgecv.protocols import Sink
-from edgecv.uris import Uri, parse_sink
+from edgecv.uris import Uri, parse_sink, read_options
+
+
+def check_sink(uri: str | Uri, sources: int) -> None:
+    """Refuse what can never work, before anything is opened.
+
+    Args:
+        uri: As in ``open_sink``.
+        sources: How many sources there are.
+
+    Raises:
+        UnknownPlugin: no sink has that scheme.
+        ConfigError: an option does not exist or has a wrong value, or the sink cannot take so many sources.
+    """
+    parsed = parse_sink(uri)
+    kind = registry.resolve("sinks", parsed.scheme)
+    if hasattr(kind, "options_type"):
+        read_options(parsed, kind.options_type)
+    if sources > 1 and getattr(kind, "one_source", False):
+        raise ConfigError(f"{parsed.name} holds one source, and there are {sources}.", "Write to segments:DIR instead.")
+
+
+def writes_files(uri: Uri) -> bool:
+    """Whether the path of a sink is a file or folder."""
+    return bool(getattr(registry.resolve("sinks", uri.scheme), "writes_files", True))
 
 
 def open_sink(uri: str | Uri, *, fps: float = 0.0, overwrite: bool = False) -> Sink:

@@ -6,6 +6,9 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
+
+import msgspec
 
 from edgecv.pipelines.sinks.line_file import LineFile
 from edgecv.pipelines.sinks.options import FileSinkOptions
@@ -40,6 +43,8 @@ class CsvSink:
     in CR LF. A text that a spreadsheet would take for a formula gets a ``'`` in front of it. The rows of a frame leave the
     process together, so a kill cuts none.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = FileSinkOptions
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Open the target and write the header.

@@ -58,7 +58,7 @@ class StatusCollector:
         yield self._gauge("edgecv_running", "Whether the loop is at work.", [((), float(status.running))])
         yield self._gauge("edgecv_model_info", "The model.", [((status.model,), 1.0)], "model")
         yield self._counter("edgecv_frames", "Frames through the model.", [((), status.frames)])
-        yield self._gauge("edgecv_fps", "Frames per second since the start.", [((), status.fps)])
+        yield self._gauge("edgecv_fps", "Frames per second over the last seconds.", [((), status.fps)])
         ages = [(("0.5",), status.age_p50_ms / 1e3), (("0.99",), status.age_p99_ms / 1e3)]
         yield self._gauge("edgecv_result_age_seconds", "From capture to result.", ages, "quantile")
         stages = [((stage,), ms / 1e3) for stage, ms in status.stage_p50_ms.items()]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
+
+import msgspec
 
 from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
@@ -18,6 +21,8 @@ class JsonlSink:
     Events of steps stand in the line of their frame, under ``events``. What happens to a source gets a line of its own,
     ``{"event": {"kind", "time_ns", "source_id", "data", "priority"}}``: a line that has no ``event`` is a frame.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = FileSinkOptions
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Open the target.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -40,6 +40,10 @@ class MetricsSink:
     Attributes:
         port: The port in use; another than asked for only where that was 0.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = MetricsOptions
+    writes_files: ClassVar[bool] = False
+    name: ClassVar[str] = "metrics"
 
     def __init__(self, port: int = 9100, host: str = "127.0.0.1", *, gauges: Sequence[Gauge] = ()) -> None:
         """Take the port.

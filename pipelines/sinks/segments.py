@@ -6,7 +6,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -86,6 +86,8 @@ class SegmentsSink:
     Attributes:
         leftovers: Files of earlier runs that were there at the start, oldest first.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = SegmentsOptions
 
     def __init__(self, folder: str | Path, *, fps: float = 0.0, options: SegmentsOptions | None = None) -> None:
         """Take the folder, look after what an earlier run left.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -71,6 +71,8 @@ class SnapshotsSink:
     Attributes:
         skipped: Frames that were wanted, but came too soon after another.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = SnapshotsOptions
 
     def __init__(self, folder: str | Path, *, options: SnapshotsOptions | None = None) -> None:
         """Take the folder.
@@ -154,9 +156,9 @@ class SnapshotsSink:
 
     def _is_due(self, frame: Frame) -> bool:
         pace = self._paces.setdefault(frame.source_id, _Pace())
-        if not pace.allows(frame.monotonic_ns, self._options.every_s, self._options.max_per_minute):
+        if not pace.allows(frame.scene_ns, self._options.every_s, self._options.max_per_minute):
             return False
-        pace.taken_ns.append(frame.monotonic_ns)
+        pace.taken_ns.append(frame.scene_ns)
         return True
 
     def _write(self, result: Result) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
+
+import msgspec
 
 from edgecv.drawing import annotate
 from edgecv.errors import SinkError
@@ -20,6 +23,9 @@ class VideoSink:
 
     Frames that were dropped leave a gap of their length: the video runs at the speed of the scene.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = FileSinkOptions
+    one_source: ClassVar[bool] = True
 
     def __init__(self, path: str | Path, *, fps: float = 0.0, overwrite: bool = False) -> None:
         """Reserve the file.

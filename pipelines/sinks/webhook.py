@@ -11,8 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,6 +22,7 @@ from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.http_post import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
 from edgecv.pipelines.sinks.waiting import Waiting
 from edgecv.results import Result
+from edgecv.secret_files import read_secret
 from edgecv.uris import Uri, read_options
 from edgecv.version import __version__
 
@@ -79,6 +79,9 @@ class WebhookSink:
         delivered: Documents the receiver took.
         lost: Documents that were given up.
     """
+
+    options_type: ClassVar[type[msgspec.Struct]] = WebhookOptions
+    writes_files: ClassVar[bool] = False
 
     def __init__(
         self, url: str, *, options: WebhookOptions | None = None, share: Callable[[], float] = random.random
@@ -238,13 +241,9 @@ class WebhookSink:
 
 def _secret(path: str, what: str) -> str:
     """The one line of a file; it is never shown."""
-    try:
-        text = Path(path).read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no ASCII text"
-        raise ConfigError(f"{path} with {what} of the webhook cannot be read: {reason}.", "Check the name.") from error
+    text = read_secret(path).strip()
     if not re.fullmatch(r"[\x20-\x7e]+", text):
-        raise ConfigError(f"{path} must hold {what} of the webhook, in one line.")
+        raise ConfigError(f"{path} must hold {what} of the webhook, in one line of ASCII text.")
     return text
 
 

@@ -19,7 +19,7 @@ from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.sinks.webhook import WebhookOptions, WebhookSink
 from tests.unit.pipelines.blob import BlobModel, assert_no_threads
 from tests.unit.pipelines.made_results import made_event, made_result
-from tests.unit.pipelines.receiver import Receiver, cut_answer, cut_body, drip, hang, refuse, take
+from tests.unit.pipelines.receiver import Receiver, cut_answer, cut_body, drip, hang, refuse, take, write_secret
 
 DEADLINE_S = 30.0
 QUICK = {"linger_s": 0.01, "retry_s": 0.01}
@@ -141,7 +141,7 @@ def test_a_redirect_within_the_host_is_followed_with_the_body() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_to_another_host_gets_nothing(tmp_path: Path, status: int) -> None:
-    (tmp_path / "token").write_text("s3cret")
+    write_secret(tmp_path / "token", "s3cret")
     with Receiver() as other, Receiver(refuse(status, Location=other.url + "?stolen=1")) as receiver:
         sink = open_sink(receiver.url, token_file=str(tmp_path / "token"))
         sink.emit(made_result(0.0))
@@ -164,7 +164,7 @@ def test_redirects_in_a_circle_end() -> None:
 
 
 def test_basic_authentication_comes_from_the_file(tmp_path: Path) -> None:
-    (tmp_path / "login").write_text("me:hunter2\n")
+    write_secret(tmp_path / "login", "me:hunter2\n")
     with Receiver() as receiver:
         sink = open_sink(receiver.url, token_file=str(tmp_path / "login"), auth="basic")
         sink.emit(made_result(0.0))

@@ -8,10 +8,18 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 DEADLINE_S = 20.0
+
+
+def write_secret(path: Path, text: str) -> None:
+    """A file that only its owner reads."""
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+
 
 Behaviour = Callable[["Request"], None]
 

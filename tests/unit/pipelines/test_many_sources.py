@@ -334,7 +334,7 @@ def test_the_status_may_be_asked_for_while_it_runs() -> None:
 def test_no_sources_file_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(b"x")
     with pytest.raises(ConfigError, match="in use"):
-        Pipeline([clip(), str(tmp_path / "b.mp4")], BlobModel(), sinks=[f"video:{tmp_path / 'b.mp4'}?overwrite=1"])
+        Pipeline([clip(), str(tmp_path / "b.mp4")], BlobModel(), sinks=[f"jsonl:{tmp_path / 'b.mp4'}?overwrite=1"])
 
 
 def test_frames_of_a_named_source_carry_the_name() -> None:

@@ -13,6 +13,7 @@ from edgecv.errors import ConfigError
 from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.sinks.http_post import backoff_s, check_url, origin, retry_after_s
 from edgecv.pipelines.sinks.waiting import Waiting
+from tests.unit.pipelines.receiver import write_secret
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=timezone.utc)
 
@@ -75,9 +76,9 @@ def test_only_the_origin_of_an_address_is_shown() -> None:
 
 
 def test_the_address_may_stand_in_a_file(tmp_path: Path) -> None:
-    (tmp_path / "hook.url").write_text("https://example.com/T000?key=1\n")
+    write_secret(tmp_path / "hook.url", "https://example.com/T000?key=1\n")
     open_sink(f"webhook:{tmp_path / 'hook.url'}?events=all").close()
-    (tmp_path / "hook.url").write_text("no address")
+    write_secret(tmp_path / "hook.url", "no address")
     with pytest.raises(ConfigError, match="no http or https"):
         open_sink(f"webhook:{tmp_path / 'hook.url'}")
 
@@ -85,14 +86,14 @@ def test_the_address_may_stand_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [None, "", "two\nlines", "späß"], ids=["missing", "empty", "two-lines", "no-ascii"])
 def test_a_token_that_cannot_be_sent_is_refused_and_not_repeated(tmp_path: Path, content: str | None) -> None:
     if content is not None:
-        (tmp_path / "token").write_text(content)
+        write_secret(tmp_path / "token", content)
     with pytest.raises(ConfigError, match="token") as caught:
         open_sink(f"webhook:https://example.com/?token_file={tmp_path / 'token'}")
     assert "lines" not in str(caught.value)
 
 
 def test_a_token_is_never_sent_unencrypted(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("s3cret")
+    write_secret(tmp_path / "token", "s3cret")
     with pytest.raises(ConfigError, match="unencrypted") as caught:
         open_sink(f"webhook:http://example.com/?token_file={tmp_path / 'token'}")
     assert "s3cret" not in str(caught.value)
