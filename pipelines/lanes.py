@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 
 from edgecv.pipelines.capture import Captured
 from edgecv.results import Result
@@ -42,6 +42,8 @@ class Lanes:
         # Not a ThreadPoolExecutor: the interpreter shuts those down before the threads of the app have ended.
         self._todo: SimpleQueue[_Work | None] = SimpleQueue()
         self._threads: list[Thread] = []
+        self._changing = Lock()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._work)
@@ -56,12 +58,15 @@ class Lanes:
         return any(work.captured.frame.source_id == source_id for work in self._work)
 
     def put(self, captured: Captured, timer: StageTimer) -> None:
-        """Take a frame; ``timer`` goes with it."""
+        """Take a frame; ``timer`` goes with it. Raises ``CancelledError`` once closed."""
         work = _Work(captured=captured, timer=timer, future=Future() if self.count > 1 else None)
-        self._work.append(work)
-        if work.future is not None:
-            self._start()
-            self._todo.put(work)
+        with self._changing:
+            if self._closed:
+                raise CancelledError
+            self._work.append(work)
+            if work.future is not None:
+                self._start()
+                self._todo.put(work)
 
     def pop(self) -> tuple[Result, StageTimer]:
         """The result of the oldest frame, and its timer; raises what computing it raised."""
@@ -71,11 +76,13 @@ class Lanes:
 
     def close(self) -> None:
         """Let what is being computed end, drop the rest; a second call does nothing."""
-        for work in tuple(self._work):
-            if work.future is not None:
-                work.future.cancel()
-        self._work.clear()
-        threads, self._threads = self._threads, []
+        with self._changing:
+            self._closed = True
+            for work in tuple(self._work):
+                if work.future is not None:
+                    work.future.cancel()
+            self._work.clear()
+            threads, self._threads = self._threads, []
         for _ in threads:
             self._todo.put(None)
         for thread in threads:

@@ -303,12 +303,12 @@ class Pipeline:
     def _find_next(self) -> Result | None:
         while not self._stopping:
             self._forget_removed()
-            self._fill()
-            if not self._lanes:
-                if not self._stopping:
-                    self._raise_source_error()
-                return None
             try:
+                self._fill()
+                if not self._lanes:
+                    if not self._stopping:
+                        self._raise_source_error()
+                    return None
                 computed, timer = self._lanes.pop()
             except (CancelledError, IndexError):  # closed from another thread
                 return None

@@ -6,10 +6,12 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+_PATIENCE_S = 5.0  # after that a second signal does not wait any more: something hangs
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -26,6 +28,7 @@ class Signals:
         self._stop = stop
         self._previous: dict[int, Any] = {}
         self._noted: int | None = None
+        self._noted_s = 0.0
         self._depth = 0
 
     def install(self) -> None:
@@ -62,10 +65,10 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._stop()
-        if self._depth and self._noted is None:
-            self._noted = number
-        elif not self._depth:
+        if not self._depth or (self._noted is not None and time.monotonic() - self._noted_s > _PATIENCE_S):
             self._act(number, frame)
+        elif self._noted is None:
+            self._noted, self._noted_s = number, time.monotonic()
 
     def _act(self, number: int, frame: FrameType | None) -> None:
         handler = self._previous.get(number)

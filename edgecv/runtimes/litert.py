@@ -66,7 +66,8 @@ class LiteRtSession:
         self.providers: tuple[str, ...] = ("cpu",)
         self.metadata: Mapping[str, str] = MappingProxyType({})
         self._lanes = options.lanes
-        self._closing = threading.Lock()  # two that close would each hold an interpreter and wait for the other's
+        self._closing = threading.Lock()
+        self._closed = False
         self._free: queue.LifoQueue[Any] = queue.LifoQueue()
         for made in interpreters:
             self._free.put(made)
@@ -74,7 +75,7 @@ class LiteRtSession:
     def run(self, feeds: Tensors) -> dict[str, Array]:
         """See ``edgecv.protocols.Session``."""
         check_feeds(feeds, self.inputs)
-        interpreter = self._free.get()  # each comes back as soon as it has computed
+        interpreter = None if self._closed else self._free.get()  # each comes back as soon as it has computed
         try:
             if interpreter is None:
                 raise SessionError("The session is closed.", "Load the model again.")
@@ -85,10 +86,11 @@ class LiteRtSession:
     def close(self) -> None:
         """See ``edgecv.protocols.Session``; waits for the pictures that are being computed."""
         with self._closing:
-            for _ in range(self._lanes):
+            self._closed = True
+            while self._lanes:  # one call after the other: two would each hold an interpreter and wait for the other's
                 self._free.get()
-            for _ in range(self._lanes):
-                self._free.put(None)
+                self._lanes -= 1
+            self._free.put(None)  # for those who wait for an interpreter
 
     def _compute(self, interpreter: Any, feeds: Tensors) -> dict[str, Array]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -234,3 +235,21 @@ def test_two_threads_may_share_it(row: Row, path: Path, lanes: int) -> None:
 def test_any_number_of_threads_gives_the_same(row: Row, path: Path, threads: int) -> None:
     session = registry.resolve("runtimes", row.name)(path, RuntimeOptions(threads=threads))
     assert session.run(FEEDS)["total"].tolist() == [1128.0, 564.0]
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_it_is_closed_by_two_while_others_run_it(row: Row, path: Path, lanes: int) -> None:
+    session = open_session(row, path, lanes=lanes)
+
+    def work() -> None:
+        with contextlib.suppress(SessionError):
+            while True:
+                session.run(FEEDS)
+
+    runners = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+    closers = [threading.Thread(target=session.close, daemon=True) for _ in range(2)]
+    for thread in (*runners, *closers):
+        thread.start()
+    for thread in (*closers, *runners):
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()

@@ -181,3 +181,36 @@ print([name for name in ("cv2", "av", "onnxruntime", "torch", "onnx", "multiproc
     app = _start(tmp_path, script)
     stdout, stderr = app.communicate(timeout=DEADLINE_S)
     assert (stdout, stderr) == ("[]\n", "")
+
+
+_SLOW_SINK = """
+import sys, time
+import edgecv
+
+class Slow:
+    written = 0
+    def emit(self, result):
+        if not self.written:
+            print("writing", flush=True)
+        time.sleep(0.2)
+        self.written += 1
+    def close(self):
+        print("written", self.written, flush=True)
+
+edgecv.Pipeline("synthetic://?frames=8&width=64&height=64", edgecv.load(sys.argv[1]), sinks=[Slow()]).run()
+print("after the run", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 0)], ids=["ctrl-c", "sigterm"]
+)
+def test_a_signal_while_the_sinks_write_their_rest_loses_nothing(
+    tmp_path: Path, model_path: Path, number: signal.Signals, code: int
+) -> None:
+    app = _start(tmp_path, _SLOW_SINK, str(model_path))
+    _wait_for_line(app, "writing")
+    time.sleep(0.5)  # the frames are through, the sink is not
+    app.send_signal(number)
+    stdout, stderr = app.communicate(timeout=DEADLINE_S)
+    assert (app.returncode, stdout) == (code, "written 8\n"), stderr

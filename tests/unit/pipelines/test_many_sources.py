@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.errors import ConfigError, SourceError
+from edgecv.errors import ConfigError, SourceError, SpecMismatch
 from edgecv.events import Event
 from edgecv.pipelines.feed import Feed, Freshness
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.synthetic import SyntheticSource
+from edgecv.pipelines.steps import Track
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.results import Detections, Frame, Result
 from edgecv.status import PipelineStatus, SourceHealth
@@ -341,3 +342,110 @@ def test_frames_of_a_named_source_carry_the_name() -> None:
     stamper = FrameStamper("synthetic://")
     assert stamper.stamp(clip().read().image).source_id == "synthetic://"  # type: ignore[union-attr]
     assert {result.frame.source_id for result in Pipeline({"yard": clip(3)}, BlobModel())} == {"yard"}
+
+
+class OddFrames(SyntheticSource):
+    """The third frame has no colours, as from a camera that switches its format."""
+
+    def read(self) -> Frame | None:
+        frame = super().read()
+        return replace(frame, image=frame.image[..., 0]) if frame is not None and frame.index == 2 else frame
+
+
+@pytest.mark.parametrize("policy", ["lossless", "latest"])
+def test_a_frame_that_is_none_ends_its_source_and_no_other(policy: str) -> None:
+    sources = {"odd": OddFrames("synthetic://?frames=9"), "good": camera(200, frames=30)}
+    pipeline = Pipeline(sources, BlobModel(), policy=policy)  # type: ignore[arg-type]
+    counts: Counter[str] = Counter()
+    with pytest.raises(SpecMismatch):
+        for result in pipeline:
+            counts[result.frame.source_id] += 1
+    assert counts["good"] >= 10
+    assert counts["odd"] <= 2
+
+
+def test_a_gate_that_fails_ends_its_source_and_no_other() -> None:
+    def gate(frame: Frame) -> bool:
+        if frame.source_id == "bad" and frame.index == 2:
+            raise MemoryError("too much")
+        return True
+
+    counts: Counter[str] = Counter()
+    pipeline = Pipeline({"bad": camera(), "good": camera(200, frames=30)}, BlobModel(), gates=[gate])
+    with pytest.raises(MemoryError):
+        for result in pipeline:
+            counts[result.frame.source_id] += 1
+    assert counts["good"] >= 10
+    assert counts["bad"] <= 2
+    states = {source.source_id: source.health.state for source in pipeline.status().sources}
+    assert states == {"bad": "failed", "good": "ended"}
+
+
+def test_a_source_added_at_the_last_result_is_read() -> None:
+    pipeline = Pipeline({"a": clip(5)}, BlobModel())
+    seen = []
+    for result in pipeline:
+        seen.append((result.frame.source_id, result.frame.index))
+        if seen[-1] == ("a", 4):
+            pipeline.add_source(clip(5), "b")
+    assert seen == [(name, index) for name in "ab" for index in range(5)]
+
+
+def test_whoever_closes_second_waits_for_the_first() -> None:
+    """The sinks are written when ``run`` returns, whoever ended the run."""
+    for delay_ms in range(30):
+        watcher = Watcher()
+        closed = []
+        watcher.close = lambda closed=closed: closed.append(True)  # type: ignore[method-assign]
+        pipeline = Pipeline({"a": clip(10**6), "b": clip(10**6)}, BlobModel(), sinks=[watcher])
+        closer = threading.Timer(delay_ms / 1e3, pipeline.close)
+        for number, _ in enumerate(pipeline):
+            if number == 0:
+                closer.start()
+        assert closed == [True]
+        closer.join(DEADLINE_S)
+
+
+def test_a_slow_sink_does_not_slow_a_camera_that_comes_later() -> None:
+    class Slow(Watcher):
+        def emit(self, result: Result) -> None:
+            time.sleep(0.3)
+
+    with Pipeline({"file": clip(3)}, BlobModel(), sinks=[Slow()]) as pipeline:
+        pipeline.add_source(camera(100), "camera")
+        start = time.monotonic()
+        for number, _ in enumerate(pipeline):
+            if number == 60:
+                break
+    assert time.monotonic() - start < 60 * 0.3 / 2
+    assert pipeline.summary.sinks[0].dropped > 10
+
+
+@pytest.mark.parametrize("step", ["track", Track, 3], ids=str)
+def test_what_is_no_step_is_refused(step: object) -> None:
+    with pytest.raises(ConfigError, match="is no step"):
+        Pipeline(clip(), BlobModel(), steps=[step])  # type: ignore[list-item]
+
+
+def test_a_wrong_option_of_the_last_sink_leaves_the_first_ones_file_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text("precious")
+    sinks = [f"jsonl:{kept}?overwrite=1", f"segments:{tmp_path / 'video'}?keep_g=1"]
+    with pytest.raises(ConfigError, match="keep_g"):
+        Pipeline(clip(), BlobModel(), sinks=sinks)
+    assert kept.read_text() == "precious"
+
+
+def test_servers_may_stand_twice(tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    Pipeline(clip(3), BlobModel(), sinks=["metrics:0", "metrics:0"]).run()
+
+
+def test_events_reach_the_app() -> None:
+    told: list[str] = []
+    pipeline = Pipeline(
+        {"bad": BreakingSource("synthetic://?frames=9")}, BlobModel(), on_event=lambda event: told.append(event.kind)
+    )
+    with pytest.raises(SourceError):
+        pipeline.run()
+    assert told == ["source.failed"]
