@@ -8,33 +8,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from pathlib import Path
 from types import TracebackType
-from typing import cast
 
-from edgecv.errors import ConfigError, SinkError, SourceError
+from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.model import Model
 from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, POLL_S, Capture, Captured
 from edgecv.pipelines.chain import Chain, GateLike, StepLike, build_gates, build_steps
-from edgecv.pipelines.feed import Freshness, Given, Policy, SourceLike, SourcesLike, file_of, open_feed, read_sources
+from edgecv.pipelines.checks import SinkLike, as_sink, check_limits, check_model, check_sinks, hangs, sink_name
+from edgecv.pipelines.feed import Freshness, Given, Policy, SourceLike, SourcesLike, open_feed, read_sources
 from edgecv.pipelines.inference import Inference, Remembers
 from edgecv.pipelines.intake import Intake
 from edgecv.pipelines.lanes import MOST, Lanes
-from edgecv.pipelines.outlet import CallableSink, Outlet
+from edgecv.pipelines.outlet import Outlet
 from edgecv.pipelines.signals import Signals
-from edgecv.pipelines.sinks import check_sink, open_sink, writes_files
+from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.slot import SlotClosed
 from edgecv.pipelines.steps.class_filter import ClassFilter
 from edgecv.pipelines.summary import Summary
 from edgecv.pipelines.tally import Tally
-from edgecv.protocols import Sink
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount, SourceHealth
 from edgecv.timing import StageTimer
-from edgecv.uris import parse_sink
-
-SinkLike = Sink | Callable[[Result], object] | str
 
 _QUICK_CLOSE_S = 1.0  # what a source takes that does not hang
 _SINK_CLOSE_TIMEOUT_S = 30.0  # for what is queued and the end of the file; all sinks together
@@ -109,7 +104,7 @@ class Pipeline:
             SourceError: a file is missing, empty or unreadable. A camera that is away is no error: it is waited for.
             SinkError: a sink's target cannot be written.
         """
-        _check_limits(max_frames, confidence, iou)
+        check_limits(max_frames, confidence, iou)
         check_model(model)
         self._freshness = Freshness(policy=policy, nth=nth, max_age_ms=max_age_ms)
         given = read_sources(source, self._freshness)
@@ -130,7 +125,7 @@ class Pipeline:
         self._leaving: list[str] = []  # removed sources whose last frames may be in work still
         self._outlets: list[Outlet] = []
         self._closing = threading.Lock()
-        _check_sinks(given, sinks)
+        check_sinks(given, sinks)
         try:
             for one in given:
                 self._add(one)
@@ -178,7 +173,7 @@ class Pipeline:
         self._tally.keep_drops(capture)
         self._leaving.append(name)
         if not released:
-            raise _hangs([capture])
+            raise hangs([capture])
 
     def run(self) -> Summary:
         """Work until the source ends, ``max_frames`` or ``stop()``.
@@ -399,7 +394,7 @@ class Pipeline:
         fps = captures[0].source.fps if len(captures) == 1 and not captures[0].source.live else 0.0
         for sink in sinks:
             opened = open_sink(sink, fps=fps, overwrite=overwrite) if isinstance(sink, str) else sink
-            self._outlets.append(Outlet(_sink_name(sink), _as_sink(opened)))
+            self._outlets.append(Outlet(sink_name(sink), as_sink(opened)))
             self._outlets[-1].attach(self.status)
         self._suit_sources()
         for capture in captures:  # what a source told before there was a sink
@@ -439,65 +434,10 @@ class Pipeline:
             return
         self._reported = True
         if self._left_behind:
-            raise _hangs(self._left_behind)
+            raise hangs(self._left_behind)
         failed = [(outlet.count(), outlet.error) for outlet in self._outlets if outlet.error is not None]
         if failed:
             told = [
                 f"{c.name} lost {c.failed + c.dropped} of {self._tally.frames} results: {c.error}" for c, _ in failed
             ]
             raise SinkError(" ".join(told), getattr(failed[0][1], "hint", "")) from failed[0][1]
-
-
-def check_model(model: Model | Remembers) -> None:
-    """Raise ``ConfigError`` for a model that has nothing to say about a frame by itself."""
-    if model.task == "promptable-segment":
-        raise ConfigError(
-            f"{model.name} answers prompts; a pipeline has none.",
-            "Use set_image and predict, or: edgecv predict BUNDLE IMAGE --point X,Y",
-        )
-
-
-def _check_limits(max_frames: int | None, confidence: float | None, iou: float | None) -> None:
-    if max_frames is not None and max_frames < 1:
-        raise ConfigError(f"max_frames must be at least 1, not {max_frames}.")
-    for name, value in (("confidence", confidence), ("iou", iou)):
-        if value is not None and not 0 <= value <= 1:
-            raise ConfigError(
-                f"{name} must be 0 to 1, not {value}.", "0.25 for example; leave it out for the model's own."
-            )
-
-
-def _check_sinks(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
-    """Refuse what cannot work, and to overwrite the video that is being read or one sink's file by another."""
-    taken = {path for one in given if (path := file_of(one.feed)) is not None}
-    uris = [parse_sink(sink) for sink in sinks if isinstance(sink, str)]
-    for uri in uris:
-        check_sink(uri, len(given))
-    for uri in filter(writes_files, uris):
-        target = Path(uri.path).resolve()
-        if target in taken:
-            raise ConfigError(f"{uri.name} is in use: by the source or another sink.", "Write to another file.")
-        taken.add(target)
-
-
-def _as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
-    if hasattr(sink, "emit"):
-        return cast(Sink, sink)
-    if callable(sink):
-        return CallableSink(sink)
-    raise ConfigError(f"{sink!r} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result.")
-
-
-def _sink_name(sink: SinkLike) -> str:
-    if isinstance(sink, str):
-        return parse_sink(sink).name
-    otherwise = type(sink).__name__
-    return str(getattr(sink, "name", otherwise) if hasattr(sink, "emit") else getattr(sink, "__name__", otherwise))
-
-
-def _hangs(captures: Sequence[Capture]) -> SourceError:
-    return SourceError(
-        f"{', '.join(capture.name for capture in captures)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
-        "The thread is left behind until the program ends.",
-        code="timeout",
-    )

@@ -53,7 +53,8 @@ def record(
     """Keep the frames of a source, their times and what a model finds, to replay them later."""
     from edgecv.cli.app_config import check_app
     from edgecv.model import load
-    from edgecv.pipelines.pipeline import Pipeline, check_model
+    from edgecv.pipelines.checks import check_model
+    from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.sink import RecordSink
 
     model: dict[str, Any] = {

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
     from edgecv.cloud_sync.sink import MqttSink
     from edgecv.model import Model
-    from edgecv.pipelines.pipeline import Pipeline, SinkLike
+    from edgecv.pipelines.checks import SinkLike
+    from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.summary import Summary
 
 _STATUS_S = 2.0
@@ -34,7 +35,8 @@ def run_app(app: App, *, overwrite: bool, json: bool) -> None:
         EdgeCVError: what ``Pipeline`` raises.
     """
     from edgecv.model import load
-    from edgecv.pipelines.pipeline import Pipeline, check_model
+    from edgecv.pipelines.checks import check_model
+    from edgecv.pipelines.pipeline import Pipeline
 
     file = app.file
     _check(file, json)

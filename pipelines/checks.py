@@ -1,0 +1,75 @@
+"""What is refused before a pipeline opens anything, and what its parts are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from edgecv.errors import ConfigError, SourceError
+from edgecv.model import Model
+from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, Capture
+from edgecv.pipelines.feed import Given, file_of
+from edgecv.pipelines.inference import Remembers
+from edgecv.pipelines.outlet import CallableSink
+from edgecv.pipelines.sinks import check_sink, writes_files
+from edgecv.protocols import Sink
+from edgecv.results import Result
+from edgecv.uris import parse_sink
+
+SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
+
+
+def check_model(model: Model | Remembers) -> None:
+    """Raise ``ConfigError`` for a model that has nothing to say about a frame by itself."""
+    if model.task == "promptable-segment":
+        raise ConfigError(
+            f"{model.name} answers prompts; a pipeline has none.",
+            "Use set_image and predict, or: edgecv predict BUNDLE IMAGE --point X,Y",
+        )
+
+
+def check_limits(max_frames: int | None, confidence: float | None, iou: float | None) -> None:
+    if max_frames is not None and max_frames < 1:
+        raise ConfigError(f"max_frames must be at least 1, not {max_frames}.")
+    for name, value in (("confidence", confidence), ("iou", iou)):
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigError(
+                f"{name} must be 0 to 1, not {value}.", "0.25 for example; leave it out for the model's own."
+            )
+
+
+def check_sinks(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
+    """Refuse what cannot work, and to overwrite the video that is being read or one sink's file by another."""
+    taken = {path for one in given if (path := file_of(one.feed)) is not None}
+    uris = [parse_sink(sink) for sink in sinks if isinstance(sink, str)]
+    for uri in uris:
+        check_sink(uri, len(given))
+    for uri in filter(writes_files, uris):
+        target = Path(uri.path).resolve()
+        if target in taken:
+            raise ConfigError(f"{uri.name} is in use: by the source or another sink.", "Write to another file.")
+        taken.add(target)
+
+
+def as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
+    if hasattr(sink, "emit"):
+        return cast(Sink, sink)
+    if callable(sink):
+        return CallableSink(sink)
+    raise ConfigError(f"{sink!r} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result.")
+
+
+def sink_name(sink: SinkLike) -> str:
+    if isinstance(sink, str):
+        return parse_sink(sink).name
+    otherwise = type(sink).__name__
+    return str(getattr(sink, "name", otherwise) if hasattr(sink, "emit") else getattr(sink, "__name__", otherwise))
+
+
+def hangs(captures: Sequence[Capture]) -> SourceError:
+    return SourceError(
+        f"{', '.join(capture.name for capture in captures)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
+        "The thread is left behind until the program ends.",
+        code="timeout",
+    )
