@@ -95,7 +95,7 @@ def parse_source(text: str | int | Path | Uri) -> Uri:
     scheme, separator, rest = whole.partition("://")
     if separator and _SCHEME.fullmatch(scheme + ":"):
         return _parse_network(scheme.lower(), rest) if scheme.lower() in NETWORK_SCHEMES else _parse_uri(scheme, rest)
-    if Path(whole).exists():
+    if _is_there(whole):
         return Uri(scheme=_path_scheme(whole), path=whole)
     path, options = _split_query(whole, whole)
     return Uri(scheme=_path_scheme(path), path=path, options=options)
@@ -214,6 +214,14 @@ def _parse_network(scheme: str, rest: str) -> Uri:
             theirs.append(part.removeprefix("camera."))
     path = "?".join(filter(None, (path, "&".join(theirs))))
     return Uri(scheme=scheme, path=f"{userinfo}@{path}" if userinfo else path, options=ours)
+
+
+def _is_there(path: str) -> bool:
+    """Whether there is such a file or folder; what cannot name one is a mistake."""
+    try:
+        return "\0" not in path and Path(path).exists()
+    except OSError as error:
+        raise ConfigError(f"'{path[:_NAME_LENGTH]}...' is no source: {error.strerror}.", "Check the name.") from error
 
 
 def _path_scheme(path: str) -> str:

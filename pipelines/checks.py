@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -50,6 +51,20 @@ def check_sinks(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
         if target in taken:
             raise ConfigError(f"{uri.name} is in use: by the source or another sink.", "Write to another file.")
         taken.add(target)
+
+
+def new_files(sinks: Sequence[SinkLike]) -> list[Path]:
+    """Where sinks will make files that are not there yet."""
+    uris = [parse_sink(sink) for sink in sinks if isinstance(sink, str)]
+    return [path for uri in uris if writes_files(uri) and not (path := Path(uri.path)).exists()]
+
+
+def remove_empty(paths: Sequence[Path]) -> None:
+    """Take back files that were made and never written to."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.stat().st_size:
+                path.unlink()
 
 
 def as_sink(sink: Sink | Callable[[Result], object]) -> Sink:

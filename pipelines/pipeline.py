@@ -15,7 +15,17 @@ from edgecv.events import Event
 from edgecv.model import Model
 from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, POLL_S, Capture, Captured
 from edgecv.pipelines.chain import Chain, GateLike, StepLike, build_gates, build_steps
-from edgecv.pipelines.checks import SinkLike, as_sink, check_limits, check_model, check_sinks, hangs, sink_name
+from edgecv.pipelines.checks import (
+    SinkLike,
+    as_sink,
+    check_limits,
+    check_model,
+    check_sinks,
+    hangs,
+    new_files,
+    remove_empty,
+    sink_name,
+)
 from edgecv.pipelines.feed import Freshness, Given, Policy, SourceLike, SourcesLike, open_feed, read_sources
 from edgecv.pipelines.inference import Inference, Remembers
 from edgecv.pipelines.intake import Intake
@@ -126,12 +136,14 @@ class Pipeline:
         self._outlets: list[Outlet] = []
         self._closing = threading.Lock()
         check_sinks(given, sinks)
+        made = new_files(sinks)
         try:
             for one in given:
                 self._add(one)
             self._add_sinks(sinks, overwrite)
         except BaseException:
             self.close()
+            remove_empty(made)
             raise
 
     @property

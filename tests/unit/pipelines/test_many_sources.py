@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.errors import ConfigError, SourceError, SpecMismatch
+from edgecv.errors import ConfigError, SinkError, SourceError, SpecMismatch
 from edgecv.events import Event
 from edgecv.pipelines.feed import Feed, Freshness
 from edgecv.pipelines.pipeline import Pipeline
@@ -434,6 +434,12 @@ def test_a_wrong_option_of_the_last_sink_leaves_the_first_ones_file_alone(tmp_pa
     with pytest.raises(ConfigError, match="keep_g"):
         Pipeline(clip(), BlobModel(), sinks=sinks)
     assert kept.read_text() == "precious"
+
+
+def test_a_sink_that_cannot_open_leaves_no_empty_file_of_another(tmp_path: Path) -> None:
+    with pytest.raises(SinkError):
+        Pipeline(clip(), BlobModel(), sinks=[f"jsonl:{tmp_path / 'a.jsonl'}", f"jsonl:{tmp_path / 'no' / 'b.jsonl'}"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_servers_may_stand_twice(tmp_path: Path) -> None:

@@ -101,6 +101,11 @@ def test_a_sink_without_scheme_or_target_is_refused_with_an_example(text: str, h
     assert hint in caught.value.hint
 
 
+def test_a_name_longer_than_any_file_can_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        parse_source("a" * 5000)
+
+
 @pytest.mark.parametrize("text", ["", "synthetic://?fps=1&fps=2", "rtsp://cam/1?fps=1&fps=2", "gst:a ?fps=1&fps=2"])
 def test_an_unclear_source_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
