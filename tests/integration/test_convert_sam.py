@@ -302,6 +302,7 @@ def test_fp16_keeps_the_embeddings_and_halves_the_files(name: str, bundle: Bundl
         assert sum(path.stat().st_size for path in half.files) < 0.62 * sum(path.stat().st_size for path in files)
 
 
+@pytest.mark.slow
 def test_weights_from_a_file_are_the_ones_that_run(source: Any, tmp_path: Path) -> None:
     """A state dict as SAM's are published, read without running what is in it."""
     from edgecv.converters import ultralytics_world

@@ -133,8 +133,10 @@ def test_noise_calibration_fails_on_clean_labelled_pictures_and_is_named_as_the_
 
 @pytest.mark.parametrize(
     ("target", "named"),
-    [("x86-vnni", "convolutions as integers"), ("arm64", "f1_50")],
-    ids=["not fused on x86", "inaccurate on arm64"],
+    [
+        pytest.param("x86-vnni", "convolutions as integers", id="not fused on x86", marks=pytest.mark.slow),
+        pytest.param("arm64", "f1_50", id="inaccurate on arm64"),
+    ],
 )
 def test_one_signed_scale_per_tensor_is_refused(
     yolov8n: Path, data: Data, tmp_path: Path, target: str, named: str

@@ -67,9 +67,13 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return brightness_model(tmp_path_factory.mktemp("model") / "brightness.onnx")
 
 
+# Shells start background jobs, such as a whole test run may be, with Ctrl-C ignored.
+_HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def _start(folder: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
     app = folder / "app.py"
-    app.write_text(script)
+    app.write_text(_HEED_CTRL_C + script)
     command = [sys.executable, str(app), *arguments]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

@@ -263,7 +263,7 @@ def test_a_frame_is_encoded_once_for_all_who_watch(sink: PreviewSink) -> None:
 def test_the_rate_is_limited() -> None:
     scene = Scene()
     with running(fps=2.0) as sink, scene.feeding(sink, fps=50):
-        until(lambda: scene.index, "frames came")
+        until(lambda: status_of(sink)["sources"], "frames came")
         with watching(sink, key_of(sink)) as stream:
             begin_s = time.monotonic()
             for _ in range(4):

@@ -344,7 +344,7 @@ def test_it_shows_a_real_pipeline(browser: Browser) -> None:
             assert camera(page, "synthetic://").get_by_role("status").inner_text() == "live"
             assert "blob/numpy" in page.locator("#summary").inner_text()
             assert "inference" in page.locator("#stages").inner_text()
-            assert "PreviewSink" in page.locator("#sinks").inner_text()
+            assert "preview" in page.locator("#sinks").inner_text()
             pipeline.stop()
             running.join(DEADLINE_S)
             page.get_by_role("alert").filter(has_text="No connection").wait_for()
