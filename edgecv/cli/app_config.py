@@ -18,6 +18,7 @@ from edgecv import registry
 from edgecv.errors import ConfigError
 from edgecv.pipelines.chain import GateOptions, StepOptions
 from edgecv.pipelines.feed import Feed, Freshness, Policy
+from edgecv.pipelines.sinks import check_sink
 from edgecv.strict import read_struct
 from edgecv.uris import parse_source
 
@@ -155,7 +156,7 @@ def read_app_file(path: Path) -> AppFile:
 
 
 def check_app(file: AppFile, where: str) -> App:
-    """Check what only the whole shows: names of sources, and the options of gates and steps by their types.
+    """Check what only the whole shows: names of sources, and the options of sinks, gates and steps by their types.
 
     Args:
         file: What is to be run.
@@ -169,6 +170,8 @@ def check_app(file: AppFile, where: str) -> App:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
+    for sink in file.sinks:
+        check_sink(sink, len(file.sources))
     return App(
         file=file,
         steps=tuple(_plugin("steps", table, where) for table in file.steps),

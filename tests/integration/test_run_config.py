@@ -87,6 +87,7 @@ def test_options_of_the_command_line_win(tmp_path: Path, bundle: Path) -> None:
         ("[[sources]]\nuri='a.mp4'\npolicy='newest'", "newest", ""),
         ("[[sources]]\nuri='a.mp4'\n[[sources]]\nuri='a.mp4'", "two sources named 'a.mp4'", "name of its own"),
         ("[[gates]]\nspeed=3", "table in 'gates' without a type", "Known:"),
+        ("sinks=['segments:x?keep_g=1']", "segments:x has no option 'keep_g'", "Did you mean 'keep_gb'?"),
         ("[[steps]]\ntype='trakc'", "no step named 'trakc'", "Known:"),
         ("[model\n", "app.toml is no TOML", ""),
         ("[preview]\nport = 99999", "is wrong", ""),
