@@ -36,8 +36,12 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _NUMBERS:
-            handler = signal.getsignal(number)
+            handler: Any = signal.getsignal(number)
             if handler in (signal.SIG_DFL, signal.default_int_handler) or getattr(handler, "for_pipelines", False):
+                if (
+                    getattr(handler, "asked", None) is not None
+                ):  # before this pipeline began, and what it raised was lost
+                    handler.end()
                 self._previous[number] = handler
                 signal.signal(number, self._note)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -69,20 +68,20 @@ def _command(module: str, name: str) -> Callable[..., Any]:
 
 
 def run_command() -> int:
-    """Run the command that ``sys.argv`` names; its exit code (docs/architecture.md)."""
-    debug = "--debug" in sys.argv
+    """Run the command that ``sys.argv`` names; its exit code (docs/architecture.md). Errors are the caller's to explain."""
     try:
         return int(_app()(standalone_mode=False) or 0)
-    except EdgeCVError as error:
-        if debug:
-            raise
-        return fail(error)
-    except _USAGE_ERROR as error:
-        error.show()
-        return int(error.exit_code)
     except typer.Abort as error:
         raise KeyboardInterrupt from error
-    except Exception as error:
-        if debug:
-            raise
-        return fail(EdgeCVError(f"{type(error).__name__}: {error}", "This is a bug in EdgeCV; --debug shows where."))
+
+
+def explain(error: Exception, *, debug: bool = False) -> int:
+    """Say in words what went wrong; the exit code of it. With ``debug`` all but wrong usage is raised again."""
+    if isinstance(error, _USAGE_ERROR):
+        error.show()
+        return int(error.exit_code)
+    if debug:
+        raise error
+    if isinstance(error, EdgeCVError):
+        return fail(error)
+    return fail(EdgeCVError(f"{type(error).__name__}: {error}", "This is a bug in EdgeCV; --debug shows where."))

@@ -202,7 +202,10 @@ class WebhookSink:
                 return False
             except NETWORK_ERRORS as error:
                 answer = Answer(503, 0.0)  # as good as a receiver that is not there
-                self._note(_reason(error), "Is the receiver up, and the network?")
+                if not (
+                    self._is_failing and self._left_s(since) <= 0
+                ):  # cut short by us: the reason before it is the reason
+                    self._note(_reason(error), "Is the receiver up, and the network?")
             else:
                 if answer.is_delivered:
                     self._is_failing = False

@@ -64,6 +64,41 @@ def test_sigterm_while_it_starts_is_a_clean_end(tmp_path: Path, delay_s: float) 
     assert program.returncode == 0, stderr
 
 
+# What compiled modules and callbacks of the garbage collector do with an exception that surfaces inside them.
+_SIGNAL_WITHIN_AN_IMPORT = """
+import os, signal, sys
+class Module:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            sys.meta_path.remove(self)
+            try:
+                os.kill(os.getpid(), signal.SIG{signal})
+            except BaseException as error:
+                if {becomes_an_error}:
+                    raise ImportError("initialization failed") from error
+sys.meta_path.insert(0, Module())
+from edgecv.cli.entry import main
+main()
+"""
+
+
+@pytest.mark.parametrize("becomes_an_error", [True, False], ids=["becomes-an-error", "is-lost"])
+@pytest.mark.parametrize(("name", "code"), [("TERM", 0), ("INT", 130)])
+def test_a_signal_within_an_import_ends_it_too(tmp_path: Path, name: str, code: int, becomes_an_error: bool) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    program = _SIGNAL_WITHIN_AN_IMPORT.format(signal=name, becomes_an_error=becomes_an_error)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "run", str(bundle), "--source", "synthetic://?frames=0&live=1"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "rror" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -291,6 +291,15 @@ def test_tls_delivers_to_a_trusted_receiver_and_to_no_other(
     assert len(receiver.documents) == 1
 
 
+def test_an_attempt_cut_short_while_closing_does_not_hide_the_reason() -> None:
+    with Receiver(refuse(500), *[hang] * 10) as receiver:
+        sink = open_sink(receiver.url, retry_s=0.05, drain_s=1.0)
+        sink.emit(made_result(0.0))
+        receiver.wait_for(lambda: len(receiver.keys) == 2)
+        with pytest.raises(SinkError, match="HTTP 500"):
+            sink.close()
+
+
 def test_no_thread_runs_before_something_is_to_be_sent() -> None:
     sink = open_sink("http://127.0.0.1:9/")
     assert not [thread for thread in threading.enumerate() if thread.name == "edgecv-webhook"]
