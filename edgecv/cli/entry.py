@@ -48,7 +48,7 @@ def main() -> NoReturn:
         from edgecv.cli.app import run_command
 
         code = run_command()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - what the signal became is told apart below, the rest is raised again
         if ending.asked is None:
             code = _explain(error)
         else:

@@ -230,7 +230,7 @@ def test_what_cannot_be_done_says_why_and_leaves_nothing(
     before = names_in(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["edgecv", *arguments])
-    with pytest.raises(Exception) as problem:  # noqa: PT011 - which words it becomes is what counts
+    with pytest.raises(Exception) as problem:
         run_command()
     assert explain(problem.value) == code
     assert says in capsys.readouterr().err
