@@ -1,12 +1,17 @@
-"""The cells of the conversion matrix: source x format x precision, each one ``edgecv convert`` in a process of its own."""
+"""The cells of the conversion matrix: source x format x precision.
+
+Two commands fill the cells of a source, each in a process of its own: ``edgecv convert --fp16``, which writes fp32 as well, and
+``--int8``.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +19,13 @@ import msgspec
 
 from edgecv import registry
 from edgecv.benchmarks.process_tree import Measured, run_measured
+from edgecv.converters.convert import FAILED
+from edgecv.uris import IMAGE_SUFFIXES
 
 FORMATS = ("onnx", "openvino", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
-TIMEOUT_S = 3600.0
+TIMEOUT_S = 3600.0  # per format
+RANDOM_PICTURES = 24  # random weights prove the plumbing: a few more than the 16 that calibration asks for
 
 _YOLO_TASKS = ("-cls", "", "-seg", "-pose", "-obb")
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -45,7 +53,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """One conversion."""
+    """One source in one format and precision."""
 
     source: Source
     format: str
@@ -57,6 +65,31 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.source.name} {self.format} {self.precision}"
 
 
+class Conversion(msgspec.Struct, frozen=True, kw_only=True):
+    """One command, and the cells it fills: those of one source, all ``int8`` or none."""
+
+    source: Source
+    cells: tuple[Cell, ...]
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """What the command writes."""
+        return tuple(dict.fromkeys(cell.format for cell in self.cells))
+
+    @property
+    def precision(self) -> str:
+        """What the command is asked for; it writes fp32 in any case."""
+        precisions = {cell.precision for cell in self.cells}
+        return next(name for name in ("int8", "fp16", "fp32") if name in precisions)
+
+    def by_format(self) -> tuple[Conversion, ...]:
+        """A command for each format."""
+        return tuple(
+            Conversion(source=self.source, cells=tuple(cell for cell in self.cells if cell.format == name))
+            for name in self.formats
+        )
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of a cell.
 
@@ -64,8 +97,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         status: ``ok``: converted, and its golden vectors replay; ``refused``: EdgeCV said no for a reason that is expected of
             this cell; ``failed``: anything else; ``timed out``.
         reason: Why it is not ``ok``, on one line.
-        wall_s: Of the conversion.
-        peak_rss_bytes: Of the conversion's process tree.
+        wall_s: Of the command, which fills other cells, too.
+        peak_rss_bytes: Of the command's process tree.
         size_bytes: Of the variant.
         size_ratio: Size over that of the fp32 variant.
         latency_ms: One thread.
@@ -126,27 +159,34 @@ def cells_of(source: Source) -> Iterator[Cell]:
             yield Cell(source=source, format=model_format, precision=precision)
 
 
-def run_cell(cell: Cell, calibration: Path, day: str, timeout_s: float = TIMEOUT_S) -> Outcome:
-    """Convert, replay the golden vectors, and read the figures from the bundle."""
+def conversions(cells: Sequence[Cell]) -> tuple[Conversion, ...]:
+    """The commands that fill the cells, in their order."""
+    found: dict[tuple[str, bool], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.source.name, cell.precision == "int8"), []).append(cell)
+    return tuple(Conversion(source=group[0].source, cells=tuple(group)) for group in found.values())
+
+
+def run_conversion(
+    conversion: Conversion, calibration: Path, day: str, timeout_s: float = TIMEOUT_S
+) -> dict[str, Outcome]:
+    """Convert, replay the golden vectors, and read the figures from the bundle: what came of each cell by its name.
+
+    When the command as a whole fails, each format gets one of its own: what is wrong with one may not hide the others.
+    """
+    formats = conversion.formats
     with tempfile.TemporaryDirectory(prefix="edgecv-matrix-") as work:
         out = Path(work) / "cell.ecv"
-        converted = run_measured(_command(cell, calibration, out), timeout_s=timeout_s)
-        figures: dict[str, Any] = {
-            "wall_s": round(converted.wall_s, 1),
-            "peak_rss_bytes": converted.peak_rss_bytes,
-            "day": day,
-        }
-        if converted.code is None:
-            return Outcome(status="timed out", reason=f"not done after {timeout_s:.0f} s", **figures)
-        if converted.code != 0:
-            return _not_converted(cell, converted, figures)
-        verified = run_measured([*_EDGECV, "verify", str(out), "--json"], timeout_s=timeout_s)
-        if verified.code != 0:
-            return Outcome(status="failed", reason=f"edgecv verify: {_verify_reason(verified)}", **figures)
-        summary = json.loads(converted.stdout)
-        if _lacks(cell, summary):
-            return Outcome(status="refused", reason="no INT8 recipe passes and is faster: another precision", **figures)
-        return Outcome(status="ok", **figures, **_figures(cell, summary))
+        pictures = _pictures(conversion.source, calibration, Path(work))
+        done = run_measured(_command(conversion, pictures, out), timeout_s=timeout_s * len(formats))
+        cost: dict[str, Any] = {"wall_s": round(done.wall_s, 1), "peak_rss_bytes": done.peak_rss_bytes, "day": day}
+        if done.code == 0:
+            verified = run_measured([*_EDGECV, "verify", str(out), "--json"], timeout_s=timeout_s)
+            return _outcomes(conversion, json.loads(done.stdout), _verdicts(verified), cost)
+    if len(formats) == 1:
+        return {cell.name: _not_converted(cell, done, cost) for cell in conversion.cells}
+    singles = [run_conversion(single, calibration, day, timeout_s) for single in conversion.by_format()]
+    return {name: outcome for single in singles for name, outcome in single.items()}
 
 
 _EDGECV = (sys.executable, "-m", "edgecv")
@@ -156,21 +196,63 @@ def _random_source(name: str) -> Source:
     return Source(name=name, argument=name, options=("--random-weights",), random=True)
 
 
-def _command(cell: Cell, calibration: Path, out: Path) -> list[str]:
-    source = cell.source
-    pictures = source.calibration or str(calibration)
+def _pictures(source: Source, calibration: Path, work: Path) -> Path:
+    """The folder to calibrate with."""
+    chosen = Path(source.calibration) if source.calibration else calibration
+    if not source.random:
+        return chosen
+    some = work / "pictures"
+    some.mkdir()
+    paths = sorted(path for path in chosen.rglob("*") if path.suffix in IMAGE_SUFFIXES)
+    for path in paths[:: max(1, len(paths) // RANDOM_PICTURES)][:RANDOM_PICTURES]:
+        shutil.copy(path, some)
+    return some
+
+
+def _command(conversion: Conversion, pictures: Path, out: Path) -> list[str]:
+    source = conversion.source
+    formats = [word for name in conversion.formats for word in ("--to", name)]
     return [
-        *(*_EDGECV, "convert", source.argument, *source.options, f"--{cell.precision}", "--to", cell.format),
-        *("--calib", pictures, "--out", str(out), "--json"),
+        *(*_EDGECV, "convert", source.argument, *source.options, f"--{conversion.precision}", *formats),
+        *("--keep-going", "--calib", str(pictures), "--out", str(out), "--json"),
     ]
 
 
-def _not_converted(cell: Cell, done: Measured, figures: dict[str, Any]) -> Outcome:
+def _outcomes(
+    conversion: Conversion, summary: dict[str, Any], verdicts: dict[str, str], cost: dict[str, Any]
+) -> dict[str, Outcome]:
+    """What came of each cell of a command that wrote a bundle."""
+    failures = [str(line).partition(FAILED) for line in summary["failed"]]
+    reasons = {name: reason for name, _, reason in failures}
+    found = {}
+    for cell in conversion.cells:
+        made = {row["precision"]: row for row in summary["variants"] if row["format"] == cell.format}
+        if cell.format in reasons:
+            outcome = _refused_or_failed(cell, reasons[cell.format], reasons[cell.format], cost)
+        elif cell.precision not in made:
+            reason = "no INT8 recipe passes and is faster: another precision"
+            outcome = Outcome(status="refused", reason=reason, **cost)
+        elif verdict := verdicts.get(made[cell.precision]["name"], "it is not in the bundle"):
+            outcome = Outcome(status="failed", reason=f"edgecv verify: {verdict}", **cost)
+        else:
+            outcome = Outcome(status="ok", **cost, **_figures(cell, made))
+        found[cell.name] = outcome
+    return found
+
+
+def _not_converted(cell: Cell, done: Measured, cost: dict[str, Any]) -> Outcome:
+    """The command wrote nothing."""
+    if done.code is None:
+        return Outcome(status="timed out", reason=f"not done after {done.wall_s:.0f} s", **cost)
     reason = error_line(done.stderr)
-    own = reason.startswith("error: ")
-    if own and any(expected(cell) and words in reason for expected, words in _REFUSALS):
-        return Outcome(status="refused", reason=reason.removeprefix("error: "), **figures)
-    return Outcome(status="failed", reason=f"exit code {done.code}: {reason}", **figures)
+    own = reason.removeprefix("error: ") if reason.startswith("error: ") else ""
+    return _refused_or_failed(cell, own, f"exit code {done.code}: {reason}", cost)
+
+
+def _refused_or_failed(cell: Cell, own: str, reason: str, cost: dict[str, Any]) -> Outcome:
+    if any(expected(cell) and words in own for expected, words in _REFUSALS):
+        return Outcome(status="refused", reason=own, **cost)
+    return Outcome(status="failed", reason=reason, **cost)
 
 
 # Which cells may be refused, and words of the reason that they must give.
@@ -189,29 +271,24 @@ def error_line(stderr: str) -> str:
     return (own or lines or ["it said nothing"])[-1]
 
 
-def _verify_reason(done: Measured) -> str:
+def _verdicts(done: Measured) -> dict[str, str]:
+    """What is wrong with each variant when its golden vectors are replayed; empty for nothing."""
     try:
         rows = json.loads(done.stdout)["variants"]
     except ValueError:
-        return error_line(done.stderr)
-    return "; ".join(f"{row['variant']} {row['status']}: {row['reason']}" for row in rows if row["status"] != "ok")
+        return {}
+    return {row["variant"]: "" if row["status"] == "ok" else f"{row['status']}: {row['reason']}" for row in rows}
 
 
-def _lacks(cell: Cell, summary: dict[str, Any]) -> bool:
-    """Whether the ladder of INT8 ended at another precision."""
-    return cell.precision not in {variant["precision"] for variant in summary["variants"]}
-
-
-def _figures(cell: Cell, summary: dict[str, Any]) -> dict[str, Any]:
-    by_precision = {variant["precision"]: variant for variant in summary["variants"]}
-    base, made = by_precision["fp32"], by_precision[cell.precision]
+def _figures(cell: Cell, made: dict[str, Any]) -> dict[str, Any]:
+    base, own = made["fp32"], made[cell.precision]
     found = {
-        "size_bytes": made["bytes"],
-        "size_ratio": round(made["bytes"] / base["bytes"], 4),
-        "latency_ms": made["latency_ms"],
-        "latency_ratio": round(made["latency_ms"] / base["latency_ms"], 4),
-        "recipe": made["recipe"],
+        "size_bytes": own["bytes"],
+        "size_ratio": round(own["bytes"] / base["bytes"], 4),
+        "latency_ms": own["latency_ms"],
+        "latency_ratio": round(own["latency_ms"] / base["latency_ms"], 4),
+        "recipe": own["recipe"],
     }
     if cell.precision == "int8":
-        return {**found, "agreement": made["metrics"], "source_cosine": base["metrics"]["source_cosine"]}
-    return {**found, "source_cosine": made["metrics"]["source_cosine"]}
+        return {**found, "agreement": own["metrics"], "source_cosine": base["metrics"]["source_cosine"]}
+    return {**found, "source_cosine": own["metrics"]["source_cosine"]}

@@ -2,7 +2,7 @@
 
 ``python -m edgecv.benchmarks.conversion_matrix [--out docs/conversion-matrix.md] [--only PATTERN] [--calib DIR] [--resume]``
 
-The table is written after every cell, so that a run that is stopped leaves what it reached. ``--resume`` keeps the cells of
+The table is written after every command, so that a run that is stopped leaves what it reached. ``--resume`` keeps the cells of
 earlier runs, which lie in ``.cache/`` beside the table.
 """
 
@@ -25,11 +25,13 @@ from edgecv.benchmarks.command import run_program
 from edgecv.benchmarks.conversion_cells import (
     FORMATS,
     PRECISIONS,
+    RANDOM_PICTURES,
     Cell,
     Outcome,
     cells_of,
+    conversions,
     matrix_sources,
-    run_cell,
+    run_conversion,
 )
 from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.version import __version__
@@ -83,15 +85,15 @@ def run_matrix(
 ) -> dict[str, Outcome]:
     """Run the ``wanted`` cells that are not ``known``; the table lists all ``cells``.
 
-    The table and the record of outcomes are written after each cell.
+    The table and the record of outcomes are written after each command.
     """
     outcomes = dict(known)
     _write(cells, outcomes, out)
-    for cell in wanted:
-        if cell.name in outcomes:
-            continue
-        outcomes[cell.name] = found = run_cell(cell, calibration, date.today().isoformat())
-        print(f"{cell.name}: {found.status} {found.reason} ({found.wall_s:.0f} s)", file=sys.stderr, flush=True)
+    for conversion in conversions([cell for cell in wanted if cell.name not in known]):
+        found = run_conversion(conversion, calibration, date.today().isoformat())
+        for name, outcome in found.items():
+            print(f"{name}: {outcome.status} {outcome.reason} ({outcome.wall_s:.0f} s)", file=sys.stderr, flush=True)
+        outcomes.update(found)
         _write(cells, outcomes, out)
     return outcomes
 
@@ -128,8 +130,10 @@ def table(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> str:
         "",
         f"Machine: {_machine()}. Versions: {_versions()}.",
         "",
-        "Each cell is one `edgecv convert` in a process of its own, then `edgecv verify`. A `.yaml` or a bare name has random "
-        "weights (seed 0): its INT8 is judged by the cosine of its raw outputs and proves the plumbing, not an accuracy. "
+        "Two commands fill the cells of a source, each in a process of its own and followed by `edgecv verify`: "
+        "`edgecv convert --fp16 --to all` (fp32, fp16) and `--int8 --to all`; time and memory are those of the whole command. "
+        f"A `.yaml` or a bare name has random weights (seed 0) and {RANDOM_PICTURES} pictures: its INT8 is judged by the "
+        "cosine of its raw outputs and proves the plumbing, not an accuracy. "
         "Latencies were read at conversion beside whatever else the machine did: compare ratios.",
         "",
         _row(_COLUMNS),

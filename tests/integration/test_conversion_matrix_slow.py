@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgecv.benchmarks.conversion_cells import Cell, Outcome, Source, run_cell
+from edgecv.benchmarks.conversion_cells import Cell, Conversion, Outcome, Source, conversions, run_conversion
 from edgecv.benchmarks.conversion_matrix import all_cells, chosen_cells, known_outcomes, run_matrix, table
 from edgecv.benchmarks.process_tree import run_measured
 from edgecv.errors import ConfigError
@@ -23,31 +23,52 @@ def _cell(name: str) -> Cell:
     return chosen_cells(all_cells(SHARED), name)[0]
 
 
-def test_one_small_cell_is_converted_replayed_and_measured(resnet20: Path, tmp_path: Path) -> None:
-    found = run_cell(_cell("resnet20-cifar10.onnx onnx int8"), tmp_path, _DAY, timeout_s=100)
-    assert (found.status, found.day) == ("ok", _DAY)
-    assert found.wall_s > 0.5
-    assert found.peak_rss_bytes > 50e6
-    assert 0.2 < found.size_ratio < 0.6
-    assert found.source_cosine >= 0.9999
-    assert found.agreement["top1_agreement"] > 0.8
+def _run(folder: Path, *cells: Cell, timeout_s: float = 100) -> dict[str, Outcome]:
+    conversion = Conversion(source=cells[0].source, cells=cells)
+    return run_conversion(conversion, folder, _DAY, timeout_s=timeout_s)
 
 
-def test_tflite_from_an_onnx_is_refused_with_its_reason(resnet20: Path, tmp_path: Path) -> None:
-    found = run_cell(_cell("resnet20-cifar10.onnx tflite fp32"), tmp_path, _DAY, timeout_s=100)
-    assert (found.status, found.reason) == ("refused", "An .onnx cannot be converted to TFLite.")
+def test_one_command_fills_cells_of_several_formats(resnet20: Path, tmp_path: Path) -> None:
+    cells = [_cell(f"resnet20-cifar10.onnx {name} int8") for name in ("onnx", "tflite")]
+    found = _run(tmp_path, *cells)
+    made, refused = (found[cell.name] for cell in cells)
+    assert (made.status, made.day) == ("ok", _DAY)
+    assert made.wall_s > 0.5
+    assert made.peak_rss_bytes > 50e6
+    assert 0.2 < made.size_ratio < 0.6
+    assert made.source_cosine >= 0.9999
+    assert made.agreement["top1_agreement"] > 0.8
+    assert (refused.status, refused.reason) == ("refused", "An .onnx cannot be converted to TFLite.")
 
 
-def test_another_error_than_the_expected_one_is_a_failure(tmp_path: Path) -> None:
-    missing = Cell(source=Source(name="gone", argument="gone.onnx"), format="tflite", precision="fp32")
-    found = run_cell(missing, tmp_path, _DAY, timeout_s=100)
-    assert found.status == "failed"
-    assert "gone.onnx does not exist" in found.reason
+def test_the_float_cells_come_from_one_command(resnet20: Path, tmp_path: Path) -> None:
+    found = _run(tmp_path, *[_cell(f"resnet20-cifar10.onnx onnx {name}") for name in ("fp32", "fp16")])
+    assert [outcome.status for outcome in found.values()] == ["ok", "ok"]
+    sizes = [outcome.size_ratio for outcome in found.values()]
+    assert sizes[0] == 1
+    assert sizes[1] < 0.6
 
 
-def test_a_cell_that_takes_too_long_is_stopped(resnet20: Path, tmp_path: Path) -> None:
-    found = run_cell(_cell("resnet20-cifar10.onnx onnx fp32"), tmp_path, _DAY, timeout_s=0.2)
-    assert found.status == "timed out"
+def test_the_cells_of_a_source_are_two_commands() -> None:
+    found = conversions(chosen_cells(all_cells(SHARED), "resnet18 *"))
+    assert [(len(one.cells), one.precision, one.formats) for one in found] == [
+        (6, "fp16", ("onnx", "openvino", "tflite")),
+        (3, "int8", ("onnx", "openvino", "tflite")),
+    ]
+    rest = conversions(chosen_cells(all_cells(SHARED), "resnet18 onnx fp32"))
+    assert [(one.precision, one.formats) for one in rest] == [("fp32", ("onnx",))]
+
+
+def test_another_error_than_the_expected_one_is_a_failure_of_each_format(tmp_path: Path) -> None:
+    source = Source(name="gone", argument="gone.onnx")
+    found = _run(tmp_path, *[Cell(source=source, format=name, precision="fp32") for name in ("onnx", "tflite")])
+    assert [outcome.status for outcome in found.values()] == ["failed", "failed"]
+    assert all("gone.onnx does not exist" in outcome.reason for outcome in found.values())
+
+
+def test_a_command_that_takes_too_long_is_stopped(resnet20: Path, tmp_path: Path) -> None:
+    found = _run(tmp_path, _cell("resnet20-cifar10.onnx onnx fp32"), timeout_s=0.2)
+    assert [outcome.status for outcome in found.values()] == ["timed out"]
 
 
 def test_a_command_is_ended_with_its_children(tmp_path: Path) -> None:
