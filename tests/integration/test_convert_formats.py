@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -136,24 +137,54 @@ def source_of(bundle: Bundle, images: Path) -> SourceModel:
     return opened
 
 
-def test_a_classifier_from_elsewhere_keeps_its_accuracy(tmp_path: Path, resnet20: Path) -> None:
-    data = SHARED / "data/cifar10-jpeg"
-    names = sorted(path.name for path in (data / "val").iterdir())
-    made = edgecv.convert(
-        resnet20, formats=("onnx", "openvino"), calibration=data / "calibration", labels=names, out=tmp_path / "r.ecv"
+CIFAR = SHARED / "data/cifar10-jpeg"
+
+
+@pytest.fixture(scope="module")
+def classifier(resnet20: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    names = sorted(path.name for path in (CIFAR / "val").iterdir())
+    out = tmp_path_factory.mktemp("resnet20") / "r.ecv"
+    return edgecv.convert(
+        resnet20, formats=("onnx", "openvino"), calibration=CIFAR / "calibration", labels=names, out=out
     )
-    assert made.manifest.assumptions
-    pictures = [path for name in names for path in sorted((data / "val" / name).iterdir())[:30]]
+
+
+def test_a_classifier_from_elsewhere_keeps_its_accuracy(classifier: Bundle) -> None:
+    assert classifier.manifest.assumptions
+    pictures = [path for folder in sorted((CIFAR / "val").iterdir()) for path in sorted(folder.iterdir())[:30]]
     options = runtime_options()
     right = {}
-    for variant, runtime in runnable(made, options):
-        with open_variant(made, variant, options, runtime) as model:
+    for variant, runtime in runnable(classifier, options):
+        with open_variant(classifier, variant, options, runtime) as model:
             right[variant.name] = sum(
                 model.labels[model(read_image(path)).class_id[0]] == path.parent.name for path in pictures
             )
     assert right["onnx-fp32"] > 0.75 * len(pictures)
     for name in ("onnx", "openvino"):
         assert right[f"{name}-int8"] >= right[f"{name}-fp32"] - 0.02 * len(pictures)
+
+
+def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(classifier: Bundle, resnet20: Path, tmp_path: Path) -> None:
+    stored = classifier.verified_extra("onnx-int8/recipe.json")
+    again = edgecv.convert(resnet20, calibration=CIFAR / "calibration", out=tmp_path / "again.ecv", recipes=[stored])
+    first, second = (
+        next(one.verified_path(v).read_bytes() for v in one.variants if v.name == "onnx-int8")
+        for one in (classifier, again)
+    )
+    assert first == second
+    assert again.verified_extra("onnx-int8/recipe.json").read_bytes() == stored.read_bytes()
+
+
+def test_a_variant_for_another_cpu_class_is_judged_here_and_left_alone_by_auto(resnet20: Path, tmp_path: Path) -> None:
+    made = edgecv.convert(resnet20, calibration=CIFAR / "calibration", out=tmp_path / "arm.ecv", target="arm64")
+    float32, arm = made.variants
+    assert (arm.name, arm.target) == ("onnx-int8-arm64", "arm64")
+    assert arm.metrics["top1_agreement"] > 0.8
+    if platform.machine() == "x86_64":
+        with edgecv.load(made.path) as model:
+            assert model.variant == float32
+    with edgecv.load(made.path, variant="onnx-int8-arm64") as model:
+        assert model.variant == arm
 
 
 def test_tflite_from_an_onnx_says_to_give_the_checkpoint(tmp_path: Path, resnet20: Path) -> None:

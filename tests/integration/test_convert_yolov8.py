@@ -150,6 +150,7 @@ def test_the_analysis_lists_every_layer_and_the_cost_of_the_most_sensitive(bundl
     assert sum(layer.float_cost_ms is not None for layer in found.layers) == COSTED
 
 
+@pytest.mark.slow  # test_convert_formats.py has it with a smaller network
 def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(
     bundle: Bundle, yolov8n: Path, calibration: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +164,7 @@ def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(
     assert len(read(again, "quantization.json", QuantizationRecord).formats[0].attempts) == 1
 
 
+@pytest.mark.slow  # test_convert_formats.py has it with a smaller network
 def test_an_arm64_variant_is_judged_here_and_left_alone_by_auto(
     yolov8n: Path, calibration: Path, tmp_path: Path
 ) -> None:
