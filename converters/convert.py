@@ -24,7 +24,7 @@ from edgecv.converters.variants import (
     build_variants,
     fitted,
     needs_ranges,
-    parity_pictures,
+    parity_examples,
     remove_format,
 )
 from edgecv.errors import (
@@ -173,6 +173,7 @@ def convert(
         job = Job(
             source=opened,
             calibration=images,
+            examples=parity_examples(opened, images, progress),
             pictures=pictures,
             folder=folder,
             progress=progress,
@@ -333,9 +334,8 @@ def _build(job: Job, formats: Sequence[str], precision: Precision, keep_going: b
 
 def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
     job.progress("Writing golden vectors and model card", 0, 1)
-    picture = next(parity_pictures(job))
     files = (
-        write_golden(job.folder, job.source, manifest.variants, picture),
+        write_golden(job.folder, manifest.variants, job.examples[0]),
         write_model_card(job.folder, manifest),
     )
     job.progress("Writing golden vectors and model card", 1, 1)

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgecv import registry
 from edgecv.bundle import Manifest, Variant
-from edgecv.converters.source import SourceModel
+from edgecv.converters.source import Example
 from edgecv.golden import GOLDEN, exact_options, sample
 from edgecv.model import runtimes_for
 from edgecv.protocols import Array
-from edgecv.results import Image
 
 MODEL_CARD = "MODEL_CARD.md"
 
 
-def write_golden(folder: Path, source: SourceModel, variants: Sequence[Variant], picture: Image) -> Path:
-    """Run every variant on one fitted picture and keep what came out."""
+def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[str, Example]) -> Path:
+    """Run every variant on one picture, whose inputs to each part ``examples`` has, and keep what came out."""
     vectors: dict[str, Array] = {}
     for variant in variants:
-        feeds = source.feeds(picture)
         for part, files in variant.models.items():
             runtime = runtimes_for(variant.format)[0]
             session = registry.resolve("runtimes", runtime)(
                 folder / files.files[0].path, exact_options(runtime), files.inputs, files.outputs
             )
-            named = dict(zip((spec.name for spec in files.inputs), feeds[part].values(), strict=True))
+            named = dict(zip((spec.name for spec in files.inputs), examples[part].feeds.values(), strict=True))
             given = session.run(named)
             session.close()
             vectors |= {f"{variant.name}/{part}/in/{name}": value for name, value in named.items()}

@@ -183,7 +183,7 @@ class Examiner:
         found = []
         for done, path in enumerate(self._images):
             self._progress(step, done, len(self._images))
-            feeds = self._source.feeds(fit(read_image(path), self._source.spec.preprocess)[0])[part.name]
+            feeds = self._source.entry(fit(read_image(path), self._source.spec.preprocess)[0])
             found.append(outputs_of(part, parts[part.name], session, feeds))
         self._progress(step, len(self._images), len(self._images))
         session.close()

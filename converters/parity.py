@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecv.converters.source import Exported, Part
+from edgecv.converters.source import Example, Exported, Part
 from edgecv.errors import ParityError
 from edgecv.golden import cosine
 from edgecv.protocols import Array, Session, Tensors
@@ -27,7 +27,7 @@ class OutputParity:
 
 
 def check_parity(
-    part: Part, exported: Exported, session: Session, feeds: Iterable[Tensors], precision: str = "fp32"
+    part: Part, exported: Exported, session: Session, examples: Iterable[Example], precision: str = "fp32"
 ) -> tuple[OutputParity, ...]:
     """Compare an export with its source.
 
@@ -35,17 +35,16 @@ def check_parity(
         part: The source.
         exported: The export.
         session: A session of the export, computing in fp32.
-        feeds: Inputs under the part's names.
+        examples: What the source makes of each picture.
         precision: Of the export's weights.
 
     Raises:
         ParityError: an output differs.
     """
     found: dict[str, OutputParity] = {}
-    for feed in feeds:
-        wanted = part.reference(feed)
-        for name, given in outputs_of(part, exported, session, feed).items():
-            parity = _compare(name, wanted[name], given)
+    for example in examples:
+        for name, given in outputs_of(part, exported, session, example.feeds).items():
+            parity = _compare(name, example.outputs[name], given)
             before = found.get(name, parity)
             found[name] = OutputParity(
                 name=name, cosine=min(parity.cosine, before.cosine), worst=max(parity.worst, before.worst)
@@ -58,7 +57,10 @@ def check_parity(
 
 
 def outputs_of(part: Part, exported: Exported, session: Session, feed: Tensors) -> dict[str, Array]:
-    """Run an export on feeds of its part; outputs as real numbers under the part's names and in its layout."""
+    """Run an export on feeds of its part; outputs as real numbers under the part's names and in its layout.
+
+    They are copies: what onnxruntime hands out keeps all the memory of its session, gigabytes for a SAM.
+    """
     inputs = zip(part.inputs, exported.inputs, strict=True)
     given = session.run({theirs.name: feed[ours.name] for ours, theirs in inputs})
     outputs = zip(part.outputs, exported.outputs, strict=True)

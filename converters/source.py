@@ -83,6 +83,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """Inputs of a part for one picture, and what the source makes of them; both by the part's names."""
+
+    feeds: Tensors
+    outputs: Tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SourceModel:
     """A float model that takes ``(N, H, W, 3)`` uint8 BGR pixels and gives its raw outputs; ``N`` is 1 but for ``--batch``.
 
@@ -113,19 +121,24 @@ class SourceModel:
         """Pictures per run."""
         return self.parts[0].inputs[0].shape[0]
 
-    def feeds(self, picture: Image) -> dict[str, dict[str, Array]]:
-        """Inputs of every part for one fitted ``(H, W, 3)`` uint8 BGR picture; later parts take what earlier ones give.
+    def entry(self, picture: Image) -> dict[str, Array]:
+        """Input of the first part for one fitted ``(H, W, 3)`` uint8 BGR picture.
 
         Of a batch, the first row is the picture, each further one the picture shifted sideways: rows that mix are seen.
         """
         rows = np.stack([np.roll(picture, row * picture.shape[1] // self.batch, axis=1) for row in range(self.batch)])
-        known: dict[str, Array] = {self.parts[0].inputs[0].name: rows, **self.prompts}
-        feeds = {}
+        return {self.parts[0].inputs[0].name: rows}
+
+    def examples(self, picture: Image) -> dict[str, Example]:
+        """What the source makes of one fitted picture, part by part; later parts take what earlier ones give."""
+        known: dict[str, Array] = {**self.entry(picture), **self.prompts}
+        found = {}
         for part in self.parts:
-            feeds[part.name] = {spec.name: known[spec.name] for spec in part.inputs}
-            if part is not self.parts[-1]:
-                known |= part.reference(feeds[part.name])
-        return feeds
+            feeds = {spec.name: known[spec.name] for spec in part.inputs}
+            outputs = part.reference(feeds)
+            found[part.name] = Example(feeds=feeds, outputs=outputs)
+            known |= outputs
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from edgecv import registry
 from edgecv.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.examination import Examiner, Proof
 from edgecv.converters.parity import check_parity
-from edgecv.converters.source import Exported, Exporter, Part, SourceModel
+from edgecv.converters.source import Example, Exported, Exporter, Part, SourceModel
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.golden import exact_options
 from edgecv.media import read_image
@@ -29,7 +29,6 @@ from edgecv.quantize.quantizer import Quantizer
 from edgecv.quantize.recipes import DEFAULT_TARGET, RECIPE_FILE, TARGETS, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import FormatRecord, LayerLoss, ThresholdRecord
 from edgecv.quantize.sensitivity import PICTURES, FormatSensitivity, rank_layers, with_costs
-from edgecv.results import Image
 from edgecv.runtimes.measure import Request, median_latency_ms
 from edgecv.specs import Precision, RuntimeOptions
 from edgecv.targets import suits_this_machine
@@ -47,6 +46,7 @@ class Job:
     Attributes:
         source: The model.
         calibration: The pictures; ``None`` for float alone.
+        examples: What the source makes of a few held-out pictures, by part: computed once, for every format and precision.
         pictures: Calibration pictures, fitted, ``(N, H, W, 3)`` each: decoded once, for every format.
         folder: The bundle under construction.
         progress: Called as steps go on.
@@ -59,6 +59,7 @@ class Job:
 
     source: SourceModel
     calibration: CalibrationSet | None
+    examples: tuple[Mapping[str, Example], ...]
     pictures: tuple[Array, ...]
     folder: Path
     progress: Progress
@@ -146,10 +147,10 @@ def _exported(
             exporter.export(part, folder) if floats is None else exporter.half(floats[part.name], part, folder)
         )
     sessions = open_parts(exporter, made, exact)
-    feeds = [job.source.feeds(picture) for picture in parity_pictures(job)]
     lowest = 1.0
     for part in job.source.parts:
-        found = check_parity(part, made[part.name], sessions[part.name], [feed[part.name] for feed in feeds], precision)
+        examples = [example[part.name] for example in job.examples]
+        found = check_parity(part, made[part.name], sessions[part.name], examples, precision)
         lowest = min([lowest, *(parity.cosine for parity in found)])
         sessions[part.name].close()
     job.progress(step, len(job.source.parts), len(job.source.parts))
@@ -362,14 +363,21 @@ def _moved(parts: Mapping[str, Exported], work: Path, folder: Path) -> dict[str,
     return moved
 
 
-def parity_pictures(job: Job) -> Iterator[Image]:
-    """Held-out images; without calibration images a picture of noise, which reaches every weight as well."""
-    if job.calibration is not None:
-        for path in job.calibration.held_out[:PARITY_PICTURES]:
-            yield fit(read_image(path), job.source.spec.preprocess)[0]
-        return
-    width, height = job.source.spec.preprocess.size_wh
-    yield np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+def parity_examples(
+    source: SourceModel, calibration: CalibrationSet | None, progress: Progress
+) -> tuple[Mapping[str, Example], ...]:
+    """What the source makes of held-out images; without any, of a picture of noise, which reaches every weight as well."""
+    spec = source.spec.preprocess
+    paths = calibration.held_out[:PARITY_PICTURES] if calibration is not None else ()
+    width, height = spec.size_wh
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    pictures = [fit(read_image(path), spec)[0] for path in paths] or [noise]
+    found = []
+    for done, picture in enumerate(pictures):
+        progress("Running the source", done, len(pictures))
+        found.append(source.examples(picture))
+    progress("Running the source", len(pictures), len(pictures))
+    return tuple(found)
 
 
 def _part_folder(base: Path, part: Part) -> Path:

@@ -124,7 +124,7 @@ def test_fp16_halves_the_files(model_format: str, bundle: Bundle, images: Path, 
         half.files[0], exact_options(exporter.runtime), half.inputs, half.outputs
     )
     picture = fit(read_image(sorted(images.iterdir())[0]), source.spec.preprocess)[0]
-    check_parity(part, half, session, [source.feeds(picture)["main"]], "fp16")
+    check_parity(part, half, session, [source.examples(picture)["main"]], "fp16")
     session.close()
     assert sum(path.stat().st_size for path in half.files) < 0.6 * sum(path.stat().st_size for path in files)
 

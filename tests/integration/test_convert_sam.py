@@ -168,7 +168,7 @@ def _network(decoder: Any) -> Any:
 def test_a_mask_of_before_is_taken_in(source: Any) -> None:
     """``mask_input`` counts when ``has_mask_input`` is 1, as in SAM's own export."""
     decoder = source.parts[1]
-    feeds = source.feeds(fit(picture(), source.spec.preprocess)[0])["decoder"]
+    feeds = source.examples(fit(picture(), source.spec.preprocess)[0])["decoder"].feeds
     seen = np.random.default_rng(0).normal(size=feeds["mask_input"].shape).astype(np.float32)
     wanted = decoder.reference({**feeds, "mask_input": seen, "has_mask_input": np.ones(1, np.float32)})
     with torch.no_grad():
@@ -287,7 +287,7 @@ def test_fp16_keeps_the_embeddings_and_halves_the_files(name: str, bundle: Bundl
     """From the float files of the bundle: exporting them again would take a minute."""
     exporter = registry.resolve("exporters", name)()
     variant = next(variant for variant in bundle.variants if variant.name == f"{name}-fp32")
-    feeds = source.feeds(fit(picture(), source.spec.preprocess)[0])
+    examples = source.examples(fit(picture(), source.spec.preprocess)[0])
     for part in source.parts:
         single = variant.models[part.name]
         files = tuple(bundle.path / entry.path for entry in single.files)
@@ -297,7 +297,7 @@ def test_fp16_keeps_the_embeddings_and_halves_the_files(name: str, bundle: Bundl
         session = registry.resolve("runtimes", exporter.runtime)(
             half.files[0], exact_options(exporter.runtime), half.inputs, half.outputs
         )
-        check_parity(part, half, session, [feeds[part.name]], "fp16")
+        check_parity(part, half, session, [examples[part.name]], "fp16")
         session.close()
         assert sum(path.stat().st_size for path in half.files) < 0.62 * sum(path.stat().st_size for path in files)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecv.converters.parity import check_parity
-from edgecv.converters.source import Exported, Part
+from edgecv.converters.source import Example, Exported, Part
 from edgecv.errors import ParityError
 from edgecv.golden import cosine
 from edgecv.runtimes.ort import OnnxRuntimeSession
@@ -16,13 +16,11 @@ from edgecv.specs import RuntimeOptions
 from tests.models import IMAGE, PREDICTION, bright_cell, detector
 
 
-def part_like(session: OnnxRuntimeSession, change) -> Part:
-    def reference(feeds) -> dict[str, np.ndarray]:
-        return {name: change(value) for name, value in session.run(feeds).items()}
-
-    return Part(name="main", inputs=(IMAGE,), outputs=(PREDICTION,), reference=reference)
+def unused(_feeds) -> dict[str, np.ndarray]:
+    raise AssertionError("the source is asked once for all formats, not here")
 
 
+PART = Part(name="main", inputs=(IMAGE,), outputs=(PREDICTION,), reference=unused)
 EXPORTED = Exported(files=(), inputs=(IMAGE,), outputs=(PREDICTION,))
 
 
@@ -34,9 +32,17 @@ def session(tmp_path: Path) -> OnnxRuntimeSession:
 FEEDS = [{"image": picture[None]} for picture in (bright_cell(0, 0), bright_cell(2, 1))]
 
 
+def examples(session: OnnxRuntimeSession, change) -> list[Example]:
+    """What a source would have given that differs from the export by ``change``."""
+    return [
+        Example(feeds=feed, outputs={name: change(value) for name, value in session.run(feed).items()})
+        for feed in FEEDS
+    ]
+
+
 @pytest.mark.parametrize("change", [lambda v: v, lambda v: v + 1e-4], ids=["equal", "rounding"])
 def test_an_export_that_computes_the_same_passes(session, change) -> None:
-    (found,) = check_parity(part_like(session, change), EXPORTED, session, FEEDS)
+    (found,) = check_parity(PART, EXPORTED, session, examples(session, change))
     assert found.name == "prediction"
     assert found.cosine > 0.99999
 
@@ -54,13 +60,13 @@ def test_an_export_that_computes_the_same_passes(session, change) -> None:
 )
 def test_an_export_that_computes_something_else_is_refused(session, change) -> None:
     with pytest.raises(ParityError, match="prediction cosine"):
-        check_parity(part_like(session, change), EXPORTED, session, FEEDS)
+        check_parity(PART, EXPORTED, session, examples(session, change))
 
 
 def test_nothing_but_numbers_in_the_first_picture_alone_is_seen(session) -> None:
     pictures = iter([np.nan, 0.0])
     with pytest.raises(ParityError, match="prediction cosine"):
-        check_parity(part_like(session, lambda value: value + next(pictures)), EXPORTED, session, FEEDS)
+        check_parity(PART, EXPORTED, session, examples(session, lambda value: value + next(pictures)))
 
 
 @pytest.mark.parametrize(
