@@ -117,6 +117,9 @@ def _session_options(runtime: Any, options: RuntimeOptions) -> Any:
     made.log_severity_level = _FATAL_ONLY
     made.intra_op_num_threads = options.lane_threads
     made.inter_op_num_threads = 1
+    # Memory planned ahead as one block is not shared as well as the arena shares it, and no faster (measured): SAM ViT-B's
+    # encoder peaks at 3.8 GB instead of 7.1, YOLOv8n in fp32 at 115 MB instead of 139.
+    made.enable_mem_pattern = False
     spinning = "1" if options.extra.get("spinning", False) else "0"
     made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     for key, value in options.extra.get("config", {}).items():
