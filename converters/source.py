@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import msgspec
 import numpy as np
 
 from edgecv.bundle import Source
@@ -187,6 +188,14 @@ def raw_head_outputs(
         for stride in strides
         for role, channels in (("box", 4 * bins), ("class", classes))
     )
+
+
+def channels_last(spec: TensorSpec) -> TensorSpec:
+    """An NCHW output as it leaves a runtime that computes in NHWC; any other as it is."""
+    if spec.layout != "NCHW":
+        return spec
+    batch, channels, height, width = spec.shape
+    return msgspec.structs.replace(spec, shape=(batch, height, width, channels), layout="NHWC")
 
 
 def image_input(size_wh: tuple[int, int]) -> TensorSpec:

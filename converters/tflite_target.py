@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from edgecv.converters.source import MAX_FILE_BYTES, Exported, Part, weight_bytes
+from edgecv.converters.source import MAX_FILE_BYTES, Exported, Part, channels_last, weight_bytes
 from edgecv.errors import ConversionError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.quiet import quiet
@@ -106,12 +106,5 @@ def _inputs(part: Part) -> tuple[TensorSpec, ...]:
 
 def _outputs(part: Part) -> tuple[TensorSpec, ...]:
     return tuple(
-        msgspec.structs.replace(spec, name=f"output_{at}", **_nhwc(spec)) for at, spec in enumerate(part.outputs)
+        msgspec.structs.replace(channels_last(spec), name=f"output_{at}") for at, spec in enumerate(part.outputs)
     )
-
-
-def _nhwc(spec: TensorSpec) -> dict[str, Any]:
-    if spec.layout != "NCHW":
-        return {}
-    batch, channels, height, width = spec.shape
-    return {"shape": (batch, height, width, channels), "layout": "NHWC"}
