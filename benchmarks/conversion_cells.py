@@ -172,8 +172,18 @@ def run_conversion(
 ) -> dict[str, Outcome]:
     """Convert, replay the golden vectors, and read the figures from the bundle: what came of each cell by its name.
 
-    When the command as a whole fails, each format gets one of its own: what is wrong with one may not hide the others.
+    When the command as a whole fails, each format gets one of its own, and so does fp32 where fp16 fails: what is wrong with one
+    may not hide the others.
     """
+    found = _run_together(conversion, calibration, day, timeout_s)
+    if conversion.precision == "fp16":
+        lost = tuple(cell for cell in conversion.cells if cell.precision == "fp32" and found[cell.name].status != "ok")
+        if lost:
+            found |= run_conversion(Conversion(source=conversion.source, cells=lost), calibration, day, timeout_s)
+    return found
+
+
+def _run_together(conversion: Conversion, calibration: Path, day: str, timeout_s: float) -> dict[str, Outcome]:
     formats = conversion.formats
     with tempfile.TemporaryDirectory(prefix="edgecv-matrix-") as work:
         out = Path(work) / "cell.ecv"
@@ -182,7 +192,7 @@ def run_conversion(
         cost: dict[str, Any] = {"wall_s": round(done.wall_s, 1), "peak_rss_bytes": done.peak_rss_bytes, "day": day}
         if done.code == 0:
             verified = run_measured([*_EDGECV, "verify", str(out), "--json"], timeout_s=timeout_s)
-            return _outcomes(conversion, json.loads(done.stdout), _verdicts(verified), cost)
+            return _outcomes(conversion, json.loads(done.stdout), verified, cost)
     if len(formats) == 1:
         return {cell.name: _not_converted(cell, done, cost) for cell in conversion.cells}
     singles = [run_conversion(single, calibration, day, timeout_s) for single in conversion.by_format()]
@@ -199,13 +209,13 @@ def _random_source(name: str) -> Source:
 def _pictures(source: Source, calibration: Path, work: Path) -> Path:
     """The folder to calibrate with."""
     chosen = Path(source.calibration) if source.calibration else calibration
-    if not source.random:
+    if not source.random or not chosen.is_dir():
         return chosen
     some = work / "pictures"
     some.mkdir()
-    paths = sorted(path for path in chosen.rglob("*") if path.suffix in IMAGE_SUFFIXES)
-    for path in paths[:: max(1, len(paths) // RANDOM_PICTURES)][:RANDOM_PICTURES]:
-        shutil.copy(path, some)
+    paths = sorted(path for path in chosen.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    for at, path in enumerate(paths[:: max(1, len(paths) // RANDOM_PICTURES)][:RANDOM_PICTURES]):
+        shutil.copy(path, some / f"{at}-{path.name}")  # names may repeat in the folders of classes
     return some
 
 
@@ -219,7 +229,7 @@ def _command(conversion: Conversion, pictures: Path, out: Path) -> list[str]:
 
 
 def _outcomes(
-    conversion: Conversion, summary: dict[str, Any], verdicts: dict[str, str], cost: dict[str, Any]
+    conversion: Conversion, summary: dict[str, Any], verified: Measured, cost: dict[str, Any]
 ) -> dict[str, Outcome]:
     """What came of each cell of a command that wrote a bundle."""
     failures = [str(line).partition(FAILED) for line in summary["failed"]]
@@ -232,7 +242,7 @@ def _outcomes(
         elif cell.precision not in made:
             reason = "no INT8 recipe passes and is faster: another precision"
             outcome = Outcome(status="refused", reason=reason, **cost)
-        elif verdict := verdicts.get(made[cell.precision]["name"], "it is not in the bundle"):
+        elif verdict := _verdict(verified, made[cell.precision]["name"]):
             outcome = Outcome(status="failed", reason=f"edgecv verify: {verdict}", **cost)
         else:
             outcome = Outcome(status="ok", **cost, **_figures(cell, made))
@@ -259,7 +269,10 @@ def _refused_or_failed(cell: Cell, own: str, reason: str, cost: dict[str, Any]) 
 _REFUSALS: tuple[tuple[Callable[[Cell], bool], str], ...] = (
     (lambda cell: cell.format == "tflite" and cell.source.argument.endswith(".onnx"), "cannot be converted to TFLite"),
     (lambda cell: cell.format == "tflite" and cell.source.name == "sam_h", "a .tflite holds 2"),
-    (lambda cell: cell.format == "onnx" and cell.source.name == "sam_h", "larger than the 2 GiB"),
+    (
+        lambda cell: cell.format == "onnx" and cell.source.name == "sam_h" and cell.precision != "fp32",
+        "larger than the 2 GiB",
+    ),
     (lambda cell: cell.precision == "int8" and cell.source.random, "No INT8 recipe keeps the accuracy"),
 )
 
@@ -271,13 +284,18 @@ def error_line(stderr: str) -> str:
     return (own or lines or ["it said nothing"])[-1]
 
 
-def _verdicts(done: Measured) -> dict[str, str]:
-    """What is wrong with each variant when its golden vectors are replayed; empty for nothing."""
+def _verdict(done: Measured, variant: str) -> str:
+    """What is wrong with a variant when its golden vectors are replayed; empty for nothing."""
+    if done.code is None:
+        return f"not done after {done.wall_s:.0f} s"
     try:
-        rows = json.loads(done.stdout)["variants"]
+        rows = json.loads(done.stdout)["variants"] if done.code in (0, 1) else []
     except ValueError:
-        return {}
-    return {row["variant"]: "" if row["status"] == "ok" else f"{row['status']}: {row['reason']}" for row in rows}
+        rows = []
+    row = next((row for row in rows if row["variant"] == variant), None)
+    if row is None:
+        return error_line(done.stderr)
+    return "" if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
 
 
 def _figures(cell: Cell, made: dict[str, Any]) -> dict[str, Any]:

@@ -76,8 +76,10 @@ def _channels_last(openvino: Any, model: Any, part: Part) -> Any:
     results = []
     for result, spec in zip(model.get_results(), part.outputs, strict=True):
         value = result.input_value(0)
-        moved = made.transpose(value, made.constant([0, 2, 3, 1])) if spec.layout == "NCHW" else value
-        results.append(made.result(moved))
+        if spec.layout == "NCHW":
+            value.get_tensor().set_names(set())  # an .onnx has named it; the name is the output's
+            value = made.transpose(value, made.constant([0, 2, 3, 1])).output(0)
+        results.append(made.result(value))
     return openvino.Model(results, model.get_parameters(), part.name)
 
 

@@ -368,7 +368,8 @@ def parity_examples(
 ) -> tuple[Mapping[str, Example], ...]:
     """What the source makes of held-out images; without any, of a picture of noise, which reaches every weight as well."""
     spec = source.spec.preprocess
-    paths = calibration.held_out[:PARITY_PICTURES] if calibration is not None else ()
+    most = max(1, PARITY_PICTURES // source.batch)  # a batch shifts its picture from row to row
+    paths = calibration.held_out[:most] if calibration is not None else ()
     width, height = spec.size_wh
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     pictures = [fit(read_image(path), spec)[0] for path in paths] or [noise]

@@ -72,7 +72,7 @@ def run_command() -> int:
     try:
         return int(_app()(standalone_mode=False) or 0)
     except typer.Abort as error:
-        raise KeyboardInterrupt from error
+        raise error.__cause__ or KeyboardInterrupt() from None  # Ctrl-C, or an EOFError that is no end of ours
 
 
 def explain(error: Exception, *, debug: bool = False) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-_EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: 130}  # 130: what shells give a process that Ctrl-C ended
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+_INTERRUPTED = 130  # what shells give a process that Ctrl-C ended
 _PATIENCE_S = 5.0  # after that a further signal does not wait any more: something hangs
 
 
@@ -25,6 +27,7 @@ class Ending:
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
         self._asked_s = 0.0
+        self._raised: BaseException | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         now_s = time.monotonic()
@@ -34,34 +37,55 @@ class Ending:
 
     def end(self) -> NoReturn:
         """End what runs, for the signal that asked for it."""
-        if self.asked is signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(0)
+        self._raised = KeyboardInterrupt() if self.asked is signal.SIGINT else SystemExit(0)
+        raise self._raised
+
+    def became(self, error: Exception) -> bool:
+        """Whether an error is what an import made of the signal; one of the clean-up after it is another matter."""
+        causes = list(_causes(error))
+        return self._raised in causes and any(isinstance(cause, ImportError) for cause in causes)
 
 
 def main() -> NoReturn:
     """Run the command line. SIGTERM ends it cleanly with 0, Ctrl-C with 130."""
     ending = Ending()
-    for number in _EXIT_CODES:
+    for number in _NUMBERS:
         signal.signal(number, ending)
+    try:
+        sys.exit(_run(ending))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    finally:
+        if ending.asked is not None:
+            for number in _NUMBERS:  # a further one must not end what the interpreter takes apart
+                signal.signal(number, signal.SIG_IGN)
+
+
+def take_over(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Install a command's own handler, unless a signal was lost before: then it takes effect now."""
+    for number in _NUMBERS:
+        before = signal.getsignal(number)
+        if isinstance(before, Ending) and before.asked is not None:
+            before.end()
+        signal.signal(number, handler)
+
+
+def _run(ending: Ending) -> int:
     try:
         from edgecv.cli.app import run_command
 
-        code = run_command()
-    except BaseException as error:  # noqa: BLE001 - what the signal became is told apart below, the rest is raised again
-        if ending.asked is None:
-            code = _explain(error)
-        else:
-            if ending.asked is signal.SIGINT:
-                print("stopped", file=sys.stderr)
-            code = _EXIT_CODES[ending.asked]
-    sys.exit(code)
+        return run_command()
+    except Exception as error:  # noqa: BLE001 - said in words, or raised again
+        if ending.became(error):
+            ending.end()
+        from edgecv.cli.app import explain
+
+        return explain(error, debug="--debug" in sys.argv)
 
 
-def _explain(error: BaseException) -> int:
-    """The words and the exit code of an error that no signal caused."""
-    if not isinstance(error, Exception):
-        raise error
-    from edgecv.cli.app import explain
-
-    return explain(error, debug="--debug" in sys.argv)
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, one after the other."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

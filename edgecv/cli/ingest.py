@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from edgecv.cli.console import INTERRUPTED, note
+from edgecv.cli.entry import take_over
 
 
 def ingest(
@@ -29,8 +30,7 @@ def ingest(
         caught.append(number)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    take_over(end)
     running = Ingest(mqtt, db)
     note(f"events go to {running.db_path}; stop with Ctrl-C")
     running.run(stop)

@@ -202,9 +202,7 @@ class WebhookSink:
                 return False
             except NETWORK_ERRORS as error:
                 answer = Answer(503, 0.0)  # as good as a receiver that is not there
-                if not (
-                    self._is_failing and self._left_s(since) <= 0
-                ):  # cut short by us: the reason before it is the reason
+                if attempt == 0 or self._left_s(since) > 0:  # else cut short by us: the reason before it is the reason
                     self._note(_reason(error), "Is the receiver up, and the network?")
             else:
                 if answer.is_delivered:

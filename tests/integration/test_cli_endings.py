@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgecv.bundle import MANIFEST
+from edgecv.errors import SinkError
 from tests.conftest import CHECKOUT
 from tests.models import write_bundle
 
@@ -64,39 +65,65 @@ def test_sigterm_while_it_starts_is_a_clean_end(tmp_path: Path, delay_s: float) 
     assert program.returncode == 0, stderr
 
 
-# What compiled modules and callbacks of the garbage collector do with an exception that surfaces inside them.
+# What compiled modules and callbacks of the garbage collector do with an exception that surfaces inside them. Another signal
+# comes while the interpreter takes itself apart.
 _SIGNAL_WITHIN_AN_IMPORT = """
 import os, signal, sys
+from edgecv.errors import SinkError
 class Module:
     def find_spec(self, name, path=None, target=None):
-        if name == "onnxruntime":
+        if name == "{module}":
             sys.meta_path.remove(self)
             try:
                 os.kill(os.getpid(), signal.SIG{signal})
             except BaseException as error:
-                if {becomes_an_error}:
-                    raise ImportError("initialization failed") from error
+                {then}
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIG{signal}):
+        kill(pid, number)
 sys.meta_path.insert(0, Module())
+sys.modules["last"] = Last()
 from edgecv.cli.entry import main
 main()
 """
 
 
-@pytest.mark.parametrize("becomes_an_error", [True, False], ids=["becomes-an-error", "is-lost"])
-@pytest.mark.parametrize(("name", "code"), [("TERM", 0), ("INT", 130)])
-def test_a_signal_within_an_import_ends_it_too(tmp_path: Path, name: str, code: int, becomes_an_error: bool) -> None:
-    bundle = write_bundle(tmp_path / "tiny.ecv").path
-    program = _SIGNAL_WITHIN_AN_IMPORT.format(signal=name, becomes_an_error=becomes_an_error)
-    done = subprocess.run(
-        [sys.executable, "-c", program, "run", str(bundle), "--source", "synthetic://?frames=0&live=1"],
+def run_with_a_signal(name: str, module: str, then: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = _SIGNAL_WITHIN_AN_IMPORT.format(signal=name, module=module, then=then)
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    "then", ['raise ImportError("initialization failed") from error', "pass"], ids=["becomes-an-error", "is-lost"]
+)
+@pytest.mark.parametrize(("name", "code"), [("TERM", 0), ("INT", 130)])
+def test_a_signal_within_an_import_ends_it_too(tmp_path: Path, name: str, code: int, then: str) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    live = ("--source", "synthetic://?frames=0&live=1")
+    done = run_with_a_signal(name, "onnxruntime", then, "run", str(bundle), *live)
     assert done.returncode == code, done.stderr
     assert "rror" not in done.stderr
+
+
+def test_a_signal_that_was_lost_ends_ingest_too(tmp_path: Path) -> None:
+    arguments = ("ingest", "--mqtt", "mqtt://127.0.0.1:9", "--db", str(tmp_path / "db"))
+    done = run_with_a_signal("TERM", "edgecv.cloud_sync.ingest", "pass", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_goes_wrong_after_a_signal_is_still_said(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    then = 'raise SinkError("The disk is full.")'
+    done = run_with_a_signal("TERM", "onnxruntime", then, "run", str(bundle), "--source", "synthetic://?frames=3")
+    assert done.returncode == SinkError("").exit_code != 0
+    assert "The disk is full." in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import onnx
 import pytest
 
 from edgecv.benchmarks.conversion_cells import Cell, Conversion, Outcome, Source, conversions, run_conversion
@@ -47,6 +49,22 @@ def test_the_float_cells_come_from_one_command(resnet20: Path, tmp_path: Path) -
     sizes = [outcome.size_ratio for outcome in found.values()]
     assert sizes[0] == 1
     assert sizes[1] < 0.6
+
+
+def test_fp32_stands_where_fp16_fails(resnet20: Path, tmp_path: Path) -> None:
+    model = onnx.load(resnet20)
+    weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            large = onnx.numpy_helper.to_array(tensor) * np.float32(1e6)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(large, tensor.name))
+            break
+    onnx.save(model, tmp_path / "large.onnx")
+    calibration = SHARED / "data/cifar10-jpeg/calibration"
+    source = Source(name="large", argument=str(tmp_path / "large.onnx"), calibration=str(calibration))
+    found = _run(tmp_path, *[Cell(source=source, format="onnx", precision=name) for name in ("fp32", "fp16")])
+    assert found["large onnx fp32"].status == "ok"
+    assert found["large onnx fp16"].status == "failed"
 
 
 def test_the_cells_of_a_source_are_two_commands() -> None:
@@ -119,7 +137,7 @@ def test_resume_keeps_what_was_done_and_tries_failures_again(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(0)  # each cell has its own
+@pytest.mark.timeout(0)  # each command has its own
 def test_every_cell_is_ok_or_refused_for_an_expected_reason(yolov8n: Path, resnet20: Path) -> None:
     out = CHECKOUT / "docs/conversion-matrix.md"
     done = subprocess.run(
