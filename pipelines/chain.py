@@ -51,6 +51,16 @@ def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[Step
     return [step.build(labels) if isinstance(step, StepOptions) else step for step in steps]
 
 
+def check_ids(steps: Sequence[object]) -> None:
+    """Raise ``ConfigError`` where tracked objects are counted and nothing tracks them; a step that is not ours may give ids."""
+    for at, step in enumerate(steps):
+        if getattr(step, "needs_ids", False) and not any(getattr(one, "gives_ids", True) for one in steps[:at]):
+            raise ConfigError(
+                f"'{getattr(step, 'name', step)}' needs tracked objects, and no step before it tracks them.",
+                "Add the step 'track' before it.",
+            )
+
+
 def build_gates(gates: Sequence[GateLike]) -> list[Gate]:
     """Gates of options and of functions; errors as ``GateOptions.build``, and ``ConfigError`` for what is none."""
     _check(gates, "gate", "Motion()")

@@ -16,7 +16,7 @@ import msgspec
 
 from edgecv import registry
 from edgecv.errors import ConfigError
-from edgecv.pipelines.chain import GateOptions, StepOptions
+from edgecv.pipelines.chain import GateOptions, StepOptions, check_ids
 from edgecv.pipelines.feed import Feed, Freshness, Policy
 from edgecv.pipelines.sinks import check_sink
 from edgecv.strict import read_struct
@@ -163,7 +163,7 @@ def check_app(file: AppFile, where: str) -> App:
         where: What to call it in messages.
 
     Raises:
-        ConfigError: a name stands twice or does not exist, or a value does not fit.
+        ConfigError: a name stands twice or does not exist, a value does not fit, or a step counts what nothing tracks.
         UnknownPlugin: there is no step or gate of that type.
     """
     names = [_source_name(table) for table in file.sources]
@@ -172,9 +172,11 @@ def check_app(file: AppFile, where: str) -> App:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
     for sink in file.sinks:
         check_sink(sink, len(file.sources))
+    steps = tuple(_plugin("steps", table, where) for table in file.steps)
+    check_ids(steps)
     return App(
         file=file,
-        steps=tuple(_plugin("steps", table, where) for table in file.steps),
+        steps=steps,
         gates=tuple(_plugin("gates", table, where) for table in file.gates),
     )
 

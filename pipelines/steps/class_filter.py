@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 
 from edgecv.errors import ConfigError
-from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.results import Classification, IntArray, Result
 
 
-class Classes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Classes(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "classes"``: keep the detections and classes that are named.
 
     Attributes:

@@ -13,7 +13,7 @@ from edgecv.model import Model
 from edgecv.pipelines.steps.class_filter import class_ids
 from edgecv.pipelines.steps.counting import Name, Seconds, tracked
 from edgecv.pipelines.steps.memory import Memory
-from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.pipelines.steps.second_model import best_of, opened
 from edgecv.results import ROW_NAMES, Classification, Detections, Image, IntArray, Result, label_of
@@ -21,7 +21,7 @@ from edgecv.results import ROW_NAMES, Classification, Detections, Image, IntArra
 _FORGET_S = 10.0  # what is out of sight for longer is looked at anew
 
 
-class Classify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Classify(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "classify"``: a classifier labels the boxes; boxes it did not see have no label.
 
     Attributes:
@@ -46,6 +46,11 @@ class Classify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     runtime: str = "auto"
     precision: str = "auto"
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    @property
+    def needs_ids(self) -> bool:
+        """To keep labels."""
+        return self.refresh_s > 0
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
         """The step for a detector with these labels; the classifier is loaded once for all sources.

@@ -10,13 +10,13 @@ import msgspec
 import numpy as np
 
 from edgecv.pipelines.steps.class_filter import class_id_of
-from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.results import BoolArray, Classification, Detections, Result
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
-class Confidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Confidence(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "confidence"``: keep detections and classes from a confidence on.
 
     Attributes:
@@ -25,7 +25,7 @@ class Confidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     least: _Share
-    classes: dict[str, _Share] = {}
+    classes: dict[str, _Share] = {}  # noqa: RUF012 - msgspec copies it
 
     def build(self, labels: tuple[str, ...] = ()) -> ConfidenceFilter:
         """The step for a model with these labels.

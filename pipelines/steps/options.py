@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
 from edgecv.strict import read_struct
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a step is asked to do."""
+
+    gives_ids: ClassVar[bool] = False
+    """Whether objects have ids after the step."""
+
+    @property
+    def needs_ids(self) -> bool:
+        """Whether objects must have ids before it."""
+        return False
 
 
 def checked(options: _Options) -> _Options:

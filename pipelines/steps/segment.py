@@ -11,13 +11,13 @@ import numpy as np
 
 from edgecv.errors import ConfigError
 from edgecv.pipelines.steps.class_filter import class_ids
-from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.second_model import best_of, opened
 from edgecv.promptable import MAX_BOXES, PromptableModel
 from edgecv.results import Result
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Segment(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "segment"``: SAM masks for the boxes; a box that it was not asked about has an empty mask.
 
     Attributes:

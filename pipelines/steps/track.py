@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -12,7 +12,7 @@ from edgecv.errors import ConfigError
 from edgecv.extras import require
 from edgecv.pipelines.steps.association import Floats, Indices, assign, overlaps
 from edgecv.pipelines.steps.kalman import Motion, to_boxes, to_measured
-from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.results import BoolArray, Detections, IntArray, Result
 
@@ -28,7 +28,7 @@ _LOW_MATCH, _NEW_MATCH, _DOUBLE = 0.5, 0.7, 0.85
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
-class Track(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Track(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "track"``: follow objects; each source has a tracker of its own. Needs ``pip install 'edgecv[track]'``.
 
     Every detection stays. One that belongs to no confirmed object gets the id -1, which nothing counts.
@@ -43,6 +43,8 @@ class Track(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         confirm: An object is confirmed once it was seen in so many frames running.
         same_class: Match only detections of the class the object had when it was last seen.
     """
+
+    gives_ids: ClassVar[bool] = True
 
     high: _Share = 0.25
     low: _Share = 0.1

@@ -13,14 +13,14 @@ from edgecv.events import Event
 from edgecv.pipelines.steps.class_filter import class_ids
 from edgecv.pipelines.steps.counting import Name, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.memory import Memory
-from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.pipelines.steps.regions import Anchor, Polygon, Shape, Units, inside
 from edgecv.pipelines.steps.totals import CounterFile, Totals
 from edgecv.results import Frame, Result
 
 
-class Zone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Zone(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "zone"``: count tracked objects that enter and leave an area; needs the step ``track`` before it.
 
     Attributes:
@@ -46,6 +46,11 @@ class Zone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     classes: tuple[str | int, ...] = ()
     per_class: bool = False
     state: str = ""
+
+    @property
+    def needs_ids(self) -> bool:
+        """It does."""
+        return True
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
         """The step for a model with these labels: a counter for each source.

@@ -8,12 +8,12 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.regions import Anchor, Polygon, Shape, Units, anchor_points, inside
 from edgecv.results import Result
 
 
-class ZoneFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ZoneFilter(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "zone_filter"``: keep the detections whose anchor lies in one of the areas.
 
     Attributes:

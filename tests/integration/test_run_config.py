@@ -89,6 +89,11 @@ def test_options_of_the_command_line_win(tmp_path: Path, bundle: Path) -> None:
         ("[[gates]]\nspeed=3", "table in 'gates' without a type", "Known:"),
         ("sinks=['segments:x?keep_g=1']", "segments:x has no option 'keep_g'", "Did you mean 'keep_gb'?"),
         ("[[steps]]\ntype='trakc'", "no step named 'trakc'", "Known:"),
+        (
+            "[[steps]]\ntype='zone'\nname='yard'\npoints=[[0,0],[9,0],[9,9]]",
+            "'yard' needs tracked objects",
+            "step 'track' before it",
+        ),
         ("[model\n", "app.toml is no TOML", ""),
         ("[preview]\nport = 99999", "is wrong", ""),
         ("[mqtt]\nurl='mqtt://localhost'", "is wrong", ""),

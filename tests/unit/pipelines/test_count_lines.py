@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from edgecv.errors import ConfigError
 from edgecv.events import Event
-from edgecv.pipelines.steps import Line, Track
+from edgecv.pipelines.chain import check_ids
+from edgecv.pipelines.steps import Classes, Line, Track
 from edgecv.pipelines.steps.line import LineCounter
 from edgecv.results import Result
 from tests.unit.pipelines.recorded import EPOCH_NS, LABELS, boxes, result_of, standing_at, street
@@ -107,6 +108,15 @@ def test_without_a_tracker_the_first_frame_says_what_to_add() -> None:
     assert "track" in raised.value.hint
     with pytest.raises(ConfigError, match="gives none"):
         step(result_of(None))
+
+
+def test_counting_what_nothing_tracks_is_seen_before_the_first_frame() -> None:
+    line = Line(name="door", points=LEVEL)
+    for steps in ([line], [Classes(keep=("person",)), line], [line, Track()]):
+        with pytest.raises(ConfigError, match="'door' needs tracked objects"):
+            check_ids(steps)
+    check_ids([Track(), Classes(keep=("person",)), line])
+    check_ids([lambda result: result, line])  # a function may give ids
 
 
 def test_sources_are_counted_apart() -> None:
