@@ -107,6 +107,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         agreement: What the INT8 gate found.
         recipe: Of INT8.
         day: When it was run, ``YYYY-MM-DD``.
+        made_with: Versions of EdgeCV and of what it converts with.
     """
 
     status: Status
@@ -121,6 +122,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     agreement: dict[str, float] = {}
     recipe: str = ""
     day: str = ""
+    made_with: str = ""
 
 
 def matrix_sources(shared: Path) -> tuple[Source, ...]:

@@ -3,7 +3,7 @@
 ``python -m edgecv.benchmarks.conversion_matrix [--out docs/conversion-matrix.md] [--only PATTERN] [--calib DIR] [--resume]``
 
 The table is written after every command, so that a run that is stopped leaves what it reached. ``--resume`` keeps the cells of
-earlier runs, which lie in ``.cache/`` beside the table.
+earlier runs that were made with the versions at hand; they lie in a ``.json`` beside the table.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def run_matrix(
     outcomes = dict(known)
     _write(cells, outcomes, out)
     for conversion in conversions([cell for cell in wanted if cell.name not in known]):
-        found = run_conversion(conversion, calibration, date.today().isoformat())
+        made = run_conversion(conversion, calibration, date.today().isoformat())
+        found = {name: msgspec.structs.replace(outcome, made_with=versions()) for name, outcome in made.items()}
         for name, outcome in found.items():
             print(f"{name}: {outcome.status} {outcome.reason} ({outcome.wall_s:.0f} s)", file=sys.stderr, flush=True)
         outcomes.update(found)
@@ -100,11 +101,11 @@ def run_matrix(
 
 def record_of(out: Path) -> Path:
     """Where the outcomes behind a table are kept."""
-    return out.parent / ".cache" / f"{out.stem}.json"
+    return out.with_suffix(".json")
 
 
 def known_outcomes(out: Path) -> dict[str, Outcome]:
-    """Outcomes of earlier runs; those that failed or were too slow are tried again."""
+    """Outcomes of earlier runs with the versions at hand; those that failed or were too slow are tried again."""
     path = record_of(out)
     if not path.exists():
         return {}
@@ -112,7 +113,19 @@ def known_outcomes(out: Path) -> dict[str, Outcome]:
         read = msgspec.json.decode(path.read_bytes(), type=dict[str, Outcome])
     except msgspec.MsgspecError as error:
         raise ConfigError(f"{path} is damaged: {error}.", "Remove it, or run without --resume.") from error
-    return {name: outcome for name, outcome in read.items() if outcome.status in ("ok", "refused")}
+    kept = {name: outcome for name, outcome in read.items() if outcome.made_with == versions()}
+    return {name: outcome for name, outcome in kept.items() if outcome.status in ("ok", "refused")}
+
+
+def versions() -> str:
+    """Of EdgeCV, Python and the packages that convert."""
+    found = [f"edgecv {__version__}", f"Python {platform.python_version()}"]
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
 
 
 def table(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> str:
@@ -128,7 +141,7 @@ def table(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> str:
         f"{len(cells)} cells ({' '.join(FORMATS)} x {' '.join(PRECISIONS)} per source): {counts}. "
         f"Last written {date.today().isoformat()}.",
         "",
-        f"Machine: {_machine()}. Versions: {_versions()}.",
+        f"Machine: {_machine()}. Versions: {versions()}.",
         "",
         "Two commands fill the cells of a source, each in a process of its own and followed by `edgecv verify`: "
         "`edgecv convert --fp16 --to all` (fp32, fp16) and `--int8 --to all`; time and memory are those of the whole command. "
@@ -149,7 +162,7 @@ def _write(cells: Sequence[Cell], outcomes: Mapping[str, Outcome], out: Path) ->
     """Both files, each whole or as it was before."""
     record = record_of(out)
     try:
-        record.parent.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
         _replace(record, msgspec.json.format(msgspec.json.encode(outcomes)))
         _replace(out, table(cells, outcomes).encode())
     except OSError as error:
@@ -210,16 +223,6 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or "unknown CPU"
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-
-
-def _versions() -> str:
-    found = [f"edgecv {__version__}", f"Python {platform.python_version()}"]
-    for name in _PACKAGES:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
 
 
 def _main() -> None:

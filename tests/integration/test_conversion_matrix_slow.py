@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from edgecv.benchmarks.conversion_cells import Cell, Conversion, Outcome, Source, conversions, run_conversion
-from edgecv.benchmarks.conversion_matrix import all_cells, chosen_cells, known_outcomes, run_matrix, table
+from edgecv.benchmarks.conversion_matrix import all_cells, chosen_cells, known_outcomes, run_matrix, table, versions
 from edgecv.benchmarks.process_tree import run_measured
 from edgecv.errors import ConfigError
 from tests.conftest import CHECKOUT, SHARED
@@ -125,13 +125,18 @@ def test_the_table_tells_what_was_not_run_and_keeps_a_reason_on_one_line() -> No
     assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
 
 
-def test_resume_keeps_what_was_done_and_tries_failures_again(tmp_path: Path) -> None:
+def test_resume_keeps_what_these_versions_did_and_tries_failures_again(tmp_path: Path) -> None:
     out = tmp_path / "m.md"
     cells = chosen_cells(all_cells(SHARED), "resnet18 onnx *")
-    before = {cells[0].name: Outcome(status="ok"), cells[1].name: Outcome(status="failed", reason="x")}
+    now = versions()
+    before = {
+        cells[0].name: Outcome(status="ok", made_with=now),
+        cells[1].name: Outcome(status="failed", reason="x", made_with=now),
+        cells[2].name: Outcome(status="ok", made_with="edgecv 0.0.1"),
+    }
     run_matrix(cells, (), out, tmp_path, before)
-    assert known_outcomes(out) == {cells[0].name: Outcome(status="ok")}
-    (tmp_path / ".cache/m.json").write_text("{")
+    assert known_outcomes(out) == {cells[0].name: before[cells[0].name]}
+    (tmp_path / "m.json").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
         known_outcomes(out)
 
@@ -148,6 +153,6 @@ def test_every_cell_is_ok_or_refused_for_an_expected_reason(yolov8n: Path, resne
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    read = msgspec.json.decode((out.parent / ".cache/conversion-matrix.json").read_bytes(), type=dict[str, Outcome])
+    read = msgspec.json.decode(out.with_suffix(".json").read_bytes(), type=dict[str, Outcome])
     assert {outcome.status for outcome in read.values()} <= {"ok", "refused"}
     assert "not run" not in out.read_text()
