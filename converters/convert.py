@@ -16,6 +16,7 @@ from edgecv.atomic import check_target, new_folder
 from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifest, Variant, describe_file, dump_manifest
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
+from edgecv.converters.parity import parity_examples
 from edgecv.converters.source import SourceModel, SourceOptions, check_batch
 from edgecv.converters.variants import (
     DEFAULT_MAX_DROP,
@@ -24,7 +25,6 @@ from edgecv.converters.variants import (
     build_variants,
     fitted,
     needs_ranges,
-    parity_examples,
     remove_format,
 )
 from edgecv.errors import (

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecv.converters.source import Example, Exported, Part
+from edgecv.converters.source import Example, Exported, Part, SourceModel
 from edgecv.errors import ParityError
 from edgecv.golden import cosine
+from edgecv.media import read_image
+from edgecv.progress import Progress
 from edgecv.protocols import Array, Session, Tensors
+from edgecv.quantize.calibration import CalibrationSet
 from edgecv.specs import TensorSpec
+from edgecv.vision.letterbox import fit
 
 # fp16 keeps eleven bits of each weight; errors add up over sixty layers.
 MINIMUM_COSINE: Mapping[str, float] = {"fp32": 0.9999, "fp16": 0.999}
+_PICTURES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,24 @@ class OutputParity:
     name: str
     cosine: float
     worst: float
+
+
+def parity_examples(
+    source: SourceModel, calibration: CalibrationSet | None, progress: Progress
+) -> tuple[Mapping[str, Example], ...]:
+    """What the source makes of held-out images; without any, of a picture of noise, which reaches every weight as well."""
+    spec = source.spec.preprocess
+    most = max(1, _PICTURES // source.batch)  # a batch shifts its picture from row to row
+    paths = calibration.held_out[:most] if calibration is not None else ()
+    width, height = spec.size_wh
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    pictures = [fit(read_image(path), spec)[0] for path in paths] or [noise]
+    found = []
+    for done, picture in enumerate(pictures):
+        progress("Running the source", done, len(pictures))
+        found.append(source.examples(picture))
+    progress("Running the source", len(pictures), len(pictures))
+    return tuple(found)
 
 
 def check_parity(

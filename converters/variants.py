@@ -34,7 +34,6 @@ from edgecv.specs import Precision, RuntimeOptions
 from edgecv.targets import suits_this_machine
 from edgecv.vision.letterbox import fit
 
-PARITY_PICTURES = 3
 DEFAULT_MAX_DROP = 1.0  # points of mAP or top-1
 SOURCE_COSINE = "source_cosine"  # metric of float variants
 
@@ -361,24 +360,6 @@ def _moved(parts: Mapping[str, Exported], work: Path, folder: Path) -> dict[str,
             files = tuple(Path(shutil.move(path, place / path.name)) for path in files)
         moved[name] = Exported(files=files, inputs=part.inputs, outputs=part.outputs)
     return moved
-
-
-def parity_examples(
-    source: SourceModel, calibration: CalibrationSet | None, progress: Progress
-) -> tuple[Mapping[str, Example], ...]:
-    """What the source makes of held-out images; without any, of a picture of noise, which reaches every weight as well."""
-    spec = source.spec.preprocess
-    most = max(1, PARITY_PICTURES // source.batch)  # a batch shifts its picture from row to row
-    paths = calibration.held_out[:most] if calibration is not None else ()
-    width, height = spec.size_wh
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    pictures = [fit(read_image(path), spec)[0] for path in paths] or [noise]
-    found = []
-    for done, picture in enumerate(pictures):
-        progress("Running the source", done, len(pictures))
-        found.append(source.examples(picture))
-    progress("Running the source", len(pictures), len(pictures))
-    return tuple(found)
 
 
 def _part_folder(base: Path, part: Part) -> Path:

@@ -31,6 +31,7 @@ def check_model(model: Model | Remembers) -> None:
 
 
 def check_limits(max_frames: int | None, confidence: float | None, iou: float | None) -> None:
+    """Raise ``ConfigError`` for a number that cannot be meant."""
     if max_frames is not None and max_frames < 1:
         raise ConfigError(f"max_frames must be at least 1, not {max_frames}.")
     for name, value in (("confidence", confidence), ("iou", iou)):
@@ -68,6 +69,7 @@ def remove_empty(paths: Sequence[Path]) -> None:
 
 
 def as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
+    """A sink, or a function of a result as one; ``ConfigError`` for anything else."""
     if hasattr(sink, "emit"):
         return cast(Sink, sink)
     if callable(sink):
@@ -76,6 +78,7 @@ def as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
 
 
 def sink_name(sink: SinkLike) -> str:
+    """What messages and counts call it."""
     if isinstance(sink, str):
         return parse_sink(sink).name
     otherwise = type(sink).__name__
@@ -83,6 +86,7 @@ def sink_name(sink: SinkLike) -> str:
 
 
 def hangs(captures: Sequence[Capture]) -> SourceError:
+    """The error for sources whose read does not return."""
     return SourceError(
         f"{', '.join(capture.name for capture in captures)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
         "The thread is left behind until the program ends.",

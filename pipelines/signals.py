@@ -38,10 +38,8 @@ class Signals:
         for number in _NUMBERS:
             handler: Any = signal.getsignal(number)
             if handler in (signal.SIG_DFL, signal.default_int_handler) or getattr(handler, "for_pipelines", False):
-                if (
-                    getattr(handler, "asked", None) is not None
-                ):  # before this pipeline began, and what it raised was lost
-                    handler.end()
+                if getattr(handler, "asked", None) is not None:
+                    handler.end()  # a signal came before this pipeline began, and what it raised was lost
                 self._previous[number] = handler
                 signal.signal(number, self._note)
 

@@ -74,7 +74,7 @@ def _answer(model: PromptableModel, path: Path) -> MaskAnswer:
     height, width = image.shape[:2]
     steps = (np.arange(GRID) + 0.5) / GRID
     masks = [model.predict(points=[[x * width, y * height]]).mask for y in steps for x in steps]
-    # A copy: what onnxruntime hands out keeps all the memory of its session, 8 GB for SAM ViT-B.
+    # A copy: what onnxruntime hands out keeps all the memory of its session, gigabytes for a SAM.
     return MaskAnswer(embeddings=model.embeddings.copy(), masks=np.concatenate(masks))
 
 

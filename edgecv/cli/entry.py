@@ -10,7 +10,6 @@ from types import FrameType
 from typing import NoReturn
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
-_INTERRUPTED = 130  # what shells give a process that Ctrl-C ended
 _PATIENCE_S = 5.0  # after that a further signal does not wait any more: something hangs
 
 
@@ -54,8 +53,9 @@ def main() -> NoReturn:
     try:
         sys.exit(_run(ending))
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        from edgecv.cli.console import interrupted
+
+        sys.exit(interrupted())
     finally:
         if ending.asked is not None:
             for number in _NUMBERS:  # a further one must not end what the interpreter takes apart

@@ -24,8 +24,8 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgecv", *arguments]
+def run(*arguments: str, program: tuple[str, str] = ("-m", "edgecv")) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *program, *arguments]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
@@ -90,14 +90,7 @@ main()
 
 def run_with_a_signal(name: str, module: str, then: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = _SIGNAL_WITHIN_AN_IMPORT.format(signal=name, module=module, then=then)
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    return run(*arguments, program=("-c", program))
 
 
 @pytest.mark.parametrize(
