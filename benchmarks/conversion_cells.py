@@ -1,7 +1,6 @@
 """The cells of the conversion matrix: source x format x precision.
 
-Two commands fill the cells of a source, each in a process of its own: ``edgecv convert --fp16``, which writes fp32 as well, and
-``--int8``.
+One command in a process of its own fills the cells of a source: ``edgecv convert --fp32 --fp16 --int8 --to all``.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversion(msgspec.Struct, frozen=True, kw_only=True):
-    """One command, and the cells it fills: those of one source, all ``int8`` or none."""
+    """One command, and the cells of one source that it fills."""
 
     source: Source
     cells: tuple[Cell, ...]
@@ -77,17 +76,19 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(cell.format for cell in self.cells))
 
     @property
-    def precision(self) -> str:
-        """What the command is asked for; it writes fp32 in any case."""
-        precisions = {cell.precision for cell in self.cells}
-        return next(name for name in ("int8", "fp16", "fp32") if name in precisions)
+    def precisions(self) -> tuple[str, ...]:
+        """What the command is asked for."""
+        return tuple(dict.fromkeys(cell.precision for cell in self.cells))
 
-    def by_format(self) -> tuple[Conversion, ...]:
-        """A command for each format."""
-        return tuple(
-            Conversion(source=self.source, cells=tuple(cell for cell in self.cells if cell.format == name))
-            for name in self.formats
-        )
+    def smaller(self) -> tuple[Conversion, ...]:
+        """A command for each format; for one format, a command for each precision; nothing for a single cell."""
+        for key in ("format", "precision"):
+            groups: dict[str, list[Cell]] = {}
+            for cell in self.cells:
+                groups.setdefault(getattr(cell, key), []).append(cell)
+            if len(groups) > 1:
+                return tuple(Conversion(source=self.source, cells=tuple(cells)) for cells in groups.values())
+        return ()
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -163,9 +164,9 @@ def cells_of(source: Source) -> Iterator[Cell]:
 
 def conversions(cells: Sequence[Cell]) -> tuple[Conversion, ...]:
     """The commands that fill the cells, in their order."""
-    found: dict[tuple[str, bool], list[Cell]] = {}
+    found: dict[str, list[Cell]] = {}
     for cell in cells:
-        found.setdefault((cell.source.name, cell.precision == "int8"), []).append(cell)
+        found.setdefault(cell.source.name, []).append(cell)
     return tuple(Conversion(source=group[0].source, cells=tuple(group)) for group in found.values())
 
 
@@ -174,18 +175,9 @@ def run_conversion(
 ) -> dict[str, Outcome]:
     """Convert, replay the golden vectors, and read the figures from the bundle: what came of each cell by its name.
 
-    When the command as a whole fails, each format gets one of its own, and so does fp32 where fp16 fails: what is wrong with one
-    may not hide the others.
+    When the command as a whole fails, each format gets one of its own, and then each precision: what is wrong with one may not
+    hide the others.
     """
-    found = _run_together(conversion, calibration, day, timeout_s)
-    if conversion.precision == "fp16":
-        lost = tuple(cell for cell in conversion.cells if cell.precision == "fp32" and found[cell.name].status != "ok")
-        if lost:
-            found |= run_conversion(Conversion(source=conversion.source, cells=lost), calibration, day, timeout_s)
-    return found
-
-
-def _run_together(conversion: Conversion, calibration: Path, day: str, timeout_s: float) -> dict[str, Outcome]:
     formats = conversion.formats
     with tempfile.TemporaryDirectory(prefix="edgecv-matrix-") as work:
         out = Path(work) / "cell.ecv"
@@ -195,10 +187,10 @@ def _run_together(conversion: Conversion, calibration: Path, day: str, timeout_s
         if done.code == 0:
             verified = run_measured([*_EDGECV, "verify", str(out), "--json"], timeout_s=timeout_s)
             return _outcomes(conversion, json.loads(done.stdout), verified, cost)
-    if len(formats) == 1:
+    smaller = conversion.smaller()
+    if not smaller:
         return {cell.name: _not_converted(cell, done, cost) for cell in conversion.cells}
-    singles = [run_conversion(single, calibration, day, timeout_s) for single in conversion.by_format()]
-    return {name: outcome for single in singles for name, outcome in single.items()}
+    return {name: found for one in smaller for name, found in run_conversion(one, calibration, day, timeout_s).items()}
 
 
 _EDGECV = (sys.executable, "-m", "edgecv")
@@ -225,7 +217,8 @@ def _command(conversion: Conversion, pictures: Path, out: Path) -> list[str]:
     source = conversion.source
     formats = [word for name in conversion.formats for word in ("--to", name)]
     return [
-        *(*_EDGECV, "convert", source.argument, *source.options, f"--{conversion.precision}", *formats),
+        *(*_EDGECV, "convert", source.argument, *source.options),
+        *(*(f"--{name}" for name in conversion.precisions), *formats),
         *("--keep-going", "--calib", str(pictures), "--out", str(out), "--json"),
     ]
 
@@ -239,8 +232,9 @@ def _outcomes(
     found = {}
     for cell in conversion.cells:
         made = {row["precision"]: row for row in summary["variants"] if row["format"] == cell.format}
-        if cell.format in reasons:
-            outcome = _refused_or_failed(cell, reasons[cell.format], reasons[cell.format], cost)
+        reason = reasons.get(f"{cell.format} {cell.precision}") or reasons.get(cell.format)
+        if reason:
+            outcome = _refused_or_failed(cell, reason, reason, cost)
         elif cell.precision not in made:
             reason = "no INT8 recipe passes and is faster: another precision"
             outcome = Outcome(status="refused", reason=reason, **cost)

@@ -143,8 +143,9 @@ def table(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> str:
         "",
         f"Machine: {_machine()}. Versions: {versions()}.",
         "",
-        "Two commands fill the cells of a source, each in a process of its own and followed by `edgecv verify`: "
-        "`edgecv convert --fp16 --to all` (fp32, fp16) and `--int8 --to all`; time and memory are those of the whole command. "
+        "`edgecv convert --fp32 --fp16 --int8 --to all`, in a process of its own and followed by `edgecv verify`, fills the cells "
+        "of a source; cells of a source with another time were filled by a command of their own. Time and memory are those of "
+        "the whole command. "
         f"A `.yaml` or a bare name has random weights (seed 0) and {RANDOM_PICTURES} pictures: its INT8 is judged by the "
         "cosine of its raw outputs and proves the plumbing, not an accuracy. "
         "Latencies were read at conversion beside whatever else the machine did: compare ratios.",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,13 +20,14 @@ from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.parity import parity_examples
 from edgecv.converters.source import SourceModel, SourceOptions, check_batch
 from edgecv.converters.variants import (
+    BUILDERS,
     DEFAULT_MAX_DROP,
     Built,
     Job,
-    build_variants,
+    build_float,
     fitted,
     needs_ranges,
-    remove_format,
+    remove,
 )
 from edgecv.errors import (
     AccuracyGateError,
@@ -59,7 +61,8 @@ from edgecv.version import __version__
 MOST_PICTURES = (
     300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 )
-FAILED = " failed: "  # in a step of the progress: the format before it, the reason behind it
+FAILED = " failed: "  # in a step of the progress: the format before it, or one of its precisions; the reason behind it
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
 _TOOLS = (
     "numpy",
@@ -76,12 +79,14 @@ _TOOLS = (
     "ultralytics",
 )
 
+_Result = TypeVar("_Result")
+
 
 def convert(
     source: str | Path,
     *,
     formats: Sequence[str] = ("onnx",),
-    precision: Precision = "int8",
+    precision: Precision | Sequence[Precision] = "int8",
     calibration: str | Path | None = None,
     out: str | Path | None = None,
     imgsz: int | tuple[int, int] | None = None,
@@ -107,14 +112,14 @@ def convert(
     Args:
         source: A YOLOv8 checkpoint (``.pt``), a detection or classification ``.onnx``, or a name such as ``resnet18``.
         formats: What to write; ``edgecv plugins`` lists the exporters.
-        precision: ``fp32``, or ``fp16`` or ``int8``, which write the fp32 variant as well.
+        precision: ``fp32``, or ``fp16`` or ``int8``, which write the fp32 variant as well; or several of them.
         calibration: Folder of images or recorded frames, ``data.yaml`` or video; needed for ``int8``.
         out: Folder to write, ``NAME.ecv`` here by default.
         imgsz: Input size in pixels, one number or ``(width, height)``; the source's own by default.
         force: Replace an existing ``out``.
         trust_pickle: Run the code in a checkpoint that needs it.
-        keep_going: Write the formats that succeed when another fails; of all formats, one that the source cannot give is left
-            out anyway.
+        keep_going: Write what succeeds when a format or a precision fails, unless nothing that was asked for did; of all formats,
+            one that the source cannot give is left out anyway.
         weights: Weights for an architecture that ``source`` names.
         random_weights: Weights from seed 0 for it, batch norms calibrated on the calibration images.
         pretrained: The library's own weights for it, which it downloads.
@@ -143,11 +148,12 @@ def convert(
     path = Path(source)
     _check_source(path)
     place = Path(out) if out is not None else Path(_stem(path) + SUFFIX)
-    _check_request(precision, formats, calibration)
-    quantization = _quantization(precision, formats, recipes, target, analyze)
+    precisions = _precisions(precision)
+    _check_request(precisions, formats, calibration)
+    quantization = _quantization(precisions, formats, recipes, target, analyze)
     check_batch(batch)
     check_drop(max_drop)
-    if data is not None and precision != "int8":
+    if data is not None and "int8" not in precisions:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
     check_target(place, force)
     images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
@@ -166,7 +172,7 @@ def convert(
     opened = _open_source(path, options)
     progress("Reading the model", 1, 1)
     labelled = _labelled(data, opened, images, progress) if data is not None and images is not None else None
-    static = precision == "int8" and needs_ranges(opened, formats, quantization.recipes)
+    static = "int8" in precisions and needs_ranges(opened, formats, quantization.recipes)
     most = max([recipe.subset_size for recipe in quantization.recipes], default=MOST_PICTURES)
     pictures = fitted(opened, images.calibrate[:most], progress) if images is not None and static else ()
     with new_folder(place, force) as folder:
@@ -183,7 +189,7 @@ def convert(
             max_drop=max_drop,
             analyze=analyze,
         )
-        built = _build(job, formats, precision, keep_going)
+        built = _build(job, formats, precisions, keep_going)
         variants = tuple(variant for one in built for variant in one.variants)
         threshold = _threshold(built)
         manifest = _manifest(place, job, variants, threshold)
@@ -196,7 +202,7 @@ def convert(
 def steps(
     source: str | Path,
     formats: Sequence[str],
-    precision: Precision,
+    precision: Precision | Sequence[Precision],
     batch: int = 1,
     recipes: Sequence[str | Path] = (),
     target: str = DEFAULT_TARGET,
@@ -204,10 +210,11 @@ def steps(
     """What ``convert`` would do, in words, without doing it.
 
     Raises:
-        ConfigError: the batch is out of its range, or there is no such recipe or target.
+        ConfigError: the batch is out of its range, or there is no such precision, recipe or target.
     """
     check_batch(batch)
-    quantization = _quantization(precision, formats, recipes, target, analyze=False)
+    precisions = _precisions(precision)
+    quantization = _quantization(precisions, formats, recipes, target, analyze=False)
     told = [f"Read {source} and prepare its network: uint8 pixels in, raw outputs out."]
     if batch > 1:
         told.append(
@@ -217,9 +224,9 @@ def steps(
         told.append(
             f"Export {name} fp32 and compare every output with the source on held-out images (cosine >= 0.9999)."
         )
-        if precision == "fp16":
+        if "fp16" in precisions:
             told.append(f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999).")
-        if precision == "int8":
+        if "int8" in precisions:
             for plan in plans(name, "conv", quantization.targets, quantization.recipes):
                 told.append(_told(name, plan))
         told.append(f"Time every {name} variant with one thread in a process of its own.")
@@ -249,10 +256,10 @@ class _Quantization:
 
 
 def _quantization(
-    precision: Precision, formats: Sequence[str], recipes: Sequence[str | Path], target: str, analyze: bool
+    precisions: Sequence[Precision], formats: Sequence[str], recipes: Sequence[str | Path], target: str, analyze: bool
 ) -> _Quantization:
     found = tuple(find_recipe(str(recipe)) for recipe in recipes)
-    if precision != "int8" and (found or analyze or target != DEFAULT_TARGET):
+    if "int8" not in precisions and (found or analyze or target != DEFAULT_TARGET):
         raise ConfigError("Recipes, targets and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
     check_recipes(found, formats)
     return _Quantization(recipes=found, targets=targets_of(target))
@@ -273,14 +280,22 @@ def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, pro
     return labelled
 
 
-def _check_request(precision: str, formats: Sequence[str], calibration: str | Path | None) -> None:
-    if precision not in ("fp32", "fp16", "int8"):
-        raise ConfigError(f"There is no precision '{precision}'.", "Use fp32, fp16 or int8.")
+def _precisions(asked: Precision | Sequence[Precision]) -> tuple[Precision, ...]:
+    """What was asked for, each once, in the order of their building."""
+    several = (asked,) if isinstance(asked, str) else tuple(asked)
+    unknown = [name for name in several if name not in PRECISIONS]
+    if unknown or not several:
+        said = f"There is no precision '{unknown[0]}'." if unknown else "No precision was asked for."
+        raise ConfigError(said, "Use fp32, fp16 or int8.")
+    return tuple(name for name in PRECISIONS if name in several)
+
+
+def _check_request(precisions: Sequence[Precision], formats: Sequence[str], calibration: str | Path | None) -> None:
     if not formats:
         raise ConfigError("No format was asked for.", f"Known: {', '.join(registry.names('exporters'))}.")
     for name in formats:
         registry.target("exporters", name)
-    if precision == "int8" and calibration is None:
+    if "int8" in precisions and calibration is None:
         raise ConfigError(
             "INT8 needs calibration images.", "Give --calib FOLDER with 100 to 300 images like those of your camera."
         )
@@ -312,21 +327,35 @@ def _open_source(path: Path, options: SourceOptions) -> SourceModel:
     return batched(opened, options.batch)
 
 
-def _build(job: Job, formats: Sequence[str], precision: Precision, keep_going: bool) -> list[Built]:
-    """Variants of every format; with ``keep_going`` a format that fails names itself and the others go on."""
-    built: list[Built] = []
-    failed: list[EdgeCVError] = []
+def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], keep_going: bool) -> list[Built]:
+    """What was asked for, format by format; with ``keep_going`` what fails names itself and the rest goes on."""
     every = set(formats) == set(registry.names("exporters"))  # all that can be: what the source cannot give is named
-    for name in formats:
+    failed: list[EdgeCVError] = []
+
+    def attempt(name: str, precision: Precision, build: Callable[[], _Result]) -> _Result | None:
         try:
-            built.append(build_variants(job, name, precision))
+            return build()
         except (ConversionError, QuantizationError, PluginError, SessionError) as error:
             forgiven = keep_going or (every and isinstance(error, UnsupportedSource))
             if not forgiven or isinstance(error, CalibrationError):
                 raise
             failed.append(error)
-            remove_format(job, name)
-            job.progress(f"{name}{FAILED}{error.message}", 1, 1)
+            remove(job, name, precision)
+            job.progress(f"{name if precision == 'fp32' else f'{name} {precision}'}{FAILED}{error.message}", 1, 1)
+            return None
+
+    built: list[Built] = []
+    for name in formats:
+        base = attempt(name, "fp32", partial(build_float, job, name))
+        if base is None:
+            continue
+        wanted = [precision for precision in BUILDERS if precision in precisions]
+        made = [attempt(name, precision, partial(BUILDERS[precision], job, base)) for precision in wanted]
+        found = [one for one in made if one is not None]
+        if found or "fp32" in precisions:
+            built += [Built(variants=(base.variant,)), *found]
+        else:
+            remove(job, name, "fp32")  # nobody asked for it alone
     if failed and not built:
         raise next((error for error in failed if isinstance(error, AccuracyGateError)), failed[0])
     return built

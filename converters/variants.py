@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -69,9 +69,18 @@ class Job:
     analyze: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Base:
+    """The fp32 variant of a format, which its other precisions are made from."""
+
+    exporter: Exporter
+    parts: dict[str, Exported]
+    variant: Variant
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """What came out for one format: its variants, what was tried, files to list beside the models, confidence by variant."""
+    """What came out in one precision: its variants, what was tried, files to list beside the models, confidence by variant."""
 
     variants: tuple[Variant, ...]
     records: tuple[FormatRecord, ...] = ()
@@ -104,23 +113,28 @@ def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> t
     )
 
 
-def build_variants(job: Job, model_format: str, precision: Precision) -> Built:
-    """Variants of one format: fp32, or fp32 and what else was asked for.
+def build_float(job: Job, model_format: str) -> Base:
+    """The fp32 variant of one format.
 
     Raises:
         ConversionError: the format cannot express the source.
-        ParityError: an export computes something else than the source.
-        AccuracyGateError: no INT8 recipe keeps the accuracy.
+        ParityError: the export computes something else than the source.
     """
     exporter: Exporter = registry.resolve("exporters", model_format)()
-    floats, lowest = _exported(job, exporter, "fp32", None, job.folder / f"{model_format}-fp32")
-    float_variant = _float_variant(job, exporter, "fp32", floats, lowest)
-    if precision == "fp16":
-        halves, lowest = _exported(job, exporter, "fp16", floats, job.folder / f"{model_format}-fp16")
-        return Built(variants=(float_variant, _float_variant(job, exporter, "fp16", halves, lowest)))
-    if precision == "int8":
-        return _int8_variants(job, exporter, floats, float_variant)
-    return Built(variants=(float_variant,))
+    parts, lowest = _exported(job, exporter, "fp32", None, job.folder / f"{model_format}-fp32")
+    return Base(exporter=exporter, parts=parts, variant=_float_variant(job, exporter, "fp32", parts, lowest))
+
+
+def build_half(job: Job, base: Base) -> Built:
+    """The fp16 variant: the weights of the fp32 one in two bytes.
+
+    Raises:
+        ConversionError: the format cannot hold it.
+        ParityError: it computes something else than the source.
+    """
+    exporter = base.exporter
+    parts, lowest = _exported(job, exporter, "fp16", base.parts, job.folder / f"{exporter.format}-fp16")
+    return Built(variants=(_float_variant(job, exporter, "fp16", parts, lowest),))
 
 
 def open_parts(
@@ -156,31 +170,26 @@ def _exported(
     return made, lowest
 
 
-def _int8_variants(job: Job, exporter: Exporter, floats: dict[str, Exported], float_variant: Variant) -> Built:
-    """A variant for each plan: the first rung of its ladder that is accurate and faster than float."""
-    first = _quantized_part(job.source)
+def build_int8(job: Job, base: Base) -> Built:
+    """A variant for each plan: the first rung of its ladder that is accurate and faster than float.
+
+    Raises:
+        AccuracyGateError: no recipe keeps the accuracy.
+        QuantizationError: the format cannot be quantized.
+    """
+    exporter, first = base.exporter, _quantized_part(job.source)
     wanted_plans = plans(exporter.format, first.architecture, job.targets, job.recipes)
-    examiner = _examiner(job, exporter, floats)
+    examiner = _examiner(job, base)
     if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
         wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
-        quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(
-            floats[first.name].files, floats[first.name].outputs, Path(work)
-        )
+        floats = base.parts[first.name]
+        quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(floats.files, floats.outputs, Path(work))
         _calibrate(job, exporter, quantizer, wanted_plans)
-        bench = _Workbench(
-            job=job,
-            exporter=exporter,
-            floats=floats,
-            float_variant=float_variant,
-            part=first,
-            quantizer=quantizer,
-            examiner=examiner,
-            work=Path(work),
-        )
+        bench = _Workbench(job=job, base=base, part=first, quantizer=quantizer, examiner=examiner, work=Path(work))
         built = [_climbed(bench, plan) for plan in wanted_plans]
     return Built(
-        variants=(float_variant, *chain.from_iterable(one.variants for one in built)),
+        variants=tuple(chain.from_iterable(one.variants for one in built)),
         records=tuple(chain.from_iterable(one.records for one in built)),
         sensitivities=tuple(chain.from_iterable(one.sensitivities for one in built)),
         extras=tuple(chain.from_iterable(one.extras for one in built)),
@@ -188,15 +197,20 @@ def _int8_variants(job: Job, exporter: Exporter, floats: dict[str, Exported], fl
     )
 
 
-def _examiner(job: Job, exporter: Exporter, floats: Mapping[str, Exported]) -> Examiner:
+# What is made from the fp32 variant, in this order: a ladder may end in an fp16 that is there already.
+BUILDERS: Mapping[Precision, Callable[[Job, Base], Built]] = {"fp16": build_half, "int8": build_int8}
+
+
+def _examiner(job: Job, base: Base) -> Examiner:
     assert job.calibration is not None
+    exporter = base.exporter
     return Examiner(
         job.source,
         job.calibration.held_out,
         job.labelled,
         job.max_drop,
         lambda parts: open_parts(exporter, parts),
-        floats,
+        base.parts,
         lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
     )
 
@@ -223,9 +237,7 @@ class _Workbench:
     """What it takes to make and judge candidates for one format."""
 
     job: Job
-    exporter: Exporter
-    floats: dict[str, Exported]
-    float_variant: Variant
+    base: Base
     part: Part
     quantizer: Quantizer
     examiner: Examiner
@@ -252,7 +264,7 @@ class _Workbench:
         """One thread, in a process of its own; what another CPU class runs is timed as near to it as this one can."""
         config = TARGETS[recipe.target].config if recipe.target in TARGETS else {}
         extra = {"config": config} if config else {}
-        return _latency_ms(self.job, self.exporter, parts, recipe.name, RuntimeOptions(threads=1, extra=extra))
+        return _latency_ms(self.job, self.base.exporter, parts, recipe.name, RuntimeOptions(threads=1, extra=extra))
 
     def rank(self, recipe: QuantizeRecipe) -> tuple[LayerLoss, ...]:
         """Layers by what they lose; none where the format cannot tell or no picture was prepared."""
@@ -285,19 +297,19 @@ class _Workbench:
     def _quantized(self, recipe: QuantizeRecipe, folder: Path) -> dict[str, Exported]:
         """The quantized part, and the float files of the others."""
         files, outputs = self.quantizer.quantize(recipe, _part_folder(folder, self.part))
-        quantized = Exported(files=files, inputs=self.floats[self.part.name].inputs, outputs=outputs)
-        return {**self.floats, self.part.name: quantized}
+        quantized = Exported(files=files, inputs=self.base.parts[self.part.name].inputs, outputs=outputs)
+        return {**self.base.parts, self.part.name: quantized}
 
     def _halved(self, folder: Path) -> dict[str, Exported]:
         try:
-            return _exported(self.job, self.exporter, "fp16", self.floats, folder)[0]
+            return _exported(self.job, self.base.exporter, "fp16", self.base.parts, folder)[0]
         except ConversionError as error:
             raise QuantizationError(error.message, error.hint) from error
 
 
 def _climb(bench: _Workbench, plan: Plan) -> Climb[_Made]:
     try:
-        return climb(plan, bench.make, bench.rank, bench.float_variant.latency_ms)
+        return climb(plan, bench.make, bench.rank, bench.base.variant.latency_ms)
     except AccuracyGateError as error:
         if not bench.examiner.unfit:
             raise
@@ -306,13 +318,14 @@ def _climb(bench: _Workbench, plan: Plan) -> Climb[_Made]:
 
 def _climbed(bench: _Workbench, plan: Plan) -> Built:
     """Climb one ladder and write what came out."""
-    float_variant, model_format = bench.float_variant, bench.exporter.format
+    float_variant, model_format = bench.base.variant, bench.base.exporter.format
     found = _climb(bench, plan)
     chosen = found.chosen
     suffix = "" if plan.target in ("", DEFAULT_TARGET) else f"-{plan.target}"
     precision: Precision = "fp16" if chosen.recipe.kind == "fp16" else "int8"
     folder = bench.job.folder / f"{model_format}-{precision}{suffix}"
-    parts = _moved(chosen.model.parts, bench.work, folder)
+    there = folder.exists()  # fp16 that was asked for by itself: the same files, and its variant is known
+    parts = chosen.model.parts if there else _moved(chosen.model.parts, bench.work, folder)
     recipe_file = folder / RECIPE_FILE
     recipe_file.write_bytes(dump_recipe(chosen.recipe))
     variant = Variant(
@@ -341,7 +354,7 @@ def _climbed(bench: _Workbench, plan: Plan) -> Built:
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
-        variants=(variant,),
+        variants=() if there else (variant,),
         records=(record,),
         sensitivities=(sensitivity,) if bench.job.analyze and layers else (),
         extras=(recipe_file,),
@@ -402,7 +415,7 @@ def _model_files(folder: Path, exported: Exported) -> ModelFiles:
     )
 
 
-def remove_format(job: Job, model_format: str) -> None:
-    """Take away what a format that failed has left in the bundle's folder."""
-    for folder in job.folder.glob(f"{model_format}-*"):
+def remove(job: Job, model_format: str, precision: Precision) -> None:
+    """Take away what a format has left in the bundle's folder in one precision."""
+    for folder in job.folder.glob(f"{model_format}-{precision}*"):
         shutil.rmtree(folder)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,21 @@ def yolov8n() -> Path:
 def resnet20() -> Path:
     """A real classifier as ONNX: no detection head."""
     return _shared("models/resnet20-cifar10.onnx")
+
+
+@pytest.fixture(scope="session")
+def large(resnet20: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier whose fp16 is wrong: some of its weights are infinite there."""
+    import onnx
+
+    model = onnx.load(resnet20)
+    weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name in weights)
+    scaled = onnx.numpy_helper.to_array(tensor) * np.float32(1e6)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(scaled, tensor.name))
+    path = tmp_path_factory.mktemp("large") / "large.onnx"
+    onnx.save(model, path)
+    return path
 
 
 @pytest.fixture(scope="session")

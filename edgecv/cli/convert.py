@@ -13,7 +13,6 @@ from edgecv.bundle import Bundle, Variant
 from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for
 from edgecv.cli.options import Json
 from edgecv.errors import ConfigError
-from edgecv.specs import Precision
 
 if TYPE_CHECKING:
     from edgecv.quantize.record import QuantizationRecord
@@ -22,8 +21,12 @@ if TYPE_CHECKING:
 def convert(
     source: Annotated[Path, typer.Argument(help="Checkpoint (.pt), .onnx, or a name such as resnet18.")],
     int8: Annotated[bool, typer.Option("--int8", help="INT8 beside the fp32 variant; needs --calib.")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="fp16 beside the fp32 variant.")] = False,
-    fp32: Annotated[bool, typer.Option("--fp32", help="The fp32 variant alone (the default).")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="fp16 beside the fp32 variant; --fp16 --int8 gives both.")
+    ] = False,
+    fp32: Annotated[
+        bool, typer.Option("--fp32", help="The fp32 variant alone, which is written anyway (the default).")
+    ] = False,
     to: Annotated[list[str] | None, typer.Option(help="onnx, openvino, tflite or all; may be repeated.")] = None,
     calib: Annotated[Path | None, typer.Option(help="Images to calibrate with: folder, data.yaml or video.")] = None,
     data: Annotated[
@@ -48,7 +51,9 @@ def convert(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Run the code in a checkpoint that needs it. Only if you trust it.")
     ] = False,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="Write what succeeds when a format fails.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Write what succeeds when a format or precision fails.")
+    ] = False,
     weights: Annotated[Path | None, typer.Option(help="Weights for an architecture given by name.")] = None,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Weights from seed 0 for it.")] = False,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="The library's own download for it.")] = False,
@@ -61,13 +66,12 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
-    from edgecv.converters.convert import FAILED, steps
+    from edgecv.converters.convert import FAILED, PRECISIONS, steps
     from edgecv.converters.convert import convert as convert_model
     from edgecv.quantize.recipes import DEFAULT_TARGET
 
-    if int8 + fp16 + fp32 > 1:
-        raise ConfigError("--int8, --fp16 and --fp32 exclude each other.", "The fp32 variant is always written.")
-    precision: Precision = "int8" if int8 else "fp16" if fp16 else "fp32"
+    asked = {"fp32": fp32, "fp16": fp16, "int8": int8}
+    precision = [name for name in PRECISIONS if asked[name]] or ["fp32"]
     formats = _formats(to)
     if explain:
         for number, step in enumerate(

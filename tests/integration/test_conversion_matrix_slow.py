@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import onnx
 import pytest
 
 from edgecv.benchmarks.conversion_cells import Cell, Conversion, Outcome, Source, conversions, run_conversion
@@ -51,30 +49,29 @@ def test_the_float_cells_come_from_one_command(resnet20: Path, tmp_path: Path) -
     assert sizes[1] < 0.6
 
 
-def test_fp32_stands_where_fp16_fails(resnet20: Path, tmp_path: Path) -> None:
-    model = onnx.load(resnet20)
-    weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
-    for tensor in model.graph.initializer:
-        if tensor.name in weights:
-            large = onnx.numpy_helper.to_array(tensor) * np.float32(1e6)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(large, tensor.name))
-            break
-    onnx.save(model, tmp_path / "large.onnx")
+def test_fp32_stands_where_fp16_fails(large: Path, tmp_path: Path) -> None:
     calibration = SHARED / "data/cifar10-jpeg/calibration"
-    source = Source(name="large", argument=str(tmp_path / "large.onnx"), calibration=str(calibration))
+    source = Source(name="large", argument=str(large), calibration=str(calibration))
     found = _run(tmp_path, *[Cell(source=source, format="onnx", precision=name) for name in ("fp32", "fp16")])
     assert found["large onnx fp32"].status == "ok"
     assert found["large onnx fp16"].status == "failed"
 
 
-def test_the_cells_of_a_source_are_two_commands() -> None:
-    found = conversions(chosen_cells(all_cells(SHARED), "resnet18 *"))
-    assert [(len(one.cells), one.precision, one.formats) for one in found] == [
-        (6, "fp16", ("onnx", "openvino", "tflite")),
-        (3, "int8", ("onnx", "openvino", "tflite")),
+def test_the_cells_of_a_source_are_one_command_and_smaller_ones_if_it_fails() -> None:
+    (whole,) = conversions(chosen_cells(all_cells(SHARED), "resnet18 *"))
+    assert (len(whole.cells), whole.precisions, whole.formats) == (
+        9,
+        ("fp32", "fp16", "int8"),
+        ("onnx", "openvino", "tflite"),
+    )
+    by_format = whole.smaller()
+    assert [(one.formats, len(one.cells)) for one in by_format] == [
+        (("onnx",), 3),
+        (("openvino",), 3),
+        (("tflite",), 3),
     ]
-    rest = conversions(chosen_cells(all_cells(SHARED), "resnet18 onnx fp32"))
-    assert [(one.precision, one.formats) for one in rest] == [("fp32", ("onnx",))]
+    assert [one.precisions for one in by_format[0].smaller()] == [("fp32",), ("fp16",), ("int8",)]
+    assert by_format[0].smaller()[0].smaller() == ()
 
 
 def test_another_error_than_the_expected_one_is_a_failure_of_each_format(tmp_path: Path) -> None:

@@ -7,22 +7,19 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 import edgecv
-from edgecv import registry
 from edgecv.bundle import Bundle
-from edgecv.converters.parity import check_parity
-from edgecv.converters.source import Exported, SourceModel, SourceOptions
-from edgecv.errors import BundleError, UnsupportedSource
+from edgecv.errors import BundleError, ConfigError, ParityError, UnsupportedSource
 from edgecv.golden import GOLDEN, exact_options, verify
 from edgecv.media import read_image
 from edgecv.model import open_variant, runnable, runtime_options
-from edgecv.quantize.calibration import open_calibration
-from edgecv.vision.letterbox import fit
+from edgecv.quantize.record import QUANTIZATION, read_record
 from tests.conftest import CHECKOUT, SHARED
 
 pytest.importorskip("litert_torch")
@@ -44,15 +41,21 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["yolov8n.yaml", "resnet18"])
 def bundle(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    out = tmp_path_factory.mktemp("formats") / "all.ecv"
     return edgecv.convert(
-        request.param, formats=FORMATS, precision="int8", calibration=images, imgsz=SIDE, random_weights=True, out=out
+        request.param,
+        formats=FORMATS,
+        precision=("int8", "fp16"),
+        calibration=images,
+        imgsz=SIDE,
+        random_weights=True,
+        out=tmp_path_factory.mktemp("formats") / "all.ecv",
     )
 
 
-def test_every_format_has_float_and_int8(bundle: Bundle) -> None:
-    assert [variant.name for variant in bundle.variants] == [f"{f}-{p}" for f in FORMATS for p in ("fp32", "int8")]
-    for variant in bundle.variants[1::2]:
+def test_every_format_has_every_precision(bundle: Bundle) -> None:
+    precisions = ("fp32", "fp16", "int8")
+    assert [variant.name for variant in bundle.variants] == [f"{f}-{p}" for f in FORMATS for p in precisions]
+    for variant in bundle.variants[2::3]:
         assert variant.recipe
         assert variant.metrics["output_cosine"] > (0.99 if bundle.manifest.family == "resnet" else 0.8)
 
@@ -111,30 +114,12 @@ def test_the_command_says_ok_per_variant(bundle: Bundle) -> None:
     assert {row["status"] for row in json.loads(done.stdout)["variants"]} == {"ok"}
 
 
-@pytest.mark.parametrize("model_format", FORMATS)
-def test_fp16_halves_the_files(model_format: str, bundle: Bundle, images: Path, tmp_path: Path) -> None:
-    """From the float files of the bundle: exporting them again would take a minute."""
-    exporter = registry.resolve("exporters", model_format)()
-    source = source_of(bundle, images)
-    (part,) = source.parts
-    single = next(v for v in bundle.variants if v.name == f"{model_format}-fp32").models["main"]
-    files = tuple(bundle.path / entry.path for entry in single.files)
-    half = exporter.half(Exported(files=files, inputs=single.inputs, outputs=single.outputs), part, tmp_path)
-    session = registry.resolve("runtimes", exporter.runtime)(
-        half.files[0], exact_options(exporter.runtime), half.inputs, half.outputs
-    )
-    picture = fit(read_image(sorted(images.iterdir())[0]), source.spec.preprocess)[0]
-    check_parity(part, half, session, [source.examples(picture)["main"]], "fp16")
-    session.close()
-    assert sum(path.stat().st_size for path in half.files) < 0.6 * sum(path.stat().st_size for path in files)
-
-
-def source_of(bundle: Bundle, images: Path) -> SourceModel:
-    """The bundle's network again: seed 0, norms calibrated on the same pictures."""
-    name = bundle.manifest.source.file.partition(":")[0]
-    options = SourceOptions(size_wh=(SIDE, SIDE), random_weights=True, pictures=open_calibration(images).calibrate)
-    opened: SourceModel = registry.resolve("families", Path(name).suffix or name)(Path(name), options)
-    return opened
+def test_fp16_halves_the_files_and_keeps_the_outputs(bundle: Bundle) -> None:
+    sizes = {v.name: sum(entry.bytes for entry in v.models["main"].files) for v in bundle.variants}
+    metrics = {v.name: v.metrics for v in bundle.variants}
+    for name in FORMATS:
+        assert sizes[f"{name}-fp16"] < 0.6 * sizes[f"{name}-fp32"]
+        assert 0.999 <= metrics[f"{name}-fp16"]["source_cosine"] <= 1
 
 
 CIFAR = SHARED / "data/cifar10-jpeg"
@@ -207,3 +192,44 @@ def test_with_keep_going_the_formats_that_succeed_are_written(tmp_path: Path, re
     assert [variant.name for variant in made.variants] == ["onnx-fp32"]
     assert any("tflite failed" in step for step in told)
     assert not list(made.path.glob("tflite*"))
+
+
+def test_with_keep_going_a_precision_that_fails_leaves_the_others(large: Path, tmp_path: Path) -> None:
+    """Weights beyond 65,504 are infinite in fp16."""
+    told: list[str] = []
+    made = edgecv.convert(
+        large,
+        precision=("fp32", "fp16"),
+        keep_going=True,
+        out=tmp_path / "l.ecv",
+        progress=lambda step, *_: told.append(step),
+    )
+    assert [variant.name for variant in made.variants] == ["onnx-fp32"]
+    assert any(step.startswith("onnx fp16 failed: ") for step in told)
+    assert not (made.path / "onnx-fp16").exists()
+
+
+def test_what_nobody_asked_for_is_not_written_alone(large: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParityError):
+        edgecv.convert(large, precision="fp16", keep_going=True, out=tmp_path / "l.ecv")
+    assert not (tmp_path / "l.ecv").exists()
+
+
+def test_a_ladder_that_ends_in_fp16_takes_the_one_that_was_asked_for(resnet20: Path, tmp_path: Path) -> None:
+    made = edgecv.convert(
+        resnet20,
+        precision=("fp16", "int8"),
+        recipes=("fp16",),
+        calibration=CIFAR / "calibration",
+        out=tmp_path / "h.ecv",
+    )
+    assert [variant.name for variant in made.variants] == ["onnx-fp32", "onnx-fp16"]
+    record = read_record(made.verified_extra(QUANTIZATION))
+    assert record.formats[0].chosen == "fp16"
+    assert {verdict.status for verdict in verify(made)} == {"ok"}
+
+
+@pytest.mark.parametrize("precision", [(), ("fp32", "int4"), "int4"])
+def test_a_precision_must_exist(precision: Any, resnet20: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="precision"):
+        edgecv.convert(resnet20, precision=precision, out=tmp_path / "p.ecv")
