@@ -24,7 +24,8 @@ from edgecv.uris import IMAGE_SUFFIXES
 FORMATS = ("onnx", "openvino", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
 TIMEOUT_S = 3600.0  # per format
-RANDOM_PICTURES = 24  # random weights prove the plumbing: a few more than the 16 that calibration asks for
+RANDOM_PICTURES = 24  # random weights prove the plumbing: a few more than the fewest
+FEWEST_PICTURES = 16  # that calibration accepts: for what takes half a minute per picture
 
 _YOLO_TASKS = ("-cls", "", "-seg", "-pose", "-obb")
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -42,6 +43,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         options: Further options.
         calibration: Folder of its calibration pictures; empty for the one of all.
         random: Whether its weights are random.
+        pictures: How many of the calibration pictures it gets when its weights are random.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()
     calibration: str = ""
     random: bool = False
+    pictures: int = RANDOM_PICTURES
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +133,11 @@ def matrix_sources(shared: Path) -> tuple[Source, ...]:
     """Every source at its real size, smallest first; ``shared`` holds the trained models."""
     yolos = [_random_source(f"yolov8{scale}{task}.yaml") for scale in "nsmlx" for task in _YOLO_TASKS]
     resnets = [_random_source(name) for name in _RESNETS]
-    sams = [_random_source(name) for name in _SAMS if name in registry.names("families")]
+    sams = [
+        _random_source(name, FEWEST_PICTURES if name in ("sam_l", "sam_h") else RANDOM_PICTURES)
+        for name in _SAMS
+        if name in registry.names("families")
+    ]
     trained = [
         Source(
             name="resnet20-cifar10.onnx",
@@ -196,8 +203,8 @@ def run_conversion(
 _EDGECV = (sys.executable, "-m", "edgecv")
 
 
-def _random_source(name: str) -> Source:
-    return Source(name=name, argument=name, options=("--random-weights",), random=True)
+def _random_source(name: str, pictures: int = RANDOM_PICTURES) -> Source:
+    return Source(name=name, argument=name, options=("--random-weights",), random=True, pictures=pictures)
 
 
 def _pictures(source: Source, calibration: Path, work: Path) -> Path:
@@ -208,7 +215,7 @@ def _pictures(source: Source, calibration: Path, work: Path) -> Path:
     some = work / "pictures"
     some.mkdir()
     paths = sorted(path for path in chosen.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    for at, path in enumerate(paths[:: max(1, len(paths) // RANDOM_PICTURES)][:RANDOM_PICTURES]):
+    for at, path in enumerate(paths[:: max(1, len(paths) // source.pictures)][: source.pictures]):
         shutil.copy(path, some / f"{at}-{path.name}")  # names may repeat in the folders of classes
     return some
 

@@ -23,6 +23,7 @@ import msgspec
 
 from edgecv.benchmarks.command import run_program
 from edgecv.benchmarks.conversion_cells import (
+    FEWEST_PICTURES,
     FORMATS,
     PRECISIONS,
     RANDOM_PICTURES,
@@ -146,8 +147,8 @@ def table(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> str:
         "`edgecv convert --fp32 --fp16 --int8 --to all`, in a process of its own and followed by `edgecv verify`, fills the cells "
         "of a source; cells of a source with another time were filled by a command of their own. Time and memory are those of "
         "the whole command. "
-        f"A `.yaml` or a bare name has random weights (seed 0) and {RANDOM_PICTURES} pictures: its INT8 is judged by the "
-        "cosine of its raw outputs and proves the plumbing, not an accuracy. "
+        f"A `.yaml` or a bare name has random weights (seed 0) and {RANDOM_PICTURES} pictures (SAM ViT-L and H: "
+        f"{FEWEST_PICTURES}): its INT8 is judged by the cosine of its raw outputs and proves the plumbing, not an accuracy. "
         "Latencies were read at conversion beside whatever else the machine did: compare ratios.",
         "",
         _row(_COLUMNS),
