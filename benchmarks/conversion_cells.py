@@ -19,13 +19,13 @@ import msgspec
 from edgecv import registry
 from edgecv.benchmarks.process_tree import Measured, run_measured
 from edgecv.converters.convert import FAILED
+from edgecv.quantize.calibration import MINIMUM_IMAGES
 from edgecv.uris import IMAGE_SUFFIXES
 
 FORMATS = ("onnx", "openvino", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
 TIMEOUT_S = 3600.0  # per format
-RANDOM_PICTURES = 24  # random weights prove the plumbing: a few more than the fewest
-FEWEST_PICTURES = 16  # that calibration accepts: for what takes half a minute per picture
+RANDOM_PICTURES = MINIMUM_IMAGES  # random weights prove the plumbing
 
 _YOLO_TASKS = ("-cls", "", "-seg", "-pose", "-obb")
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -43,7 +43,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         options: Further options.
         calibration: Folder of its calibration pictures; empty for the one of all.
         random: Whether its weights are random.
-        pictures: How many of the calibration pictures it gets when its weights are random.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()
     calibration: str = ""
     random: bool = False
-    pictures: int = RANDOM_PICTURES
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +108,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source_cosine: Float variant against the source, the lowest of all outputs and pictures.
         agreement: What the INT8 gate found.
         recipe: Of INT8.
+        pictures: With random weights: how many pictures it got.
         day: When it was run, ``YYYY-MM-DD``.
         made_with: Versions of EdgeCV and of what it converts with.
     """
@@ -125,6 +124,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source_cosine: float = 0.0
     agreement: dict[str, float] = {}
     recipe: str = ""
+    pictures: int = 0
     day: str = ""
     made_with: str = ""
 
@@ -133,11 +133,7 @@ def matrix_sources(shared: Path) -> tuple[Source, ...]:
     """Every source at its real size, smallest first; ``shared`` holds the trained models."""
     yolos = [_random_source(f"yolov8{scale}{task}.yaml") for scale in "nsmlx" for task in _YOLO_TASKS]
     resnets = [_random_source(name) for name in _RESNETS]
-    sams = [
-        _random_source(name, FEWEST_PICTURES if name in ("sam_l", "sam_h") else RANDOM_PICTURES)
-        for name in _SAMS
-        if name in registry.names("families")
-    ]
+    sams = [_random_source(name) for name in _SAMS if name in registry.names("families")]
     trained = [
         Source(
             name="resnet20-cifar10.onnx",
@@ -190,7 +186,12 @@ def run_conversion(
         out = Path(work) / "cell.ecv"
         pictures = _pictures(conversion.source, calibration, Path(work))
         done = run_measured(_command(conversion, pictures, out), timeout_s=timeout_s * len(formats))
-        cost: dict[str, Any] = {"wall_s": round(done.wall_s, 1), "peak_rss_bytes": done.peak_rss_bytes, "day": day}
+        cost: dict[str, Any] = {
+            "wall_s": round(done.wall_s, 1),
+            "peak_rss_bytes": done.peak_rss_bytes,
+            "pictures": RANDOM_PICTURES if conversion.source.random else 0,
+            "day": day,
+        }
         if done.code == 0:
             verified = run_measured([*_EDGECV, "verify", str(out), "--json"], timeout_s=timeout_s)
             return _outcomes(conversion, json.loads(done.stdout), verified, cost)
@@ -203,8 +204,8 @@ def run_conversion(
 _EDGECV = (sys.executable, "-m", "edgecv")
 
 
-def _random_source(name: str, pictures: int = RANDOM_PICTURES) -> Source:
-    return Source(name=name, argument=name, options=("--random-weights",), random=True, pictures=pictures)
+def _random_source(name: str) -> Source:
+    return Source(name=name, argument=name, options=("--random-weights",), random=True)
 
 
 def _pictures(source: Source, calibration: Path, work: Path) -> Path:
@@ -215,7 +216,7 @@ def _pictures(source: Source, calibration: Path, work: Path) -> Path:
     some = work / "pictures"
     some.mkdir()
     paths = sorted(path for path in chosen.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    for at, path in enumerate(paths[:: max(1, len(paths) // source.pictures)][: source.pictures]):
+    for at, path in enumerate(paths[:: max(1, len(paths) // RANDOM_PICTURES)][:RANDOM_PICTURES]):
         shutil.copy(path, some / f"{at}-{path.name}")  # names may repeat in the folders of classes
     return some
 

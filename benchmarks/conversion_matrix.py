@@ -23,10 +23,8 @@ import msgspec
 
 from edgecv.benchmarks.command import run_program
 from edgecv.benchmarks.conversion_cells import (
-    FEWEST_PICTURES,
     FORMATS,
     PRECISIONS,
-    RANDOM_PICTURES,
     Cell,
     Outcome,
     cells_of,
@@ -147,8 +145,8 @@ def table(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> str:
         "`edgecv convert --fp32 --fp16 --int8 --to all`, in a process of its own and followed by `edgecv verify`, fills the cells "
         "of a source; cells of a source with another time were filled by a command of their own. Time and memory are those of "
         "the whole command. "
-        f"A `.yaml` or a bare name has random weights (seed 0) and {RANDOM_PICTURES} pictures (SAM ViT-L and H: "
-        f"{FEWEST_PICTURES}): its INT8 is judged by the cosine of its raw outputs and proves the plumbing, not an accuracy. "
+        f"A `.yaml` or a bare name has random weights (seed 0) and {_pictures(outcomes)} pictures: its INT8 is judged by the "
+        "cosine of its raw outputs and proves the plumbing, not an accuracy. "
         "Latencies were read at conversion beside whatever else the machine did: compare ratios.",
         "",
         _row(_COLUMNS),
@@ -175,6 +173,13 @@ def _replace(path: Path, content: bytes) -> None:
     work = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     work.write_bytes(content)
     work.replace(path)
+
+
+def _pictures(outcomes: Mapping[str, Outcome]) -> str:
+    """How many pictures the cells with random weights got."""
+    return (
+        " or ".join(str(count) for count in sorted({outcome.pictures for outcome in outcomes.values()} - {0})) or "some"
+    )
 
 
 def _reasoned(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> list[tuple[str, Outcome]]:

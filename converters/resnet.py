@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
-from edgecv.converters.pixels import normalised, pixel_module, with_random_weights
+from edgecv.converters.pixels import damped, normalised, pixel_module, with_random_weights
 from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
@@ -18,7 +18,6 @@ from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_RESIDUAL_SCALE = 0.25
 _CROP = 224 / 256  # torchvision's evaluation transform: short side to 256, centre 224
 
 
@@ -76,7 +75,7 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
     if options.weights is not None:
         return _loaded(build, options.weights), _file_source(options.weights), ()
     if options.random_weights:
-        network = with_random_weights(lambda: _damped(build(weights=None)), spec, options.pictures)
+        network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.pictures)
         return network, _made_source(name, "random weights, seed 0"), ()
     if options.pretrained:
         weights = models.get_model_weights(name).DEFAULT
@@ -88,18 +87,9 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
     )
 
 
-def _damped(network: Any) -> Any:
-    """Random blocks that add little to what passes them by, as those of trained networks do.
-
-    At full strength a hundred layers of chance amplify rounding: fp16 weights alone turn the logits of ResNet-101 by 3 degrees
-    (cosine 0.9983). Goyal et al. 2017 (arXiv:1706.02677), 5.1, start training from 0 for the same reason.
-    """
-    torch = require("torch", "convert")
-    for block in network.modules():
-        last = getattr(block, "bn3", None) or getattr(block, "bn2", None)
-        if last is not None:
-            torch.nn.init.constant_(last.weight, _RESIDUAL_SCALE)
-    return network
+def _last_norm(block: Any) -> Any:
+    """Of a residual block of torchvision's ResNets."""
+    return getattr(block, "bn3", None) or getattr(block, "bn2", None)
 
 
 def _downloaded(build: Callable[..., Any], weights: Any) -> Any:

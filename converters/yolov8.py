@@ -14,7 +14,7 @@ from typing import Any
 from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
 from edgecv.converters.checkpoint import read_checkpoint
-from edgecv.converters.pixels import normalised, with_random_weights
+from edgecv.converters.pixels import damped, normalised, with_random_weights
 from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, origin
 from edgecv.converters.yolov8_tasks import (
     HEADS,
@@ -91,12 +91,17 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
     def checked() -> Any:
         network = build(description, verbose=False)
         head_of(network, path.name)
-        return network
+        return damped(network, _last_norm)
 
     network = with_random_weights(checked, preprocess_of(None, head, options.size_wh), options.pictures)
     text = f"{path.name}: random weights, seed 0"
     made = Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
     return replace(_source(path.stem, made, _frozen(network), head, options), trained=False)
+
+
+def _last_norm(module: Any) -> Any:
+    """Of a bottleneck of Ultralytics' networks."""
+    return module.cv2.bn if type(module).__name__ == "Bottleneck" else None
 
 
 def _description(path: Path) -> dict[str, Any]:
