@@ -240,8 +240,8 @@ def _outcomes(
     found = {}
     for cell in conversion.cells:
         made = {row["precision"]: row for row in summary["variants"] if row["format"] == cell.format}
-        reason = reasons.get(f"{cell.format} {cell.precision}") or reasons.get(cell.format)
-        if reason:
+        reason = reasons.get(f"{cell.format} {cell.precision}", reasons.get(cell.format))
+        if reason is not None:
             outcome = _refused_or_failed(cell, reason, reason, cost)
         elif cell.precision not in made:
             reason = "no INT8 recipe passes and is faster: another precision"

@@ -25,6 +25,7 @@ from edgecv.converters.variants import (
     Built,
     Job,
     build_float,
+    each_once,
     fitted,
     needs_ranges,
     remove,
@@ -118,8 +119,8 @@ def convert(
         imgsz: Input size in pixels, one number or ``(width, height)``; the source's own by default.
         force: Replace an existing ``out``.
         trust_pickle: Run the code in a checkpoint that needs it.
-        keep_going: Write what succeeds when a format or a precision fails, unless nothing that was asked for did; of all formats,
-            one that the source cannot give is left out anyway.
+        keep_going: Write what succeeds when a format or a precision fails, unless nothing that was asked for does or the
+            pictures prove nothing; of all formats, what the source cannot give is left out anyway.
         weights: Weights for an architecture that ``source`` names.
         random_weights: Weights from seed 0 for it, batch norms calibrated on the calibration images.
         pretrained: The library's own weights for it, which it downloads.
@@ -190,7 +191,7 @@ def convert(
             analyze=analyze,
         )
         built = _build(job, formats, precisions, keep_going)
-        variants = tuple(variant for one in built for variant in one.variants)
+        variants = each_once(variant for one in built for variant in one.variants)
         threshold = _threshold(built)
         manifest = _manifest(place, job, variants, threshold)
         extras = (*_quantization_files(manifest, job, built, threshold, seed), *_documents(job, manifest))
@@ -243,7 +244,7 @@ def _told(model_format: str, plan: Plan) -> str:
     rungs = [*(r.name for r in plan.rungs), *filter(None, [blocks]), *(r.name for r in plan.last)]
     return (
         f"Quantize {model_format}{built_for}, recipe by recipe ({' -> '.join(rungs)}), until one {judged} and is "
-        "faster; write nothing when none agrees."
+        "faster; write nothing of it when none agrees."
     )
 
 

@@ -69,19 +69,22 @@ def _card(manifest: Manifest) -> list[str]:
         "## Calibration",
         "",
     ]
+    judged = any(variant.recipe for variant in manifest.variants)
     if calibration is None:
         lines.append("None: float variants only.")
+    elif not judged:
+        lines.append(
+            f"{calibration.images} images (sha256 `{calibration.sha256}`); the float variants were compared with their source "
+            "on some of them."
+        )
     else:
         lines.append(
             f"{calibration.images} images (sha256 `{calibration.sha256}`), {calibration.held_out} of them held out to judge "
             "INT8 by. Agreement is with the float model; `report.html` says what was lost on labels, where there were some."
         )
-    lines += [
-        "",
-        "## Limits",
-        "",
-        "INT8 was judged on pictures like those of the calibration set. On others it may do worse.",
-    ]
+    lines += ["", "## Limits", ""]
+    if judged:
+        lines.append("INT8 was judged on pictures like those of the calibration set. On others it may do worse.")
     lines += [f"- assumed, since the source does not say: {assumption}" for assumption in manifest.assumptions]
     return lines
 

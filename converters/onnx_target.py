@@ -34,11 +34,12 @@ class OnnxExporter:
             _export_module(part, path)
         return Exported(files=_files(path), inputs=part.inputs, outputs=part.outputs)
 
-    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:  # noqa: ARG002  (the seam's form)
+    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
         """See ``Exporter``; inputs and outputs keep their types.
 
         Raises:
             UnsupportedSource: the weights are larger than one protobuf message.
+            ConversionError: onnxruntime's converter cannot express the network.
         """
         size = sum(path.stat().st_size for path in exported.files)
         if size > MAX_FILE_BYTES:
@@ -50,8 +51,14 @@ class OnnxExporter:
         model = onnx_graph.load(exported.files[0])
         float16 = require("onnxruntime.transformers.float16", "convert")
         onnx_graph.unshare_constants(model, "Resize")  # the converter defines the casts of a shared one twice
-        with quiet():
-            halved = float16.convert_float_to_float16(model, keep_io_types=True)
+        try:
+            with quiet():
+                halved = float16.convert_float_to_float16(model, keep_io_types=True)
+        except (RuntimeError, ValueError) as error:
+            raise ConversionError(
+                f"{part.name} cannot be stored in fp16: {(str(error) or repr(error)).splitlines()[0]}",
+                "Use --fp32 for onnx.",
+            ) from error
         onnx_graph.save(halved, path)
         return Exported(files=_files(path), inputs=exported.inputs, outputs=exported.outputs)
 

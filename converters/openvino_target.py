@@ -29,9 +29,10 @@ class OpenVinoExporter:
         """
         return _save(_converted(part), part, folder, half=False)
 
-    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:  # noqa: ARG002  (the seam's form)
+    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
         """See ``Exporter``; weights are stored in fp16, the device computes in what it has."""
-        return _save(_converted(part), part, folder, half=True)
+        openvino = require("openvino", "convert")
+        return _save(openvino.Core().read_model(str(exported.files[0])), part, folder, half=True)
 
 
 def _converted(part: Part) -> Any:

@@ -53,14 +53,24 @@ class TfliteExporter:
         path.write_bytes(content)  # its own writer ends the process when the disk is full
         return Exported(files=(path,), inputs=_inputs(part), outputs=_outputs(part))
 
-    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:  # noqa: ARG002  (the seam's form)
-        """See ``Exporter``; weights are stored in fp16, computation stays fp32 where the kernels want it."""
+    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
+        """See ``Exporter``; weights are stored in fp16, computation stays fp32 where the kernels want it.
+
+        Raises:
+            ConversionError: ai-edge-quantizer cannot express the network.
+        """
         quantizer = require("ai_edge_quantizer.quantizer", "convert")
         path = folder / "model.tflite"
-        with quiet():
-            work = quantizer.Quantizer(str(exported.files[0]))
-            work.load_quantization_recipe(_half_recipe())
-            work.quantize().export_model(str(path), overwrite=True)
+        try:
+            with quiet():
+                work = quantizer.Quantizer(str(exported.files[0]))
+                work.load_quantization_recipe(_half_recipe())
+                work.quantize().export_model(str(path), overwrite=True)
+        except (RuntimeError, ValueError) as error:
+            raise ConversionError(
+                f"{part.name} cannot be stored in fp16: {(str(error) or repr(error)).splitlines()[0]}",
+                "Use --fp32 for tflite.",
+            ) from error
         return Exported(files=(path,), inputs=exported.inputs, outputs=exported.outputs)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -159,13 +160,13 @@ def _exported(
         made[part.name] = (
             exporter.export(part, folder) if floats is None else exporter.half(floats[part.name], part, folder)
         )
-    sessions = open_parts(exporter, made, exact)
     lowest = 1.0
     for part in job.source.parts:
         examples = [example[part.name] for example in job.examples]
-        found = check_parity(part, made[part.name], sessions[part.name], examples, precision)
+        (session,) = open_parts(exporter, {part.name: made[part.name]}, exact).values()
+        with closing(session):
+            found = check_parity(part, made[part.name], session, examples, precision)
         lowest = min([lowest, *(parity.cosine for parity in found)])
-        sessions[part.name].close()
     job.progress(step, len(job.source.parts), len(job.source.parts))
     return made, lowest
 
@@ -179,15 +180,18 @@ def build_int8(job: Job, base: Base) -> Built:
     """
     exporter, first = base.exporter, _quantized_part(job.source)
     wanted_plans = plans(exporter.format, first.architecture, job.targets, job.recipes)
-    examiner = _examiner(job, base)
-    if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
-        wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         floats = base.parts[first.name]
+        # It refuses what is too large before the float model is asked about every picture.
         quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(floats.files, floats.outputs, Path(work))
+        examiner = _examiner(job, base)
+        if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
+            wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
         _calibrate(job, exporter, quantizer, wanted_plans)
         bench = _Workbench(job=job, base=base, part=first, quantizer=quantizer, examiner=examiner, work=Path(work))
-        built = [_climbed(bench, plan) for plan in wanted_plans]
+        climbs = [(plan, _climb(bench, plan)) for plan in wanted_plans]
+        found = [(plan, climbed, _layers(bench, climbed)) for plan, climbed in climbs]
+        built = [_placed(bench, *one) for one in found]  # last: what fails before leaves nothing in the bundle
     return Built(
         variants=tuple(chain.from_iterable(one.variants for one in built)),
         records=tuple(chain.from_iterable(one.records for one in built)),
@@ -197,7 +201,7 @@ def build_int8(job: Job, base: Base) -> Built:
     )
 
 
-# What is made from the fp32 variant, in this order: a ladder may end in an fp16 that is there already.
+# What is made from the fp32 variant, in this order: a ladder that ends in fp16 writes the same files again.
 BUILDERS: Mapping[Precision, Callable[[Job, Base], Built]] = {"fp16": build_half, "int8": build_int8}
 
 
@@ -316,45 +320,45 @@ def _climb(bench: _Workbench, plan: Plan) -> Climb[_Made]:
         raise AccuracyGateError(f"{bench.examiner.unfit} {error.message}", error.hint, report=error.report) from error
 
 
-def _climbed(bench: _Workbench, plan: Plan) -> Built:
-    """Climb one ladder and write what came out."""
-    float_variant, model_format = bench.base.variant, bench.base.exporter.format
-    found = _climb(bench, plan)
-    chosen = found.chosen
+def _layers(bench: _Workbench, climbed: Climb[_Made]) -> tuple[LayerLoss, ...]:
+    layers = climbed.layers or bench.rank(climbed.chosen.recipe)
+    return bench.costed(layers, climbed.chosen) if bench.job.analyze else layers
+
+
+def _placed(bench: _Workbench, plan: Plan, climbed: Climb[_Made], layers: tuple[LayerLoss, ...]) -> Built:
+    """Write what came out of a ladder into the bundle. fp16 is the same for every CPU class."""
+    chosen, float_variant, model_format = climbed.chosen, bench.base.variant, bench.base.exporter.format
     suffix = "" if plan.target in ("", DEFAULT_TARGET) else f"-{plan.target}"
-    precision: Precision = "fp16" if chosen.recipe.kind == "fp16" else "int8"
-    folder = bench.job.folder / f"{model_format}-{precision}{suffix}"
-    there = folder.exists()  # fp16 that was asked for by itself: the same files, and its variant is known
-    parts = chosen.model.parts if there else _moved(chosen.model.parts, bench.work, folder)
+    half = chosen.recipe.kind == "fp16"
+    folder = bench.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
+    parts = _moved(chosen.model.parts, bench.work, folder)
     recipe_file = folder / RECIPE_FILE
     recipe_file.write_bytes(dump_recipe(chosen.recipe))
+    target = "" if half else chosen.recipe.target or plan.target
     variant = Variant(
         name=folder.name,
         format=model_format,
-        precision=precision,
-        target=chosen.recipe.target or plan.target,
+        precision="fp16" if half else "int8",
+        target=target,
         recipe=chosen.recipe.name,
         metrics=chosen.report.metrics,
         latency_ms=round(chosen.latency_ms or 0.0, 3),
-        timed=not chosen.foreign and suits_this_machine(plan.target or chosen.recipe.target),
+        timed=not chosen.foreign and suits_this_machine(target),
         models={part: _model_files(bench.job.folder, exported) for part, exported in parts.items()},
     )
-    layers = found.layers or bench.rank(chosen.recipe)
     threshold = bench.examiner.threshold(chosen.model.proof)
-    if bench.job.analyze:
-        layers = bench.costed(layers, chosen)
     record = FormatRecord(
         format=f"{model_format}{suffix}",
         float_latency_ms=float_variant.latency_ms,
         float_bytes=sum(entry.bytes for model in float_variant.models.values() for entry in model.files),
-        attempts=found.attempts,
+        attempts=climbed.attempts,
         chosen=chosen.recipe.name,
         layers=layers,
         worst=bench.examiner.worst(chosen.model.proof),
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
-        variants=() if there else (variant,),
+        variants=(variant,),
         records=(record,),
         sensitivities=(sensitivity,) if bench.job.analyze and layers else (),
         extras=(recipe_file,),
@@ -413,6 +417,16 @@ def _model_files(folder: Path, exported: Exported) -> ModelFiles:
         inputs=exported.inputs,
         outputs=exported.outputs,
     )
+
+
+def each_once(variants: Iterable[Variant]) -> tuple[Variant, ...]:
+    """Variants by name: an fp16 that was asked for and that a ladder ended in, too, has the figures of both."""
+    found: dict[str, Variant] = {}
+    for variant in variants:
+        before = found.get(variant.name)
+        metrics = {**before.metrics, **variant.metrics} if before else variant.metrics
+        found[variant.name] = msgspec.structs.replace(variant, metrics=metrics)
+    return tuple(found.values())
 
 
 def remove(job: Job, model_format: str, precision: Precision) -> None:

@@ -214,8 +214,9 @@ def refusal(
     worst = ", ".join(f"{layer.name} ({layer.sqnr_db:.1f} dB)" for layer in layers[:_NAMED_LAYERS])
     lost = f" Most is lost in {worst}." if worst else ""
     return AccuracyGateError(
-        f"No INT8 recipe keeps the accuracy of the float model. Tried {tried}.{lost} Nothing was written.",
-        "Check that the calibration images look like what the model was trained on, or keep float with --fp32.",
+        f"No INT8 recipe keeps the accuracy of the float model. Tried {tried}.{lost}",
+        "Nothing was written. Check that the calibration images look like what the model was trained on, or keep float: "
+        "--fp32.",
         report=reports[-1] if reports else None,
     )
 

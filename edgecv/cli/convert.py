@@ -25,7 +25,10 @@ def convert(
         bool, typer.Option("--fp16", help="fp16 beside the fp32 variant; --fp16 --int8 gives both.")
     ] = False,
     fp32: Annotated[
-        bool, typer.Option("--fp32", help="The fp32 variant alone, which is written anyway (the default).")
+        bool,
+        typer.Option(
+            "--fp32", help="The fp32 variant (the default). With --keep-going it stays where --fp16 or --int8 fail."
+        ),
     ] = False,
     to: Annotated[list[str] | None, typer.Option(help="onnx, openvino, tflite or all; may be repeated.")] = None,
     calib: Annotated[Path | None, typer.Option(help="Images to calibrate with: folder, data.yaml or video.")] = None,
@@ -235,6 +238,8 @@ _METRIC_NAMES = {
 def _show_sensitivity(bundle: Bundle) -> None:
     from edgecv.quantize.sensitivity import COSTED, SENSITIVITY, Sensitivity
 
+    if not any(entry.path == SENSITIVITY for entry in bundle.manifest.extras):
+        return  # every INT8 failed, and something else was written
     found = msgspec.json.decode(bundle.verified_extra(SENSITIVITY).read_bytes(), type=Sensitivity)
     for one in found.variants:
         print_table(

@@ -27,7 +27,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What to time: up to ``runs`` runs of ``path`` after ``warmup`` runs that do not count.
 
     A network that takes seconds stops after ``enough_s`` seconds, with at least ``_FEWEST`` runs counted, or as many as fit in
-    ``_FEWEST`` times as long: half a minute for one run is an average by itself.
+    ``_FEWEST`` times as long: a run of a quarter of a minute is an average by itself.
     """
 
     path: str

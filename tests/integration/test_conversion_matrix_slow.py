@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -10,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgecv.benchmarks.conversion_cells import Cell, Conversion, Outcome, Source, conversions, run_conversion
+from edgecv.benchmarks.conversion_cells import Cell, Conversion, Outcome, Source, _outcomes, conversions, run_conversion
 from edgecv.benchmarks.conversion_matrix import all_cells, chosen_cells, known_outcomes, run_matrix, table, versions
-from edgecv.benchmarks.process_tree import run_measured
+from edgecv.benchmarks.process_tree import Measured, run_measured
 from edgecv.errors import ConfigError
 from tests.conftest import CHECKOUT, SHARED
 
@@ -76,9 +77,48 @@ def test_the_cells_of_a_source_are_one_command_and_smaller_ones_if_it_fails() ->
 
 def test_another_error_than_the_expected_one_is_a_failure_of_each_format(tmp_path: Path) -> None:
     source = Source(name="gone", argument="gone.onnx")
-    found = _run(tmp_path, *[Cell(source=source, format=name, precision="fp32") for name in ("onnx", "tflite")])
-    assert [outcome.status for outcome in found.values()] == ["failed", "failed"]
+    pairs = [("onnx", "fp32"), ("onnx", "fp16"), ("tflite", "fp32")]
+    found = _run(tmp_path, *[Cell(source=source, format=name, precision=precision) for name, precision in pairs])
+    assert [outcome.status for outcome in found.values()] == ["failed"] * 3
     assert all("gone.onnx does not exist" in outcome.reason for outcome in found.values())
+
+
+def test_a_refusal_that_is_expected_of_a_cell_and_a_failure_of_another() -> None:
+    cells = chosen_cells(all_cells(SHARED), "sam_h *")
+    failed = [
+        "onnx fp16 failed: The float model has 2.4 GiB, larger than the 2 GiB that the fp16 converter reads.",
+        "onnx int8 failed: The float model has 2.4 GiB, larger than the 2 GiB that onnxruntime's quantizer reads.",
+        "openvino int8 failed: ",
+        "tflite failed: The weights of encoder need 2.4 GiB; a .tflite holds 2.",
+    ]
+    floats = [
+        {
+            "name": f"{name}-{precision}",
+            "format": name,
+            "precision": precision,
+            "bytes": 2,
+            "latency_ms": 1.0,
+            "recipe": "",
+            "metrics": {"source_cosine": 1.0},
+        }
+        for name, precision in (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "fp16"))
+    ]
+    rows = [{"variant": row["name"], "status": "ok", "reason": ""} for row in floats]
+    verified = Measured(code=0, stdout=json.dumps({"variants": rows}), stderr="", wall_s=1.0, peak_rss_bytes=1)
+    found = _outcomes(
+        Conversion(source=cells[0].source, cells=cells), {"failed": failed, "variants": floats}, verified, {}
+    )
+    assert {name.removeprefix("sam_h "): outcome.status for name, outcome in found.items()} == {
+        "onnx fp32": "ok",
+        "onnx fp16": "refused",
+        "onnx int8": "refused",
+        "openvino fp32": "ok",
+        "openvino fp16": "ok",
+        "openvino int8": "failed",
+        "tflite fp32": "refused",
+        "tflite fp16": "refused",
+        "tflite int8": "refused",
+    }
 
 
 def test_a_command_that_takes_too_long_is_stopped(resnet20: Path, tmp_path: Path) -> None:

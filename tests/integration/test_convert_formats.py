@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,11 +14,10 @@ import pytest
 
 import edgecv
 from edgecv.bundle import Bundle
-from edgecv.errors import BundleError, ConfigError, ParityError, UnsupportedSource
+from edgecv.errors import BundleError, UnsupportedSource
 from edgecv.golden import GOLDEN, exact_options, verify
 from edgecv.media import read_image
 from edgecv.model import open_variant, runnable, runtime_options
-from edgecv.quantize.record import QUANTIZATION, read_record
 from tests.conftest import CHECKOUT, SHARED
 
 pytest.importorskip("litert_torch")
@@ -119,7 +117,7 @@ def test_fp16_halves_the_files_and_keeps_the_outputs(bundle: Bundle) -> None:
     metrics = {v.name: v.metrics for v in bundle.variants}
     for name in FORMATS:
         assert sizes[f"{name}-fp16"] < 0.6 * sizes[f"{name}-fp32"]
-        assert 0.999 <= metrics[f"{name}-fp16"]["source_cosine"] <= 1
+        assert metrics[f"{name}-fp16"]["source_cosine"] >= 0.9999
 
 
 CIFAR = SHARED / "data/cifar10-jpeg"
@@ -192,44 +190,3 @@ def test_with_keep_going_the_formats_that_succeed_are_written(tmp_path: Path, re
     assert [variant.name for variant in made.variants] == ["onnx-fp32"]
     assert any("tflite failed" in step for step in told)
     assert not list(made.path.glob("tflite*"))
-
-
-def test_with_keep_going_a_precision_that_fails_leaves_the_others(large: Path, tmp_path: Path) -> None:
-    """Weights beyond 65,504 are infinite in fp16."""
-    told: list[str] = []
-    made = edgecv.convert(
-        large,
-        precision=("fp32", "fp16"),
-        keep_going=True,
-        out=tmp_path / "l.ecv",
-        progress=lambda step, *_: told.append(step),
-    )
-    assert [variant.name for variant in made.variants] == ["onnx-fp32"]
-    assert any(step.startswith("onnx fp16 failed: ") for step in told)
-    assert not (made.path / "onnx-fp16").exists()
-
-
-def test_what_nobody_asked_for_is_not_written_alone(large: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParityError):
-        edgecv.convert(large, precision="fp16", keep_going=True, out=tmp_path / "l.ecv")
-    assert not (tmp_path / "l.ecv").exists()
-
-
-def test_a_ladder_that_ends_in_fp16_takes_the_one_that_was_asked_for(resnet20: Path, tmp_path: Path) -> None:
-    made = edgecv.convert(
-        resnet20,
-        precision=("fp16", "int8"),
-        recipes=("fp16",),
-        calibration=CIFAR / "calibration",
-        out=tmp_path / "h.ecv",
-    )
-    assert [variant.name for variant in made.variants] == ["onnx-fp32", "onnx-fp16"]
-    record = read_record(made.verified_extra(QUANTIZATION))
-    assert record.formats[0].chosen == "fp16"
-    assert {verdict.status for verdict in verify(made)} == {"ok"}
-
-
-@pytest.mark.parametrize("precision", [(), ("fp32", "int4"), "int4"])
-def test_a_precision_must_exist(precision: Any, resnet20: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="precision"):
-        edgecv.convert(resnet20, precision=precision, out=tmp_path / "p.ecv")
