@@ -194,7 +194,9 @@ def convert(
         variants = each_once(variant for one in built for variant in one.variants)
         threshold = _threshold(built)
         manifest = _manifest(place, job, variants, threshold)
-        extras = (*_quantization_files(manifest, job, built, threshold, seed), *_documents(job, manifest))
+        extras = dict.fromkeys(
+            (*_quantization_files(manifest, job, built, threshold, seed), *_documents(job, manifest))
+        )
         manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return Bundle.open(place)

@@ -95,6 +95,8 @@ def test_a_ladder_that_ends_in_fp16_and_fp16_are_one_variant(resnet20: Path, tmp
     half = made.variants[1]
     assert half.recipe
     assert {"source_cosine", "top1_agreement"} <= set(half.metrics)
+    extras = [entry.path for entry in made.manifest.extras]
+    assert len(extras) == len(set(extras))
     record = read_record(made.verified_extra(QUANTIZATION))
     assert [one.chosen for one in record.formats] == ["half", "halfx86"]
     assert {verdict.status for verdict in verify(made)} == {"ok"}
