@@ -22,6 +22,7 @@ from tests.conftest import CHECKOUT, SHARED
 
 pytest.importorskip("litert_torch")
 pytest.importorskip("nncf")
+pytestmark = pytest.mark.timeout(300)  # the fixture makes nine variants of a network
 
 FORMATS = ("onnx", "openvino", "tflite")
 SIDE = 64
