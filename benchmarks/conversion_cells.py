@@ -20,10 +20,10 @@ from edgecv import registry
 from edgecv.benchmarks.process_tree import Measured, run_measured
 from edgecv.converters.convert import FAILED
 from edgecv.quantize.calibration import MINIMUM_IMAGES
+from edgecv.specs import PRECISIONS
 from edgecv.uris import IMAGE_SUFFIXES
 
 FORMATS = ("onnx", "openvino", "tflite")
-PRECISIONS = ("fp32", "fp16", "int8")
 TIMEOUT_S = 3600.0  # per format
 RANDOM_PICTURES = MINIMUM_IMAGES  # random weights prove the plumbing
 
@@ -244,14 +244,20 @@ def _outcomes(
         if reason is not None:
             outcome = _refused_or_failed(cell, reason, reason, cost)
         elif cell.precision not in made:
-            reason = "no INT8 recipe passes and is faster: another precision"
-            outcome = Outcome(status="refused", reason=reason, **cost)
+            outcome = _absent(cell, cost)
         elif verdict := _verdict(verified, made[cell.precision]["name"]):
             outcome = Outcome(status="failed", reason=f"edgecv verify: {verdict}", **cost)
         else:
             outcome = Outcome(status="ok", **cost, **_figures(cell, made))
         found[cell.name] = outcome
     return found
+
+
+def _absent(cell: Cell, cost: dict[str, Any]) -> Outcome:
+    """Nothing failed, and yet there is no such variant: only a ladder may end in something else."""
+    if cell.precision == "int8":
+        return Outcome(status="refused", reason="no INT8 recipe passes and is faster: another precision", **cost)
+    return Outcome(status="failed", reason="the bundle does not hold it", **cost)
 
 
 def _not_converted(cell: Cell, done: Measured, cost: dict[str, Any]) -> Outcome:

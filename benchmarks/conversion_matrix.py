@@ -24,7 +24,6 @@ import msgspec
 from edgecv.benchmarks.command import run_program
 from edgecv.benchmarks.conversion_cells import (
     FORMATS,
-    PRECISIONS,
     Cell,
     Outcome,
     cells_of,
@@ -33,6 +32,7 @@ from edgecv.benchmarks.conversion_cells import (
     run_conversion,
 )
 from edgecv.errors import ConfigError, EdgeCVError
+from edgecv.specs import PRECISIONS
 from edgecv.version import __version__
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -112,8 +112,12 @@ def known_outcomes(out: Path) -> dict[str, Outcome]:
         read = msgspec.json.decode(path.read_bytes(), type=dict[str, Outcome])
     except msgspec.MsgspecError as error:
         raise ConfigError(f"{path} is damaged: {error}.", "Remove it, or run without --resume.") from error
-    kept = {name: outcome for name, outcome in read.items() if outcome.made_with == versions()}
-    return {name: outcome for name, outcome in kept.items() if outcome.status in ("ok", "refused")}
+    now = versions()
+    return {
+        name: outcome
+        for name, outcome in read.items()
+        if outcome.made_with == now and outcome.status in ("ok", "refused")
+    }
 
 
 def versions() -> str:

@@ -56,14 +56,13 @@ from edgecv.quantize.record import (
 )
 from edgecv.quantize.report import write_report
 from edgecv.quantize.sensitivity import SENSITIVITY, Sensitivity
-from edgecv.specs import Precision
+from edgecv.specs import PRECISIONS, Precision
 from edgecv.version import __version__
 
 MOST_PICTURES = (
     300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 )
 FAILED = " failed: "  # in a step of the progress: the format before it, or one of its precisions; the reason behind it
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
 _TOOLS = (
     "numpy",

@@ -5,11 +5,12 @@ They stand in ``bundle.json``, so they are msgspec structs: read strictly, an un
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Task = Literal["detect", "segment", "pose", "obb", "classify", "promptable-segment"]
 
 

@@ -13,6 +13,7 @@ from edgecv.bundle import Bundle, Variant
 from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for
 from edgecv.cli.options import Json
 from edgecv.errors import ConfigError
+from edgecv.specs import PRECISIONS
 
 if TYPE_CHECKING:
     from edgecv.quantize.record import QuantizationRecord
@@ -69,7 +70,7 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
-    from edgecv.converters.convert import FAILED, PRECISIONS, steps
+    from edgecv.converters.convert import FAILED, steps
     from edgecv.converters.convert import convert as convert_model
     from edgecv.quantize.recipes import DEFAULT_TARGET
 
