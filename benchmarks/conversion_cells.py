@@ -111,6 +111,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         pictures: With random weights: how many pictures it got.
         day: When it was run, ``YYYY-MM-DD``.
         made_with: Versions of EdgeCV and of what it converts with.
+        machine: Where it was run.
     """
 
     status: Status
@@ -127,6 +128,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pictures: int = 0
     day: str = ""
     made_with: str = ""
+    machine: str = ""
 
 
 def matrix_sources(shared: Path) -> tuple[Source, ...]:

@@ -14,6 +14,7 @@ import os
 import platform
 import signal
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from fnmatch import fnmatch
@@ -90,7 +91,8 @@ def run_matrix(
     _write(cells, outcomes, out)
     for conversion in conversions([cell for cell in wanted if cell.name not in known]):
         made = run_conversion(conversion, calibration, date.today().isoformat())
-        found = {name: msgspec.structs.replace(outcome, made_with=versions()) for name, outcome in made.items()}
+        stamp = {"made_with": versions(), "machine": _machine()}
+        found = {name: msgspec.structs.replace(outcome, **stamp) for name, outcome in made.items()}
         for name, outcome in found.items():
             print(f"{name}: {outcome.status} {outcome.reason} ({outcome.wall_s:.0f} s)", file=sys.stderr, flush=True)
         outcomes.update(found)
@@ -144,7 +146,7 @@ def table(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> str:
         f"{len(cells)} cells ({' '.join(FORMATS)} x {' '.join(PRECISIONS)} per source): {counts}. "
         f"Last written {date.today().isoformat()}.",
         "",
-        f"Machine: {_machine()}. Versions: {versions()}.",
+        f"{_machines(outcomes)} Versions: {versions()}.",
         "",
         "`edgecv convert --fp32 --fp16 --int8 --to all`, in a process of its own and followed by `edgecv verify`, fills the cells "
         "of a source; cells of a source with another time were filled by a command of their own. Time and memory are those of "
@@ -184,6 +186,14 @@ def _pictures(outcomes: Mapping[str, Outcome]) -> str:
     return (
         " or ".join(str(count) for count in sorted({outcome.pictures for outcome in outcomes.values()} - {0})) or "some"
     )
+
+
+def _machines(outcomes: Mapping[str, Outcome]) -> str:
+    """Where the cells were run; with several machines, how many cells each."""
+    counts = Counter(outcome.machine for outcome in outcomes.values() if outcome.machine)
+    if len(counts) > 1:
+        return f"Machines: {'; '.join(f'{machine} ({count} cells)' for machine, count in counts.most_common())}."
+    return f"Machine: {next(iter(counts), _machine())}."
 
 
 def _reasoned(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> list[tuple[str, Outcome]]:

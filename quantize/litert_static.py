@@ -19,6 +19,7 @@ import numpy as np
 from edgecv.errors import QuantizationError
 from edgecv.extras import require
 from edgecv.protocols import Array
+from edgecv.quantize.litert_padding import pad_with_zero_points
 from edgecv.quantize.quantizer import LayerOutputs
 from edgecv.quantize.ranges import ESTIMATORS, TensorStats, collect, shared
 from edgecv.quantize.recipes import QuantizeRecipe
@@ -62,6 +63,7 @@ class LitertQuantizer:
             work.load_quantization_recipe(self._rules(recipe))
             done = work.quantize(self._calibration(recipe) if recipe.kind == "static" else None)
             done.export_model(str(path), overwrite=True)
+        pad_with_zero_points(path)
         return (path,), _stored_outputs(path, self._outputs)
 
     def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:

@@ -162,6 +162,14 @@ def test_the_table_tells_what_was_not_run_and_keeps_a_reason_on_one_line() -> No
     assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
 
 
+def test_the_table_names_the_machines_of_its_cells() -> None:
+    cells = chosen_cells(all_cells(SHARED), "resnet18 onnx *")
+    one, other = (Outcome(status="ok", machine=name) for name in ("A, 2 cores", "B, 4 cores"))
+    assert "\nMachine: A, 2 cores. Versions" in table(cells, {cells[0].name: one, cells[1].name: one})
+    text = table(cells, {cells[0].name: one, cells[1].name: other, cells[2].name: one})
+    assert "\nMachines: A, 2 cores (2 cells); B, 4 cores (1 cells). Versions" in text
+
+
 def test_resume_keeps_what_these_versions_did_and_tries_failures_again(tmp_path: Path) -> None:
     out = tmp_path / "m.md"
     cells = chosen_cells(all_cells(SHARED), "resnet18 onnx *")
