@@ -14,6 +14,8 @@ from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quiet import no_telemetry, quiet
 from edgecv.specs import TensorSpec
 
+_CONVOLUTIONS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData"}
+
 
 class NncfQuantizer:
     """Quantizes one float OpenVINO model by any number of recipes."""
@@ -40,7 +42,8 @@ class NncfQuantizer:
         openvino, nncf = require("openvino", "convert"), require("nncf", "convert")
         model = openvino.Core().read_model(str(self._path))
         with quiet():
-            quantized = _compressed(nncf, model) if recipe.kind == "weights" else self._static(nncf, model, recipe)
+            make = _compressed if recipe.kind == "weights" else self._static
+            quantized = make(nncf, model, recipe)
         return save_ir(quantized, folder / "model.xml"), self._outputs
 
     def layer_outputs(
@@ -66,5 +69,9 @@ class NncfQuantizer:
         )
 
 
-def _compressed(nncf: Any, model: Any) -> Any:
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+def _compressed(nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
+    present = {node.get_type_name() for node in model.get_ops()}
+    kept = sorted(present & _CONVOLUTIONS) if recipe.weights_of == "products" else []  # NNCF refuses a type that is absent
+    return nncf.compress_weights(
+        model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=nncf.IgnoredScope(types=kept)
+    )

@@ -166,7 +166,7 @@ _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
             _tflite("litert-static-minmax", stem="float", method="minmax"),
         ),
         ("onnx", "transformer"): (QuantizeRecipe(name="ort-dynamic", format="onnx", kind="weights", target=""),),
-        ("openvino", "transformer"): (_openvino("ov-weights", target="", **_WEIGHTS),),
+        ("openvino", "transformer"): (_openvino("ov-weights-products", kind="weights", target=""),),
         ("tflite", "transformer"): (_tflite("litert-dynamic-products", kind="weights"),),
     }
 )

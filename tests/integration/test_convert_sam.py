@@ -109,6 +109,31 @@ def test_int8_shrinks_the_encoder_and_shares_the_float_decoder(bundle: Bundle) -
         assert paths[f"{name}-int8"] == paths[f"{name}-fp32"]
 
 
+def test_openvino_leaves_the_convolutions_float(bundle: Bundle) -> None:
+    import openvino
+
+    variant = next(variant for variant in bundle.variants if variant.name == "openvino-int8")
+    model = openvino.Core().read_model(str(bundle.path / variant.models["encoder"].files[0].path))
+    stored: dict[str, set[str]] = {}
+    for node in model.get_ops():
+        if node.get_type_name() in ("MatMul", "Convolution", "GroupConvolution"):
+            stored.setdefault(node.get_type_name(), set()).update(_weight_types(node))
+    assert "i8" in stored["MatMul"]
+    assert "i8" not in stored["Convolution"] | stored["GroupConvolution"]
+
+
+def _weight_types(node: Any) -> set[str]:
+    """Element types of the constants behind a node's second input."""
+    found, waiting = set(), [node.input_value(1).get_node()]
+    while waiting:
+        made = waiting.pop()
+        if made.get_type_name() == "Constant":
+            found.add(made.get_output_element_type(0).get_type_name())
+        elif made.get_type_name() in ("Convert", "Multiply", "Subtract", "Reshape", "Transpose"):
+            waiting += [made.input_value(at).get_node() for at in range(made.get_input_size())]
+    return found
+
+
 def test_golden_vectors_replay_on_this_machine(bundle: Bundle) -> None:
     assert {verdict.status for verdict in verify(bundle)} == {"ok"}
 
