@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from typing import Any
 
@@ -24,20 +25,29 @@ def tasks() -> Any:
 
 
 @functools.cache
-def declare_torchvision_operators() -> tuple[Any, ...]:
+def declare_torchvision_operators() -> Any | None:
     """Declare the two operators whose absence makes ``import torchvision`` fail beside a CPU build of torch.
 
     torchvision's wheel carries compiled operators for one build of torch; beside another they do not load, and its Python part
-    then asks for operators that nobody declared. Returns the library handle: the declaration lives as long as it does.
+    then asks for operators that nobody declared. Whether they load only the import can tell: declared beforehand, those that do
+    would end the process, since an operator may be defined once.
+
+    Returns:
+        The library handle, since the declaration lives as long as it does; ``None`` where torchvision is whole or absent.
+
+    Raises:
+        MissingDependency: torch is not installed.
     """
     torch = require("torch", "convert")
-    if _has_operator(torch, "nms"):
-        return ()
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return (library,)
-
-
-def _has_operator(torch: Any, name: str) -> bool:
-    return bool(hasattr(torch.ops.torchvision, name))
+    try:
+        importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        return None
+    except RuntimeError:  # operator torchvision::nms does not exist
+        if hasattr(torch.ops.torchvision, "nms"):
+            return None  # its operators are there: it has another complaint, which whoever imports it will hear
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
+    return None

@@ -1,19 +1,17 @@
 """torchvision beside a CPU build of torch, where its compiled operators cannot be loaded.
 
-Its wheel then fails at import («operator torchvision::nms does not exist»). Its Python parts need two operators to be declared, and
-Ultralytics' predict needs ``nms`` to work: OpenCV's compiled one stands in, which is no slower than that of torchvision.
+The converters declare the two operators that its import then misses (``converters/ultralytics_world.py``). Ultralytics' predict
+needs ``nms`` to work: OpenCV's compiled one stands in, which is no slower than that of torchvision.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 
+from edgecv.converters.ultralytics_world import declare_torchvision_operators
 from edgecv.extras import require
-
-_SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def declare_missing_operators() -> bool:
@@ -25,25 +23,18 @@ def declare_missing_operators() -> bool:
     Raises:
         MissingDependency: torch, torchvision or OpenCV is not installed.
     """
-    torch = require("torch", "convert")
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:  # what a failed registration of a fake operator raises
-        pass
-    else:
+    library = declare_torchvision_operators()
+    if library is None or library in _MENDED:
         return False
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        library.define(name + _SIGNATURE)
     library.impl("nms", _nms, "CPU")
-    _KEPT.append(library)  # the operators go when the library object does
+    _MENDED.append(library)
     torchvision = require("torchvision", "convert")
     # It asks this before each call, about its own library. Not before the import: that would register what is not there.
     torchvision.extension._has_ops = lambda: True
     return True
 
 
-_KEPT: list[Any] = []
+_MENDED: list[Any] = []
 
 
 def _nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
