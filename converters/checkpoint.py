@@ -19,6 +19,7 @@ from typing import Any
 from edgecv.converters import ultralytics_world
 from edgecv.errors import UnsupportedSource
 from edgecv.extras import require
+from edgecv.foreign import first_line
 
 _MODULE_PREFIXES = ("torch.nn.modules.", "ultralytics.nn.")
 # What training leaves in a checkpoint beside modules: its settings, and how a classifier's pictures were prepared.
@@ -51,7 +52,7 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Any]:
         content = _read_all(torch, path) if trust_pickle else _read_listed(torch, path)
     except (pickle.UnpicklingError, ImportError, LookupError, *_DAMAGE) as error:
         raise UnsupportedSource(
-            f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0] if str(error) else error!r}",
+            f"{path} cannot be read as a checkpoint: {first_line(error)}",
             "Give the .pt that training wrote. If you trust whoever made it: --trust-pickle runs the code in it.",
         ) from error
     if not isinstance(content, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,31 @@ import numpy as np
 
 from edgecv.converters.pixels import pixel_scale
 from edgecv.converters.source import SIZE_STEP, image_input
+from edgecv.converters.yolov8_tasks import HEADS
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
-from edgecv.quantize.onnx_graph import Graph, add_constant, drop_unused_constants, load, replace_nodes
+from edgecv.foreign import first_line, foreign_errors
+from edgecv.golden import cosine
+from edgecv.quantize.onnx_graph import (
+    Graph,
+    add_constant,
+    attribute,
+    drop_unused_constants,
+    load,
+    name_nodes,
+    replace_nodes,
+)
 from edgecv.quiet import quiet
 from edgecv.specs import PreprocessSpec
 
+OPSETS = range(
+    17, 21
+)  # onnxruntime's static quantization takes up to 20, older ones lack the axes that INT8 weights need
+_SAME = 0.99999
+
 
 def load_model(path: Path) -> Any:
-    """The model, checked.
+    """The model, checked, its nodes named.
 
     Raises:
         UnsupportedSource: missing, damaged or empty.
@@ -36,11 +53,12 @@ def load_model(path: Path) -> Any:
         raise UnsupportedSource(f"{path} is not a usable ONNX model: {reason}.", "Export it again.") from error
     if not model.graph.node:
         raise UnsupportedSource(f"{path} is not a usable ONNX model: it is empty.", "Export it again.")
+    name_nodes(model)
     return model
 
 
-def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Width and height of the image input: the graph's own, else what was asked for, else what its metadata say.
+def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Width and height of the image input: the graph's own, else what was asked for, else what its metadata say, if they do.
 
     Raises:
         UnsupportedSource: it does not take one float (1, 3, H, W) image.
@@ -57,7 +75,7 @@ def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[i
     fixed = (shape[3], shape[2]) if shape[2] and shape[3] else None
     if fixed and asked and fixed != asked:
         raise ConfigError(f"{path} has a fixed input of {fixed[0]}x{fixed[1]}.", "Leave --imgsz away, or export again.")
-    return fixed or asked or _size_in_metadata(model) or (640, 640)
+    return fixed or asked or _size_in_metadata(model)
 
 
 def _size_in_metadata(model: Any) -> tuple[int, int] | None:
@@ -88,6 +106,47 @@ def with_fixed_shapes(path: Path, model: Any, size_wh: tuple[int, int]) -> Any:
         raise UnsupportedSource(
             f"{path}: shapes cannot be inferred: {error}.", "Export it with fixed shapes."
         ) from error
+
+
+def in_supported_opset(path: Path, model: Any) -> Any:
+    """The graph of fixed shapes in an opset that every tool on the way reads; converted where its own is another, and proven.
+
+    Raises:
+        UnsupportedSource: it cannot be converted, or gives something else then.
+    """
+    found = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    wanted = min(max(found, min(OPSETS)), max(OPSETS))
+    if found == wanted:
+        return model
+    onnx = require("onnx", "convert")
+    what = f"{path} has opset {found} and cannot be brought to {wanted}"
+    hint = f"Export it with opset {min(OPSETS)} to {max(OPSETS)}."
+    with foreign_errors(UnsupportedSource, what, hint):
+        changed = onnx.version_converter.convert_version(model, wanted)
+        changed = onnx.shape_inference.infer_shapes(changed, data_prop=True)
+    onnx.helper.set_model_props(changed, {entry.key: entry.value for entry in model.metadata_props})
+    picture = np.random.default_rng(0).random(input_shape(model), np.float32)
+    before, after = (
+        in_memory_session(one).run(None, {Graph(one).input_names()[0]: picture}) for one in (model, changed)
+    )
+    if any(cosine(one, other) < _SAME for one, other in zip(before, after, strict=True)):
+        raise UnsupportedSource(f"{what}: it gives something else there.", hint)
+    return changed
+
+
+def without_softmax(model: Any) -> Any:
+    """A classifier ``(1, classes)`` whose output is what its final softmax takes; as it is where it ends in none.
+
+    Decoders take logits: a second softmax would make every confidence of a thousand classes about a thousandth.
+    """
+    (tensor,) = Graph(model).output_names()
+    last = Graph(model).maker(tensor)
+    if last is None or last.op_type != "Softmax" or attribute(last, "axis", -1) not in (-1, 1):
+        return model
+    cut = copy.deepcopy(model)
+    cut.graph.node.remove(next(node for node in cut.graph.node if tensor in node.output))
+    cut.graph.output[0].name = last.input[0]
+    return cut
 
 
 def open_reshapes(model: Any, batch: int) -> None:
@@ -189,7 +248,9 @@ def from_pixels(model: Any, spec: PreprocessSpec) -> Any:
 
 
 def rename_outputs(model: Any, names: dict[str, str]) -> None:
-    """Rename tensors, outputs among them, in place."""
+    """Rename tensors, outputs among them, in place; one that has such a name already gets another."""
+    taken = {tensor for node in model.graph.node for tensor in (*node.input, *node.output)}
+    names = {**{name: f"{name}/inner" for name in names.values() if name in taken}, **names}
     for node in model.graph.node:
         node.output[:] = [names.get(name, name) for name in node.output]
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -211,9 +272,22 @@ def in_memory_session(model: Any) -> Any:
             return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no class in common
         raise UnsupportedSource(
-            f"onnxruntime cannot run the model: {(str(error) or repr(error)).splitlines()[0]}",
-            "Export it with operators of standard ONNX, opset 17 to 20.",
+            f"onnxruntime cannot run the model: {first_line(error)}",
+            f"Export it with operators of standard ONNX, opset {min(OPSETS)} to {max(OPSETS)}.",
         ) from error
+
+
+def ultralytics_task(metadata: Mapping[str, str]) -> str:
+    """What an export of Ultralytics is for, such as ``detect``, by its head where the metadata name it; empty for other files."""
+    if metadata.get("author") != "Ultralytics":
+        return ""
+    head = HEADS.get(metadata.get("head", ""))
+    return head.task if head is not None else metadata.get("task", "")
+
+
+def licence_from(metadata: Mapping[str, str]) -> str:
+    """The licence in an export's metadata, without the words around its identifier; ``unknown`` where it has none."""
+    return metadata.get("license", "").split(" ")[0] or "unknown"
 
 
 def labels_from(metadata: dict[str, str], classes: int) -> tuple[str, ...]:

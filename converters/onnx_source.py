@@ -21,21 +21,34 @@ from edgecv.converters.onnx_parts import (
     from_pixels,
     image_shapes,
     in_memory_session,
+    in_supported_opset,
     input_size,
     labels_from,
+    licence_from,
     load_model,
     output_shapes,
     rename_outputs,
+    ultralytics_task,
     with_fixed_shapes,
 )
 from edgecv.converters.pixels import normalised
-from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, origin, raw_head_outputs
+from edgecv.converters.source import (
+    Part,
+    SourceModel,
+    SourceOptions,
+    class_labels,
+    image_input,
+    origin,
+    raw_head_outputs,
+)
 from edgecv.errors import UnsupportedSource
+from edgecv.foreign import first_line
 from edgecv.protocols import Array, Tensors
 from edgecv.quantize.onnx_graph import Graph, Node
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 from edgecv.vision.yolov8 import PredictionDecoder, RawHeadDecoder
 
+_DETECTOR_SIZE = (640, 640)  # what YOLOv8 is trained in, where neither graph nor metadata know
 _BOX_ROWS = 4
 _BOX_TOLERANCE_PX = 0.05
 _SCORE_TOLERANCE = 1e-4
@@ -46,21 +59,25 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
 
     Raises:
         UnsupportedSource: missing, damaged, or neither of the two.
-        ConfigError: the graph has fixed shapes and another size was asked for.
+        ConfigError: the graph has fixed shapes and another size was asked for, or options that mean nothing for it.
         MissingDependency: onnx is not installed.
     """
+    options.accept(path.name, "preprocess", "labels")
     model = load_model(path)
-    size_wh = input_size(path, model, options.size_wh)
+    known_size = input_size(path, model, options.size_wh)
+    size_wh = known_size or _DETECTOR_SIZE
     model = with_fixed_shapes(path, model, size_wh)
     try:
         shapes = output_shapes(model)
     except Exception as error:  # onnxruntime has an exception class per status code, without a base of their own
         raise UnsupportedSource(
-            f"{path} does not run on one picture of {size_wh[0]}x{size_wh[1]}: {(str(error) or repr(error)).splitlines()[0]}",
+            f"{path} does not run on one picture of {size_wh[0]}x{size_wh[1]}: {first_line(error)}",
             "Export it with a batch of 1, or with open axes.",
         ) from error
+    model = in_supported_opset(path, model)
     if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:
-        return classifier(path, model, size_wh, options)
+        return classifier(path, model, known_size, shapes[0][1], options)
+    options.accept(f"{path.name}, a detector", "labels")
     return _detector(path, model, size_wh, options)
 
 
@@ -73,9 +90,15 @@ def _detector(path: Path, model: Any, size_wh: tuple[int, int], options: SourceO
         MissingDependency: onnx is not installed.
     """
     graph = Graph(model)
-    classes = _classes(path, model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    labels = options.labels or labels_from(metadata, classes)
+    task = ultralytics_task(metadata)
+    if task not in ("", "detect"):
+        raise UnsupportedSource(
+            f"{path} is an Ultralytics export for {task}; of .onnx files, detectors and classifiers are read.",
+            "Give the .pt that it was exported from.",
+        )
+    classes = _classes(path, model)
+    labels = class_labels(options.labels, labels_from(metadata, classes), path.name)
     for heads in _candidate_heads(path, graph, size_wh, classes):
         found = _source(path, model, heads, size_wh, labels, metadata)
         if _decodes_like_original(found, model):
@@ -166,7 +189,7 @@ def _source(
     return SourceModel(
         name=path.stem,
         family="yolov8",
-        licence=metadata.get("license", "unknown").split(" ")[0] or "unknown",
+        licence=licence_from(metadata),
         origin=origin(path, sha256_of(path)),
         spec=ModelSpec(
             preprocess=preprocess,

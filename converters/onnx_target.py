@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from edgecv.converters.source import MAX_FILE_BYTES, Exported, Part, weight_bytes
+from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Exported, Part, weight_bytes
 from edgecv.errors import ConversionError, UnsupportedSource
 from edgecv.extras import require
+from edgecv.foreign import foreign_errors
 from edgecv.quantize import onnx_graph
 from edgecv.quiet import quiet
 
@@ -51,14 +52,8 @@ class OnnxExporter:
         model = onnx_graph.load(exported.files[0])
         float16 = require("onnxruntime.transformers.float16", "convert")
         onnx_graph.unshare_constants(model, "Resize")  # the converter defines the casts of a shared one twice
-        try:
-            with quiet():
-                halved = float16.convert_float_to_float16(model, keep_io_types=True)
-        except (RuntimeError, ValueError) as error:
-            raise ConversionError(
-                f"{part.name} cannot be stored in fp16: {(str(error) or repr(error)).splitlines()[0]}",
-                "Use --fp32 for onnx.",
-            ) from error
+        with foreign_errors(ConversionError, f"{part.name} cannot be stored in fp16", "Use --fp32 for onnx."), quiet():
+            halved = float16.convert_float_to_float16(model, keep_io_types=True)
         onnx_graph.save(halved, path)
         return Exported(files=_files(path), inputs=exported.inputs, outputs=exported.outputs)
 
@@ -71,21 +66,15 @@ def _export_module(part: Part, path: Path) -> None:
     torch = require("torch", "convert")
     require("onnxscript", "convert")
     examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
-    try:
-        with torch.no_grad(), quiet():
-            torch.onnx.export(
-                part.module,
-                examples,
-                str(path),
-                input_names=[spec.name for spec in part.inputs],
-                output_names=[spec.name for spec in part.outputs],
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=weight_bytes(part.module) > MAX_FILE_BYTES,
-                verbose=False,
-            )
-    except (RuntimeError, torch.onnx.OnnxExporterError) as error:
-        raise ConversionError(
-            f"torch cannot export {part.name} to ONNX: {(str(error) or repr(error)).splitlines()[0]}",
-            "Report it with the model; --debug shows the whole error.",
-        ) from error
+    with foreign_errors(ConversionError, f"torch cannot export {part.name} to ONNX", REPORT), torch.no_grad(), quiet():
+        torch.onnx.export(
+            part.module,
+            examples,
+            str(path),
+            input_names=[spec.name for spec in part.inputs],
+            output_names=[spec.name for spec in part.outputs],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=weight_bytes(part.module) > MAX_FILE_BYTES,
+            verbose=False,
+        )

@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgecv.converters.source import Exported, Part, channels_last
+from edgecv.converters.source import REPORT, Exported, Part, channels_last
 from edgecv.errors import ConversionError
 from edgecv.extras import require
+from edgecv.foreign import foreign_errors
 from edgecv.quantize import onnx_graph
 from edgecv.quantize.openvino_ir import save_ir
 from edgecv.quiet import no_telemetry, quiet
@@ -44,20 +45,14 @@ def _converted(part: Part) -> Any:
     no_telemetry()
     openvino = require("openvino", "convert")
     shapes = [openvino.PartialShape(list(spec.shape)) for spec in part.inputs]
-    try:
-        with quiet():
-            if part.graph is not None:
-                model = _from_graph(openvino, part)
-            else:
-                torch = require("torch", "convert")
-                examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
-                with torch.no_grad():
-                    model = openvino.convert_model(part.module, example_input=examples, input=shapes)
-    except (RuntimeError, ValueError) as error:
-        raise ConversionError(
-            f"OpenVINO cannot convert {part.name}: {(str(error) or repr(error)).splitlines()[0]}",
-            "Report it with the model; --debug shows the whole error.",
-        ) from error
+    with foreign_errors(ConversionError, f"OpenVINO cannot convert {part.name}", REPORT), quiet():
+        if part.graph is not None:
+            model = _from_graph(openvino, part)
+        else:
+            torch = require("torch", "convert")
+            examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
+            with torch.no_grad():
+                model = openvino.convert_model(part.module, example_input=examples, input=shapes)
     model = _channels_last(openvino, model, part)
     for port, spec in zip((*model.inputs, *model.outputs), (*part.inputs, *part.outputs), strict=True):
         port.get_tensor().set_names({spec.name})

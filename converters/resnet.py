@@ -10,9 +10,10 @@ from typing import Any
 from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
 from edgecv.converters.pixels import damped, normalised, pixel_module, with_random_weights
-from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input
+from edgecv.converters.source import Part, SourceModel, SourceOptions, class_labels, image_input
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
+from edgecv.foreign import first_line
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 
@@ -25,11 +26,12 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
     """A ResNet of torchvision: ``resnet18`` ... ``resnet152``.
 
     Raises:
-        ConfigError: it was not said where the weights come from.
+        ConfigError: it was not said where the weights come from, or there is not one label per class.
         UnsupportedSource: the weights do not fit.
         MissingDependency: torch or torchvision is not installed.
     """
     name = path.name
+    options.accept(name, "weights", "random_weights", "pretrained", "labels")
     spec = PreprocessSpec(
         size_wh=options.size_wh or (224, 224),
         resize="crop",
@@ -51,7 +53,7 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
             decode=DecodeSpec(
                 task="classify",
                 decoder="logits",
-                labels=options.labels or labels or tuple(str(index) for index in range(classes)),
+                labels=class_labels(options.labels, labels or tuple(str(index) for index in range(classes)), name),
                 confidence=0.0,
             ),
         ),
@@ -118,7 +120,7 @@ def _loaded(build: Callable[..., Any], path: Path) -> Any:
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the weights.") from error
     except Exception as error:
         raise UnsupportedSource(
-            f"{path} does not hold weights of this network: {(str(error) or repr(error)).splitlines()[0]}",
+            f"{path} does not hold weights of this network: {first_line(error)}",
             "Give a state dict of torchvision's ResNet of that depth.",
         ) from error
     return network.eval()

@@ -17,6 +17,7 @@ from edgecv.converters.sam_networks import calibrate_norms, decoder_module, enco
 from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
+from edgecv.foreign import first_line
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 from edgecv.vision.sam import INSIDE, NO_POINT, OUTSIDE, PADDING_BGR, point_prompt
@@ -187,7 +188,7 @@ def load_weights(network: Any, path: Path, strict: bool = True) -> None:
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the weights.") from error
     except Exception as error:
         raise UnsupportedSource(
-            f"{path} does not hold weights of this network: {(str(error) or repr(error)).splitlines()[0]}",
+            f"{path} does not hold weights of this network: {first_line(error)}",
             "Give a state dict of that SAM.",
         ) from error
     if missing:
@@ -205,7 +206,8 @@ def weights_origin(name: str, options: SourceOptions) -> Source:
 
 
 def check_weights(name: str, options: SourceOptions) -> None:
-    """Raise ``ConfigError`` unless it was said where the weights come from."""
+    """Raise ``ConfigError`` unless it was said where the weights come from, and nothing that means nothing for a SAM."""
+    options.accept(name, "weights", "random_weights")
     if options.weights is None and not options.random_weights:
         raise ConfigError(
             f"'{name}' names an architecture; where do its weights come from?",

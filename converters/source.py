@@ -18,7 +18,17 @@ from edgecv.specs import ModelSpec, TensorSpec
 
 MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
 MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message (ONNX) and of a flatbuffer (TFLite)
+# What a caller may say of a source, and how the command line calls it.
+_CHOICES = {
+    "trust_pickle": "--trust-pickle",
+    "weights": "--weights",
+    "random_weights": "--random-weights",
+    "pretrained": "--pretrained",
+    "preprocess": "--mean, --std, --color or --resize",
+    "labels": "--labels",
+}
 MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
+REPORT = "Report it with the model; --debug shows the whole error."  # when a library says no and the reason is its own
 SIZE_STEP = 32  # the coarsest stride of the detectors; other sizes cut cells in half
 
 
@@ -47,6 +57,22 @@ class SourceOptions:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     batch: int = 1
+
+    def accept(self, origin: str, *names: str) -> None:
+        """Refuse what was given and means nothing to a source: what was asked for is never left out in silence.
+
+        Args:
+            origin: The source.
+            names: Those of ``trust_pickle weights random_weights pretrained preprocess labels`` that it takes.
+
+        Raises:
+            ConfigError: another one was given.
+        """
+        for name, flag in _CHOICES.items():
+            given = getattr(self, name)
+            if given and name not in names:
+                said = ", ".join(f"--{key}" for key in given) if isinstance(given, Mapping) else flag
+                raise ConfigError(f"{said} means nothing for {origin}.", f"Leave {said} out.")
 
     def __post_init__(self) -> None:
         check_batch(self.batch)
@@ -201,6 +227,17 @@ def channels_last(spec: TensorSpec) -> TensorSpec:
 def image_input(size_wh: tuple[int, int]) -> TensorSpec:
     """The uint8 image input that every export has: the graph normalises."""
     return TensorSpec(name="image", role="image", shape=(1, size_wh[1], size_wh[0], 3), dtype="uint8", layout="NHWC")
+
+
+def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) -> tuple[str, ...]:
+    """The labels that the caller gave, or those that the source has.
+
+    Raises:
+        ConfigError: there is not one for each class.
+    """
+    if given and len(given) != len(known):
+        raise ConfigError(f"{origin} has {len(known)} classes, not {len(given)}.", "Give one label per class.")
+    return given or known
 
 
 def check_batch(batch: int) -> None:

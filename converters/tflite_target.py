@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from edgecv.converters.source import MAX_FILE_BYTES, Exported, Part, channels_last, weight_bytes
+from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Exported, Part, channels_last, weight_bytes
 from edgecv.errors import ConversionError, UnsupportedSource
 from edgecv.extras import require
+from edgecv.foreign import foreign_errors
 from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
 
@@ -42,14 +43,12 @@ class TfliteExporter:
         torch, litert = require("torch", "convert"), require("litert_torch", "convert")
         path = folder / "model.tflite"
         examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
-        try:
-            with torch.no_grad(), quiet():
-                content = litert.convert(_channels_last(torch, part), examples).model_content()
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            raise ConversionError(
-                f"litert-torch cannot convert {part.name}: {(str(error) or repr(error)).splitlines()[0]}",
-                "Report it with the model; --debug shows the whole error.",
-            ) from error
+        with (
+            foreign_errors(ConversionError, f"litert-torch cannot convert {part.name}", REPORT),
+            torch.no_grad(),
+            quiet(),
+        ):
+            content = litert.convert(_channels_last(torch, part), examples).model_content()
         path.write_bytes(content)  # its own writer ends the process when the disk is full
         return Exported(files=(path,), inputs=_inputs(part), outputs=_outputs(part))
 
@@ -61,16 +60,13 @@ class TfliteExporter:
         """
         quantizer = require("ai_edge_quantizer.quantizer", "convert")
         path = folder / "model.tflite"
-        try:
-            with quiet():
-                work = quantizer.Quantizer(str(exported.files[0]))
-                work.load_quantization_recipe(_half_recipe())
-                work.quantize().export_model(str(path), overwrite=True)
-        except (RuntimeError, ValueError) as error:
-            raise ConversionError(
-                f"{part.name} cannot be stored in fp16: {(str(error) or repr(error)).splitlines()[0]}",
-                "Use --fp32 for tflite.",
-            ) from error
+        with (
+            foreign_errors(ConversionError, f"{part.name} cannot be stored in fp16", "Use --fp32 for tflite."),
+            quiet(),
+        ):
+            work = quantizer.Quantizer(str(exported.files[0]))
+            work.load_quantization_recipe(_half_recipe())
+            work.quantize().export_model(str(path), overwrite=True)
         return Exported(files=(path,), inputs=exported.inputs, outputs=exported.outputs)
 
 

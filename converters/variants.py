@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -17,8 +17,9 @@ from edgecv import registry
 from edgecv.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.examination import Examiner, Proof
 from edgecv.converters.parity import check_parity
-from edgecv.converters.source import Example, Exported, Exporter, Part, SourceModel
+from edgecv.converters.source import REPORT, Example, Exported, Exporter, Part, SourceModel
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
+from edgecv.foreign import foreign_errors
 from edgecv.golden import exact_options
 from edgecv.media import read_image
 from edgecv.progress import Progress
@@ -183,7 +184,10 @@ def build_int8(job: Job, base: Base) -> Built:
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         floats = base.parts[first.name]
         # It refuses what is too large before the float model is asked about every picture.
-        quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(floats.files, floats.outputs, Path(work))
+        with _quantizing(exporter):
+            quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(
+                floats.files, floats.outputs, Path(work)
+            )
         examiner = _examiner(job, base)
         if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
             wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
@@ -219,12 +223,17 @@ def _examiner(job: Job, base: Base) -> Examiner:
     )
 
 
+def _quantizing(exporter: Exporter) -> AbstractContextManager[None]:
+    return foreign_errors(QuantizationError, f"This network cannot be quantized for {exporter.format}", REPORT)
+
+
 def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, wanted_plans: Sequence[Plan]) -> None:
     static = [recipe for plan in wanted_plans for recipe in plan.rungs if recipe.kind == "static"]
     job.progress(f"Calibrating {exporter.format}", 0, 1)
     if static:
         most = max(recipe.subset_size for recipe in static)
-        quantizer.calibrate(job.pictures[: -(-most // job.source.batch)])
+        with _quantizing(exporter):
+            quantizer.calibrate(job.pictures[: -(-most // job.source.batch)])
     job.progress(f"Calibrating {exporter.format}", 1, 1)
 
 
@@ -277,7 +286,8 @@ class _Workbench:
         self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
         pictures = self.job.pictures[: max(1, PICTURES // self.job.source.batch)]
         try:
-            found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
+            with _quantizing(self.base.exporter):
+                found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
         except QuantizationError:  # not enough memory to compare: what passed still passed
             found = ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
@@ -300,7 +310,8 @@ class _Workbench:
 
     def _quantized(self, recipe: QuantizeRecipe, folder: Path) -> dict[str, Exported]:
         """The quantized part, and the float files of the others."""
-        files, outputs = self.quantizer.quantize(recipe, _part_folder(folder, self.part))
+        with _quantizing(self.base.exporter):
+            files, outputs = self.quantizer.quantize(recipe, _part_folder(folder, self.part))
         quantized = Exported(files=files, inputs=self.base.parts[self.part.name].inputs, outputs=outputs)
         return {**self.base.parts, self.part.name: quantized}
 

@@ -51,9 +51,11 @@ def open_checkpoint(path: Path, options: SourceOptions) -> SourceModel:
     """Read a YOLOv8 checkpoint of any task.
 
     Raises:
+        ConfigError: options were given that mean nothing for it.
         UnsupportedSource: not a checkpoint, without a YOLOv8 head, or in need of code that is not on the list.
         MissingDependency: torch or ultralytics is not installed.
     """
+    options.accept(path.name, "trust_pickle")
     content = read_checkpoint(path, options.trust_pickle)
     network: Any = content.get("ema") or content.get("model")
     if not isinstance(network, require("torch", "convert").nn.Module):
@@ -76,6 +78,7 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
         UnsupportedSource: there is no such architecture, or its head is none that EdgeCV decodes.
         MissingDependency: torch or ultralytics is not installed.
     """
+    options.accept(path.name, "random_weights")
     if not options.random_weights:
         raise ConfigError(
             f"'{path}' names an architecture; where do its weights come from?",

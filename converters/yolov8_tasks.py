@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from edgecv.converters.source import SIZE_STEP, raw_head_outputs
 from edgecv.errors import ConfigError, UnsupportedSource
@@ -91,10 +91,13 @@ def preprocess_of(network: Any, head: Head, asked: tuple[int, int] | None) -> Pr
     """
     if head.task != "classify":
         return PreprocessSpec(size_wh=asked or _trained_size(network, _DETECTOR_SIZE))
-    size_wh = asked or _trained_size(network, _CLASSIFIER_SIZE)
-    return PreprocessSpec(
-        size_wh=size_wh, resize="crop" if size_wh[0] == size_wh[1] else "stretch", interpolation="antialias"
-    )
+    return classifier_preprocess(asked or _trained_size(network, _CLASSIFIER_SIZE))
+
+
+def classifier_preprocess(size_wh: tuple[int, int]) -> PreprocessSpec:
+    """How Ultralytics' classifiers see pictures in their validation."""
+    resize: Literal["crop", "stretch"] = "crop" if size_wh[0] == size_wh[1] else "stretch"
+    return PreprocessSpec(size_wh=size_wh, resize=resize, interpolation="antialias")
 
 
 def _trained_size(network: Any, default: int) -> tuple[int, int]:

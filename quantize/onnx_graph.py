@@ -97,6 +97,15 @@ def drop_unused_constants(model: Any) -> None:
     model.graph.initializer.extend(kept)
 
 
+def name_nodes(model: Any) -> None:
+    """Give every node a name of its own, in place: onnxruntime's quantizer leaves nodes out by name, an empty one meaning all."""
+    taken: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{number}/unnamed"
+        taken.add(node.name)
+
+
 def unshare_constants(model: Any, op_type: str) -> None:
     """Give every node of a type its own copies of the initializers it uses, in place."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}

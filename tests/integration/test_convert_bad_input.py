@@ -10,10 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
 
+from edgecv.bundle import Bundle
 from edgecv.converters.ultralytics_world import tasks
 from tests.conftest import CHECKOUT, SHARED, names_in
 
@@ -133,6 +136,20 @@ def _onnx(path: Path, operator: str, domain: str) -> Path:
 @pytest.mark.parametrize(("operator", "domain"), [("Magic", "acme.ops"), ("NoSuchOperator", "")])
 def test_an_unknown_operator_is_named(operator: str, domain: str, tmp_path: Path, target: Path) -> None:
     check_refused(convert(target, _onnx(tmp_path / "a.onnx", operator, domain)), target, operator)
+
+
+def test_an_operator_that_one_format_lacks_does_not_spoil_the_others(resnet20: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(resnet20))
+    value = model.graph.output[0]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32), "eye"))
+    model.graph.node.append(helper.make_node("Det", ["eye"], ["one"]))  # onnxruntime computes it, OpenVINO does not
+    model.graph.node.append(helper.make_node("Mul", [value.name, "one"], ["scores"]))
+    value.name = "scores"
+    onnx.save(model, str(tmp_path / "det.onnx"))
+    done = convert(tmp_path, tmp_path / "det.onnx", "--to", "onnx", "--to", "openvino", "--keep-going")
+    assert done.returncode == 0, done.stderr
+    assert "openvino failed: OpenVINO cannot convert main: No conversion rule found for operations: Det" in done.stderr
+    assert [variant.name for variant in Bundle.open(tmp_path / "out.ecv").variants] == ["onnx-fp32"]
 
 
 @pytest.mark.parametrize("size", ["0", "33", "-32", "100000", "640x", "x640", "640x640x3", "64x99968", "²"])

@@ -76,8 +76,10 @@ def test_operators_that_load_are_not_declared_a_second_time(tmp_path: Path) -> N
     source.write_text(_OPERATORS)
     torch_folder = Path(torch.__file__).parent
     subprocess.run(
-        ["g++", "-std=c++20", "-shared", "-fPIC", "-O0", str(source), "-o", str(library)]
-        + [f"-I{torch_folder / 'include'}", f"-L{torch_folder / 'lib'}", "-ltorch_cpu", "-lc10"],
+        [
+            *("g++", "-std=c++20", "-shared", "-fPIC", "-O0", str(source), "-o", str(library)),
+            *(f"-I{torch_folder / 'include'}", f"-L{torch_folder / 'lib'}", "-ltorch_cpu", "-lc10"),
+        ],
         check=True,
         timeout=100,
     )

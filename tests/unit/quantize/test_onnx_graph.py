@@ -16,11 +16,22 @@ from edgecv.quantize.onnx_graph import (
     attribute,
     drop_unused_constants,
     load,
+    name_nodes,
     op_counts,
     replace_nodes,
     save,
 )
 from tests.models import with_external_data
+
+
+def test_nodes_without_a_name_or_with_anothers_get_their_own() -> None:
+    nodes = [helper.make_node("Neg", ["x"], ["a"], name=name) for name in ("", "first", "first", "")]
+    named = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    name_nodes(named)
+    names = [node.name for node in named.graph.node]
+    assert names[1] == "first"
+    assert len(set(names)) == 4
+    assert "" not in names
 
 
 @pytest.fixture

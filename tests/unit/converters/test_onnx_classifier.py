@@ -1,0 +1,204 @@
+"""Somebody else's classifier: its answers stay its own, whatever its opset, its end and what its file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import edgecv
+from edgecv.converters.onnx_source import open_onnx
+from edgecv.converters.source import SourceOptions
+from edgecv.converters.ultralytics_world import tasks
+from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.quiet import quiet
+from edgecv.vision.classify import LogitsDecoder
+from edgecv.vision.geometry import ImageTransform
+from tests.conftest import SHARED
+
+TRANSFORM = ImageTransform(scale_xy=(1.0, 1.0), offset_xy=(0.0, 0.0), frame_wh=(32, 32))
+
+
+def with_end(path: Path, out: Path, operator: str, **attributes: Any) -> Path:
+    """The classifier with one more operator at its end."""
+    model = onnx.load(str(path))
+    value = model.graph.output[0]
+    model.graph.node.append(onnx.helper.make_node(operator, [value.name], ["end"], **attributes))
+    value.name = "end"
+    onnx.checker.check_model(model)
+    onnx.save(model, str(out))
+    return out
+
+
+def answers(path: Path, planes: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: planes})[0]
+
+
+def planes_of(picture: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    real = (picture[..., ::-1].astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    return np.ascontiguousarray(real.transpose(2, 0, 1)[None], np.float32)
+
+
+def picture(side: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def test_a_softmax_at_the_end_is_applied_once(resnet20: Path, tmp_path: Path) -> None:
+    path = with_end(resnet20, tmp_path / "soft.onnx", "Softmax", axis=1)
+    source = open_onnx(path, SourceOptions())
+    spec = source.spec.preprocess
+    given = source.parts[0].reference({"image": picture(32)[None]})
+    found = LogitsDecoder(source.spec.decode, source.parts[0].outputs)(given, TRANSFORM, source.spec.decode, False)
+    wanted = answers(path, planes_of(picture(32), spec.mean, spec.std))[0]
+    assert found.class_id[0] == wanted.argmax()
+    np.testing.assert_allclose(found.confidence, np.sort(wanted)[::-1][:5], atol=1e-5)
+    assert {node.op_type for node in source.parts[0].graph.graph.node}.isdisjoint({"Softmax"})
+
+
+@pytest.fixture(scope="module")
+def ultralytics_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Ultralytics makes of a classifier of seven classes: it ends in a softmax, and says what it is."""
+    import torch
+    from ultralytics import YOLO
+
+    torch.manual_seed(0)
+    network = tasks().ClassificationModel("yolov8n-cls.yaml", nc=7, verbose=False)
+    network.args, network.names = {"imgsz": 64, "task": "classify"}, dict(enumerate("abcdefg"))
+    path = tmp_path_factory.mktemp("cls") / "seven.pt"
+    torch.save({"model": network.half()}, path)
+    with quiet():
+        return Path(YOLO(str(path)).export(format="onnx", simplify=False, verbose=False, imgsz=64))
+
+
+def test_ultralytics_own_export_needs_no_assumption(ultralytics_classifier: Path) -> None:
+    source = open_onnx(ultralytics_classifier, SourceOptions())
+    spec = source.spec.preprocess
+    assert source.assumptions == ()
+    assert (spec.mean, spec.std, spec.resize, spec.interpolation) == ((0, 0, 0), (1, 1, 1), "crop", "antialias")
+    assert source.spec.decode.labels == tuple("abcdefg")
+    assert source.licence == "AGPL-3.0"
+    given = source.parts[0].reference({"image": picture(64)[None]})
+    found = LogitsDecoder(source.spec.decode, source.parts[0].outputs)(given, TRANSFORM, source.spec.decode, False)
+    wanted = answers(ultralytics_classifier, planes_of(picture(64), spec.mean, spec.std))[0]
+    np.testing.assert_allclose(found.confidence, np.sort(wanted)[::-1][:5], atol=1e-5)
+
+
+def of_opset(path: Path, opset: int) -> Path:
+    """A small network of operators that mean the same in each opset from 11 to 22."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w0": rng.normal(size=(8, 3, 3, 3)) / 5,
+        "w1": rng.normal(size=(8, 8, 3, 3)) / 8,
+        "w2": rng.normal(size=(8, 10)),
+        "b2": rng.normal(size=10),
+    }
+    node = onnx.helper.make_node
+    nodes = [
+        node("Conv", ["images", "w0"], ["c0"], pads=[1] * 4, strides=[2, 2]),
+        node("Relu", ["c0"], ["r0"]),
+        node("Conv", ["r0", "w1"], ["c1"], pads=[1] * 4),
+        node("Relu", ["c1"], ["r1"]),
+        node("GlobalAveragePool", ["r1"], ["pooled"]),
+        node("Flatten", ["pooled"], ["flat"]),
+        node("Gemm", ["flat", "w2", "b2"], ["sums"]),
+        node("Softmax", ["sums"], ["scores"], axis=1),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "small",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, (1, 3, 32, 32))],
+        [onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, (1, 10))],
+        [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=7)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize(("opset", "wanted"), [(11, 17), (12, 17), (17, 17), (19, 19), (22, 20)])
+def test_an_opset_outside_17_to_20_is_brought_there_and_gives_the_same(opset: int, wanted: int, tmp_path: Path) -> None:
+    path = of_opset(tmp_path / "other.onnx", opset)
+    source = open_onnx(path, SourceOptions())
+    made, spec = source.parts[0].graph, source.spec.preprocess
+    assert [entry.version for entry in made.opset_import if entry.domain == ""] == [wanted]
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits = session.run(None, {"image": picture(32)[None]})[0]
+    scores = np.exp(logits - logits.max())
+    np.testing.assert_allclose(
+        scores / scores.sum(), answers(path, planes_of(picture(32), spec.mean, spec.std)), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_int8_of_an_old_opset(resnet20: Path, tmp_path: Path) -> None:
+    bundle = edgecv.convert(
+        of_opset(tmp_path / "old.onnx", 11),
+        precision="int8",
+        calibration=SHARED / "data/cifar10-jpeg/calibration",
+        recipes=("ort-u8s8-float-stem",),
+        out=tmp_path / "old.ecv",
+    )
+    assert [variant.name for variant in bundle.variants] == ["onnx-fp32", "onnx-int8"]
+
+
+def test_a_tensor_that_has_the_name_of_the_output_gets_another(resnet20: Path, tmp_path: Path) -> None:
+    path = with_end(resnet20, tmp_path / "twice.onnx", "Neg")
+    assert "logits" in {name for node in onnx.load(str(path)).graph.node for name in node.output}
+    source = open_onnx(path, SourceOptions())
+    session = onnxruntime.InferenceSession(source.parts[0].graph.SerializeToString())
+    given = session.run(["logits"], {"image": picture(32)[None]})[0]
+    np.testing.assert_allclose(given, source.parts[0].reference({"image": picture(32)[None]})["logits"], rtol=1e-4)
+
+
+def test_an_open_size_that_nobody_knows_is_asked_for(resnet20: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(resnet20))
+    for axis in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        axis.ClearField("dim_value")
+        axis.dim_param = "side"
+    onnx.save(model, str(tmp_path / "open.onnx"))
+    with pytest.raises(ConfigError, match="input size open") as caught:
+        open_onnx(tmp_path / "open.onnx", SourceOptions())
+    assert "--imgsz" in caught.value.hint
+    assert open_onnx(tmp_path / "open.onnx", SourceOptions(size_wh=(32, 32))).spec.preprocess.size_wh == (32, 32)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"std": (0.0, 0.0, 0.0)},
+        {"std": (1.0, 1.0, -1.0)},
+        {"mean": (float("nan"), 0.0, 0.0)},
+        {"std": (float("inf"),) * 3},
+    ],
+    ids=str,
+)
+def test_a_normalisation_that_gives_no_numbers_is_refused(said: Any, resnet20: Path) -> None:
+    with pytest.raises(ConfigError, match="normalise"):
+        open_onnx(resnet20, SourceOptions(preprocess=said))
+
+
+def test_one_label_per_class(resnet20: Path) -> None:
+    with pytest.raises(ConfigError, match="has 10 classes, not 3"):
+        open_onnx(resnet20, SourceOptions(labels=("a", "b", "c")))
+    assert open_onnx(resnet20, SourceOptions(labels=tuple("abcdefghij"))).spec.decode.labels == tuple("abcdefghij")
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb"])
+def test_an_export_for_another_task_is_refused_by_its_name(task: str, resnet20: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(resnet20))
+    value = model.graph.output[0]
+    axes = onnx.numpy_helper.from_array(np.array([2], np.int64), "axes")
+    model.graph.initializer.append(axes)
+    model.graph.node.append(onnx.helper.make_node("Unsqueeze", [value.name, "axes"], ["end"]))
+    value.name = "end"
+    value.type.tensor_type.shape.dim.add().dim_value = 1
+    onnx.helper.set_model_props(model, {"task": task, "author": "Ultralytics"})
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    with pytest.raises(UnsupportedSource, match=f"export for {task}") as caught:
+        open_onnx(tmp_path / "other.onnx", SourceOptions())
+    assert ".pt" in caught.value.hint
