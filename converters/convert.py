@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,17 @@ from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifes
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.parity import parity_examples
+from edgecv.converters.request import (
+    check_calibration,
+    check_drop,
+    check_formats,
+    check_source,
+    family_of,
+    precisions_of,
+    quantization_of,
+    size_wh_of,
+    stem_of,
+)
 from edgecv.converters.source import SourceModel, SourceOptions, check_batch
 from edgecv.converters.variants import (
     BUILDERS,
@@ -44,8 +54,7 @@ from edgecv.errors import (
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration import CalibrationSet, check_overlap, open_calibration
 from edgecv.quantize.labelled import LabelledSet, open_labelled
-from edgecv.quantize.ladder import Plan, check_recipes, plans
-from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, find_recipe, targets_of
+from edgecv.quantize.recipes import DEFAULT_TARGET
 from edgecv.quantize.record import (
     QUANTIZATION,
     REPORT,
@@ -56,14 +65,13 @@ from edgecv.quantize.record import (
 )
 from edgecv.quantize.report import write_report
 from edgecv.quantize.sensitivity import SENSITIVITY, Sensitivity
-from edgecv.specs import PRECISIONS, Precision
+from edgecv.specs import Precision
 from edgecv.version import __version__
 
 MOST_PICTURES = (
     300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 )
 FAILED = " failed: "  # in a step of the progress: the format before it, or one of its precisions; the reason behind it
-_FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
 _TOOLS = (
     "numpy",
     "onnx",
@@ -146,11 +154,12 @@ def convert(
         AccuracyGateError: no INT8 recipe keeps the accuracy; its ``report`` has the figures.
     """
     path = Path(source)
-    _check_source(path)
-    place = Path(out) if out is not None else Path(_stem(path) + SUFFIX)
-    precisions = _precisions(precision)
-    _check_request(precisions, formats, calibration)
-    quantization = _quantization(precisions, formats, recipes, target, analyze)
+    check_source(path)
+    place = Path(out) if out is not None else Path(stem_of(path) + SUFFIX)
+    precisions = precisions_of(precision)
+    check_formats(formats)
+    check_calibration(precisions, calibration)
+    quantization = quantization_of(precisions, formats, recipes, target, analyze)
     check_batch(batch)
     check_drop(max_drop)
     if data is not None and "int8" not in precisions:
@@ -158,7 +167,7 @@ def convert(
     check_target(place, force)
     images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
     options = SourceOptions(
-        size_wh=_size_wh(imgsz),
+        size_wh=size_wh_of(imgsz),
         trust_pickle=trust_pickle,
         weights=Path(weights) if weights is not None else None,
         random_weights=random_weights,
@@ -193,84 +202,10 @@ def convert(
         variants = each_once(variant for one in built for variant in one.variants)
         threshold = _threshold(built)
         manifest = _manifest(place, job, variants, threshold)
-        extras = dict.fromkeys(
-            (*_quantization_files(manifest, job, built, threshold, seed), *_documents(job, manifest))
-        )
+        extras = dict.fromkeys((*_side_files(manifest, job, built, threshold, seed), *_documents(job, manifest)))
         manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
     return Bundle.open(place)
-
-
-def steps(
-    source: str | Path,
-    formats: Sequence[str],
-    precision: Precision | Sequence[Precision],
-    batch: int = 1,
-    recipes: Sequence[str | Path] = (),
-    target: str = DEFAULT_TARGET,
-) -> list[str]:
-    """What ``convert`` would do, in words, without doing it.
-
-    Raises:
-        ConfigError: the batch is out of its range, or there is no such precision, recipe or target.
-    """
-    check_batch(batch)
-    precisions = _precisions(precision)
-    quantization = _quantization(precisions, formats, recipes, target, analyze=False)
-    told = [f"Read {source} and prepare its network: uint8 pixels in, raw outputs out."]
-    if batch > 1:
-        told.append(
-            f"Fix its input to {batch} pictures per run; the source still computes each on its own, as the proof."
-        )
-    for name in formats:
-        told.append(
-            f"Export {name} fp32 and compare every output with the source on held-out images (cosine >= 0.9999)."
-        )
-        if "fp16" in precisions:
-            told.append(f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999).")
-        if "int8" in precisions:
-            for plan in plans(name, "conv", quantization.targets, quantization.recipes):
-                told.append(_told(name, plan))
-        told.append(f"Time every {name} variant with one thread in a process of its own.")
-    return [*told, "Write bundle.json with hashes, flush, and rename the folder into place."]
-
-
-def _told(model_format: str, plan: Plan) -> str:
-    """One ladder in words."""
-    built_for = f" for {plan.target}" if plan.target else ""
-    judged = "agrees with the float model on the quarter of the images that calibration did not see"
-    if plan.exact:
-        return f"Quantize {model_format}{built_for} by {plan.rungs[0].name}; write nothing unless it {judged}."
-    blocks = "the most sensitive blocks float" if any(recipe.kind == "static" for recipe in plan.rungs) else ""
-    rungs = [*(r.name for r in plan.rungs), *filter(None, [blocks]), *(r.name for r in plan.last)]
-    return (
-        f"Quantize {model_format}{built_for}, recipe by recipe ({' -> '.join(rungs)}), until one {judged} and is "
-        "faster; write nothing of it when none agrees."
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Quantization:
-    """What was asked of INT8."""
-
-    recipes: tuple[QuantizeRecipe, ...]
-    targets: tuple[str, ...]
-
-
-def _quantization(
-    precisions: Sequence[Precision], formats: Sequence[str], recipes: Sequence[str | Path], target: str, analyze: bool
-) -> _Quantization:
-    found = tuple(find_recipe(str(recipe)) for recipe in recipes)
-    if "int8" not in precisions and (found or analyze or target != DEFAULT_TARGET):
-        raise ConfigError("Recipes, targets and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
-    check_recipes(found, formats)
-    return _Quantization(recipes=found, targets=targets_of(target))
-
-
-def check_drop(max_drop: float) -> None:
-    """Raise ``ConfigError`` unless ``max_drop`` is a number of points."""
-    if not 0 <= max_drop <= 100:
-        raise ConfigError(f"A loss of {max_drop:g} points is no limit.", "--max-drop 1.0 allows one point.")
 
 
 def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, progress: Progress) -> LabelledSet:
@@ -282,50 +217,8 @@ def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, pro
     return labelled
 
 
-def _precisions(asked: Precision | Sequence[Precision]) -> tuple[Precision, ...]:
-    """What was asked for, each once, in the order of their building."""
-    several = (asked,) if isinstance(asked, str) else tuple(asked)
-    unknown = [name for name in several if name not in PRECISIONS]
-    if unknown or not several:
-        said = f"There is no precision '{unknown[0]}'." if unknown else "No precision was asked for."
-        raise ConfigError(said, "Use fp32, fp16 or int8.")
-    return tuple(name for name in PRECISIONS if name in several)
-
-
-def _check_request(precisions: Sequence[Precision], formats: Sequence[str], calibration: str | Path | None) -> None:
-    if not formats:
-        raise ConfigError("No format was asked for.", f"Known: {', '.join(registry.names('exporters'))}.")
-    for name in formats:
-        registry.target("exporters", name)
-    if "int8" in precisions and calibration is None:
-        raise ConfigError(
-            "INT8 needs calibration images.", "Give --calib FOLDER with 100 to 300 images like those of your camera."
-        )
-
-
-def _size_wh(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    return (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
-
-
-def _check_source(path: Path) -> None:
-    known = registry.names("families")
-    if _family(path) not in known:
-        raise UnsupportedSource(f"{path} is not a model EdgeCV reads.", f"Known files and names: {', '.join(known)}.")
-    if path.suffix in _FILES and not path.exists():
-        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the model.")
-
-
-def _family(path: Path) -> str:
-    """What a source is registered by: a name of its own (``sam2.1_t``), or its suffix."""
-    return path.name if path.name in registry.names("families") else path.suffix or path.name
-
-
-def _stem(path: Path) -> str:
-    return path.name if _family(path) == path.name else path.stem
-
-
 def _open_source(path: Path, options: SourceOptions) -> SourceModel:
-    opened: SourceModel = registry.resolve("families", _family(path))(path, options)
+    opened: SourceModel = registry.resolve("families", family_of(path))(path, options)
     return batched(opened, options.batch)
 
 
@@ -355,7 +248,7 @@ def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], ke
         made = [attempt(name, precision, partial(BUILDERS[precision], job, base)) for precision in wanted]
         found = [one for one in made if one is not None]
         if found or "fp32" in precisions:
-            built += [Built(variants=(base.variant,)), *found]
+            built += [base.built, *found]
         else:
             remove(job, name, "fp32")  # nobody asked for it alone
     if failed and not built:
@@ -386,14 +279,14 @@ def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
     return ThresholdRecord(before=default, after=default, reason=f"Kept: `auto` takes {fastest.name} here.")
 
 
-def _quantization_files(
+def _side_files(
     manifest: Manifest, job: Job, built: Sequence[Built], threshold: ThresholdRecord | None, seed: int
 ) -> Iterator[Path]:
-    """What INT8 leaves beside the models: recipes, what was tried, the report, and the sensitivity where it was asked for."""
+    """What lies beside the models: parity and recipes; of INT8 what was tried, the report, the sensitivity if it was asked for."""
+    yield from (path for one in built for path in one.extras)
     records = tuple(record for one in built for record in one.records)
     if job.calibration is None or not records:
         return
-    yield from (path for one in built for path in one.extras)
     record = QuantizationRecord(
         model=manifest.name,
         source=manifest.source.file,

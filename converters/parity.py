@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
-from edgecv.converters.source import Example, Exported, Part, SourceModel
+from edgecv.converters import ultralytics_world
+from edgecv.converters.source import TOLERANCES, Example, Exported, Part, SourceModel, Tolerance
 from edgecv.errors import ParityError
 from edgecv.golden import cosine
 from edgecv.media import read_image
@@ -17,30 +18,51 @@ from edgecv.quantize.calibration import CalibrationSet
 from edgecv.specs import TensorSpec
 from edgecv.vision.letterbox import fit
 
-# fp16 keeps eleven bits of each weight; errors add up over sixty layers.
-MINIMUM_COSINE: Mapping[str, float] = {"fp32": 0.9999, "fp16": 0.999}
+PARITY_FILE = "parity.json"  # beside the model that was compared
 _PICTURES = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputParity:
-    """One output over all pictures: lowest cosine, and the largest difference of one element."""
+class OutputParity(msgspec.Struct, frozen=True, kw_only=True):
+    """One output over all pictures.
 
+    Attributes:
+        part: Of the model.
+        name: Of the output.
+        cosine: The lowest.
+        worst: The largest difference of one element, as a part of the largest magnitude that the source gives.
+        worst_absolute: That difference itself.
+    """
+
+    part: str
     name: str
     cosine: float
     worst: float
+    worst_absolute: float
+
+    def and_also(self, other: OutputParity) -> OutputParity:
+        """Both pictures' worst."""
+        return OutputParity(
+            part=self.part,
+            name=self.name,
+            cosine=min(self.cosine, other.cosine),
+            worst=max(self.worst, other.worst),
+            worst_absolute=max(self.worst_absolute, other.worst_absolute),
+        )
 
 
 def parity_examples(
     source: SourceModel, calibration: CalibrationSet | None, progress: Progress
 ) -> tuple[Mapping[str, Example], ...]:
-    """What the source makes of held-out images; without any, of a picture of noise, which reaches every weight as well."""
+    """What the source makes of held-out images; without any, of the photographs that Ultralytics' package holds.
+
+    Where it is not installed, of noise, which reaches every weight as well.
+    """
     spec = source.spec.preprocess
     most = max(1, _PICTURES // source.batch)  # a batch shifts its picture from row to row
-    paths = calibration.held_out[:most] if calibration is not None else ()
+    paths = calibration.held_out if calibration is not None else ultralytics_world.photographs()
     width, height = spec.size_wh
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    pictures = [fit(read_image(path), spec)[0] for path in paths] or [noise]
+    pictures = [fit(read_image(path), spec)[0] for path in paths[:most]] or [noise]
     found = []
     for done, picture in enumerate(pictures):
         progress("Running the source", done, len(pictures))
@@ -50,7 +72,11 @@ def parity_examples(
 
 
 def check_parity(
-    part: Part, exported: Exported, session: Session, examples: Iterable[Example], precision: str = "fp32"
+    part: Part,
+    exported: Exported,
+    session: Session,
+    examples: Iterable[Example],
+    tolerance: Tolerance = TOLERANCES["fp32"],
 ) -> tuple[OutputParity, ...]:
     """Compare an export with its source.
 
@@ -59,7 +85,7 @@ def check_parity(
         exported: The export.
         session: A session of the export, computing in fp32.
         examples: What the source makes of each picture.
-        precision: Of the export's weights.
+        tolerance: How far it may be from the source.
 
     Raises:
         ParityError: an output differs.
@@ -67,14 +93,14 @@ def check_parity(
     found: dict[str, OutputParity] = {}
     for example in examples:
         for name, given in outputs_of(part, exported, session, example.feeds).items():
-            parity = _compare(name, example.outputs[name], given)
-            before = found.get(name, parity)
-            found[name] = OutputParity(
-                name=name, cosine=min(parity.cosine, before.cosine), worst=max(parity.worst, before.worst)
-            )
-    bad = [parity for parity in found.values() if parity.cosine < MINIMUM_COSINE[precision]]
+            parity = _compare(part.name, name, example.outputs[name], given)
+            found[name] = found.get(name, parity).and_also(parity)
+    bad = [p for p in found.values() if p.cosine < tolerance.cosine or p.worst > tolerance.worst]
     if bad:
-        listed = ", ".join(f"{p.name} cosine {p.cosine:.6f}, worst element {p.worst:.4g}" for p in bad)
+        listed = ", ".join(
+            f"{p.name} cosine {p.cosine:.6f}, worst element {p.worst_absolute:.4g} ({p.worst:.2%} of the largest)"
+            for p in bad
+        )
         raise ParityError(f"The export of {part.name} differs from its source: {listed}.", "Nothing was written.")
     return tuple(found.values())
 
@@ -97,6 +123,13 @@ def _as_source(tensor: Array, ours: TensorSpec, theirs: TensorSpec) -> Array:
     return real.transpose(0, 3, 1, 2) if (ours.layout, theirs.layout) == ("NCHW", "NHWC") else real
 
 
-def _compare(name: str, wanted: Array, given: Array) -> OutputParity:
+def _compare(part: str, name: str, wanted: Array, given: Array) -> OutputParity:
     worst = float(np.abs(wanted.astype(np.float64) - given.astype(np.float64)).max())
-    return OutputParity(name=name, cosine=cosine(wanted, given), worst=worst)
+    largest = float(np.abs(wanted).max())
+    return OutputParity(
+        part=part,
+        name=name,
+        cosine=cosine(wanted, given),
+        worst=worst / largest if largest else worst,
+        worst_absolute=worst,
+    )

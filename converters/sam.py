@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 from edgecv.vision.sam import INSIDE, NO_POINT, OUTSIDE, PADDING_BGR, point_prompt
 
+ARCHITECTURE: Literal["transformer"] = "transformer"  # which recipes suit it
 SIZE = 1024  # what SAM was trained at
 MAX_POINTS = 8  # of one object
 SLOTS = MAX_POINTS + 1  # one for the end of the points
@@ -98,7 +99,7 @@ def _encoder(network: Any, size: int) -> Part:
         outputs=(embeddings(size),),
         reference=reference,
         module=encoder_module(network),
-        architecture="transformer",
+        architecture=ARCHITECTURE,
     )
 
 

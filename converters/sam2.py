@@ -11,6 +11,7 @@ from edgecv.converters import ultralytics_world
 from edgecv.converters.pixels import SEED, normalised
 from edgecv.converters.resnet import IMAGENET_MEAN, IMAGENET_STD
 from edgecv.converters.sam import (
+    ARCHITECTURE,
     check_weights,
     coarser,
     embeddings,
@@ -103,7 +104,7 @@ def _encoder(network: Any, spec: PreprocessSpec) -> Part:
         outputs=_features(size),
         reference=reference,
         module=encoder2_module(network, spec),
-        architecture="transformer",
+        architecture=ARCHITECTURE,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -117,6 +118,26 @@ class Example:
     outputs: Tensors
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far an export may be from its source, in every output on every picture.
+
+    Attributes:
+        cosine: The least cosine of the whole output. It sees a wrong direction, and no wrong scale.
+        worst: The largest difference of one element, as a part of the largest magnitude in the output.
+    """
+
+    cosine: float
+    worst: float
+
+
+# fp16 keeps eleven bits of each weight; errors add up over sixty layers. The limits of the worst element are several times what
+# was measured on members of every family (docs/adr/0013).
+TOLERANCES: Mapping[str, Tolerance] = MappingProxyType(
+    {"fp32": Tolerance(cosine=0.9999, worst=0.001), "fp16": Tolerance(cosine=0.999, worst=0.1)}
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SourceModel:
     """A float model that takes ``(N, H, W, 3)`` uint8 BGR pixels and gives its raw outputs; ``N`` is 1 but for ``--batch``.
@@ -131,6 +152,7 @@ class SourceModel:
         assumptions: What was assumed because the source does not say; printed and recorded.
         trained: False for random weights: there is nothing in a picture that two such models could agree on.
         prompts: Example inputs of later parts that no earlier part makes.
+        tolerances: How far exports of a float precision may be from the source.
     """
 
     name: str
@@ -142,6 +164,7 @@ class SourceModel:
     assumptions: tuple[str, ...] = ()
     trained: bool = True
     prompts: Mapping[str, Array] = field(default_factory=dict)
+    tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
 
     @property
     def batch(self) -> int:

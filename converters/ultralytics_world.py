@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 from edgecv.extras import require
@@ -22,6 +24,13 @@ def tasks() -> Any:
     os.environ.setdefault("YOLO_VERBOSE", "false")
     declare_torchvision_operators()
     return require("ultralytics.nn.tasks", "convert")
+
+
+def photographs() -> tuple[Path, ...]:
+    """The example pictures in Ultralytics' package; none where it is not installed."""
+    spec = importlib.util.find_spec("ultralytics")
+    folder = Path(spec.origin).parent / "assets" if spec is not None and spec.origin is not None else None
+    return tuple(sorted(folder.glob("*.jpg"))) if folder is not None else ()
 
 
 @functools.cache

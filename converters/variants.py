@@ -16,7 +16,7 @@ import numpy as np
 from edgecv import registry
 from edgecv.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.examination import Examiner, Proof
-from edgecv.converters.parity import check_parity
+from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.source import REPORT, Example, Exported, Exporter, Part, SourceModel
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.foreign import foreign_errors
@@ -37,7 +37,8 @@ from edgecv.targets import suits_this_machine
 from edgecv.vision.letterbox import fit
 
 DEFAULT_MAX_DROP = 1.0  # points of mAP or top-1
-SOURCE_COSINE = "source_cosine"  # metric of float variants
+# Metrics of float variants: over all outputs and pictures, the lowest cosine, and the worst element as a part of the largest one.
+SOURCE_COSINE, SOURCE_WORST = "source_cosine", "source_worst"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,15 +72,6 @@ class Job:
     analyze: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Base:
-    """The fp32 variant of a format, which its other precisions are made from."""
-
-    exporter: Exporter
-    parts: dict[str, Exported]
-    variant: Variant
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """What came out in one precision: its variants, what was tried, files to list beside the models, confidence by variant."""
@@ -89,6 +81,20 @@ class Built:
     sensitivities: tuple[FormatSensitivity, ...] = ()
     extras: tuple[Path, ...] = ()
     thresholds: Mapping[str, ThresholdRecord] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Base:
+    """The fp32 variant of a format, which its other precisions are made from."""
+
+    exporter: Exporter
+    parts: dict[str, Exported]
+    built: Built
+
+    @property
+    def variant(self) -> Variant:
+        """The only one."""
+        return self.built.variants[0]
 
 
 def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
@@ -123,8 +129,8 @@ def build_float(job: Job, model_format: str) -> Base:
         ParityError: the export computes something else than the source.
     """
     exporter: Exporter = registry.resolve("exporters", model_format)()
-    parts, lowest = _exported(job, exporter, "fp32", None, job.folder / f"{model_format}-fp32")
-    return Base(exporter=exporter, parts=parts, variant=_float_variant(job, exporter, "fp32", parts, lowest))
+    parts, parity = _exported(job, exporter, "fp32", None, job.folder / f"{model_format}-fp32")
+    return Base(exporter=exporter, parts=parts, built=_float_built(job, exporter, "fp32", parts, parity))
 
 
 def build_half(job: Job, base: Base) -> Built:
@@ -135,8 +141,8 @@ def build_half(job: Job, base: Base) -> Built:
         ParityError: it computes something else than the source.
     """
     exporter = base.exporter
-    parts, lowest = _exported(job, exporter, "fp16", base.parts, job.folder / f"{exporter.format}-fp16")
-    return Built(variants=(_float_variant(job, exporter, "fp16", parts, lowest),))
+    parts, parity = _exported(job, exporter, "fp16", base.parts, job.folder / f"{exporter.format}-fp16")
+    return _float_built(job, exporter, "fp16", parts, parity)
 
 
 def open_parts(
@@ -150,8 +156,8 @@ def open_parts(
 
 def _exported(
     job: Job, exporter: Exporter, precision: Precision, floats: Mapping[str, Exported] | None, base: Path
-) -> tuple[dict[str, Exported], float]:
-    """Every part in one precision below ``base``, each proven equal to its source, and the lowest cosine over all outputs."""
+) -> tuple[dict[str, Exported], tuple[OutputParity, ...]]:
+    """Every part in one precision below ``base``, each proven equal to its source, and how equal every output is."""
     step = f"Exporting {exporter.format} {precision}"
     exact = exact_options(exporter.runtime)
     made = {}
@@ -161,15 +167,14 @@ def _exported(
         made[part.name] = (
             exporter.export(part, folder) if floats is None else exporter.half(floats[part.name], part, folder)
         )
-    lowest = 1.0
+    parity: list[OutputParity] = []
     for part in job.source.parts:
         examples = [example[part.name] for example in job.examples]
         (session,) = open_parts(exporter, {part.name: made[part.name]}, exact).values()
         with closing(session):
-            found = check_parity(part, made[part.name], session, examples, precision)
-        lowest = min([lowest, *(parity.cosine for parity in found)])
+            parity += check_parity(part, made[part.name], session, examples, job.source.tolerances[precision])
     job.progress(step, len(job.source.parts), len(job.source.parts))
-    return made, lowest
+    return made, tuple(parity)
 
 
 def build_int8(job: Job, base: Base) -> Built:
@@ -396,19 +401,25 @@ def _part_folder(base: Path, part: Part) -> Path:
     return folder
 
 
-def _float_variant(
-    job: Job, exporter: Exporter, precision: Precision, parts: Mapping[str, Exported], source_cosine: float
-) -> Variant:
+def _float_built(
+    job: Job, exporter: Exporter, precision: Precision, parts: Mapping[str, Exported], parity: Sequence[OutputParity]
+) -> Built:
     name = f"{exporter.format}-{precision}"
+    report = job.folder / name / PARITY_FILE
+    report.write_bytes(msgspec.json.format(msgspec.json.encode(parity), indent=2) + b"\n")
     latency_ms = _latency_ms(job, exporter, parts, name, RuntimeOptions(threads=1))
-    return Variant(
+    variant = Variant(
         name=name,
         format=exporter.format,
         precision=precision,
-        metrics={SOURCE_COSINE: round(source_cosine, 6)},
+        metrics={
+            SOURCE_COSINE: round(min(output.cosine for output in parity), 6),
+            SOURCE_WORST: round(max(output.worst for output in parity), 6),
+        },
         latency_ms=round(latency_ms, 3),
         models={part: _model_files(job.folder, exported) for part, exported in parts.items()},
     )
+    return Built(variants=(variant,), extras=(report,))
 
 
 def _latency_ms(

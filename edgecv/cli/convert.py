@@ -70,17 +70,17 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
-    from edgecv.converters.convert import FAILED, steps
+    from edgecv.converters.convert import FAILED
     from edgecv.converters.convert import convert as convert_model
+    from edgecv.converters.steps import steps
     from edgecv.quantize.recipes import DEFAULT_TARGET
 
     asked = {"fp32": fp32, "fp16": fp16, "int8": int8}
     precision = [name for name in PRECISIONS if asked[name]] or ["fp32"]
     formats = _formats(to)
     if explain:
-        for number, step in enumerate(
-            steps(source, formats, precision, batch, recipe or (), target or DEFAULT_TARGET), 1
-        ):
+        told = steps(source, formats, precision, batch, recipe or (), target or DEFAULT_TARGET, imgsz=parse_size(imgsz))
+        for number, step in enumerate(told, 1):
             print(f"{number}. {step}")
         return
     failed: list[str] = []
@@ -225,6 +225,7 @@ _METRIC_NAMES = {
     "matched_iou": "box IoU",
     "score_bias": "score bias",
     "source_cosine": "cosine with source",
+    "source_worst": "worst element",
     "output_cosine": "cosine with float",
     "map50_95_drop": "mAP points lost",
     "mask_map50_95_drop": "mask mAP points lost",

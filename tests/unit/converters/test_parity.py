@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecv.converters.parity import check_parity
-from edgecv.converters.source import Example, Exported, Part
+from edgecv.converters.parity import check_parity, parity_examples
+from edgecv.converters.source import Example, Exported, Part, SourceOptions, Tolerance
+from edgecv.converters.ultralytics_world import photographs
+from edgecv.converters.yolov8 import open_architecture
 from edgecv.errors import ParityError
 from edgecv.golden import cosine
+from edgecv.progress import silent
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions
 from tests.models import IMAGE, PREDICTION, bright_cell, detector
@@ -43,7 +46,9 @@ def examples(session: OnnxRuntimeSession, change) -> list[Example]:
 @pytest.mark.parametrize("change", [lambda v: v, lambda v: v + 1e-4], ids=["equal", "rounding"])
 def test_an_export_that_computes_the_same_passes(session, change) -> None:
     (found,) = check_parity(PART, EXPORTED, session, examples(session, change))
-    assert found.name == "prediction"
+    assert (found.part, found.name) == ("main", "prediction")
+    assert found.worst_absolute <= 2e-4
+    assert found.worst < 1e-5
     assert found.cosine > 0.99999
 
 
@@ -52,11 +57,13 @@ def test_an_export_that_computes_the_same_passes(session, change) -> None:
     [
         lambda v: v[:, ::-1],
         lambda v: -v,
+        lambda v: v * 1.05,
+        lambda v: np.where(np.arange(v.size).reshape(v.shape) == 7, v + 2, v),
         np.zeros_like,
         lambda v: np.full_like(v, np.nan),
         lambda v: v + np.random.default_rng(0).normal(0, 3, v.shape),
     ],
-    ids=["order", "sign", "zero", "nan", "noise"],
+    ids=["order", "sign", "scale", "one element", "zero", "nan", "noise"],
 )
 def test_an_export_that_computes_something_else_is_refused(session, change) -> None:
     with pytest.raises(ParityError, match="prediction cosine"):
@@ -67,6 +74,24 @@ def test_nothing_but_numbers_in_the_first_picture_alone_is_seen(session) -> None
     pictures = iter([np.nan, 0.0])
     with pytest.raises(ParityError, match="prediction cosine"):
         check_parity(PART, EXPORTED, session, examples(session, lambda value: value + next(pictures)))
+
+
+def test_a_family_has_tolerances_of_its_own(session) -> None:
+    near = examples(session, lambda value: value * 1.005)
+    assert check_parity(PART, EXPORTED, session, near, Tolerance(cosine=0.9999, worst=0.01))
+    with pytest.raises(ParityError, match=r"worst element .* of the largest"):
+        check_parity(PART, EXPORTED, session, near)
+
+
+def test_without_calibration_pictures_the_source_sees_photographs() -> None:
+    source = open_architecture(Path("yolov8n-cls.yaml"), SourceOptions(random_weights=True, size_wh=(64, 64)))
+    found = parity_examples(source, None, silent)
+    assert len(found) == len(photographs()) == 2
+    first, second = (example["main"].feeds["image"] for example in found)
+    assert first.shape == (1, 64, 64, 3)
+    neighbours = np.corrcoef(first[0, :, :-1, 1].ravel(), first[0, :, 1:, 1].ravel())[0, 1]
+    assert neighbours > 0.8  # of noise: about 0
+    assert not np.array_equal(first, second)
 
 
 @pytest.mark.parametrize(

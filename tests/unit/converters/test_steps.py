@@ -1,0 +1,50 @@
+"""``--explain`` tells what would be done, and refuses what would be refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgecv.converters.sam import ARCHITECTURE
+from edgecv.converters.steps import steps
+from edgecv.errors import ConfigError, UnknownPlugin, UnsupportedSource
+from edgecv.quantize.recipes import base_rungs
+
+FORMATS = ("onnx", "openvino", "tflite")
+
+
+@pytest.mark.parametrize(
+    ("source", "architecture"), [("mobile_sam", ARCHITECTURE), ("sam2.1_t", ARCHITECTURE), ("resnet18", "conv")]
+)
+def test_the_recipes_are_those_of_the_family(source: str, architecture: str) -> None:
+    told = steps(source, FORMATS, "int8")
+    for name in FORMATS:
+        line = next(line for line in told if line.startswith(f"Quantize {name}"))
+        assert f"({' -> '.join(recipe.name for recipe in base_rungs(name, architecture))}" in line
+
+
+def test_every_document_is_named() -> None:
+    told = "\n".join(steps("yolov8n.yaml", ("onnx",), ("fp16", "int8")))
+    for words in ("compare every output", "fp16", "confidence", "edgecv verify", "model card", "bundle.json"):
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"source": "nothing.xyz"}, UnsupportedSource),
+        ({"source": "missing.pt"}, UnsupportedSource),
+        ({"formats": ("onnx", "foo")}, UnknownPlugin),
+        ({"formats": ()}, ConfigError),
+        ({"imgsz": 33}, ConfigError),
+        ({"batch": 65}, ConfigError),
+        ({"precision": "int4"}, ConfigError),
+        ({"recipes": ("nothing",)}, ConfigError),
+    ],
+    ids=str,
+)
+def test_what_would_be_refused_is_refused(changes: dict[str, Any], error: type[Exception]) -> None:
+    asked: dict[str, Any] = {"source": "resnet18", "formats": ("onnx",), "precision": "int8", **changes}
+    with pytest.raises(error):
+        steps(**asked)
