@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from edgecv import registry
 from edgecv.bundle import Manifest, Variant
-from edgecv.converters.source import Example
+from edgecv.converters.source import RANDOM, Example
 from edgecv.golden import GOLDEN, exact_options, sample
 from edgecv.model import runtimes_for
+from edgecv.promptable import MAX_BOXES
 from edgecv.protocols import Array
 
 MODEL_CARD = "MODEL_CARD.md"
+_PURPOSES: Mapping[str, str] = MappingProxyType(
+    {
+        "detect": "Finds the objects of its classes in a picture, an upright box each.",
+        "segment": "Finds the objects of its classes in a picture, a box and a mask each.",
+        "pose": "Finds the objects of its classes in a picture, a box and keypoints each.",
+        "obb": "Finds the objects of its classes in a picture seen from above, a rotated box each.",
+        "classify": "Names the class of a whole picture.",
+        "promptable-segment": "Marks the object that points or a box in a picture ask for.",
+    }
+)
 
 
 def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[str, Example]) -> Path:
@@ -44,7 +56,6 @@ def write_model_card(folder: Path, manifest: Manifest) -> Path:
 
 
 def _card(manifest: Manifest) -> list[str]:
-    width, height = manifest.preprocess.size_wh
     calibration = manifest.calibration
     lines = [
         f"# {manifest.name}",
@@ -54,7 +65,10 @@ def _card(manifest: Manifest) -> list[str]:
         "",
         "## Intended use",
         "",
-        f"Pictures are brought to {width}x{height} ({manifest.preprocess.resize}). {_knows(manifest.decode.labels)}",
+        f"{_PURPOSES[manifest.decode.task]} {_knows(manifest.decode.labels)}",
+        "",
+        "Before it decides anything that matters, judge it on labelled pictures of your own: `edgecv eval BUNDLE --data DIR`. "
+        "EdgeCV proves that the conversion keeps what the source model does, not that the source model is right.",
         "",
         f"Licence of the weights: **{manifest.licence}**.",
         "",
@@ -82,21 +96,46 @@ def _card(manifest: Manifest) -> list[str]:
             f"{calibration.images} images (sha256 `{calibration.sha256}`), {calibration.held_out} of them held out to judge "
             "INT8 by. Agreement is with the float model; `report.html` says what was lost on labels, where there were some."
         )
-    lines += ["", "## Limits", ""]
-    if judged:
-        lines.append("INT8 was judged on pictures like those of the calibration set. On others it may do worse.")
-    lines += [f"- assumed, since the source does not say: {assumption}" for assumption in manifest.assumptions]
-    return lines
+    return [*lines, "", "## Limits", "", *(f"- {limit}" for limit in _limits(manifest))]
+
+
+def _limits(manifest: Manifest) -> Iterator[str]:
+    """Where the model ends, and what nobody has looked at."""
+    width, height = manifest.preprocess.size_wh
+    yield f"Pictures are brought to {width}x{height} ({manifest.preprocess.resize}): what is a few pixels small there is not seen."
+    if manifest.source.file.endswith(RANDOM):
+        yield "Its weights are random: it knows nothing, and proves that the conversion works."
+    if manifest.decode.task == "promptable-segment":
+        yield f"One call takes {_most_points(manifest)} points of one object, or {MAX_BOXES} boxes of one object each."
+    if any(variant.recipe for variant in manifest.variants):
+        yield "INT8 was judged on pictures like those of the calibration set. On others it may do worse."
+    for variant in manifest.variants:
+        if variant.target:
+            yield f"{variant.name} is built for CPUs of the class `{variant.target}`; others may run it slowly or less exactly."
+    if not any(name.endswith("_drop") for variant in manifest.variants for name in variant.metrics):
+        yield "Nothing was judged on labels: its accuracy is what its source has, less what the table shows."
+    for assumption in manifest.assumptions:
+        yield f"Assumed, since the source does not say: {assumption}"
+
+
+def _most_points(manifest: Manifest) -> int:
+    """The decoder's slots, but for the one that ends the points."""
+    inputs = manifest.variants[0].models["decoder"].inputs
+    return next(spec.shape[1] for spec in inputs if spec.role == "point_labels") - 1
 
 
 def _knows(labels: tuple[str, ...]) -> str:
     if not labels:
-        return "It marks what points or boxes ask for; it knows no classes."
+        return "It knows no classes."
     return f"It knows {len(labels)} classes: {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}."
 
 
 def _row(variant: Variant) -> str:
     size = sum(entry.bytes for model in variant.models.values() for entry in model.files)
-    metrics = ", ".join(f"{name} {value:.3f}" for name, value in variant.metrics.items()) or "-"
+    metrics = ", ".join(f"{name} {_figure(value)}" for name, value in variant.metrics.items()) or "-"
     latency = f"{variant.latency_ms:.1f} ms" if variant.timed else f"not timed: for {variant.target}"
     return f"| {variant.name} | {variant.recipe or '-'} | {size / 1e6:.2f} MB | {latency} | {metrics} |"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:.6f}"

@@ -10,7 +10,7 @@ from typing import Any
 from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
 from edgecv.converters.pixels import damped, normalised, pixel_module, with_random_weights
-from edgecv.converters.source import Part, SourceModel, SourceOptions, class_labels, image_input
+from edgecv.converters.source import RANDOM, Part, SourceModel, SourceOptions, class_labels, image_input
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.foreign import first_line
@@ -78,7 +78,7 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
         return _loaded(build, options.weights), _file_source(options.weights), ()
     if options.random_weights:
         network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.pictures)
-        return network, _made_source(name, "random weights, seed 0"), ()
+        return network, _made_source(name, RANDOM), ()
     if options.pretrained:
         weights = models.get_model_weights(name).DEFAULT
         labels = tuple(str(label) for label in weights.meta["categories"])

@@ -14,7 +14,7 @@ from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
 from edgecv.converters.pixels import SEED
 from edgecv.converters.sam_networks import calibrate_norms, decoder_module, encoder_module, normalised
-from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input
+from edgecv.converters.source import RANDOM, Part, SourceModel, SourceOptions, image_input
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.foreign import first_line
@@ -202,7 +202,7 @@ def weights_origin(name: str, options: SourceOptions) -> Source:
     """Where the weights come from."""
     if options.weights is not None:
         return Source(file=options.weights.name, sha256=sha256_of(options.weights))
-    text = f"{name}: random weights, seed 0"
+    text = f"{name}: {RANDOM}"
     return Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
 
 

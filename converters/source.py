@@ -29,6 +29,7 @@ _CHOICES = {
     "labels": "--labels",
 }
 MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
+RANDOM = "random weights, seed 0"  # how the record of a source calls them
 REPORT = "Report it with the model; --debug shows the whole error."  # when a library says no and the reason is its own
 SIZE_STEP = 32  # the coarsest stride of the detectors; other sizes cut cells in half
 

@@ -15,7 +15,7 @@ from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
 from edgecv.converters.checkpoint import read_checkpoint
 from edgecv.converters.pixels import damped, normalised, with_random_weights
-from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, origin
+from edgecv.converters.source import RANDOM, Part, SourceModel, SourceOptions, image_input, origin
 from edgecv.converters.yolov8_tasks import (
     HEADS,
     Head,
@@ -97,7 +97,7 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
         return damped(network, _last_norm)
 
     network = with_random_weights(checked, preprocess_of(None, head, options.size_wh), options.pictures)
-    text = f"{path.name}: random weights, seed 0"
+    text = f"{path.name}: {RANDOM}"
     made = Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
     return replace(_source(path.stem, made, _frozen(network), head, options), trained=False)
 

@@ -200,6 +200,7 @@ def load(
     spec: ModelSpec | None = None,
     variant: str = "",
     lanes: int = 1,
+    cache_dir: str | Path = "",
     extra: Mapping[str, Any] | None = None,
 ) -> Any:
     """Load a bundle, or a bare model file: a ``Model``, or a ``PromptableModel`` from a bundle of SAM.
@@ -215,6 +216,7 @@ def load(
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
         lanes: Pictures computed at the same time (``RuntimeOptions``): 2 for files and several cameras, 1 for the quickest
             answer to one picture.
+        cache_dir: Folder where a runtime that compiles models (OpenVINO) keeps what it compiled: the next start is quicker.
         extra: Options of one runtime (see its module).
 
     Raises:
@@ -232,6 +234,7 @@ def load(
         device=device,
         variant=variant,
         lanes=lanes,
+        cache_dir=str(cache_dir),
         extra=dict(extra or {}),
     )
     if not path.exists():

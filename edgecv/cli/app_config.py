@@ -40,6 +40,7 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
         runtime: ``auto`` or a runtime.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         threads: Threads of the session; 0 lets the runtime choose.
+        cache_dir: Where OpenVINO keeps what it compiled, relative to where the program starts; nowhere by default.
         confidence: Lowest confidence kept; the bundle's own by default.
         iou: Overlap above which two boxes are one; the bundle's own by default.
         classes: Names or numbers of the classes to keep; all by default.
@@ -49,6 +50,7 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str = "auto"
     precision: str = "auto"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    cache_dir: str = ""
     confidence: _Share | None = None
     iou: _Share | None = None
     classes: list[str | int] | None = None

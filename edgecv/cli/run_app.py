@@ -50,6 +50,7 @@ def run_app(app: App, *, overwrite: bool, json: bool) -> None:
             precision=model.precision,
             threads=model.threads,
             lanes=_lanes(file),
+            cache_dir=model.cache_dir,
         ) as loaded:
             check_model(loaded)  # before a sink creates its file
             pipeline = Pipeline(

@@ -61,8 +61,8 @@ class LiteRtSession:
         named_inputs, named_outputs = _named(interpreter)
         self.inputs = inputs or tuple(_spec(name, detail) for name, detail in named_inputs.items())
         self.outputs = outputs or tuple(_spec(name, detail) for name, detail in named_outputs.items())
-        self._input_at = {spec.name: named_inputs[spec.name]["index"] for spec in self.inputs}
-        self._output_at = {spec.name: named_outputs[spec.name]["index"] for spec in self.outputs}
+        self._input_at = _indices(self.inputs, named_inputs, path)
+        self._output_at = _indices(self.outputs, named_outputs, path)
         self.providers: tuple[str, ...] = ("cpu",)
         self.metadata: Mapping[str, str] = MappingProxyType({})
         self._lanes = options.lanes
@@ -129,6 +129,15 @@ def _named(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         {detail["name"]: detail for detail in interpreter.get_input_details()},
         {detail["name"]: detail for detail in interpreter.get_output_details()},
     )
+
+
+def _indices(specs: tuple[TensorSpec, ...], named: Mapping[str, Any], path: Path) -> dict[str, int]:
+    missing = next((spec.name for spec in specs if spec.name not in named), None)
+    if missing is not None:
+        raise SessionError(
+            f"{path.name} has no tensor '{missing}', only {', '.join(named)}.", "Convert the model again."
+        )
+    return {spec.name: int(named[spec.name]["index"]) for spec in specs}
 
 
 def _spec(name: str, detail: Any) -> TensorSpec:

@@ -124,6 +124,12 @@ def test_specs_that_are_given_are_kept(row: Row, path: Path) -> None:
     assert session.run(FEEDS).keys() == {"total"}
 
 
+def test_a_spec_of_a_tensor_that_the_file_lacks_is_a_session_error(row: Row, path: Path) -> None:
+    outputs = (TensorSpec(name="nothing", role="", shape=(2,), dtype="float32"),)
+    with pytest.raises(SessionError, match="nothing"):
+        registry.resolve("runtimes", row.name)(path, RuntimeOptions(), (), outputs).run(FEEDS)
+
+
 @pytest.mark.parametrize(
     ("feeds", "named"),
     [

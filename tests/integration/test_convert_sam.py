@@ -109,6 +109,12 @@ def test_int8_shrinks_the_encoder_and_shares_the_float_decoder(bundle: Bundle) -
         assert paths[f"{name}-int8"] == paths[f"{name}-fp32"]
 
 
+def test_the_model_card_says_how_much_one_call_takes(bundle: Bundle) -> None:
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    assert "8 points of one object, or 100 boxes" in card
+    assert "Marks the object" in card
+
+
 def test_openvino_leaves_the_convolutions_float(bundle: Bundle) -> None:
     import openvino
 
