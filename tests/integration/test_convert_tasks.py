@@ -142,8 +142,9 @@ def same_boxes(ours: Detections, theirs: Any) -> None:
     assert np.array_equal(ours.class_id, theirs.cls.numpy().astype(int))
 
 
-def test_detect_finds_what_ultralytics_finds(tmp_path: Path) -> None:
-    found = answers("detect", tmp_path)
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_detect_finds_what_ultralytics_finds(model_format: str, tmp_path: Path) -> None:
+    found = answers("detect", tmp_path, model_format)
     same_boxes(found.ours, found.theirs.boxes)
     assert np.abs(found.ours.xyxy - found.theirs.boxes.xyxy.numpy()).max() < 0.5
 

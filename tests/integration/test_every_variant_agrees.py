@@ -1,0 +1,78 @@
+"""The trained detector in every format and precision: the same photograph gives the same detections, within stated bounds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgecv
+from edgecv.bundle import Bundle
+from edgecv.golden import exact_options
+from edgecv.media import read_image
+from edgecv.model import open_variant, runtimes_for
+from edgecv.quantize.agreement import agreement
+from edgecv.results import Detections
+from edgecv.vision.nms import iou_one_to_many
+
+pytest.importorskip("litert_torch")
+pytest.importorskip("nncf")
+pytestmark = pytest.mark.timeout(300)  # the fixture makes nine variants
+
+FORMATS = ("onnx", "openvino", "tflite")
+SIDE, CALIBRATION, UNSEEN = 320, 64, 24
+# Of a float variant against the fp32 ONNX file, per box: overlap, confidence.
+FLOAT_BOUNDS = {"fp32": (0.999, 1e-3), "fp16": (0.97, 0.02)}
+
+
+@pytest.fixture(scope="module")
+def bundle(yolov8n: Path, coco_images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("all")
+    for path in coco_images[:CALIBRATION]:
+        shutil.copy(path, folder)
+    return edgecv.convert(
+        yolov8n, formats=FORMATS, precision=("fp16", "int8"), calibration=folder, imgsz=SIDE, out=folder / "all.ecv"
+    )
+
+
+@pytest.fixture(scope="module")
+def found(bundle: Bundle, coco_images: list[Path]) -> dict[str, list[Detections]]:
+    """What each variant finds in photographs that calibration did not see."""
+    pictures = [read_image(path) for path in coco_images[-UNSEEN:]]
+    answers = {}
+    for variant in bundle.variants:
+        runtime = runtimes_for(variant.format)[0]
+        with open_variant(bundle, variant, exact_options(runtime), runtime) as model:
+            answers[variant.name] = [model(picture) for picture in pictures]
+    return answers
+
+
+def test_there_is_something_to_agree_on(found: dict[str, list[Detections]]) -> None:
+    assert len(found) == 9
+    assert sum(len(one) for one in found["onnx-fp32"]) > 60
+
+
+@pytest.mark.parametrize("precision", FLOAT_BOUNDS)
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_float_variants_find_the_same_boxes(
+    model_format: str, precision: str, bundle: Bundle, found: dict[str, list[Detections]]
+) -> None:
+    overlap, confidence = FLOAT_BOUNDS[precision]
+    # A box at the limit of confidence may be on either side of it.
+    sure = bundle.manifest.decode.confidence + confidence
+    for wanted, given in zip(found["onnx-fp32"], found[f"{model_format}-{precision}"], strict=True):
+        for one, other in ((wanted, given), (given, wanted)):
+            for at in np.flatnonzero(one.confidence > sure):
+                ious = iou_one_to_many(one.xyxy[at], other.xyxy) * (other.class_id == one.class_id[at])
+                assert ious.max() > overlap
+                assert abs(other.confidence[ious.argmax()] - one.confidence[at]) < confidence
+
+
+@pytest.mark.parametrize("model_format", FORMATS)
+def test_int8_finds_what_float_finds(model_format: str, found: dict[str, list[Detections]]) -> None:
+    agreed = agreement(list(zip(found["onnx-fp32"], found[f"{model_format}-int8"], strict=True)))
+    assert agreed.f1_50 > 0.85
+    assert agreed.matched_iou > 0.9
+    assert abs(agreed.score_bias) < 0.05
