@@ -103,6 +103,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         peak_rss_bytes: Of the command's process tree.
         size_bytes: Of the variant.
         size_ratio: Size over that of the fp32 variant.
+        encoder_ratio: The same of the encoder alone, where the model has one.
         latency_ms: One thread.
         latency_ratio: Latency over that of the fp32 variant.
         source_cosine: Float variant against the source, the lowest of all outputs and pictures.
@@ -120,6 +121,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     peak_rss_bytes: int = 0
     size_bytes: int = 0
     size_ratio: float = 0.0
+    encoder_ratio: float = 0.0
     latency_ms: float = 0.0
     latency_ratio: float = 0.0
     source_cosine: float = 0.0
@@ -319,6 +321,8 @@ def _figures(cell: Cell, made: dict[str, Any]) -> dict[str, Any]:
         "latency_ratio": round(own["latency_ms"] / base["latency_ms"], 4),
         "recipe": own["recipe"],
     }
+    if "encoder" in own["parts"]:
+        found["encoder_ratio"] = round(own["parts"]["encoder"] / base["parts"]["encoder"], 4)
     if cell.precision == "int8":
         return {**found, "agreement": own["metrics"], "source_cosine": base["metrics"]["source_cosine"]}
     return {**found, "source_cosine": own["metrics"]["source_cosine"]}

@@ -91,7 +91,7 @@ def run_matrix(
     _write(cells, outcomes, out)
     for conversion in conversions([cell for cell in wanted if cell.name not in known]):
         made = run_conversion(conversion, calibration, date.today().isoformat())
-        stamp = {"made_with": versions(), "machine": _machine()}
+        stamp = {"made_with": versions(), "machine": machine()}
         found = {name: msgspec.structs.replace(outcome, **stamp) for name, outcome in made.items()}
         for name, outcome in found.items():
             print(f"{name}: {outcome.status} {outcome.reason} ({outcome.wall_s:.0f} s)", file=sys.stderr, flush=True)
@@ -190,10 +190,10 @@ def _pictures(outcomes: Mapping[str, Outcome]) -> str:
 
 def _machines(outcomes: Mapping[str, Outcome]) -> str:
     """Where the cells were run; with several machines, how many cells each."""
-    counts = Counter(outcome.machine for outcome in outcomes.values() if outcome.machine)
+    counts = Counter(outcome.machine or "not recorded" for outcome in outcomes.values())
     if len(counts) > 1:
         return f"Machines: {'; '.join(f'{machine} ({count} cells)' for machine, count in counts.most_common())}."
-    return f"Machine: {next(iter(counts), _machine())}."
+    return f"Machine: {next(iter(counts), machine())}."
 
 
 def _reasoned(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> list[tuple[str, Outcome]]:
@@ -231,7 +231,8 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _machine() -> str:
+def machine() -> str:
+    """CPU, cores, memory and system of this machine."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return (
         f"{_cpu_name()}, {os.cpu_count()} cores, {memory_bytes / 1e9:.0f} GB, {platform.system()} {platform.machine()}"

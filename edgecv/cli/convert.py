@@ -188,6 +188,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
                 "target": variant.target,
                 "recipe": variant.recipe,
                 "bytes": size_bytes(variant),
+                "parts": {part: sum(entry.bytes for entry in files.files) for part, files in variant.models.items()},
                 "latency_ms": variant.latency_ms,
                 "metrics": variant.metrics,
             }

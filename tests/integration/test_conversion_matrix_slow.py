@@ -97,6 +97,7 @@ def test_a_refusal_that_is_expected_of_a_cell_and_a_failure_of_another() -> None
             "format": name,
             "precision": precision,
             "bytes": 2,
+            "parts": {"encoder": 1, "decoder": 1},
             "latency_ms": 1.0,
             "recipe": "",
             "metrics": {"source_cosine": 1.0},
@@ -166,6 +167,7 @@ def test_the_table_names_the_machines_of_its_cells() -> None:
     cells = chosen_cells(all_cells(SHARED), "resnet18 onnx *")
     one, other = (Outcome(status="ok", machine=name) for name in ("A, 2 cores", "B, 4 cores"))
     assert "\nMachine: A, 2 cores. Versions" in table(cells, {cells[0].name: one, cells[1].name: one})
+    assert "\nMachines: " in table(cells, {cells[0].name: one, cells[1].name: Outcome(status="ok")})
     text = table(cells, {cells[0].name: one, cells[1].name: other, cells[2].name: one})
     assert "\nMachines: A, 2 cores (2 cells); B, 4 cores (1 cells). Versions" in text
 
