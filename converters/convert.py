@@ -16,6 +16,7 @@ from edgecv.atomic import check_target, new_folder
 from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifest, Variant, describe_file, dump_manifest
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
+from edgecv.converters.int8 import build_int8
 from edgecv.converters.parity import parity_examples
 from edgecv.converters.request import (
     check_calibration,
@@ -30,11 +31,12 @@ from edgecv.converters.request import (
 )
 from edgecv.converters.source import SourceModel, SourceOptions, check_batch
 from edgecv.converters.variants import (
-    BUILDERS,
     DEFAULT_MAX_DROP,
+    Base,
     Built,
     Job,
     build_float,
+    build_half,
     each_once,
     fitted,
     needs_ranges,
@@ -88,6 +90,8 @@ _TOOLS = (
 )
 
 _Result = TypeVar("_Result")
+# What is made from the fp32 variant, in this order: a ladder that ends in fp16 writes the same files again.
+_BUILDERS: Mapping[Precision, Callable[[Job, Base], Built]] = {"fp16": build_half, "int8": build_int8}
 
 
 def convert(
@@ -244,8 +248,8 @@ def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], ke
         base = attempt(name, "fp32", partial(build_float, job, name))
         if base is None:
             continue
-        wanted = [precision for precision in BUILDERS if precision in precisions]
-        made = [attempt(name, precision, partial(BUILDERS[precision], job, base)) for precision in wanted]
+        wanted = [precision for precision in _BUILDERS if precision in precisions]
+        made = [attempt(name, precision, partial(_BUILDERS[precision], job, base)) for precision in wanted]
         found = [one for one in made if one is not None]
         if found or "fp32" in precisions:
             built += [base.built, *found]
