@@ -139,13 +139,23 @@ def outputs_of(network: Any, head: Head, size_wh: tuple[int, int]) -> tuple[Tens
     strides = tuple(int(stride) for stride in last.stride)
     if any(size % max(strides) for size in size_wh):
         raise ConfigError(f"This network needs an input size that is a multiple of {max(strides)}, not {size_wh}.")
-    specs = raw_head_outputs(size_wh, strides, last.reg_max, last.nc)
+    return detector_outputs(
+        head, size_wh, strides, last.reg_max, last.nc, last.cv4[0][-1].out_channels if head.branch else 0
+    )
+
+
+def detector_outputs(
+    head: Head, size_wh: tuple[int, int], strides: tuple[int, ...], bins: int, classes: int, branch_channels: int
+) -> tuple[TensorSpec, ...]:
+    """Specs of a raw head: boxes and classes per stride, then the third branch per stride, then prototypes."""
+    specs = raw_head_outputs(size_wh, strides, bins, classes)
     if head.branch:
-        channels = last.cv4[0][-1].out_channels
-        specs += tuple(_planes(f"{head.branch}_{s}", f"{head.branch}/{s}", channels, size_wh, s) for s in strides)
+        specs += tuple(
+            _planes(f"{head.branch}_{s}", f"{head.branch}/{s}", branch_channels, size_wh, s) for s in strides
+        )
     if head.prototypes:
-        # The prototypes' network doubles the finest grid.
-        specs += (_planes("proto", "proto", last.nm, size_wh, strides[0] // 2),)
+        # The prototypes' network doubles the finest grid; a mask is a sum of all prototypes.
+        specs += (_planes("proto", "proto", branch_channels, size_wh, strides[0] // 2),)
     return specs
 
 

@@ -138,13 +138,18 @@ class PoseDecoder:
         """Detections of one frame with ``keypoints (N, K, 3)`` in frame pixels, clipped to the frame."""
         candidates = self._boxes.candidates(outputs, spec.confidence, multi_label)
         kept = candidates.chosen(survivors(candidates, spec))
-        raw = self._keypoints.at(outputs, kept.cells).T.reshape(-1, *self._shape)
-        centers, strides = self._boxes.centers(kept.cells)
+        found = self.keypoints(outputs, kept.cells)
+        xy = transform.to_frame(found[..., :2]).clip(0, np.array(transform.frame_wh, np.float32))
+        return replace(kept.in_frame(transform), keypoints=np.concatenate([xy, found[..., 2:]], axis=2))
+
+    def keypoints(self, outputs: Tensors, cells: IntArray) -> FloatArray:
+        """Keypoints ``(N, K, 3)`` of cells ``(N,)`` in model pixels, with their confidence."""
+        raw = self._keypoints.at(outputs, cells).T.reshape(-1, *self._shape)
+        centers, strides = self._boxes.centers(cells)
         corners = centers - strides[:, None] / 2
-        xy = transform.to_frame(corners[:, None] + raw[..., :2] * 2 * strides[:, None, None])
-        xy = xy.clip(0, np.array(transform.frame_wh, np.float32))
+        xy = corners[:, None] + raw[..., :2] * 2 * strides[:, None, None]
         seen = sigmoid(raw[..., 2:]) if self._shape[1] == 3 else np.ones_like(raw[..., :1])
-        return replace(kept.in_frame(transform), keypoints=np.concatenate([xy, seen], axis=2))
+        return np.concatenate([xy, seen], axis=2)
 
 
 class ObbDecoder:
@@ -169,7 +174,7 @@ class ObbDecoder:
         """Detections of one frame with ``obb (N, 5)`` in frame pixels; ``xyxy`` is the upright box around each, clipped."""
         candidates = self._boxes.candidates(outputs, spec.confidence, multi_label)
         candidates = candidates.chosen(best_first(candidates))
-        rotated = self._rotated(candidates, outputs)
+        rotated = self.rotated(candidates, outputs)
         indices = rotated_nms(rotated, candidates.class_id, spec.iou, spec.max_detections)
         obb = rotated[indices].copy()
         obb[:, :2] = transform.to_frame(obb[:, :2])
@@ -181,7 +186,7 @@ class ObbDecoder:
             xyxy=around, confidence=candidates.confidence[indices], class_id=candidates.class_id[indices], obb=obb
         )
 
-    def _rotated(self, candidates: Candidates, outputs: Tensors) -> FloatArray:
+    def rotated(self, candidates: Candidates, outputs: Tensors) -> FloatArray:
         """``(N, 5)`` boxes in model pixels: the upright ones turned about the centres of their cells."""
         angle = (sigmoid(self._angles.at(outputs, candidates.cells)[0]) - 0.25) * pi
         centers, _ = self._boxes.centers(candidates.cells)

@@ -14,7 +14,7 @@ import edgecv
 from edgecv.converters.onnx_source import open_onnx
 from edgecv.converters.source import SourceOptions
 from edgecv.converters.ultralytics_world import tasks
-from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.errors import ConfigError
 from edgecv.quiet import quiet
 from edgecv.vision.classify import LogitsDecoder
 from edgecv.vision.geometry import ImageTransform
@@ -186,19 +186,3 @@ def test_one_label_per_class(resnet20: Path) -> None:
     with pytest.raises(ConfigError, match="has 10 classes, not 3"):
         open_onnx(resnet20, SourceOptions(labels=("a", "b", "c")))
     assert open_onnx(resnet20, SourceOptions(labels=tuple("abcdefghij"))).spec.decode.labels == tuple("abcdefghij")
-
-
-@pytest.mark.parametrize("task", ["segment", "pose", "obb"])
-def test_an_export_for_another_task_is_refused_by_its_name(task: str, resnet20: Path, tmp_path: Path) -> None:
-    model = onnx.load(str(resnet20))
-    value = model.graph.output[0]
-    axes = onnx.numpy_helper.from_array(np.array([2], np.int64), "axes")
-    model.graph.initializer.append(axes)
-    model.graph.node.append(onnx.helper.make_node("Unsqueeze", [value.name, "axes"], ["end"]))
-    value.name = "end"
-    value.type.tensor_type.shape.dim.add().dim_value = 1
-    onnx.helper.set_model_props(model, {"task": task, "author": "Ultralytics"})
-    onnx.save(model, str(tmp_path / "other.onnx"))
-    with pytest.raises(UnsupportedSource, match=f"export for {task}") as caught:
-        open_onnx(tmp_path / "other.onnx", SourceOptions())
-    assert ".pt" in caught.value.hint
