@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import msgspec
 
 from edgecv.benchmarks.command import run_program
 from edgecv.benchmarks.conversion_cells import FORMATS, Outcome
-from edgecv.benchmarks.conversion_matrix import machine, record_of, versions
+from edgecv.benchmarks.conversion_matrix import all_cells, machine, record_of, versions
 from edgecv.benchmarks.cross_split import cross_split
 from edgecv.benchmarks.peers.ultralytics_environment import open_yolo
 from edgecv.benchmarks.process_tree import Measured, run_measured
@@ -38,6 +39,7 @@ _SHARED = _CHECKOUT / "../shared"
 _MATRIX = _CHECKOUT / "docs/conversion-matrix.md"
 _EDGECV = (sys.executable, "-m", "edgecv")
 _TIMEOUT_S = 1800.0
+_NOT_RUN = Outcome(status="failed", reason="not run")
 _RATIO_RUNS = 150
 
 # Targets of the issue that asked for the converters (B).
@@ -68,44 +70,45 @@ class Figure:
     least: bool = False
 
     @property
+    def shown(self) -> str:
+        """The value; a cosine near 1 with as many digits as tell it from its target."""
+        return f"{self.value:.6f}" if self.least else f"{self.value:.4g}"
+
+    @property
     def met(self) -> bool:
         """Whether the target is reached."""
         return self.value >= self.target if self.least else self.value <= self.target
 
 
-def recorded_figures(record: Mapping[str, Outcome]) -> Iterator[Figure]:
-    """What the conversion matrix has found: parity of every cell, INT8 of MobileSAM, the size of SAM ViT-B's encoder."""
+def recorded_figures(record: Mapping[str, Outcome], cells: Sequence[str]) -> Iterator[Figure]:
+    """What the conversion matrix has found of its cells: parity of each, INT8 of MobileSAM, the size of SAM ViT-B's encoder."""
     command = "python -m edgecv.benchmarks.conversion_matrix"
-    floats = {
-        name: outcome for name, outcome in record.items() if outcome.status == "ok" and not name.endswith(" int8")
-    }
     for precision in ("fp32", "fp16"):
-        cosines = [outcome.source_cosine for name, outcome in floats.items() if name.endswith(precision)]
-        if cosines:
-            yield Figure(
-                what=f"float parity, {precision}: lowest cosine of {len(cosines)} cells",
-                value=min(cosines),
-                target=LEAST_PARITY,
-                least=True,
-                command=command,
-            )
+        # A cell that was not run, or failed (an export that strays is never written), has no parity.
+        found = [record.get(name, _NOT_RUN) for name in cells if name.endswith(f" {precision}")]
+        cosines = [one.source_cosine if one.status == "ok" else 0.0 for one in found if one.status != "refused"]
+        yield Figure(
+            what=f"float parity, {precision}: lowest cosine of {len(cosines)} cells",
+            value=min(cosines, default=0.0),
+            target=LEAST_PARITY,
+            least=True,
+            command=command,
+        )
     for name in FORMATS:
-        sam, vit = record.get(f"mobile_sam {name} int8"), record.get(f"sam_b {name} int8")
-        if sam is not None and sam.status == "ok":
-            yield Figure(
-                what=f"MobileSAM encoder, {name} INT8: embedding cosine",
-                value=sam.agreement["embedding_cosine"],
-                target=LEAST_INT8_COSINE,
-                least=True,
-                command=command,
-            )
-        if vit is not None and vit.status == "ok" and vit.encoder_ratio:
-            yield Figure(
-                what=f"SAM ViT-B encoder, {name}: INT8 / float size",
-                value=vit.encoder_ratio,
-                target=MOST_SIZE,
-                command=command,
-            )
+        sam, vit = (record.get(f"{source} {name} int8", _NOT_RUN) for source in ("mobile_sam", "sam_b"))
+        yield Figure(
+            what=f"MobileSAM encoder, {name} INT8: embedding cosine",
+            value=sam.agreement.get("embedding_cosine", 0.0),
+            target=LEAST_INT8_COSINE,
+            least=True,
+            command=command,
+        )
+        yield Figure(
+            what=f"SAM ViT-B encoder, {name}: INT8 / float size",
+            value=vit.encoder_ratio or inf,
+            target=MOST_SIZE,
+            command=command,
+        )
 
 
 def yolo_figures(shared: Path, work: Path, rounds: int) -> Iterator[Figure]:
@@ -176,7 +179,7 @@ MEASURED: Sequence[Callable[[Path, Path, int], Iterator[Figure]]] = (yolo_figure
 def table(figures: Sequence[Figure]) -> str:
     """The document."""
     rows = [
-        f"| {figure.what} | {figure.value:.4g} | {'>=' if figure.least else '<='} {figure.target:g} | "
+        f"| {figure.what} | {figure.shown} | {'>=' if figure.least else '<='} {figure.target:g} | "
         f"{'met' if figure.met else '**missed**'} | `{figure.command}` |"
         for figure in figures
     ]
@@ -270,11 +273,12 @@ def _main() -> None:
     parser.add_argument("--shared", type=Path, default=_SHARED, help="folder with models/ and data/")
     parser.add_argument("--rounds", type=int, default=7)
     given: Any = parser.parse_args()
-    figures = list(recorded_figures(_read_record()))
+    shared = given.shared.resolve()
+    figures = list(recorded_figures(_read_record(), [cell.name for cell in all_cells(shared)]))
     with tempfile.TemporaryDirectory(prefix="edgecv-figures-") as work:
         for measure in MEASURED:
-            for figure in measure(given.shared.resolve(), Path(work), given.rounds):
-                print(f"{figure.what}: {figure.value:.4g}", file=sys.stderr, flush=True)
+            for figure in measure(shared, Path(work), given.rounds):
+                print(f"{figure.what}: {figure.shown}", file=sys.stderr, flush=True)
                 figures.append(figure)
     given.out.write_text(table(figures), encoding="utf-8")
     missed = [figure.what for figure in figures if not figure.met]

@@ -263,7 +263,7 @@ def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], ke
 def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
     job.progress("Writing golden vectors and model card", 0, 1)
     files = (
-        write_golden(job.folder, manifest.variants, job.examples[0]),
+        write_golden(job.folder, manifest.variants, job.examples[0 if job.calibration is not None else -1]),
         write_model_card(job.folder, manifest),
     )
     job.progress("Writing golden vectors and model card", 1, 1)

@@ -11,7 +11,7 @@ import numpy as np
 from edgecv import registry
 from edgecv.bundle import Manifest, Variant
 from edgecv.converters.source import RANDOM, Example
-from edgecv.golden import GOLDEN, exact_options, sample
+from edgecv.golden import EVENLY, GOLDEN, SAMPLING, exact_options, sample
 from edgecv.model import runtimes_for
 from edgecv.promptable import MAX_BOXES
 from edgecv.protocols import Array
@@ -31,7 +31,7 @@ _PURPOSES: Mapping[str, str] = MappingProxyType(
 
 def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[str, Example]) -> Path:
     """Run every variant on one picture, whose inputs to each part ``examples`` has, and keep what came out."""
-    vectors: dict[str, Array] = {}
+    vectors: dict[str, Array] = {SAMPLING: np.array(EVENLY)}
     for variant in variants:
         for part, files in variant.models.items():
             runtime = runtimes_for(variant.format)[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -15,7 +14,7 @@ import msgspec
 from edgecv import registry
 from edgecv.bundle import Variant
 from edgecv.converters.examination import Examiner, Proof
-from edgecv.converters.source import REPORT, Exported, Exporter, Part
+from edgecv.converters.source import Exported, Exporter, Part
 from edgecv.converters.variants import (
     Base,
     Built,
@@ -28,7 +27,6 @@ from edgecv.converters.variants import (
     quantized_part,
 )
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
-from edgecv.foreign import foreign_errors
 from edgecv.quantize.ladder import Candidate, Climb, Plan, climb, plans
 from edgecv.quantize.quantizer import Quantizer
 from edgecv.quantize.recipes import DEFAULT_TARGET, RECIPE_FILE, TARGETS, QuantizeRecipe, dump_recipe
@@ -50,10 +48,7 @@ def build_int8(job: Job, base: Base) -> Built:
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         floats = base.parts[first.name]
         # It refuses what is too large before the float model is asked about every picture.
-        with _quantizing(exporter):
-            quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(
-                floats.files, floats.outputs, Path(work)
-            )
+        quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(floats.files, floats.outputs, Path(work))
         examiner = _examiner(job, base)
         if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
             wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
@@ -85,17 +80,12 @@ def _examiner(job: Job, base: Base) -> Examiner:
     )
 
 
-def _quantizing(exporter: Exporter) -> AbstractContextManager[None]:
-    return foreign_errors(QuantizationError, f"This network cannot be quantized for {exporter.format}", REPORT)
-
-
 def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, wanted_plans: Sequence[Plan]) -> None:
     static = [recipe for plan in wanted_plans for recipe in plan.rungs if recipe.kind == "static"]
     job.progress(f"Calibrating {exporter.format}", 0, 1)
     if static:
         most = max(recipe.subset_size for recipe in static)
-        with _quantizing(exporter):
-            quantizer.calibrate(job.pictures[: -(-most // job.source.batch)])
+        quantizer.calibrate(job.pictures[: -(-most // job.source.batch)])
     job.progress(f"Calibrating {exporter.format}", 1, 1)
 
 
@@ -148,8 +138,7 @@ class _Workbench:
         self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
         pictures = self.job.pictures[: max(1, PICTURES // self.job.source.batch)]
         try:
-            with _quantizing(self.base.exporter):
-                found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
+            found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
         except QuantizationError:  # not enough memory to compare: what passed still passed
             found = ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
@@ -172,8 +161,7 @@ class _Workbench:
 
     def _quantized(self, recipe: QuantizeRecipe, folder: Path) -> dict[str, Exported]:
         """The quantized part, and the float files of the others."""
-        with _quantizing(self.base.exporter):
-            files, outputs = self.quantizer.quantize(recipe, part_folder(folder, self.part))
+        files, outputs = self.quantizer.quantize(recipe, part_folder(folder, self.part))
         quantized = Exported(files=files, inputs=self.base.parts[self.part.name].inputs, outputs=outputs)
         return {**self.base.parts, self.part.name: quantized}
 

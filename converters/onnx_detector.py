@@ -8,7 +8,6 @@ play no part. That the groups are what they seem is then proven: decoding them m
 
 from __future__ import annotations
 
-import ast
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from edgecv.converters.onnx_parts import (
     in_memory_session,
     labels_from,
     licence_from,
+    literal,
     output_shapes,
     rename_outputs,
     ultralytics_task,
@@ -103,7 +103,7 @@ def _form(path: Path, model: Any, metadata: Mapping[str, str], options: SourceOp
         decode=DecodeSpec(
             task=head.task,
             decoder=head.decoder,
-            labels=class_labels(options.labels, labels_from(dict(metadata), classes), path.name),
+            labels=class_labels(options.labels, labels_from(metadata, classes), path.name),
             options={"keypoint_shape": list(keypoint_shape)} if keypoint_shape else {},
         ),
     )
@@ -119,10 +119,9 @@ def _branch_channels(head: Head, shapes: list[tuple[int, ...]], keypoint_shape: 
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError):
-        return ()
+    found = literal(text)
+    whole = isinstance(found, (list, tuple)) and all(isinstance(number, int) for number in found)
+    return tuple(found) if whole else ()
 
 
 def _candidate_heads(path: Path, graph: Graph, size_wh: tuple[int, int], form: _Form) -> Iterator[dict[int, _Group]]:

@@ -13,14 +13,14 @@ import numpy as np
 from edgecv.converters.pixels import pixel_scale
 from edgecv.converters.source import SIZE_STEP, image_input
 from edgecv.converters.yolov8_tasks import HEADS
-from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.errors import ConfigError, ConversionError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.foreign import first_line, foreign_errors
 from edgecv.golden import cosine
+from edgecv.protocols import Array
 from edgecv.quantize.onnx_graph import (
     Graph,
     add_constant,
-    attribute,
     drop_unused_constants,
     load,
     name_nodes,
@@ -33,6 +33,8 @@ OPSETS = range(
     17, 21
 )  # onnxruntime's static quantization takes up to 20, older ones lack the axes that INT8 weights need
 _SAME = 0.99999
+_SUM_TOLERANCE = 1e-4
+_COPYING = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast", "Dropout")
 
 
 def load_model(path: Path) -> Any:
@@ -75,15 +77,28 @@ def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[i
     fixed = (shape[3], shape[2]) if shape[2] and shape[3] else None
     if fixed and asked and fixed != asked:
         raise ConfigError(f"{path} has a fixed input of {fixed[0]}x{fixed[1]}.", "Leave --imgsz away, or export again.")
-    return fixed or asked or _size_in_metadata(model)
+    known = fixed or asked or _size_in_metadata(model)
+    if known and any(axis and axis != size for axis, size in zip((shape[3], shape[2]), known, strict=True)):
+        raise ConfigError(
+            f"{path} has one fixed side ({shape[3] or 'open'} x {shape[2] or 'open'}), which {known[0]}x{known[1]} does not have.",
+            "Say a size with that side: --imgsz WxH.",
+        )
+    return known
+
+
+def literal(text: str) -> Any:
+    """A Python literal in an export's metadata; ``None`` for anything else."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
 
 
 def _size_in_metadata(model: Any) -> tuple[int, int] | None:
-    text = next((entry.value for entry in model.metadata_props if entry.key == "imgsz"), "")
-    try:
-        height, width = (int(size) for size in ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError):
+    found = literal(next((entry.value for entry in model.metadata_props if entry.key == "imgsz"), ""))
+    if not isinstance(found, (list, tuple)) or len(found) != 2 or not all(isinstance(size, int) for size in found):
         return None
+    height, width = found
     return (width, height) if min(width, height) >= SIZE_STEP else None
 
 
@@ -108,45 +123,79 @@ def with_fixed_shapes(path: Path, model: Any, size_wh: tuple[int, int]) -> Any:
         ) from error
 
 
-def in_supported_opset(path: Path, model: Any) -> Any:
-    """The graph of fixed shapes in an opset that every tool on the way reads; converted where its own is another, and proven.
+def in_supported_opset(model: Any) -> Any:
+    """The graph of fixed shapes in an opset that every tool on the way reads.
 
-    Raises:
-        UnsupportedSource: it cannot be converted, or gives something else then.
+    It stays as it is where ONNX's converter cannot bring it there, or brings something else: floats and other formats do not
+    need it, and onnxruntime's quantizer says what it does not take.
     """
     found = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     wanted = min(max(found, min(OPSETS)), max(OPSETS))
     if found == wanted:
         return model
     onnx = require("onnx", "convert")
-    what = f"{path} has opset {found} and cannot be brought to {wanted}"
-    hint = f"Export it with opset {min(OPSETS)} to {max(OPSETS)}."
-    with foreign_errors(UnsupportedSource, what, hint):
-        changed = onnx.version_converter.convert_version(model, wanted)
-        changed = onnx.shape_inference.infer_shapes(changed, data_prop=True)
+    try:
+        with foreign_errors(ConversionError, "ONNX cannot convert the opset", ""), quiet():
+            changed = onnx.version_converter.convert_version(model, wanted)
+            changed = onnx.shape_inference.infer_shapes(changed, data_prop=True)
+            same = all(cosine(*pair) > _SAME for pair in zip(_on_noise(model), _on_noise(changed), strict=True))
+    except ConversionError:
+        return model
+    if not same:
+        return model
+    name_nodes(changed)  # the converter's own have none
     onnx.helper.set_model_props(changed, {entry.key: entry.value for entry in model.metadata_props})
-    picture = np.random.default_rng(0).random(input_shape(model), np.float32)
-    before, after = (
-        in_memory_session(one).run(None, {Graph(one).input_names()[0]: picture}) for one in (model, changed)
-    )
-    if any(cosine(one, other) < _SAME for one, other in zip(before, after, strict=True)):
-        raise UnsupportedSource(f"{what}: it gives something else there.", hint)
     return changed
 
 
 def without_softmax(model: Any) -> Any:
     """A classifier ``(1, classes)`` whose output is what its final softmax takes; as it is where it ends in none.
 
-    Decoders take logits: a second softmax would make every confidence of a thousand classes about a thousandth.
+    Decoders take logits: a second softmax would make every confidence of a thousand classes about a thousandth. Whether one was
+    found is proven: the softmax of what comes out must be what came out before.
+
+    Raises:
+        UnsupportedSource: it gives probabilities, and no softmax that can be taken off.
     """
-    (tensor,) = Graph(model).output_names()
-    last = Graph(model).maker(tensor)
-    if last is None or last.op_type != "Softmax" or attribute(last, "axis", -1) not in (-1, 1):
+    (scores,) = _on_noise(model)
+    if scores.min() < 0 or abs(float(scores.sum()) - 1) > _SUM_TOLERANCE:
         return model
+    cut = _bypassed_softmax(model)
+    if cut is not None:
+        (logits,) = _on_noise(cut)
+        weights = np.exp(logits.astype(np.float64) - logits.max())
+        if np.allclose(weights / weights.sum(), scores, atol=_SUM_TOLERANCE):
+            return cut
+    raise UnsupportedSource(
+        "The classifier gives probabilities instead of logits, and what makes them cannot be taken off.",
+        "Export it without its last layer (softmax, normalisation).",
+    )
+
+
+def _bypassed_softmax(model: Any) -> Any | None:
+    """A copy without the softmax on the way to the output, past operators that only copy; ``None`` without one."""
     cut = copy.deepcopy(model)
-    cut.graph.node.remove(next(node for node in cut.graph.node if tensor in node.output))
-    cut.graph.output[0].name = last.input[0]
+    graph = Graph(cut)
+    (output,) = graph.output_names()
+    node = graph.maker(output)
+    while node is not None and node.op_type in _COPYING:
+        node = graph.maker(node.input[0])
+    if node is None or node.op_type != "Softmax":
+        return None
+    before, after = node.input[0], node.output[0]
+    cut.graph.node.remove(node)
+    if after == output:
+        cut.graph.output[0].name = before
+    for user in graph.users(after):
+        user.input[:] = [before if name == after else name for name in user.input]
     return cut
+
+
+def _on_noise(model: Any) -> list[Array]:
+    """What a graph of fixed shapes makes of a noisy picture."""
+    picture = np.random.default_rng(0).random(input_shape(model), np.float32)
+    found: list[Array] = in_memory_session(model).run(None, {Graph(model).input_names()[0]: picture})
+    return found
 
 
 def open_reshapes(model: Any, batch: int) -> None:
@@ -290,11 +339,10 @@ def licence_from(metadata: Mapping[str, str]) -> str:
     return metadata.get("license", "").split(" ")[0] or "unknown"
 
 
-def labels_from(metadata: dict[str, str], classes: int) -> tuple[str, ...]:
+def labels_from(metadata: Mapping[str, str], classes: int) -> tuple[str, ...]:
     """Names of the classes in an export's metadata; their numbers where it has none."""
-    try:
-        names = ast.literal_eval(metadata.get("names", "{}"))
-    except (ValueError, SyntaxError):
-        names = {}
-    known = names if isinstance(names, dict) else dict(enumerate(names))
-    return tuple(str(known.get(index, index)) for index in range(classes))
+    names = literal(metadata.get("names", "{}"))
+    if isinstance(names, (list, tuple)):
+        names = dict(enumerate(names))
+    known = {str(key): value for key, value in names.items()} if isinstance(names, dict) else {}
+    return tuple(str(known.get(str(index), index)) for index in range(classes))

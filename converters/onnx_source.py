@@ -40,7 +40,7 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
             f"{path} does not run on one picture of {size_wh[0]}x{size_wh[1]}: {first_line(error)}",
             "Export it with a batch of 1, or with open axes.",
         ) from error
-    model = in_supported_opset(path, model)
+    model = in_supported_opset(model)
     if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:
         return classifier(path, model, known_size, shapes[0][1], options)
     options.accept(f"{path.name}, a detector", "labels")

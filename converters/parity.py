@@ -53,16 +53,18 @@ class OutputParity(msgspec.Struct, frozen=True, kw_only=True):
 def parity_examples(
     source: SourceModel, calibration: CalibrationSet | None, progress: Progress
 ) -> tuple[Mapping[str, Example], ...]:
-    """What the source makes of held-out images; without any, of the photographs that Ultralytics' package holds.
+    """What the source makes of held-out images; without any, of the photographs in Ultralytics' package and, last, of noise.
 
-    Where it is not installed, of noise, which reaches every weight as well.
+    Noise reaches every weight, and may be kept in a bundle (golden vectors) where those photographs may not.
     """
     spec = source.spec.preprocess
     most = max(1, _PICTURES // source.batch)  # a batch shifts its picture from row to row
     paths = calibration.held_out if calibration is not None else ultralytics_world.photographs()
     width, height = spec.size_wh
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    pictures = [fit(read_image(path), spec)[0] for path in paths[:most]] or [noise]
+    pictures = [fit(read_image(path), spec)[0] for path in paths[:most]]
+    if calibration is None:
+        pictures.append(noise)
     found = []
     for done, picture in enumerate(pictures):
         progress("Running the source", done, len(pictures))

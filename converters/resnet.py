@@ -10,7 +10,16 @@ from typing import Any
 from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
 from edgecv.converters.pixels import damped, normalised, pixel_module, with_random_weights
-from edgecv.converters.source import RANDOM, Part, SourceModel, SourceOptions, class_labels, image_input
+from edgecv.converters.source import (
+    RANDOM,
+    TOLERANCES,
+    Part,
+    SourceModel,
+    SourceOptions,
+    Tolerance,
+    class_labels,
+    image_input,
+)
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.foreign import first_line
@@ -19,6 +28,7 @@ from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TOLERANCES = {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}  # docs/adr/0013
 _CROP = 224 / 256  # torchvision's evaluation transform: short side to 256, centre 224
 
 
@@ -67,6 +77,7 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
             ),
         ),
         trained=not options.random_weights,
+        tolerances=_TOLERANCES,
     )
 
 

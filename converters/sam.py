@@ -14,7 +14,7 @@ from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
 from edgecv.converters.pixels import SEED
 from edgecv.converters.sam_networks import calibrate_norms, decoder_module, encoder_module, normalised
-from edgecv.converters.source import RANDOM, Part, SourceModel, SourceOptions, image_input
+from edgecv.converters.source import RANDOM, TOLERANCES, Part, SourceModel, SourceOptions, Tolerance, image_input
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.foreign import first_line
@@ -23,6 +23,7 @@ from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 from edgecv.vision.sam import INSIDE, NO_POINT, OUTSIDE, PADDING_BGR, point_prompt
 
 ARCHITECTURE: Literal["transformer"] = "transformer"  # which recipes suit it
+FAMILY_TOLERANCES = {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}  # docs/adr/0013
 SIZE = 1024  # what SAM was trained at
 MAX_POINTS = 8  # of one object
 SLOTS = MAX_POINTS + 1  # one for the end of the points
@@ -67,6 +68,7 @@ def open_sam(path: Path, options: SourceOptions) -> SourceModel:
         spec=ModelSpec(preprocess=spec, decode=DecodeSpec(task="promptable-segment", decoder="sam")),
         parts=(_encoder(network, size), _decoder(network, size)),
         trained=not options.random_weights,
+        tolerances=FAMILY_TOLERANCES,
         prompts=example_prompt(size),
         assumptions=coarser(size),
     )

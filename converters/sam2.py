@@ -12,6 +12,7 @@ from edgecv.converters.pixels import SEED, normalised
 from edgecv.converters.resnet import IMAGENET_MEAN, IMAGENET_STD
 from edgecv.converters.sam import (
     ARCHITECTURE,
+    FAMILY_TOLERANCES,
     check_weights,
     coarser,
     embeddings,
@@ -59,6 +60,7 @@ def open_sam2(path: Path, options: SourceOptions) -> SourceModel:
         ),
         parts=(_encoder(network, spec), _decoder(network, size)),
         trained=not options.random_weights,
+        tolerances=FAMILY_TOLERANCES,
         prompts=example_prompt(size),
         assumptions=coarser(size),
     )

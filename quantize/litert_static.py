@@ -20,10 +20,9 @@ from edgecv.errors import QuantizationError
 from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.quantize.litert_padding import pad_with_zero_points
-from edgecv.quantize.quantizer import LayerOutputs
+from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.ranges import ESTIMATORS, TensorStats, collect, shared
 from edgecv.quantize.recipes import QuantizeRecipe
-from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
 
 _COPYING = ("CONCATENATION", "SLICE", "SPLIT", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR", "PAD", "RESHAPE", "TRANSPOSE")
@@ -58,10 +57,11 @@ class LitertQuantizer:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers."""
         quantizer = require("ai_edge_quantizer.quantizer", "convert")
         path = folder / "model.tflite"
-        with quiet():
+        rules, ranges = self._rules(recipe), self._calibration(recipe) if recipe.kind == "static" else None
+        with library("ai-edge-quantizer"):
             work = quantizer.Quantizer(str(self._path))
-            work.load_quantization_recipe(self._rules(recipe))
-            done = work.quantize(self._calibration(recipe) if recipe.kind == "static" else None)
+            work.load_quantization_recipe(rules)
+            done = work.quantize(ranges)
             done.export_model(str(path), overwrite=True)
         pad_with_zero_points(path)
         return (path,), _stored_outputs(path, self._outputs)

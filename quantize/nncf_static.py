@@ -9,9 +9,9 @@ from typing import Any
 from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.quantize.openvino_ir import save_ir
-from edgecv.quantize.quantizer import LayerOutputs
+from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.recipes import QuantizeRecipe
-from edgecv.quiet import no_telemetry, quiet
+from edgecv.quiet import no_telemetry
 from edgecv.specs import TensorSpec
 
 _CONVOLUTIONS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData"}
@@ -41,7 +41,7 @@ class NncfQuantizer:
         no_telemetry()
         openvino, nncf = require("openvino", "convert"), require("nncf", "convert")
         model = openvino.Core().read_model(str(self._path))
-        with quiet():
+        with library("NNCF"):
             make = _compressed if recipe.kind == "weights" else self._static
             quantized = make(nncf, model, recipe)
         return save_ir(quantized, folder / "model.xml"), self._outputs

@@ -16,11 +16,10 @@ from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.quantize.bias import PICTURES, correct_biases
 from edgecv.quantize.onnx_graph import Graph, Node, add_constant, drop_unused_constants, load, op_counts, save
-from edgecv.quantize.quantizer import LayerOutputs
+from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
 from edgecv.quantize.recipes import TARGETS, QuantizeRecipe
 from edgecv.quantize.stem import find_stem, pack_stem, patch_moments
-from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
 
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
@@ -53,7 +52,7 @@ class OrtStaticQuantizer:
         self._work = work
         self._prepared = work / "prepared.onnx"
         preprocess = require("onnxruntime.quantization.shape_inference", "convert").quant_pre_process
-        with quiet():
+        with library("onnxruntime"):
             # Symbolic shapes would need a fixed-shape graph to change nothing; ours are fixed.
             preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
         self._stats: dict[str, TensorStats] = {}
@@ -110,7 +109,7 @@ class OrtStaticQuantizer:
     def _quantize_products(self, out: Path) -> None:
         """Weights of matrix products as int8, activations quantized as they come: what transformers bear."""
         tools: Any = require("onnxruntime.quantization", "convert")
-        with quiet():
+        with library("onnxruntime"):
             tools.quantize_dynamic(
                 str(self._prepared),
                 str(out),
@@ -154,7 +153,7 @@ class OrtStaticQuantizer:
         ranges = {
             name: (np.float32(low), np.float32(high)) for name, (low, high) in self._ranges(recipe, prepared).items()
         }
-        with quiet():
+        with library("onnxruntime"):
             data = calibrate.TensorsData(tools.CalibrationMethod.MinMax, ranges)
             calibrate.save_tensors_data(data, str(cache), smooth_quant=False)
             tools.quantize_static(

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from edgecv.errors import QuantizationError
+from edgecv.foreign import foreign_errors
 from edgecv.protocols import Array
 from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
 
 # For one picture, outputs by layer: of the float model, and of the INT8 model as real numbers.
 LayerOutputs = tuple[Mapping[str, Array], Mapping[str, Array]]
+
+
+@contextmanager
+def library(name: str) -> Iterator[None]:
+    """Calls into a quantizing library, in silence; what it raises is a ``QuantizationError``: a recipe fails, the rest goes on."""
+    hint = "Report it with the model; --debug shows the whole error."
+    with foreign_errors(QuantizationError, f"{name} cannot quantize this network", hint), quiet():
+        yield
 
 
 class Quantizer(Protocol):

@@ -14,7 +14,7 @@ import edgecv
 from edgecv.converters.onnx_source import open_onnx
 from edgecv.converters.source import SourceOptions
 from edgecv.converters.ultralytics_world import tasks
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.quiet import quiet
 from edgecv.vision.classify import LogitsDecoder
 from edgecv.vision.geometry import ImageTransform
@@ -23,12 +23,21 @@ from tests.conftest import SHARED
 TRANSFORM = ImageTransform(scale_xy=(1.0, 1.0), offset_xy=(0.0, 0.0), frame_wh=(32, 32))
 
 
-def with_end(path: Path, out: Path, operator: str, **attributes: Any) -> Path:
-    """The classifier with one more operator at its end."""
+def with_end(
+    path: Path, out: Path, operator: str, constants: dict[str, list[int]] | None = None, **attributes: Any
+) -> Path:
+    """The classifier with one more operator at its end; ``constants`` are its further inputs."""
     model = onnx.load(str(path))
     value = model.graph.output[0]
-    model.graph.node.append(onnx.helper.make_node(operator, [value.name], ["end"], **attributes))
-    value.name = "end"
+    end = f"end{len(model.graph.node)}"
+    for name, numbers in (constants or {}).items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(numbers, np.int64), f"{end}/{name}"))
+    inputs = [value.name, *(f"{end}/{name}" for name in constants or {})]
+    model.graph.node.append(onnx.helper.make_node(operator, inputs, [end], **attributes))
+    value.name = end
+    value.type.tensor_type.ClearField("shape")
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, None))
+    model = onnx.shape_inference.infer_shapes(model)
     onnx.checker.check_model(model)
     onnx.save(model, str(out))
     return out
@@ -58,6 +67,46 @@ def test_a_softmax_at_the_end_is_applied_once(resnet20: Path, tmp_path: Path) ->
     assert found.class_id[0] == wanted.argmax()
     np.testing.assert_allclose(found.confidence, np.sort(wanted)[::-1][:5], atol=1e-5)
     assert {node.op_type for node in source.parts[0].graph.graph.node}.isdisjoint({"Softmax"})
+
+
+@pytest.mark.parametrize(
+    ("after", "attributes"),
+    [
+        ("Identity", {}),
+        ("Flatten", {"axis": 1}),
+        ("Cast", {"to": onnx.TensorProto.FLOAT}),
+        ("Squeeze", {"axes": [2, 3]}),
+    ],
+    ids=["Identity", "Flatten", "Cast", "four axes, squeezed"],
+)
+def test_a_softmax_is_found_behind_what_only_copies(
+    after: str, attributes: dict[str, Any], resnet20: Path, tmp_path: Path
+) -> None:
+    if after == "Squeeze":
+        path = with_end(resnet20, tmp_path / "wide.onnx", "Unsqueeze", constants={"axes": [2, 3]})
+        path = with_end(path, tmp_path / "soft.onnx", "Softmax", axis=1)
+        path = with_end(path, tmp_path / "end.onnx", "Squeeze", constants={"axes": [2, 3]})
+    else:
+        path = with_end(resnet20, tmp_path / "soft.onnx", "Softmax", axis=1)
+        path = with_end(path, tmp_path / "end.onnx", after, **attributes)
+    source = open_onnx(path, SourceOptions())
+    logits = source.parts[0].reference({"image": picture(32)[None]})["logits"]
+    spec = source.spec.preprocess
+    np.testing.assert_allclose(
+        logits, answers(resnet20, planes_of(picture(32), spec.mean, spec.std)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_probabilities_that_cannot_be_taken_back_are_refused(resnet20: Path, tmp_path: Path) -> None:
+    path = with_end(resnet20, tmp_path / "soft.onnx", "Softmax", axis=1)
+    path = with_end(with_end(path, tmp_path / "once.onnx", "Neg"), tmp_path / "twice.onnx", "Neg")
+    with pytest.raises(UnsupportedSource, match="probabilities"):
+        open_onnx(path, SourceOptions())
+
+
+def test_scores_of_another_kind_stay_as_they_are(resnet20: Path, tmp_path: Path) -> None:
+    source = open_onnx(with_end(resnet20, tmp_path / "s.onnx", "Sigmoid"), SourceOptions())
+    assert source.parts[0].reference({"image": picture(32)[None]})["logits"].max() <= 1
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +184,21 @@ def test_an_opset_outside_17_to_20_is_brought_there_and_gives_the_same(opset: in
     )
 
 
+def test_what_cannot_be_brought_to_another_opset_stays_as_it_is(tmp_path: Path) -> None:
+    """GroupNormalization of opset 21 has no way back; float formats do not need one."""
+    model = onnx.load(str(of_opset(tmp_path / "plain.onnx", 21)))
+    relu = next(node for node in model.graph.node if node.output[0] == "r0")
+    for name in ("scale", "shift"):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(8, np.float32), name))
+    norm = onnx.helper.make_node("GroupNormalization", ["c0", "scale", "shift"], ["n0"], num_groups=2)
+    model.graph.node.insert(1, norm)
+    relu.input[0] = "n0"
+    onnx.checker.check_model(model)
+    onnx.save(model, str(tmp_path / "norm.onnx"))
+    made = open_onnx(tmp_path / "norm.onnx", SourceOptions()).parts[0].graph
+    assert [entry.version for entry in made.opset_import if entry.domain == ""] == [21]
+
+
 def test_int8_of_an_old_opset(resnet20: Path, tmp_path: Path) -> None:
     bundle = edgecv.convert(
         of_opset(tmp_path / "old.onnx", 11),
@@ -186,3 +250,30 @@ def test_one_label_per_class(resnet20: Path) -> None:
     with pytest.raises(ConfigError, match="has 10 classes, not 3"):
         open_onnx(resnet20, SourceOptions(labels=("a", "b", "c")))
     assert open_onnx(resnet20, SourceOptions(labels=tuple("abcdefghij"))).spec.decode.labels == tuple("abcdefghij")
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [("None", "0"), ("5", "0"), ("{'0': 'cat'}", "cat"), ("{0: 'cat'}", "cat"), ("['cat']", "cat"), ("((((", "0")],
+)
+def test_names_in_the_metadata_are_taken_in_any_form_and_never_trip(
+    names: str, first: str, resnet20: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(str(resnet20))
+    onnx.helper.set_model_props(model, {"names": names})
+    onnx.save(model, str(tmp_path / "named.onnx"))
+    labels = open_onnx(tmp_path / "named.onnx", SourceOptions()).spec.decode.labels
+    assert (labels[0], labels[1], len(labels)) == (first, "1", 10)
+
+
+@pytest.mark.parametrize("size", ["[1e999, 1e999]", "None", "[64]", "[64, 64]"])
+def test_one_fixed_side_is_kept(size: str, resnet20: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(resnet20))
+    width = model.graph.input[0].type.tensor_type.shape.dim[3]
+    width.ClearField("dim_value")
+    width.dim_param = "w"
+    onnx.helper.set_model_props(model, {"imgsz": size})
+    onnx.save(model, str(tmp_path / "half.onnx"))
+    with pytest.raises(ConfigError, match="one fixed side" if size == "[64, 64]" else "size open"):
+        open_onnx(tmp_path / "half.onnx", SourceOptions())
+    assert open_onnx(tmp_path / "half.onnx", SourceOptions(size_wh=(32, 32))).spec.preprocess.size_wh == (32, 32)
