@@ -210,9 +210,27 @@ def test_int8_of_an_old_opset(resnet20: Path, tmp_path: Path) -> None:
     assert [variant.name for variant in bundle.variants] == ["onnx-fp32", "onnx-int8"]
 
 
-def test_a_tensor_that_has_the_name_of_the_output_gets_another(resnet20: Path, tmp_path: Path) -> None:
-    path = with_end(resnet20, tmp_path / "twice.onnx", "Neg")
-    assert "logits" in {name for node in onnx.load(str(path)).graph.node for name in node.output}
+def with_a_weight_called_logits(path: Path, out: Path) -> Path:
+    model = onnx.load(str(path))
+    weight, value = model.graph.initializer[0], model.graph.output[0]
+    before = {weight.name: "logits", value.name: "scores"}
+    weight.name, value.name = before[weight.name], before[value.name]
+    for node in model.graph.node:
+        node.input[:] = [before.get(name, name) for name in node.input]
+        node.output[:] = [before.get(name, name) for name in node.output]
+    onnx.checker.check_model(model)
+    onnx.save(model, str(out))
+    return out
+
+
+def with_an_inner_tensor_called_logits(path: Path, out: Path) -> Path:
+    assert onnx.load(str(path)).graph.output[0].name == "logits"
+    return with_end(path, out, "Neg")
+
+
+@pytest.mark.parametrize("change", [with_a_weight_called_logits, with_an_inner_tensor_called_logits])
+def test_a_tensor_that_has_the_name_of_the_output_gets_another(change: Any, resnet20: Path, tmp_path: Path) -> None:
+    path = change(resnet20, tmp_path / "twice.onnx")
     source = open_onnx(path, SourceOptions())
     session = onnxruntime.InferenceSession(source.parts[0].graph.SerializeToString())
     given = session.run(["logits"], {"image": picture(32)[None]})[0]
