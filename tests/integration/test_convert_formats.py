@@ -38,7 +38,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["yolov8n.yaml", "resnet18"])
+# test_every_variant_agrees.py has YOLOv8n in all of them, with its trained weights.
+@pytest.fixture(scope="module", params=[pytest.param("yolov8n.yaml", marks=pytest.mark.slow), "resnet18"])
 def bundle(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return edgecv.convert(
         request.param,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 
 import edgecv
 from edgecv.bundle import Bundle
-from edgecv.golden import exact_options
+from edgecv.golden import exact_options, verify
 from edgecv.media import read_image
 from edgecv.model import open_variant, runtimes_for
 from edgecv.quantize.agreement import agreement
+from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Detections
 from edgecv.vision.nms import iou_one_to_many
 
@@ -47,6 +49,32 @@ def found(bundle: Bundle, coco_images: list[Path]) -> dict[str, list[Detections]
         with open_variant(bundle, variant, exact_options(runtime), runtime) as model:
             answers[variant.name] = [model(picture) for picture in pictures]
     return answers
+
+
+def test_every_format_has_every_precision_and_its_proof(bundle: Bundle) -> None:
+    assert [variant.name for variant in bundle.variants] == [
+        f"{f}-{p}" for f in FORMATS for p in ("fp32", "fp16", "int8")
+    ]
+    for variant in bundle.variants:
+        if variant.precision == "int8":
+            assert variant.recipe
+            assert variant.metrics["f1_50"] >= GateLimits().f1_50
+        else:
+            assert variant.metrics["source_cosine"] >= 0.9999
+            assert variant.metrics["source_worst"] < 0.05
+            parity = json.loads(bundle.verified_extra(f"{variant.name}/parity.json").read_bytes())
+            assert [one["name"] for one in parity] == [f"{k}_{s}" for s in (8, 16, 32) for k in ("box", "class")]
+
+
+def test_int8_is_less_than_a_third_of_float(bundle: Bundle) -> None:
+    sizes = {v.name: sum(entry.bytes for entry in v.models["main"].files) for v in bundle.variants}
+    for name in FORMATS:
+        assert sizes[f"{name}-int8"] <= 0.30 * sizes[f"{name}-fp32"]
+        assert sizes[f"{name}-fp16"] < 0.6 * sizes[f"{name}-fp32"]
+
+
+def test_golden_vectors_replay_on_this_machine(bundle: Bundle) -> None:
+    assert [(v.variant, v.status) for v in verify(bundle)] == [(v.name, "ok") for v in bundle.variants]
 
 
 def test_there_is_something_to_agree_on(found: dict[str, list[Detections]]) -> None:
