@@ -122,7 +122,7 @@ def convert(
     """Convert a model to a bundle.
 
     Args:
-        source: A YOLOv8 checkpoint (``.pt``), a detection or classification ``.onnx``, or a name such as ``resnet18``.
+        source: A YOLOv8 checkpoint (``.pt``), the ``.onnx`` of a YOLOv8 or a classifier, or a name such as ``resnet18``.
         formats: What to write; ``edgecv plugins`` lists the exporters.
         precision: ``fp32``, or ``fp16`` or ``int8``, which write the fp32 variant as well; or several of them.
         calibration: Folder of images or recorded frames, ``data.yaml`` or video; needed for ``int8``.

@@ -67,8 +67,8 @@ def _card(manifest: Manifest) -> list[str]:
         "",
         f"{_PURPOSES[manifest.decode.task]} {_knows(manifest.decode.labels)}",
         "",
-        "Before it decides anything that matters, judge it on labelled pictures of your own: `edgecv eval BUNDLE --data DIR`. "
-        "EdgeCV proves that the conversion keeps what the source model does, not that the source model is right.",
+        f"Before it decides anything that matters, {_judging(manifest)}. EdgeCV proves that the conversion keeps what the source "
+        "model does, not that the source model is right.",
         "",
         f"Licence of the weights: **{manifest.licence}**.",
         "",
@@ -116,6 +116,13 @@ def _limits(manifest: Manifest) -> Iterator[str]:
         yield "Nothing was judged on labels: its accuracy is what its source has, less what the table shows."
     for assumption in manifest.assumptions:
         yield f"Assumed, since the source does not say: {assumption}"
+
+
+def _judging(manifest: Manifest) -> str:
+    """What its user should do first; labels cannot judge what answers prompts."""
+    if manifest.decode.task == "promptable-segment":
+        return "look at its masks on pictures of your own"
+    return "judge it on labelled pictures of your own: `edgecv eval BUNDLE --data DIR`"
 
 
 def _most_points(manifest: Manifest) -> int:

@@ -19,15 +19,8 @@ from edgecv.specs import ModelSpec, TensorSpec
 
 MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
 MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message (ONNX) and of a flatbuffer (TFLite)
-# What a caller may say of a source, and how the command line calls it.
-_CHOICES = {
-    "trust_pickle": "--trust-pickle",
-    "weights": "--weights",
-    "random_weights": "--random-weights",
-    "pretrained": "--pretrained",
-    "preprocess": "--mean, --std, --color or --resize",
-    "labels": "--labels",
-}
+# What a caller may say of a source that not every source takes.
+_CHOICES = ("trust_pickle", "weights", "random_weights", "pretrained", "preprocess", "labels")
 MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
 RANDOM = "random weights, seed 0"  # how the record of a source calls them
 REPORT = "Report it with the model; --debug shows the whole error."  # when a library says no and the reason is its own
@@ -70,10 +63,11 @@ class SourceOptions:
         Raises:
             ConfigError: another one was given.
         """
-        for name, flag in _CHOICES.items():
+        for name in _CHOICES:
             given = getattr(self, name)
             if given and name not in names:
-                said = ", ".join(f"--{key}" for key in given) if isinstance(given, Mapping) else flag
+                flags = tuple(given) if isinstance(given, Mapping) else (name,)
+                said = ", ".join(f"--{flag.replace('_', '-')}" for flag in flags)
                 raise ConfigError(f"{said} means nothing for {origin}.", f"Leave {said} out.")
 
     def __post_init__(self) -> None:

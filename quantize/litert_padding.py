@@ -25,15 +25,16 @@ def pad_with_zero_points(path: Path) -> int:
     schema = require("ai_edge_litert.schema_py_generated", "convert")
     model = files.read_model(str(path))
     padded = [
-        (graph, operator)
+        operator
         for graph in model.subgraphs
         for operator in graph.operators
-        if _code(model, operator) == schema.BuiltinOperator.PADV2 and _writes_zero_point(schema, model, graph, operator)
+        if _builtin(model.operatorCodes[operator.opcodeIndex]) == schema.BuiltinOperator.PADV2
+        and _writes_zero_point(schema, model, graph, operator)
     ]
     if not padded:
         return 0
     code = _index_of_pad(schema, model)
-    for _, operator in padded:
+    for operator in padded:
         operator.opcodeIndex = code
         operator.inputs = operator.inputs[:2]  # without the value
         operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.PadOptions, schema.PadOptionsT()
@@ -41,8 +42,7 @@ def pad_with_zero_points(path: Path) -> int:
     return len(padded)
 
 
-def _code(model: Any, operator: Any) -> int:
-    code = model.operatorCodes[operator.opcodeIndex]
+def _builtin(code: Any) -> int:
     return max(code.builtinCode, code.deprecatedBuiltinCode)  # the older field holds codes up to 127
 
 
@@ -57,7 +57,7 @@ def _writes_zero_point(schema: Any, model: Any, graph: Any, operator: Any) -> bo
 def _index_of_pad(schema: Any, model: Any) -> int:
     pad = schema.BuiltinOperator.PAD
     for at, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == pad:
+        if _builtin(code) == pad:
             return at
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = pad

@@ -113,6 +113,7 @@ def test_the_model_card_says_how_much_one_call_takes(bundle: Bundle) -> None:
     card = (bundle.path / "MODEL_CARD.md").read_text()
     assert "8 points of one object, or 100 boxes" in card
     assert "Marks the object" in card
+    assert "edgecv eval" not in card  # it judges by labels, which SAM has none of
 
 
 def test_openvino_leaves_the_convolutions_float(bundle: Bundle) -> None:
