@@ -51,7 +51,7 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Any]:
         content = _read_trusted(path)
     else:
         with _explained(path), open_archive(path) as archive:
-            content = _read_inert(archive)
+            content = _read_inert(archive, str(path))
     if not isinstance(content, dict):
         raise UnsupportedSource(f"{path} holds a {_kind(content)}, not a checkpoint.", "Give a training .pt.")
     return content
@@ -97,7 +97,11 @@ def check_is_archive(path: Path) -> None:
     """Raise ``UnsupportedSource`` for a file that is missing, empty or no checkpoint at all."""
     if not path.is_file():
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the checkpoint.")
-    if not is_archive(path):
+    try:
+        readable = is_archive(path)
+    except OSError as error:
+        raise UnsupportedSource(f"{path} cannot be read: {error.strerror}.", "Copy or download it again.") from error
+    if not readable:
         size = path.stat().st_size
         raise UnsupportedSource(
             f"{path} ({size} bytes) is {'empty' if not size else 'not a PyTorch checkpoint'}.",
@@ -116,7 +120,7 @@ def _read_trusted(path: Path) -> Any:
         ) from error
 
 
-def _read_inert(archive: Archive) -> Any:
+def _read_inert(archive: Archive, origin: str) -> Any:
     content = archive.content
     check_calls(content)
     if not isinstance(content, dict):
@@ -124,7 +128,7 @@ def _read_inert(archive: Archive) -> Any:
     for key in _NETWORKS:
         record = module_record(content.get(key))
         if record is not None:
-            return {**_plain_items(content), key: yolo_network(archive, record)}
+            return {**_plain_items(content), key: yolo_network(archive, record, origin)}
         if key in content and not is_plain(content[key]):
             raise UnknownNetwork(f"its {key!r} is {named(content[key])}, which is no network")
     return _plain_items(content)

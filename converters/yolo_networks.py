@@ -26,6 +26,7 @@ from edgecv.converters.module_records import (
     plain,
     tensors_of,
 )
+from edgecv.converters.yolov8_tasks import unread_head
 from edgecv.extras import require
 
 # By the head that a description ends in: Ultralytics' class of the network.
@@ -72,18 +73,27 @@ class UnknownNetwork(DamagedPickle):
     """The checkpoint is sound, but its network cannot be built from its description."""
 
 
-def yolo_network(archive: Archive, record: ModuleRecord) -> Any:
+def yolo_network(archive: Archive, record: ModuleRecord, origin: str) -> Any:
     """The network as Ultralytics would have loaded it.
 
+    Args:
+        archive: The open checkpoint.
+        record: What it says of its network.
+        origin: The checkpoint's name, for messages.
+
     Raises:
+        UnsupportedSource: it ends in a head that EdgeCV does not decode.
         UnknownNetwork: it is of another class, or its description does not give its layers.
         DamagedPickle: tensors are damaged.
     """
-    if record.cls.module != _TASKS or record.cls.name not in NETWORKS.values():
-        raise UnknownNetwork(f"its network is a {record.cls}, which cannot be built from a description")
     layers = module_record(record.children.get("model"))
-    if layers is None:
-        raise UnknownNetwork("its network has no layers")
+    if record.cls.module != _TASKS or layers is None:
+        raise UnknownNetwork(f"its network is a {record.cls}, which cannot be built from a description")
+    last = module_record(next(reversed(layers.children.values()), None))
+    if last is not None and last.cls.name not in NETWORKS:
+        raise unread_head(origin, last.cls.name)
+    if record.cls.name not in NETWORKS.values():
+        raise UnknownNetwork(f"its network is a {record.cls}, which cannot be built from a description")
     tree = dict(module_tree(layers))
     description = _checked_description(plain(record.attributes.get("yaml")))
     tensors = tensors_of(layers)
