@@ -89,7 +89,7 @@ def yolo_network(archive: Archive, record: ModuleRecord, origin: str) -> Any:
     layers = module_record(record.children.get("model"))
     if record.cls.module != _TASKS or layers is None:
         raise UnknownNetwork(f"its network is a {record.cls}, which cannot be built from a description")
-    last = module_record(next(reversed(layers.children.values()), None))
+    last = module_record(next(reversed(list(layers.children.values())), None))
     if last is not None and last.cls.name not in NETWORKS:
         raise unread_head(origin, last.cls.name)
     if record.cls.name not in NETWORKS.values():
