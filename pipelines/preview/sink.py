@@ -13,7 +13,7 @@ from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.extras import require
 from edgecv.pipelines.preview.access import Access, show_new_token
-from edgecv.pipelines.preview.address import HostNames, listen, resolve
+from edgecv.pipelines.serving.address import HostNames, listen, resolve
 from edgecv.pipelines.preview.overview import EventLog, Overview
 from edgecv.pipelines.preview.pictures import Pictures
 from edgecv.results import Result
