@@ -131,12 +131,23 @@ def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
     if file.preview is not None:
         token = read_secret(file.preview.token_file) if file.preview.token_file else None
         preview = registry.resolve("sinks", "preview")
-        page = preview(port=file.preview.port, host=file.preview.host, token=token, gauges=gauges)
+        page = preview(
+            port=file.preview.port,
+            host=file.preview.host,
+            token=token,
+            gauges=gauges,
+            allowed_hosts=file.preview.allowed_hosts,
+        )
         note(f"preview: {page.url}")
         sinks.append(page)
     if file.metrics is not None:
         metrics = registry.resolve("sinks", "metrics")
-        numbers = metrics(port=file.metrics.port, host=file.metrics.host, gauges=gauges)
+        numbers = metrics(
+            port=file.metrics.port,
+            host=file.metrics.host,
+            gauges=gauges,
+            allowed_hosts=file.metrics.allowed_hosts,
+        )
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
     return [*sinks, *([cloud] if cloud is not None else [])]

@@ -20,11 +20,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgecv.pipelines.preview.access import SESSION_S, Access
-from edgecv.pipelines.serving.address import HostNames
 from edgecv.pipelines.preview.gate import Gate, admits, client_address
 from edgecv.pipelines.preview.overview import Overview
 from edgecv.pipelines.preview.pictures import Channel
 from edgecv.pipelines.preview.streams import MjpegResponse, PictureResponse, Streams
+from edgecv.pipelines.serving.address import HostNames
 
 _STATUS_S = 3.0  # for the pipeline and the gauges to answer; they are asked in a thread that may be left behind
 _LOGIN_BYTES = 4096
