@@ -7,6 +7,7 @@ somebody chose them. Files made in it are private all the same.
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,7 +46,32 @@ def create_private(path: str | Path) -> int:
         FileExistsError: something has that name already, if only a link to nowhere.
         OSError: the system refused.
     """
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON, FILE_MODE)
+    return create_file(path, FILE_MODE)
+
+
+def create_file(path: str | Path, mode: int = 0o666, *, overwrite: bool = False) -> int:
+    """Make a file and open it for writing; the caller closes the descriptor.
+
+    Args:
+        path: The file.
+        mode: Its permissions, less those that the umask takes away.
+        overwrite: Take the place of a file. Its permissions, and other names it has, are not the new one's. What cannot be
+            removed is emptied instead, such as a file in a folder of somebody else; devices and pipes are written to.
+
+    Raises:
+        FileExistsError: something has that name, and ``overwrite`` is not set.
+        OSError: the system refused; ``ELOOP`` where the name is a link.
+    """
+    if overwrite:
+        with suppress(OSError):
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                Path(path).unlink()
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON, mode)
+    except FileExistsError:
+        if not overwrite:
+            raise
+        return os.open(path, os.O_WRONLY | os.O_TRUNC | _COMMON)
 
 
 def open_private(path: str | Path) -> int:
@@ -100,6 +126,11 @@ def write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def keep_files_private() -> None:
+    """Let this process, and those that it starts, make no file that others may read. For programs, not for libraries."""
+    os.umask(os.umask(_OTHERS) | _OTHERS)
 
 
 def _create_work(work: Path) -> int:
