@@ -48,7 +48,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its base
         """Take a connection; if there are too many, one of them is cut."""
         super().connection_made(transport)
-        self.logger = _errors
+        self.logger, self.access_log = _errors, False
         self.visitor = visitor_of(self.client[0] if self.client else "")
         self.is_cut = False
         self.number = next(self._numbers)

@@ -22,6 +22,11 @@ from edgecv.uris import Uri, read_options
 log = logging.getLogger("edgecv.pipelines")
 
 _JOIN_S = 5.0
+_GUARDS = (
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
 
 
 class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,16 +128,19 @@ class MetricsSink:
         return None if self._status is None else self._status()
 
     def _answer(self, environ: Environment, start_response: StartResponse) -> Iterable[bytes]:
+        def start_guarded(status: str, headers: list[tuple[str, str]], *more: Any) -> object:
+            return start_response(status, [*headers, *_GUARDS], *more)
+
         if not self._hosts.believes(environ.get("HTTP_HOST", "")):
             error = "this server does not go by that name; see the option allowed_hosts"
-            return _say(start_response, "421 Misdirected Request", {"error": error})
+            return _say(start_guarded, "421 Misdirected Request", {"error": error})
         try:
-            return self._look_up(environ, start_response)
+            return self._look_up(environ, start_guarded)
         except Exception as error:  # noqa: BLE001 - whatever the pipeline or a library raises; it is said once
             if not self._complained:
                 self._complained = True
                 log.warning("The metrics cannot be told: %s: %s", type(error).__name__, error)
-            return _say(start_response, "500 Internal Server Error", {"error": "see the log"})
+            return _say(start_guarded, "500 Internal Server Error", {"error": "see the log"})
 
     def _look_up(self, environ: Environment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -152,9 +160,6 @@ def _say(start_response: StartResponse, status: str, document: object) -> list[b
     headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Cross-Origin-Resource-Policy", "same-origin"),
     ]
     start_response(status, headers)
     return [body]
