@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.extras import require
-from edgecv.private_files import FILE_MODE, create_file
+from edgecv.private_files import FILE_MODE, create_file, write_all
 from edgecv.results import Image
 from edgecv.uris import IMAGE_SUFFIXES
 
@@ -79,8 +79,8 @@ def write_image(path: str | Path, image: Image) -> None:
     cv2 = _cv2()
     try:
         _, data = cv2.imencode(Path(path).suffix, image)
-        with os.fdopen(create_file(path, overwrite=True), "wb") as file:
-            file.write(data.tobytes())
+        with open_target(path, overwrite=True) as file:
+            write_all(file.fileno(), data.tobytes())
     except cv2.error as error:
         raise SinkError(f"{path} is no picture format.", "Use .jpg or .png.") from error
     except OSError as error:
