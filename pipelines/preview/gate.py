@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,9 +51,10 @@ class Gate:
 
         request = Request(scope, receive)
         refusal = self._refuse(request)
-        if refusal is None and not self._knows(request):
-            refusal = await self._refuse_stranger(request)
-        await (refusal or self._app)(scope, receive, send_guarded)
+        with suppress(ClientDisconnect):  # in the middle of a body: there is nobody to answer
+            if refusal is None and not self._knows(request):
+                refusal = await self._refuse_stranger(request)
+            await (refusal or self._app)(scope, receive, send_guarded)
 
     def _refuse(self, request: Request) -> Response | None:
         hosts = request.headers.getlist("host")

@@ -30,9 +30,29 @@ _ANSWER_S = 30.0  # for an answer to be made and taken; not for the streams of p
 _REQUEST_BYTES = 4 << 20  # a request that brings more is cut; nothing here needs more than a kilobyte
 _WATCH_S = 0.5
 
-# uvicorn has a line for each odd request: whoever wants to fill a disk would only have to send them.
+_ERROR_S = 60.0
+
+
+class _Seldom(logging.Filter):
+    """Lets one record through, and none for a minute after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - whatever it says
+        """Whether it is time again."""
+        if time.monotonic() < self._next_s:
+            return False
+        self._next_s = time.monotonic() + _ERROR_S
+        return True
+
+
+# uvicorn has a line for each odd request: whoever wants to fill a disk would only have to send them. What is left are faults
+# of ours, and those seldom: if a request can cause one, many can.
 _errors = logging.getLogger("edgecv.pipelines.preview.requests")
 _errors.setLevel(logging.ERROR)
+_errors.addFilter(_Seldom())
 
 
 class BoundedProtocol(H11Protocol):

@@ -147,12 +147,19 @@ class MetricsSink:
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
             return _say(start_response, "405 Method Not Allowed", {"error": "only GET"})
         if path == "/metrics":
-            exposed: Iterable[bytes] = self._expose(environ, start_response)
-            return exposed
+            return self._tell(environ, start_response)
         if path == "/healthz":
             healthy, document = health_document(self._ask())
             return _say(start_response, "200 OK" if healthy else "503 Service Unavailable", document)
         return _say(start_response, "404 Not Found", {"error": "there are /metrics and /healthz"})
+
+    def _tell(self, environ: Environment, start_response: StartResponse) -> Iterable[bytes]:
+        exposed: Iterable[bytes]
+        try:
+            exposed = self._expose(environ, start_response)
+        except Exception:  # noqa: BLE001 - of an `Accept` that the library cannot read it says ValueError, TypeError ...
+            exposed = self._expose({**environ, "HTTP_ACCEPT": "", "QUERY_STRING": ""}, start_response)
+        return exposed
 
 
 def _say(start_response: StartResponse, status: str, document: object) -> list[bytes]:

@@ -406,6 +406,13 @@ def _key(page: PreviewSink) -> str:
     return page._overview.document()["sources"][0]["key"]
 
 
+def test_an_accept_header_that_nobody_can_read_gets_the_plain_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    with serving("metrics") as metrics:
+        for accept in ("application/openmetrics-text; version=x", "text/plain; version=1.x.0; escaping=\xff", ";;=,"):
+            assert ask(metrics, "/metrics", Accept=accept)[0] == 200
+    assert not caplog.records
+
+
 def test_a_pipeline_that_breaks_its_status_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     def broken() -> PipelineStatus:
         raise RuntimeError("gone")
