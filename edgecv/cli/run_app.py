@@ -86,7 +86,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
             _report(pipeline.summary, cloud, json)
 
 
-def _is_live(uri: str) -> bool:
+def _is_live(uri: str | int) -> bool:
     return bool(getattr(registry.resolve("sources", parse_source(uri).scheme), "supervised", False))
 
 

@@ -15,7 +15,7 @@ from edgecv.errors import ConfigError
 from edgecv.pipelines.serving.visitors import visitor_of
 
 SESSION_S = 12 * 3600
-LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 3.0
 _SESSIONS = 32
 _SHORTEST_TOKEN = 16  # characters
 _WINDOW_S = 60.0
@@ -42,7 +42,9 @@ class Access:
     """Knows the token and the sessions; holds neither in clear.
 
     Wrong tokens slow down the address they came from, and no other. The right one is never refused: it may have to wait
-    for ``LONGEST_PAUSE_S``, where others try from the same address. Who has a session waits for nothing.
+    for ``LONGEST_PAUSE_S``, where others try from the same address. Who has a session waits for nothing. Of a flood that
+    would have to wait for longer each token is looked at at once, lest those who wait take all places: what keeps the page
+    closed is the length of the token, not the pause.
     """
 
     def __init__(self, token: str | None, clock_s: Callable[[], float] = time.monotonic) -> None:
@@ -68,8 +70,11 @@ class Access:
         if not self.is_slowed(address):
             return 0.0
         failures, now_s = self._failures[visitor_of(address)], self._clock_s()
-        failures.turn_s = min(max(now_s, failures.turn_s) + _TURN_S, now_s + LONGEST_PAUSE_S)
-        return failures.turn_s - now_s
+        turn_s = max(now_s, failures.turn_s) + _TURN_S
+        if turn_s > now_s + LONGEST_PAUSE_S:
+            return 0.0
+        failures.turn_s = turn_s
+        return turn_s - now_s
 
     def is_slowed(self, address: str) -> bool:
         """Whether so many wrong tokens came from ``address`` that the next ones have to wait."""

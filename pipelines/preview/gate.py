@@ -86,8 +86,12 @@ async def admits(access: Access, token: str, request: Request) -> bool:
     """Whether the token is the right one. After many wrong ones from there it waits for its turn; who leaves loses it."""
     address = client_address(request)
     pause_s = access.pause_s(address)
-    if pause_s and await _leaves_within(request, pause_s):
-        return False
+    if pause_s:
+        state = request.scope.setdefault("state", {})
+        state["waits"] = True  # the server may cut it for somebody else
+        if await _leaves_within(request, pause_s):
+            return False
+        state["waits"] = False
     return access.admits(token, address)
 
 

@@ -81,11 +81,15 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def patience(self) -> int | None:
-        """Who has sent no whole request goes first, then who does not take the answer."""
+        """Who has sent no whole request goes first, then who does not take the answer, then who waits after wrong tokens."""
         if self._look()[0] == "asking":
             return 0
-        is_endless = self.cycle is not None and self._is_endless()
-        return 1 if not is_endless and self.transport.get_write_buffer_size() else None
+        state = self.cycle.scope["state"]
+        if state.get("endless"):
+            return None
+        if self.transport.get_write_buffer_size():
+            return 1
+        return 2 if state.get("waits") else None
 
     def cut(self) -> None:
         """End it at once; what was not sent yet is forgotten."""

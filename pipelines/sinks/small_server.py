@@ -117,7 +117,7 @@ class SmallServer(ThreadingMixIn, WSGIServer):
         self.address_family = address.family
         self._changing = threading.Lock()
         self._open: dict[socket.socket, _Connection] = {}  # oldest first
-        super().__init__(address.sockaddr, _Quiet)  # type: ignore[arg-type]  # four parts in IPv6
+        super().__init__(address.sockaddr, _Quiet)
 
     def server_bind(self) -> None:
         """As the library does, without asking the name service for our own name."""

@@ -248,6 +248,17 @@ def test_guesses_of_one_address_at_once_are_slowed_all_the_same() -> None:
         assert time.monotonic() - begin_s >= 1.2, "0.2 s for each"
 
 
+def test_who_waits_after_wrong_tokens_keeps_nobody_out() -> None:
+    bearer = "GET /api/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n"
+    with serving("preview", token=TOKEN) as page, ExitStack() as stack:
+        session = _log_in(page)
+        for number in range(200):
+            stack.enter_context(begin(page, bearer, f"127.0.1.{number % 10 + 1}"))
+        for source in (ELSEWHERE, "127.0.1.1"):
+            assert ask(page, "/api/status", source, Cookie=session)[0] == 200
+            assert ask(page, "/api/status", source, Authorization=f"Bearer {TOKEN}")[0] == 200
+
+
 def _log_in(page: Server) -> str:
     form = f"token={TOKEN}"
     head = f"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(form)}\r\n\r\n"

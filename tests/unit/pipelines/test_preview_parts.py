@@ -73,10 +73,12 @@ def test_after_five_failures_an_address_waits_and_others_do_not() -> None:
     assert access.pause_s("10.0.0.1") == 0
 
 
-def test_the_right_token_is_never_refused_and_waits_five_seconds_at_most() -> None:
+def test_the_right_token_is_never_refused_and_waits_for_seconds_at_most() -> None:
     access = Access(TOKEN, Clock())
     fail(access, "10.0.0.1", 1000)
-    assert max(access.pause_s("10.0.0.1") for _ in range(1000)) == pytest.approx(LONGEST_PAUSE_S) == 5.0
+    pauses = [access.pause_s("10.0.0.1") for _ in range(1000)]
+    assert LONGEST_PAUSE_S - 0.3 < max(pauses) <= LONGEST_PAUSE_S
+    assert sum(pause > 0 for pause in pauses) <= 15, "who waits takes a place"
     assert access.admits(TOKEN, "10.0.0.1")
 
 
