@@ -81,11 +81,13 @@ class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
         port: Where the page is served.
         host: Address to bind to; another than loopback needs a token.
         token_file: File with the token.
+        allowed_hosts: More names of the page, such as that of a proxy before it.
     """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
+    allowed_hosts: list[str] = []
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,7 @@ class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
+    allowed_hosts: list[str] = []
 
 
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):

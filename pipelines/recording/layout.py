@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from edgecv.errors import SinkError, SourceError
+from edgecv.private_files import write_private
 
 SCHEMA = 1
 FORMAT = "edgecv-recording"
@@ -98,9 +99,7 @@ def read_header(folder: Path) -> Header:
 
 def write_header(folder: Path, header: Header) -> None:
     """Write or replace the description, whole or not at all; raises ``OSError``."""
-    new = folder / f"{HEADER}.new"
-    new.write_bytes(msgspec.json.format(msgspec.json.encode(header), indent=2) + b"\n")
-    new.replace(folder / HEADER)
+    write_private(folder / HEADER, msgspec.json.format(msgspec.json.encode(header), indent=2) + b"\n")
 
 
 def is_recording(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.private_files import open_private, write_private
 from edgecv.results import Frame
 
 _WRITE_EVERY_NS = 1_000_000_000
@@ -75,10 +77,8 @@ class CounterFile:
             self._users.add(source_id)
             self._sources[source_id] = dict(counts)
             state = _State(counter=self._counter, sources=self._sources)
-            work = self._path.with_name(f".{self._path.name}.tmp")
             try:
-                work.write_bytes(msgspec.json.format(msgspec.json.encode(state)))
-                work.replace(self._path)
+                write_private(self._path, msgspec.json.format(msgspec.json.encode(state)))
             except OSError as error:
                 return f"{self._path} cannot be written: {error.strerror}."
             return ""
@@ -93,7 +93,7 @@ class CounterFile:
     def _lock(self) -> None:
         place = self._path.with_name(f"{self._path.name}.lock")
         try:
-            self._lock_file = place.open("ab")
+            self._lock_file = os.fdopen(open_private(place), "r+b")
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._unlock()
