@@ -31,8 +31,8 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """One event on its way; ``(source, id)`` is its key wherever it is stored.
+class EnvelopeHead(msgspec.Struct, frozen=True, kw_only=True):
+    """One event on its way, without its payload; ``(source, id)`` is its key wherever it is stored.
 
     Attributes:
         id: ``boot:seq``.
@@ -45,7 +45,6 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         clock_synced: Whether the device's clock was known to follow a time server.
         model: Bundle and variant, or empty.
         lane: How urgent; one of ``LANES``.
-        data: The payload.
     """
 
     specversion: Literal["1.0"] = "1.0"
@@ -59,7 +58,6 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     clock_synced: bool
     model: Annotated[str, msgspec.Meta(max_length=200)] = ""
     lane: Priority = "event"
-    data: dict[str, Any]
 
     def __post_init__(self) -> None:
         if self.id != f"{self.boot}:{self.seq}":
@@ -67,6 +65,36 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         if not _TIME.fullmatch(self.time):
             raise ValueError("time is not RFC 3339 in UTC")
         datetime.fromisoformat(self.time[:19])
+
+
+class Envelope(EnvelopeHead, frozen=True, kw_only=True):
+    """An event that a device sends.
+
+    Attributes:
+        data: The payload.
+    """
+
+    data: dict[str, Any]
+
+
+class Arrived(EnvelopeHead, frozen=True, kw_only=True):
+    """An event that came in. Its payload stays text: as Python objects it could be thirty times as large.
+
+    Attributes:
+        data: The payload, checked to be one JSON object.
+    """
+
+    data: msgspec.Raw
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.payload.startswith("{"):
+            raise ValueError("data is no object")
+
+    @property
+    def payload(self) -> str:
+        """The payload as JSON, as the device wrote it."""
+        return bytes(self.data).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +116,7 @@ class Batch:
         text_bytes: Its size before compression.
     """
 
-    envelopes: tuple[Envelope, ...]
+    envelopes: tuple[Arrived, ...]
     errors: tuple[str, ...] = ()
     nonce: str | None = None
     text_bytes: int = 0
@@ -141,19 +169,7 @@ def encode(envelope: Envelope) -> bytes:
         ) from error
 
 
-def encode_data(envelope: Envelope) -> str:
-    """The payload of a received envelope as JSON.
-
-    Raises:
-        SyncError: it can be read and not written.
-    """
-    try:
-        return _encoder.encode(envelope.data).decode()
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise SyncError(f"The payload cannot be kept: {error}") from error
-
-
-def decode(body: bytes | msgspec.Raw) -> Envelope:
+def decode(body: bytes | msgspec.Raw) -> Arrived:
     """An envelope from JSON.
 
     Raises:
@@ -200,7 +216,7 @@ def decode_batch(payload: bytes) -> Batch:
     raws = found.events
     if len(raws) > MAX_BATCH_EVENTS:
         raise SyncError(f"A batch lists {len(raws)} events; {MAX_BATCH_EVENTS} are allowed.")
-    envelopes: list[Envelope] = []
+    envelopes: list[Arrived] = []
     errors: list[str] = []
     for raw in raws:
         try:
@@ -266,7 +282,7 @@ def _plain(value: Any) -> Any:
 
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
-_decoder = msgspec.json.Decoder(Envelope)
+_decoder = msgspec.json.Decoder(Arrived)
 _batch_decoder: msgspec.json.Decoder[list[msgspec.Raw] | _BatchHead] = msgspec.json.Decoder(
     list[msgspec.Raw] | _BatchHead
 )

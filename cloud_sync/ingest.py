@@ -209,15 +209,11 @@ class Ingest:
             batch = decode_batch(message.payload)
             group.text_bytes += batch.text_bytes
             reasons.extend(batch.errors)
-            keys: list[Key] = []
-            for one in batch.envelopes:
-                try:
-                    if one.source != address.source:
-                        raise SyncError(f"The source {one.source!r} is not the topic's.")
-                    group.landed.append(Landed.from_envelope(one, address, now_ns))
-                    keys.append((one.boot, one.seq))
-                except SyncError as error:
-                    reasons.append(error.message)
+            own = [one for one in batch.envelopes if one.source == address.source]
+            strangers = [one for one in batch.envelopes if one.source != address.source]
+            reasons.extend(f"The source {one.source!r} is not the topic's." for one in strangers)
+            group.landed.extend(Landed.from_envelope(one, address, now_ns) for one in own)
+            keys = [(one.boot, one.seq) for one in own]
             if keys:
                 group.answers[address].append((batch.nonce, keys))
         except SyncError as error:

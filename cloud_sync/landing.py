@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecv.cloud_sync.disk import lock_file, lock_owner, make_private_file, make_private_folder
-from edgecv.cloud_sync.envelope import Envelope, encode_data
+from edgecv.cloud_sync.envelope import Arrived
 from edgecv.cloud_sync.notices import printable
 from edgecv.cloud_sync.topics import Address
 from edgecv.errors import SyncError
@@ -44,17 +44,12 @@ class Landed:
     row: tuple[object, ...]
 
     @classmethod
-    def from_envelope(cls, envelope: Envelope, address: Address, received_ns: int) -> Landed:
-        """Make the row at once: what a batch inflates to in Python is many times its text, so none of it is kept.
-
-        Raises:
-            SyncError: the payload can be read and not written, such as lists in lists a thousand deep.
-        """
-        event = envelope
+    def from_envelope(cls, event: Arrived, address: Address, received_ns: int) -> Landed:
+        """The row of an event that came in."""
         row = (
             *(event.source, event.id, address.tenant, address.device, event.boot, event.seq, printable(event.type)),
             *(event.time, event.mono_ns, event.clock_synced, event.lane, printable(event.model)),
-            *(encode_data(event), received_ns),
+            *(event.payload, received_ns),
         )
         return cls(address=address, boot=event.boot, seq=event.seq, row=row)
 
