@@ -64,7 +64,7 @@ class OnnxRuntimeSession:
             SessionError: the file is damaged or not a model that this release can run.
         """
         runtime = require(self.package, self.extra)
-        runtime.disable_telemetry_events()  # nothing leaves the device unasked
+        runtime.disable_telemetry_events()  # for an app that imported it before EdgeCV: it sends less then
         providers = _available_providers(runtime, options.device)
         try:
             session = runtime.InferenceSession(str(path), _session_options(runtime, options), providers=list(providers))

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
 from edgecv.protocols import Array, Tensors
-from edgecv.quiet import no_telemetry
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
 
@@ -47,7 +46,6 @@ class OpenVinoSession:
             DeviceError: the device asked for is not there; another one is never taken instead.
             SessionError: the file is damaged or not a model that this release can run.
         """
-        no_telemetry()
         openvino = require(self.package, self.extra)
         core = openvino.Core()
         device = _available_device(core, options.device)
