@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 from edgecv import registry
 from edgecv.errors import SourceError
-from edgecv.image_headers import max_megapixels
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.supervision import wire
 from edgecv.pipelines.supervision.retry import Outage, Retry
@@ -317,7 +316,7 @@ class SupervisedSource:
             fps=self._options.fps,
             sys_path=sys.path.copy(),
             memory_bytes=self._options.memory_bytes,
-            max_megapixels=max_megapixels(),
+            max_megapixels=self._options.most_pixels / 1e6,
         )
 
 

@@ -78,13 +78,19 @@ def _serve(
 def _pump(
     source: Source, connection: socket.socket, ring: RingWriter, rate: RateLimit, stopping: threading.Event
 ) -> None:
+    from edgecv.pipelines.sources.live import LiveOptions, check_size
     from edgecv.pipelines.supervision import wire
 
-    number, told_ns = 0, 0
+    number, told_ns, shape = 0, 0, ()
     while not stopping.is_set():
         frame = source.read()
         if frame is None:
             return
+        if (
+            frame.image.shape != shape
+        ):  # a source that did not look itself: the memory that we share must not grow for it
+            shape = frame.image.shape
+            check_size(shape[1], shape[0], source.source_id, LiveOptions())
         if rate.keep(frame.monotonic_ns):
             ring.put(number, frame)
             number += 1
