@@ -91,7 +91,7 @@ class _JpegStream:
         self._stamper = FrameStamper(uri.name)
         self._options = options
         self._program: Program | None = Program(rpicam_arguments(program, _number(uri), options), _INSTALL)
-        self._pictures = JpegStream(self._program.output.read1, uri.name)
+        self._pictures = JpegStream(self._program.output.read1, uri.name, options.most_pixels)
 
     def read(self) -> Frame | None:
         if self._program is None:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from edgecv.errors import SourceError
 
-LARGEST_PICTURE = 32 << 20  # bytes; a picture of 64 megapixels in camera quality takes about 25 MB
+_LARGEST_PICTURE = 32 << 20  # bytes; one of 64 megapixels in camera quality takes about 20 MB
 _MOST_BETWEEN = 256 << 10  # bytes between two pictures; boundary and head of a part take some hundred
+_SMALLEST_CUT = 1 << 10  # what a cut picture counts for at least: finding its end costs time, however small it is
 _CHUNK = 64 << 10
 _START = b"\xff\xd8\xff"
 # A marker that says something. 0xFF before 0x00 is picture data, D0 to D7 are restarts within it, 01 and 0xFF mean nothing.
@@ -23,15 +24,17 @@ _SOI, _EOI = 0xD8, 0xD9
 class JpegStream:
     """The pictures of one stream, still encoded."""
 
-    def __init__(self, read: Callable[[int], bytes], name: str) -> None:
+    def __init__(self, read: Callable[[int], bytes], name: str, most_pixels: int) -> None:
         """Read with ``read``, which gives at most so many bytes, as soon as there are any, and none at the end.
 
         Args:
             read: Where the bytes come from.
             name: What to call the stream in errors.
+            most_pixels: The largest picture that will be decoded: its bytes are bounded, too.
         """
         self._read = read
         self._name = name
+        self._largest = max(_LARGEST_PICTURE, most_pixels // 2)
         self._data = bytearray()
 
     def next(self) -> bytes | None:
@@ -40,14 +43,17 @@ class JpegStream:
         Raises:
             SourceError: a picture or what stands between two is too long (code ``codec``).
         """
+        passed_over = 0
         while self._skip_to_start():
             end = self._end()
             if end is None:
                 return None
-            cut = self._data[:end]
+            picture = bytes(self._data[:end])
             del self._data[:end]
-            if cut.endswith(b"\xff\xd9"):
-                return bytes(cut)
+            if picture.endswith(b"\xff\xd9"):
+                return picture
+            passed_over += max(end, _SMALLEST_CUT)
+            self._check(passed_over, self._largest, "bytes of pictures without their ends")
         return None
 
     def _skip_to_start(self) -> bool:
@@ -80,7 +86,7 @@ class JpegStream:
                 continue
             else:
                 at = found.start()
-            self._check(len(self._data), LARGEST_PICTURE, "bytes of a picture without its end")
+            self._check(len(self._data), self._largest, "bytes of a picture without its end")
             if not self._more():
                 return None
 

@@ -37,7 +37,7 @@ _HUNG_UP = "The camera hung up: it restarts, or serves too many viewers."
 # Not `fflags=nobuffer`: it throws the packets away that were looked at, and with them the key frame that a new viewer gets.
 _PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "flags": "low_delay"}
 # What libav may take a stream for, and what it may open by itself. No playlists (hls, dash, concat, sdp), which name others.
-_RTSP_ONLY = {"format_whitelist": "rtsp", "protocol_whitelist": "tcp,tls,udp,rtp,srtp"}
+_RTSP_ONLY = {"format_whitelist": "rtsp", "protocol_whitelist": "rtsp,rtsps,tcp,tls,udp,rtp,srtp"}
 _STREAMS_ONLY = {"format_whitelist": STREAM_FORMATS, "protocol_whitelist": "none"}
 _TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds")
 
@@ -134,7 +134,7 @@ class NetworkSource:
 
     def _open(self) -> Iterator[Image]:
         """Connect; the pictures that come."""
-        url, limit = _camera_url(self._uri, self._options), {"max_pixels": str(self._options.most_pixels)}
+        url, limit = _camera_url(self._uri, self._options), self._limit()
         try:
             if self._uri.scheme.startswith("rtsp"):
                 options = {**_PROBE, **_RTSP_ONLY, **limit, "rtsp_transport": self._options.transport}
@@ -143,17 +143,21 @@ class NetworkSource:
             else:
                 self._http = HttpStream(url, self.source_id, max(self._options.connect_s, self._options.deadline_s))
                 if self._http.is_jpeg:
-                    return self._pictures(JpegStream(self._http.read, self.source_id))
+                    return self._pictures(JpegStream(self._http.read, self.source_id, self._options.most_pixels))
                 options = {**_PROBE, **_STREAMS_ONLY, **limit}
                 self._container = self._av.open(OnlyRead(self._http.read), options=options)
         except (self._av.error.FFmpegError, *HTTP_ERRORS) as error:
             raise self._error(error, opening=True) from error
         return self._decoded(self._video())
 
+    def _limit(self) -> dict[str, str]:
+        """For libav's decoders, which round sides up before they compare: what lies between is refused once it is decoded."""
+        return {"max_pixels": str(2 * self._options.most_pixels)}
+
     def _pictures(self, stream: JpegStream) -> Iterator[Image]:
         """JPEG pictures; each says its size, and its camera may change it."""
         decoder = self._av.CodecContext.create("mjpeg", "r")
-        decoder.options = {"max_pixels": str(self._options.most_pixels)}
+        decoder.options = self._limit()
         unreadable = 0
         while (data := stream.next()) is not None:
             try:
@@ -189,7 +193,7 @@ class NetworkSource:
         self.fps = float(streams[0].average_rate or streams[0].guessed_rate or 0.0)
         decoder = streams[0].codec_context
         check_size(decoder.width, decoder.height, self.source_id, self._options)
-        decoder.options = {"max_pixels": str(self._options.most_pixels)}  # its size may change in mid-stream
+        decoder.options = self._limit()  # its size may change in mid-stream
         streams[0].thread_type = "SLICE"  # decoding whole frames side by side would hold each back
         return streams[0]
 
@@ -226,6 +230,7 @@ class NetworkSource:
                 check_size(int(found[1]), int(found[2]), self.source_id, self._options)
 
     def _image(self, frame: Any) -> Image:
+        check_size(frame.width, frame.height, self.source_id, self._options)
         width, height = _size(self._options, frame.width, frame.height)
         check_size(width, height, self.source_id, self._options)
         image: Image = self._reformatter.reformat(frame, width, height, format="bgr24").to_ndarray()

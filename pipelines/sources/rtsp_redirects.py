@@ -20,6 +20,7 @@ from edgecv.pipelines.sources.live import Unrecoverable
 from edgecv.plain_text import printable
 
 _SAYING = "Redirecting to "
+_REFUSED = re.compile(r"Protocol '([^']*)' not on whitelist")
 # Where libav would go: nothing but a host and a port may stand before the path, so that both of us read the same.
 _PLACE = re.compile(r"(rtsps?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?(?:/|$)")
 _PORTS = {"rtsp": 554, "rtsps": 322}
@@ -65,7 +66,10 @@ class _Guard(logging.Handler):
         self.place = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _, found, place = record.getMessage().partition(_SAYING)
+        text = record.getMessage()
+        if (refused := _REFUSED.match(text)) is not None:  # by libav itself: another protocol than RTSP
+            self.place = f"{refused[1]}://"
+        _, found, place = text.partition(_SAYING)
         if not found or self._is_here(place):
             return
         self.place = place
