@@ -22,6 +22,7 @@ _BYTES_PER_PIXEL = 4.0  # what a pixel takes in a usual picture; more counts as 
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # TEM, RST0 to RST7 and SOI have no length
 _MOST_SEGMENTS = 10_000  # of a JPEG or WebP before the size is known; a file with more was made to keep the reader busy
+_MOST_PNG_CHUNKS = 200_000  # of 8 kB in usual files
 _CHUNK = 65_536
 _MOST_DIGITS = 9  # of a number in a PNM header
 # TIFF 6.0: tags and the types that hold a whole number, signed ones too, since libtiff takes them.
@@ -65,7 +66,7 @@ def check_image_size(
     """Refuse an encoded picture that is too large to decode.
 
     Args:
-        data: The file or frame as it came, or at least its header.
+        data: The whole file or frame as it came.
         what: What to call it in the message, such as its path.
         max_megapixels: Largest picture that is read, in millions of pixels; by default the limit of the process.
 
@@ -140,9 +141,18 @@ def _read(data: memoryview) -> _Header:
 
 
 def _png(data: memoryview) -> _Header:
+    """Size in IHDR; no chunk may claim more than the file holds, since OpenCV takes that memory before it reads (2 GB of 6 kB)."""
     if bytes(data[12:16]) != b"IHDR":
         raise ValueError("no IHDR")
-    return _Header(*struct.unpack_from(">II", data, 16))
+    at = 8
+    for _ in range(_MOST_PNG_CHUNKS):
+        (length,) = struct.unpack_from(">I", data, at)
+        if at + 12 + length > len(data):
+            raise ValueError("a chunk is cut short")
+        if bytes(data[at + 4 : at + 8]) == b"IEND":
+            return _Header(*struct.unpack_from(">II", data, 16))
+        at += 12 + length
+    raise ValueError("too many chunks")
 
 
 def _jpeg(data: memoryview) -> _Header:
