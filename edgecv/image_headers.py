@@ -81,23 +81,26 @@ def check_image_size(
     except SourceError as error:
         raise SourceError(f"{what} cannot be decoded: {error.message}", error.hint, code=error.code) from error
     check_pixels(header.width, header.height, what, max_megapixels)
-    held = header.held_pixels or header.width * header.height
-    check_pixels(held, 1, f"{what} is decoded in one piece that", max_megapixels)
+    if header.held_pixels:
+        _check_limit(header.held_pixels, f"{what} takes the memory of {header.held_pixels:.0f} pixels", max_megapixels)
     return header.width, header.height
 
 
-def check_pixels(width: float, height: float, what: str, max_megapixels: float | None = None) -> None:
-    """Refuse a picture of ``width`` × ``height`` pixels above the limit; for sizes that come from elsewhere than a header.
+def check_pixels(width: int, height: int, what: str, max_megapixels: float | None = None) -> None:
+    """Refuse a picture of ``width`` x ``height`` pixels above the limit; for sizes that come from elsewhere than a header.
 
     Raises:
         SourceError: it is too large (code ``codec``).
     """
+    _check_limit(width * height, f"{what} has {width} x {height} pixels", max_megapixels)
+
+
+def _check_limit(pixels: float, what: str, max_megapixels: float | None) -> None:
     limit = _LIMIT.megapixels if max_megapixels is None else max_megapixels
-    if width * height > limit * 1e6:
-        size = f"{width} x {height} pixels" if height > 1 else f"takes as much as {width:.0f} pixels"
+    if pixels > limit * 1e6:
         raise SourceError(
-            f"{what}: {size} is above the limit of {limit:g} megapixels.",
-            "It may be made to fill the memory. If you trust it, raise the limit: --max-megapixels.",
+            f"{what}: above the limit of {limit:g} megapixels.",
+            "It may be made to fill the memory. If you trust it, raise the limit with --max-megapixels.",
             code="codec",
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Model:
 
     def many(
         self,
-        images: Sequence[Image],
+        images: Iterable[Image],
         *,
         confidence: float | None = None,
         iou: float | None = None,
@@ -110,7 +111,8 @@ class Model:
         """Find what is in each of any number of pictures, ``batch`` of them per run.
 
         Args:
-            images: ``(H, W, 3)`` uint8, BGR each; their sizes may differ.
+            images: ``(H, W, 3)`` uint8, BGR each; their sizes may differ. They are taken one at a time: those of a
+                generator that reads files are never in memory together.
             confidence: As in ``__call__``, like the limits that follow.
             iou: See there.
             max_detections: See there.
@@ -125,8 +127,11 @@ class Model:
             SessionError: the runtime failed.
         """
         found: list[Detections | Classification] = []
-        for start in range(0, len(images), self.batch):
-            feeds, transforms = self._prepare_rows(images[start : start + self.batch])
+        waiting = iter(images)
+        while True:
+            feeds, transforms = self._prepare_rows(itertools.islice(waiting, self.batch))
+            if not transforms:
+                return found
             outputs = self.infer(feeds)
             found += [
                 self.decode(
@@ -140,16 +145,17 @@ class Model:
                 )
                 for row, transform in enumerate(transforms)
             ]
-        return found
 
     def prepare(self, image: Image) -> tuple[dict[str, Array], ImageTransform]:
         """The session's feeds for one picture, in the first row of a batch, and the transform to bring boxes back."""
         feeds, (transform,) = self._prepare_rows([image])
         return feeds, transform
 
-    def _prepare_rows(self, images: Sequence[Image]) -> tuple[dict[str, Array], list[ImageTransform]]:
+    def _prepare_rows(self, images: Iterable[Image]) -> tuple[dict[str, Array], list[ImageTransform]]:
         prepared = [prepare(image, self.spec.preprocess, self._image) for image in images]
         transforms = [transform for _, transform in prepared]
+        if not prepared:
+            return {}, []
         if self.batch == 1:
             return {self._image.name: prepared[0][0]}, transforms
         first = prepared[0][0]

@@ -11,7 +11,7 @@ import typer
 from edgecv import registry
 from edgecv.bundle import Bundle, Variant
 from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for
-from edgecv.cli.options import Json
+from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
 from edgecv.errors import ConfigError
 from edgecv.specs import PRECISIONS
 
@@ -67,6 +67,7 @@ def convert(
     resize: Annotated[str | None, typer.Option(help="Of a foreign classifier: stretch, letterbox or crop.")] = None,
     labels: Annotated[Path | None, typer.Option(help="File with one label per line.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the steps without running them.")] = False,
+    max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
@@ -75,6 +76,7 @@ def convert(
     from edgecv.converters.steps import steps
     from edgecv.quantize.recipes import DEFAULT_TARGET
 
+    limit_pictures(max_megapixels)
     asked = {"fp32": fp32, "fp16": fp16, "int8": int8}
     precision = [name for name in PRECISIONS if asked[name]] or ["fp32"]
     formats = _formats(to)
