@@ -245,7 +245,7 @@ def _show_sensitivity(bundle: Bundle) -> None:
 
     if not any(entry.path == SENSITIVITY for entry in bundle.manifest.extras):
         return  # every INT8 failed, and something else was written
-    found = msgspec.json.decode(bundle.verified_extra(SENSITIVITY).read_bytes(), type=Sensitivity)
+    found = msgspec.json.decode(bundle.read_extra(SENSITIVITY), type=Sensitivity)
     for one in found.variants:
         print_table(
             f"{one.variant} ({one.recipe}): the {min(COSTED, len(one.layers))} of {len(one.layers)} layers that lose most",
@@ -260,11 +260,11 @@ def _show_sensitivity(bundle: Bundle) -> None:
 
 
 def _record_of(bundle: Bundle) -> QuantizationRecord | None:
-    from edgecv.quantize.record import QUANTIZATION, read_record
+    from edgecv.quantize.record import QUANTIZATION, parse_record
 
     if not any(entry.path == QUANTIZATION for entry in bundle.manifest.extras):
         return None
-    return read_record(bundle.verified_extra(QUANTIZATION))
+    return parse_record(bundle.read_extra(QUANTIZATION), bundle.path / QUANTIZATION)
 
 
 def _quantization_summary(bundle: Bundle) -> dict[str, object]:
