@@ -10,7 +10,7 @@ import typer
 
 from edgecv import registry
 from edgecv.bundle import Bundle, Variant
-from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for
+from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for, say
 from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
 from edgecv.errors import ConfigError
 from edgecv.specs import PRECISIONS
@@ -83,7 +83,7 @@ def convert(
     if explain:
         told = steps(source, formats, precision, batch, recipe or (), target or DEFAULT_TARGET, imgsz=parse_size(imgsz))
         for number, step in enumerate(told, 1):
-            print(f"{number}. {step}")
+            say(f"{number}. {step}")
         return
     failed: list[str] = []
     with progress_for(json) as progress:
@@ -292,14 +292,14 @@ def _show_quantization(bundle: Bundle) -> None:
         note(f"Calibration images: {warning}")
     if record.threshold is not None and record.threshold.after != record.threshold.before:
         note(f"Confidence {record.threshold.before:g} -> {record.threshold.after:g}. {record.threshold.reason}")
-    print(f"What was tried and what it gave: {bundle.path / REPORT}")
+    say(f"What was tried and what it gave: {bundle.path / REPORT}")
 
 
 def _show(bundle: Bundle) -> None:
     print_table(f"{bundle.path}", COLUMNS, variant_rows(bundle))
     images = bundle.manifest.calibration
     if images and any(variant.recipe for variant in bundle.variants):
-        print(
+        say(
             f"Agreement with the float model on {images.held_out} images that calibration did not see"
             f" (calibrated on {images.images - images.held_out})."
         )
@@ -310,4 +310,4 @@ def _show(bundle: Bundle) -> None:
         note(f"The weights are under {bundle.manifest.licence}: see docs/licences.md before you ship them.")
     prompted = bundle.manifest.decode.task == "promptable-segment"
     command = f"predict {bundle.path} IMAGE --point X,Y" if prompted else f"run {bundle.path} --source 0"
-    print(f"Run it:  edgecv {command}")
+    say(f"Run it:  edgecv {command}")
