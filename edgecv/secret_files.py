@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgecv.bounded import read_bounded_text
 from edgecv.errors import ConfigError
+
+_MOST_BYTES = 65_536
 
 
 def read_secret(path: str | Path) -> str:
@@ -17,7 +20,7 @@ def read_secret(path: str | Path) -> str:
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"{path} holds a secret and others may read it.", f"chmod 600 {path}")
-        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+        secret = read_bounded_text(path, _MOST_BYTES).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The secret file {path} cannot be read.", "Check the path and its owner.") from error
     if not secret:
