@@ -81,14 +81,14 @@ def _pump(
     from edgecv.pipelines.sources.live import LiveOptions, check_size
     from edgecv.pipelines.supervision import wire
 
-    number, told_ns, shape = 0, 0, ()
+    number, told_ns = 0, 0
+    shape: tuple[int, ...] = ()
     while not stopping.is_set():
         frame = source.read()
         if frame is None:
             return
-        if (
-            frame.image.shape != shape
-        ):  # a source that did not look itself: the memory that we share must not grow for it
+        if frame.image.shape != shape:
+            # A source that did not look itself: the memory that we share must not grow for it.
             shape = frame.image.shape
             check_size(shape[1], shape[0], source.source_id, LiveOptions())
         if rate.keep(frame.monotonic_ns):
