@@ -18,7 +18,7 @@ def read_secret(path: str | Path) -> str:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"{path} holds a secret and others may read it.", f"chmod 600 {path}")
         secret = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # the second: no UTF-8, or a name that no file can have
         raise ConfigError(f"The secret file {path} cannot be read.", "Check the path and its owner.") from error
     if not secret:
         raise ConfigError(f"The secret file {path} is empty.", "Write the password or token into it.")

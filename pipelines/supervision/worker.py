@@ -81,7 +81,8 @@ def _pump(
     from edgecv.pipelines.sources.live import LiveOptions, check_size
     from edgecv.pipelines.supervision import wire
 
-    number, told_ns, shape = 0, 0, ()
+    number, told_ns = 0, 0
+    shape: tuple[int, ...] = ()
     while not stopping.is_set():
         frame = source.read()
         if frame is None:
