@@ -2,14 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := converters quantize pipelines devices cloud_sync benchmarks
-# Debian packages that some tests need: a real MQTT broker, a browser, an RTSP server.
+# Debian packages that some tests need: a real MQTT broker, a browser, an RTSP server, a tracer of system calls.
 DEBIAN := mosquitto chromium gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-  gstreamer1.0-plugins-ugly gir1.2-gst-rtsp-server-1.0 python3-gi
+  gstreamer1.0-plugins-ugly gir1.2-gst-rtsp-server-1.0 python3-gi strace
 # Conversions use one core each and 1 to 2 GB: more workers than two run out of memory before they save time.
 WORKERS ?= 2
-AS_ROOT := $(filter 0,$(shell id -u))
+# The locks say every file that may be installed, by its hash (.ci/lock.py).
+INSTALL := $(BIN)/python -m pip install -q
+LOCKED := $(INSTALL) --require-hashes
+OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: setup demo test test-slow check format types bench system-deps clean
+.PHONY: setup demo test test-slow check format types bench lock audit system-deps clean
 
 setup: $(VENV)/.dev
 
@@ -17,7 +20,7 @@ setup: $(VENV)/.dev
 demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo)
 	$(BIN)/edgecv demo
 
-test: setup check $(if $(AS_ROOT)$(filter true,$(CI)),system-deps,system-deps-hint)
+test: setup check $(if $(filter true,$(CI)),system-deps,system-deps-hint)
 	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: setup
@@ -40,6 +43,18 @@ types: setup
 bench: setup
 	$(BIN)/python -m edgecv.benchmarks
 
+# Write .ci/*.lock anew, after a change of pyproject.toml or constraints.txt.
+lock: setup
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/pip install -q uv==0.13.9
+	$(BIN)/python .ci/lock.py .cache/lock/bin/uv
+
+# Known vulnerabilities of the pinned packages. It fails where the index serves no advisories for one, too.
+audit:
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/pip install -q pip-audit==2.10.1
+	.cache/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
 system-deps:
 	dpkg -s $(DEBIAN) >/dev/null 2>&1 || (apt-get update -q && apt-get install -y -q --no-install-recommends $(DEBIAN))
 
@@ -52,12 +67,16 @@ clean:
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade -c constraints.txt pip
+	$(LOCKED) -r .ci/pip.lock
 
-$(VENV)/.demo: pyproject.toml setup.py constraints.txt | $(VENV)/bin/pip
-	$(BIN)/pip install -q -c constraints.txt -e '.[demo]'
+$(VENV)/.demo: pyproject.toml setup.py .ci/demo.lock | $(VENV)/bin/pip
+	$(LOCKED) -r .ci/demo.lock
+	$(OURS)
 	touch $@
 
-$(VENV)/.dev: pyproject.toml setup.py constraints.txt | $(VENV)/bin/pip
-	$(BIN)/pip install -q -c constraints.txt torch==2.13.0 torchvision==0.28.0 -e '.[dev]'
+# torch's CPU build is what the project is developed with. Where pip knows only the build of the package index: `make setup CUDA=1`.
+TORCH := .ci/torch-$(if $(CUDA),cuda,cpu).lock
+$(VENV)/.dev: pyproject.toml setup.py .ci/demo.lock .ci/dev.lock $(TORCH) | $(VENV)/bin/pip
+	$(LOCKED) -r .ci/demo.lock -r .ci/dev.lock -r $(TORCH) $(if $(CUDA),,|| (echo "Does pip not know torch's CPU build? make setup CUDA=1"; exit 1))
+	$(OURS)
 	touch $@

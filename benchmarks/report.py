@@ -10,6 +10,7 @@ import msgspec
 
 from edgecv.benchmarks.statistics import StageStatistics
 from edgecv.errors import ConfigError
+from edgecv.printable import printable
 
 SCHEMA = 1
 _MEGABYTE = 1e6
@@ -78,7 +79,7 @@ def parse_report(text: str | bytes) -> Report:
         if schema > SCHEMA:
             raise ConfigError(f"The report has schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV.")
         return msgspec.json.decode(text, type=Report)
-    except msgspec.DecodeError as error:  # ValidationError is one, too
+    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise ConfigError(f"This is no benchmark report: {error}.", "Make one: edgecv bench BUNDLE --json") from error
 
 
@@ -90,7 +91,8 @@ def table(reports: Sequence[Report]) -> tuple[tuple[str, ...], list[tuple[str, .
 
 def render(reports: Sequence[Report]) -> None:
     """Print the table on stdout."""
-    print(as_text(reports))
+    for line in as_text(reports).splitlines():
+        print(printable(line))
 
 
 def as_text(reports: Sequence[Report]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edgecv.cloud_sync.acks import Nonce
 from edgecv.cloud_sync.topics import Address
 from edgecv.errors import SyncError
 from edgecv.events import Event, Priority
+from edgecv.printable import printable
 from edgecv.results import Result
 
 LANES: tuple[Priority, ...] = ("alarm", "event", "telemetry", "blob")
@@ -21,14 +24,15 @@ LANES: tuple[Priority, ...] = ("alarm", "event", "telemetry", "blob")
 MAX_EVENT_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_EVENTS = 1000
+BATCH_VERSION = 2
 
 # JSON numbers stay exact up to 2^53 in every reader.
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """One event on its way; ``(source, id)`` is its key wherever it is stored.
+class EnvelopeHead(msgspec.Struct, frozen=True, kw_only=True):
+    """One event on its way, without its payload; ``(source, id)`` is its key wherever it is stored.
 
     Attributes:
         id: ``boot:seq``.
@@ -41,7 +45,6 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         clock_synced: Whether the device's clock was known to follow a time server.
         model: Bundle and variant, or empty.
         lane: How urgent; one of ``LANES``.
-        data: The payload.
     """
 
     specversion: Literal["1.0"] = "1.0"
@@ -55,11 +58,43 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     clock_synced: bool
     model: Annotated[str, msgspec.Meta(max_length=200)] = ""
     lane: Priority = "event"
-    data: dict[str, Any]
 
     def __post_init__(self) -> None:
         if self.id != f"{self.boot}:{self.seq}":
             raise ValueError("id is not boot:seq")
+        if not _TIME.fullmatch(self.time):
+            raise ValueError("time is not RFC 3339 in UTC")
+        datetime.fromisoformat(self.time[:19])
+
+
+class Envelope(EnvelopeHead, frozen=True, kw_only=True):
+    """An event that a device sends.
+
+    Attributes:
+        data: The payload.
+    """
+
+    data: dict[str, Any]
+
+
+class Arrived(EnvelopeHead, frozen=True, kw_only=True):
+    """An event that came in. Its payload stays text: as Python objects it could be thirty times as large.
+
+    Attributes:
+        data: The payload, checked to be one JSON object.
+    """
+
+    data: msgspec.Raw
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.payload.startswith("{"):
+            raise ValueError("data is no object")
+
+    @property
+    def payload(self) -> str:
+        """The payload as JSON, as the device wrote it."""
+        return bytes(self.data).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +109,23 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A decoded message: the envelopes in it, and why the others in it are none."""
+    """A decoded message: the envelopes in it, and why the others in it are none.
 
-    envelopes: tuple[Envelope, ...]
+    Attributes:
+        nonce: What its acknowledgement has to return; ``None`` from devices older than version 2.
+        text_bytes: Its size before compression.
+    """
+
+    envelopes: tuple[Arrived, ...]
     errors: tuple[str, ...] = ()
+    nonce: str | None = None
+    text_bytes: int = 0
+
+
+class _BatchHead(msgspec.Struct, frozen=True, kw_only=True):
+    v: int
+    nonce: Nonce
+    events: list[msgspec.Raw]
 
 
 def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
@@ -88,7 +136,7 @@ def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
         type="edgecv.result",
         time=_rfc3339(frame.captured_ns),
         mono_ns=frame.monotonic_ns,
-        model=result.model[:200],
+        model=result.model,
         data=_with_normalised_boxes(result),
     )
 
@@ -97,10 +145,10 @@ def envelope_from_event(event: Event, stamp: Stamp, *, mono_ns: int, model: str 
     """Something that happened; ``mono_ns`` is the moment on the monotonic clock."""
     return _stamped(
         stamp,
-        type=f"edgecv.event.{event.kind}"[:200],
+        type=f"edgecv.event.{event.kind}",
         time=_rfc3339(event.time_ns),
         mono_ns=mono_ns,
-        model=model[:200],
+        model=model,
         lane=event.priority,
         data={"source_id": event.source_id, **event.data},
     )
@@ -121,7 +169,7 @@ def encode(envelope: Envelope) -> bytes:
         ) from error
 
 
-def decode(body: bytes | msgspec.Raw) -> Envelope:
+def decode(body: bytes | msgspec.Raw) -> Arrived:
     """An envelope from JSON.
 
     Raises:
@@ -135,31 +183,47 @@ def decode(body: bytes | msgspec.Raw) -> Envelope:
         raise SyncError(f"Not an envelope: {error}") from error
 
 
-def encode_batch(bodies: Iterable[bytes]) -> bytes:
-    """Several encoded envelopes as one compressed message."""
-    return zlib.compress(b"[" + b",".join(bodies) + b"]", 6)
+def encode_batch(bodies: Iterable[bytes], nonce: str | None = None) -> bytes:
+    """Several encoded envelopes as one compressed message.
+
+    Args:
+        bodies: The envelopes.
+        nonce: What the acknowledgement has to return. ``None`` makes the bare list of version 1, for readers that are
+            no ``edgecv ingest``.
+    """
+    events = b"[" + b",".join(bodies) + b"]"
+    if nonce is not None:
+        events = b'{"v":%d,"nonce":"%s","events":%s}' % (BATCH_VERSION, nonce.encode(), events)
+    return zlib.compress(events, 6)
 
 
 def decode_batch(payload: bytes) -> Batch:
     """The envelopes of a message; a bad one does not spoil its neighbours.
 
     Raises:
-        SyncError: the message is not zlib, grows beyond ``MAX_BATCH_BYTES``, is no JSON list, or lists too many.
+        SyncError: the message is not zlib, grows beyond ``MAX_BATCH_BYTES``, is no JSON batch, of a newer version, or
+            lists too many events.
     """
+    text = _inflate(payload)
     try:
-        raws = _list_decoder.decode(_inflate(payload))
+        found = _batch_decoder.decode(text)
     except _MALFORMED as error:
-        raise SyncError(f"Not a JSON list: {error}") from error
+        raise SyncError(f"Not a batch of events: {error}") from error
+    if isinstance(found, list):
+        found = _BatchHead(v=1, nonce="", events=found)
+    elif found.v != BATCH_VERSION:
+        raise SyncError(f"A batch of version {found.v}; this ingest knows 1 and {BATCH_VERSION}.", "Update ingest.")
+    raws = found.events
     if len(raws) > MAX_BATCH_EVENTS:
         raise SyncError(f"A batch lists {len(raws)} events; {MAX_BATCH_EVENTS} are allowed.")
-    envelopes: list[Envelope] = []
+    envelopes: list[Arrived] = []
     errors: list[str] = []
     for raw in raws:
         try:
             envelopes.append(decode(raw))
         except SyncError as error:
             errors.append(error.message)
-    return Batch(envelopes=tuple(envelopes), errors=tuple(errors))
+    return Batch(envelopes=tuple(envelopes), errors=tuple(errors), nonce=found.nonce or None, text_bytes=len(text))
 
 
 def _inflate(payload: bytes) -> bytes:
@@ -175,8 +239,10 @@ def _inflate(payload: bytes) -> bytes:
     return text
 
 
-def _stamped(stamp: Stamp, **fields: Any) -> Envelope:
+def _stamped(stamp: Stamp, *, type: str, model: str, **fields: Any) -> Envelope:  # noqa: A002 (its name on the wire)
     return Envelope(
+        type=printable(type, 200),
+        model=printable(model, 200),
         id=f"{stamp.boot}:{stamp.seq}",
         source=stamp.address.source,
         boot=stamp.boot,
@@ -216,5 +282,8 @@ def _plain(value: Any) -> Any:
 
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
-_decoder = msgspec.json.Decoder(Envelope)
-_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_decoder = msgspec.json.Decoder(Arrived)
+_batch_decoder: msgspec.json.Decoder[list[msgspec.Raw] | _BatchHead] = msgspec.json.Decoder(
+    list[msgspec.Raw] | _BatchHead
+)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)

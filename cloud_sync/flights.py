@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hmac
+import secrets
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgecv.cloud_sync.acks import AckRange, Key
 from edgecv.cloud_sync.outbox_db import Row
+
+_NONCE_BYTES = 16  # 128 bits nobody can guess
+_ENDED_NONCES = 1024
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -16,6 +22,7 @@ class Flight:
     Attributes:
         rows: What is not acknowledged yet.
         lane: The lane all of them share.
+        nonce: What an acknowledgement has to return; the same for every repetition, so that a late answer counts.
         token: Of the last publishing; 0 when that came to nothing.
         attempts: How often it was published.
         sent_s: Monotonic time of the last publishing.
@@ -24,6 +31,7 @@ class Flight:
 
     rows: dict[Key, Row]
     lane: int
+    nonce: str = field(default_factory=lambda: secrets.token_hex(_NONCE_BYTES), repr=False)
     token: int = 0
     attempts: int = 0
     sent_s: float = 0.0
@@ -32,20 +40,18 @@ class Flight:
 
 @dataclass(slots=True, kw_only=True)
 class Flights:
-    """All batches on their way, found by event and by token."""
+    """All batches on their way, found by token and by nonce."""
 
     _flights: list[Flight] = field(default_factory=list)
-    _by_key: dict[Key, Flight] = field(default_factory=dict)
     _by_token: dict[int, Flight] = field(default_factory=dict)
+    _ended: deque[str] = field(default_factory=lambda: deque(maxlen=_ENDED_NONCES), repr=False)
 
     def __len__(self) -> int:
         return len(self._flights)
 
     def add(self, rows: Sequence[Row], due_s: float) -> None:
         """Start a flight; it is due at once."""
-        flight = Flight(rows={row.key: row for row in rows}, lane=rows[0].lane, due_s=due_s)
-        self._flights.append(flight)
-        self._by_key.update(dict.fromkeys(flight.rows, flight))
+        self._flights.append(Flight(rows={row.key: row for row in rows}, lane=rows[0].lane, due_s=due_s))
 
     def due(self, now_s: float) -> list[Flight]:
         """Flights to publish now, the most urgent lane first."""
@@ -83,20 +89,30 @@ class Flights:
             if flight.attempts and (not flight.token or flight.sent_s < overtaken_s):
                 flight.due_s = min(flight.due_s, now_s)
 
-    def sent_s(self, ranges: Iterable[AckRange]) -> float:
-        """When the newest flight in these ranges was published; 0 when none is on its way."""
-        keys = (key for found in ranges for key in self._within(found))
-        return max((self._by_key[key].sent_s for key in keys), default=0.0)
+    def holder(self, nonce: str) -> Flight | None:
+        """The flight whose nonce this is; how long that takes tells nothing of how much of it was right."""
+        found = None
+        for flight in self._flights:
+            if hmac.compare_digest(flight.nonce.encode(), nonce.encode()):
+                found = flight
+        return found
 
-    def land(self, ranges: Iterable[AckRange]) -> list[Key]:
-        """Take acknowledged events out; returns those that really were on their way."""
-        keys = list(dict.fromkeys(key for found in ranges for key in self._within(found)))
-        for key in keys:
-            flight = self._by_key.pop(key)
-            del flight.rows[key]
-            if not flight.rows:
-                self._end(flight)
-        return keys
+    def has_ended(self, nonce: str) -> bool:
+        """Whether this was the nonce of a flight that ended lately: a second answer to a repeated batch."""
+        return nonce in self._ended
+
+    def land_of(self, flight: Flight, ranges: Sequence[AckRange]) -> list[Key]:
+        """Take acknowledged events out of one flight; returns those that really were in it."""
+        return self._take_out(flight, [key for key in flight.rows if _within(key, ranges)])
+
+    def land(self, flight: Flight) -> list[Key]:
+        """Take a whole flight out; returns its events."""
+        return self._take_out(flight, list(flight.rows))
+
+    def clear(self) -> None:
+        """Forget every flight; its events are taken from the outbox again."""
+        for flight in list(self._flights):
+            self.land(flight)
 
     def split(self, flight: Flight, now_s: float) -> None:
         """Replace a flight of several events by two halves."""
@@ -105,12 +121,19 @@ class Flights:
         self.add(rows[: len(rows) // 2], now_s)
         self.add(rows[len(rows) // 2 :], now_s)
 
-    def _within(self, found: AckRange) -> list[Key]:
-        boot, lo, hi = found
-        if hi - lo < len(self._by_key):
-            return [(boot, seq) for seq in range(lo, hi + 1) if (boot, seq) in self._by_key]
-        return [key for key in self._by_key if key[0] == boot and lo <= key[1] <= hi]
+    def _take_out(self, flight: Flight, keys: list[Key]) -> list[Key]:
+        for key in keys:
+            del flight.rows[key]
+        if not flight.rows:
+            self._end(flight)
+        return keys
 
     def _end(self, flight: Flight) -> None:
         self._flights.remove(flight)
         self._by_token.pop(flight.token, None)
+        self._ended.append(flight.nonce)
+
+
+def _within(key: Key, ranges: Sequence[AckRange]) -> bool:
+    boot, seq = key
+    return any(found == boot and lo <= seq <= hi for found, lo, hi in ranges)

@@ -9,17 +9,20 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgecv.cloud_sync.acks import Key, encode_acks, to_ranges
+from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_ranges
 from edgecv.cloud_sync.broker_url import parse_broker_url
 from edgecv.cloud_sync.envelope import decode_batch
+from edgecv.cloud_sync.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.landing import Landed, Landing, Rejected
 from edgecv.cloud_sync.link import Backoff, Connected, Disconnected, LinkEvent, LinkOptions, Received
+from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.topics import EVENTS_FILTER, Address, parse_events_topic
 from edgecv.cloud_sync.transport import MqttTransport
 from edgecv.errors import SyncError
+from edgecv.printable import printable
 from edgecv.protocols import Clock
 
 _log = logging.getLogger(__name__)
@@ -27,7 +30,11 @@ _log = logging.getLogger(__name__)
 _IDLE_S = 0.2
 _GROUP_S = 0.005
 _GROUP_MESSAGES = 256
-_MAX_INBOX = 1024
+# Honest batches are a few kilobytes. One device may not take all the room: its own share is an eighth.
+_INBOX = InboxLimits(messages=1024, total_bytes=64 * 2**20, topic_messages=128, topic_bytes=8 * 2**20)
+_MAX_PACKET_BYTES = 2 * 2**20
+_GROUP_TEXT_BYTES = 8 * 2**20
+_MAX_REASONS = 8  # kept of one message; all are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +47,7 @@ class IngestStats:
         stored: Events that were new.
         duplicates: Events that were there already; they are acknowledged like new ones.
         rejected: Messages, or events in them, kept out; the newest 1,000 are in table ``rejected``.
-        dropped: Messages left unread because the disk did not keep up; their devices send them again.
+        dropped: Messages left unread because too many waited, in all or of one device; devices send them again.
         commits: Durable commits.
         last_error: Why there was no connection or no commit, or empty.
     """
@@ -53,6 +60,25 @@ class IngestStats:
     dropped: int = 0
     commits: int = 0
     last_error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """What a few messages brought, for one commit.
+
+    Attributes:
+        landed: Events to store.
+        rejected: What to keep of messages and events that did not pass.
+        refused: How many did not pass.
+        answers: Per device the batches to acknowledge: their nonces and the events in them.
+        text_bytes: What the messages inflated to.
+    """
+
+    landed: list[Landed] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    refused: int = 0
+    answers: defaultdict[Address, list[tuple[str | None, list[Key]]]] = field(default_factory=lambda: defaultdict(list))
+    text_bytes: int = 0
 
 
 class Ingest:
@@ -77,13 +103,16 @@ class Ingest:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
         self._landing = Landing(db_dir)
-        self._inbox: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+        self._inbox = Inbox(_INBOX)
+        self._kept_out = Notice(_log)
+        self._failed = Notice(_log)
         self._epoch = 0
         self._stats = IngestStats()
         self._dropped = 0
         options = LinkOptions(
             client_id=f"edgecv-ingest-{secrets.token_hex(4)}",
             subscriptions=(EVENTS_FILTER,),
+            max_packet_bytes=_MAX_PACKET_BYTES,
             window=64,
             manual_ack=True,
             backoff=self._backoff,
@@ -112,11 +141,9 @@ class Ingest:
             self._landing.close()
 
     def _enqueue(self, event: LinkEvent) -> None:
-        # An MQTT 5 broker stops at the window; one of 3.1.1 may flood, and then not reading is the back-pressure.
-        if isinstance(event, Received) and self._inbox.qsize() >= _MAX_INBOX:
+        if not self._inbox.put(event) and isinstance(event, Received):
             self._dropped += 1
-        else:
-            self._inbox.put(event)
+            self._transport.acknowledge(event)  # to the broker, which would stop at the window otherwise
 
     def _receive(self) -> list[Received]:
         """Wait for messages, and a moment more for others that can share their commit."""
@@ -124,14 +151,14 @@ class Ingest:
         deadline_s = time.monotonic() + _IDLE_S
         while len(messages) < _GROUP_MESSAGES:
             try:
-                event = self._inbox.get(timeout=max(deadline_s - time.monotonic(), 0.0))
+                event = self._inbox.get(max(deadline_s - time.monotonic(), 0.0))
             except queue.Empty:
                 break
             if isinstance(event, Received):
                 if not messages:
                     deadline_s = time.monotonic() + _GROUP_S
                 messages.append(event)
-            else:
+            elif event is not None:
                 self._note_link(event)
         return messages
 
@@ -142,43 +169,71 @@ class Ingest:
             self._note(connected=True, last_error="")
         elif isinstance(event, Disconnected):
             self._epoch = 0
-            if event.reason != self._stats.last_error:
-                _log.warning("no broker: %s; trying again", event.reason)
-            self._note(connected=False, last_error=event.reason)
+            reason = printable(event.reason, 500)
+            if reason != self._stats.last_error:
+                _log.warning("no broker: %s; trying again", reason)
+            self._note(connected=False, last_error=reason)
 
     def _land(self, messages: Sequence[Received], stop: threading.Event) -> None:
-        landed: list[Landed] = []
-        rejected: list[Rejected] = []
-        for message in messages:
-            self._check(message, landed, rejected)
-        if not self._commit(landed, rejected, stop):
-            return
-        self._note(messages=self._stats.messages + len(messages))
-        self._acknowledge(landed)
-        for message in messages:
-            self._transport.acknowledge(message)
+        """Land messages together; when that breaks, one by one, so that the one that broke it stands alone."""
+        done = 0
+        try:
+            while done < len(messages):
+                group, count = self._group(messages[done:])
+                if not self._commit(group, stop):
+                    return
+                self._answer(group, messages[done : done + count])
+                done += count
+        except Exception as error:  # noqa: BLE001 (no message may stop ingest; its device and the log hear of it)
+            if len(messages) - done == 1:
+                self._give_up(messages[done], error)
+                return
+            for message in messages[done:]:
+                self._land([message], stop)
 
-    def _check(self, message: Received, landed: list[Landed], rejected: list[Rejected]) -> None:
+    def _group(self, messages: Sequence[Received]) -> tuple[_Group, int]:
+        """Check messages until enough for a commit came together; also says how many that were."""
+        group = _Group()
+        count = 0
+        for message in messages:
+            self._check(message, group)
+            count += 1
+            if group.text_bytes >= _GROUP_TEXT_BYTES:
+                break
+        return group, count
+
+    def _check(self, message: Received, group: _Group) -> None:
         now_ns = self._clock()
-        reasons: Sequence[str]
+        reasons: list[str] = []
         try:
             address = parse_events_topic(message.topic)
             batch = decode_batch(message.payload)
-            strangers = [one for one in batch.envelopes if one.source != address.source]
-            reasons = (*batch.errors, *(f"The source {one.source!r} is not the topic's." for one in strangers))
+            group.text_bytes += batch.text_bytes
+            reasons.extend(batch.errors)
             own = [one for one in batch.envelopes if one.source == address.source]
-            landed.extend(Landed(address=address, envelope=one, received_ns=now_ns) for one in own)
+            strangers = [one for one in batch.envelopes if one.source != address.source]
+            reasons.extend(f"The source {one.source!r} is not the topic's." for one in strangers)
+            group.landed.extend(Landed.from_envelope(one, address, now_ns) for one in own)
+            keys = [(one.boot, one.seq) for one in own]
+            if keys:
+                group.answers[address].append((batch.nonce, keys))
         except SyncError as error:
-            reasons = (error.message,)
-        for reason in reasons:
-            rejected.append(Rejected(topic=message.topic, reason=reason, payload=message.payload, received_ns=now_ns))
+            reasons.append(error.message)
+        if not reasons:
+            return
+        self._kept_out(f"A message on {message.topic!r} was kept out, or events in it: {reasons[0]}")
+        group.refused += len(reasons)
+        for reason in reasons[:_MAX_REASONS]:
+            group.rejected.append(
+                Rejected(topic=message.topic, reason=reason, payload=message.payload, received_ns=now_ns)
+            )
 
-    def _commit(self, landed: Sequence[Landed], rejected: Sequence[Rejected], stop: threading.Event) -> bool:
+    def _commit(self, group: _Group, stop: threading.Event) -> bool:
         """Commit, again and again while the disk refuses; ``False`` when it was stopped before."""
         attempt = 0
         while not stop.is_set():
             try:
-                stored = self._landing.store(landed, rejected)
+                stored = self._landing.store(group.landed, group.rejected)
             except SyncError as error:
                 self._note(last_error=error.message)
                 stop.wait(self._backoff.delay_s(attempt))
@@ -186,20 +241,29 @@ class Ingest:
                 continue
             self._note(
                 stored=self._stats.stored + stored,
-                duplicates=self._stats.duplicates + len(landed) - stored,
-                rejected=self._stats.rejected + len(rejected),
+                duplicates=self._stats.duplicates + len(group.landed) - stored,
+                rejected=self._stats.rejected + group.refused,
                 commits=self._stats.commits + 1,
             )
             return True
         return False
 
-    def _acknowledge(self, landed: Sequence[Landed]) -> None:
-        keys: defaultdict[Address, list[Key]] = defaultdict(list)
-        for one in landed:
-            keys[one.address].append((one.envelope.boot, one.envelope.seq))
-        for address, found in keys.items():
-            for payload in encode_acks(to_ranges(found)):
-                self._transport.publish(self._epoch, address.topic("ack"), payload)
+    def _answer(self, group: _Group, messages: Sequence[Received]) -> None:
+        """Tell devices what is safe, and the broker that the messages are taken care of."""
+        self._note(messages=self._stats.messages + len(messages))
+        for address, batches in group.answers.items():
+            acks = [Ack(nonce=nonce, ranges=tuple(to_ranges(keys))) for nonce, keys in batches if nonce is not None]
+            bare = to_ranges(key for nonce, keys in batches if nonce is None for key in keys)
+            for payload in (*encode_acks(acks), *encode_bare_acks(bare)):
+                if self._epoch:
+                    self._transport.publish(self._epoch, address.topic("ack"), payload)
+        for message in messages:
+            self._transport.acknowledge(message)
+
+    def _give_up(self, message: Received, error: Exception) -> None:
+        self._failed(f"A message on {message.topic!r} could not be read at all: {type(error).__name__}: {error}")
+        self._note(messages=self._stats.messages + 1, rejected=self._stats.rejected + 1)
+        self._transport.acknowledge(message)
 
     def _note(self, **changes: object) -> None:
         self._stats = replace(self._stats, **changes)  # type: ignore[arg-type]

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from edgecv.cloud_sync.disk import lock_file, lock_owner
-from edgecv.cloud_sync.envelope import Envelope
+from edgecv.cloud_sync.disk import lock_file, lock_owner, make_private_file, make_private_folder
+from edgecv.cloud_sync.envelope import Arrived
 from edgecv.cloud_sync.topics import Address
 from edgecv.errors import SyncError
+from edgecv.printable import printable
 
 _MAX_REJECTED = 1000
 _SAMPLE_BYTES = 1024
@@ -32,24 +31,35 @@ CREATE TRIGGER IF NOT EXISTS rejected_bound AFTER INSERT ON rejected
 """  # noqa: S608 (our own number)
 _INSERT = f"INSERT OR IGNORE INTO events VALUES ({', '.join('?' * 14)})"  # noqa: S608 (question marks)
 _REJECT = "INSERT INTO rejected (received_ns, topic, reason, bytes, sample) VALUES (?, ?, ?, ?, ?)"
+_OF_THE_CONTENT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landed:
-    """One event that passed every check."""
+    """One event that passed every check, as its columns of table ``events``."""
 
     address: Address
-    envelope: Envelope
-    received_ns: int
+    boot: int
+    seq: int
+    row: tuple[object, ...]
 
-    def as_row(self) -> tuple[object, ...]:
-        """The columns of table ``events``, in order."""
-        event = self.envelope
-        data = msgspec.json.encode(event.data).decode()
-        return (
-            *(event.source, event.id, self.address.tenant, self.address.device, event.boot, event.seq, event.type),
-            *(event.time, event.mono_ns, event.clock_synced, event.lane, event.model, data, self.received_ns),
+    @classmethod
+    def from_envelope(cls, event: Arrived, address: Address, received_ns: int) -> Landed:
+        """The row of an event that came in."""
+        row = (
+            *(
+                event.source,
+                event.id,
+                address.tenant,
+                address.device,
+                event.boot,
+                event.seq,
+                printable(event.type, 200),
+            ),
+            *(event.time, event.mono_ns, event.clock_synced, event.lane, printable(event.model, 200)),
+            *(event.payload, received_ns),
         )
+        return cls(address=address, boot=event.boot, seq=event.seq, row=row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +73,8 @@ class Rejected:
 
     def as_row(self) -> tuple[object, ...]:
         """The columns of table ``rejected`` after ``n``."""
-        topic = self.topic[:200].encode("utf-8", "replace").decode()
-        return (self.received_ns, topic, self.reason[:500], len(self.payload), self.payload[:_SAMPLE_BYTES])
+        sample = bytes(self.payload[:_SAMPLE_BYTES])
+        return (self.received_ns, printable(self.topic, 200), printable(self.reason, 500), len(self.payload), sample)
 
 
 class Landing:
@@ -82,7 +92,7 @@ class Landing:
         self.path = folder / "landing.db"
         lock_path = folder / "lock"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             self._lock = lock_file(lock_path)
         except OSError as error:
             raise SyncError(f"The folder {folder} cannot be written: {error.strerror}.", "Check it.") from error
@@ -105,13 +115,15 @@ class Landing:
         before = self._db.total_changes
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(_INSERT, [one.as_row() for one in landed])
+            self._db.executemany(_INSERT, [one.row for one in landed])
             stored = self._db.total_changes - before
             self._db.executemany(_REJECT, [one.as_row() for one in rejected])
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error) or isinstance(error, _OF_THE_CONTENT):
+                raise  # not the disk: no use in trying the same again
             raise SyncError(f"{self.path} cannot be written: {error}", "Free disk space; nothing is lost.") from error
         return stored
 
@@ -123,12 +135,13 @@ class Landing:
 
     def _open(self) -> sqlite3.Connection:
         try:
+            make_private_file(self.path)
             # Opened here, so that errors come early, and used by the one thread that runs ingest.
             db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if self._lock is not None:
                 self._lock.close()
             raise SyncError(

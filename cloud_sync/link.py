@@ -9,6 +9,8 @@ TOO_LARGE = 0x95  # MQTT 5 reason codes
 NO_SUBSCRIBERS = 0x10
 PAYLOAD_INVALID = 0x99
 
+ANY_PACKET = 268_435_455  # what MQTT itself allows
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
@@ -18,11 +20,13 @@ class Connected:
         epoch: Number of the connection; what is published on another one is dropped.
         window: How many messages may be unacknowledged.
         protocol: ``5`` or ``3.1.1``.
+        max_packet_bytes: The largest message the broker says it takes.
     """
 
     epoch: int
     window: int
     protocol: str
+    max_packet_bytes: int = ANY_PACKET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +53,12 @@ class Undelivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """A message of a subscription; ``epoch`` and ``mid`` are for ``acknowledge``."""
+    """A message of a subscription; ``epoch``, ``mid`` and ``qos`` are for ``acknowledge``."""
 
     epoch: int
     mid: int
     topic: str
+    qos: int = 1
     payload: bytes = field(repr=False)
 
 
@@ -88,6 +93,8 @@ class LinkOptions:
         client_id: Name of this client at the broker; a second one of that name throws the first out.
         subscriptions: Topic filters, granted before ``Connected`` is reported.
         will: Published by the broker when this client vanishes.
+        max_packet_bytes: The largest packet to take from the broker: announced with MQTT 5, and the end of a connection on
+            which a larger one comes.
         window: Most messages unacknowledged at a time; 20 to 64 are fastest (measured), the broker may allow fewer.
         manual_ack: Leave received messages unacknowledged until ``acknowledge``.
         keepalive_s: A dead peer is noticed after about twice this.
@@ -99,6 +106,7 @@ class LinkOptions:
     client_id: str
     subscriptions: tuple[str, ...] = ()
     will: Will | None = None
+    max_packet_bytes: int = 64 * 1024
     window: int = 32
     manual_ack: bool = False
     keepalive_s: int = 15

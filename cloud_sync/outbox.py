@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from edgecv.cloud_sync.acks import AckRange, Key
-from edgecv.cloud_sync.disk import lock_file, lock_owner
+from edgecv.cloud_sync.disk import lock_file, lock_owner, make_private_folder
 from edgecv.cloud_sync.envelope import LANES, MAX_EVENT_BYTES, Envelope, encode
 from edgecv.cloud_sync.outbox_db import Claim, Row
 from edgecv.cloud_sync.outbox_store import Counts, OutboxStore
@@ -124,6 +124,14 @@ class Outbox:
             lambda store: store.claim(limit=limit, max_bytes=max_bytes, lanes=lanes, now_ns=now_ns), timeout_s
         )
 
+    def rewind(self, timeout_s: float = 10.0) -> None:
+        """Offer everything again that is still on disk and not buried.
+
+        Raises:
+            SyncError: the disk did not answer in time, or the outbox is closed.
+        """
+        self._ask(lambda store: store.rewind(), timeout_s)
+
     def bury(self, key: Key, reason: str, timeout_s: float = 10.0) -> bool:
         """Keep an event on disk but never offer it again; ``False`` when it is already gone.
 
@@ -175,7 +183,7 @@ class Outbox:
     def _take_folder(self) -> IO[str]:
         path = self._folder / "lock"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._folder)
             handle = lock_file(path)
         except OSError as error:
             raise SyncError(f"The outbox {self._folder} cannot be written: {error.strerror}.", "Check it.") from error

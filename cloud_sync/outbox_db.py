@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecv.cloud_sync.acks import AckRange, Key
+from edgecv.cloud_sync.disk import make_private_file
 from edgecv.cloud_sync.envelope import LANES
 
 PAGE_BYTES = 4096
@@ -99,10 +100,12 @@ class OutboxDb:
 
     Raises:
         sqlite3.Error: from every method; the caller tells damage from a full disk.
+        OSError: the file cannot be made.
     """
 
     def __init__(self, path: Path, *, quota_bytes: int, boot: int | None = None) -> None:
         self._quota_bytes = quota_bytes
+        make_private_file(path)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
         try:
             self._configure()
@@ -164,6 +167,10 @@ class OutboxDb:
                 self._positions[lane] = found[-1][0]
                 return claim
         return Claim()
+
+    def rewind(self) -> None:
+        """Forget what was claimed: everything that is still here is offered again."""
+        self._positions = [-1] * len(LANES)
 
     def bury(self, key: Key, reason: str) -> bool:
         """Keep a row on disk but never send it again; ``False`` when it is gone or buried already."""

@@ -121,6 +121,10 @@ class OutboxStore:
         self._count(expired=claim.expired)
         return claim
 
+    def rewind(self) -> None:
+        """See ``OutboxDb.rewind``."""
+        self._survive(lambda db: db.rewind())
+
     def bury(self, key: Key, reason: str) -> bool:
         """See ``OutboxDb.bury``."""
         return self._survive(lambda db: db.bury(key, reason))

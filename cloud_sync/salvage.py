@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from edgecv.cloud_sync.disk import make_private_file
 from edgecv.cloud_sync.envelope import LANES
 from edgecv.cloud_sync.outbox_db import Row
 
@@ -67,10 +68,16 @@ def _move(path: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+    _copy_private(source, target)
     wal = source.with_name(f"{source.name}-wal")
     if wal.exists():
-        shutil.copyfile(wal, target.with_name(f"{target.name}-wal"))
+        _copy_private(wal, target.with_name(f"{target.name}-wal"))
+
+
+def _copy_private(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    make_private_file(target)
+    shutil.copyfile(source, target)
 
 
 def _read(copy: Path, kept_as: Path) -> Salvage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -11,11 +12,13 @@ from typing import Literal
 
 import msgspec
 
-from edgecv.cloud_sync.acks import AckRange, Key, decode_acks, to_ranges
+from edgecv.cloud_sync.acks import Ack, Key, decode_acks, to_ranges
 from edgecv.cloud_sync.broker_url import BrokerUrl
-from edgecv.cloud_sync.envelope import LANES, encode_batch
+from edgecv.cloud_sync.envelope import LANES, MAX_EVENT_BYTES, encode_batch
 from edgecv.cloud_sync.flights import Flight, Flights
+from edgecv.cloud_sync.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.link import (
+    ANY_PACKET,
     NO_SUBSCRIBERS,
     PAYLOAD_INVALID,
     TOO_LARGE,
@@ -29,16 +32,22 @@ from edgecv.cloud_sync.link import (
     Undelivered,
     Will,
 )
+from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.outbox import Outbox
 from edgecv.cloud_sync.topics import Address
 from edgecv.cloud_sync.transport import MqttTransport
 from edgecv.errors import ConfigError, SyncError
+from edgecv.printable import printable
+
+_log = logging.getLogger(__name__)
 
 AckMode = Literal["ingest", "broker"]
 
 _IDLE_S = 1.0
 _BATCH_BYTES = 64 * 1024
-_MAX_INBOX = 10_000
+# A flood on the `ack` topic must not fill the memory; a lost acknowledgement only costs a repetition.
+_INBOX = InboxLimits(messages=1_000, total_bytes=4 * 2**20, topic_messages=1_000, topic_bytes=4 * 2**20)
+_UNPARK_S = 600.0
 _OVERTAKEN_S = 1.0
 
 
@@ -76,7 +85,9 @@ class SenderStats:
         published: Batches, repetitions included.
         resent: Of them, repetitions.
         unplaced: Batches the broker refused, or that nobody subscribed to.
-        ignored: Messages on the ``ack`` topic that were no acknowledgement.
+        ignored: Messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run.
+        parked: Events that the broker finds too large. They wait on disk and are tried again when it takes more, after
+            ten minutes and after a restart.
         last_error: Why there was no connection or no progress, or empty.
     """
 
@@ -86,6 +97,7 @@ class SenderStats:
     resent: int = 0
     unplaced: int = 0
     ignored: int = 0
+    parked: int = 0
     last_error: str = ""
 
 
@@ -113,13 +125,18 @@ class Sender:
         self._address = address
         self._options = options or SendOptions()
         self._now_s = now_s
-        self._inbox: queue.SimpleQueue[LinkEvent | None] = queue.SimpleQueue()  # None: look again
+        self._inbox = Inbox(_INBOX)  # None: look again
+        self._ignored = Notice(_log)
+        self._too_large = Notice(_log)
         self._more = threading.Event()
         self._more.set()
         self._woken = threading.Event()
         self._stopping = False
         self._epoch = 0
         self._window = self._options.window
+        self._max_packet_bytes = ANY_PACKET
+        self._parked_at_bytes = 0
+        self._unpark_s = 0.0
         self._flights = Flights()
         self._stats = SenderStats()
         self._transport = MqttTransport(broker, self._link_options(), self._enqueue)
@@ -172,9 +189,7 @@ class Sender:
             self._inbox.put(None)
 
     def _enqueue(self, event: LinkEvent) -> None:
-        # A flood on the `ack` topic must not fill the memory; a lost acknowledgement only costs a repetition.
-        if not isinstance(event, Received) or self._inbox.qsize() < _MAX_INBOX:
-            self._inbox.put(event)
+        self._inbox.put(event)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -190,6 +205,7 @@ class Sender:
     def _turn(self) -> None:
         self._take_in(self._wait_s())
         if self._epoch:
+            self._unpark()
             self._fill_window()
             for flight in self._flights.due(self._now_s()):
                 self._publish(flight)
@@ -201,9 +217,9 @@ class Sender:
     def _take_in(self, timeout_s: float) -> None:
         """Handle all that came in; wait for the first of it."""
         try:
-            self._handle(self._inbox.get(timeout=timeout_s))
+            self._handle(self._inbox.get(timeout_s))
             while True:
-                self._handle(self._inbox.get_nowait())
+                self._handle(self._inbox.get(0.0))
         except queue.Empty:
             return
 
@@ -223,25 +239,45 @@ class Sender:
 
     def _connected(self, event: Connected) -> None:
         self._epoch, self._window = event.epoch, event.window
+        self._max_packet_bytes = event.max_packet_bytes
         self._flights.all_due(self._now_s())
         self._note(connected=True, protocol=event.protocol, last_error="")
         self._publish_status("online")
 
     def _disconnected(self, event: Disconnected) -> None:
         self._epoch = 0
-        self._note(connected=False, last_error=event.reason)
+        self._note(connected=False, last_error=printable(event.reason, 500))
 
     def _acknowledged(self, event: Received) -> None:
-        try:
-            ranges = decode_acks(event.payload)
-        except SyncError:
-            self._note(ignored=self._stats.ignored + 1)
+        if event.topic != self._address.topic("ack"):
+            self._ignore("A message came on a topic that this device does not read.")
             return
-        # Only what is on its way can be acknowledged, whatever the message claims.
-        newest_s = self._flights.sent_s(ranges)
-        self._forget(self._flights.land(ranges))
+        try:
+            acks = decode_acks(event.payload)
+        except SyncError as error:
+            self._ignore(f"A message on the topic of acknowledgements is none: {error.message}")
+            return
+        for ack in acks:
+            self._land(ack)
+
+    def _land(self, ack: Ack) -> None:
+        # Whoever does not know the nonce did not receive the batch, and can have nothing deleted.
+        flight = self._flights.holder(ack.nonce)
+        if flight is None:
+            if not self._flights.has_ended(ack.nonce):
+                self._ignore("An acknowledgement is for no batch of this run.")
+            return
+        sent_s = flight.sent_s
+        self._forget(self._flights.land_of(flight, ack.ranges))
         # Brokers keep the order, so what went out well before an acknowledged batch and has no answer is lost.
-        self._flights.hurry(self._now_s(), newest_s - _OVERTAKEN_S)
+        self._flights.hurry(self._now_s(), sent_s - _OVERTAKEN_S)
+
+    def _ignore(self, why: str) -> None:
+        self._note(ignored=self._stats.ignored + 1)
+        self._ignored(
+            f"{why} It was ignored. One may be late after a restart, and an older ingest than this device sends such ones; "
+            f"otherwise somebody else writes to {self._address.topic('ack')}: see the broker's access rules."
+        )
 
     def _forget(self, keys: list[Key]) -> None:
         if keys:
@@ -250,7 +286,7 @@ class Sender:
     def _delivered(self, event: Delivered) -> None:
         flight = self._flights.of_token(event.token)
         if flight is not None and self._options.ack == "broker":
-            self._forget(self._flights.land(_ranges_of(flight)))
+            self._forget(self._flights.land(flight))
 
     def _undelivered(self, event: Undelivered) -> None:
         flight = self._flights.of_token(event.token)
@@ -262,13 +298,36 @@ class Sender:
             return  # it goes out again when it is due
         if len(flight.rows) > 1:
             self._flights.split(flight, self._now_s())
-        else:
+        elif len(self._payload(flight)) > MAX_EVENT_BYTES:
             self._bury(flight, _why(event.reason_code))
+        else:
+            self._park(flight)
 
     def _bury(self, flight: Flight, reason: str) -> None:
-        for key in list(flight.rows):
+        for key in self._flights.land(flight):
             self._outbox.bury(key, reason)
-        self._flights.land(_ranges_of(flight))
+
+    def _park(self, flight: Flight) -> None:
+        """Leave an event on disk: this broker refuses it, and another, or the same one tomorrow, may not."""
+        if not self._stats.parked:
+            self._unpark_s = self._now_s() + _UNPARK_S
+        self._parked_at_bytes = self._max_packet_bytes
+        self._note(parked=self._stats.parked + 1)
+        self._too_large(
+            f"The broker refuses an event of {len(self._payload(flight))} bytes and says that it takes "
+            f"{self._max_packet_bytes}. It waits on disk. Raise the broker's limit (mosquitto: max_packet_size)."
+        )
+        self._flights.land(flight)
+
+    def _unpark(self) -> None:
+        larger = self._max_packet_bytes > self._parked_at_bytes
+        if not self._stats.parked or not (larger or self._now_s() >= self._unpark_s):
+            return
+        # From the start: what is on its way goes out once more, and ingest knows what it has.
+        self._outbox.rewind()
+        self._flights.clear()
+        self._note(parked=0)
+        self._more.set()
 
     def _fill_window(self) -> None:
         while self._more.is_set() and len(self._flights) < self._window:
@@ -289,25 +348,25 @@ class Sender:
     def _publish(self, flight: Flight) -> None:
         if flight.attempts:
             self._note(resent=self._stats.resent + 1)
-        payload = encode_batch(row.body for row in flight.rows.values())
-        token = self._transport.publish(self._epoch, self._address.topic("ev"), payload)
+        token = self._transport.publish(self._epoch, self._address.topic("ev"), self._payload(flight))
         now_s = self._now_s()
         due_s = now_s + self._options.resend.delay_s(flight.attempts)
         self._flights.published(flight, token, sent_s=now_s, due_s=due_s)
         self._note(published=self._stats.published + 1)
 
+    def _payload(self, flight: Flight) -> bytes:
+        # Without ingest nobody returns a nonce, and whoever reads the events need not know of it.
+        nonce = flight.nonce if self._options.ack == "ingest" else None
+        return encode_batch((row.body for row in flight.rows.values()), nonce)
+
     def _publish_status(self, state: str) -> None:
         self._transport.publish(self._epoch, self._address.topic("status"), self._status(state), retain=True)
 
     def _status(self, state: str) -> bytes:
-        return msgspec.json.encode({"state": state, "boot": self._outbox.boot})
+        return msgspec.json.encode({"state": state})  # retained and widely read: nothing that helps to guess an event
 
     def _note(self, **changes: object) -> None:
         self._stats = replace(self._stats, **changes)  # type: ignore[arg-type]
-
-
-def _ranges_of(flight: Flight) -> list[AckRange]:
-    return to_ranges(flight.rows)
 
 
 def _why(reason_code: int) -> str:

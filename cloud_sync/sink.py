@@ -39,6 +39,8 @@ class SyncStats:
         evicted: Given up for more urgent ones.
         dead: Kept on disk but undeliverable.
         lost: Could not be saved from a damaged file.
+        parked: Of the pending ones, too large for this broker: they wait until it takes more.
+        ignored: Messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run.
         connected: Whether a broker is there now.
         last_error: What last went wrong, or empty.
     """
@@ -51,6 +53,8 @@ class SyncStats:
     evicted: int
     dead: int
     lost: int
+    parked: int
+    ignored: int
     connected: bool
     last_error: str
 
@@ -143,6 +147,8 @@ class MqttSink:
             evicted=outbox.evicted,
             dead=outbox.dead,
             lost=outbox.lost,
+            parked=sender.parked,
+            ignored=sender.ignored,
             connected=sender.connected,
             last_error=outbox.last_error or sender.last_error,
         )

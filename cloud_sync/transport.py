@@ -7,6 +7,7 @@ beyond descriptor 1023) and reports through one callback. Other threads only lea
 
 from __future__ import annotations
 
+import functools
 import itertools
 import select
 import socket
@@ -21,6 +22,7 @@ from typing import Any
 
 from edgecv.cloud_sync.broker_url import BrokerUrl
 from edgecv.cloud_sync.link import (
+    ANY_PACKET,
     NO_SUBSCRIBERS,
     TOO_LARGE,
     Connected,
@@ -31,6 +33,7 @@ from edgecv.cloud_sync.link import (
     Received,
     Undelivered,
 )
+from edgecv.cloud_sync.packets import PacketGuard
 from edgecv.errors import TransportError
 from edgecv.extras import require
 
@@ -41,7 +44,9 @@ props = require("paho.mqtt.properties", "mqtt")
 
 _V5, _V311 = int(mqtt.MQTTv5), int(mqtt.MQTTv311)
 _UNSUPPORTED_PROTOCOL = 0x84
-_MAX_REQUESTS = 10_000
+_MAX_REQUESTS = 4_000
+_MAX_UNANSWERED = 1_000  # packets that may come in while the broker does not read what we answer
+_LEAST_PACKET_BYTES = 1024  # one small event; a broker that takes less is of no use
 _POLL_S = 0.5
 _HEADER_BYTES = 16  # fixed header, topic length, packet identifier, properties
 
@@ -53,6 +58,12 @@ class _Publish:
     topic: str
     payload: bytes
     retain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Puback:
+    epoch: int
+    mid: int
 
 
 class MqttTransport:
@@ -69,7 +80,7 @@ class MqttTransport:
         self._options = options
         self._notify = notify
         self._tokens = itertools.count(1)
-        self._requests: deque[_Publish | Received] = deque()
+        self._requests: deque[_Publish | _Puback] = deque()
         self._closing = threading.Event()
         self._wanted = _V311 if broker.protocol == "3.1.1" else _V5
         self._wake_read, self._wake_write = socket.socketpair()
@@ -93,7 +104,8 @@ class MqttTransport:
 
     def acknowledge(self, message: Received) -> None:
         """Tell the broker that a received message is taken care of (``manual_ack``)."""
-        self._request(message)
+        if message.qos:  # a PUBACK to a message with QoS 0 would end the connection
+            self._request(_Puback(epoch=message.epoch, mid=message.mid))
 
     def close(self, timeout_s: float) -> bool:
         """Send what is queued, disconnect properly and stop; ``False`` when that took too long."""
@@ -102,7 +114,7 @@ class MqttTransport:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _request(self, request: _Publish | Received) -> None:
+    def _request(self, request: _Publish | _Puback) -> None:
         # Beyond the bound the oldest is lost, which is what a network may do to it anyway.
         while len(self._requests) >= _MAX_REQUESTS:
             self._requests.popleft()
@@ -176,7 +188,9 @@ class _Link:
         self._epoch = epoch
         self._tokens: dict[int, int] = {}
         self._window = options.window
-        self._max_packet_bytes = 268_435_455
+        self._max_packet_bytes = ANY_PACKET
+        self._guard = PacketGuard(max_bytes=options.max_packet_bytes, is_v5=protocol == _V5)
+        self._answered_packets = 0
         self._progress_s = time.monotonic()
         self._ended = ""
         self.established = False
@@ -201,13 +215,13 @@ class _Link:
         self._progress_s = time.monotonic()
         self.unanswered = True
 
-    def take(self, requests: deque[_Publish | Received], *, last: bool = False) -> None:
+    def take(self, requests: deque[_Publish | _Puback], *, last: bool = False) -> None:
         """Hand queued requests to paho, as far as the window allows; all of them when they are the ``last``."""
         while requests and self.established and (last or len(self._tokens) < self._window):
             request = requests.popleft()
             if request.epoch != self._epoch:
                 continue
-            if isinstance(request, Received):
+            if isinstance(request, _Puback):
                 self._client.ack(request.mid, 1)
             else:
                 self._publish(request)
@@ -257,6 +271,8 @@ class _Link:
             manual_ack=options.manual_ack,
             **more,
         )
+        # Every byte paho reads goes through the guard. The contract tests, and `_on_connect`, say when it stops asking so.
+        client._sock_recv = functools.partial(self._guard.read, receive=client._sock_recv)
         client.suppress_exceptions = True
         client.connect_timeout = options.timeout_s
         client.max_inflight_messages_set(0)  # the window is kept here, where ReceiveMaximum is known
@@ -285,6 +301,7 @@ class _Link:
         properties = props.Properties(packets.PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 0
         properties.ReceiveMaximum = max(self._options.window, 1)
+        properties.MaximumPacketSize = self._options.max_packet_bytes
         return properties
 
     def _publish(self, request: _Publish) -> None:
@@ -301,15 +318,23 @@ class _Link:
         sock = self._client.socket()
         if sock is None:
             raise self._over()
-        buffered = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+        writing = self._client.want_write()
+        reading = self._may_read(writing)
+        buffered = reading and (self._guard.pending or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0))
         poll = select.poll()
-        poll.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+        poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
         poll.register(wake, select.POLLIN)
         ready = dict(poll.poll(0 if buffered else timeout_s * 1000))
         if wake.fileno() in ready:
             wake.recv(4096)
         mask = ready.get(sock.fileno(), 0)
         return buffered or bool(mask & ~select.POLLOUT), bool(mask & select.POLLOUT)
+
+    def _may_read(self, writing: bool) -> bool:
+        """Not while the broker leaves our answers unread: they would pile up here. paho's keepalive ends that."""
+        if not writing:
+            self._answered_packets = self._guard.packets
+        return self._guard.packets - self._answered_packets < _MAX_UNANSWERED
 
     def _check_progress(self) -> None:
         waited_s = time.monotonic() - self._progress_s
@@ -323,7 +348,14 @@ class _Link:
             raise self._over()
 
     def _over(self) -> TransportError:
-        return TransportError(self._ended or f"{self._broker} closed the connection.", "It is tried again.")
+        return TransportError(
+            self._ended or self._ending(f"{self._broker} closed the connection."), "It is tried again."
+        )
+
+    def _ending(self, otherwise: str) -> str:
+        """Why the connection is over: what the guard refused, or else ``otherwise``."""
+        refusal = self._guard.refusal
+        return f"{self._broker} {refusal}; the connection was ended." if refusal else otherwise
 
     # The callbacks run inside loop_read and loop_write above, on the network thread.
 
@@ -335,14 +367,28 @@ class _Link:
             self._ended = f"{self._broker} refused the connection: {reason}."
             return
         self._window = min(self._options.window, getattr(properties, "ReceiveMaximum", 65_535))
-        self._max_packet_bytes = getattr(properties, "MaximumPacketSize", self._max_packet_bytes)
+        self._max_packet_bytes = getattr(properties, "MaximumPacketSize", ANY_PACKET)
+        if not self._guard.packets:
+            self._ended = (
+                "This version of paho-mqtt reads past the limit on packets: install one that EdgeCV is tested with."
+            )
+            return
+        if self._max_packet_bytes < _LEAST_PACKET_BYTES:
+            self._ended = (
+                f"{self._broker} takes packets of {self._max_packet_bytes} bytes and EdgeCV needs {_LEAST_PACKET_BYTES}: "
+                "everything waits. Raise its limit (mosquitto: max_packet_size)."
+            )
+            return
+        # A broker may ask for another keepalive. More pings than it needs do no harm; none would hide a dead peer.
+        client._keepalive = min(client._keepalive or self._options.keepalive_s, self._options.keepalive_s)
         if self._options.subscriptions:
             client.subscribe([(topic, 1) for topic in self._options.subscriptions])
         else:
             self._establish()
 
     def _on_subscribe(self, _client: Any, _data: None, _mid: int, reasons: list[object], _props: object) -> None:
-        if any(getattr(reason, "is_failure", True) for reason in reasons):
+        granted = [not getattr(reason, "is_failure", True) for reason in reasons]
+        if len(granted) != len(self._options.subscriptions) or not all(granted):
             self._ended = f"{self._broker} does not allow to subscribe to {', '.join(self._options.subscriptions)}."
             return
         self._establish()
@@ -350,7 +396,14 @@ class _Link:
     def _establish(self) -> None:
         self.established = True
         self._progress_s = time.monotonic()
-        self._notify(Connected(epoch=self._epoch, window=self._window, protocol="5" if self._is_v5 else "3.1.1"))
+        self._notify(
+            Connected(
+                epoch=self._epoch,
+                window=self._window,
+                protocol="5" if self._is_v5 else "3.1.1",
+                max_packet_bytes=self._max_packet_bytes,
+            )
+        )
 
     def _on_publish(self, _client: Any, _data: None, mid: int, reason: object, _properties: object) -> None:
         self._progress_s = time.monotonic()
@@ -369,10 +422,11 @@ class _Link:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""
-        self._notify(Received(epoch=self._epoch, mid=message.mid, topic=topic, payload=bytes(message.payload)))
+        payload = bytes(message.payload)
+        self._notify(Received(epoch=self._epoch, mid=message.mid, topic=topic, qos=message.qos, payload=payload))
 
     def _on_disconnect(self, _client: Any, _data: None, _flags: object, reason: object, _props: object) -> None:
-        self._ended = self._ended or f"The connection to {self._broker} ended: {reason}."
+        self._ended = self._ended or self._ending(f"The connection to {self._broker} ended: {reason}.")
 
 
 def _ignore(*_args: object) -> None:

@@ -1,69 +1,107 @@
-"""Read a checkpoint without running what is in it.
+"""Read checkpoints (``.pt``, ``.pth``, ``.ckpt``) without running what is in them.
 
-A ``.pt`` is a pickle: reading it as one runs whatever its author put there. torch's ``weights_only`` reader runs nothing but
-names on a list. The list here holds module classes of ``torch.nn`` and ``ultralytics.nn`` - and not even those may be *called*:
-building an ultralytics model from a description evaluates strings in it. So the reader gets stand-ins whose constructors
-refuse; objects are only ever made empty and filled, then given their true class.
+A checkpoint is a pickle: reading it as one runs whatever its author put there, and no list of permitted classes makes that safe
+(docs/adr/0003). So it is read as inert data. Networks are built by our own calls from what it says, and its tensors are made by our
+own code; every other object stays a record and is left out.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pickle
-import zipfile
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgecv.converters import ultralytics_world
+from edgecv.converters.checkpoint_archive import Archive, StoredTensor, is_archive, open_archive, stored_tensor
+from edgecv.converters.inert_pickle import DamagedPickle
+from edgecv.converters.module_records import (
+    check_calls,
+    is_plain,
+    loaded_tensors,
+    module_record,
+    named,
+    plain,
+    tensors_of,
+)
+from edgecv.converters.yolo_networks import UnknownNetwork, check_shapes, yolo_network
 from edgecv.errors import UnsupportedSource
 from edgecv.extras import require
 from edgecv.foreign import first_line
 
-_MODULE_PREFIXES = ("torch.nn.modules.", "ultralytics.nn.")
-# What training leaves in a checkpoint beside modules: its settings, and how a classifier's pictures were prepared.
-_DATA_CLASSES = (
-    "ultralytics.utils.IterableSimpleNamespace",
-    *(
-        f"torchvision.transforms.transforms.{name}"
-        for name in ("Compose", "Resize", "CenterCrop", "ToTensor", "Normalize")
-    ),
-)
-_INTERPOLATION = (
-    "torchvision.transforms.functional.InterpolationMode"  # an enumeration: stored as a call with its value
-)
-# `getattr(module, "forward_fuse")` is how a fused Conv block is stored; any other look-up is refused.
-_METHODS = ("forward", "forward_fuse")
-_DAMAGE = (RuntimeError, EOFError, ValueError, AttributeError, TypeError)
+_NETWORKS = ("ema", "model")  # Ultralytics keeps the averaged weights beside the last ones, and uses them
+# Under which key training programs keep the weights: Lightning, SAM and Ultralytics, plain PyTorch examples.
+_WEIGHTS = ("state_dict", "model", "model_state_dict")
 
 
 def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Any]:
-    """The checkpoint's dictionary.
+    """What an Ultralytics checkpoint holds: its network (under ``ema`` or ``model``), and its plain values.
+
+    Args:
+        path: The ``.pt``.
+        trust_pickle: Read it as a pickle, and so run the code in it.
 
     Raises:
-        UnsupportedSource: missing, empty, not a checkpoint, or in need of code that is not on the list.
+        UnsupportedSource: missing, empty, damaged, not a checkpoint, or with a network that cannot be built from its description.
         MissingDependency: torch or ultralytics is not installed.
     """
-    _check_is_archive(path)
-    torch = require("torch", "convert")
-    ultralytics_world.tasks()
-    try:
-        content = _read_all(torch, path) if trust_pickle else _read_listed(torch, path)
-    except (pickle.UnpicklingError, ImportError, LookupError, *_DAMAGE) as error:
-        raise UnsupportedSource(
-            f"{path} cannot be read as a checkpoint: {first_line(error)}",
-            "Give the .pt that training wrote. If you trust whoever made it: --trust-pickle runs the code in it.",
-        ) from error
+    check_is_archive(path)
+    if trust_pickle:
+        content = _read_trusted(path)
+    else:
+        with _explained(path), open_archive(path) as archive:
+            content = _read_inert(archive, str(path))
     if not isinstance(content, dict):
-        raise UnsupportedSource(f"{path} holds a {type(content).__name__}, not a checkpoint.", "Give a training .pt.")
+        raise UnsupportedSource(f"{path} holds a {_kind(content)}, not a checkpoint.", "Give a training .pt.")
     return content
 
 
-def _check_is_archive(path: Path) -> None:
+def read_weights(path: Path, wanted: Mapping[str, Any], *, whole: bool = True) -> dict[str, Any]:
+    """The tensors of a state dict that a network needs.
+
+    Args:
+        path: A state dict; a checkpoint that holds one under ``state_dict``, ``model`` or ``model_state_dict``; or a network.
+        wanted: The network's own state dict: every name, shape and kind of number must be there.
+        whole: Whether tensors that the network does not need are an error.
+
+    Raises:
+        UnsupportedSource: missing, damaged, or not the weights of this network.
+        MissingDependency: torch is not installed.
+    """
+    check_is_archive(path)
+    with _damage_explained(path), open_archive(path) as archive:
+        check_calls(archive.content)
+        stored = _state_dict(archive.content)
+        given = stored if whole else {name: item for name, item in stored.items() if name in wanted}
+        check_shapes(wanted, given)
+        return loaded_tensors(archive, given)
+
+
+def weight_shape(path: Path, name: str) -> tuple[int, ...]:
+    """The shape of one tensor of a state dict.
+
+    Raises:
+        UnsupportedSource: missing, damaged, or there is no such tensor.
+    """
+    check_is_archive(path)
+    with _damage_explained(path), open_archive(path) as archive:
+        check_calls(archive.content)
+        stored = _state_dict(archive.content)
+        if name not in stored:
+            raise UnknownNetwork(f"it lacks {name}")
+        return stored[name].size
+
+
+def check_is_archive(path: Path) -> None:
+    """Raise ``UnsupportedSource`` for a file that is missing, empty or no checkpoint at all."""
     if not path.is_file():
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the checkpoint.")
-    if not zipfile.is_zipfile(path):
+    try:
+        readable = is_archive(path)
+    except OSError as error:
+        raise UnsupportedSource(f"{path} cannot be read: {error.strerror}.", "Copy or download it again.") from error
+    if not readable:
         size = path.stat().st_size
         raise UnsupportedSource(
             f"{path} ({size} bytes) is {'empty' if not size else 'not a PyTorch checkpoint'}.",
@@ -71,86 +109,96 @@ def _check_is_archive(path: Path) -> None:
         )
 
 
-def _read_all(torch: Any, path: Path) -> Any:
-    return torch.load(str(path), map_location="cpu", weights_only=False)
-
-
-def _read_listed(torch: Any, path: Path) -> Any:
-    wanted = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    stand_ins: dict[type, type] = {}
-    allowed: list[tuple[Any, str]] = []
-    refused = []
-    for name in sorted(wanted):
-        if name == "builtins.getattr":
-            allowed.append((_method_of_module, name))
-            continue
-        if name == _INTERPOLATION:
-            allowed.append((_interpolation_mode, name))
-            continue
-        original = _listed_class(torch, name)
-        if original is None:
-            refused.append(name)
-            continue
-        stand_in = _stand_in(original)
-        stand_ins[stand_in] = original
-        allowed.append((stand_in, name))
-    if refused:
-        raise UnsupportedSource(
-            f"{path} needs code that is not on the list: {', '.join(refused[:5])}.",
-            "A checkpoint can run any code. If you trust whoever made it: --trust-pickle.",
-        )
-    with torch.serialization.safe_globals(allowed):
-        content = torch.load(str(path), map_location="cpu", weights_only=True)
-    _restore_classes(content, stand_ins, set())
-    return content
-
-
-def _listed_class(torch: Any, name: str) -> type | None:
-    module_name, _, attribute = name.rpartition(".")
-    if not name.startswith(_MODULE_PREFIXES) and name not in _DATA_CLASSES:
-        return None
-    try:
-        found = getattr(importlib.import_module(module_name), attribute, None)
-    except ImportError:
-        return None
-    is_module = inspect.isclass(found) and issubclass(found, torch.nn.Module)
-    return found if is_module or name in _DATA_CLASSES else None
-
-
-def _stand_in(original: type) -> type:
-    def refuse(_self: object, *_args: object, **_kwargs: object) -> None:
-        raise pickle.UnpicklingError(f"it calls {original.__qualname__}(...), which a plain checkpoint never does")
-
-    return type(original.__name__, (original,), {"__init__": refuse})
-
-
-def _method_of_module(owner: Any, name: str) -> Callable[..., Any]:
+def _read_trusted(path: Path) -> Any:
     torch = require("torch", "convert")
-    if name not in _METHODS or not isinstance(owner, torch.nn.Module):
-        raise pickle.UnpicklingError(f"it looks up {name!r} on a {type(owner).__name__}")
-    method: Callable[..., Any] = getattr(owner, name)
-    return method
+    ultralytics_world.tasks()
+    try:
+        return torch.load(str(path), map_location="cpu", weights_only=False)
+    except Exception as error:  # the code in it may raise anything
+        raise UnsupportedSource(
+            f"{path} cannot be read as a checkpoint: {first_line(error)}", "Give the .pt that training wrote."
+        ) from error
 
 
-def _interpolation_mode(value: object) -> Any:
-    modes = require("torchvision.transforms.functional", "convert").InterpolationMode
-    if not isinstance(value, str):
-        raise pickle.UnpicklingError(f"it takes a {type(value).__name__} for an interpolation")
-    return modes(value)
+def _read_inert(archive: Archive, origin: str) -> Any:
+    content = archive.content
+    check_calls(content)
+    if not isinstance(content, dict):
+        return content
+    for key in _NETWORKS:
+        record = module_record(content.get(key))
+        if record is not None:
+            return {**_plain_items(content), key: yolo_network(archive, record, origin)}
+        if key in content and not is_plain(content[key]):
+            raise UnknownNetwork(f"its {key!r} is {named(content[key])}, which is no network")
+    return _plain_items(content)
 
 
-def _restore_classes(value: Any, originals: dict[type, type], seen: set[int]) -> None:
-    if id(value) in seen or isinstance(value, (str, bytes, int, float)):
-        return
-    seen.add(id(value))
-    if type(value) in originals:
-        value.__class__ = originals[type(value)]
-    inner: list[Any] = []
-    if isinstance(value, dict):
-        inner = [*value.keys(), *value.values()]
-    elif isinstance(value, (list, tuple, set)):
-        inner = list(value)
-    elif type(value) in originals.values():
-        inner = list(vars(value).values())
-    for item in inner:
-        _restore_classes(item, originals, seen)
+def _plain_items(content: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {key: plain(value) for key, value in content.items() if isinstance(key, str) and is_plain(value)}
+
+
+def _kind(content: Any) -> str:
+    return named(content).removeprefix("a ")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        with _quiet():
+            yield
+    except UnknownNetwork as error:
+        raise UnsupportedSource(
+            f"{path} cannot be read without running code: {error}.",
+            "EdgeCV builds Ultralytics' networks from their description. If you trust whoever made this file: --trust-pickle runs "
+            "the code in it.",
+        ) from error
+    except (DamagedPickle, OSError) as error:
+        raise UnsupportedSource(
+            f"{path} cannot be read as a checkpoint: {error}.",
+            "Give the .pt that training wrote. If you trust whoever made it: --trust-pickle runs the code in it.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    try:
+        with _quiet():
+            yield
+    except (DamagedPickle, OSError) as error:
+        raise UnsupportedSource(
+            f"{path} does not hold weights of this network: {error}.",
+            "Give a state dict of this network, as torch.save(network.state_dict(), FILE) writes it.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Builders of foreign networks warn of things that a reader of weights cannot change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _state_dict(content: Any) -> dict[str, StoredTensor]:
+    """The tensors by name, from whatever holds them.
+
+    Raises:
+        UnknownNetwork: nothing does.
+    """
+    for value in _holders(content):
+        record = module_record(value)
+        if record is not None:
+            return tensors_of(record)
+        if isinstance(value, dict):
+            stored = {name: stored_tensor(item) for name, item in value.items() if isinstance(name, str)}
+            found = {name: item for name, item in stored.items() if item is not None}
+            if found:
+                return found
+    raise UnknownNetwork(f"it holds no tensors by name ({_kind(content)})")
+
+
+def _holders(content: Any) -> Iterator[Any]:
+    if isinstance(content, dict):
+        yield from (content[key] for key in _WEIGHTS if key in content)
+    yield content

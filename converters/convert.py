@@ -30,6 +30,7 @@ from edgecv.converters.request import (
     stem_of,
 )
 from edgecv.converters.source import SourceModel, SourceOptions, check_batch
+from edgecv.converters.ultralytics_world import no_cache_of_torch
 from edgecv.converters.variants import (
     DEFAULT_MAX_DROP,
     Base,
@@ -94,6 +95,7 @@ _Result = TypeVar("_Result")
 _BUILDERS: Mapping[Precision, Callable[[Job, Base], Built]] = {"fp16": build_half, "int8": build_int8}
 
 
+@no_cache_of_torch()
 def convert(
     source: str | Path,
     *,

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch.nn import functional
 
 import edgecv
 from edgecv.converters.demo_network import BINS, Prediction, ShapeDetector, Tensor, cell_centers, flatten_levels
 from edgecv.demo.scene import LABELS, LabelledFrame, render_scene
+from edgecv.extras import require
 from edgecv.quantize.coco_map import MeanAveragePrecision, Truth, coco_map
 from edgecv.results import Detections
 from edgecv.vision.letterbox import letterbox
@@ -236,7 +236,7 @@ def export(network: ShapeDetector, out: Path) -> float:
         names = {"input_names": ["images"], "output_names": ["output0"]}
         torch.onnx.export(prediction, (image,), str(out), opset_version=OPSET, dynamo=False, **names)
     _write_metadata(out)
-    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    session = require("onnxruntime", "convert").InferenceSession(str(out), providers=["CPUExecutionProvider"])
     difference = float(np.abs(session.run(None, {"images": image.numpy()})[0] - expected).max())
     if difference > PARITY:
         raise RuntimeError(f"{out} differs from torch by {difference:g}, more than {PARITY:g}.")

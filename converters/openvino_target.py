@@ -12,7 +12,7 @@ from edgecv.extras import require
 from edgecv.foreign import foreign_errors
 from edgecv.quantize import onnx_graph
 from edgecv.quantize.openvino_ir import save_ir
-from edgecv.quiet import no_telemetry, quiet
+from edgecv.quiet import quiet
 
 
 class OpenVinoExporter:
@@ -42,7 +42,6 @@ def _converted(part: Part) -> Any:
     Both roads go through ``convert_model``: it fuses x * sigmoid(x) into one Swish node, which makes the quantized graph a fifth
     faster than the same network through ``core.read_model`` (docs/adr/0006).
     """
-    no_telemetry()
     openvino = require("openvino", "convert")
     shapes = [openvino.PartialShape(list(spec.shape)) for spec in part.inputs]
     with foreign_errors(ConversionError, f"OpenVINO cannot convert {part.name}", REPORT), quiet():

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
+from edgecv.converters.checkpoint import read_weights, weight_shape
 from edgecv.converters.pixels import damped, normalised, pixel_module, with_random_weights
 from edgecv.converters.source import (
     RANDOM,
@@ -22,7 +23,6 @@ from edgecv.converters.source import (
 )
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.extras import require
-from edgecv.foreign import first_line
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 
@@ -121,19 +121,8 @@ def _downloaded(build: Callable[..., Any], weights: Any) -> Any:
 
 
 def _loaded(build: Callable[..., Any], path: Path) -> Any:
-    torch = require("torch", "convert")
-    try:
-        content = torch.load(str(path), map_location="cpu", weights_only=True)
-        state = content.get("state_dict", content)
-        network = build(weights=None, num_classes=state["fc.weight"].shape[0])
-        network.load_state_dict(state)
-    except FileNotFoundError as error:
-        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the weights.") from error
-    except Exception as error:
-        raise UnsupportedSource(
-            f"{path} does not hold weights of this network: {first_line(error)}",
-            "Give a state dict of torchvision's ResNet of that depth.",
-        ) from error
+    network = build(weights=None, num_classes=weight_shape(path, "fc.weight")[0])
+    network.load_state_dict(read_weights(path, network.state_dict()))
     return network.eval()
 
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from edgecv.bundle import Source, sha256_of
 from edgecv.converters import ultralytics_world
+from edgecv.converters.checkpoint import read_weights
 from edgecv.converters.pixels import SEED
 from edgecv.converters.sam_networks import calibrate_norms, decoder_module, encoder_module, normalised
 from edgecv.converters.source import RANDOM, TOLERANCES, Part, SourceModel, SourceOptions, Tolerance, image_input
-from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.errors import ConfigError
 from edgecv.extras import require
-from edgecv.foreign import first_line
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 from edgecv.vision.sam import INSIDE, NO_POINT, OUTSIDE, PADDING_BGR, point_prompt
@@ -183,21 +183,7 @@ def load_weights(network: Any, path: Path, strict: bool = True) -> None:
     Raises:
         UnsupportedSource: there is none, or it is another network's.
     """
-    torch = require("torch", "convert")
-    try:
-        content = torch.load(str(path), map_location="cpu", weights_only=True)
-        missing = network.load_state_dict(content.get("model", content), strict=strict).missing_keys
-    except FileNotFoundError as error:
-        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the weights.") from error
-    except Exception as error:
-        raise UnsupportedSource(
-            f"{path} does not hold weights of this network: {first_line(error)}",
-            "Give a state dict of that SAM.",
-        ) from error
-    if missing:
-        raise UnsupportedSource(
-            f"{path} does not hold weights of this network: it lacks {missing[0]}.", "Give a state dict of that SAM."
-        )
+    network.load_state_dict(read_weights(path, network.state_dict(), whole=strict), strict=strict)
 
 
 def weights_origin(name: str, options: SourceOptions) -> Source:

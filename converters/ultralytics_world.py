@@ -1,11 +1,15 @@
-"""Import ultralytics the way a converter needs it: offline, installing nothing, beside any torchvision."""
+"""Import ultralytics the way a converter needs it: offline, installing nothing, leaving nothing, beside any torchvision."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import os
+import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,38 @@ def tasks() -> Any:
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_VERBOSE", "false")
     declare_torchvision_operators()
-    return require("ultralytics.nn.tasks", "convert")
+    with _no_settings():
+        return require("ultralytics.nn.tasks", "convert")
+
+
+@contextlib.contextmanager
+def _no_settings() -> Iterator[None]:
+    """Where ultralytics is imported first, it writes its settings into a folder that goes, with no id of this machine in them.
+
+    The id is made of the address of a network card, and to read that takes a socket.
+    """
+    operators_own, node = os.environ.get("YOLO_CONFIG_DIR"), uuid.getnode
+    with tempfile.TemporaryDirectory(prefix="edgecv-") as folder:
+        os.environ["YOLO_CONFIG_DIR"] = operators_own or folder
+        uuid.getnode = lambda: 0
+        try:
+            yield
+        finally:
+            uuid.getnode = node
+            if operators_own is None:
+                del os.environ["YOLO_CONFIG_DIR"]
+
+
+@contextlib.contextmanager
+def no_cache_of_torch() -> Iterator[None]:
+    """Remove the empty folder that torch makes in the temporary folder for compiled code, which a conversion has none of."""
+    operators_own = "TORCHINDUCTOR_CACHE_DIR" in os.environ
+    try:
+        yield
+    finally:
+        if not operators_own and (folder := os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)):
+            with contextlib.suppress(OSError):  # not empty: somebody else uses it
+                Path(folder).rmdir()
 
 
 def photographs() -> tuple[Path, ...]:

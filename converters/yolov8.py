@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from edgecv.bundle import Source, sha256_of
@@ -16,6 +14,7 @@ from edgecv.converters import ultralytics_world
 from edgecv.converters.checkpoint import read_checkpoint
 from edgecv.converters.pixels import damped, normalised, with_random_weights
 from edgecv.converters.source import RANDOM, Part, SourceModel, SourceOptions, image_input, origin
+from edgecv.converters.yolo_networks import NETWORKS
 from edgecv.converters.yolov8_tasks import (
     HEADS,
     Head,
@@ -35,16 +34,6 @@ from edgecv.specs import ModelSpec, PreprocessSpec
 LICENCE = "AGPL-3.0"  # of weights trained with Ultralytics, unless their owner holds another licence
 _NAME = re.compile(r"[a-z0-9-]+\.yaml")
 _SCALED = re.compile(r"(?P<generation>yolo[a-z]*-?\d+)(?P<scale>[nsmlx])(?P<variant>-.+)?")
-# By the head that a description ends in: Ultralytics' class of the network.
-_MODELS: Mapping[str, str] = MappingProxyType(
-    {
-        "Detect": "DetectionModel",
-        "Segment": "SegmentationModel",
-        "Pose": "PoseModel",
-        "OBB": "OBBModel",
-        "Classify": "ClassificationModel",
-    }
-)
 
 
 def open_checkpoint(path: Path, options: SourceOptions) -> SourceModel:
@@ -52,7 +41,7 @@ def open_checkpoint(path: Path, options: SourceOptions) -> SourceModel:
 
     Raises:
         ConfigError: options were given that mean nothing for it.
-        UnsupportedSource: not a checkpoint, without a YOLOv8 head, or in need of code that is not on the list.
+        UnsupportedSource: not a checkpoint, without a YOLOv8 head, or with a network that cannot be built from its description.
         MissingDependency: torch or ultralytics is not installed.
     """
     options.accept(path.name, "trust_pickle")
@@ -86,9 +75,9 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
         )
     description = _description(path)
     kind = description["head"][-1][2]
-    if kind not in _MODELS:
+    if kind not in NETWORKS:
         raise unread_head(path.name, kind)
-    build = getattr(ultralytics_world.tasks(), _MODELS[kind])
+    build = getattr(ultralytics_world.tasks(), NETWORKS[kind])
     head = HEADS[kind]
 
     def checked() -> Any:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from edgecv.results import Result as Result
     from edgecv.specs import ModelSpec as ModelSpec
     from edgecv.specs import RuntimeOptions as RuntimeOptions
+
+# ONNX Runtime reads this when it is first imported: without it, it writes an id of the device below ~/.cache and looks up its
+# maker's host. No module of EdgeCV, and no plugin, is imported before this line.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # In a checkout the rooms stand beside this folder, not in it: without this line `python -m edgecv` and
 # `python -m pytest` at the checkout root do not find `edgecv.converters` after a plain install (docs/adr/0001).

@@ -6,15 +6,23 @@ import importlib
 from typing import Any
 
 from edgecv.errors import MissingDependency, PluginError
+from edgecv.quiet import no_telemetry
+
+_REPORTING = (
+    "openvino",
+    "nncf",
+)  # ONNX Runtime reports, too, and so does Ultralytics: see __init__.py, ultralytics_world.py
 
 
 def require(module: str, extra: str) -> Any:
-    """Import ``module``, which the extra ``extra`` brings.
+    """Import ``module``, which the extra ``extra`` brings, and let it report its use to nobody.
 
     Raises:
         MissingDependency: it is not installed; the hint holds the pip line.
         PluginError: it is installed, but lacks a package of its own.
     """
+    if module.split(".", maxsplit=1)[0] in _REPORTING:
+        no_telemetry()
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

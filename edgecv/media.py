@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from edgecv.extras import require
 from edgecv.file_capture import FileCapture
 from edgecv.image_headers import check_image_size
 from edgecv.image_headers import max_megapixels as limit_megapixels
+from edgecv.private_files import FILE_MODE, create_file, write_all
 from edgecv.results import Image
 from edgecv.uris import IMAGE_SUFFIXES
 
@@ -87,7 +89,8 @@ def write_image(path: str | Path, image: Image) -> None:
     cv2 = _cv2()
     try:
         _, data = cv2.imencode(Path(path).suffix, image)
-        Path(path).write_bytes(data.tobytes())
+        with open_target(path, overwrite=True) as file:
+            write_all(file.fileno(), data.tobytes())
     except cv2.error as error:
         raise SinkError(f"{path} is no picture format.", "Use .jpg or .png.") from error
     except OSError as error:
@@ -110,20 +113,30 @@ def list_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def open_target(path: str | Path, *, overwrite: bool = False) -> BinaryIO:
-    """Open a new file for unbuffered writing.
+def open_target(path: str | Path, *, overwrite: bool = False, private: bool = False) -> BinaryIO:
+    """Open a new file for unbuffered writing; never through a link, which others may have put there.
+
+    Args:
+        path: The file.
+        overwrite: Replace an existing one.
+        private: Only its owner may read it, whatever the umask is.
 
     Raises:
-        ConfigError: it exists and ``overwrite`` is not set.
+        ConfigError: it exists and ``overwrite`` is not set, or it is a link.
         SinkError: it cannot be written there.
     """
     try:
-        return Path(path).open("wb" if overwrite else "xb", buffering=0)
+        descriptor = create_file(path, FILE_MODE if private else 0o666, overwrite=overwrite)
+        return os.fdopen(descriptor, "wb", buffering=0)
     except FileExistsError as error:
         raise ConfigError(
             f"{path} exists.", "Choose another name, or overwrite it: ?overwrite=1 or --force."
         ) from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigError(
+                f"{path} is a link, and is not written through.", "Name the file itself, or delete the link."
+            ) from error
         raise SinkError(
             f"{path} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?"
         ) from error
@@ -230,13 +243,14 @@ class VideoWriter:
     The first picture sets the size; later ones of another size are fitted into it, with black borders.
     """
 
-    def __init__(self, path: str | Path, fps: float, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, fps: float, *, overwrite: bool = False, private: bool = False) -> None:
         """Reserve the file.
 
         Args:
             path: Where to write; an ``.mp4`` or ``.mkv``.
             fps: Nominal frames per second.
             overwrite: Replace an existing file.
+            private: Only its owner may read it, whatever the umask is.
 
         Raises:
             ConfigError: the file exists, its suffix is another, or ``fps`` is not positive.
@@ -253,7 +267,8 @@ class VideoWriter:
             raise ConfigError(f"The frame rate of a video must be positive, not {fps}.")
         self._av, self._fps = require("av", "video"), fps
         _cv2()
-        open_target(self._path, overwrite=overwrite).close()
+        # Kept open: by its name it could be another file by the time of the first picture.
+        self._file = open_target(self._path, overwrite=overwrite, private=private)
         self._container: Any = None
         self._stream: Any = None
         self._last_tick = -1
@@ -277,7 +292,7 @@ class VideoWriter:
                 self._open(image)
             self._encode(self._frame(image, tick))
         except (OSError, ValueError) as error:  # PyAV's errors are either
-            raise SinkError(f"{self._path} cannot be written: {error}.", "Is the disk full?") from error
+            raise SinkError(f"{self._path} cannot be written: {_said(error)}.", "Is the disk full?") from error
         self._last_tick = tick
 
     def close(self) -> None:
@@ -290,15 +305,21 @@ class VideoWriter:
             return
         self._closed = True
         if self._container is None:
+            self._file.close()
             self._path.unlink(missing_ok=True)
             return
         try:
             try:
                 self._encode(None)
             finally:
-                self._container.close()
+                try:
+                    self._container.close()
+                finally:
+                    self._file.close()
         except (OSError, ValueError) as error:
-            raise SinkError(f"The end of {self._path} cannot be written: {error}.", "Is the disk full?") from error
+            raise SinkError(
+                f"The end of {self._path} cannot be written: {_said(error)}.", "Is the disk full?"
+            ) from error
 
     def sync(self) -> None:
         """Have the system bring what was written to the disk, against a power cut; waits for the disk.
@@ -307,7 +328,7 @@ class VideoWriter:
             SinkError: the disk refused.
         """
         try:
-            descriptor = os.open(self._path, os.O_RDONLY)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)  # it covers what other descriptors of the file wrote
             finally:
@@ -317,7 +338,7 @@ class VideoWriter:
 
     def _open(self, image: Image) -> None:
         muxer, options = _MUXERS[self._path.suffix.lower()]
-        self._container = self._av.open(str(self._path), "w", format=muxer, options=dict(options))
+        self._container = self._av.open(_name_of(self._file, self._path), "w", format=muxer, options=dict(options))
         codec = self._codec_name()
         self._stream = self._container.add_stream(codec, rate=Fraction(self._fps).limit_denominator(1001))
         self._stream.width, self._stream.height = (side + side % 2 for side in (image.shape[1], image.shape[0]))
@@ -349,6 +370,16 @@ class VideoWriter:
     def _encode(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _name_of(file: BinaryIO, path: Path) -> str:
+    """A name that leads to the open file, and to no other that took its name meanwhile; the path where there is none."""
+    name = f"/proc/self/fd/{file.fileno()}"
+    return name if os.path.lexists(name) else str(path)
 
 
 def _fit(image: Image, size_wh: tuple[int, int]) -> Image:

@@ -15,6 +15,7 @@ from edgecv import registry
 from edgecv.bare_files import spec_of
 from edgecv.bundle import Bundle, Variant
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
+from edgecv.opened_files import OpenedModel
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Image
@@ -274,7 +275,21 @@ def open_promptable(bundle: Bundle, variant: Variant, options: RuntimeOptions, r
 
 def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOptions, runtime: str) -> Session:
     files = variant.models[part]
-    session: Session = _runtime(runtime)(bundle.verified_path(variant, part), options, files.inputs, files.outputs)
+    with bundle.opened_model(variant, part) as model:
+        return open_session(runtime, model, options, files.inputs, files.outputs)
+
+
+def open_session(
+    runtime: str,
+    model: OpenedModel,
+    options: RuntimeOptions,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> Session:
+    """Load the checked files of a bundle on a runtime. One of a plug-in that knows no opened files is given the path."""
+    kind = _runtime(runtime)
+    given = model if getattr(kind, "takes_opened_files", False) else model.path
+    session: Session = kind(given, options, inputs, outputs)
     return session
 
 

@@ -24,7 +24,7 @@ def quiet() -> Iterator[None]:
 
 
 def no_telemetry() -> None:
-    """Keep OpenVINO and NNCF from reporting their use; call it before the first import of either.
+    """Keep OpenVINO and NNCF from reporting their use; ``require`` calls it before it imports either.
 
     Each report forks the converting process, several at a time: four copies of one gigabyte. Both tools go on without the package
     that reports when it is not there.

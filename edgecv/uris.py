@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus
 import msgspec
 
 from edgecv.errors import ConfigError
-from edgecv.plain_text import printable
+from edgecv.printable import printable
 from edgecv.strict import read_struct
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from edgecv.plain_text import printable
+from edgecv.printable import printable
 
 _VOID = frozenset({"meta", "br", "img"})
 

@@ -11,7 +11,6 @@ from edgecv.protocols import Array
 from edgecv.quantize.openvino_ir import save_ir
 from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.recipes import QuantizeRecipe
-from edgecv.quiet import no_telemetry
 from edgecv.specs import TensorSpec
 
 _CONVOLUTIONS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData"}
@@ -38,7 +37,6 @@ class NncfQuantizer:
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs."""
-        no_telemetry()
         openvino, nncf = require("openvino", "convert"), require("nncf", "convert")
         model = openvino.Core().read_model(str(self._path))
         with library("NNCF"):

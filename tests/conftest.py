@@ -20,6 +20,8 @@ hypothesis.settings.load_profile("house")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # ultralytics neither installs nor downloads anything.
 os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
+# Some tests import onnxruntime before edgecv, which sets this: see edgecv/__init__.py.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def _shared(relative: str) -> Path:

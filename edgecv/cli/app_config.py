@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgecv import registry
+from edgecv.bounded import read_bounded_text
 from edgecv.errors import ConfigError
 from edgecv.pipelines.chain import GateOptions, StepOptions, check_ids
 from edgecv.pipelines.feed import Feed, Freshness, Policy
@@ -81,11 +82,13 @@ class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
         port: Where the page is served.
         host: Address to bind to; another than loopback needs a token.
         token_file: File with the token.
+        allowed_hosts: More names of the page, such as that of a proxy before it.
     """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
+    allowed_hosts: list[str] = []
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,7 @@ class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
+    allowed_hosts: list[str] = []
 
 
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +189,7 @@ def check_app(file: AppFile, where: str) -> App:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return tomllib.loads(read_bounded_text(path, encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the name and its folder.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.cli.console import print_json
+from edgecv.cli.console import print_json, say
 from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 from edgecv.errors import ConfigError
 
@@ -51,11 +51,11 @@ def predict(
         print_json(rows)
         return
     for row in rows:
-        print(row["image"])
+        say(str(row["image"]))
         for item in row.get("detections") or row.get("classification") or row.get("masks") or []:
             place = " ".join(f"{value:.0f}" for value in item.get("xyxy", ()))
             what = item.get("label", "mask")
-            print(f"  {item.get('confidence', item.get('iou')):.3f} {what} {place}".rstrip())
+            say(f"  {item.get('confidence', item.get('iou')):.3f} {what} {place}".rstrip())
 
 
 def _prompts(points: list[str], not_points: list[str], boxes: list[str]) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def run(
         mqtt=_mqtt(file, cloud),
         max_frames=max_frames or file.max_frames,
     )
-    run_app(check_app(file, str(config or "the command line")), overwrite=force, json=json)
+    run_app(
+        check_app(file, str(config or "the command line")), overwrite=force, json=json, from_file=config is not None
+    )
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

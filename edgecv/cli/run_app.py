@@ -11,6 +11,7 @@ from edgecv import registry
 from edgecv.cli.console import note, print_json
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.private_files import keep_files_private
 from edgecv.results import Result
 from edgecv.secret_files import read_secret
 from edgecv.status import Gauge
@@ -27,8 +28,15 @@ if TYPE_CHECKING:
 _STATUS_S = 2.0
 
 
-def run_app(app: App, *, overwrite: bool, json: bool) -> None:
+def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -> None:
     """Run until the sources end or a signal comes; the report comes in any case.
+
+    Args:
+        app: What is to be run.
+        overwrite: Replace existing output files.
+        json: Report as JSON on stdout.
+        from_file: An ``app.toml`` says what is run: that is how services are. Of those, as of what cameras show, only the
+            owner may read the files; those of a clip that a person runs once follow the umask.
 
     Raises:
         ConfigError: a part is missing, or two parts want the same output.
@@ -40,6 +48,8 @@ def run_app(app: App, *, overwrite: bool, json: bool) -> None:
 
     file = app.file
     _check(file, json)
+    if from_file or any(_is_live(source.uri) for source in file.sources):
+        keep_files_private()
     cloud = _cloud(file.mqtt) if file.mqtt is not None else None
     pipeline: Pipeline | None = None
     model = file.model
@@ -74,6 +84,10 @@ def run_app(app: App, *, overwrite: bool, json: bool) -> None:
             cloud.close()
         if pipeline is not None:
             _report(pipeline.summary, cloud, json)
+
+
+def _is_live(uri: str | int) -> bool:
+    return bool(getattr(registry.resolve("sources", parse_source(uri).scheme), "supervised", False))
 
 
 def _lanes(file: AppFile) -> int:
@@ -131,12 +145,23 @@ def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
     if file.preview is not None:
         token = read_secret(file.preview.token_file) if file.preview.token_file else None
         preview = registry.resolve("sinks", "preview")
-        page = preview(port=file.preview.port, host=file.preview.host, token=token, gauges=gauges)
+        page = preview(
+            port=file.preview.port,
+            host=file.preview.host,
+            token=token,
+            gauges=gauges,
+            allowed_hosts=file.preview.allowed_hosts,
+        )
         note(f"preview: {page.url}")
         sinks.append(page)
     if file.metrics is not None:
         metrics = registry.resolve("sinks", "metrics")
-        numbers = metrics(port=file.metrics.port, host=file.metrics.host, gauges=gauges)
+        numbers = metrics(
+            port=file.metrics.port,
+            host=file.metrics.host,
+            gauges=gauges,
+            allowed_hosts=file.metrics.allowed_hosts,
+        )
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
     return [*sinks, *([cloud] if cloud is not None else [])]

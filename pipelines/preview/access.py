@@ -8,29 +8,44 @@ import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from edgecv.errors import ConfigError
+from edgecv.pipelines.serving.visitors import visitor_of
 
 SESSION_S = 12 * 3600
+LONGEST_PAUSE_S = 3.0
 _SESSIONS = 32
 _SHORTEST_TOKEN = 16  # characters
 _WINDOW_S = 60.0
-_FAILURES_PER_ADDRESS = 5  # in one window
-_FAILURES = 50  # of all addresses together: one attacker may have many
+_FREE_FAILURES = 5  # of one address, in one window; then every attempt from there has to wait
+_TURN_S = 0.2  # between two attempts of an address that has to wait
+_ADDRESSES = 1024  # that are remembered for their failures
 _MAKE_ONE = '(umask 077; python3 -c "import secrets; print(secrets.token_urlsafe(24))" > FILE)'
 
 
-class TooManyFailures(Exception):  # not an error of the app: how `Access` tells the page to answer 429
-    """So many wrong tokens came that none is looked at for now."""
+@dataclass(slots=True)
+class _Failures:
+    """Wrong tokens of one address.
 
-    def __init__(self, wait_s: float) -> None:
-        super().__init__()
-        self.wait_s = wait_s
+    Attributes:
+        at_s: When the last ones came.
+        turn_s: When the latest attempt is looked at.
+    """
+
+    at_s: deque[float] = field(default_factory=lambda: deque(maxlen=_FREE_FAILURES))
+    turn_s: float = 0.0
 
 
 class Access:
-    """Knows the token and the sessions; holds neither in clear."""
+    """Knows the token and the sessions; holds neither in clear.
+
+    Wrong tokens slow down the address they came from, and no other. The right one is never refused: it may have to wait
+    for ``LONGEST_PAUSE_S``, where others try from the same address. Who has a session waits for nothing. Of a flood that
+    would have to wait for longer each token is looked at at once, lest those who wait take all places: what keeps the page
+    closed is the length of the token, not the pause.
+    """
 
     def __init__(self, token: str | None, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Ask for ``token``, or let everyone in when it is ``None``.
@@ -43,23 +58,41 @@ class Access:
         self._token = None if token is None else _digest(token)
         self._clock_s = clock_s
         self._sessions: OrderedDict[bytes, float] = OrderedDict()  # digest -> end
-        self._failures: deque[tuple[float, str]] = deque(maxlen=_FAILURES)
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()  # by visitor; who failed last stands at the end
 
     @property
     def is_open(self) -> bool:
         """Whether nobody has to say a token."""
         return self._token is None
 
-    def admits(self, token: str, address: str) -> bool:
-        """Whether ``token``, which came from ``address``, is the right one; a wrong one is counted.
+    def pause_s(self, address: str) -> float:
+        """How long to wait before the next token from ``address`` is looked at; each call is one attempt."""
+        if not self.is_slowed(address):
+            return 0.0
+        failures, now_s = self._failures[visitor_of(address)], self._clock_s()
+        turn_s = max(now_s, failures.turn_s) + _TURN_S
+        if turn_s > now_s + LONGEST_PAUSE_S:
+            return 0.0
+        failures.turn_s = turn_s
+        return turn_s - now_s
 
-        Raises:
-            TooManyFailures: it was not looked at.
-        """
-        self._check_failures(address)
+    def is_slowed(self, address: str) -> bool:
+        """Whether so many wrong tokens came from ``address`` that the next ones have to wait."""
+        failures = self._failures.get(visitor_of(address))
+        if failures is None or len(failures.at_s) < _FREE_FAILURES:
+            return False
+        return failures.at_s[0] > self._clock_s() - _WINDOW_S
+
+    def admits(self, token: str, address: str) -> bool:
+        """Whether ``token``, which came from ``address``, is the right one; a wrong one is counted."""
         if self._token is None or hmac.compare_digest(_digest(token), self._token):
             return True
-        self._failures.append((self._clock_s(), address))
+        visitor = visitor_of(address)
+        failures = self._failures.setdefault(visitor, _Failures())
+        failures.at_s.append(self._clock_s())
+        self._failures.move_to_end(visitor)
+        while len(self._failures) > _ADDRESSES:
+            self._failures.popitem(last=False)
         return False
 
     def open_session(self) -> str:
@@ -73,15 +106,6 @@ class Access:
     def knows(self, session: str) -> bool:
         """Whether ``session`` was given out here and has not ended."""
         return self._sessions.get(_digest(session), 0.0) > self._clock_s()
-
-    def _check_failures(self, address: str) -> None:
-        now_s = self._clock_s()
-        while self._failures and self._failures[0][0] <= now_s - _WINDOW_S:
-            self._failures.popleft()
-        own = [at_s for at_s, who in self._failures if who == address]
-        if len(own) >= _FAILURES_PER_ADDRESS or len(self._failures) >= _FAILURES:
-            oldest_s = own[0] if len(own) >= _FAILURES_PER_ADDRESS else self._failures[0][0]
-            raise TooManyFailures(oldest_s + _WINDOW_S - now_s)
 
 
 def show_new_token(host: str) -> str:

@@ -9,9 +9,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from math import ceil
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import msgspec
 from starlette.applications import Starlette
@@ -20,12 +19,12 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgecv.pipelines.preview.access import SESSION_S, Access, TooManyFailures
-from edgecv.pipelines.preview.address import HostNames
-from edgecv.pipelines.preview.gate import Gate, client_address
+from edgecv.pipelines.preview.access import SESSION_S, Access
+from edgecv.pipelines.preview.gate import Gate, admits, client_address
 from edgecv.pipelines.preview.overview import Overview
 from edgecv.pipelines.preview.pictures import Channel
-from edgecv.pipelines.preview.streams import MjpegResponse, Streams
+from edgecv.pipelines.preview.streams import MjpegResponse, PictureResponse, Streams
+from edgecv.pipelines.serving.address import HostNames
 
 _STATUS_S = 3.0  # for the pipeline and the gauges to answer; they are asked in a thread that may be left behind
 _LOGIN_BYTES = 4096
@@ -94,18 +93,14 @@ async def _login_form(_: Request) -> Response:
 
 
 async def _log_in(site: Site, request: Request) -> Response:
-    if _comes_from_elsewhere(request):
-        return PlainTextResponse("Other pages may not use this one.", 403)
     try:
         body = await asyncio.wait_for(_small_body(request), _LOGIN_S)
     except asyncio.TimeoutError:
         return PlainTextResponse("The token did not arrive.", 408)
     token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
-    try:
-        admitted = site.access.admits(token, client_address(request))
-    except TooManyFailures as error:
-        return _login_page("Too many wrong tokens. Wait a minute.", 429, {"Retry-After": str(ceil(error.wait_s))})
-    if not admitted:
+    if not await admits(site.access, token, request):
+        if site.access.is_slowed(client_address(request)):
+            return _login_page("That token is wrong. So many were that each has to wait a few seconds now.", 429)
         return _login_page("That token is wrong.", 401)
     answer = RedirectResponse("/", 303)
     session = site.access.open_session()
@@ -113,15 +108,10 @@ async def _log_in(site: Site, request: Request) -> Response:
     return answer
 
 
-def _login_page(message: str, code: int, headers: dict[str, str] | None = None) -> Response:
+def _login_page(message: str, code: int) -> Response:
     """The form; ``message`` is one of the sentences above, never anything that was sent."""
     shown = f'<p role="alert">{message}</p>' if message else ""
-    return Response(_text("login.html").replace("<!-- message -->", shown), code, headers, "text/html")
-
-
-def _comes_from_elsewhere(request: Request) -> bool:
-    origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers["host"]
+    return Response(_text("login.html").replace("<!-- message -->", shown), code, media_type="text/html")
 
 
 async def _small_body(request: Request) -> bytes:
@@ -145,23 +135,25 @@ async def _status(site: Site, asking: _SharedQuestion, request: Request) -> Resp
             "instance": site.instance,
             "title": site.title,
             "watching": site.streams.watched_by(_page(request)),
-            "streams_full": site.streams.full,
+            "streams_full": site.streams.is_full(client_address(request)),
         }
     )
 
 
-async def _picture(site: Site, request: Request) -> Response:
+async def _picture(site: Site, request: Request) -> Response | PictureResponse:
     channel = _channel(site, request)
+    if site.streams.takes_no_picture(client_address(request)):
+        return _busy("Too many pictures are under way to you.")
     picture = None if channel is None else await site.streams.pictures.current(channel)
-    return _missing() if picture is None else Response(picture.jpeg, media_type="image/jpeg")
+    return _missing() if picture is None else PictureResponse(site.streams, picture.jpeg)
 
 
 async def _stream(site: Site, request: Request) -> Response | MjpegResponse:
     channel = _channel(site, request)
     if channel is None:
         return _missing()
-    if site.streams.full:
-        return PlainTextResponse("Too many watchers.", 503, {"Retry-After": "5"})
+    if site.streams.is_full(client_address(request)):
+        return _busy("Too many watchers.")
     if request.method == "HEAD":
         return Response()
     return MjpegResponse(site.streams, channel, _page(request))
@@ -173,6 +165,10 @@ def _channel(site: Site, request: Request) -> Channel | None:
 
 def _page(request: Request) -> str:
     return request.query_params.get("page", "")[:_PAGE_ID]
+
+
+def _busy(message: str) -> Response:
+    return PlainTextResponse(message, 503, {"Retry-After": "5"})
 
 
 def _missing() -> Response:

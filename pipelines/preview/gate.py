@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from math import ceil
+from contextlib import suppress
+from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgecv.pipelines.preview.access import Access, TooManyFailures
-from edgecv.pipelines.preview.address import HostNames
+from edgecv.pipelines.preview.access import Access
+from edgecv.pipelines.serving.address import HostNames
 
 OPEN_PATHS = frozenset({"/login", "/page.css", "/icon.svg"})
 
@@ -47,34 +49,62 @@ class Gate:
                 message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
-        refusal = self._refuse(Request(scope))
-        await (refusal or self._app)(scope, receive, send_guarded)
+        request = Request(scope, receive)
+        refusal = self._refuse(request)
+        with suppress(ClientDisconnect):  # in the middle of a body: there is nobody to answer
+            if refusal is None and not self._knows(request):
+                refusal = await self._refuse_stranger(request)
+            await (refusal or self._app)(scope, receive, send_guarded)
 
     def _refuse(self, request: Request) -> Response | None:
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self._hosts.believes(hosts[0]):
             return PlainTextResponse("This server does not go by that name. See the option allowed_hosts.", 421)
-        if _is_foreign(request):
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            # A proxy may find another end of this request than we do, and take its rest for the next one.
+            return PlainTextResponse("A request has one length.", 400, {"Connection": "close"})
+        if _is_foreign(request) or comes_from_elsewhere(request):
             return PlainTextResponse("Other pages may not use this one.", 403)
-        if self._access.is_open or request.url.path in OPEN_PATHS:
-            return None
-        return self._refuse_stranger(request)
+        return None
 
-    def _refuse_stranger(self, request: Request) -> Response | None:
-        if self._access.knows(request.cookies.get(self._cookie, "")):
-            return None
+    def _knows(self, request: Request) -> bool:
+        # The path of the scope: it is the one that the routes go by.
+        if self._access.is_open or request.scope["path"] in OPEN_PATHS:
+            return True
+        return self._access.knows(request.cookies.get(self._cookie, ""))
+
+    async def _refuse_stranger(self, request: Request) -> Response | None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            return self._check_bearer(token.strip(), client_address(request))
-        if request.url.path == "/":
+            return None if await admits(self._access, token.strip(), request) else _unknown(self._access, request)
+        if request.scope["path"] == "/":
             return RedirectResponse("/login", 303)
-        return _unknown()
+        return _unknown(self._access, request)
 
-    def _check_bearer(self, token: str, address: str) -> Response | None:
-        try:
-            return None if self._access.admits(token, address) else _unknown()
-        except TooManyFailures as error:
-            return PlainTextResponse("Too many wrong tokens.", 429, {"Retry-After": str(ceil(error.wait_s))})
+
+async def admits(access: Access, token: str, request: Request) -> bool:
+    """Whether the token is the right one. After many wrong ones from there it waits for its turn; who leaves loses it."""
+    address = client_address(request)
+    pause_s = access.pause_s(address)
+    if pause_s:
+        state = request.scope.setdefault("state", {})
+        state["waits"] = True  # the server may cut it for somebody else
+        if await _leaves_within(request, pause_s):
+            return False
+        state["waits"] = False
+    return access.admits(token, address)
+
+
+async def _leaves_within(request: Request, seconds: float) -> bool:
+    async def leave() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    try:
+        await asyncio.wait_for(leave(), seconds)
+    except asyncio.TimeoutError:
+        return False
+    return True
 
 
 def client_address(request: Request) -> str:
@@ -92,5 +122,18 @@ def _is_foreign(request: Request) -> bool:
     return site not in ("none", "same-origin") and not followed_link
 
 
-def _unknown() -> Response:
+def comes_from_elsewhere(request: Request) -> bool:
+    """Whether a browser says that a page of another server sent this."""
+    origin = request.headers.get("origin")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc != request.headers["host"]
+    except ValueError:  # no URL at all
+        return True
+
+
+def _unknown(access: Access, request: Request) -> Response:
+    if access.is_slowed(client_address(request)):
+        return PlainTextResponse("A token is needed. Many wrong ones came from your address: each has to wait.", 429)
     return PlainTextResponse("A token is needed.", 401, {"WWW-Authenticate": "Bearer"})

@@ -3,41 +3,138 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 import threading
 import time
+from collections.abc import Iterable
+from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgecv.errors import SinkError
+from edgecv.pipelines.serving.visitors import Limits, visitor_of, who_leaves
 
 log = logging.getLogger("edgecv.pipelines")
 
 _START_S = 10.0
 _CLOSE_S = 5.0
 _GRACE_S = 1  # for answers in work
-_CONNECTIONS = 64
-_FIRST_REQUEST_S = 10.0
+LIMITS = Limits(per_visitor=64, in_all=128)
+REQUEST_S = 10.0  # for a whole request to arrive, from the end of the answer before it
+_ANSWER_S = 30.0  # for an answer to be made and taken; not for the streams of pictures, which have limits of their own
+_REQUEST_BYTES = 4 << 20  # a request that brings more is cut; nothing here needs more than a kilobyte
+_WATCH_S = 0.5
+
+_ERROR_S = 60.0
+
+
+class _Seldom(logging.Filter):
+    """Lets one record through, and none for a minute after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - whatever it says
+        """Whether it is time again."""
+        if time.monotonic() < self._next_s:
+            return False
+        self._next_s = time.monotonic() + _ERROR_S
+        return True
+
+
+# uvicorn has a line for each odd request: whoever wants to fill a disk would only have to send them. What is left are faults
+# of ours, and those seldom: if a request can cause one, many can.
+_errors = logging.getLogger("edgecv.pipelines.preview.requests")
+_errors.setLevel(logging.ERROR)
+_errors.addFilter(_Seldom())
 
 
 class BoundedProtocol(H11Protocol):
-    """Limits what strangers hold open: idle connections would use up the files that the program may open."""
+    """Limits what strangers hold: places, memory and time.
+
+    Attributes:
+        visitor: Whose connection this is.
+        is_cut: Whether it was ended here.
+    """
+
+    _numbers = itertools.count()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its base
-        """Take a connection, unless there are too many."""
+        """Take a connection; if there are too many, one of them is cut."""
         super().connection_made(transport)
-        if len(self.connections) > _CONNECTIONS:
-            transport.abort()
-        else:
-            self.loop.call_later(_FIRST_REQUEST_S, self._cut_idle)
+        self.logger, self.access_log = _errors, False
+        self.visitor = visitor_of(self.client[0] if self.client else "")
+        self.is_cut = False
+        self.number = next(self._numbers)
+        self._answered = self._received_bytes = 0
+        self._phase, self._since_s = self._look(), self.loop.time()
+        others = [other for other in _bounded(self.connections) if other is not self and not other.is_cut]
+        leaving = who_leaves(self, sorted(others, key=lambda other: other.number), LIMITS)
+        if leaving is not None:
+            leaving.cut()
 
-    def _cut_idle(self) -> None:
-        begun: object = self.cycle
-        if begun is None:  # no whole request came yet
-            self.transport.abort()
+    @property
+    def patience(self) -> int | None:
+        """Who has sent no whole request goes first, then who does not take the answer, then who waits after wrong tokens."""
+        if self._look()[0] == "asking":
+            return 0
+        state = self.cycle.scope["state"]
+        if state.get("endless"):
+            return None
+        if self.transport.get_write_buffer_size():
+            return 1
+        return 2 if state.get("waits") else None
+
+    def cut(self) -> None:
+        """End it at once; what was not sent yet is forgotten."""
+        self.is_cut = True
+        self.transport.abort()
+
+    def cut_when_late(self, now_s: float) -> None:
+        """End it when its request or the taking of its answer lasts too long."""
+        phase = self._look()
+        if phase != self._phase:
+            self._phase, self._since_s = phase, now_s
+        limit_s = REQUEST_S if phase[0] == "asking" else _ANSWER_S
+        if now_s - self._since_s > limit_s and not (phase[0] == "answering" and self._is_endless()):
+            self.cut()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of a request."""
+        self._received_bytes += len(data)
+        if self._received_bytes > _REQUEST_BYTES:
+            self.cut()
+        elif not self.is_cut:
+            super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that it is no request; where an answer is in work already, only the end of the connection can say it."""
+        is_free = self.cycle is None or self.cycle.response_complete
+        if is_free and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.cut()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        self._answered += 1
+        self._received_bytes = 0
+        super().on_response_complete()
+
+    def _is_endless(self) -> bool:
+        return bool(self.cycle.scope["state"].get("endless"))
+
+    def _look(self) -> tuple[str, int]:
+        """What it is at, and how many answers were given: another pair is another thing to wait for."""
+        if self.cycle is None or self.cycle.response_complete:
+            return ("taking" if self.transport.get_write_buffer_size() else "asking"), self._answered
+        return ("asking" if self.conn.their_state is h11.SEND_BODY else "answering"), self._answered
 
 
 class ServerThread:
@@ -79,9 +176,9 @@ class ServerThread:
     def abort(self, client: object) -> None:
         """Cut the connection of ``client``; in the thread of the server only."""
         assert self._server is not None
-        for connection in _connections(self._server):
+        for connection in _bounded(self._server.server_state.connections):
             if connection.client == client:
-                connection.transport.abort()
+                connection.cut()
 
     def close(self) -> None:
         """End every answer and the thread; a second call does nothing.
@@ -100,8 +197,7 @@ class ServerThread:
     def _run(self, server: uvicorn.Server) -> None:
         loop = asyncio.new_event_loop()
         try:
-            loop.run_until_complete(server.serve(sockets=[self._listener]))
-            loop.run_until_complete(_cut_all(server))
+            loop.run_until_complete(_serve(server, self._listener))
         except Exception:
             log.exception("The preview page ended early; the frames go on.")
         finally:
@@ -109,10 +205,27 @@ class ServerThread:
             loop.close()
 
 
+async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    watch = asyncio.create_task(_watch(server))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        watch.cancel()
+        await _cut_all(server)
+
+
+async def _watch(server: uvicorn.Server) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(_WATCH_S)
+        for connection in _bounded(server.server_state.connections):
+            connection.cut_when_late(loop.time())
+
+
 async def _cut_all(server: uvicorn.Server) -> None:
     """End what the grace did not end: who reads nothing would stay connected."""
-    for connection in _connections(server):
-        connection.transport.abort()
+    for connection in _bounded(server.server_state.connections):
+        connection.cut()
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
@@ -120,5 +233,5 @@ async def _cut_all(server: uvicorn.Server) -> None:
         await asyncio.wait(rest, timeout=1.0)
 
 
-def _connections(server: uvicorn.Server) -> list[H11Protocol]:
-    return [connection for connection in server.server_state.connections if isinstance(connection, H11Protocol)]
+def _bounded(connections: Iterable[Any]) -> list[BoundedProtocol]:
+    return [connection for connection in connections if isinstance(connection, BoundedProtocol)]

@@ -13,9 +13,9 @@ from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.extras import require
 from edgecv.pipelines.preview.access import Access, show_new_token
-from edgecv.pipelines.preview.address import HostNames, listen, resolve
 from edgecv.pipelines.preview.overview import EventLog, Overview
 from edgecv.pipelines.preview.pictures import Pictures
+from edgecv.pipelines.serving.address import HostNames, listen, resolve, split_names
 from edgecv.results import Result
 from edgecv.secret_files import read_secret
 from edgecv.status import Gauge, PipelineStatus
@@ -129,7 +129,7 @@ class PreviewSink:
             title=options.title,
             fps=options.fps,
             width=options.width,
-            allowed_hosts=[name.strip() for name in options.allowed_hosts.split(",") if name.strip()],
+            allowed_hosts=split_names(options.allowed_hosts),
         )
 
     @property

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from edgecv.pipelines.preview.pictures import Channel, Pictures
+from edgecv.pipelines.serving.visitors import visitor_of
 
-MOST_STREAMS = 16
+MOST_STREAMS = 16  # of one visitor
+_STREAMS_IN_ALL = 24  # more than one visitor may have: there is always a place for another one
 _POLLS_PER_PICTURE = 4
 _LONGEST_POLL_S = 0.25  # the end of the page is seen after that
 _REPEAT_S = (
     5.0  # a picture that stays is sent again, or a watcher who went away in silence would hold his place for ever
 )
 _STALLED_S = 10.0  # a watcher who takes nothing for so long is let go
+_SLICE_BYTES = 1 << 16  # of a single picture: what a slow reader leaves in memory
 _BOUNDARY = b"edgecv-picture"
 # Stands before each picture, sent with the one before: Chromium shows a picture when the head of the next one arrives.
 _HEAD = b"\r\n--" + _BOUNDARY + b"\r\nContent-Type: image/jpeg\r\n\r\n"
@@ -36,7 +41,7 @@ class Streams:
         Args:
             pictures: What is shown.
             abort: Cuts the connection of a client, named as in the scope of its request.
-            most: Streams at one time.
+            most: Streams of one visitor at one time, and single pictures that it has not taken yet.
             stalled_s: A watcher who takes nothing for so long is let go.
         """
         self.pictures = pictures
@@ -45,27 +50,38 @@ class Streams:
         self.closing = False
         self._most = most
         self._open: Counter[tuple[str, str]] = Counter()  # by page and channel
+        self._watchers: Counter[str] = Counter()  # by visitor
+        self._takers: Counter[str] = Counter()  # of single pictures, by visitor
 
     def __len__(self) -> int:
         return self._open.total()
 
-    @property
-    def full(self) -> bool:
-        """Whether one more watcher has to be sent away."""
-        return len(self) >= self._most
+    def is_full(self, address: str) -> bool:
+        """Whether one more watcher from there has to be sent away."""
+        return self._is_full(self._watchers, address)
+
+    def takes_no_picture(self, address: str) -> bool:
+        """Whether so many single pictures are under way to that address that one more has to wait."""
+        return self._is_full(self._takers, address)
 
     def watched_by(self, page: str) -> list[str]:
         """The channels that one open page receives."""
         return sorted(key for (name, key), count in self._open.items() if name == page and count)
 
-    def enter(self, page: str, channel: Channel) -> None:
-        """One more watcher."""
-        self._open[page, channel.key] += 1
+    @contextmanager
+    def watching(self, page: str, channel: Channel, address: str) -> Iterator[None]:
+        """One more watcher while this lasts."""
+        with _one_more(self._open, (page, channel.key)), _one_more(self._watchers, visitor_of(address)):
+            yield
 
-    def leave(self, page: str, channel: Channel) -> None:
-        """One watcher less."""
-        self._open[page, channel.key] -= 1
-        self._open += Counter()  # forgets what stands at zero
+    @contextmanager
+    def taking(self, address: str) -> Iterator[None]:
+        """One more picture is under way while this lasts."""
+        with _one_more(self._takers, visitor_of(address)):
+            yield
+
+    def _is_full(self, places: Counter[str], address: str) -> bool:
+        return places[visitor_of(address)] >= self._most or places.total() >= max(self._most, _STREAMS_IN_ALL)
 
     def close(self) -> None:
         """Let every stream end soon. From any thread."""
@@ -82,15 +98,11 @@ class MjpegResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send pictures until the watcher leaves, stalls, or the page is closed."""
-        self._streams.enter(self._page, self._channel)
-        try:
+        scope.setdefault("state", {})["endless"] = True  # the server sets a deadline for every other answer
+        with self._streams.watching(self._page, self._channel, _address(scope)):
             await self._serve(scope, receive, send)
-        finally:
-            self._streams.leave(self._page, self._channel)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = b"multipart/x-mixed-replace; boundary=" + _BOUNDARY
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
         leaving = asyncio.ensure_future(_disconnect(receive))
         sending = asyncio.ensure_future(self._send_pictures(send))
         try:
@@ -104,27 +116,69 @@ class MjpegResponse:
 
     async def _send_pictures(self, send: Send) -> bool:
         """``False`` when the watcher stalled."""
-        await send(_body(_HEAD))
-        shown, sent_s = 0, time.monotonic()
-        while self._goes_on():
-            picture = await self._streams.pictures.current(self._channel)
-            repeat = time.monotonic() - sent_s >= _REPEAT_S
-            if picture is not None and (picture.number != shown or repeat):
-                try:
-                    await asyncio.wait_for(send(_body(picture.jpeg + _HEAD)), self._streams.stalled_s)
-                except asyncio.TimeoutError:
-                    return False
-                shown, sent_s = picture.number, time.monotonic()
-            await asyncio.sleep(min(_LONGEST_POLL_S, 1 / (_POLLS_PER_PICTURE * self._streams.pictures.fps)))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        try:
+            await self._send(send, _start(b"multipart/x-mixed-replace; boundary=" + _BOUNDARY))
+            await self._send(send, _body(_HEAD))
+            shown, sent_s = 0, time.monotonic()
+            while self._goes_on():
+                picture = await self._streams.pictures.current(self._channel)
+                repeat = time.monotonic() - sent_s >= _REPEAT_S
+                if picture is not None and (picture.number != shown or repeat):
+                    await self._send(send, _body(picture.jpeg + _HEAD))
+                    shown, sent_s = picture.number, time.monotonic()
+                await asyncio.sleep(min(_LONGEST_POLL_S, 1 / (_POLLS_PER_PICTURE * self._streams.pictures.fps)))
+            await self._send(send, _body(b"", more=False))
+        except asyncio.TimeoutError:
+            return False
         return True
+
+    async def _send(self, send: Send, message: Message) -> None:
+        """Send, and raise ``TimeoutError`` when what was sent before is not taken for too long."""
+        await asyncio.wait_for(send(message), self._streams.stalled_s)
 
     def _goes_on(self) -> bool:
         return not self._streams.closing and self._streams.pictures.holds(self._channel)
 
 
-def _body(data: bytes) -> dict[str, object]:
-    return {"type": "http.response.body", "body": data, "more_body": True}
+class PictureResponse:
+    """One picture, sent in slices: a client that does not read keeps only one of them in memory."""
+
+    def __init__(self, streams: Streams, jpeg: bytes) -> None:
+        self._streams = streams
+        self._jpeg = jpeg
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the interface's
+        """Send it."""
+        with self._streams.taking(_address(scope)):
+            await send(_start(b"image/jpeg", len(self._jpeg)))
+            for at in range(0, len(self._jpeg), _SLICE_BYTES):
+                await send(_body(self._jpeg[at : at + _SLICE_BYTES]))
+            await send(_body(b"", more=False))
+
+
+@contextmanager
+def _one_more(places: Counter[Any], place: object) -> Iterator[None]:
+    places[place] += 1
+    try:
+        yield
+    finally:
+        places[place] -= 1
+        places += Counter()  # forgets what stands at zero
+
+
+def _address(scope: Scope) -> str:
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def _start(kind: bytes, length: int | None = None) -> Message:
+    headers = [(b"content-type", kind)]
+    if length is not None:
+        headers.append((b"content-length", str(length).encode()))
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _body(data: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 async def _disconnect(receive: Receive) -> None:

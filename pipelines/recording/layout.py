@@ -16,7 +16,9 @@ from typing import Literal
 
 import msgspec
 
+from edgecv.bounded import read_bounded
 from edgecv.errors import SinkError, SourceError
+from edgecv.private_files import write_private
 
 SCHEMA = 1
 FORMAT = "edgecv-recording"
@@ -98,9 +100,7 @@ def read_header(folder: Path) -> Header:
 
 def write_header(folder: Path, header: Header) -> None:
     """Write or replace the description, whole or not at all; raises ``OSError``."""
-    new = folder / f"{HEADER}.new"
-    new.write_bytes(msgspec.json.format(msgspec.json.encode(header), indent=2) + b"\n")
-    new.replace(folder / HEADER)
+    write_private(folder / HEADER, msgspec.json.format(msgspec.json.encode(header), indent=2) + b"\n")
 
 
 def is_recording(folder: Path) -> bool:
@@ -141,9 +141,7 @@ def cannot_write(path: Path, error: OSError) -> SinkError:
 def _header_bytes(folder: Path) -> bytes:
     path = inside(folder, HEADER)
     try:
-        if path.stat().st_size > _LARGEST_HEADER_BYTES:
-            raise SourceError(f"{folder / HEADER} is too large for one.", "Restore it from a copy.", code="codec")
-        return path.read_bytes()
+        return read_bounded(path, _LARGEST_HEADER_BYTES)
     except OSError as error:
         raise SourceError(
             f"{folder} is no recording: {HEADER} cannot be read: {error.strerror}.",

@@ -30,6 +30,7 @@ from edgecv.pipelines.recording.layout import (
     write_header,
 )
 from edgecv.pipelines.recording.records import Record, encode_record, store
+from edgecv.private_files import make_private_folder, write_all, write_private
 from edgecv.protocols import Clock
 from edgecv.results import Detections, Frame, Image, Result
 from edgecv.uris import Uri, read_options
@@ -50,7 +51,7 @@ class RecordOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordSink:
-    """Writes a recording that stays readable, up to the last whole frame, when the process is killed.
+    """Writes a recording that stays readable, up to the last whole frame, when the process is killed; for its owner alone.
 
     It records what it is given: in a pipeline with steps that is what they left. A recording that shall be replayed through
     steps is made without any, as ``edgecv record`` does.
@@ -122,7 +123,7 @@ class RecordSink:
         )
         self._numbers: dict[str, int] = {}
         _make_folder(self._path, overwrite)
-        self._file = open_target(self._path / RESULTS)
+        self._file = open_target(self._path / RESULTS, private=True)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._write_header()
@@ -232,22 +233,16 @@ class RecordSink:
 
     def _write_picture(self, path: Path, data: bytes) -> None:
         """Whole or not at all: other programs read the folder as pictures."""
-        new = path.with_suffix(".new")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(data)
-            new.replace(path)
+            make_private_folder(path.parent, parents=True)
+            write_private(path, data)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
             raise cannot_write(path, error) from error
 
     def _write_record(self, data: bytes) -> None:
-        """In one system call as a rule; a full disk may take it in parts, and then nothing may follow."""
-        rest = memoryview(data)
+        """A full disk may take a part of it, and then nothing may follow."""
         try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            write_all(self._file.fileno(), data)
         except OSError as error:
             self._broken = f"broken: {error.strerror}"
             raise cannot_write(self._path / RESULTS, error) from error
@@ -263,7 +258,7 @@ def _make_folder(path: Path, overwrite: bool) -> None:
     try:
         if overwrite:
             _remove(path)
-        path.mkdir()
+        make_private_folder(path, exist_ok=False)
     except FileExistsError as error:
         raise ConfigError(
             f"{path} exists.", "Choose another name, or overwrite it: ?overwrite=1 or --force."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ import msgspec
 
 from edgecv.pipelines.sinks.line_file import LineFile
 from edgecv.pipelines.sinks.options import FileSinkOptions
+from edgecv.printable import printable
 from edgecv.results import Classification, Detections, Result
 from edgecv.uris import Uri, read_options
 
@@ -58,7 +60,8 @@ class CsvSink:
             SinkError: it cannot be written there.
         """
         self._file = LineFile(path, overwrite=overwrite)
-        self._file.write(_lines([COLUMNS]))
+        self._on_terminal = str(path) == "-" and sys.stdout.isatty()  # a file or a program gets labels as they are
+        self._write([COLUMNS])
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> CsvSink:  # noqa: ARG003 - the seam's
@@ -75,11 +78,15 @@ class CsvSink:
         self._file.check_open()
         rows = list(_rows(result))
         if rows:
-            self._file.write(_lines(rows))
+            self._write(rows)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._file.close()
+
+    def _write(self, rows: Sequence[tuple[Cell, ...]]) -> None:
+        shown = [tuple(printable(str(cell)) for cell in row) for row in rows] if self._on_terminal else rows
+        self._file.write(_lines(shown))
 
 
 def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
@@ -106,7 +113,7 @@ def _harmless(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
-def _lines(rows: list[tuple[Cell, ...]]) -> bytes:
+def _lines(rows: Sequence[tuple[Cell, ...]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerows(rows)
     return text.getvalue().encode("utf-8", "replace")

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edgecv.errors import ConfigError, SinkError
+from edgecv.private_files import make_private_folder, open_private
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -46,7 +47,7 @@ class FileRing:
     """The files of one sink in a folder; whatever else lies there is left alone.
 
     Args:
-        folder: Where they lie; made if only it is missing.
+        folder: Where they lie; made if only it is missing, for its owner alone.
         suffixes: What its files end with; ``.broken`` may follow.
         keep_bytes: The oldest go when all together are larger.
         keep_s: Files that began longer ago go; 0.0 keeps them.
@@ -171,8 +172,8 @@ def _ring_file(entry: os.DirEntry[str], match: re.Match[str]) -> RingFile:
 def _open_folder(folder: Path, lock_name: str) -> int:
     """Make the folder and lock it; the lock ends with the process, however that ends."""
     try:
-        folder.mkdir(exist_ok=True)
-        lock = os.open(folder / lock_name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        make_private_folder(folder)
+        lock = open_private(folder / lock_name)
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{folder} is not a folder.", "Give a folder, new or existing.") from error
     except OSError as error:

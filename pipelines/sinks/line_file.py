@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from edgecv.errors import SinkError
 from edgecv.media import open_target
+from edgecv.private_files import write_all
 
 
 class LineFile:
@@ -43,7 +44,7 @@ class LineFile:
         """
         self.check_open()
         try:
-            self._write(lines)
+            write_all(self._file.fileno(), lines)
         except OSError as error:
             self._broken = f"broken: {error.strerror}"
             hint = "The reader of the pipe ended." if isinstance(error, BrokenPipeError) else "Is the disk full?"
@@ -52,12 +53,6 @@ class LineFile:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._file.close()
-
-    def _write(self, lines: bytes) -> None:
-        """One system call as a rule; a pipe or a full disk may take it in parts."""
-        rest = memoryview(lines)
-        while rest:
-            rest = rest[self._file.write(rest) :]
 
 
 def _stdout_copy() -> BinaryIO:

@@ -81,7 +81,8 @@ class SegmentsSink:
     A new file begins after ``seconds``, when the frames get another size, and after a gap of ten seconds. A kill loses about
     a second. What a crash left behind stays and counts for the budget; of each source the newest such file is tried, and
     called ``.broken`` when it shows no picture (empty files go). On a full disk results are refused, and recording begins
-    anew, after 1 to 30 s, once there is space. The budget may be passed by what five seconds write.
+    anew, after 1 to 30 s, once there is space. The budget may be passed by what five seconds write. Only the owner may read the
+    files (0600) and the new folder (0700).
 
     Attributes:
         leftovers: Files of earlier runs that were there at the start, oldest first.
@@ -184,7 +185,7 @@ class SegmentsSink:
         )
         return _Recording(
             path=path,
-            writer=VideoWriter(path, self._fps or NOMINAL_FPS),
+            writer=VideoWriter(path, self._fps or NOMINAL_FPS, private=True),
             clock=SceneClock.start(frame, self._fps),
             shape=frame.image.shape,
             last_ns=frame.monotonic_ns,

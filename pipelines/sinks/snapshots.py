@@ -15,6 +15,7 @@ from edgecv.extras import require
 from edgecv.pipelines.sinks.documents import encode
 from edgecv.pipelines.sinks.file_ring import FileRing
 from edgecv.pipelines.steps.class_filter import ClassFilter
+from edgecv.private_files import write_private
 from edgecv.results import Frame, Image, Result
 from edgecv.uris import Uri, read_options
 
@@ -66,7 +67,7 @@ class SnapshotsSink:
     """Writes ``DIR/20261121T154418.123Z_SOURCE.jpg`` (UTC of the frame) and the document of the frame as ``.json`` beside it.
 
     Each file appears whole or not at all, the JSON first: whoever sees a picture finds its document. The budget may be passed
-    by what five seconds write. Masks are left out of the JSON.
+    by what five seconds write. Masks are left out of the JSON. Only the owner may read the files (0600) and the new folder (0700).
 
     Attributes:
         skipped: Frames that were wanted, but came too soon after another.
@@ -178,13 +179,10 @@ class SnapshotsSink:
         return bytes(encoded.tobytes())
 
     def _put(self, name: str, data: bytes) -> None:
-        """A file that appears whole: the name is given when all is written."""
-        unfinished = self._ring.folder / f".{name}.tmp"
+        """A file that appears whole, for the owner of the folder alone."""
         try:
-            unfinished.write_bytes(data)
-            unfinished.replace(self._ring.folder / name)
+            write_private(self._ring.folder / name, data)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise SinkError(
                 f"{self._ring.folder} cannot be written: {error.strerror}.", "Is the disk full, or keep_mb too large?"
             ) from error

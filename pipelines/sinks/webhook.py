@@ -21,7 +21,7 @@ from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.http_post import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
 from edgecv.pipelines.sinks.waiting import Waiting
-from edgecv.plain_text import printable
+from edgecv.printable import printable
 from edgecv.results import Result
 from edgecv.secret_files import read_secret
 from edgecv.uris import Uri, read_options

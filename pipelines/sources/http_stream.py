@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.live import Unrecoverable
-from edgecv.plain_text import printable
+from edgecv.printable import printable
 from edgecv.uris import redact
 from edgecv.version import __version__
 

@@ -23,7 +23,7 @@ from edgecv.pipelines.sources.http_stream import HTTP_ERRORS, HttpStream, OnlyRe
 from edgecv.pipelines.sources.jpeg_stream import JpegStream
 from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, check_size, need
 from edgecv.pipelines.sources.rtsp_redirects import no_redirect
-from edgecv.plain_text import printable
+from edgecv.printable import printable
 from edgecv.results import Frame, Image
 from edgecv.secret_files import read_secret
 from edgecv.uris import Uri, parse_source, read_options, split_userinfo

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecv.pipelines.sources.live import Unrecoverable
-from edgecv.plain_text import printable
+from edgecv.printable import printable
 
 _SAYING = "Redirecting to "
 _REFUSED = re.compile(r"Protocol '([^']*)' not on whitelist")

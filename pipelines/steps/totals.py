@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
+from edgecv.bounded import read_bounded
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.private_files import open_private, write_private
 from edgecv.results import Frame
 
+_MOST_BYTES = 16 << 20
 _WRITE_EVERY_NS = 1_000_000_000
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -75,10 +79,8 @@ class CounterFile:
             self._users.add(source_id)
             self._sources[source_id] = dict(counts)
             state = _State(counter=self._counter, sources=self._sources)
-            work = self._path.with_name(f".{self._path.name}.tmp")
             try:
-                work.write_bytes(msgspec.json.format(msgspec.json.encode(state)))
-                work.replace(self._path)
+                write_private(self._path, msgspec.json.format(msgspec.json.encode(state)))
             except OSError as error:
                 return f"{self._path} cannot be written: {error.strerror}."
             return ""
@@ -93,7 +95,7 @@ class CounterFile:
     def _lock(self) -> None:
         place = self._path.with_name(f"{self._path.name}.lock")
         try:
-            self._lock_file = place.open("ab")
+            self._lock_file = os.fdopen(open_private(place), "r+b")
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._unlock()
@@ -114,10 +116,10 @@ class CounterFile:
     def _read(self) -> str:
         self._sources = {}
         try:
-            state = msgspec.json.decode(self._path.read_bytes(), type=_State)
+            state = msgspec.json.decode(read_bounded(self._path, _MOST_BYTES), type=_State)
         except FileNotFoundError:
             return ""
-        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OSError) as error:
             return self._quarantine(str(error))
         if state.counter != self._counter:
             self._unlock()

@@ -87,9 +87,8 @@ def _pump(
         frame = source.read()
         if frame is None:
             return
-        if (
-            frame.image.shape != shape
-        ):  # a source that did not look itself: the memory that we share must not grow for it
+        if frame.image.shape != shape:
+            # A source that did not look itself: the memory that we share must not grow for it.
             shape = frame.image.shape
             check_size(shape[1], shape[0], source.source_id, LiveOptions())
         if rate.keep(frame.monotonic_ns):

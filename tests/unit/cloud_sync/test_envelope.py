@@ -61,7 +61,7 @@ def test_an_event_keeps_its_kind_and_lane_and_takes_numpy_values() -> None:
     event = Event(kind="line.crossed", time_ns=1, source_id="cam", data={"n": np.int64(2)}, priority="alarm")
     found = decode(encode(envelope_from_event(event, STAMP, mono_ns=5)))
     assert (found.type, found.lane, found.mono_ns) == ("edgecv.event.line.crossed", "alarm", 5)
-    assert found.data == {"source_id": "cam", "n": 2}
+    assert json.loads(found.payload) == {"source_id": "cam", "n": 2}
 
 
 def test_a_payload_that_is_no_json_is_a_sync_error() -> None:
@@ -73,7 +73,7 @@ def test_a_payload_that_is_no_json_is_a_sync_error() -> None:
 def test_batches_round_trip() -> None:
     envelopes = [envelope_from_result(make_result(n), Stamp(address=ADDRESS, boot=1, seq=n)) for n in range(50)]
     payload = encode_batch([encode(one) for one in envelopes])
-    assert decode_batch(payload).envelopes == tuple(envelopes)
+    assert [encode(one) for one in decode_batch(payload).envelopes] == [encode(one) for one in envelopes]
     assert len(payload) < sum(len(encode(one)) for one in envelopes) / 5
 
 

@@ -12,16 +12,33 @@ def rows(lo: int, hi: int, lane: int = 1) -> list[Row]:
 def test_a_flight_ends_when_its_last_event_landed() -> None:
     flights = Flights()
     flights.add(rows(1, 3), due_s=0.0)
-    assert flights.land([(1, 1, 2)]) == [(1, 1), (1, 2)]
+    (flight,) = flights.due(0.0)
+    assert flights.land_of(flight, [(1, 1, 2)]) == [(1, 1), (1, 2)]
     assert len(flights) == 1
-    assert flights.land([(1, 0, 2**53)]) == [(1, 3)]
+    assert not flights.has_ended(flight.nonce)
+    assert flights.land_of(flight, [(1, 0, 2**53)]) == [(1, 3)]
     assert len(flights) == 0
+    assert flights.has_ended(flight.nonce)
 
 
-def test_only_events_on_their_way_can_land() -> None:
+def test_only_events_of_the_flight_can_land() -> None:
     flights = Flights()
     flights.add(rows(5, 6), due_s=0.0)
-    assert flights.land([(1, 1, 4), (2, 0, 2**53), (1, 6, 6), (1, 6, 6)]) == [(1, 6)]
+    flights.add(rows(1, 4), due_s=0.0)
+    flight = flights.due(0.0)[0]
+    assert flights.land_of(flight, [(1, 1, 4), (2, 0, 2**53), (1, 6, 6), (1, 6, 6)]) == [(1, 6)]
+
+
+def test_a_flight_is_found_by_its_nonce_alone() -> None:
+    flights = Flights()
+    flights.add(rows(1, 1), due_s=0.0)
+    flights.add(rows(2, 2), due_s=0.0)
+    first, second = flights.due(0.0)
+    assert len(first.nonce) == 32
+    assert first.nonce != second.nonce
+    assert flights.holder(second.nonce) is second
+    assert flights.holder(first.nonce[:-1] + "g") is None
+    assert first.nonce not in repr(first) + repr(flights)
 
 
 def test_urgent_flights_are_due_first() -> None:
@@ -49,9 +66,7 @@ def test_an_acknowledgement_hurries_what_it_overtook() -> None:
     for seq, sent_s in ((1, 0.0), (2, 10.0)):
         flights.add(rows(seq, seq), due_s=0.0)
         flights.published(flights.due(0.0)[0], seq, sent_s=sent_s, due_s=60.0)
-    newest_s = flights.sent_s([(1, 2, 2)])
-    assert newest_s == 10.0
-    flights.hurry(11.0, newest_s - 1.0)
+    flights.hurry(11.0, 9.0)
     assert [list(flight.rows) for flight in flights.due(11.0)] == [[(1, 1)]]
 
 
@@ -60,7 +75,7 @@ def test_a_split_flight_keeps_every_event() -> None:
     flights.add(rows(1, 5), due_s=0.0)
     flights.split(flights.due(0.0)[0], 0.0)
     assert [len(flight.rows) for flight in flights.due(0.0)] == [2, 3]
-    assert len(flights.land([(1, 1, 5)])) == 5
+    assert [len(flights.land(flight)) for flight in flights.due(0.0)] == [2, 3]
     assert len(flights) == 0
 
 

@@ -196,3 +196,23 @@ def test_the_command_line_starts_with_base_dependencies_only(arguments: tuple[st
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
+
+
+def test_pickles_are_read_in_one_place_only() -> None:
+    """A pickle runs code; so does whatever reads one for us (docs/adr/0003)."""
+    readers = (
+        "torch.load(",
+        "pickle.load(",
+        "pickle.loads(",
+        "Unpickler(",
+        "joblib.load(",
+        "torch.jit.load(",
+        "allow_pickle=True",
+    )
+    found = {
+        str(path): reader
+        for path in _files("edgecv", *ROOMS)
+        for reader in readers
+        if reader in (CHECKOUT / path).read_text(encoding="utf-8")
+    }
+    assert found == {"converters/checkpoint.py": "torch.load("}  # behind --trust-pickle

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError, SinkError
-from edgecv.pipelines.preview.access import SESSION_S, Access, TooManyFailures
-from edgecv.pipelines.preview.address import HostNames, listen, resolve
+from edgecv.pipelines.preview.access import LONGEST_PAUSE_S, SESSION_S, Access
 from edgecv.pipelines.preview.pictures import Picture, Pictures, channel_key
+from edgecv.pipelines.serving.address import HostNames, listen, resolve
 from edgecv.results import Detections, Frame, Result
 
 TOKEN = "correct-horse-battery"
@@ -53,33 +53,58 @@ def test_only_the_token_itself_is_admitted(given: str) -> None:
     assert access.admits(TOKEN, "10.0.0.1")
 
 
+def fail(access: Access, address: str, times: int = 5) -> None:
+    for _ in range(times):
+        assert not access.admits("wrong", address)
+
+
 def test_after_five_failures_an_address_waits_and_others_do_not() -> None:
     clock = Clock()
     access = Access(TOKEN, clock)
-    for _ in range(5):
-        assert not access.admits("wrong", "10.0.0.1")
-        clock.now_s += 1
-    with pytest.raises(TooManyFailures) as caught:
-        access.admits(TOKEN, "10.0.0.1")
-    assert caught.value.wait_s == 55
-    assert access.admits(TOKEN, "10.0.0.2")
+    fail(access, "10.0.0.1", 4)
+    assert access.pause_s("10.0.0.1") == 0
+    clock.now_s += 5
+    fail(access, "10.0.0.1", 1)
+    assert access.is_slowed("10.0.0.1")
+    assert access.pause_s("10.0.0.1") == pytest.approx(0.2)
+    assert access.pause_s("10.0.0.1") == pytest.approx(0.4), "one after the other"
+    assert access.pause_s("10.0.0.2") == 0
     clock.now_s += 55
+    assert access.pause_s("10.0.0.1") == 0
+
+
+def test_the_right_token_is_never_refused_and_waits_for_seconds_at_most() -> None:
+    access = Access(TOKEN, Clock())
+    fail(access, "10.0.0.1", 1000)
+    pauses = [access.pause_s("10.0.0.1") for _ in range(1000)]
+    assert LONGEST_PAUSE_S - 0.3 < max(pauses) <= LONGEST_PAUSE_S
+    assert sum(pause > 0 for pause in pauses) <= 15, "who waits takes a place"
     assert access.admits(TOKEN, "10.0.0.1")
 
 
-def test_many_addresses_together_are_limited_too() -> None:
-    clock = Clock()
-    access = Access(TOKEN, clock)
-    looked_at = 0
-    for number in range(500):
-        try:
-            assert not access.admits("wrong", f"10.0.{number // 250}.{number % 250}")
-            looked_at += 1
-        except TooManyFailures:
-            pass
-    assert looked_at == 50
-    clock.now_s += 60
-    assert access.admits(TOKEN, "10.0.0.1")
+def test_many_addresses_that_fail_slow_nobody_else_and_fill_no_memory() -> None:
+    access = Access(TOKEN, Clock())
+    for number in range(3000):
+        fail(access, f"10.0.{number // 250}.{number % 250}")
+    assert access.pause_s("192.168.1.7") == 0
+    assert access.admits(TOKEN, "192.168.1.7")
+    assert sum(access.is_slowed(f"10.0.{number // 250}.{number % 250}") for number in range(3000)) == 1024
+
+
+@pytest.mark.parametrize(
+    ("failing", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8:0:0:ffff::7", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("fe80::1%eth0", "fe80::1", True),
+    ],
+)
+def test_an_address_of_ipv6_stands_for_its_network(failing: str, other: str, same: bool) -> None:
+    access = Access(TOKEN, Clock())
+    fail(access, failing)
+    assert access.is_slowed(other) is same
 
 
 def test_a_session_ends_and_of_many_the_oldest_is_forgotten() -> None:

@@ -1,4 +1,4 @@
-"""Where the page listens, and which names for it are believed."""
+"""Where a server listens, and which names for it are believed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def resolve(host: str, port: int) -> Address:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise ConfigError(
-            f"The preview cannot listen on '{host}': no such address.",
+            f"Nobody can listen on '{host}': no such address.",
             "Give an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.",
         ) from error
     return Address(host=host, family=found[0], sockaddr=found[4])
@@ -82,7 +82,7 @@ def listen(address: Address) -> socket.socket:
         listener.close()
         port = address.sockaddr[1]
         raise SinkError(
-            f"The preview cannot listen on {address.host} port {port}: {error.strerror}.", _next_step(error)
+            f"Nobody can listen on {address.host} port {port}: {error.strerror}.", _next_step(error)
         ) from error
     return listener
 
@@ -120,6 +120,11 @@ class HostNames:
         name = _plain(found[1])
         ip = _ip(name)
         return name in self._names or (ip is not None and (self._any_ip or ip.is_loopback))
+
+
+def split_names(names: str) -> list[str]:
+    """The names in ``A,B``."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _checked(name: str) -> str:

@@ -1,0 +1,1 @@
+"""What the two HTTP servers, the preview page and the metrics, have in common: names, addresses, limits for visitors."""
