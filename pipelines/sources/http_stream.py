@@ -162,10 +162,24 @@ class HttpStream:
 
 
 class OnlyRead:
-    """A file for PyAV that can do no more than read: a stream has no length and goes in one direction."""
+    """A file for PyAV that can do no more than read: a stream has no length and goes in one direction.
+
+    After an error it is at its end: PyAV raises the first and would print the others.
+    """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
-        self.read = read
+        self._read = read
+        self._is_broken = False
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; errors as of what it reads."""
+        if self._is_broken:
+            return b""
+        try:
+            return self._read(size)
+        except BaseException:
+            self._is_broken = True
+            raise
 
 
 def authorization(challenges: list[str], login: Login, target: str) -> str:
