@@ -85,8 +85,9 @@ class CsvSink:
         self._file.close()
 
     def _write(self, rows: list[tuple[Cell, ...]]) -> None:
-        shown = [tuple(printable(str(cell)) for cell in row) for row in rows] if self._on_terminal else rows
-        self._file.write(_lines(shown))
+        if self._on_terminal:
+            rows = [tuple(printable(str(cell)) for cell in row) for row in rows]
+        self._file.write(_lines(rows))
 
 
 def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:

@@ -129,7 +129,9 @@ class TestPictures:
         assert "--max-megapixels" in caught.value.hint
 
     @pytest.mark.parametrize(
-        "data", [b"", b"rubbish", b"\0" * 99, b"P7\nWIDTH 9\nHEIGHT 9\n", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]
+        "data",
+        [b"", b"rubbish", bytes(99), b"P7\nWIDTH 9\nHEIGHT 9\n", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"],
+        ids=["empty", "rubbish", "zeros", "pam", "cut png", "cut jpeg"],
     )
     def test_an_unknown_or_cut_head_is_refused(self, data: bytes) -> None:
         with pytest.raises(SourceError):
