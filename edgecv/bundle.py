@@ -34,6 +34,9 @@ _MOST_ELEMENTS = 1 << 27  # of one tensor: SAM ViT-H's features have 2^22
 _MOST_TENSORS = 256  # of one model, and
 _MOST_VARIANTS = 256
 _FEWEST_CROP = 0.1
+_DTYPES = frozenset(
+    {"bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"}
+)
 
 
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,7 +247,7 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
                 f"{origin} has bundle schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV."
             )
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise BundleError(
             f"{origin}: {MANIFEST} is damaged: {error}.", "Copy the bundle again, or convert again."
         ) from error
@@ -304,6 +307,7 @@ def _check_values(manifest: Manifest, origin: str) -> None:
         "std": 0 in preprocess.std,
         "crop_fraction": not _FEWEST_CROP <= preprocess.crop_fraction <= 1,
         "latency_ms": not all(variant.latency_ms > 0 for variant in manifest.variants),
+        "dtype": not all(spec.dtype in _DTYPES for spec in _tensors(manifest)),
         "shape": not all(_is_shape(spec.shape) for spec in _tensors(manifest)),
         "number of tensors": any(
             max(len(model.inputs), len(model.outputs)) > _MOST_TENSORS

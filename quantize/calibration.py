@@ -36,6 +36,7 @@ from edgecv.uris import IMAGE_SUFFIXES
 MINIMUM_IMAGES = 16  # fewer different pictures give ranges that the next picture leaves
 HELD_OUT_FRACTION = 0.25  # part that calibration never sees and the gate judges by
 _FRAMES_PER_STRETCH, _MOST_STRETCHES = 50, 8  # of a recording: one stretch of it is held out for so many frames
+_DEEPEST = 20  # levels of a data.yaml; usual ones have 2
 _EXAMPLES = 3
 
 
@@ -284,11 +285,20 @@ def dataset_folders(yaml_path: Path, part: str) -> list[Path]:
     return [root / str(folder) for folder in (given if isinstance(given, list) else [given])]
 
 
-def _without_aliases(yaml: Any, text: str) -> Any:
-    """A YAML document. Aliases are refused: a few lines of them unfold to gigabytes, and no data.yaml needs one."""
+def _plain_yaml(yaml: Any, text: str) -> Any:
+    """A YAML document. Aliases and deep nesting, which take gigabytes or minutes, are refused: no data.yaml has them."""
+    begins = (
+        yaml.FlowSequenceStartToken,
+        yaml.FlowMappingStartToken,
+        yaml.BlockSequenceStartToken,
+        yaml.BlockMappingStartToken,
+    )
+    ends = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+    depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        if isinstance(token, yaml.AliasToken):
-            raise yaml.YAMLError("it has an alias (*name), which is not read")
+        depth += isinstance(token, begins) - isinstance(token, ends)
+        if isinstance(token, yaml.AliasToken) or depth > _DEEPEST:
+            raise yaml.YAMLError("it has an alias (*name) or is nested deeper than is read")
     return yaml.safe_load(text)
 
 
@@ -300,7 +310,7 @@ def read_dataset(yaml_path: Path) -> Mapping[str, Any]:
     """
     yaml = require("yaml", "convert")
     try:
-        content = _without_aliases(yaml, read_bounded_text(yaml_path))
+        content = _plain_yaml(yaml, read_bounded_text(yaml_path))
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise CalibrationError(
             f"{yaml_path} cannot be read: {error}.", "It must be a data.yaml in YOLO form."

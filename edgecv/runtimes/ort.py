@@ -72,8 +72,9 @@ class OnnxRuntimeSession:
         providers = _available_providers(runtime, options.device)
         opened = _openable(model)
         try:
+            # Without its fallback: that prints what it failed on to stdout, and tries other devices.
             session = runtime.InferenceSession(
-                str(opened), _session_options(runtime, options), providers=list(providers)
+                str(opened), _session_options(runtime, options), providers=list(providers), enable_fallback=0
             )
         except Exception as error:
             raise SessionError(
