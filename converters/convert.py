@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,18 @@ import msgspec
 
 from edgecv import registry
 from edgecv.atomic import check_target, new_folder
-from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifest, Variant, describe_file, dump_manifest
+from edgecv.bundle import (
+    MANIFEST,
+    SCHEMA,
+    SUFFIX,
+    Bundle,
+    Calibration,
+    Failure,
+    Manifest,
+    Variant,
+    describe_file,
+    dump_manifest,
+)
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.int8 import build_int8
@@ -74,7 +86,6 @@ from edgecv.version import __version__
 MOST_PICTURES = (
     300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 )
-FAILED = " failed: "  # in a step of the progress: the format before it, or one of its precisions; the reason behind it
 _TOOLS = (
     "numpy",
     "onnx",
@@ -150,7 +161,7 @@ def convert(
         progress: Called as long steps go on.
 
     Returns:
-        The bundle that was written.
+        The bundle that was written; its ``failures`` name what was asked for and is not in it.
 
     Raises:
         ConfigError: an argument is wrong, or ``out`` exists or cannot be written.
@@ -204,14 +215,14 @@ def convert(
             max_drop=max_drop,
             analyze=analyze,
         )
-        built = _build(job, formats, precisions, keep_going)
+        built, failures = _build(job, formats, precisions, keep_going)
         variants = each_once(variant for one in built for variant in one.variants)
         threshold = _threshold(built)
         manifest = _manifest(place, job, variants, threshold)
         extras = dict.fromkeys((*_side_files(manifest, job, built, threshold, seed), *_documents(job, manifest)))
         manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
-    return Bundle.open(place)
+    return replace(Bundle.open(place), failures=failures)
 
 
 def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, progress: Progress) -> LabelledSet:
@@ -228,10 +239,13 @@ def _open_source(path: Path, options: SourceOptions) -> SourceModel:
     return batched(opened, options.batch)
 
 
-def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], keep_going: bool) -> list[Built]:
-    """What was asked for, format by format; with ``keep_going`` what fails names itself and the rest goes on."""
+def _build(
+    job: Job, formats: Sequence[str], precisions: Sequence[Precision], keep_going: bool
+) -> tuple[list[Built], tuple[Failure, ...]]:
+    """What was asked for, format by format, and, with ``keep_going``, what failed while the rest went on."""
     every = set(formats) == set(registry.names("exporters"))  # all that can be: what the source cannot give is named
     failed: list[EdgeCVError] = []
+    failures: list[Failure] = []
 
     def attempt(name: str, precision: Precision, build: Callable[[], _Result]) -> _Result | None:
         try:
@@ -242,7 +256,15 @@ def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], ke
                 raise
             failed.append(error)
             remove(job, name, precision)
-            job.progress(f"{name if precision == 'fp32' else f'{name} {precision}'}{FAILED}{error.message}", 1, 1)
+            failure = Failure(
+                format=name,
+                precision=precision,
+                message=error.message,
+                hint=error.hint,
+                exit_code=error.exit_code,
+            )
+            failures.append(failure)
+            job.progress(str(failure), 1, 1)
             return None
 
     built: list[Built] = []
@@ -259,7 +281,7 @@ def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], ke
             remove(job, name, "fp32")  # nobody asked for it alone
     if failed and not built:
         raise next((error for error in failed if isinstance(error, AccuracyGateError)), failed[0])
-    return built
+    return built, tuple(failures)
 
 
 def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +71,6 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
-    from edgecv.converters.convert import FAILED
     from edgecv.converters.convert import convert as convert_model
     from edgecv.converters.steps import steps
     from edgecv.quantize.recipes import DEFAULT_TARGET
@@ -83,14 +83,7 @@ def convert(
         for number, step in enumerate(told, 1):
             print(f"{number}. {step}")
         return
-    failed: list[str] = []
     with progress_for(json) as progress:
-
-        def watched(step: str, done: int, total: int) -> None:
-            if FAILED in step:
-                failed.append(step)
-            progress(step, done, total)
-
         bundle = convert_model(
             source,
             formats=formats,
@@ -113,12 +106,13 @@ def convert(
             max_drop=max_drop,
             seed=seed,
             analyze=analyze,
-            progress=watched,
+            progress=progress,
         )
-    for line in failed:
-        note(line)
+    for failure in bundle.failures:
+        note(f"{failure} {failure.hint}".rstrip())
     if json:
-        print_json({**bundle_summary(bundle), **_quantization_summary(bundle), "failed": failed})
+        failures = [asdict(failure) for failure in bundle.failures]
+        print_json({**bundle_summary(bundle), **_quantization_summary(bundle), "failures": failures})
     else:
         _show(bundle)
         if analyze:
