@@ -41,7 +41,7 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import SourceModel, SourceOptions, check_batch
+from edgecv.converters.source import Activation, SourceModel, SourceOptions, check_batch
 from edgecv.converters.ultralytics_world import no_cache_of_torch
 from edgecv.converters.variants import (
     DEFAULT_MAX_DROP,
@@ -123,6 +123,7 @@ def convert(
     pretrained: bool = False,
     preprocess: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
+    activation: Activation = "",
     batch: int = 1,
     recipes: Sequence[str | Path] = (),
     target: str = DEFAULT_TARGET,
@@ -150,6 +151,8 @@ def convert(
         pretrained: The library's own weights for it, which it downloads.
         preprocess: Of a foreign classifier's input: any of ``mean std color resize``; the rest is assumed and recorded.
         labels: Names of the classes, where the source has none.
+        activation: What makes confidences of a foreign classifier's scores, where its file does not say: ``softmax``, ``sigmoid``
+            (several labels per picture, or one output for two classes) or ``none``.
         batch: Pictures per run, 1 to 64, fixed in the files: ``model.many(images)`` fills them.
         recipes: Names of INT8 recipes, or files as bundles hold them (``recipe.json``), one per format: exactly that one is
             tried, and the gate applies. By default one recipe after the other is tried.
@@ -192,6 +195,7 @@ def convert(
         pictures=images.calibrate if images is not None else (),
         preprocess=preprocess or {},
         labels=tuple(labels),
+        activation=activation,
         batch=batch,
     )
     progress("Reading the model", 0, 1)

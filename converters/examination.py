@@ -16,6 +16,7 @@ from edgecv.progress import Progress
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Session
 from edgecv.quantize.gate import (
+    MULTI_LABEL,
     Check,
     GateReport,
     answers,
@@ -203,7 +204,15 @@ class Examiner:
             return judge_masks(self._wanted, found, recipe.limits, recipe.name, self._source.trained)
         if not self._source.trained:
             return judge_outputs(self._wanted, found, recipe.limits, recipe.name)
-        return compare(self._task, self._at_default(self._wanted), self._at_default(found), recipe.limits, recipe.name)
+        return compare(
+            self._compared_as(), self._at_default(self._wanted), self._at_default(found), recipe.limits, recipe.name
+        )
+
+    def _compared_as(self) -> str:
+        """The task, but for a classifier whose classes do not exclude each other."""
+        decode = self._source.spec.decode
+        alone = decode.options.get("activation") == "sigmoid" and len(decode.labels) > 2
+        return MULTI_LABEL if alone else self._task
 
     def _at_default(self, found: Sequence[Any]) -> Sequence[Any]:
         """Answers made at a low confidence as those at the default: suppression never lets a lower box remove a higher one."""

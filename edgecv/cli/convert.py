@@ -66,6 +66,9 @@ def convert(
     std: Annotated[str | None, typer.Option(help="Of a foreign classifier: 0.229,0.224,0.225")] = None,
     color: Annotated[str | None, typer.Option(help="Of a foreign classifier: rgb or bgr.")] = None,
     resize: Annotated[str | None, typer.Option(help="Of a foreign classifier: stretch, letterbox or crop.")] = None,
+    activation: Annotated[
+        str, typer.Option(help="Of a foreign classifier whose file ends in plain scores: softmax, sigmoid or none.")
+    ] = "",
     labels: Annotated[Path | None, typer.Option(help="File with one label per line.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the steps without running them.")] = False,
     json: Json = False,
@@ -99,6 +102,7 @@ def convert(
             pretrained=pretrained,
             preprocess=_preprocess(mean=mean, std=std, color=color, resize=resize),
             labels=_labels(labels),
+            activation=activation,  # type: ignore[arg-type]  # checked with the other options
             batch=batch,
             recipes=recipe or (),
             target=target or DEFAULT_TARGET,
@@ -132,7 +136,9 @@ def _preprocess(**said: str | None) -> dict[str, Any]:
             try:
                 found[name] = tuple(float(part) for part in found[name].split(","))
             except ValueError as error:
-                raise ConfigError(f"--{name} {found[name]} is not three numbers.", "Example: 0.5,0.5,0.5") from error
+                raise ConfigError(
+                    f"--{name} '{found[name]}' is not three numbers.", f"Example: --{name} 0.5,0.5,0.5"
+                ) from error
     return found
 
 
@@ -228,6 +234,7 @@ _METRIC_NAMES = {
     "embedding_cosine": "embedding cosine",
     "mask_iou": "mask IoU",
     "top1_agreement": "same class",
+    "label_f1": "label F1",
     "top1_lower_bound": "at least",
 }
 
