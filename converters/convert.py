@@ -28,6 +28,7 @@ from edgecv.bundle import (
 )
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
+from edgecv.converters.held_out import with_enough_objects
 from edgecv.converters.int8 import build_int8
 from edgecv.converters.parity import parity_examples
 from edgecv.converters.request import (
@@ -185,23 +186,25 @@ def convert(
     if data is not None and "int8" not in precisions:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
     check_target(place, force)
-    images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
     options = SourceOptions(
         size_wh=size_wh_of(imgsz),
         trust_pickle=trust_pickle,
         weights=Path(weights) if weights is not None else None,
         random_weights=random_weights,
         pretrained=pretrained,
-        pictures=images.calibrate if images is not None else (),
         preprocess=preprocess or {},
         labels=tuple(labels),
         activation=activation,
         batch=batch,
     )
+    images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
+    options = replace(options, pictures=images.calibrate if images is not None else ())
     progress("Reading the model", 0, 1)
     opened = _open_source(path, options)
     progress("Reading the model", 1, 1)
     labelled = _labelled(data, opened, images, progress) if data is not None and images is not None else None
+    if "int8" in precisions and images is not None and labelled is None:
+        images = with_enough_objects(opened, images, progress)
     static = "int8" in precisions and needs_ranges(opened, formats, quantization.recipes)
     most = max([recipe.subset_size for recipe in quantization.recipes], default=MOST_PICTURES)
     pictures = fitted(opened, images.calibrate[:most], progress) if images is not None and static else ()

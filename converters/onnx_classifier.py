@@ -114,7 +114,7 @@ def _activation(path: Path, found: str, classes: int, options: SourceOptions) ->
     """
     asked = options.activation
     if found in ("softmax", "sigmoid", "none"):
-        if asked and asked != found and found != "none":
+        if asked and found not in (asked, "none"):
             raise ConfigError(f"{path.name} ends in a {found}, not in plain scores.", "Leave --activation out.")
         return found
     if asked == "softmax" and classes == 1:

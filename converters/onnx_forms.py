@@ -1,4 +1,4 @@
-"""Foreign ``.onnx`` files in their many forms, brought to the one that the rest reads: float32, ``(N, 3, H, W)`` pictures, one output.
+"""Foreign ``.onnx`` files in their many forms, brought to the one that the rest reads: float32, ``(N, 3, H, W)``, one output.
 
 What can be changed without a change of its answers is changed: nodes in another order, fp16, NHWC, uint8 and grey inputs, axes of
 length one at the end. What cannot is refused with what was found and a way out.
@@ -284,7 +284,7 @@ def one_row(path: Path, model: Any, shapes: Mapping[str, tuple[int, ...]]) -> bo
         return True
     shape = shapes[output.name]
     if _is_row(shape) and (len(shape), shape[:1]) != (2, (1,)):
-        _flatten(model, output, len(shape))
+        _flatten(model, output, shape)
         return True
     return chosen
 
@@ -302,17 +302,16 @@ def _only(model: Any, output: Any) -> list[Any]:
     return [model.graph.output[0]]
 
 
-def _flatten(model: Any, output: Any, axes: int) -> None:
-    helper = require("onnx.helper", "convert")
+def _flatten(model: Any, output: Any, shape: tuple[int, ...]) -> None:
+    onnx, helper = require("onnx", "convert"), require("onnx.helper", "convert")
     before, after = output.name, f"{output.name}/row"
-    if axes == 1:
+    if len(shape) == 1:
         inputs = [before, add_constant(model, f"{after}_axes", np.array([0], np.int64))]
         node = helper.make_node("Unsqueeze", inputs, [after], name=after)
     else:
         node = helper.make_node("Flatten", [before], [after], name=after, axis=1)
     model.graph.node.append(node)
-    output.name = after
-    output.type.tensor_type.ClearField("shape")
+    output.CopyFrom(helper.make_tensor_value_info(after, onnx.TensorProto.FLOAT, (1, int(np.prod(shape)))))
 
 
 def _take_off_argmax(path: Path, model: Any) -> None:
@@ -338,12 +337,10 @@ def _take_off_argmax(path: Path, model: Any) -> None:
             f"scores of the shape {shape or '?'}.",
             "EdgeCV reads classifiers and detectors; segmentation by class is not read.",
         )
-    output.name = node.input[0]
-    output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    output.type.tensor_type.ClearField("shape")
+    output.CopyFrom(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, shape))
     _drop_unneeded(model)
     if len(shape) != 2:
-        _flatten(model, output, len(shape))
+        _flatten(model, output, shape)
 
 
 def last_node(graph: Graph) -> Node | None:

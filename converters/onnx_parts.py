@@ -282,10 +282,11 @@ def from_pixels(model: Any, spec: PreprocessSpec) -> Any:
     normalise, and put the colours in order.
     """
     onnx, helper = require("onnx", "convert"), require("onnx.helper", "convert")
+    image = image_input(spec.size_wh)
+    rename_outputs(model, {Graph(model).input_names()[0]: "stem/planar", image.name: f"{image.name}/inner"})
     graph = Graph(model)
     users = graph.users(graph.input_names()[0])
     weights = graph.constant(users[0].input[1]) if len(users) == 1 and users[0].op_type == "Conv" else None
-    image = image_input(spec.size_wh)
     factor, shift = pixel_scale(spec)
     flip = spec.color == "rgb"
     gone: list[Node] = []
@@ -320,7 +321,7 @@ def from_pixels(model: Any, spec: PreprocessSpec) -> Any:
         convolution.input[0] = last
         replace_nodes(model, gone, [*nodes, convolution])
     else:
-        nodes[-1].output[0] = graph.input_names()[0]  # what the network's own input was called
+        nodes[-1].output[0] = graph.input_names()[0]  # what was the network's own input
         model.graph.node.extend(nodes)
         sorted_nodes(model)
     del model.graph.input[:]
@@ -330,13 +331,13 @@ def from_pixels(model: Any, spec: PreprocessSpec) -> Any:
 
 
 def rename_outputs(model: Any, names: dict[str, str]) -> None:
-    """Rename tensors, outputs among them, in place; one that has such a name already gets another."""
+    """Rename tensors, inputs and outputs among them, in place; one that has such a name already gets another."""
     taken = {tensor for node in model.graph.node for tensor in (*node.input, *node.output)}
     names = {**{name: f"{name}/inner" for name in names.values() if name in taken}, **names}
     for node in model.graph.node:
         node.output[:] = [names.get(name, name) for name in node.output]
         node.input[:] = [names.get(name, name) for name in node.input]
-    for value in (*model.graph.output, *model.graph.initializer):
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.name = names.get(value.name, value.name)
 
 

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from edgecv.bundle import Source
+from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
 from edgecv.protocols import Array, Tensors
 from edgecv.results import Image
@@ -76,6 +77,7 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         check_batch(self.batch)
+        read_normalisation(self.preprocess)
         if self.activation not in get_args(Activation):
             raise ConfigError(f"There is no activation '{self.activation}'.", "Use softmax, sigmoid or none.")
         if sum((self.weights is not None, self.random_weights, self.pretrained)) > 1:
@@ -266,7 +268,7 @@ def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) ->
 
 def check_batch(batch: int) -> None:
     """Raise ``ConfigError`` unless ``batch`` is a number of pictures that one run can take."""
-    if not 1 <= batch <= MAX_BATCH:
+    if type(batch) is not int or not 1 <= batch <= MAX_BATCH:
         raise ConfigError(f"A batch of {batch} pictures cannot be.", f"Use --batch 1 to --batch {MAX_BATCH}.")
 
 

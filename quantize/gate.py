@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from types import MappingProxyType
 
@@ -67,13 +68,15 @@ class GateReport:
         return ", ".join(f"{c.metric} {c.value:.3f} (limit {_limit(c)})" for c in self.checks if not c.passed)
 
 
-def check_teacher(boxes: int) -> None:
-    """Raise ``CalibrationError`` when the float model saw next to nothing: then agreement proves nothing."""
+def check_teacher(boxes: int, images: int = 0) -> None:
+    """Raise ``CalibrationError`` when the float model saw next to nothing in the held-out images: then agreement proves nothing."""
     if boxes < MINIMUM_TEACHER_BOXES:
+        enough = ceil(2 * MINIMUM_TEACHER_BOXES * images / boxes) if boxes and images else 0  # half of them is held out
         raise CalibrationError(
-            f"The float model finds only {boxes} objects in the held-out images; "
+            f"The float model finds only {boxes} objects in the {f'{images} ' if images else ''}held-out images; "
             f"at least {MINIMUM_TEACHER_BOXES} are needed to judge INT8 by.",
-            "Give more images, or images that show what the model was trained for.",
+            (f"About {enough} images like these would do. " if images <= boxes else "")
+            + "Give more images, or images that show what the model was trained for; or labelled images with --data.",
         )
 
 

@@ -152,8 +152,7 @@ def test_an_activation_that_the_file_contradicts_is_refused(resnet20: Path, tmp_
 
 def one_score(path: Path, out: Path) -> Path:
     """The classifier cut to its first score."""
-    path = with_end(path, out, "Gather", constants={"first": [0]}, axis=1)
-    return path
+    return with_end(path, out, "Gather", constants={"first": [0]}, axis=1)
 
 
 def test_one_plain_score_may_be_anything_and_is_asked_about(resnet20: Path, tmp_path: Path) -> None:
