@@ -121,11 +121,41 @@ class _SchemaOnly(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a conversion was asked for and could not write, while it wrote the rest.
+
+    Attributes:
+        format: ``onnx``, ``openvino`` or ``tflite``.
+        precision: ``fp32``, ``fp16`` or ``int8``. Without its fp32 a format has no other precision.
+        message: What happened.
+        hint: The next step.
+        exit_code: What the command line would have ended with: 3 where INT8 failed its accuracy gate, else 1.
+    """
+
+    format: str
+    precision: Precision
+    message: str
+    hint: str
+    exit_code: int
+
+    def __str__(self) -> str:
+        what = self.format if self.precision == "fp32" else f"{self.format} {self.precision}"
+        return f"{what} failed: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle on this machine: its folder and what ``bundle.json`` says."""
+    """A bundle on this machine: its folder and what ``bundle.json`` says.
+
+    Attributes:
+        path: The folder.
+        manifest: What ``bundle.json`` says.
+        failures: What the ``convert`` that returned it could not write; empty for a bundle that was opened.
+    """
 
     path: Path
     manifest: Manifest
+    failures: tuple[Failure, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
