@@ -86,7 +86,7 @@ def read_weights(path: Path, wanted: Mapping[str, Any], *, whole: bool = True) -
     Args:
         path: A state dict; a checkpoint that holds one under ``state_dict``, ``model``, ``model_state_dict`` or a similar key; or a
             network. Its names may have the prefixes of the usual wrappers (``weight_names.matched``).
-        wanted: The network's own state dict: every name, shape and kind of number must be there, but for the counters of batch norms.
+        wanted: The network's own state dict: every name, shape and kind of number must be there, but counters of batch norms.
         whole: Whether tensors that the network does not need are an error.
 
     Raises:
@@ -140,12 +140,11 @@ def check_is_archive(path: Path) -> None:
 
 
 def _is_program(path: Path) -> bool:
-    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
-        with zipfile.ZipFile(path) as archive:
-            return any(
-                re.search(r"(?:^|/)(?:constants\.pkl|code/|archive_format$|models/.*\.json$)", name)
-                for name in archive.namelist()
-            )
+    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, RuntimeError), zipfile.ZipFile(path) as archive:
+        return any(
+            re.search(r"(?:^|/)(?:constants\.pkl|code/|archive_format$|models/.*\.json$)", name)
+            for name in archive.namelist()
+        )
     return False
 
 
