@@ -11,6 +11,7 @@ from edgecv import registry
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.errors import EdgeCVError
+from edgecv.image_headers import DEFAULT_MEGAPIXELS, set_max_megapixels
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,6 +20,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     scenario: str
     bundle: str
     options: BenchOptions
+    max_megapixels: float = DEFAULT_MEGAPIXELS
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure(task: Task) -> Outcome:
     """Run a scenario in this process."""
+    set_max_megapixels(task.max_megapixels)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the outcome is all that stdout may hold
             report = registry.resolve("scenarios", task.scenario)(task.bundle, task.options)

@@ -10,6 +10,7 @@ import msgspec
 
 from edgecv.benchmarks.statistics import StageStatistics
 from edgecv.errors import ConfigError
+from edgecv.printable import printable
 
 SCHEMA = 1
 _MEGABYTE = 1e6
@@ -90,7 +91,8 @@ def table(reports: Sequence[Report]) -> tuple[tuple[str, ...], list[tuple[str, .
 
 def render(reports: Sequence[Report]) -> None:
     """Print the table on stdout."""
-    print(as_text(reports))
+    for line in as_text(reports).splitlines():
+        print(printable(line))
 
 
 def as_text(reports: Sequence[Report]) -> str:

@@ -13,6 +13,7 @@ from edgecv.benchmarks.process import TIMEOUT_S, call_module
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.errors import EdgeCVError
+from edgecv.image_headers import max_megapixels
 from edgecv.progress import Progress, silent
 
 
@@ -32,7 +33,7 @@ def run_scenario(
         EdgeCVError: what the scenario raised, or that its process crashed or took too long.
     """
     registry.target("scenarios", name)
-    task = Task(scenario=name, bundle=str(bundle), options=options or BenchOptions())
+    task = Task(scenario=name, bundle=str(bundle), options=options or BenchOptions(), max_megapixels=max_megapixels())
     answer = call_module("edgecv.benchmarks.child", msgspec.json.encode(task).decode(), timeout_s)
     outcome = msgspec.json.decode(answer, type=Outcome)
     if outcome.report is None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from edgecv.errors import ConfigError, EdgeCVError
 
@@ -22,14 +25,38 @@ def check_target(target: Path, force: bool) -> None:
     parent = target.resolve().parent
     if not parent.is_dir():
         raise ConfigError(f"The folder {parent} does not exist.", f"Create it first: mkdir -p {parent}")
-    probe = parent / f".{target.name}.write-test-{os.getpid()}"
     try:
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=parent):
+            pass
     except OSError as error:
         raise ConfigError(
             f"The folder {parent} cannot be written: {error.strerror}.", "Choose another with --out."
         ) from error
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[BinaryIO]:
+    """Write a file beside ``target``; when the block ends well it is flushed and takes the name, else it goes.
+
+    Its name cannot be foreseen and it is made anew, so nothing is ever written through a link; a link that has the name of the
+    target is replaced, not followed.
+
+    Raises:
+        OSError: the disk refused; nothing is left behind.
+    """
+    target = target.parent.resolve() / target.name
+    _remove_abandoned(target)
+    work = target.parent / f".{target.name}.tmp-{secrets.token_hex(8)}-{os.getpid()}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(work, flags, 0o666), "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        work.replace(target)
+        _flush(target.parent)
+    finally:
+        work.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -44,7 +71,10 @@ def new_folder(target: Path, force: bool = False) -> Iterator[Path]:
     target = target.parent.resolve() / target.name
     _remove_abandoned(target)
     work = target.parent / f".{target.name}.tmp-{os.getpid()}"
-    work.mkdir()
+    try:
+        work.mkdir()  # never through a link: it fails where something has the name
+    except FileExistsError as error:
+        raise ConfigError(f"{work} is in the way.", "Remove it, then run again.") from error
     try:
         yield work
         for path in work.rglob("*"):
@@ -76,14 +106,16 @@ def _take_name(work: Path, target: Path) -> None:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Work folders of processes that were killed; what they had replaced comes back if nothing took its place."""
+    """Work folders and files of processes that were killed; what they had replaced comes back if nothing took its place."""
     for kind in ("tmp", "old"):
         for path in target.parent.glob(f".{target.name}.{kind}-*"):
             pid = path.name.rpartition("-")[2]
             # Containers give every run the same number: a folder with ours is from an earlier one.
             if not pid.isdigit() or (int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()):
                 continue
-            if kind == "old" and not target.exists():
+            if path.is_symlink() or path.is_file():
+                path.unlink(missing_ok=True)
+            elif kind == "old" and not target.exists():
                 path.rename(target)
             else:
                 shutil.rmtree(path, ignore_errors=True)

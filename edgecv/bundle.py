@@ -6,22 +6,34 @@ sha256, unknown keys are errors.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import msgspec
 
 from edgecv.errors import BundleError
-from edgecv.runtimes.onnx_files import external_files
+from edgecv.formats import check_files
+from edgecv.opened_files import OpenedFile, OpenedModel, leads_outside, open_inside, open_model
+from edgecv.printable import printable
 from edgecv.specs import DecodeSpec, ModelSpec, Precision, PreprocessSpec, TensorSpec
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
 SUFFIX = ".ecv"
+MAX_MANIFEST_BYTES = 16 << 20  # also of a record beside the models; usual ones have some kB
 MAX_SIDE_PX = 16_384  # of a model's input; a larger number is damage, and would ask for terabytes
+_DO_NOT_USE = "Do not use this bundle; ask whoever made it."
+# What no honest model reaches; beyond it, feeds and grids would fill the memory before anything was computed.
+_MOST_PIXELS = 64_000_000  # of a model's input
+_MOST_ELEMENTS = 1 << 27  # of one tensor: SAM ViT-H's features have 2^22
+_MOST_TENSORS = 256  # of one model, and
+_MOST_VARIANTS = 256
+_FEWEST_CROP = 0.1
 
 
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,12 +135,13 @@ class Bundle:
         if folder.is_file():
             raise BundleError(f"{folder} is a file, not a bundle folder.", f"If it is packed: edgecv unpack {folder}")
         try:
-            text = (folder / MANIFEST).read_bytes()
+            with open_inside(folder, MANIFEST) as file:
+                text = file.read(MAX_MANIFEST_BYTES + 1)
         except OSError as error:
             raise BundleError(
-                f"{folder} is not a bundle: {MANIFEST}: {error.strerror}.", "A bundle is made by `edgecv convert`."
+                f"{folder} is not a bundle: {MANIFEST}: {error.strerror or error}.",
+                "A bundle is made by `edgecv convert`.",
             ) from error
-        check_inside(folder, MANIFEST)
         manifest = parse_manifest(text, str(folder))
         for entry in every_file(manifest):
             check_inside(folder, entry.path)
@@ -162,35 +175,58 @@ class Bundle:
         """
         for variant in self.variants:
             for role in variant.models:
-                self.verified_path(variant, role)
+                with self.opened_model(variant, role):
+                    pass
         for entry in self.manifest.extras:
-            self.verified_extra(entry.path)
+            with self.opened_extra(entry.path):
+                pass
 
-    def verified_extra(self, name: str) -> Path:
-        """A file beside the models, after it was checked.
+    @contextmanager
+    def opened_extra(self, name: str) -> Iterator[OpenedFile]:
+        """A file beside the models, open and checked.
 
         Raises:
             BundleError: the bundle has none of that name, or it is missing or changed.
         """
-        for entry in self.manifest.extras:
-            if entry.path == name:
-                _check_hash(self.path / entry.path, entry)
-                return self.path / entry.path
-        raise BundleError(f"{self.path} has no {name}.", "Convert the model again with this EdgeCV.")
+        entry = next((entry for entry in self.manifest.extras if entry.path == name), None)
+        if entry is None:
+            raise BundleError(f"{self.path} has no {name}.", "Convert the model again with this EdgeCV.")
+        with _opened(self.path, (entry,)) as model:
+            yield model.main
 
-    def verified_path(self, variant: Variant, role: str = "main") -> Path:
-        """The file to open for one model of a variant, after every file it needs was checked.
+    def read_extra(self, name: str) -> bytes:
+        """The content of a small file beside the models, such as a record in JSON.
 
         Raises:
-            BundleError: a file is missing or changed, or refers to a file outside the bundle.
+            BundleError: as ``opened_extra``, or it is larger than any record.
         """
-        files = variant.models[role].files
-        for entry in files:
-            _check_hash(self.path / entry.path, entry)
-        main = self.path / files[0].path
-        if main.suffix == ".onnx":
-            _check_external(main, files)
-        return main
+        with self.opened_extra(name) as file:
+            if file.size > MAX_MANIFEST_BYTES:
+                raise BundleError(f"{name} has {file.size / 1e6:.0f} MB, more than any record.", _DO_NOT_USE)
+            return file.read(file.size)
+
+    def verified_extra(self, name: str) -> Path:
+        """Path of a file beside the models, after it was checked; raises as ``opened_extra``."""
+        with self.opened_extra(name) as file:
+            return file.path
+
+    @contextmanager
+    def opened_model(self, variant: Variant, role: str = "main") -> Iterator[OpenedModel]:
+        """The files of one model of a variant, open and checked: the ones the variant's format consists of, and no others.
+
+        Raises:
+            BundleError: a file is missing or changed, is not one that the format asks for, or lies outside the bundle; or one
+                changed while it was open.
+        """
+        with _opened(self.path, variant.models[role].files) as model:
+            check_files(variant.format, model)
+            yield model
+            model.check_unchanged()
+
+    def verified_path(self, variant: Variant, role: str = "main") -> Path:
+        """The file to open for one model of a variant, after every file it needs was checked; raises as ``opened_model``."""
+        with self.opened_model(variant, role) as model:
+            return model.path
 
 
 def parse_manifest(text: bytes, origin: str) -> Manifest:
@@ -199,6 +235,8 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
     Raises:
         BundleError: it is damaged or newer than this EdgeCV.
     """
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{origin}: {MANIFEST} has more than {MAX_MANIFEST_BYTES >> 20} MiB.", _DO_NOT_USE)
     try:
         schema = msgspec.json.decode(text, type=_SchemaOnly).schema
         if not 1 <= schema <= SCHEMA:
@@ -239,18 +277,12 @@ def check_inside(folder: Path, relative: str, origin: str = "") -> None:
     origin = origin or str(folder)
     parts = PurePosixPath(relative)
     if not relative or "\\" in relative or "\0" in relative or parts.is_absolute() or ".." in parts.parts:
-        raise _leads_outside(origin, relative)
+        raise leads_outside(origin, relative)
     place = folder
     for part in parts.parts:
         place = place / part
         if place.is_symlink():
-            raise _leads_outside(origin, relative)
-
-
-def _leads_outside(origin: str, relative: str) -> BundleError:
-    return BundleError(
-        f"{origin}: the path {relative!r} leads outside the bundle.", "Do not use this bundle; ask whoever made it."
-    )
+            raise leads_outside(origin, relative)
 
 
 def every_file(manifest: Manifest) -> list[BundleFile]:
@@ -267,15 +299,34 @@ def _check_values(manifest: Manifest, origin: str) -> None:
         "confidence": not 0 <= decode.confidence <= 1,
         "iou": not 0 <= decode.iou <= 1,
         "max_detections": decode.max_detections < 1,
-        "size_wh": not all(1 <= size <= MAX_SIDE_PX for size in preprocess.size_wh),
+        "size_wh": not all(1 <= size <= MAX_SIDE_PX for size in preprocess.size_wh)
+        or math.prod(preprocess.size_wh) > _MOST_PIXELS,
         "std": 0 in preprocess.std,
-        "crop_fraction": not 0 < preprocess.crop_fraction <= 1,
+        "crop_fraction": not _FEWEST_CROP <= preprocess.crop_fraction <= 1,
         "latency_ms": not all(variant.latency_ms > 0 for variant in manifest.variants),
-        "a name or label": not all(name.isprintable() for name in names),
+        "shape": not all(_is_shape(spec.shape) for spec in _tensors(manifest)),
+        "number of tensors": any(
+            max(len(model.inputs), len(model.outputs)) > _MOST_TENSORS
+            for variant in manifest.variants
+            for model in variant.models.values()
+        ),
+        "number of variants": len(manifest.variants) > _MOST_VARIANTS,
+        "a name or label": not all(printable(name) == name and "\t" not in name for name in names),
     }
     found = [name for name, is_wrong in wrong.items() if is_wrong]
     if found:
         raise BundleError(f"{origin}: {MANIFEST} has an impossible {found[0]}.", "Convert the model again.")
+
+
+def _tensors(manifest: Manifest) -> Iterator[TensorSpec]:
+    for variant in manifest.variants:
+        for model in variant.models.values():
+            yield from (*model.inputs, *model.outputs)
+
+
+def _is_shape(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor can have that shape; -1 is a dimension that the file leaves open."""
+    return all(size >= -1 for size in shape) and math.prod(max(size, 1) for size in shape) <= _MOST_ELEMENTS
 
 
 def _check_variants(manifest: Manifest, origin: str) -> None:
@@ -289,17 +340,22 @@ def _check_variants(manifest: Manifest, origin: str) -> None:
         raise BundleError(f"{origin}: variants are missing, named twice or incomplete: {names}.", "Convert again.")
 
 
-def _check_hash(path: Path, entry: BundleFile) -> None:
-    if not path.is_file():
-        raise BundleError(f"The bundle lacks {entry.path}.", "Copy the bundle again.")
-    if path.stat().st_size != entry.bytes or sha256_of(path) != entry.sha256:
-        raise BundleError(f"{entry.path} is not the file that was converted (its sha256 differs).", "Copy it again.")
-
-
-def _check_external(main: Path, files: tuple[BundleFile, ...]) -> None:
-    declared: Mapping[str, Any] = {entry.path: entry for entry in files}
-    beside = PurePosixPath(files[0].path).parent
-    for location in external_files(main):
-        check_inside(main.parent, location)
-        if str(beside / location) not in declared:
-            raise BundleError(f"{main.name} refers to {location!r}, which the bundle does not list.", "Convert again.")
+@contextmanager
+def _opened(folder: Path, entries: tuple[BundleFile, ...]) -> Iterator[OpenedModel]:
+    """Open files and compare them with their entries."""
+    for entry in entries:
+        check_inside(folder, entry.path)
+    with contextlib.ExitStack() as stack:
+        try:
+            model = stack.enter_context(open_model(folder, tuple(entry.path for entry in entries)))
+        except FileNotFoundError as error:
+            lacking = next((entry.path for entry in entries if not (folder / entry.path).is_file()), entries[0].path)
+            raise BundleError(f"The bundle lacks {lacking}.", "Copy the bundle again.") from error
+        except OSError as error:
+            raise BundleError(f"{folder} cannot be read: {error.strerror}.", "May you read it?") from error
+        for file, entry in zip((model.main, *model.beside.values()), entries, strict=True):
+            if file.size != entry.bytes or file.sha256() != entry.sha256:
+                raise BundleError(
+                    f"{entry.path} is not the file that was converted (its sha256 differs).", "Copy it again."
+                )
+        yield model

@@ -7,24 +7,34 @@ output) and ``sampling``, the rule of the sample; files without one took every n
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from edgecv import registry
 from edgecv.bundle import Bundle, Variant
 from edgecv.errors import BundleError, EdgeCVError
-from edgecv.model import runtimes_for
+from edgecv.model import open_session, runtimes_for
+from edgecv.opened_files import OpenedFile
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 GOLDEN = "golden.npz"
 SAMPLE = 4096
+_MOST_ELEMENTS = 1 << 27  # of one input
+_OPEN_SIZE = 1024  # most where a spec leaves a dimension open
+_MOST_VECTORS = 100_000
+_NPY_HEADER = 10_240  # bytes before the numbers of a .npy file; usually 128
+_NPY_READERS: Mapping[tuple[int, int], Any] = MappingProxyType(
+    {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+)
 SAMPLING, EVENLY = "sampling", "evenly"
 # Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI, bf16 or fp16 in between).
 TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999, "int8": 0.98})
@@ -82,50 +92,93 @@ def verify(bundle: Bundle) -> tuple[Verdict, ...]:
     Raises:
         BundleError: the bundle has none, or they are damaged.
     """
-    vectors = _read(bundle)
-    return tuple(_verify_variant(bundle, variant, vectors) for variant in bundle.variants)
+    with bundle.opened_extra(GOLDEN) as file, _archive(file) as vectors:
+        return tuple(_verify_variant(bundle, variant, vectors) for variant in bundle.variants)
 
 
-def _read(bundle: Bundle) -> dict[str, Array]:
-    path = bundle.verified_extra(GOLDEN)
+@contextmanager
+def _archive(file: OpenedFile) -> Iterator[_Vectors]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with file.file() as opened, zipfile.ZipFile(opened) as archive:
+            yield _Vectors(archive)
+    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(f"{GOLDEN} is damaged: {error}.", "Copy the bundle again.") from error
 
 
-def _verify_variant(bundle: Bundle, variant: Variant, vectors: Mapping[str, Array]) -> Verdict:
+class _Vectors:
+    """The arrays of ``golden.npz``, each read when it is needed and only as large as its spec says."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        infos = archive.infolist()
+        if len(infos) > _MOST_VECTORS:
+            raise ValueError(f"{len(infos)} entries")
+        self._members = {info.filename.removesuffix(".npy"): info for info in infos}
+        self.evenly = SAMPLING in self._members
+
+    def read(self, prefix: str, specs: Sequence[TensorSpec], most_elements: int) -> dict[str, Array]:
+        """The arrays whose names begin with ``prefix`` and end with the name of a spec.
+
+        Raises:
+            BundleError: one is larger than its spec, or ``most_elements``, or there is none.
+        """
+        found = {
+            spec.name: self._read(f"{prefix}/{spec.name}", spec, most_elements)
+            for spec in specs
+            if f"{prefix}/{spec.name}" in self._members
+        }
+        if not found:
+            raise BundleError(f"{GOLDEN} holds nothing for {prefix}.", "Convert the model again.")
+        return found
+
+    def _read(self, name: str, spec: TensorSpec, most_elements: int) -> Array:
+        info = self._members[name]
+        open_sizes = _OPEN_SIZE ** sum(size < 0 for size in spec.shape)
+        elements = min(most_elements, math.prod(abs(size) for size in spec.shape) * open_sizes)
+        most = elements * np.dtype(spec.dtype).itemsize
+        if info.file_size > most + _NPY_HEADER or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BundleError(
+                f"{GOLDEN}: {name} takes {info.file_size} bytes, and {most} are enough.", "Do not use this bundle."
+            )
+        return _array(self._archive.read(info), np.dtype(spec.dtype))
+
+
+def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
+    """The array in a ``.npy`` file; its header must fit what follows, since numpy takes memory by the header."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version not in _NPY_READERS:
+        raise ValueError(f"version {version} of .npy")
+    shape, fortran, found = _NPY_READERS[version](file)
+    rest = memoryview(data)[file.tell() :]
+    if found != dtype or math.prod(shape) * dtype.itemsize != len(rest):
+        raise ValueError("an array is not as its header says")
+    return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verdict:
     lowest = 1.0
-    sampled = sample if SAMPLING in vectors else _every_nth
+    sampled = sample if vectors.evenly else _every_nth
     try:
-        for part in variant.models:
-            feeds, wanted = _vectors_of(vectors, f"{variant.name}/{part}")
+        for part, files in variant.models.items():
+            prefix = f"{variant.name}/{part}"
+            feeds = vectors.read(f"{prefix}/in", files.inputs, _MOST_ELEMENTS)
+            wanted = vectors.read(f"{prefix}/out", files.outputs, SAMPLE)
             given = _run(bundle, variant, part, feeds)
-            specs = {spec.name: spec for spec in variant.models[part].outputs}
+            specs = {spec.name: spec for spec in files.outputs}
             for name, expected in wanted.items():
                 found = real(sampled(given[name]), specs[name])
                 lowest = min(lowest, cosine(real(expected, specs[name]), found))
     except EdgeCVError as error:
         return Verdict(variant=variant.name, status="cannot run", cosine=0.0, reason=error.message)
+    except MemoryError:
+        return Verdict(
+            variant=variant.name, status="cannot run", cosine=0.0, reason="it needs more memory than there is"
+        )
     limit = TOLERANCE[variant.precision]
     same = lowest >= limit
     reason = "" if same else f"cosine {lowest:.5f} is below {limit}"
     return Verdict(variant=variant.name, status="ok" if same else "differs", cosine=lowest, reason=reason)
-
-
-def _vectors_of(vectors: Mapping[str, Array], prefix: str) -> tuple[dict[str, Array], dict[str, Array]]:
-    found = {
-        kind: {
-            name.removeprefix(f"{prefix}/{kind}/"): v
-            for name, v in vectors.items()
-            if name.startswith(f"{prefix}/{kind}/")
-        }
-        for kind in ("in", "out")
-    }
-    if not found["in"] or not found["out"]:
-        raise BundleError(f"{GOLDEN} holds nothing for {prefix}.", "Convert the model again.")
-    return found["in"], found["out"]
 
 
 def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> dict[str, Array]:
@@ -133,9 +186,8 @@ def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> dict[st
     if runtime is None:
         raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
     files = variant.models[part]
-    session = registry.resolve("runtimes", runtime)(
-        bundle.verified_path(variant, part), exact_options(runtime), files.inputs, files.outputs
-    )
+    with bundle.opened_model(variant, part) as model:
+        session = open_session(runtime, model, exact_options(runtime), files.inputs, files.outputs)
     try:
         return dict(session.run(feeds))
     finally:

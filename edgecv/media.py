@@ -15,6 +15,9 @@ import numpy as np
 
 from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.extras import require
+from edgecv.file_capture import FileCapture
+from edgecv.image_headers import check_image_size
+from edgecv.image_headers import max_megapixels as limit_megapixels
 from edgecv.private_files import FILE_MODE, create_file, write_all
 from edgecv.results import Image
 from edgecv.uris import IMAGE_SUFFIXES
@@ -42,23 +45,30 @@ _MUXERS: Mapping[str, tuple[str, Mapping[str, str]]] = MappingProxyType(
         ".mkv": ("matroska", {"cluster_time_limit": str(round(_FRAGMENT_S * 1e3)), "flush_packets": "1"}),
     }
 )
+_MOST_BYTES_PER_PIXEL = 8  # of a picture's file: four channels of 16 bits, not compressed
 _USUAL_FPS = 25.0  # for a file that says neither times nor rate
 _LONGEST_GOP = 250  # x264's own default: some files announce 90,000 frames per second
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, max_megapixels: float | None = None) -> Image:
     """Read a picture.
+
+    Args:
+        path: PNG, JPEG, BMP, WebP, TIFF, PNM or GIF.
+        max_megapixels: Largest picture that is decoded, in millions of pixels; by default the limit of the process: 64, or
+            what ``edgecv.image_headers.set_max_megapixels`` says.
 
     Returns:
         ``(H, W, 3)`` uint8, BGR, turned upright as its EXIF data say.
 
     Raises:
-        SourceError: the file is missing, empty, cut short or no picture.
+        SourceError: the file is missing, empty, cut short, no picture or one above the limit.
         MissingDependency: OpenCV is not installed.
     """
-    data = _file_bytes(Path(path))
+    data = _file_bytes(Path(path), max_megapixels)
     if _is_cut_jpeg(data):  # OpenCV 4 pads it with grey and says nothing
         raise SourceError(f"{path} ends in the middle of the picture.", "Copy it again.", code="codec")
+    check_image_size(data, str(path), max_megapixels)
     cv2 = _cv2()
     try:
         image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -141,24 +151,28 @@ class VideoReader:
         position_s: When the frame that was read last is shown, from the start of the video; always grows.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, max_megapixels: float | None = None) -> None:
         """Open the file.
 
+        Args:
+            path: The video.
+            max_megapixels: Largest frame that is decoded, as in ``read_image``.
+
         Raises:
-            SourceError: it is missing, empty or no video that can be read.
+            SourceError: it is missing, empty, no video that can be read, or announces frames above the limit.
             MissingDependency: OpenCV is not installed.
         """
         self._path = Path(path)
         _check_file(self._path)
         self._cv2 = _cv2()
-        self._capture = self._cv2.VideoCapture(str(self._path))
-        if not self._capture.isOpened():
+        self._capture: FileCapture | None = FileCapture(self._path, max_megapixels)
+        if not self._capture.opened:
             raise SourceError(
                 f"{path} cannot be read as a video.",
                 "It is cut short, no video, or in a format that this OpenCV does not know (try: ffmpeg -i FILE).",
                 code="codec",
             )
-        self.fps = max(0.0, float(self._capture.get(self._cv2.CAP_PROP_FPS)))
+        self.fps = max(0.0, self._capture.get(self._cv2.CAP_PROP_FPS))
         self.frame_count = max(0, int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)))
         self._delivered = 0
         self._last_ms = 0.0
@@ -168,8 +182,8 @@ class VideoReader:
         """The next frame, ``(H, W, 3)`` uint8 BGR, or ``None`` at the end.
 
         Raises:
-            SourceError: the file broke off (``eof``) or held frames that could not be decoded (``codec``). It is raised
-                once, after everything that could be read.
+            SourceError: the file broke off (``eof``) or held frames that could not be decoded or are above the limit
+                (``codec``). It is raised once, after everything that could be read.
         """
         if self._capture is None:
             return None
@@ -179,10 +193,9 @@ class VideoReader:
             self._check_complete()
             return None
         self._delivered += 1
-        self._last_ms = float(self._capture.get(self._cv2.CAP_PROP_POS_MSEC))
+        self._last_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
         self.position_s = self._position_s()
-        frame: Image = image
-        return frame
+        return image
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -392,12 +405,17 @@ def _check_file(path: Path) -> None:
         raise SourceError(f"{path} is empty.", "Was it copied or recorded to its end?", code="eof")
 
 
-def _file_bytes(path: Path) -> bytes:
+def _file_bytes(path: Path, megapixels: float | None) -> bytes:
     _check_file(path)
+    most = int((megapixels or limit_megapixels()) * 1e6 * _MOST_BYTES_PER_PIXEL)
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(most + 1)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}.", "May you read it?", code="refused") from error
+    if len(data) > most:
+        raise SourceError(f"{path} is larger than a picture that is read.", "Raise --max-megapixels.", code="codec")
+    return data
 
 
 def _is_cut_jpeg(data: bytes) -> bool:

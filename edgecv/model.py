@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgecv import registry
 from edgecv.bare_files import spec_of
 from edgecv.bundle import Bundle, Variant
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
+from edgecv.opened_files import OpenedModel
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Image
@@ -100,7 +102,7 @@ class Model:
 
     def many(
         self,
-        images: Sequence[Image],
+        images: Iterable[Image],
         *,
         confidence: float | None = None,
         iou: float | None = None,
@@ -110,7 +112,8 @@ class Model:
         """Find what is in each of any number of pictures, ``batch`` of them per run.
 
         Args:
-            images: ``(H, W, 3)`` uint8, BGR each; their sizes may differ.
+            images: ``(H, W, 3)`` uint8, BGR each; their sizes may differ. They are taken one at a time: those of a
+                generator that reads files are never in memory together.
             confidence: As in ``__call__``, like the limits that follow.
             iou: See there.
             max_detections: See there.
@@ -125,8 +128,11 @@ class Model:
             SessionError: the runtime failed.
         """
         found: list[Detections | Classification] = []
-        for start in range(0, len(images), self.batch):
-            feeds, transforms = self._prepare_rows(images[start : start + self.batch])
+        waiting = iter(images)
+        while True:
+            feeds, transforms = self._prepare_rows(itertools.islice(waiting, self.batch))
+            if not transforms:
+                return found
             outputs = self.infer(feeds)
             found += [
                 self.decode(
@@ -140,16 +146,17 @@ class Model:
                 )
                 for row, transform in enumerate(transforms)
             ]
-        return found
 
     def prepare(self, image: Image) -> tuple[dict[str, Array], ImageTransform]:
         """The session's feeds for one picture, in the first row of a batch, and the transform to bring boxes back."""
         feeds, (transform,) = self._prepare_rows([image])
         return feeds, transform
 
-    def _prepare_rows(self, images: Sequence[Image]) -> tuple[dict[str, Array], list[ImageTransform]]:
+    def _prepare_rows(self, images: Iterable[Image]) -> tuple[dict[str, Array], list[ImageTransform]]:
         prepared = [prepare(image, self.spec.preprocess, self._image) for image in images]
         transforms = [transform for _, transform in prepared]
+        if not prepared:
+            return {}, []
         if self.batch == 1:
             return {self._image.name: prepared[0][0]}, transforms
         first = prepared[0][0]
@@ -268,7 +275,21 @@ def open_promptable(bundle: Bundle, variant: Variant, options: RuntimeOptions, r
 
 def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOptions, runtime: str) -> Session:
     files = variant.models[part]
-    session: Session = _runtime(runtime)(bundle.verified_path(variant, part), options, files.inputs, files.outputs)
+    with bundle.opened_model(variant, part) as model:
+        return open_session(runtime, model, options, files.inputs, files.outputs)
+
+
+def open_session(
+    runtime: str,
+    model: OpenedModel,
+    options: RuntimeOptions,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> Session:
+    """Load the checked files of a bundle on a runtime. One of a plug-in that knows no opened files is given the path."""
+    kind = _runtime(runtime)
+    given = model if getattr(kind, "takes_opened_files", False) else model.path
+    session: Session = kind(given, options, inputs, outputs)
     return session
 
 

@@ -190,13 +190,24 @@ def _found(
     """Size and answer of each picture; as many at a time as the model takes."""
     for done in range(0, len(images), model.batch):
         progress(f"Evaluating {model.name}", done, len(images))
-        pictures = [_picture(path) for path in images[done : done + model.batch]]
+        sizes: list[tuple[int, int]] = []
         answers = model.many(
-            pictures, confidence=_confidence(model), iou=_IOU, max_detections=_MAX_DETECTIONS, multi_label=True
+            _pictures(images[done : done + model.batch], sizes),
+            confidence=_confidence(model),
+            iou=_IOU,
+            max_detections=_MAX_DETECTIONS,
+            multi_label=True,
         )
-        for picture, found in zip(pictures, answers, strict=True):
-            yield (picture.shape[1], picture.shape[0]), found
+        yield from zip(sizes, answers, strict=True)
     progress(f"Evaluating {model.name}", len(images), len(images))
+
+
+def _pictures(paths: Sequence[Path], sizes: list[tuple[int, int]]) -> Iterator[Image]:
+    """One picture after the other, so that they are never in memory together; their sizes are kept."""
+    for path in paths:
+        picture = _picture(path)
+        sizes.append((picture.shape[1], picture.shape[0]))
+        yield picture
 
 
 def _picture(path: Path) -> Image:

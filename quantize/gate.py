@@ -110,7 +110,7 @@ def answers(
     found: list[Answer] = []
     for done in range(0, len(images), model.batch):
         progress(step, done, len(images))
-        pictures = [read_image(path) for path in images[done : done + model.batch]]
+        pictures = (read_image(path) for path in images[done : done + model.batch])
         # Masks are as large as the pictures, and nothing here looks at them.
         found.extend(_without_masks(answer) for answer in model.many(pictures, confidence=confidence))
     progress(step, len(images), len(images))

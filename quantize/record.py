@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edgecv.bundle import MAX_MANIFEST_BYTES
 from edgecv.errors import BundleError, EdgeCVError
 
 SCHEMA = 1
@@ -182,15 +183,27 @@ def read_record(path: Path) -> QuantizationRecord:
         BundleError: it is missing, damaged, or newer than this EdgeCV.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.", "Convert with --int8 to make one.") from error
+    return parse_record(data, path)
+
+
+def parse_record(data: bytes, path: Path) -> QuantizationRecord:
+    """The record of a ``quantization.json`` that was read from ``path``.
+
+    Raises:
+        BundleError: it is too large, damaged, or newer than this EdgeCV.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path} is larger than any record.", "Do not use this bundle; ask whoever made it.")
     try:
         schema = msgspec.json.decode(data, type=_Schema).schema
         if schema > SCHEMA:
             raise BundleError(f"{path} has schema {schema}, newer than this EdgeCV reads.", "Update EdgeCV.")
         return msgspec.json.decode(data, type=QuantizationRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged: {error}.", "Convert the model again.") from error
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from edgecv.errors import CalibrationError, SourceError
 from edgecv.extras import require
+from edgecv.file_capture import FileCapture
+from edgecv.image_headers import check_pixels
 from edgecv.media import VideoReader
 from edgecv.progress import Progress, silent
 from edgecv.results import Image
@@ -99,15 +101,17 @@ def array_frames(paths: Sequence[Path]) -> FrameFolder:
 
 def _array(path: Path) -> Image:
     try:
-        image = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, not read: a header may claim a thousand times what the file holds.
+        image = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise CalibrationError(f"{path} cannot be read: {error}.", "Remove or replace the file.") from error
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         shape = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else "an archive"
         raise CalibrationError(f"{path} holds {shape}, not a frame.", "Frames are (H, W, 3) uint8, BGR.")
     if image.size == 0:
         raise CalibrationError(f"{path} holds a frame without pixels.", "Remove the file.")
-    return image
+    check_pixels(image.shape[1], image.shape[0], str(path))
+    return np.array(image)
 
 
 def _opened(path: Path) -> VideoReader:
@@ -126,7 +130,7 @@ def _tolerated(reader: VideoReader) -> int:
 def _frames(path: Path, wanted: Sequence[int] | None, jump: bool = False) -> Iterator[tuple[int, Image]]:
     """Frames by ascending index (all for ``None``), until one cannot be had; those between are decoded, not converted."""
     cv2 = require("cv2", "vision")
-    capture = cv2.VideoCapture(str(path))
+    capture = FileCapture(path)
     try:
         at = 0
         for index in wanted if wanted is not None else range(2**31):
@@ -140,7 +144,7 @@ def _frames(path: Path, wanted: Sequence[int] | None, jump: bool = False) -> Ite
         capture.release()
 
 
-def _advanced(cv2: Any, capture: Any, at: int, index: int, jump: bool) -> int:
+def _advanced(cv2: Any, capture: FileCapture, at: int, index: int, jump: bool) -> int:
     """Bring the capture before frame ``index``; where it stands then."""
     if jump and index - at > _SEEK_FRAMES:
         capture.set(cv2.CAP_PROP_POS_FRAMES, index)

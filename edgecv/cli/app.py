@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from edgecv.cli.console import fail
+from edgecv.cli.console import fail, log_lines, show_traceback
 from edgecv.errors import EdgeCVError
 from edgecv.version import __version__
 
@@ -33,6 +33,9 @@ COMMANDS: dict[str, str] = {
 
 # typer brings its own copy of click from 0.29 on and click itself before: the base of its usage errors by either name.
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+_SMALLER = "Is an input far larger than it should be? If not, use a smaller one, or free some memory."
 
 
 def _version(shown: bool) -> None:
@@ -69,6 +72,7 @@ def _command(module: str, name: str) -> Callable[..., Any]:
 
 def run_command() -> int:
     """Run the command that ``sys.argv`` names; its exit code (docs/architecture.md). Errors are the caller's to explain."""
+    log_lines()
     try:
         return int(_app()(standalone_mode=False) or 0)
     except typer.Abort as error:
@@ -76,12 +80,15 @@ def run_command() -> int:
 
 
 def explain(error: Exception, *, debug: bool = False) -> int:
-    """Say in words what went wrong; the exit code of it. With ``debug`` all but wrong usage is raised again."""
+    """Say in words what went wrong; the exit code of it. With ``debug`` the traceback of all but wrong usage is shown."""
     if isinstance(error, _USAGE_ERROR):
         error.show()
         return int(error.exit_code)
     if debug:
-        raise error
+        show_traceback(error)
+        return 1
+    if isinstance(error, MemoryError):
+        return fail(EdgeCVError("There is not enough memory for what was given.", _SMALLER))
     if isinstance(error, EdgeCVError):
         return fail(error)
     return fail(EdgeCVError(f"{type(error).__name__}: {error}", "This is a bug in EdgeCV; --debug shows where."))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecv.cli.console import print_json
-from edgecv.cli.options import Json, Precision, Runtime, Threads
+from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 
 
 def bench(
@@ -20,11 +20,13 @@ def bench(
     threads: Threads = 0,
     runs: Annotated[int, typer.Option(min=1, help="Frames that count.")] = 100,
     warmup: Annotated[int, typer.Option(min=0, help="Frames before them.")] = 10,
+    max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Measure a bundle on this device: p50/p90/p99 per stage, frames per second, memory; a process per scenario."""
     import msgspec
 
+    limit_pictures(max_megapixels)
     from edgecv import registry
     from edgecv.benchmarks.report import render
     from edgecv.benchmarks.run import run_scenario

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgecv.errors import EdgeCVError
+from edgecv.printable import PrintableFormatter, printable, printable_json, printable_lines
 from edgecv.progress import Progress, silent
 from edgecv.uris import redact
 
@@ -19,9 +22,9 @@ INTERRUPTED = 130  # what shells give a process that Ctrl-C ended
 
 def fail(error: EdgeCVError) -> int:
     """Print message and next step; the exit code of the error's class."""
-    print(f"error: {redact(error.message)}", file=sys.stderr)
+    note(f"error: {redact(error.message)}")
     if error.hint:
-        print(f"  next: {error.hint}", file=sys.stderr)
+        note(f"  next: {error.hint}")
     return error.exit_code
 
 
@@ -33,12 +36,31 @@ def interrupted() -> int:
 
 def note(line: str) -> None:
     """A line for the person who watches."""
-    print(line, file=sys.stderr)
+    print(printable_lines(line), file=sys.stderr)
+
+
+def say(line: str) -> None:
+    """A line of the result, on stdout."""
+    print(printable_lines(line))
+
+
+def show_traceback(error: BaseException) -> None:
+    """The traceback of an error, for ``--debug``."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print(printable(line), file=sys.stderr)
+
+
+def log_lines(level: int = logging.WARNING) -> None:
+    """Write log lines from a level on to stderr, as Python does by itself, but with nothing in them that a terminal obeys."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger().setLevel(level)
 
 
 def print_json(document: Any) -> None:
     """The one JSON document of ``--json``."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    print(printable_json(json.dumps(document, indent=2, allow_nan=False)))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -51,10 +73,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=not number, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     console = Console()
     console.width = max(console.width, _PIPED_WIDTH) if not console.is_terminal else console.width
-    console.print(escape(title), soft_wrap=True, highlight=False, style="italic")  # a path is never broken
+    console.print(escape(printable(title)), soft_wrap=True, highlight=False, style="italic")  # a path is never broken
     console.print(table)
 
 
@@ -68,13 +90,18 @@ def progress_bars() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description:36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:36}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
         def show(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
+                tasks[step] = bars.add_task(printable(step), total=total)
             bars.update(tasks[step], completed=done, total=total)
 
         yield show

@@ -10,8 +10,8 @@ import typer
 
 from edgecv import registry
 from edgecv.bundle import Bundle, Variant
-from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for
-from edgecv.cli.options import Json
+from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for, say
+from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
 from edgecv.errors import ConfigError
 from edgecv.specs import PRECISIONS
 
@@ -67,6 +67,7 @@ def convert(
     resize: Annotated[str | None, typer.Option(help="Of a foreign classifier: stretch, letterbox or crop.")] = None,
     labels: Annotated[Path | None, typer.Option(help="File with one label per line.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the steps without running them.")] = False,
+    max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
@@ -75,13 +76,14 @@ def convert(
     from edgecv.converters.steps import steps
     from edgecv.quantize.recipes import DEFAULT_TARGET
 
+    limit_pictures(max_megapixels)
     asked = {"fp32": fp32, "fp16": fp16, "int8": int8}
     precision = [name for name in PRECISIONS if asked[name]] or ["fp32"]
     formats = _formats(to)
     if explain:
         told = steps(source, formats, precision, batch, recipe or (), target or DEFAULT_TARGET, imgsz=parse_size(imgsz))
         for number, step in enumerate(told, 1):
-            print(f"{number}. {step}")
+            say(f"{number}. {step}")
         return
     failed: list[str] = []
     with progress_for(json) as progress:
@@ -243,7 +245,7 @@ def _show_sensitivity(bundle: Bundle) -> None:
 
     if not any(entry.path == SENSITIVITY for entry in bundle.manifest.extras):
         return  # every INT8 failed, and something else was written
-    found = msgspec.json.decode(bundle.verified_extra(SENSITIVITY).read_bytes(), type=Sensitivity)
+    found = msgspec.json.decode(bundle.read_extra(SENSITIVITY), type=Sensitivity)
     for one in found.variants:
         print_table(
             f"{one.variant} ({one.recipe}): the {min(COSTED, len(one.layers))} of {len(one.layers)} layers that lose most",
@@ -258,11 +260,11 @@ def _show_sensitivity(bundle: Bundle) -> None:
 
 
 def _record_of(bundle: Bundle) -> QuantizationRecord | None:
-    from edgecv.quantize.record import QUANTIZATION, read_record
+    from edgecv.quantize.record import QUANTIZATION, parse_record
 
     if not any(entry.path == QUANTIZATION for entry in bundle.manifest.extras):
         return None
-    return read_record(bundle.verified_extra(QUANTIZATION))
+    return parse_record(bundle.read_extra(QUANTIZATION), bundle.path / QUANTIZATION)
 
 
 def _quantization_summary(bundle: Bundle) -> dict[str, object]:
@@ -290,14 +292,14 @@ def _show_quantization(bundle: Bundle) -> None:
         note(f"Calibration images: {warning}")
     if record.threshold is not None and record.threshold.after != record.threshold.before:
         note(f"Confidence {record.threshold.before:g} -> {record.threshold.after:g}. {record.threshold.reason}")
-    print(f"What was tried and what it gave: {bundle.path / REPORT}")
+    say(f"What was tried and what it gave: {bundle.path / REPORT}")
 
 
 def _show(bundle: Bundle) -> None:
     print_table(f"{bundle.path}", COLUMNS, variant_rows(bundle))
     images = bundle.manifest.calibration
     if images and any(variant.recipe for variant in bundle.variants):
-        print(
+        say(
             f"Agreement with the float model on {images.held_out} images that calibration did not see"
             f" (calibrated on {images.images - images.held_out})."
         )
@@ -308,4 +310,4 @@ def _show(bundle: Bundle) -> None:
         note(f"The weights are under {bundle.manifest.licence}: see docs/licences.md before you ship them.")
     prompted = bundle.manifest.decode.task == "promptable-segment"
     command = f"predict {bundle.path} IMAGE --point X,Y" if prompted else f"run {bundle.path} --source 0"
-    print(f"Run it:  edgecv {command}")
+    say(f"Run it:  edgecv {command}")

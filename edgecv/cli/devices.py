@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgecv.cli.console import print_json
+from edgecv.cli.console import print_json, say
 from edgecv.cli.options import Json
 
 
@@ -15,4 +15,4 @@ def devices(json: Json = False) -> None:
         print_json(found.as_dict())
         return
     for name, value in describe(found):
-        print(f"{name:14}{value}")
+        say(f"{name:14}{value}")

@@ -11,7 +11,7 @@ import typer
 
 from edgecv.bundle import Bundle, Variant
 from edgecv.cli.console import print_json, print_table, progress_for
-from edgecv.cli.options import Json, Precision, Runtime, Threads
+from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 
 if TYPE_CHECKING:
     from edgecv.quantize.record import Labelled
@@ -45,12 +45,14 @@ def eval(  # noqa: A001  (the name of the command)
     precision: Precision = "auto",
     threads: Threads = 0,
     per_class: Annotated[bool, typer.Option("--per-class", help="AP or recall of every class as well.")] = False,
+    max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Measure COCO mAP, or top-1 and top-5, of every variant on labelled images; give ones that calibration did not see."""
     from edgecv.model import open_variant, runnable, runtime_options
     from edgecv.quantize.labelled import open_labelled
 
+    limit_pictures(max_megapixels)
     opened = Bundle.open(bundle)
     options = runtime_options(runtime=runtime, precision=precision, threads=threads)
     labelled = open_labelled(data, opened.spec.decode.task, opened.labels)

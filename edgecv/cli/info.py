@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecv.bundle import Bundle
-from edgecv.cli.console import print_json, print_table
+from edgecv.cli.console import print_json, print_table, say
 from edgecv.cli.convert import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.options import Json
 
@@ -25,13 +25,13 @@ def info(
     manifest = opened.manifest
     width, height = manifest.preprocess.size_wh
     print_table(str(bundle), COLUMNS, variant_rows(opened))
-    print(f"family      {manifest.family}, {manifest.decode.task}")
-    print(f"input       {width}x{height}, {manifest.preprocess.resize}{_batch(opened)}")
-    print(f"labels      {len(manifest.decode.labels)}: {', '.join(manifest.decode.labels[:8])} ...")
-    print(f"confidence  {manifest.decode.confidence}")
-    print(f"licence     {manifest.licence} (weights)")
-    print(f"source      {manifest.source.file}, sha256 {manifest.source.sha256[:12]}...")
-    print(f"made with   {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}")
+    say(f"family      {manifest.family}, {manifest.decode.task}")
+    say(f"input       {width}x{height}, {manifest.preprocess.resize}{_batch(opened)}")
+    say(f"labels      {len(manifest.decode.labels)}: {', '.join(manifest.decode.labels[:8])} ...")
+    say(f"confidence  {manifest.decode.confidence}")
+    say(f"licence     {manifest.licence} (weights)")
+    say(f"source      {manifest.source.file}, sha256 {manifest.source.sha256[:12]}...")
+    say(f"made with   {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}")
 
 
 def _batch(bundle: Bundle) -> str:

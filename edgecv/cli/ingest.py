@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from edgecv.cli.console import INTERRUPTED, note
+from edgecv.cli.console import INTERRUPTED, log_lines, note
 from edgecv.cli.entry import take_over
 
 
@@ -22,7 +22,7 @@ def ingest(
     """Store the events of every device of a broker, and acknowledge each after its commit."""
     from edgecv.cloud_sync.ingest import Ingest
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_lines(logging.INFO)
     stop = threading.Event()
     caught: list[int] = []
 

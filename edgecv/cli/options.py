@@ -6,9 +6,25 @@ from typing import Annotated
 
 import typer
 
+from edgecv.image_headers import set_max_megapixels
+
 Runtime = Annotated[str, typer.Option(help="auto or a runtime: see `edgecv plugins`.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, fp16 or int8.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of the session; 0 lets the runtime choose.")]
 Confidence = Annotated[float | None, typer.Option(help="Lowest confidence kept. Default: the bundle's own.")]
 Iou = Annotated[float | None, typer.Option(help="Overlap above which two boxes are one. Default: the bundle's own.")]
+MaxMegapixels = Annotated[
+    float | None,
+    typer.Option(help="Largest picture or frame that is decoded, in megapixels. Default: 64."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def limit_pictures(megapixels: float | None) -> None:
+    """Set the limit of the process, if one was given: pictures are read far from the command.
+
+    Raises:
+        ConfigError: it is out of range.
+    """
+    if megapixels is not None:
+        set_max_megapixels(megapixels)

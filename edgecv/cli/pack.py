@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgecv.cli.console import say
 from edgecv.packing import pack as pack_bundle
 
 
@@ -16,4 +17,4 @@ def pack(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Zip a bundle for transfer, after checking every file in it."""
-    print(pack_bundle(bundle, out, force))
+    say(str(pack_bundle(bundle, out, force)))

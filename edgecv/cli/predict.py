@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.cli.console import print_json
-from edgecv.cli.options import Confidence, Iou, Json, Precision, Runtime, Threads
+from edgecv.cli.console import print_json, say
+from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 from edgecv.errors import ConfigError
 
 
@@ -23,6 +23,7 @@ def predict(
     point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y in the object; may be repeated.")] = None,
     not_point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y outside the object; may be repeated.")] = None,
     box: Annotated[list[str] | None, typer.Option(help="SAM: X1,Y1,X2,Y2 around an object; may be repeated.")] = None,
+    max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Print what a model finds in pictures; of SAM, what its prompts mark."""
@@ -31,6 +32,7 @@ def predict(
     from edgecv.promptable import PromptableModel
     from edgecv.results import Image, answer_rows, mask_rows
 
+    limit_pictures(max_megapixels)
     prompts = _prompts(point or [], not_point or [], box or [])
     with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
         if prompts and not isinstance(model, PromptableModel):
@@ -49,11 +51,11 @@ def predict(
         print_json(rows)
         return
     for row in rows:
-        print(row["image"])
+        say(str(row["image"]))
         for item in row.get("detections") or row.get("classification") or row.get("masks") or []:
             place = " ".join(f"{value:.0f}" for value in item.get("xyxy", ()))
             what = item.get("label", "mask")
-            print(f"  {item.get('confidence', item.get('iou')):.3f} {what} {place}".rstrip())
+            say(f"  {item.get('confidence', item.get('iou')):.3f} {what} {place}".rstrip())
 
 
 def _prompts(points: list[str], not_points: list[str], boxes: list[str]) -> dict[str, Any]:

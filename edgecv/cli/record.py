@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgecv.cli.console import note, print_json
-from edgecv.cli.options import Confidence, Iou, Json
+from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures
 from edgecv.errors import ConfigError, SinkError
 from edgecv.uris import parse_source
 
@@ -48,6 +48,7 @@ def record(
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after this time.")] = None,
     max_gb: Annotated[float, typer.Option(help="Stop when the recording is this large.")] = 20.0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing recording.")] = False,
+    max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Keep the frames of a source, their times and what a model finds, to replay them later."""
@@ -57,6 +58,7 @@ def record(
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.sink import RecordSink
 
+    limit_pictures(max_megapixels)
     model: dict[str, Any] = {
         "bundle": None if bundle is None else str(bundle),
         "runtime": runtime,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgecv.cli.console import note, print_json
-from edgecv.cli.options import Confidence, Iou, Json, Precision, Runtime, Threads
+from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 from edgecv.errors import ConfigError
 from edgecv.uris import parse_sink
 
@@ -40,12 +40,14 @@ def replay(
     speed: Annotated[float, typer.Option(min=0, help="0: as fast as possible. 1: as fast as recorded.")] = 0.0,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing output files.")] = False,
+    max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Give the results of a recording once more, bit for bit: no camera and, without --bundle, no model needed."""
     from edgecv.pipelines.recording.recording import Recording
     from edgecv.pipelines.recording.replay import open_replay
 
+    limit_pictures(max_megapixels)
     if json and any(parse_sink(sink).path == "-" for sink in out or ()):
         raise ConfigError("--json and --out SINK:- both write to stdout.", "Write the results to a file.")
     app = _app(config)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Confidence, Iou, Json
+from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures
 from edgecv.errors import ConfigError
 from edgecv.uris import parse_source
 
@@ -54,11 +54,13 @@ def run(
     ack: Annotated[str | None, typer.Option(help="ingest: stored by `edgecv ingest`. broker: weaker.")] = None,
     events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing output files.")] = False,
+    max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Run cameras, videos or folders through a model; results go to files, a page and the cloud."""
     import msgspec
 
+    limit_pictures(max_megapixels)
     from edgecv.cli.app_config import AppFile, check_app, read_app_file
     from edgecv.cli.run_app import run_app
 

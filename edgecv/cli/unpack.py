@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgecv.cli.console import say
 from edgecv.packing import unpack as unpack_bundle
 
 
@@ -16,4 +17,4 @@ def unpack(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
 ) -> None:
     """Unzip a packed bundle; every member and every hash is checked before the folder appears."""
-    print(unpack_bundle(archive, out, force))
+    say(str(unpack_bundle(archive, out, force)))

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
+from edgecv.opened_files import OpenedModel, path_of, readable_path
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -32,15 +33,16 @@ class LiteRtSession:
     extra: ClassVar[str] = "tflite"
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+    takes_opened_files: ClassVar[bool] = True
 
     def __init__(
         self,
-        path: Path,
+        model: Path | OpenedModel,
         options: RuntimeOptions,
         inputs: tuple[TensorSpec, ...] = (),
         outputs: tuple[TensorSpec, ...] = (),
     ) -> None:
-        """Load ``path``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
+        """Load ``model``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
 
         Raises:
             MissingDependency: neither ai-edge-litert nor tflite-runtime is installed.
@@ -50,9 +52,10 @@ class LiteRtSession:
         if options.device != "cpu":
             raise DeviceError(f"LiteRT has no device '{options.device}' here.", "Use device='cpu'.")
         runtime = require(f"{self.package}.interpreter", self.extra)
-        _check_magic(path)
+        path = path_of(model)
+        _check_magic(readable_path(model))
         try:
-            interpreters = [_interpreter(runtime, path, options) for _ in range(options.lanes)]
+            interpreters = [_interpreter(runtime, readable_path(model), options) for _ in range(options.lanes)]
         except (RuntimeError, ValueError) as error:
             raise SessionError(
                 f"LiteRT cannot load {path.name}: {error}", "Convert the model again, or update ai-edge-litert."

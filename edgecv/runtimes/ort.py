@@ -11,8 +11,10 @@ import numpy as np
 
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
+from edgecv.opened_files import OpenedModel, path_of
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
+from edgecv.runtimes.onnx_files import check_external
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 _PROVIDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -48,26 +50,31 @@ class OnnxRuntimeSession:
     extra: ClassVar[str] = "onnx"
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    takes_opened_files: ClassVar[bool] = True
 
     def __init__(
         self,
-        path: Path,
+        model: Path | OpenedModel,
         options: RuntimeOptions,
         inputs: tuple[TensorSpec, ...] = (),
         outputs: tuple[TensorSpec, ...] = (),
     ) -> None:
-        """Load ``path``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
+        """Load ``model``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
 
         Raises:
             MissingDependency: onnxruntime is not installed.
             DeviceError: the device asked for is not there; another one is never taken instead.
-            SessionError: the file is damaged or not a model that this release can run.
+            SessionError: the file is damaged, not a model that this release can run, or refers to files outside its folder.
         """
+        path = path_of(model)
         runtime = require(self.package, self.extra)
         runtime.disable_telemetry_events()  # for an app that imported it before EdgeCV: it sends less then
         providers = _available_providers(runtime, options.device)
+        opened = _openable(model)
         try:
-            session = runtime.InferenceSession(str(path), _session_options(runtime, options), providers=list(providers))
+            session = runtime.InferenceSession(
+                str(opened), _session_options(runtime, options), providers=list(providers)
+            )
         except Exception as error:
             raise SessionError(
                 f"onnxruntime cannot load {path.name}: {error}", "Convert the model again, or update onnxruntime."
@@ -98,6 +105,14 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """See ``edgecv.protocols.Session``."""
         self._session = None
+
+
+def _openable(model: Path | OpenedModel) -> Path:
+    """By which name onnxruntime opens the model: it looks for external data beside that name."""
+    if not isinstance(model, OpenedModel):
+        check_external(model)
+        return model
+    return model.path if model.beside else model.main.readable
 
 
 def _available_providers(runtime: Any, device: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
+from edgecv.opened_files import OpenedModel, path_of, readable_path
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -17,6 +18,7 @@ from edgecv.specs import RuntimeOptions, TensorSpec
 _DTYPES: Mapping[str, str] = MappingProxyType(
     {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 )
+_HEAD_BYTES = 256
 
 
 class OpenVinoSession:
@@ -31,27 +33,29 @@ class OpenVinoSession:
     extra: ClassVar[str] = "openvino"
     formats: ClassVar[tuple[str, ...]] = ("openvino",)
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+    takes_opened_files: ClassVar[bool] = True
 
     def __init__(
         self,
-        path: Path,
+        model: Path | OpenedModel,
         options: RuntimeOptions,
         inputs: tuple[TensorSpec, ...] = (),
         outputs: tuple[TensorSpec, ...] = (),
     ) -> None:
-        """Read and compile ``path``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
+        """Read and compile ``model``; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
 
         Raises:
             MissingDependency: openvino is not installed.
             DeviceError: the device asked for is not there; another one is never taken instead.
             SessionError: the file is damaged or not a model that this release can run.
         """
+        path = path_of(model)
         openvino = require(self.package, self.extra)
         core = openvino.Core()
         device = _available_device(core, options.device)
         try:
-            model = core.read_model(str(path))
-            compiled = core.compile_model(model, device, _properties(options))
+            network = core.read_model(*_names(model))
+            compiled = core.compile_model(network, device, _properties(options))
             ports = {_name(port, f"output_{at}"): port for at, port in enumerate(compiled.outputs)}
             self.inputs = inputs or tuple(_spec(_name(p, f"input_{at}"), p) for at, p in enumerate(compiled.inputs))
             self.outputs = outputs or tuple(_spec(name, port) for name, port in ports.items())
@@ -62,7 +66,7 @@ class OpenVinoSession:
                 "Convert the model again, or update openvino.",
             ) from error
         self.providers: tuple[str, ...] = (device,)
-        self.metadata = _metadata(model)
+        self.metadata = _metadata(network)
         self._compiled: Any = compiled
         self._requests = threading.local()
 
@@ -84,6 +88,25 @@ class OpenVinoSession:
         """See ``edgecv.protocols.Session``."""
         self._compiled = None
         self._requests = threading.local()
+
+
+def _names(model: Path | OpenedModel) -> list[str]:
+    """By which names OpenVINO opens the graph and, of checked files, the weights; of a bare ``.xml`` it takes the one beside.
+
+    Raises:
+        SessionError: the file is not XML. OpenVINO would try its readers of other formats on it.
+    """
+    main = readable_path(model)
+    try:
+        with main.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise SessionError(f"{path_of(model)} cannot be read: {error.strerror}.", "Check the path.") from error
+    if not head.lstrip().startswith((b"<?xml", b"<net")):
+        raise SessionError(f"{path_of(model).name} is damaged or not an OpenVINO graph.", "Convert the model again.")
+    if not isinstance(model, OpenedModel):
+        return [str(main)]
+    return [str(main), *(str(weights.readable) for weights in model.beside.values())]
 
 
 def _available_device(core: Any, wanted: str) -> str:

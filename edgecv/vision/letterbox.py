@@ -24,6 +24,7 @@ from edgecv.vision.geometry import ImageTransform
 _INTERPOLATION: Mapping[str, str] = MappingProxyType(
     {"linear": "INTER_LINEAR", "area": "INTER_AREA", "cubic": "INTER_CUBIC"}
 )
+_MOST_RESIZED = 64_000_000  # pixels of the picture that a crop is cut from; a line of 1 x 65,000 would become 3 billion
 
 
 def letterbox(
@@ -80,6 +81,9 @@ def center_crop(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransfo
     """Resize the short side to ``size / crop_fraction`` and cut the centre; shapes as in ``letterbox``.
 
     Sizes and edges are rounded as torchvision's ``Resize`` and ``CenterCrop`` do.
+
+    Raises:
+        SpecMismatch: ``image`` is not ``(H, W, 3)`` uint8, or so narrow that its resized form would fill the memory.
     """
     check_image(image)
     height, width = image.shape[:2]
@@ -90,6 +94,11 @@ def center_crop(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransfo
     else:
         new_h = round(wanted_h / spec.crop_fraction)
         new_w = max(wanted_w, int(new_h * width / height))
+    if new_w * new_h > _MOST_RESIZED and spec.interpolation != "antialias":  # that one computes the centre alone
+        raise SpecMismatch(
+            f"A picture of {width} x {height} is too narrow: resized for the crop it has {new_w} x {new_h} pixels.",
+            "Cut it before, or use a model that stretches its input.",
+        )
     left, top = round((new_w - wanted_w) / 2), round((new_h - wanted_h) / 2)
     cut = _resized(image, (new_w, new_h), spec.interpolation, (left, top, left + wanted_w, top + wanted_h))
     transform = ImageTransform(

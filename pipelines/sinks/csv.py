@@ -12,6 +12,7 @@ import msgspec
 
 from edgecv.pipelines.sinks.line_file import LineFile
 from edgecv.pipelines.sinks.options import FileSinkOptions
+from edgecv.printable import printable
 from edgecv.results import Classification, Detections, Result
 from edgecv.uris import Uri, read_options
 
@@ -103,7 +104,8 @@ def _place(found: Detections, at: int) -> tuple[Cell, ...]:
 
 
 def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(_FORMULA_STARTS) else shown
 
 
 def _lines(rows: list[tuple[Cell, ...]]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -11,6 +11,7 @@ from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.line_file import LineFile
 from edgecv.pipelines.sinks.options import FileSinkOptions
+from edgecv.printable import printable_json
 from edgecv.results import Result
 from edgecv.uris import Uri, read_options
 
@@ -36,6 +37,7 @@ class JsonlSink:
             SinkError: it cannot be written there.
         """
         self._file = LineFile(path, overwrite=overwrite)
+        self._on_stdout = str(path) == "-"
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> JsonlSink:  # noqa: ARG003 - the seam's
@@ -49,14 +51,19 @@ class JsonlSink:
         Raises:
             SinkError: it, or one before, could not be written whole: what follows half a line would be lost.
         """
-        self._file.check_open()
-        self._file.write(encode(result.as_dict()) + b"\n")
+        self._write(result.as_dict())
 
     def emit_event(self, event: Event) -> None:
         """Write one line; errors as in ``emit``."""
-        self._file.check_open()
-        self._file.write(encode(event_document(event)) + b"\n")
+        self._write(event_document(event))
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._file.close()
+
+    def _write(self, document: Any) -> None:
+        self._file.check_open()
+        line = encode(document)
+        if self._on_stdout:  # that may be a terminal
+            line = printable_json(line.decode()).encode()
+        self._file.write(line + b"\n")

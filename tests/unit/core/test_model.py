@@ -223,7 +223,7 @@ def test_a_model_that_takes_no_image_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "error", "named"),
-    [("garbage.onnx", SessionError, "cannot load"), ("notes.txt", EdgeCVError, "not a bundle")],
+    [("garbage.onnx", SessionError, "damaged"), ("notes.txt", EdgeCVError, "not a bundle")],
 )
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, name, error, named) -> None:
     (tmp_path / name).write_bytes(b"garbage")

@@ -1,0 +1,56 @@
+"""Text for people to read, from wherever it comes: what a terminal would obey instead of showing is written as an escape.
+
+Names in bundles, files, sources and brokers are chosen by others. An ESC in one of them can rewrite what a terminal shows, a
+bidirectional override can show a name backwards, a line break can pretend to be another message.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+
+# Invisible, but letters of Persian and of Indian scripts, and emoji, are joined by them.
+_JOINERS = frozenset({"\u200c", "\u200d"})
+_KEPT = frozenset({"\t"}) | _JOINERS
+# Control characters, halves of a pair that belongs to no character, line and paragraph separators, invisible formatting.
+_ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp", "Cf"})
+# In JSON text the same stand in strings alone; JSON itself demands escapes of U+0000 to U+001F only.
+_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_SUSPECT = re.compile("[^\t\n -~]")  # most texts have none, and are done
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes such as ``\\x1b`` for what is not shown; letters of every script stay."""
+    if "\n" not in text and not _SUSPECT.search(text):
+        return text
+    return "".join(_escaped(char) for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same with its line breaks kept; each further line is indented, so that none looks like a message of its own."""
+    return "\n  ".join(printable(line) for line in text.split("\n"))
+
+
+def printable_json(text: str) -> str:
+    """JSON text with ``\\uXXXX`` for what is not shown: another spelling of the same data."""
+    return _IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines in which nothing is left for a terminal to obey."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in `logging`
+        """See ``logging.Formatter``."""
+        return printable_lines(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:  # noqa: N802 - the name in `logging`
+        """See ``logging.Formatter``; a traceback keeps its lines."""
+        lines = super().formatException(ei).split("\n")  # type: ignore[arg-type]
+        return "\n".join(printable(line) for line in lines)
+
+
+def _escaped(char: str) -> str:
+    if char in _KEPT or unicodedata.category(char) not in _ESCAPED:
+        return char
+    return char.encode("unicode_escape").decode("ascii")
