@@ -13,7 +13,18 @@ import msgspec
 
 from edgecv import registry
 from edgecv.atomic import check_target, new_folder
-from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifest, Variant, describe_file, dump_manifest
+from edgecv.bundle import (
+    BUNDLE,
+    MANIFEST,
+    SCHEMA,
+    SUFFIX,
+    Bundle,
+    Calibration,
+    Manifest,
+    Variant,
+    describe_file,
+    dump_manifest,
+)
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.int8 import build_int8
@@ -170,7 +181,7 @@ def convert(
     check_drop(max_drop)
     if data is not None and "int8" not in precisions:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
-    check_target(place, force)
+    check_target(place, force, BUNDLE)
     images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
     options = SourceOptions(
         size_wh=size_wh_of(imgsz),
@@ -190,7 +201,7 @@ def convert(
     static = "int8" in precisions and needs_ranges(opened, formats, quantization.recipes)
     most = max([recipe.subset_size for recipe in quantization.recipes], default=MOST_PICTURES)
     pictures = fitted(opened, images.calibrate[:most], progress) if images is not None and static else ()
-    with new_folder(place, force) as folder:
+    with new_folder(place, force, BUNDLE) as folder:
         job = Job(
             source=opened,
             calibration=images,
@@ -211,6 +222,7 @@ def convert(
         extras = dict.fromkeys((*_side_files(manifest, job, built, threshold, seed), *_documents(job, manifest)))
         manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
+        Bundle.open(folder).verify_files()  # before it replaces one that can be read
     return Bundle.open(place)
 
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from edgecv.atomic import Kind, check_replaceable, file_kind
 from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.extras import require
 from edgecv.file_capture import FileCapture
@@ -45,6 +46,7 @@ _MUXERS: Mapping[str, tuple[str, Mapping[str, str]]] = MappingProxyType(
         ".mkv": ("matroska", {"cluster_time_limit": str(round(_FRAGMENT_S * 1e3)), "flush_packets": "1"}),
     }
 )
+_VIDEO = file_kind("a video (.mp4, .mkv)", r"....(ftyp|moov|mdat|free|skip|wide)|\x1a\x45\xdf\xa3")  # MP4 or Matroska
 _MOST_BYTES_PER_PIXEL = 8  # of a picture's file: four channels of 16 bits, not compressed
 _USUAL_FPS = 25.0  # for a file that says neither times nor rate
 _LONGEST_GOP = 250  # x264's own default: some files announce 90,000 frames per second
@@ -113,19 +115,24 @@ def list_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def open_target(path: str | Path, *, overwrite: bool = False, private: bool = False) -> BinaryIO:
+def open_target(
+    path: str | Path, *, overwrite: bool = False, private: bool = False, kind: Kind | None = None
+) -> BinaryIO:
     """Open a new file for unbuffered writing; never through a link, which others may have put there.
 
     Args:
         path: The file.
         overwrite: Replace an existing one.
         private: Only its owner may read it, whatever the umask is.
+        kind: Replace only a file of this kind; any file by default.
 
     Raises:
-        ConfigError: it exists and ``overwrite`` is not set, or it is a link.
+        ConfigError: it exists and ``overwrite`` is not set, it is of another kind, or it is a link.
         SinkError: it cannot be written there.
     """
     try:
+        if overwrite and kind is not None:
+            check_replaceable(Path(path), kind)
         descriptor = create_file(path, FILE_MODE if private else 0o666, overwrite=overwrite)
         return os.fdopen(descriptor, "wb", buffering=0)
     except FileExistsError as error:
@@ -268,7 +275,7 @@ class VideoWriter:
         self._av, self._fps = require("av", "video"), fps
         _cv2()
         # Kept open: by its name it could be another file by the time of the first picture.
-        self._file = open_target(self._path, overwrite=overwrite, private=private)
+        self._file = open_target(self._path, overwrite=overwrite, private=private, kind=_VIDEO)
         self._container: Any = None
         self._stream: Any = None
         self._last_tick = -1

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
+from edgecv.atomic import file_kind
 from edgecv.pipelines.sinks.line_file import LineFile
 from edgecv.pipelines.sinks.options import FileSinkOptions
 from edgecv.printable import printable
@@ -33,6 +34,8 @@ COLUMNS = (
 # A spreadsheet computes a cell that begins like this, and formulas can call out:
 # OWASP, "CSV Injection". Labels come from model files, names of sources from their owners.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+_RESULTS = file_kind("a CSV file of results", r"source_id,index,")
 
 Cell = str | int
 
@@ -58,7 +61,7 @@ class CsvSink:
             ConfigError: the file exists and ``overwrite`` is not set.
             SinkError: it cannot be written there.
         """
-        self._file = LineFile(path, overwrite=overwrite)
+        self._file = LineFile(path, overwrite=overwrite, kind=_RESULTS)
         self._file.write(_lines([COLUMNS]))
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from edgecv.atomic import file_kind
 from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.line_file import LineFile
@@ -14,6 +15,8 @@ from edgecv.pipelines.sinks.options import FileSinkOptions
 from edgecv.printable import printable_json
 from edgecv.results import Result
 from edgecv.uris import Uri, read_options
+
+_RESULTS = file_kind("a JSONL file of results", r'\s*\{"(index|source_id|event)":')
 
 
 class JsonlSink:
@@ -36,7 +39,7 @@ class JsonlSink:
             ConfigError: the file exists and ``overwrite`` is not set.
             SinkError: it cannot be written there.
         """
-        self._file = LineFile(path, overwrite=overwrite)
+        self._file = LineFile(path, overwrite=overwrite, kind=_RESULTS)
         self._on_stdout = str(path) == "-"
 
     @classmethod

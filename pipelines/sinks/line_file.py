@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from edgecv.atomic import Kind
 from edgecv.errors import SinkError
 from edgecv.media import open_target
 from edgecv.private_files import write_all
@@ -15,20 +16,23 @@ from edgecv.private_files import write_all
 class LineFile:
     """Lines that leave the process whole, so that a kill cuts none."""
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False, kind: Kind | None = None) -> None:
         """Open the target.
 
         Args:
             path: A file, or ``-`` for standard output.
-            overwrite: Replace an existing file.
+            overwrite: Replace an existing file,
+            kind: if it is of this kind; any file by default.
 
         Raises:
-            ConfigError: the file exists and ``overwrite`` is not set.
+            ConfigError: the file exists and ``overwrite`` is not set, or it is of another kind.
             SinkError: it cannot be written there.
         """
         self._name = str(path)
         # A copy of the descriptor: closing the sink must not close the process's own standard output.
-        self._file: BinaryIO = _stdout_copy() if self._name == "-" else open_target(path, overwrite=overwrite)
+        self._file: BinaryIO = (
+            _stdout_copy() if self._name == "-" else open_target(path, overwrite=overwrite, kind=kind)
+        )
         self._broken = ""
 
     def check_open(self) -> None:
