@@ -79,7 +79,7 @@ def parse_report(text: str | bytes) -> Report:
         if schema > SCHEMA:
             raise ConfigError(f"The report has schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV.")
         return msgspec.json.decode(text, type=Report)
-    except msgspec.DecodeError as error:  # ValidationError is one, too
+    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise ConfigError(f"This is no benchmark report: {error}.", "Make one: edgecv bench BUNDLE --json") from error
 
 

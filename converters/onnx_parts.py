@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgecv.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.converters.pixels import pixel_scale
 from edgecv.converters.source import SIZE_STEP, image_input
 from edgecv.converters.yolov8_tasks import HEADS
-from edgecv.errors import ConfigError, ConversionError, UnsupportedSource
+from edgecv.errors import ConfigError, ConversionError, SessionError, UnsupportedSource
 from edgecv.extras import require
 from edgecv.foreign import first_line, foreign_errors
 from edgecv.golden import cosine
@@ -27,12 +29,14 @@ from edgecv.quantize.onnx_graph import (
     replace_nodes,
 )
 from edgecv.quiet import quiet
+from edgecv.runtimes.onnx_files import check_external
 from edgecv.specs import PreprocessSpec
 
 # onnxruntime's static quantization takes up to 20; older ones lack the axes that INT8 weights need.
 OPSETS = range(17, 21)
 _SAME = 0.99999
 _SUM_TOLERANCE = 1e-3  # of a thousand probabilities that were computed in fp16
+_MOST_LITERAL = 1 << 20  # characters; metadata of a thousand classes has 30 kB
 _COPYING = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast", "Dropout")
 
 
@@ -47,9 +51,10 @@ def load_model(path: Path) -> Any:
     onnx = require("onnx", "convert")
     decode_error = require("google.protobuf.message", "convert").DecodeError
     try:
+        check_external(path)
         model = load(path)
         onnx.checker.check_model(model)
-    except (decode_error, onnx.checker.ValidationError, OSError, ValueError) as error:
+    except (decode_error, onnx.checker.ValidationError, SessionError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "empty"
         raise UnsupportedSource(f"{path} is not a usable ONNX model: {reason}.", "Export it again.") from error
     if not model.graph.node:
@@ -74,6 +79,8 @@ def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[i
             f"{path} does not take one float (1, 3, H, W) image.", "Export it in float32 with one image input."
         )
     fixed = (shape[3], shape[2]) if shape[2] and shape[3] else None
+    if max(shape[2:]) > MAX_SIDE_PX or math.prod(fixed or (0,)) > MAX_INPUT_PIXELS:
+        raise UnsupportedSource(f"{path} takes {shape[3]} x {shape[2]} pixels, more than any model.", "Is it damaged?")
     if fixed and asked and fixed != asked:
         raise ConfigError(f"{path} has a fixed input of {fixed[0]}x{fixed[1]}.", "Leave --imgsz away, or export again.")
     known = fixed or asked or _size_in_metadata(model)
@@ -87,6 +94,8 @@ def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[i
 
 def literal(text: str) -> Any:
     """A Python literal in an export's metadata; ``None`` for anything else."""
+    if len(text) > _MOST_LITERAL:
+        return None
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgecv.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.errors import SpecMismatch
 from edgecv.protocols import Session
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
@@ -25,7 +27,12 @@ _UNREADABLE = (
     SyntaxError,
     TypeError,
     AttributeError,
+    OverflowError,
     RecursionError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
     OSError,
     zipfile.BadZipFile,
 )
@@ -40,6 +47,8 @@ def spec_of(path: Path, session: Session) -> ModelSpec:
     try:
         said = _metadata(path, session)
         height, width = (int(size) for size in said["imgsz"])
+        if not (min(height, width) >= 1 and max(height, width) <= MAX_SIDE_PX and height * width <= MAX_INPUT_PIXELS):
+            raise ValueError(f"an input of {width} x {height}")
         labels = _labels(said["names"])
     except _UNREADABLE as error:
         raise SpecMismatch(f"{path.name} says nothing about its labels and input.", _next_step(path)) from error
@@ -78,8 +87,14 @@ def _metadata(path: Path, session: Session) -> Mapping[str, Any]:
     if path.suffix == ".xml":
         sidecar = path.with_name(_SIDECAR)
         return read_simple_yaml(_text(sidecar)) if sidecar.is_file() else _runtime_info(written, session)
-    literal = {name: ast.literal_eval(written[name]) for name in ("names", "imgsz")}
+    literal = {name: _literal(written[name]) for name in ("names", "imgsz")}
     return {**literal, "task": written.get("task")}
+
+
+def _literal(text: str) -> Any:
+    if len(text) > _MAX_BYTES:
+        raise ValueError("longer than any metadata")
+    return ast.literal_eval(text)
 
 
 def _text(path: Path) -> str:
@@ -93,7 +108,7 @@ def _text(path: Path) -> str:
 def _appended(path: Path) -> Mapping[str, Any]:
     """The zip at the end of a TFLite file."""
     with zipfile.ZipFile(path) as archive:
-        files = {info.filename: info for info in archive.infolist() if info.file_size <= _MAX_BYTES}
+        files = {info.filename: info for info in archive.infolist() if _is_small(info)}
         if "metadata.json" in files:
             found = json.loads(archive.read("metadata.json"))
         else:
@@ -104,10 +119,17 @@ def _appended(path: Path) -> Mapping[str, Any]:
     return found
 
 
+def _is_small(info: zipfile.ZipInfo) -> bool:
+    """Whether reading it takes little memory; LZMA takes as much as the file asks for."""
+    return info.file_size <= _MAX_BYTES and info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
 def _runtime_info(written: Mapping[str, str], session: Session) -> Mapping[str, Any]:
     """What OpenVINO's Model API needs, which Ultralytics writes into the ``.xml`` itself: labels without blanks."""
     if written.get("model_type", "").upper() != "YOLO":
         raise ValueError("no YOLO detector")
+    if len(written["labels"]) > _MAX_BYTES:
+        raise ValueError("longer than any metadata")
     names = [name.replace("_", " ") for name in written["labels"].split()]
     return {"names": names, "imgsz": session.inputs[0].shape[2:], "task": "detect"}
 
@@ -151,5 +173,5 @@ def _scalar(text: str) -> Any:
     if value.startswith('"'):
         return json.loads(value)
     if value.startswith(("[", "{")):
-        return ast.literal_eval(value)
+        return _literal(value)
     return int(value) if value.isdecimal() else value

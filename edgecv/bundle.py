@@ -29,10 +29,10 @@ SCHEMA = 1
 MANIFEST = "bundle.json"
 SUFFIX = ".ecv"
 MAX_MANIFEST_BYTES = 16 << 20  # also of a record beside the models; usual ones have some kB
+MAX_INPUT_PIXELS = 64_000_000  # what no honest model reaches; beyond it pictures fill the memory
 MAX_SIDE_PX = 16_384  # of a model's input; a larger number is damage, and would ask for terabytes
 _DO_NOT_USE = "Do not use this bundle; ask whoever made it."
 # What no honest model reaches; beyond it, feeds and grids would fill the memory before anything was computed.
-_MOST_PIXELS = 64_000_000  # of a model's input
 _MOST_ELEMENTS = 1 << 27  # of one tensor: SAM ViT-H's features have 2^22
 _MOST_TENSORS = 256  # of one model, and
 _MOST_VARIANTS = 256
@@ -335,7 +335,7 @@ def _check_values(manifest: Manifest, origin: str) -> None:
         "iou": not 0 <= decode.iou <= 1,
         "max_detections": decode.max_detections < 1,
         "size_wh": not all(1 <= size <= MAX_SIDE_PX for size in preprocess.size_wh)
-        or math.prod(preprocess.size_wh) > _MOST_PIXELS,
+        or math.prod(preprocess.size_wh) > MAX_INPUT_PIXELS,
         "std": 0 in preprocess.std,
         "crop_fraction": not _FEWEST_CROP <= preprocess.crop_fraction <= 1,
         "latency_ms": not all(variant.latency_ms > 0 for variant in manifest.variants),

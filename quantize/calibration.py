@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgecv.bounded import read_bounded_text
 from edgecv.errors import CalibrationError
 from edgecv.extras import require
 from edgecv.progress import Progress, silent
@@ -283,6 +284,14 @@ def dataset_folders(yaml_path: Path, part: str) -> list[Path]:
     return [root / str(folder) for folder in (given if isinstance(given, list) else [given])]
 
 
+def _without_aliases(yaml: Any, text: str) -> Any:
+    """A YAML document. Aliases are refused: a few lines of them unfold to gigabytes, and no data.yaml needs one."""
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise yaml.YAMLError("it has an alias (*name), which is not read")
+    return yaml.safe_load(text)
+
+
 def read_dataset(yaml_path: Path) -> Mapping[str, Any]:
     """A ``data.yaml`` as a mapping.
 
@@ -291,8 +300,8 @@ def read_dataset(yaml_path: Path) -> Mapping[str, Any]:
     """
     yaml = require("yaml", "convert")
     try:
-        content = yaml.safe_load(yaml_path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = _without_aliases(yaml, read_bounded_text(yaml_path))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise CalibrationError(
             f"{yaml_path} cannot be read: {error}.", "It must be a data.yaml in YOLO form."
         ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecv.bounded import read_bounded_text
 from edgecv.errors import ConfigError, SourceError
 from edgecv.media import read_image
 from edgecv.model import Model
@@ -22,6 +23,8 @@ _CONFIDENCE, _IOU, _MAX_DETECTIONS = 0.001, 0.7, 300
 
 _OUTSIDE = 1.01  # rounding puts an edge a little beyond the picture; labels in pixels lie far beyond
 
+_MOST_LIST_BYTES, _MOST_IMAGES = 64 << 20, 1_000_000  # COCO trains with 118,000
+_MOST_LABEL_BYTES = 4 << 20
 _BOX_VALUES = 6  # class, x, y, w, h and perhaps a confidence; outlines have more
 
 _LINES = (
@@ -58,7 +61,13 @@ def _images_at(place: Path) -> list[Path]:
         return images_below(place)
     if place.suffix != ".txt" or not place.is_file():
         raise ConfigError(f"{place} does not exist: no labelled images.", "Give a data.yaml or a folder that is there.")
-    images = [place.parent / line.strip() for line in place.read_text().splitlines() if line.strip()]
+    try:
+        listed = read_bounded_text(place, _MOST_LIST_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place} cannot be read: {error}.", "It must list pictures, one per line.") from error
+    if listed.count("\n") > _MOST_IMAGES:
+        raise ConfigError(f"{place} lists more than {_MOST_IMAGES} pictures.", "Take a part of them.")
+    images = [place.parent / line.strip() for line in listed.splitlines() if line.strip()]
     missing = [image for image in images if not image.is_file()]
     if missing:
         raise ConfigError(
@@ -90,15 +99,19 @@ def read_labels(image: Path, task: str = "detect") -> Truth:
     """
     path = label_path(image)
     try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
+        lines = [line.split() for line in _label_text(path).splitlines() if line.strip()]
         values = [np.array([float(value) for value in line]) for line in lines]
         rows = [_row(line, task) for line in values]
-    except (ValueError, OSError) as error:
+    except (ValueError, OverflowError, OSError) as error:
         raise ConfigError(f"{path} is not a YOLO label file: {error}.", _LINES) from error
     found = np.array(rows, np.float32).reshape(-1, 5)
     outlined = task == "segment" and all(len(line) > _BOX_VALUES for line in values)
     outlines = tuple(line[1:].reshape(-1, 2).astype(np.float32) for line in values) if outlined else None
     return Truth(xyxy=found[:, 1:], class_id=found[:, 0].astype(np.int64), outline=outlines)
+
+
+def _label_text(path: Path) -> str:
+    return read_bounded_text(path, _MOST_LABEL_BYTES) if path.is_file() else ""
 
 
 def _row(values: RealArray, task: str) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from edgecv.bounded import read_bounded
 from edgecv.errors import ConfigError
 
 RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
@@ -236,7 +237,7 @@ def find_recipe(said: str) -> QuantizeRecipe:
             f"There is no recipe '{said}'.", f"{_nearest(said, RECIPES)}Known: {', '.join(RECIPES)}, or a .json file."
         )
     try:
-        return parse_recipe(path.read_bytes(), said)
+        return parse_recipe(read_bounded(path), said)
     except OSError as error:
         raise ConfigError(
             f"{said} cannot be read: {error.strerror}.", f"A bundle holds one as onnx-int8/{RECIPE_FILE}."
@@ -256,7 +257,7 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
             if isinstance(said.get("limits"), dict):
                 _check_keys(said["limits"], GateLimits, origin)
         recipe = msgspec.convert(said, QuantizeRecipe)
-    except msgspec.DecodeError as error:  # ValidationError is a DecodeError, too
+    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
     if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1:
         raise ConfigError(f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgecv import registry
+from edgecv.bounded import read_bounded_text
 from edgecv.errors import ConfigError
 from edgecv.pipelines.chain import GateOptions, StepOptions, check_ids
 from edgecv.pipelines.feed import Feed, Freshness, Policy
@@ -188,7 +189,7 @@ def check_app(file: AppFile, where: str) -> App:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return tomllib.loads(read_bounded_text(path, encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the name and its folder.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

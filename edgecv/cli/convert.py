@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from edgecv import registry
+from edgecv.bounded import read_bounded_text
 from edgecv.bundle import Bundle, Variant
 from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for, say
 from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
@@ -148,7 +149,7 @@ def _labels(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        return tuple(line.strip() for line in read_bounded_text(path).splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", "Give a text file with one label per line.") from error
 

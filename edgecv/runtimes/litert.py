@@ -17,9 +17,9 @@ from edgecv.extras import require
 from edgecv.opened_files import OpenedModel, path_of, readable_path
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
+from edgecv.runtimes.tflite_files import check_tflite
 from edgecv.specs import RuntimeOptions, TensorSpec
 
-_MAGIC = b"TFL3"  # at byte 4 of every TFLite flatbuffer
 _PACKAGES = ("ai_edge_litert", "tflite_runtime")
 
 
@@ -53,17 +53,16 @@ class LiteRtSession:
             raise DeviceError(f"LiteRT has no device '{options.device}' here.", "Use device='cpu'.")
         runtime = require(f"{self.package}.interpreter", self.extra)
         path = path_of(model)
-        _check_magic(readable_path(model))
+        check_tflite(readable_path(model), path.name)  # a damaged file may end the process
         try:
             interpreters = [_interpreter(runtime, readable_path(model), options) for _ in range(options.lanes)]
-        except (RuntimeError, ValueError) as error:
+            named_inputs, named_outputs = _named(interpreters[0])
+            self.inputs = inputs or tuple(_spec(name, detail) for name, detail in named_inputs.items())
+            self.outputs = outputs or tuple(_spec(name, detail) for name, detail in named_outputs.items())
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise SessionError(
                 f"LiteRT cannot load {path.name}: {error}", "Convert the model again, or update ai-edge-litert."
             ) from error
-        interpreter = interpreters[0]
-        named_inputs, named_outputs = _named(interpreter)
-        self.inputs = inputs or tuple(_spec(name, detail) for name, detail in named_inputs.items())
-        self.outputs = outputs or tuple(_spec(name, detail) for name, detail in named_outputs.items())
         self._input_at = _indices(self.inputs, named_inputs, path)
         self._output_at = _indices(self.outputs, named_outputs, path)
         self.providers: tuple[str, ...] = ("cpu",)
@@ -110,17 +109,6 @@ def _interpreter(runtime: Any, path: Path, options: RuntimeOptions) -> Any:
     interpreter = runtime.Interpreter(model_path=str(path), num_threads=options.lane_threads or None)
     interpreter.allocate_tensors()
     return interpreter
-
-
-def _check_magic(path: Path) -> None:
-    """The interpreter maps the file before it looks at it: a foreign one may end the process."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise SessionError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
-    if head[4:8] != _MAGIC:
-        raise SessionError(f"{path.name} is damaged or not a TFLite file.", "Convert the model again.")
 
 
 def _named(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,6 +6,7 @@ onnxruntime refuses external data outside the model's folder only in recent rele
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -75,6 +76,8 @@ def external_files_in(descriptor: int, name: str) -> frozenset[str]:
     Raises:
         SessionError: it is not a protobuf message.
     """
+    if not os.fstat(descriptor).st_size:
+        return frozenset()
     try:
         mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)  # unmapped with the last view of it
         return frozenset(_locations(memoryview(mapped)))

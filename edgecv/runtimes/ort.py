@@ -85,10 +85,13 @@ class OnnxRuntimeSession:
                 "Check driver, CUDA and cuDNN versions against the installed onnxruntime, or use device='cpu'.",
             )
         self._session: Any = session
-        self.inputs = inputs or tuple(_spec(node) for node in session.get_inputs())
-        self.outputs = outputs or tuple(_spec(node) for node in session.get_outputs())
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        self.metadata: Mapping[str, str] = MappingProxyType(session.get_modelmeta().custom_metadata_map)
+        try:
+            self.inputs = inputs or tuple(_spec(node) for node in session.get_inputs())
+            self.outputs = outputs or tuple(_spec(node) for node in session.get_outputs())
+            self.metadata: Mapping[str, str] = MappingProxyType(session.get_modelmeta().custom_metadata_map)
+        except (ValueError, RuntimeError) as error:  # a name that is no UTF-8 is a ValueError
+            raise SessionError(f"{path.name} is damaged: {error}.", "Convert the model again.") from error
         self._output_names = [output.name for output in self.outputs]
 
     def run(self, feeds: Tensors) -> dict[str, Array]:

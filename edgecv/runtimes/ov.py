@@ -60,13 +60,13 @@ class OpenVinoSession:
             self.inputs = inputs or tuple(_spec(_name(p, f"input_{at}"), p) for at, p in enumerate(compiled.inputs))
             self.outputs = outputs or tuple(_spec(name, port) for name, port in ports.items())
             self._ports = {spec.name: ports[spec.name] for spec in self.outputs}
-        except (RuntimeError, KeyError) as error:
+            self.metadata = _metadata(network)
+        except (RuntimeError, KeyError, ValueError) as error:  # a name that is no UTF-8 is a ValueError
             raise SessionError(
                 f"OpenVINO cannot load {path.name}: {_first_line(error)}",
                 "Convert the model again, or update openvino.",
             ) from error
         self.providers: tuple[str, ...] = (device,)
-        self.metadata = _metadata(network)
         self._compiled: Any = compiled
         self._requests = threading.local()
 

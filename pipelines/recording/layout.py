@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from edgecv.atomic import Kind, foreign_file
+from edgecv.bounded import read_bounded
 from edgecv.errors import SinkError, SourceError
 from edgecv.private_files import write_private
 
@@ -155,9 +156,7 @@ def cannot_write(path: Path, error: OSError) -> SinkError:
 def _header_bytes(folder: Path) -> bytes:
     path = inside(folder, HEADER)
     try:
-        if path.stat().st_size > _LARGEST_HEADER_BYTES:
-            raise SourceError(f"{folder / HEADER} is too large for one.", "Restore it from a copy.", code="codec")
-        return path.read_bytes()
+        return read_bounded(path, _LARGEST_HEADER_BYTES)
     except OSError as error:
         raise SourceError(
             f"{folder} is no recording: {HEADER} cannot be read: {error.strerror}.",

@@ -22,7 +22,7 @@ from edgecv.errors import SourceError, SpecMismatch
 from edgecv.results import BoolArray, Classification, Detections, run_lengths
 
 _HEAD = struct.Struct("<II")
-_MOST_MASK_PIXELS = 2**33  # 8 GB: a thousand masks in a picture of 8 megapixels
+_MOST_MASK_PIXELS = 2**31  # 2 GB: 250 masks in a picture of 8 megapixels, 1,000 in one of 2
 _DTYPES: Mapping[str, str] = {
     "xyxy": "<f4",
     "confidence": "<f4",

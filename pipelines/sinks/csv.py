@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -62,7 +63,8 @@ class CsvSink:
             SinkError: it cannot be written there.
         """
         self._file = LineFile(path, overwrite=overwrite, kind=_RESULTS)
-        self._file.write(_lines([COLUMNS]))
+        self._on_terminal = str(path) == "-" and sys.stdout.isatty()  # a file or a program gets labels as they are
+        self._write([COLUMNS])
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> CsvSink:  # noqa: ARG003 - the seam's
@@ -79,11 +81,15 @@ class CsvSink:
         self._file.check_open()
         rows = list(_rows(result))
         if rows:
-            self._file.write(_lines(rows))
+            self._write(rows)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._file.close()
+
+    def _write(self, rows: list[tuple[Cell, ...]]) -> None:
+        shown = [tuple(printable(str(cell)) for cell in row) for row in rows] if self._on_terminal else rows
+        self._file.write(_lines(shown))
 
 
 def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
@@ -107,8 +113,7 @@ def _place(found: Detections, at: int) -> tuple[Cell, ...]:
 
 
 def _harmless(text: str) -> str:
-    shown = printable(text)
-    return f"'{shown}" if shown.startswith(_FORMULA_STARTS) else shown
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _lines(rows: list[tuple[Cell, ...]]) -> bytes:

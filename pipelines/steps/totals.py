@@ -11,11 +11,13 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
+from edgecv.bounded import read_bounded
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.private_files import open_private, write_private
 from edgecv.results import Frame
 
+_MOST_BYTES = 16 << 20
 _WRITE_EVERY_NS = 1_000_000_000
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -114,10 +116,10 @@ class CounterFile:
     def _read(self) -> str:
         self._sources = {}
         try:
-            state = msgspec.json.decode(self._path.read_bytes(), type=_State)
+            state = msgspec.json.decode(read_bounded(self._path, _MOST_BYTES), type=_State)
         except FileNotFoundError:
             return ""
-        except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OSError) as error:
             return self._quarantine(str(error))
         if state.counter != self._counter:
             self._unlock()
