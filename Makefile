@@ -67,6 +67,7 @@ clean:
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
+	$(LOCKED) -r .ci/pip.lock
 
 $(VENV)/.demo: pyproject.toml setup.py .ci/demo.lock | $(VENV)/bin/pip
 	$(LOCKED) -r .ci/demo.lock

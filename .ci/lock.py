@@ -4,6 +4,7 @@
 hashes from the package index. A lock lists all wheels for Linux and the Pythons in ``PYTHONS``; a source archive where no wheel
 is published.
 
+- ``pip.lock``: pip itself, which installs the rest; the one that a Python brings is slower.
 - ``demo.lock``: what ``make demo`` needs, on x86-64 and ARM64.
 - ``dev.lock``: what ``make setup`` needs besides, but for torch, on x86-64: litert-converter is published for no other
   machine.
@@ -55,17 +56,20 @@ Files = dict[str, list[tuple[str, str]]]  # "name==version" to the files that ma
 
 
 def main() -> int:
-    """Write the four locks; the argument is where uv lies."""
+    """Write the locks; the argument is where uv lies."""
     uv = sys.argv[1]
     demo, demo_files = resolve(uv, "demo", cpu_torch=True)
     dev, files = resolve(uv, "dev", cpu_torch=True)
     cuda, cuda_files = resolve(uv, "dev", cpu_torch=False)
     del dev["torch"]
     cpu = {"torch": next(pin for pin in CPU_BUILDS if pin.startswith(f"{cuda['torch']}+"))}
+    pip = {"pip": demo.pop("pip")}
+    del dev["pip"]
+    _write("pip.lock", "`make setup` and `make demo`", pip, demo_files)
     _write("demo.lock", "`make demo`", demo, demo_files)
     _write("dev.lock", "`make setup`, beside demo.lock and one for torch", _without(dev, demo), files)
     _write("torch-cpu.lock", "`make setup`", cpu, CPU_BUILDS)
-    _write("torch-cuda.lock", "`make setup CUDA=1`", _without(cuda, dev), cuda_files)
+    _write("torch-cuda.lock", "`make setup CUDA=1`", _without(cuda, {**dev, **pip}), cuda_files)
     return 0
 
 

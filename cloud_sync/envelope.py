@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgecv.cloud_sync.acks import Nonce
-from edgecv.cloud_sync.notices import printable
 from edgecv.cloud_sync.topics import Address
 from edgecv.errors import SyncError
 from edgecv.events import Event, Priority
+from edgecv.printable import printable
 from edgecv.results import Result
 
 LANES: tuple[Priority, ...] = ("alarm", "event", "telemetry", "blob")
@@ -241,8 +241,8 @@ def _inflate(payload: bytes) -> bytes:
 
 def _stamped(stamp: Stamp, *, type: str, model: str, **fields: Any) -> Envelope:  # noqa: A002 (its name on the wire)
     return Envelope(
-        type=printable(type),
-        model=printable(model),
+        type=printable(type, 200),
+        model=printable(model, 200),
         id=f"{stamp.boot}:{stamp.seq}",
         source=stamp.address.source,
         boot=stamp.boot,

@@ -18,10 +18,11 @@ from edgecv.cloud_sync.envelope import decode_batch
 from edgecv.cloud_sync.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.landing import Landed, Landing, Rejected
 from edgecv.cloud_sync.link import Backoff, Connected, Disconnected, LinkEvent, LinkOptions, Received
-from edgecv.cloud_sync.notices import Notice, printable
+from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.topics import EVENTS_FILTER, Address, parse_events_topic
 from edgecv.cloud_sync.transport import MqttTransport
 from edgecv.errors import SyncError
+from edgecv.printable import printable
 from edgecv.protocols import Clock
 
 _log = logging.getLogger(__name__)

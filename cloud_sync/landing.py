@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edgecv.cloud_sync.disk import lock_file, lock_owner, make_private_file, make_private_folder
 from edgecv.cloud_sync.envelope import Arrived
-from edgecv.cloud_sync.notices import printable
 from edgecv.cloud_sync.topics import Address
 from edgecv.errors import SyncError
+from edgecv.printable import printable
 
 _MAX_REJECTED = 1000
 _SAMPLE_BYTES = 1024
@@ -47,8 +47,16 @@ class Landed:
     def from_envelope(cls, event: Arrived, address: Address, received_ns: int) -> Landed:
         """The row of an event that came in."""
         row = (
-            *(event.source, event.id, address.tenant, address.device, event.boot, event.seq, printable(event.type)),
-            *(event.time, event.mono_ns, event.clock_synced, event.lane, printable(event.model)),
+            *(
+                event.source,
+                event.id,
+                address.tenant,
+                address.device,
+                event.boot,
+                event.seq,
+                printable(event.type, 200),
+            ),
+            *(event.time, event.mono_ns, event.clock_synced, event.lane, printable(event.model, 200)),
             *(event.payload, received_ns),
         )
         return cls(address=address, boot=event.boot, seq=event.seq, row=row)
@@ -66,7 +74,7 @@ class Rejected:
     def as_row(self) -> tuple[object, ...]:
         """The columns of table ``rejected`` after ``n``."""
         sample = bytes(self.payload[:_SAMPLE_BYTES])
-        return (self.received_ns, printable(self.topic), printable(self.reason, 500), len(self.payload), sample)
+        return (self.received_ns, printable(self.topic, 200), printable(self.reason, 500), len(self.payload), sample)
 
 
 class Landing:

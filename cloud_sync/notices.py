@@ -1,4 +1,4 @@
-"""What is said of the other side: at most once in a while, and without the control characters it may have sent."""
+"""What is said of the other side, at most once in a while."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from edgecv.printable import printable
+
 _EVERY_S = 60.0
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """``text`` without anything that could steer a terminal or a log, cut to ``limit`` characters."""
-    cut = text[:limit]
-    return (
-        cut
-        if cut.isprintable()
-        else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
-    )
 
 
 class Notice:

@@ -32,11 +32,12 @@ from edgecv.cloud_sync.link import (
     Undelivered,
     Will,
 )
-from edgecv.cloud_sync.notices import Notice, printable
+from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.outbox import Outbox
 from edgecv.cloud_sync.topics import Address
 from edgecv.cloud_sync.transport import MqttTransport
 from edgecv.errors import ConfigError, SyncError
+from edgecv.printable import printable
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ EdgeCVError(message, hint="")
 ├── QuantizationError
 │   ├── CalibrationError             the calibration images prove nothing
 │   └── AccuracyGateError            exit 3: no INT8 rung passed; carries the report
-├── SourceError(code)                a camera, stream or file: auth, dns, refused, timeout, codec, stale, eof, missing
+├── SourceError(code)                a camera, stream or file: auth, dns, refused, timeout, codec, stale, eof, missing,
+│                                    memory
 ├── SinkError                        a result could not be written where it was asked for
 ├── SyncError
 │   ├── OutboxFull
@@ -116,7 +117,7 @@ class AccuracyGateError(QuantizationError):
 class SourceError(EdgeCVError):
     """A camera, stream or file gives no frames.
 
-    ``code`` is one of ``auth dns refused timeout codec stale eof missing``.
+    ``code`` is one of ``auth dns refused timeout codec stale eof missing memory``.
     """
 
     def __init__(self, message: str, hint: str = "", code: str = "missing") -> None:

@@ -4,12 +4,15 @@ FFmpeg takes memory for every frame as large as the stream says, and a stream ma
 frames are 16,000 x 16,000 took 3 GB. OpenCV hands no option of the decoder through, so the largest single block of FFmpeg's
 memory (``av_max_alloc``) is limited to what the announced size needs. The limit belongs to the library, that is to the process:
 the largest file that is open sets it.
+
+A file that only names others, a playlist, is none that is read, whatever it is called: see ``video_files``.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +22,13 @@ from edgecv.errors import SourceError
 from edgecv.extras import require
 from edgecv.image_headers import check_pixels
 from edgecv.results import Image
+from edgecv.video_files import FILE_FORMATS, check_no_text
 
 _BYTES_PER_PIXEL = 5  # a block of a frame: BGR has 3, one plane of 16 bits has 2; with room for FFmpeg's borders
 _FEWEST_PIXELS = 3840 * 2160  # always allowed, whatever is announced: a stream may honestly grow to 4K
 _LIBRARY = "libavutil"
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_ENVIRONMENT = threading.Lock()
 _MAPS = Path("/proc/self/maps")
 
 
@@ -33,14 +39,19 @@ class FileCapture:
         """Open the file; ``opened`` says whether it is a video.
 
         Raises:
-            SourceError: it announces frames above ``max_megapixels`` (default: ``image_headers.max_megapixels()``).
+            SourceError: it announces frames above ``max_megapixels`` (default: ``image_headers.max_megapixels()``), or is a
+                text.
             MissingDependency: OpenCV is not installed.
         """
         cv2 = require("cv2", "vision")
         self._path, self._max_megapixels = path, max_megapixels
         self._memory = _FrameMemory.shared()
         self._memory.hold(self, 0)
-        self._capture = cv2.VideoCapture(str(path))
+        try:
+            self._capture = _opened(cv2, Path(path))
+        except BaseException:
+            self._memory.give_back(self)
+            raise
         self.opened = bool(self._capture.isOpened())
         width, height = (int(self._capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         try:
@@ -116,6 +127,25 @@ class _FrameMemory:
         most = max((_FEWEST_PIXELS, *self._pixels.values()))
         for library in self._libraries:
             library.av_max_alloc(ctypes.c_size_t(most * _BYTES_PER_PIXEL))
+
+
+def _opened(cv2: Any, path: Path) -> Any:
+    """OpenCV's capture. Its FFmpeg takes options from the environment only; what the user set there stays."""
+    check_no_text(path)
+    backend = cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends() else cv2.CAP_ANY
+    with _ENVIRONMENT:
+        given = os.environ.get(_OPTIONS)
+        os.environ[_OPTIONS] = "|".join(
+            filter(None, (given, f"protocol_whitelist;file|format_whitelist;{FILE_FORMATS}"))
+        )
+        try:
+            # Absolute: FFmpeg would take a name like "concat:a" for a protocol.
+            return cv2.VideoCapture(str(path.absolute()), backend)
+        finally:
+            if given is None:
+                del os.environ[_OPTIONS]
+            else:
+                os.environ[_OPTIONS] = given
 
 
 def _loaded() -> list[Any]:

@@ -20,8 +20,14 @@ _IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2
 _SUSPECT = re.compile("[^\t\n -~]")  # most texts have none, and are done
 
 
-def printable(text: str) -> str:
-    """The text on one line, with escapes such as ``\\x1b`` for what is not shown; letters of every script stay."""
+def printable(text: str, limit: int | None = None) -> str:
+    """The text on one line, with escapes such as ``\\x1b`` for what is not shown; letters of every script stay.
+
+    Args:
+        text: From wherever it comes.
+        limit: Characters that are kept of it.
+    """
+    text = text[:limit]
     if "\n" not in text and not _SUSPECT.search(text):
         return text
     return "".join(_escaped(char) for char in text)

@@ -24,18 +24,55 @@ from urllib.parse import parse_qsl, unquote, unquote_plus
 import msgspec
 
 from edgecv.errors import ConfigError
+from edgecv.printable import printable
 from edgecv.strict import read_struct
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
-NETWORK_OPTIONS = frozenset({"fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file"})
+NETWORK_OPTIONS = frozenset(
+    {
+        *("fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file"),
+        *("max_megapixels", "max_memory_mb"),
+    }
+)
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _QUERY = re.compile(r"\?(?=[A-Za-z_][\w-]*=)")  # a '?' in a glob is not followed by NAME=
-_WORDS = "pass|pwd|token|secret|key|auth|sig|user|login"
-_SECRET = re.compile(rf"([?&][^=&#]*(?:{_WORDS})[^=&#]*=)([^&#]*)", re.IGNORECASE)
-_PROPERTY = re.compile(rf"""((?:^|\s)[\w:-]*(?:{_WORDS})[\w-]*\s*=\s*)("[^"]*"|'[^']*'|\S+)""", re.IGNORECASE)
+# What names a secret, in the query of a camera's URL, in its path (``/;stok=``), and as a property of a pipeline:
+# these anywhere in the name ...
+_SECRET_PARTS = (
+    *(
+        "pass",
+        "pwd",
+        "psw",
+        "psk",
+        "token",
+        "stok",
+        "secret",
+        "key",
+        "auth",
+        "bearer",
+        "jwt",
+        "hmac",
+        "sig",
+        "digest",
+        "nonce",
+    ),
+    *("user", "usr", "login", "cred", "sess", "cookie", "ticket", "otp"),
+)
+_SECRET_ENDS = ("sid", "code")  # ... these at its end: "codec" and "sidecar" are none ...
+_SECRET_NAMES = frozenset({"pw", "pin", "sas", "hash", "account", "headers"})  # ... and these as a word of their own
+_NAME_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_PARAMETER = re.compile(r"([?&#;/])([^=?&#;/\s]+)=([^&#\s]*)")
+_NAME = re.compile(r"(?:^|[?&#;/])([^=?&#;/\s]+)=")
+_USERINFO = re.compile(r"://[^/?#\s]*@")
+_PROPERTY = re.compile(r"""((?:^|\s)([\w:-]+)\s*=\s*)("[^"]*"|'[^']*'|\S+)""")
+_LONG_WORD = re.compile(
+    r"\S{2048,}"
+)  # no camera's URL is as long: it is cut before its query instead of looked through
+_PATH = re.compile(r"[^?#;=]*")
+_MOST_ENCODINGS = 3  # percent signs around percent signs: some cameras' pages do that
 _URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"']+""")
 _NAME_LENGTH = 60  # of a pipeline; it stands in every result
 _SHORTEST_SECRET = 3  # a shorter one cannot be found in a text without making it unreadable
@@ -64,14 +101,14 @@ class Uri:
 
     @property
     def name(self) -> str:
-        """What to call it in results, logs and errors: without credentials and options."""
+        """What to call it in results, logs and errors: without credentials, options and control characters."""
         if self.scheme in ("file", "images"):
-            return self.path
+            return printable(self.path)
         if self.scheme in _SECRET_PATHS:
-            return f"{self.scheme}:{'/'.join(redact(self.path).split('/')[:3])}"
+            return printable(f"{self.scheme}:{'/'.join(redact(self.path).split('/')[:3])}")
         if self.scheme == "gst":
-            return _pipeline_name(self.path)
-        return redact(f"{self.scheme}{self.separator}{self.path}")
+            return printable(_pipeline_name(self.path))
+        return printable(redact(f"{self.scheme}{self.separator}{self.path}"))
 
 
 def parse_source(text: str | int | Path | Uri) -> Uri:
@@ -129,16 +166,28 @@ def read_options(uri: Uri, options_type: type[_Options]) -> _Options:
 
 
 def redact(uri: str) -> str:
-    """The URI without user and password, and with ``***`` for secrets in its query.
+    """The URI without user and password, and with ``***`` for secrets in its query and path.
 
     Passwords with unescaped ``/ ? @`` are common in camera URLs: when in doubt more is removed than needed.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
-        return _SECRET.sub(r"\1***", uri)
+        return _without_secrets(uri)
     if "@" in rest and not _HOST.fullmatch(_authority(rest)):
         rest = rest.rpartition("@")[2]
-    return _SECRET.sub(r"\1***", f"{scheme}://{rest}")
+    return _without_secrets(f"{scheme}://{rest}")
+
+
+def names_secret(name: str) -> bool:
+    """Whether what a URL or a pipeline calls by this name is a secret: ``session``, ``sid``, ``api_key``, ``user-pw`` ..."""
+    name = _decoded(name)
+    letters = re.sub(r"[^a-z]", "", name.lower())  # digits, too, do not count: "token2"
+    words = {word.lower() for word in _NAME_WORDS.findall(name)}
+    return (
+        any(part in letters for part in _SECRET_PARTS)
+        or letters.endswith(_SECRET_ENDS)
+        or not words.isdisjoint(_SECRET_NAMES)
+    )
 
 
 def split_userinfo(rest: str) -> tuple[str, str]:
@@ -157,12 +206,50 @@ def split_userinfo(rest: str) -> tuple[str, str]:
 
 
 def scrub(text: str, uri: Uri) -> str:
-    """A foreign text, such as what a library printed, without the credentials of ``uri`` and of any URL in it."""
+    """A foreign text, such as what a library printed, fit to be shown.
+
+    Without the credentials of ``uri`` and of any URL in it, and without characters that steer a terminal.
+    """
     shown = _URL.sub(lambda found: redact(found.group()), text)
     for secret in sorted(set(_secrets(uri)), key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             shown = shown.replace(secret, "***")
-    return shown
+    return printable(shown)
+
+
+def _without_secrets(text: str) -> str:
+    text = _LONG_WORD.sub(lambda word: f"{_PATH.match(word[0])[0][:_NAME_LENGTH]}...", text)  # type: ignore[index]  # it always matches
+    shown, at = [], 0
+    for start, end in _secret_spans(text):
+        shown += [text[at:start], "***"]
+        at = end
+    return "".join(shown) + text[at:]
+
+
+def _secret_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where the values of secret parameters stand; in a path they end with their part, in a query at the next ``&``."""
+    at, query = 0, min((place for place in map(text.find, "?#") if place >= 0), default=len(text))
+    while (found := _PARAMETER.search(text, at)) is not None:
+        at, end = found.span(3)
+        if found.start() < query:
+            end = at + len(re.split(r"[/;?]", found[3], maxsplit=1)[0])
+        if names_secret(found[2]) or _holds_secret(text[at:end]):
+            yield at, end
+            at = end
+
+
+def _holds_secret(value: str) -> bool:
+    """Whether a value is a URL, or an encoded text, with a secret of its own."""
+    plain = _decoded(value)
+    if plain == value and "://" not in value:
+        return False
+    return _USERINFO.search(plain) is not None or any(names_secret(name) for name in _NAME.findall(plain))
+
+
+def _decoded(text: str) -> str:
+    for _ in range(_MOST_ENCODINGS):
+        text = unquote_plus(text)
+    return text
 
 
 def _authority(rest: str) -> str:
@@ -174,16 +261,21 @@ def _secrets(uri: Uri) -> Iterator[str]:
     rests = [found.group().partition("://")[2] for found in _URL.finditer(uri.path)]
     for rest in rests or [uri.path]:
         user, _, password = split_userinfo(rest)[0].partition(":")
-        written = [f"{user}:{password}", password, *(value for _, value in _SECRET.findall(rest))]
+        values = [rest[start:end] for start, end in _secret_spans(rest)]
+        written = [f"{user}:{password}", password, *values]
         yield from (form for text in written for form in (text, unquote(text)))
-    yield from (value.strip("\"'") for _, value in _PROPERTY.findall(uri.path))
+    yield from (value.strip("\"'") for _, name, value in _PROPERTY.findall(uri.path) if names_secret(name))
 
 
 def _pipeline_name(pipeline: str) -> str:
-    shown = _PROPERTY.sub(r"\1***", _URL.sub(lambda found: redact(found.group()), pipeline))
+    shown = _PROPERTY.sub(_shown_property, _URL.sub(lambda found: redact(found.group()), pipeline))
     if len(shown) > _NAME_LENGTH:  # the sum keeps two pipelines apart that begin alike
         shown = f"{shown[:_NAME_LENGTH]}...{zlib.crc32(shown.encode()):08x}"
     return f"gst:{shown}"
+
+
+def _shown_property(found: re.Match[str]) -> str:
+    return f"{found[1]}***" if names_secret(found[2]) else found[0]
 
 
 def _parse_uri(scheme: str, rest: str) -> Uri:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from edgecv.printable import printable
+
 _VOID = frozenset({"meta", "br", "img"})
 
 
@@ -33,13 +35,6 @@ def element(name: str, /, *children: str, **attributes: str | float) -> Markup:
 def join(children: tuple[str, ...] | list[str]) -> Markup:
     """Elements and texts one after another."""
     return Markup("".join(child if isinstance(child, Markup) else escape(printable(child)) for child in children))
-
-
-def printable(text: str) -> str:
-    """The text without control characters, half surrogates and marks that turn the direction of writing."""
-    return "".join(
-        char if char.isprintable() or char == "\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
 
 
 def _number(value: str | float) -> str:

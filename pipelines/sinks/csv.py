@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -87,7 +87,7 @@ class CsvSink:
         """Close the file; a second call does nothing."""
         self._file.close()
 
-    def _write(self, rows: list[tuple[Cell, ...]]) -> None:
+    def _write(self, rows: Sequence[tuple[Cell, ...]]) -> None:
         shown = [tuple(printable(str(cell)) for cell in row) for row in rows] if self._on_terminal else rows
         self._file.write(_lines(shown))
 
@@ -116,7 +116,7 @@ def _harmless(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
-def _lines(rows: list[tuple[Cell, ...]]) -> bytes:
+def _lines(rows: Sequence[tuple[Cell, ...]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerows(rows)
     return text.getvalue().encode("utf-8", "replace")

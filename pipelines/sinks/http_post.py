@@ -215,9 +215,9 @@ def retry_after_s(value: str, now: datetime) -> float:
     else:
         try:
             moment = parsedate_to_datetime(value)
-        except (TypeError, ValueError, IndexError):
+            seconds = (moment.replace(tzinfo=moment.tzinfo or timezone.utc) - now).total_seconds()
+        except (TypeError, ValueError, IndexError, OverflowError):
             return 0.0
-        seconds = (moment.replace(tzinfo=moment.tzinfo or timezone.utc) - now).total_seconds()
     return min(_LONGEST_RETRY_AFTER_S, max(0.0, seconds))
 
 

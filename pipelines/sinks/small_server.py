@@ -111,7 +111,9 @@ class SmallServer(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
     allow_reuse_address = True
-    request_queue_size = 32
+    request_queue_size = (
+        128  # of a flood the system drops what does not fit, and honest clients would ask again after a second
+    )
 
     def __init__(self, address: Address) -> None:
         self.address_family = address.family

@@ -21,6 +21,7 @@ from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.http_post import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
 from edgecv.pipelines.sinks.waiting import Waiting
+from edgecv.printable import printable
 from edgecv.results import Result
 from edgecv.secret_files import read_secret
 from edgecv.uris import Uri, read_options
@@ -28,6 +29,7 @@ from edgecv.version import __version__
 
 log = logging.getLogger("edgecv.pipelines")
 
+_LONGEST_REASON = 200
 _JOIN_S = 1.0  # for a sender that was interrupted
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -260,7 +262,8 @@ def _trust(ca_file: str) -> ssl.SSLContext | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "No answer in time."
-    return f"{getattr(error, 'strerror', None) or str(error) or type(error).__name__}."
+    # Some errors of http.client repeat what the receiver sent.
+    return f"{printable(getattr(error, 'strerror', None) or str(error) or type(error).__name__)[:_LONGEST_REASON]}."
 
 
 def _hint(status: int) -> str:

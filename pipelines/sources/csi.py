@@ -13,18 +13,17 @@ import numpy as np
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.extras import require
+from edgecv.image_headers import image_size
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.gstreamer import GstStream
-from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
+from edgecv.pipelines.sources.jpeg_stream import JpegStream
+from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, check_size, need
 from edgecv.pipelines.sources.program import Program
 from edgecv.results import Frame
 from edgecv.uris import Uri, parse_source, read_options, scrub
 
 _RPICAM = ("rpicam-vid", "libcamera-vid")  # the second is its name before Raspberry Pi OS 12
 _JETSON = Path("/etc/nv_tegra_release")
-_CHUNK = 1 << 20
-_LARGEST_JPEG = 64 << 20
-_START, _END = b"\xff\xd8", b"\xff\xd9"  # ITU-T T.81, table B.1; inside the picture data 0xFF is always escaped
 _WORDS = 400
 _INSTALL = (
     "On a Raspberry Pi: sudo apt install rpicam-apps. On a Jetson: gstreamer1.0-tools. Other boards: gst:libcamerasrc."
@@ -90,8 +89,9 @@ class _JpegStream:
         self._cv2 = require("cv2", "vision")
         self._uri = uri
         self._stamper = FrameStamper(uri.name)
-        self._data = bytearray()
+        self._options = options
         self._program: Program | None = Program(rpicam_arguments(program, _number(uri), options), _INSTALL)
+        self._pictures = JpegStream(self._program.output.read1, uri.name, options.most_pixels)
 
     def read(self) -> Frame | None:
         if self._program is None:
@@ -108,20 +108,13 @@ class _JpegStream:
 
     def _next(self) -> bytes:
         assert self._program is not None
-        while (end := self._data.find(_END)) < 0:
-            more = self._program.output.read1(_CHUNK)
-            if not more:
-                raise self._failure(*self._program.outcome())
-            self._data += more
-            if len(self._data) > _LARGEST_JPEG:
-                raise SourceError(
-                    f"{self._uri.name} sends no JPEG pictures.", "Is rpicam-vid up to date?", code="codec"
-                )
-        picture = bytes(self._data[: end + len(_END)])
-        del self._data[: end + len(_END)]
-        return picture[max(0, picture.find(_START)) :]
+        picture = self._pictures.next()
+        if picture is None:
+            raise self._failure(*self._program.outcome())
+        return picture
 
     def _decoded(self, data: bytes) -> Any:
+        check_size(*image_size(data), self._uri.name, self._options)
         return self._cv2.imdecode(np.frombuffer(data, np.uint8), self._cv2.IMREAD_COLOR)
 
     def _failure(self, code: int | None, said: str) -> SourceError:
@@ -141,7 +134,7 @@ def _open(uri: Uri, options: LiveOptions) -> _JpegStream | GstStream:
     if program is not None:
         return _JpegStream(program, uri, options)
     if _JETSON.exists():
-        return GstStream(jetson_elements(number, options), uri)
+        return GstStream(jetson_elements(number, options), uri, options)
     raise Unrecoverable(f"{uri.name}: this board has no program for its camera.", _INSTALL, code="missing")
 
 

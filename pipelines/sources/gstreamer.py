@@ -35,6 +35,12 @@ _SAYINGS: tuple[tuple[str, str, bool, str], ...] = (
     ("erroneous pipeline", "codec", True, "Try the pipeline with gst-launch-1.0 first; it ends with raw video."),
     ("not-negotiated", "codec", True, "Its elements do not fit together; it ends with raw video."),
     ("missing a plug-in", "codec", True, "Install the GStreamer plug-in that it names."),
+    (
+        "failed to allocate",
+        "memory",
+        False,
+        "It needs more memory than it may have. If you trust what it reads: max_memory_mb=",
+    ),
     ("resolve", "dns", False, "Check the spelling of the host, or give the IP address."),
     ("refused", "refused", False, "Nothing listens there. Is the service on, and the port right?"),
     ("No such file", "missing", False, "Check the path."),
@@ -79,7 +85,7 @@ class GstSource:
         self._uri = parse_source(uri)
         self.source_id = self._uri.name
         options = read_options(self._uri, LiveOptions)
-        self._stream = GstStream([*_words(self._uri), "!", *_scaling(options)], self._uri)
+        self._stream = GstStream([*_words(self._uri), "!", *_scaling(options)], self._uri, options)
         self.fps = self._stream.fps
 
     def read(self) -> Frame | None:
@@ -98,8 +104,8 @@ class GstSource:
 class GstStream:
     """A running ``gst-launch-1.0`` as frames."""
 
-    def __init__(self, elements: Sequence[str], uri: Uri) -> None:
-        """Start ``elements``, which end with raw video.
+    def __init__(self, elements: Sequence[str], uri: Uri, options: LiveOptions) -> None:
+        """Start ``elements``, which end with raw video; ``options`` say how large its pictures may be.
 
         Raises:
             SourceError: it cannot run; the ``code`` says why.
@@ -109,7 +115,7 @@ class GstStream:
         self._stamper = FrameStamper(uri.name)
         program = ["gst-launch-1.0", "-q", *elements, *_OUTPUT]
         self._program: Program | None = Program(program, _INSTALL)
-        self._pictures = Y4mReader(self._program.output)
+        self._pictures = Y4mReader(self._program.output, uri.name, options)
         try:
             self._first = self._read_one()
         except BaseException:
@@ -140,6 +146,8 @@ class GstStream:
         assert self._program is not None
         try:
             image = self._pictures.read()
+        except Unrecoverable:
+            raise
         except SourceError as error:
             raise self._failure() or SourceError(f"{self._uri.name}: {error}", error.hint, code=error.code) from error
         if image is not None:

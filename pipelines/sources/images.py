@@ -16,9 +16,15 @@ from edgecv.uris import IMAGE_SUFFIXES, Uri, parse_source, read_options
 
 
 class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``fps``: pictures per second in a video made of them."""
+    """What the query may say.
+
+    Attributes:
+        fps: Pictures per second in a video made of them.
+        max_megapixels: Largest picture that is decoded; 0 for the limit of the process, which is 64.
+    """
 
     fps: Annotated[float, msgspec.Meta(ge=0.01, le=1000)] = 1.0
+    max_megapixels: Annotated[float, msgspec.Meta(ge=0, le=1024)] = 0.0
 
 
 class ImagesSource:
@@ -41,7 +47,8 @@ class ImagesSource:
         """
         parsed = parse_source(uri)
         self.source_id = parsed.name
-        self.fps = read_options(parsed, ImagesOptions).fps
+        options = read_options(parsed, ImagesOptions)
+        self.fps, self._max_megapixels = options.fps, options.max_megapixels or None
         self._paths = iter(_paths(parsed.path))
         self._taken = 0
         self._stamper = FrameStamper(self.source_id)
@@ -56,7 +63,7 @@ class ImagesSource:
         if path is None:
             return None
         self._taken += 1
-        return self._stamper.stamp(read_image(path), (self._taken - 1) / self.fps)
+        return self._stamper.stamp(read_image(path, self._max_megapixels), (self._taken - 1) / self.fps)
 
     def close(self) -> None:
         """Read no more; a second call does nothing."""

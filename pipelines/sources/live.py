@@ -11,14 +11,19 @@ A live source runs in a worker process of its own (``edgecv.pipelines.supervisio
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import Annotated
 
 import msgspec
 
 from edgecv.errors import SourceError
 from edgecv.extras import require
+from edgecv.image_headers import max_megapixels
 
 _Side = Annotated[int, msgspec.Meta(ge=0, le=16384)]
+# A worker takes 0.1 GB, an MJPEG picture 10 bytes per pixel (decoded, as BGR, copied and waiting; measured: 0.71 GB in all at 64
+# megapixels, 0.17 GB at 4K). A decoder of H.264 or H.265 keeps up to 16 pictures, at 8K with 8 bits 0.05 GB each.
+_BASE_BYTES, _BYTES_PER_PIXEL = 768 << 20, 12
 _Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=3600)]
 
 
@@ -31,6 +36,8 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
         fps: At most so many frames per second; the others are passed over where they arrive.
         deadline_s: No frame for so long: the source is stale and opened anew.
         connect_s: How long an attempt may take until its first frame.
+        max_megapixels: Largest picture that is decoded; 0 for the limit of the process, which is 64.
+        max_memory_mb: What the process that reads the camera may take, in MB; 0 for what such pictures need.
     """
 
     width: _Side = 0
@@ -38,10 +45,42 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
     fps: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
     deadline_s: _Seconds = 5.0
     connect_s: _Seconds = 10.0
+    max_megapixels: Annotated[float, msgspec.Meta(ge=0, le=1024)] = 0.0
+    max_memory_mb: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+
+    @property
+    def most_pixels(self) -> int:
+        """The largest picture, in pixels."""
+        return round((self.max_megapixels or max_megapixels()) * 1e6)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the process that reads the camera may take for itself, frames shared with us not counted."""
+        if self.max_memory_mb:
+            return self.max_memory_mb * 10**6
+        return min(_BASE_BYTES + _BYTES_PER_PIXEL * self.most_pixels, _physical_bytes() * 3 // 4)
 
 
 class Unrecoverable(SourceError):
     """A ``SourceError`` that trying again hardly mends: a wrong password, a missing decoder or program."""
+
+
+def _physical_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_size(width: int, height: int, name: str, options: LiveOptions) -> None:
+    """Refuse a picture above the limit, before anything of its size is made.
+
+    Raises:
+        Unrecoverable: it is too large.
+    """
+    if width * height > options.most_pixels:
+        raise Unrecoverable(
+            f"{name} sends pictures of {width} x {height} pixels: more than {options.most_pixels / 1e6:g} megapixels.",
+            "They may be made to fill the memory. If you trust the camera, raise the limit: max_megapixels=",
+            code="codec",
+        )
 
 
 def need(module: str, extra: str) -> None:

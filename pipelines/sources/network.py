@@ -1,4 +1,7 @@
-"""``rtsp://user:password@cam/1``, ``http://cam/video.mjpg``: a camera in the network, read through PyAV.
+"""``rtsp://user:password@cam/1``, ``http://cam/video.mjpg``: a camera in the network, decoded by PyAV.
+
+RTSP is read by libav as well, HTTP is not: a camera must not lead us to other hosts, to files or to what never ends
+(``http_stream``, ``jpeg_stream``, ``rtsp_redirects``).
 
 Known options are ours, the rest of the query goes to the camera (see ``edgecv.uris``). ``rtsps`` and ``https`` encrypt; the
 certificate is not checked, because cameras sign their own.
@@ -14,11 +17,17 @@ from urllib.parse import quote
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.extras import require
+from edgecv.image_headers import image_size
 from edgecv.pipelines.sources.frames import FrameStamper
-from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
+from edgecv.pipelines.sources.http_stream import HTTP_ERRORS, HttpStream, OnlyRead, why
+from edgecv.pipelines.sources.jpeg_stream import JpegStream
+from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, check_size, need
+from edgecv.pipelines.sources.rtsp_redirects import no_redirect
+from edgecv.printable import printable
 from edgecv.results import Frame, Image
 from edgecv.secret_files import read_secret
 from edgecv.uris import Uri, parse_source, read_options, split_userinfo
+from edgecv.video_files import STREAM_FORMATS
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came
@@ -27,6 +36,10 @@ _HUNG_UP = "The camera hung up: it restarts, or serves too many viewers."
 # What libav may read before it says what the stream is: its own 5 s would eat the time a camera has to come back.
 # Not `fflags=nobuffer`: it throws the packets away that were looked at, and with them the key frame that a new viewer gets.
 _PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "flags": "low_delay"}
+# What libav may take a stream for, and what it may open by itself. No playlists (hls, dash, concat, sdp), which name others.
+_RTSP_ONLY = {"format_whitelist": "rtsp", "protocol_whitelist": "rtsp,rtsps,tcp,tls,udp,rtp,srtp"}
+_STREAMS_ONLY = {"format_whitelist": STREAM_FORMATS, "protocol_whitelist": "none"}
+_TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds")
 
 
 class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
@@ -80,12 +93,18 @@ class NetworkSource:
         self._uri = parse_source(uri)
         self._options = read_options(self._uri, NetworkOptions)
         self.source_id = self._uri.name
+        self.fps = 0.0
         self._av = require("av", "video")
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._stamper = FrameStamper(self.source_id)
-        self._container: Any = self._open()
-        self.fps = 0.0
-        self._frames = self._decoded(self._video())
+        self._http: HttpStream | None = None
+        self._container: Any = None
+        try:
+            self._images = self._open()
+        except BaseException:
+            self.close()
+            raise
+        self._is_open = True
 
     def read(self) -> Frame | None:
         """The next frame, or ``None`` when the source was closed.
@@ -93,30 +112,68 @@ class NetworkSource:
         Raises:
             SourceError: the stream broke off or cannot be decoded.
         """
-        if self._container is None:
+        if not self._is_open:
             return None
         try:
-            image = next(self._frames)
+            image = next(self._images)
         except StopIteration:
             raise SourceError(f"{self.source_id} ended the stream.", _HUNG_UP, code="eof") from None
-        except self._av.error.FFmpegError as error:
+        except (self._av.error.FFmpegError, *HTTP_ERRORS) as error:
             raise self._error(error, opening=False) from error
         return self._stamper.stamp(image)
 
     def close(self) -> None:
         """Hang up; a second call does nothing."""
+        self._is_open = False
         if self._container is not None:
             self._container.close()
             self._container = None
+        if self._http is not None:
+            self._http.close()
+            self._http = None
 
-    def _open(self) -> Any:
-        options = dict(_PROBE)
-        if self._uri.scheme.startswith("rtsp"):
-            options["rtsp_transport"] = self._options.transport
+    def _open(self) -> Iterator[Image]:
+        """Connect; the pictures that come."""
+        url, limit = _camera_url(self._uri, self._options), self._limit()
         try:
-            return self._av.open(_camera_url(self._uri, self._options), options=options)
-        except self._av.error.FFmpegError as error:
+            if self._uri.scheme.startswith("rtsp"):
+                options = {**_PROBE, **_RTSP_ONLY, **limit, "rtsp_transport": self._options.transport}
+                with no_redirect(self._av, self.source_id, *_host_port(self._uri)):
+                    self._container = self._av.open(url, options=options)
+            else:
+                self._http = HttpStream(url, self.source_id, max(self._options.connect_s, self._options.deadline_s))
+                if self._http.is_jpeg:
+                    return self._pictures(JpegStream(self._http.read, self.source_id, self._options.most_pixels))
+                options = {**_PROBE, **_STREAMS_ONLY, **limit}
+                self._container = self._av.open(OnlyRead(self._http.read), options=options)
+        except (self._av.error.FFmpegError, *HTTP_ERRORS) as error:
             raise self._error(error, opening=True) from error
+        return self._decoded(self._video())
+
+    def _limit(self) -> dict[str, str]:
+        """For libav's decoders, which round sides up before they compare: what lies between is refused once it is decoded."""
+        return {"max_pixels": str(2 * self._options.most_pixels)}
+
+    def _pictures(self, stream: JpegStream) -> Iterator[Image]:
+        """JPEG pictures; each says its size, and its camera may change it."""
+        decoder = self._av.CodecContext.create("mjpeg", "r")
+        decoder.options = self._limit()
+        unreadable = 0
+        while (data := stream.next()) is not None:
+            try:
+                check_size(*image_size(data), self.source_id, self._options)
+                frames = decoder.decode(self._av.Packet(data))
+            except Unrecoverable:
+                raise
+            except (SourceError, self._av.error.FFmpegError):
+                unreadable += 1
+                if unreadable > _UNREADABLE_ALLOWED:
+                    raise
+                continue
+            for frame in frames:
+                unreadable = 0
+                if not frame.is_corrupt:
+                    yield self._image(frame)
 
     def _video(self) -> Any:
         """The video stream, checked."""
@@ -134,6 +191,9 @@ class NetworkSource:
                 f"{self.source_id} is a file, no camera.", "Download it and give the file as the source.", code="codec"
             )
         self.fps = float(streams[0].average_rate or streams[0].guessed_rate or 0.0)
+        decoder = streams[0].codec_context
+        check_size(decoder.width, decoder.height, self.source_id, self._options)
+        decoder.options = self._limit()  # its size may change in mid-stream
         streams[0].thread_type = "SLICE"  # decoding whole frames side by side would hold each back
         return streams[0]
 
@@ -143,7 +203,8 @@ class NetworkSource:
         for packet in self._container.demux(stream):
             try:
                 frames = packet.decode()
-            except self._av.error.InvalidDataError:
+            except (self._av.error.InvalidDataError, self._av.error.ArgumentError):
+                self._check_packet(packet)
                 unreadable += 1
                 if unreadable > _UNREADABLE_ALLOWED:
                     raise
@@ -153,32 +214,48 @@ class NetworkSource:
                 if not frame.is_corrupt:
                     yield self._image(frame)
 
+    def _check_packet(self, packet: Any) -> None:
+        """Say so when what could not be decoded is too large: libav tells its log only."""
+        logging = self._av.logging
+        logging.set_level(logging.ERROR)
+        try:
+            with logging.Capture() as said:
+                packet.decode()
+        except self._av.error.FFmpegError:
+            pass
+        finally:
+            logging.set_level(None)
+        for _, _, text in said:
+            if (found := _TOO_LARGE.search(text)) is not None:
+                check_size(int(found[1]), int(found[2]), self.source_id, self._options)
+
     def _image(self, frame: Any) -> Image:
+        check_size(frame.width, frame.height, self.source_id, self._options)
         width, height = _size(self._options, frame.width, frame.height)
+        check_size(width, height, self.source_id, self._options)
         image: Image = self._reformatter.reformat(frame, width, height, format="bgr24").to_ndarray()
         return image
 
     def _error(self, error: Exception, *, opening: bool) -> SourceError:
-        """What PyAV raised, by its class, without its text: that holds the URL."""
-        code, hint = _classify(self._av.error, error)
-        if code == "":
-            code, hint = self._why_no_stream() if opening else ("eof", _HUNG_UP)
-        kind = Unrecoverable if code == "auth" or isinstance(error, _no_code(self._av.error)) else SourceError
+        """What went wrong, by its class, without its text: that holds the URL."""
         what = "cannot be opened" if opening else "broke off"
         reason = getattr(error, "strerror", None) or type(error).__name__
-        return kind(f"{self.source_id} {what}: {reason}.", hint, code=code)
+        if isinstance(error, self._av.error.FFmpegError):
+            code, hint = _classify(self._av.error, error)
+            if code == "":
+                code, hint = self._why_no_stream() if opening else ("eof", _HUNG_UP)
+        else:
+            code, hint = why(error, _host_port(self._uri)[0])
+        kind = Unrecoverable if code == "auth" or isinstance(error, _no_code(self._av.error)) else SourceError
+        return kind(f"{self.source_id} {what}: {printable(str(reason))}.", hint, code=code)
 
     def _why_no_stream(self) -> tuple[str, str]:
         """libav calls an unknown host, a page instead of a video, and more, an «input/output error»: look for ourselves."""
         host, port = _host_port(self._uri)
         try:
             socket.create_connection((host, port), _LOOK_S).close()
-        except (socket.gaierror, UnicodeError):
-            return "dns", f"'{host}' is not known. Check its spelling and the DNS server, or give the IP address."
-        except TimeoutError:
-            return "timeout", "Nobody answers there. Is it switched on, and in this network?"
-        except OSError:
-            return "refused", "Nothing can be reached there. Check address and port, cable and route."
+        except HTTP_ERRORS as error:
+            return why(error, host)
         return "codec", "Something answers there, but not with a video. Does the path lead to one?"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from edgecv.media import VideoReader
@@ -11,7 +13,13 @@ from edgecv.uris import Uri, parse_source, read_options
 
 
 class VideoOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """A video file has no options."""
+    """What the query may say.
+
+    Attributes:
+        max_megapixels: Largest frame that is decoded; 0 for the limit of the process, which is 64.
+    """
+
+    max_megapixels: Annotated[float, msgspec.Meta(ge=0, le=1024)] = 0.0
 
 
 class VideoSource:
@@ -30,12 +38,12 @@ class VideoSource:
 
         Raises:
             SourceError: it is missing, empty or no video that can be read.
-            ConfigError: an option was given.
+            ConfigError: an option does not exist or has a wrong value.
         """
         parsed = parse_source(uri)
-        read_options(parsed, VideoOptions)
+        options = read_options(parsed, VideoOptions)
         self.source_id = parsed.name
-        self._reader = VideoReader(parsed.path)
+        self._reader = VideoReader(parsed.path, options.max_megapixels or None)
         self.fps = self._reader.fps
         self._stamper = FrameStamper(self.source_id)
 

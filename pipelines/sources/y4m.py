@@ -12,6 +12,7 @@ import numpy as np
 
 from edgecv.errors import SourceError
 from edgecv.extras import require
+from edgecv.pipelines.sources.live import LiveOptions, check_size
 from edgecv.results import Image
 
 BOUNDARY = "edgecv"
@@ -19,8 +20,8 @@ _FRAME = b"FRAME\n"
 _HEADER = b"YUV4MPEG2 "
 _LONGEST_LINE = 256
 _MOST_LINES = 8  # of the head of a part; GStreamer writes five
-_LARGEST_SIDE = 16384
-_LARGEST_PART = _LARGEST_SIDE * _LARGEST_SIDE * 3 // 2
+_MOST_FPS = 1000.0
+_PADDING = 8  # a row or column more, at most: GStreamer rounds the sides of its buffers up to a multiple of 4
 
 
 class ByteStream(Protocol):
@@ -42,14 +43,14 @@ class Y4mReader:
         fps: Frames per second the stream announces; 0.0 when unknown.
     """
 
-    def __init__(self, stream: ByteStream) -> None:
-        """Read from ``stream``.
+    def __init__(self, stream: ByteStream, name: str, options: LiveOptions) -> None:
+        """Read from ``stream``, which ``name`` calls in errors; ``options`` say how large the pictures may be.
 
         Raises:
             MissingDependency: OpenCV is not installed.
         """
         self._cv2 = require("cv2", "vision")
-        self._stream = stream
+        self._stream, self._name, self._options = stream, name, options
         self._size_wh = (0, 0)
         self.fps = 0.0
 
@@ -71,6 +72,9 @@ class Y4mReader:
             length -= len(line)
         if line != _FRAME or not self._size_wh[0]:
             raise _broken()
+        width, height = self._size_wh
+        if length > (width + _PADDING) * (height + _PADDING) * 2:
+            raise _resized()
         return self._bgr(self._whole(length))
 
     def _part_length(self) -> int | None:
@@ -85,8 +89,6 @@ class Y4mReader:
             if name.lower() == b"content-length" and value.strip().isdigit():
                 length = int(value)
             if line == b"\r\n" and length is not None:
-                if length > _LARGEST_PART:
-                    raise _broken()
                 return length
         raise _broken()
 
@@ -95,11 +97,13 @@ class Y4mReader:
         try:
             self._size_wh = (int(fields["W"]), int(fields["H"]))
             top, _, bottom = fields.get("F", "0:1").partition(":")
-            self.fps = int(top) / int(bottom)
-        except (KeyError, ValueError, ZeroDivisionError):
+            fps = int(top) / int(bottom)
+        except (KeyError, ValueError, ArithmeticError):
             raise _broken() from None
-        if not 0 < min(self._size_wh) <= max(self._size_wh) <= _LARGEST_SIDE:
+        if min(self._size_wh) < 1:
             raise _broken()
+        self.fps = fps if 0 < fps <= _MOST_FPS else 0.0
+        check_size(*self._size_wh, self._name, self._options)
 
     def _bgr(self, data: Image) -> Image:
         """OpenCV wants even sides: an odd picture is taken out of one that is a pixel larger."""
@@ -126,7 +130,7 @@ class Y4mReader:
             if data.size == luma_bytes + chroma_stride * rows:
                 luma = data[:luma_bytes].reshape(luma_rows, luma_stride)[:height, :width]
                 return luma, data[luma_bytes:].reshape(rows, chroma_stride)[:, :half]
-        raise SourceError("The pictures in the pipe changed their size.", "They are read anew.", code="eof")
+        raise _resized()
 
     def _whole(self, count: int) -> Image:
         data: Image = np.empty(count, np.uint8)
@@ -141,6 +145,10 @@ class Y4mReader:
 
 def _up(value: int, step: int) -> int:
     return -(-value // step) * step
+
+
+def _resized() -> SourceError:
+    return SourceError("The pictures in the pipe changed their size.", "They are read anew.", code="eof")
 
 
 def _broken() -> SourceError:

@@ -6,7 +6,9 @@ import importlib
 import logging
 import os
 import random
+import re
 import select
+import signal
 import sys
 import threading
 import time
@@ -31,6 +33,8 @@ _STEADY_NS = 5_000_000_000
 _NO_FAILURE = wire.Failed("", "", "")
 _HANGS = wire.Failed("stale", "", "")
 _DIED = wire.Failed("eof", "", "")
+# What a process says before it ends because it gets no more memory: C++, Python, GLib, libc.
+_NO_MEMORY = re.compile(r"bad_alloc|MemoryError|out of memory|failed to allocate|cannot allocate memory", re.IGNORECASE)
 _LOG = logging.getLogger(__name__)
 
 
@@ -253,11 +257,14 @@ class SupervisedSource:
 
     def _death(self, worker: WorkerProcess, code: int) -> wire.Failed:
         words = scrub(worker.stderr.strip(), self._uri)[-_LAST_WORDS:]
+        if code < 0 and _NO_MEMORY.search(words):
+            return wire.out_of_memory(self.source_id, self._options.memory_bytes)
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         last = f" Its last words: {words}" if words else ""
-        return wire.Failed(
-            "eof", f"The capture process of {self.source_id} died ({how}).{last}", "It is started again."
-        )
+        hint = "It is started again."
+        if code == -signal.SIGKILL:
+            hint += " Was the system out of memory? Then its journal says so (journalctl -k)."
+        return wire.Failed("eof", f"The capture process of {self.source_id} died ({how}).{last}", hint)
 
     def _state_after(self, failure: wire.Failed) -> SourceState:
         """Never live: still ``connecting``. A source that hangs stays ``stale`` until an attempt to reopen it fails."""
@@ -308,6 +315,8 @@ class SupervisedSource:
             separator=self._uri.separator,
             fps=self._options.fps,
             sys_path=sys.path.copy(),
+            memory_bytes=self._options.memory_bytes,
+            max_megapixels=self._options.most_pixels / 1e6,
         )
 
 

@@ -28,6 +28,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     separator: str
     fps: float
     sys_path: list[str]
+    memory_bytes: int
+    max_megapixels: float
 
 
 class Release(msgspec.Struct, frozen=True, tag=True):
@@ -75,6 +77,15 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
     hint: str
     final: bool = False
+
+
+def out_of_memory(name: str, memory_bytes: int) -> Failed:
+    """A worker reached its limit; it is ended, and the others do not notice."""
+    return Failed(
+        "memory",
+        f"{name} needs more memory than {memory_bytes // 10**6} MB to read: the process that did is ended.",
+        "It may be sent something made to fill the memory. If you trust the camera, allow more: max_memory_mb=",
+    )
 
 
 FromWorker = Ring | Opened | Picture | Alive | Ended | Failed

@@ -11,11 +11,13 @@ import ctypes
 import importlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _START_BYTES = 65536
 _START_TIMEOUT_S = 30.0
 _GRACE_S = 0.5  # for a source to say goodbye to its camera after the parent hung up
+_FIRST_TO_GO = "500"  # of 1000; see proc_pid_oom_score_adj(5)
 _ALIVE_NS = 500_000_000
 
 
@@ -36,6 +39,7 @@ def main() -> None:
     _die_with_parent()
     connection = _take_standard_input()
     start = _receive_start(connection)
+    _limit_memory(start["memory_bytes"])
     sys.path += [entry for entry in start["sys_path"] if entry not in sys.path]
     from edgecv.pipelines.supervision import wire  # only now every package can be found
     from edgecv.uris import Uri
@@ -45,7 +49,7 @@ def main() -> None:
     try:
         message = _serve(connection, uri, start, stopping)
     except Exception as error:  # noqa: BLE001 - the last resort of a process: the parent hears of it
-        message = _failure(error, uri)
+        message = _failure(error, uri, start["memory_bytes"])
     with contextlib.suppress(OSError):
         connection.send(wire.encode(message))
     os._exit(0)  # a library that hangs in a thread or at its exit must not keep the camera
@@ -74,13 +78,19 @@ def _serve(
 def _pump(
     source: Source, connection: socket.socket, ring: RingWriter, rate: RateLimit, stopping: threading.Event
 ) -> None:
+    from edgecv.pipelines.sources.live import LiveOptions, check_size
     from edgecv.pipelines.supervision import wire
 
     number, told_ns = 0, 0
+    shape: tuple[int, ...] = ()
     while not stopping.is_set():
         frame = source.read()
         if frame is None:
             return
+        if frame.image.shape != shape:
+            # A source that did not look itself: the memory that we share must not grow for it.
+            shape = frame.image.shape
+            check_size(shape[1], shape[0], source.source_id, LiveOptions())
         if rate.keep(frame.monotonic_ns):
             ring.put(number, frame)
             number += 1
@@ -94,20 +104,24 @@ def _listen(connection: socket.socket, ring: RingWriter, stopping: threading.Eve
     """Take slots back until the parent hangs up; then end the process, if need be by force."""
     from edgecv.pipelines.supervision import wire
 
-    with contextlib.suppress(OSError):
-        while data := connection.recv(wire.MAX_BYTES):
-            ring.release(wire.decode_release(data).slot)
-    stopping.set()
-    time.sleep(_GRACE_S)
-    os._exit(1)
+    try:
+        with contextlib.suppress(OSError):
+            while data := connection.recv(wire.MAX_BYTES):
+                ring.release(wire.decode_release(data).slot)
+    finally:
+        stopping.set()
+        time.sleep(_GRACE_S)
+        os._exit(1)
 
 
-def _failure(error: Exception, uri: Any) -> wire.Failed:
+def _failure(error: Exception, uri: Any, memory_bytes: int) -> wire.Failed:
     from edgecv.errors import EdgeCVError, SourceError
     from edgecv.pipelines.sources.live import Unrecoverable
     from edgecv.pipelines.supervision import wire
     from edgecv.uris import scrub
 
+    if _is_out_of_memory(error):
+        return wire.out_of_memory(uri.name, memory_bytes)
     known = isinstance(error, EdgeCVError)
     message = error.message if isinstance(error, EdgeCVError) else f"{uri.name}: {type(error).__name__}: {error}"
     return wire.Failed(
@@ -117,6 +131,28 @@ def _failure(error: Exception, uri: Any) -> wire.Failed:
         # What a library raises may pass; a wrong option or a missing package stays.
         final=isinstance(error, Unrecoverable) or (known and not isinstance(error, SourceError)),
     )
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is that there is no more memory; OpenCV has its own."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "Insufficient memory" in str(error) or "Failed to allocate" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    """Let this process and what it starts fill their own memory only so far, and be the first that a short system ends.
+
+    Data, not address space: libraries reserve much that they never use. Frames shared with the parent do not count.
+    """
+    if sys.platform.startswith("linux"):
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
 
 
 def _receive_start(connection: socket.socket) -> dict[str, Any]:

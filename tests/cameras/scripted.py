@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from edgecv.results import Frame
 from edgecv.uris import Uri, read_options
 
 TARGET = "tests.cameras.scripted:ScriptedSource"
+_HONEST_FRAMES = 5  # before it misbehaves
+_BITE = 10 << 20
 LEVELS = 251  # a prime: neighbouring frames and slots never look alike
 
 
@@ -28,6 +31,8 @@ class ScriptedOptions(LiveOptions, frozen=True, kw_only=True):
         grow_after: Double both sides after so many frames.
         fail: A code to fail with when it is opened.
         words: Written to standard error when it is opened.
+        eat: After five frames take memory until there is no more: ``python`` or ``c++``, each with its own end.
+        die: End the process after five frames, with last words that steer a terminal.
     """
 
     rate: float = 100.0
@@ -36,6 +41,8 @@ class ScriptedOptions(LiveOptions, frozen=True, kw_only=True):
     grow_after: int = -1
     fail: str = ""
     words: str = ""
+    eat: str = ""
+    die: bool = False
 
 
 class ScriptedSource:
@@ -68,6 +75,8 @@ class ScriptedSource:
             time.sleep(1000)
         if options.frames and self._count == options.frames:
             return None
+        if self._count == _HONEST_FRAMES:
+            self._misbehave()
         time.sleep(1 / options.rate)
         side = 2 if 0 <= options.grow_after <= self._count else 1
         shape = ((options.height or 48) * side, (options.width or 64) * side, 3)
@@ -78,9 +87,27 @@ class ScriptedSource:
     def close(self) -> None:
         self._count = self._options.frames
 
+    def _misbehave(self) -> None:
+        eaten = []
+        try:
+            while self._options.eat:
+                eaten.append(np.ones(_BITE, np.uint8))
+        except MemoryError:
+            if self._options.eat == "python":
+                raise
+            _die("terminate called after throwing an instance of 'std::bad_alloc'")
+        if self._options.die:
+            _die("\x1b[2J\x1b]0;owned\x07 boom")
+
     def _says(self, word: str) -> bool:
         if str(self._file) == ".":
             return False
         if not self._file.exists():
             raise SourceError("Scripted: unplugged.", "Plug it in.", code="missing")
         return self._file.read_text() == word
+
+
+def _die(words: str) -> None:
+    sys.stderr.write(f"{words}\n")
+    sys.stderr.flush()
+    os.abort()

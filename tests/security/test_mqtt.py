@@ -687,7 +687,7 @@ def test_text_of_events_is_stored_without_control_characters(
         until(lambda: ingest.stats().stored == 1, "it is stored")
         with closing(sqlite3.connect(ingest.db_path)) as db:
             kind, model = db.execute("SELECT type, model FROM events").fetchone()
-    assert (kind, model) == ("edgecv.event.\ufffd[31m\ufffd", "m\ufffd\ufffdx")
+    assert (kind, model) == (r"edgecv.event.\x1b[31m\x00", r"m\r\nx")
 
 
 def test_bombs_at_once_keep_ingest_small(mosquitto: Mosquitto, tmp_path: Path) -> None:

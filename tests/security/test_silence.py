@@ -103,7 +103,7 @@ def bundle(yolov8n: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgecv import convert
 
     out = tmp_path_factory.mktemp("silence") / "yolo.ecv"
-    return convert(yolov8n, out=out, formats=("onnx", "openvino", "tflite"), precision="fp32", imgsz="320").path
+    return convert(yolov8n, out=out, formats=("onnx", "openvino", "tflite"), precision="fp32", imgsz=320).path
 
 
 @pytest.mark.slow

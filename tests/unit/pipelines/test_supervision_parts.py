@@ -90,7 +90,7 @@ def _part(payload: bytes) -> bytes:
 
 
 def _reader(stream: bytes) -> Y4mReader:
-    return Y4mReader(io.BufferedReader(io.BytesIO(stream)))
+    return Y4mReader(io.BufferedReader(io.BytesIO(stream)), "gst:x", LiveOptions())
 
 
 def _header(size_wh: tuple[int, int]) -> bytes:

@@ -1,0 +1,77 @@
+"""What may be taken for a video: containers and streams that hold their pictures themselves.
+
+FFmpeg looks at the content, not at the name: a ``clip.mp4`` that is a playlist (HLS, DASH, concat, SDP) would open whatever it
+names, in the network too.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgecv.errors import SourceError
+
+_HEAD_BYTES = 512
+_TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]+")
+_TEXT_VIDEOS = (b"YUV4MPEG2 ", b"--")  # raw pictures, and MJPEG in parts, begin as a text does
+
+# By FFmpeg's names of demuxers, for its option `format_whitelist`.
+_STREAMED = (
+    *(
+        "mov",
+        "matroska",
+        "avi",
+        "mpegts",
+        "mpeg",
+        "mpegvideo",
+        "flv",
+        "live_flv",
+        "asf",
+        "ogg",
+        "nut",
+        "ivf",
+        "obu",
+        "av1",
+    ),
+    *("h264", "hevc", "vvc", "m4v", "mjpeg", "mpjpeg", "h261", "h263"),
+)
+_FILES = (
+    *(
+        "mxf",
+        "rm",
+        "wtv",
+        "dv",
+        "gxf",
+        "yuv4mpegpipe",
+        "gif",
+        "apng",
+        "smjpeg",
+        "nsv",
+        "vc1",
+        "cavsvideo",
+        "dirac",
+        "dnxhd",
+    ),
+    *("avs2", "avs3", "evc", "ipu", "3dostr", "amv", "swf", "vob"),
+)
+STREAM_FORMATS = ",".join(_STREAMED)
+FILE_FORMATS = ",".join((*_STREAMED, *_FILES))
+
+
+def check_no_text(path: Path) -> None:
+    """Refuse a file that is written in characters, as every playlist is: for readers that know no ``format_whitelist``, too.
+
+    Raises:
+        SourceError: it is a text (code ``codec``), or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}.", "May you read it?", code="refused") from error
+    if _TEXT.fullmatch(head) and not head.startswith(_TEXT_VIDEOS):
+        raise SourceError(
+            f"{path} is a text, no video.",
+            "Playlists (HLS, DASH, concat, SDP) are not opened: give the video itself, or the camera's rtsp:// or http:// URL.",
+            code="codec",
+        )
