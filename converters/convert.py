@@ -33,6 +33,7 @@ from edgecv.converters.request import (
     check_calibration,
     check_drop,
     check_formats,
+    check_name,
     check_source,
     family_of,
     precisions_of,
@@ -40,7 +41,7 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import SourceModel, SourceOptions, check_batch
+from edgecv.converters.source import SourceModel, SourceOptions, check_batch, with_names
 from edgecv.converters.ultralytics_world import no_cache_of_torch
 from edgecv.converters.variants import (
     DEFAULT_MAX_DROP,
@@ -181,6 +182,7 @@ def convert(
     check_drop(max_drop)
     if data is not None and "int8" not in precisions:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
+    check_name(place)
     check_target(place, force, BUNDLE)
     images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
     options = SourceOptions(
@@ -237,7 +239,7 @@ def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, pro
 
 def _open_source(path: Path, options: SourceOptions) -> SourceModel:
     opened: SourceModel = registry.resolve("families", family_of(path))(path, options)
-    return batched(opened, options.batch)
+    return with_names(batched(opened, options.batch))
 
 
 def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], keep_going: bool) -> list[Built]:

@@ -22,7 +22,7 @@ from edgecv.atomic import Kind, foreign_file
 from edgecv.errors import BundleError
 from edgecv.formats import check_files
 from edgecv.opened_files import OpenedFile, OpenedModel, leads_outside, open_inside, open_model
-from edgecv.printable import printable
+from edgecv.printable import is_name
 from edgecv.specs import DecodeSpec, ModelSpec, Precision, PreprocessSpec, TensorSpec
 
 SCHEMA = 1
@@ -346,7 +346,7 @@ def _check_values(manifest: Manifest, origin: str) -> None:
             for model in variant.models.values()
         ),
         "number of variants": len(manifest.variants) > _MOST_VARIANTS,
-        "a name or label": not all(printable(name) == name and "\t" not in name for name in names),
+        "a name or label": not all(is_name(name) for name in names),
     }
     found = [name for name, is_wrong in wrong.items() if is_wrong]
     if found:

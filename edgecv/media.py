@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from edgecv.extras import require
 from edgecv.file_capture import FileCapture
 from edgecv.image_headers import check_image_size
 from edgecv.image_headers import max_megapixels as limit_megapixels
+from edgecv.picture_files import WAY_OUT, pictures_in, unread_format, unread_in
 from edgecv.private_files import FILE_MODE, create_file, write_all
 from edgecv.results import Image
 from edgecv.uris import IMAGE_SUFFIXES
@@ -70,6 +71,14 @@ def read_image(path: str | Path, max_megapixels: float | None = None) -> Image:
     data = _file_bytes(Path(path), max_megapixels)
     if _is_cut_jpeg(data):  # OpenCV 4 pads it with grey and says nothing
         raise SourceError(f"{path} ends in the middle of the picture.", "Copy it again.", code="codec")
+    unread = unread_format(data)
+    if unread:
+        name = Path(path)
+        raise SourceError(
+            f"{path} is a picture in the format {unread}, which is not read.",
+            WAY_OUT.format(name=name.name, stem=name.stem),
+            code="codec",
+        )
     check_image_size(data, str(path), max_megapixels)
     cv2 = _cv2()
     try:
@@ -100,7 +109,9 @@ def write_image(path: str | Path, image: Image) -> None:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The pictures directly in a folder, by suffix, sorted by name.
+    """The pictures directly in a folder, by suffix, in the order in which a person counts: 1, 2, 10.
+
+    Hidden files, such as the ``._NAME.jpg`` of macOS, are left out.
 
     Raises:
         SourceError: it is not a folder, or holds no picture.
@@ -108,11 +119,22 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder.", "Give a folder of pictures.", code="missing")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = pictures_in(folder)
     if not found:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise SourceError(f"There is no picture in {folder}.", f"Read are: {suffixes}.", code="missing")
+        suffixes, left_out = ", ".join(sorted(IMAGE_SUFFIXES)), unread_in(folder)
+        but = f" that is read, but {left_out}" if left_out else ""
+        hint = "Convert them to JPEG or PNG." if left_out else f"Read are: {suffixes}."
+        raise SourceError(f"There is no picture in {folder}{but}.", hint, code="missing")
     return found
+
+
+def unreadable(errors: Sequence[SourceError], pictures: int) -> SourceError:
+    """One error for every picture of a set that could not be read: how many, which, and why; each on a line."""
+    if pictures == 1:
+        return errors[0]
+    named = "\n".join(error.message for error in errors)
+    hint = "All the others were read. Remove or replace these." if len(errors) < pictures else errors[0].hint
+    return SourceError(f"{len(errors)} of {pictures} pictures cannot be read:\n{named}", hint, code=errors[0].code)
 
 
 def open_target(
