@@ -66,6 +66,7 @@ from edgecv.errors import (
     SessionError,
     UnsupportedSource,
 )
+from edgecv.picture_files import utf8_name
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration import CalibrationSet, check_overlap, open_calibration
 from edgecv.quantize.labelled import LabelledSet, open_labelled
@@ -182,6 +183,8 @@ def convert(
     check_drop(max_drop)
     if data is not None and "int8" not in precisions:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
+    for name in (path.absolute(), place.absolute(), *([weights] if weights is not None else [])):
+        utf8_name(name)  # exporters and runtimes write and open files there
     check_name(place)
     check_target(place, force, BUNDLE)
     images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None

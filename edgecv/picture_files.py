@@ -6,10 +6,11 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.uris import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 
 _log = logging.getLogger("edgecv")
@@ -85,6 +86,27 @@ def unread_format(data: bytes) -> str:
 def text_of(path: Path) -> str:
     """A path as text that JSON and UTF-8 files can hold: bytes that are no UTF-8 are written as ``\\xe9``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def utf8_name(path: str | Path, error: Callable[[str, str], EdgeCVError] = ConfigError) -> str:
+    """A path for code that takes UTF-8 alone: OpenCV ends the process at any other.
+
+    Args:
+        path: What is to be opened.
+        error: What to raise.
+
+    Raises:
+        EdgeCVError: there are other bytes in it.
+    """
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError as cause:
+        raise error(
+            f"{text_of(Path(path))} is no name in UTF-8, and cannot be opened.",
+            "Rename it, or the folder that it lies in; convmv -f latin1 -t utf8 does it for whole folders.",
+        ) from cause
+    return name
 
 
 def _chosen(files: Iterable[Path], folder: Path) -> list[Path]:

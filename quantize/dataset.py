@@ -111,7 +111,7 @@ def _found(name: str, roots: list[Path], yaml_path: Path, part: str) -> Path:
     place = next(_existing(name, roots), None)
     if place is None:
         raise CalibrationError(
-            f"{yaml_path} names {name} as '{part}', which does not exist: looked for in {_shown(roots)}.",
+            f"{yaml_path}: {part} {name} does not exist; looked for in {_shown(roots)}.",
             "Correct 'path' or the part in the file.",
         )
     return place

@@ -49,7 +49,7 @@ def labelled_images(data: str | Path) -> list[Path]:
             places = [path / "images" if (path / "images").is_dir() else path]
         images = [image for place in places for image in pictures_at(place, [path.parent])]
     except CalibrationError as error:
-        raise ConfigError(error.message, error.hint) from error
+        raise ConfigError(f"{data} holds no labelled images: {error.message}", error.hint) from error
     if not any(label_path(image).is_file() for image in images):
         raise ConfigError(
             f"{data} holds no labelled images.",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
 from edgecv.opened_files import OpenedModel, path_of, readable_path
+from edgecv.picture_files import utf8_name
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -50,6 +51,7 @@ class OpenVinoSession:
             SessionError: the file is damaged or not a model that this release can run.
         """
         path = path_of(model)
+        utf8_name(options.cache_dir, SessionError)
         openvino = require(self.package, self.extra)
         core = openvino.Core()
         device = _available_device(core, options.device)
