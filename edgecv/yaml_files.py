@@ -10,6 +10,7 @@ from edgecv.extras import require
 
 _MOST_NODES = 200_000  # with every alias written out; LVIS has 1,203 names
 _MOST_CHARACTERS = 1 << 20
+_MOST_BRACKETS = 10_000  # PyYAML takes a time that grows with the square of their depth
 # What YAML does not allow, as Ultralytics takes it out before it tries again.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -29,6 +30,8 @@ def parse_yaml(text: str, extra: str) -> Mapping[str, Any]:
     """
     if len(text) > _MOST_CHARACTERS:
         raise ValueError("it is larger than any description of a data set")
+    if text.count("[") + text.count("{") > _MOST_BRACKETS:
+        raise ValueError("it has more brackets than any description of a data set")
     yaml = require("yaml", extra)
     try:
         found = _constructed(yaml, _FORBIDDEN.sub("", text))
