@@ -282,7 +282,8 @@ def _secrets(uri: Uri) -> Iterator[str]:
 def _pipeline_name(pipeline: str) -> str:
     shown = _PROPERTY.sub(_shown_property, _URL.sub(lambda found: redact(found.group()), pipeline))
     if len(shown) > _NAME_LENGTH:  # the sum keeps two pipelines apart that begin alike
-        shown = f"{shown[:_NAME_LENGTH]}...{zlib.crc32(shown.encode()):08x}"
+        whole = shown.encode(errors="backslashreplace")
+        shown = f"{shown[:_NAME_LENGTH]}...{zlib.crc32(whole):08x}"
     return f"gst:{shown}"
 
 

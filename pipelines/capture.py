@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.feed import Freshness
 from edgecv.pipelines.slot import FrameSlot, SlotClosed
+from edgecv.printable import printable
 from edgecv.protocols import Gate, Source, Supervised, Tensors
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
@@ -213,7 +214,8 @@ class Capture:
             state=state,
             since_ns=time.monotonic_ns(),
             code=getattr(error, "code", ""),
-            error="" if error is None else str(error) or type(error).__name__,
+            # It may hold names of files that others chose.
+            error="" if error is None else printable(str(error)) or type(error).__name__,
             hint=error.hint if isinstance(error, EdgeCVError) else "",
         )
         if state == "failed":  # that a file begins and ends is no news
