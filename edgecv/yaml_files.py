@@ -10,7 +10,7 @@ from edgecv.extras import require
 
 _MOST_NODES = 200_000  # with every alias written out; LVIS has 1,203 names
 _MOST_CHARACTERS = 1 << 20
-_MOST_BRACKETS = 10_000  # PyYAML takes a time that grows with the square of their depth
+_DEEPEST = 64  # brackets in brackets: PyYAML takes a time that grows with the square of their depth
 # What YAML does not allow, as Ultralytics takes it out before it tries again.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -30,8 +30,6 @@ def parse_yaml(text: str, extra: str) -> Mapping[str, Any]:
     """
     if len(text) > _MOST_CHARACTERS:
         raise ValueError("it is larger than any description of a data set")
-    if text.count("[") + text.count("{") > _MOST_BRACKETS:
-        raise ValueError("it has more brackets than any description of a data set")
     yaml = require("yaml", extra)
     try:
         found = _constructed(yaml, _FORBIDDEN.sub("", text))
@@ -45,8 +43,13 @@ def parse_yaml(text: str, extra: str) -> Mapping[str, Any]:
 
 
 def _constructed(yaml: Any, text: str) -> Any:
-    # Not the loader in C: brackets a million deep end its process.
-    loader = yaml.SafeLoader(text)
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # not the one in C: brackets a million deep end its process
+        def fetch_flow_collection_start(self, token: Any) -> None:
+            if self.flow_level >= _DEEPEST:
+                raise ValueError("its brackets are deeper than in any description of a data set")
+            super().fetch_flow_collection_start(token)
+
+    loader = Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
