@@ -236,6 +236,8 @@ def _decodes_like_original(source: SourceModel, model: Any, form: _Form) -> bool
     raw, specs = source.parts[0].reference({"image": picture[None]}), source.parts[0].outputs
     pairs = tuple(spec for spec in specs if spec.role.startswith(("box/", "class/")))
     plain = prediction[:, : _BOX_ROWS + form.classes]
+    if not 0 <= plain[:, _BOX_ROWS:].min() <= plain[:, _BOX_ROWS:].max() <= 1:
+        return False
     output = TensorSpec(name="prediction", role="prediction", shape=plain.shape, dtype="float32")
     wanted = PredictionDecoder(form.decode, (output,)).candidates({"prediction": plain}, -1.0)
     given = RawHeadDecoder(form.decode, pairs).candidates(raw, 0.0)

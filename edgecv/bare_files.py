@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ _UNREADABLE = (
     MemoryError,
     NotImplementedError,
     RuntimeError,
+    EOFError,
+    struct.error,
     zlib.error,
     OSError,
     zipfile.BadZipFile,

@@ -37,6 +37,9 @@ _MOST_ELEMENTS = 1 << 27  # of one tensor: SAM ViT-H's features have 2^22
 _MOST_TENSORS = 256  # of one model, and
 _MOST_VARIANTS = 256
 _FEWEST_CROP = 0.1
+_DTYPES = frozenset(
+    {"bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"}
+)
 
 
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,11 +124,41 @@ class _SchemaOnly(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a conversion was asked for and could not write, while it wrote the rest.
+
+    Attributes:
+        format: ``onnx``, ``openvino`` or ``tflite``.
+        precision: ``fp32``, ``fp16`` or ``int8``. Without its fp32 a format has no other precision.
+        message: What happened.
+        hint: The next step.
+        exit_code: What the command line would have ended with: 3 where INT8 failed its accuracy gate, else 1.
+    """
+
+    format: str
+    precision: Precision
+    message: str
+    hint: str
+    exit_code: int
+
+    def __str__(self) -> str:
+        what = self.format if self.precision == "fp32" else f"{self.format} {self.precision}"
+        return f"{what} failed: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle on this machine: its folder and what ``bundle.json`` says."""
+    """A bundle on this machine: its folder and what ``bundle.json`` says.
+
+    Attributes:
+        path: The folder.
+        manifest: What ``bundle.json`` says.
+        failures: What the ``convert`` that returned it could not write; empty for a bundle that was opened.
+    """
 
     path: Path
     manifest: Manifest
+    failures: tuple[Failure, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -247,7 +280,7 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
                 f"{origin} has bundle schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV."
             )
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise BundleError(
             f"{origin}: {MANIFEST} is damaged: {error}.", "Copy the bundle again, or convert again."
         ) from error
@@ -339,6 +372,7 @@ def _check_values(manifest: Manifest, origin: str) -> None:
         "std": 0 in preprocess.std,
         "crop_fraction": not _FEWEST_CROP <= preprocess.crop_fraction <= 1,
         "latency_ms": not all(variant.latency_ms > 0 for variant in manifest.variants),
+        "dtype": not all(spec.dtype in _DTYPES for spec in _tensors(manifest)),
         "shape": not all(_is_shape(spec.shape) for spec in _tensors(manifest)),
         "number of tensors": any(
             max(len(model.inputs), len(model.outputs)) > _MOST_TENSORS

@@ -159,7 +159,8 @@ def open_target(
         return os.fdopen(descriptor, "wb", buffering=0)
     except FileExistsError as error:
         raise ConfigError(
-            f"{path} exists.", "Choose another name, or overwrite it: ?overwrite=1 or --force."
+            f"{path} exists.",
+            "Choose another name, or overwrite it: ?overwrite=1 or --force. jsonl: and csv: also take ?append=1.",
         ) from error
     except OSError as error:
         if error.errno == errno.ELOOP:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from edgecv.uris import IMAGE_SUFFIXES
 
 MINIMUM_IMAGES = 16  # fewer different pictures give ranges that the next picture leaves
 HELD_OUT_FRACTION = 0.25  # part that calibration never sees and the gate judges by
+MOST_HELD_OUT = 0.5  # where the pictures show so few objects that a quarter proves nothing
 _FRAMES_PER_STRETCH, _MOST_STRETCHES = 50, 8  # of a recording: one stretch of it is held out for so many frames
 _EXAMPLES = 3
 
@@ -53,6 +54,7 @@ class CalibrationSet:
         facts: Figures behind the warnings by name, see ``describe``.
         fingerprints: Of every picture on either side.
         frames: The folder of decoded frames, which lives as long as this value; ``None`` for picture files.
+        split_at: Splits the same pictures with another part of them held out.
     """
 
     calibrate: tuple[Path, ...]
@@ -63,6 +65,7 @@ class CalibrationSet:
     facts: Mapping[str, float] = field(default_factory=dict, hash=False)
     fingerprints: tuple[Fingerprint, ...] = field(default=(), repr=False)
     frames: FrameFolder | None = field(default=None, repr=False, compare=False)
+    split_at: Callable[[float], CalibrationSet] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.calibrate) + len(self.held_out)
@@ -110,18 +113,23 @@ def open_calibration(
         by_content.setdefault(found.content, found)
     prints = list(by_content.values())
     facts = _checked(source, prints, len(read), unread)
-    split = _by_stretches(prints, seed) if gathered.timed else _by_content(prints, seed)
-    used = sorted([*split.calibrate, *split.held_out], key=_by_hash)
-    return CalibrationSet(
-        calibrate=tuple(each.path for each in split.calibrate),
-        held_out=tuple(each.path for each in split.held_out),
-        sha256=hashlib.sha256("".join(each.content for each in used).encode()).hexdigest(),
-        source=str(source),
-        warnings=(*_told(unread, len(gathered.paths)), *set_warnings(facts, len(prints)), *split.warnings),
-        facts={**facts, "unused": float(len(prints) - len(used))},
-        fingerprints=tuple(used),
-        frames=gathered.frames,
-    )
+
+    def split_at(fraction: float) -> CalibrationSet:
+        split = _by_stretches(prints, seed, fraction) if gathered.timed else _by_content(prints, seed, fraction)
+        used = sorted([*split.calibrate, *split.held_out], key=_by_hash)
+        return CalibrationSet(
+            calibrate=tuple(each.path for each in split.calibrate),
+            held_out=tuple(each.path for each in split.held_out),
+            sha256=hashlib.sha256("".join(each.content for each in used).encode()).hexdigest(),
+            source=str(source),
+            warnings=(*_told(unread, len(gathered.paths)), *set_warnings(facts, len(prints)), *split.warnings),
+            facts={**facts, "unused": float(len(prints) - len(used))},
+            fingerprints=tuple(used),
+            frames=gathered.frames,
+            split_at=split_at,
+        )
+
+    return split_at(HELD_OUT_FRACTION)
 
 
 def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progress: Progress = silent) -> None:
@@ -199,8 +207,8 @@ def _by_hash(picture: Fingerprint) -> str:
     return picture.content
 
 
-def _by_content(prints: Sequence[Fingerprint], seed: int) -> _Split:
-    """Hold out whole groups of near-duplicates in the order of their hashes, until a quarter is out.
+def _by_content(prints: Sequence[Fingerprint], seed: int, fraction: float) -> _Split:
+    """Hold out whole groups of near-duplicates in the order of their hashes, until the part is out that shall be.
 
     Where one group is so large that this fails, the pictures are frames of one place, and time must split them.
     """
@@ -210,13 +218,13 @@ def _by_content(prints: Sequence[Fingerprint], seed: int) -> _Split:
     groups: dict[int, list[Fingerprint]] = {}
     for picture, group in zip(ordered, near_groups(ordered), strict=True):
         groups.setdefault(int(group), []).append(picture)
-    cut = max(1, round(len(ordered) * HELD_OUT_FRACTION))
+    cut = max(1, round(len(ordered) * fraction))
     out: set[str] = set()
     for members in groups.values():
         if len(out) + len(members) <= cut:
             out |= {each.content for each in members}
     if len(out) < cut / 2:
-        split = _by_stretches(prints, seed)
+        split = _by_stretches(prints, seed, fraction)
         said = "Most pictures look like frames of one camera: they were split by stretches in the order of their names."
         return _Split(calibrate=split.calibrate, held_out=split.held_out, warnings=(said, *split.warnings))
     return _Split(
@@ -225,12 +233,12 @@ def _by_content(prints: Sequence[Fingerprint], seed: int) -> _Split:
     )
 
 
-def _by_stretches(prints: Sequence[Fingerprint], seed: int) -> _Split:
+def _by_stretches(prints: Sequence[Fingerprint], seed: int, fraction: float) -> _Split:
     """Hold out whole stretches of time. A frame beside one is used by nobody, nor one that looks like a held-out one.
 
     Where the camera stands still the latter would leave too little; then a warning says what the gate cannot see.
     """
-    stretches = _stretches(len(prints), seed)
+    stretches = _stretches(len(prints), seed, fraction)
     held_out = [prints[at] for stretch in stretches for at in stretch]
     touched = {at for stretch in stretches for at in range(stretch.start - 1, stretch.stop + 1)}
     rest = [each for at, each in enumerate(prints) if at not in touched]
@@ -248,10 +256,10 @@ def _by_stretches(prints: Sequence[Fingerprint], seed: int) -> _Split:
     )
 
 
-def _stretches(count: int, seed: int) -> list[range]:
+def _stretches(count: int, seed: int, fraction: float) -> list[range]:
     """Held-out stretches, one in each equal part of the time: in its middle, or where another seed puts it."""
     parts = min(_MOST_STRETCHES, max(1, count // _FRAMES_PER_STRETCH))
-    length = max(1, round(count * HELD_OUT_FRACTION / parts))
+    length = max(1, round(count * fraction / parts))
     place = random.Random(seed).random() if seed else 0.5
     starts = [round(part * count / parts + place * (count / parts - length)) for part in range(parts)]
     return [range(start, min(count, start + length)) for start in starts]

@@ -48,7 +48,8 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
 
     file = app.file
     _check(file, json)
-    if from_file or any(_is_live(source.uri) for source in file.sources):
+    uris = [source.uri for source in file.sources]
+    if from_file or any(map(_is_live, uris)):
         keep_files_private()
     cloud = _cloud(file.mqtt) if file.mqtt is not None else None
     pipeline: Pipeline | None = None
@@ -66,7 +67,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
             pipeline = Pipeline(
                 app.feeds(),
                 loaded,
-                sinks=_sinks(file, cloud),
+                sinks=_sinks(file, cloud, is_service=from_file and not overwrite and all(map(_is_live, uris))),
                 steps=app.steps,
                 gates=app.gates,
                 confidence=model.confidence,
@@ -87,7 +88,10 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
 
 
 def _is_live(uri: str | int) -> bool:
-    return bool(getattr(registry.resolve("sources", parse_source(uri).scheme), "supervised", False))
+    """Whether a source never ends by itself, or plays one that does not."""
+    parsed = parse_source(uri)
+    plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
+    return plays_live or bool(getattr(registry.resolve("sources", parsed.scheme), "supervised", False))
 
 
 def _lanes(file: AppFile) -> int:
@@ -139,8 +143,8 @@ def _cloud(table: MqttTable) -> MqttSink:
     )
 
 
-def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
-    sinks: list[SinkLike] = list(file.sinks)
+def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[SinkLike]:
+    sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
     gauges = _gauges(cloud)
     if file.preview is not None:
         token = read_secret(file.preview.token_file) if file.preview.token_file else None
@@ -165,6 +169,15 @@ def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
     return [*sinks, *([cloud] if cloud is not None else [])]
+
+
+def _continued(sink: str) -> str:
+    """A file that grows by lines goes on where it was: a service is started again and again."""
+    uri = parse_sink(sink)
+    said = {"append", "overwrite"} & uri.options.keys()
+    if uri.scheme not in ("jsonl", "csv") or uri.path == "-" or said:
+        return sink
+    return f"{sink}{'&' if uri.options else '?'}append=1"
 
 
 def _gauges(cloud: MqttSink | None) -> Sequence[Gauge]:

@@ -73,7 +73,10 @@ class OnnxRuntimeSession:
         providers = _available_providers(runtime, options.device)
         opened = utf8_name(_openable(model), SessionError)
         try:
-            session = runtime.InferenceSession(opened, _session_options(runtime, options), providers=list(providers))
+            # Without its fallback: that prints what it failed on to stdout, and tries other devices.
+            session = runtime.InferenceSession(
+                opened, _session_options(runtime, options), providers=list(providers), enable_fallback=0
+            )
         except Exception as error:
             raise SessionError(
                 f"onnxruntime cannot load {path.name}: {error}", "Convert the model again, or update onnxruntime."
@@ -95,11 +98,12 @@ class OnnxRuntimeSession:
 
     def run(self, feeds: Tensors) -> dict[str, Array]:
         """See ``edgecv.protocols.Session``."""
-        if self._session is None:
+        session = self._session  # another thread may close this one meanwhile
+        if session is None:
             raise SessionError("The session is closed.", "Load the model again.")
         check_feeds(feeds, self.inputs)
         try:
-            values = self._session.run(self._output_names, dict(feeds))
+            values = session.run(self._output_names, dict(feeds))
         except Exception as error:
             raise SessionError(f"onnxruntime failed: {error}", "Convert the model again.") from error
         return dict(zip(self._output_names, values, strict=True))

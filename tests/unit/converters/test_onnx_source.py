@@ -176,7 +176,7 @@ def test_a_classifier_says_what_was_assumed_of_its_input(resnet20: Path) -> None
     source = open_onnx(resnet20, SourceOptions(preprocess={"color": "rgb"}))
     assert source.spec.decode.task == "classify"
     assert source.spec.preprocess.resize == "stretch"
-    assert [line.partition(":")[0] for line in source.assumptions] == ["resize", "mean", "std"]
+    assert [line.partition(":")[0] for line in source.assumptions] == ["resize", "mean", "std", "activation"]
 
 
 @pytest.mark.parametrize("said", [{"resize": "squeeze"}, {"mean": (0.5, 0.5)}, {"colour": "rgb"}])
@@ -233,8 +233,8 @@ def outside(path: Path) -> None:
         (empty, "not a usable ONNX model"),
         (garbage, "not a usable ONNX model"),
         (no_nodes, "not a usable ONNX model|empty"),
-        (no_image, "one float"),
-        (pixels, "one float"),
+        (no_image, "does not take one picture.*pixels.*uint8.*gain"),
+        (pixels, "detector that takes uint8"),
         (no_convolution, "no recognisable"),
         (external, "not a usable ONNX model"),
         (outside, "not a usable ONNX model"),
