@@ -15,6 +15,7 @@ import msgspec
 from edgecv import registry
 from edgecv.atomic import check_target, new_folder
 from edgecv.bundle import (
+    BUNDLE,
     MANIFEST,
     SCHEMA,
     SUFFIX,
@@ -35,6 +36,7 @@ from edgecv.converters.request import (
     check_calibration,
     check_drop,
     check_formats,
+    check_name,
     check_source,
     family_of,
     precisions_of,
@@ -42,7 +44,7 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import Activation, SourceModel, SourceOptions, check_batch
+from edgecv.converters.source import Activation, SourceModel, SourceOptions, check_batch, with_names
 from edgecv.converters.ultralytics_world import no_cache_of_torch
 from edgecv.converters.variants import (
     DEFAULT_MAX_DROP,
@@ -67,6 +69,7 @@ from edgecv.errors import (
     SessionError,
     UnsupportedSource,
 )
+from edgecv.picture_files import utf8_name
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration import CalibrationSet, check_overlap, open_calibration
 from edgecv.quantize.labelled import LabelledSet, open_labelled
@@ -185,7 +188,10 @@ def convert(
     check_drop(max_drop)
     if data is not None and "int8" not in precisions:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
-    check_target(place, force)
+    for name in (path.absolute(), place.absolute(), *([weights] if weights is not None else [])):
+        utf8_name(name)  # exporters and runtimes write and open files there
+    check_name(place)
+    check_target(place, force, BUNDLE)
     options = SourceOptions(
         size_wh=size_wh_of(imgsz),
         trust_pickle=trust_pickle,
@@ -208,7 +214,7 @@ def convert(
     static = "int8" in precisions and needs_ranges(opened, formats, quantization.recipes)
     most = max([recipe.subset_size for recipe in quantization.recipes], default=MOST_PICTURES)
     pictures = fitted(opened, images.calibrate[:most], progress) if images is not None and static else ()
-    with new_folder(place, force) as folder:
+    with new_folder(place, force, BUNDLE) as folder:
         job = Job(
             source=opened,
             calibration=images,
@@ -229,6 +235,7 @@ def convert(
         extras = dict.fromkeys((*_side_files(manifest, job, built, threshold, seed), *_documents(job, manifest)))
         manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
+        Bundle.open(folder).verify_files()  # before it replaces one that can be read
     return replace(Bundle.open(place), failures=failures)
 
 
@@ -243,7 +250,7 @@ def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, pro
 
 def _open_source(path: Path, options: SourceOptions) -> SourceModel:
     opened: SourceModel = registry.resolve("families", family_of(path))(path, options)
-    return batched(opened, options.batch)
+    return with_names(batched(opened, options.batch))
 
 
 def _build(

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgecv import registry
 from edgecv.converters.other_sources import refuse_known
 from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.printable import is_name
 from edgecv.quantize.ladder import check_recipes
 from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, find_recipe, targets_of
 from edgecv.specs import PRECISIONS, Precision
@@ -65,6 +66,15 @@ def check_formats(formats: Sequence[str]) -> None:
         raise ConfigError("No format was asked for.", f"Known: {', '.join(registry.names('exporters'))}.")
     for name in formats:
         registry.target("exporters", name)
+
+
+def check_name(place: Path) -> None:
+    """Raise ``ConfigError`` unless a bundle can be called what its folder is called."""
+    if not is_name(place.name):
+        raise ConfigError(
+            f"A bundle cannot be called '{place.name}': there are characters in it that name nothing.",
+            "Choose another --out.",
+        )
 
 
 def check_calibration(precisions: Sequence[Precision], calibration: str | Path | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args
@@ -14,6 +14,7 @@ import numpy as np
 from edgecv.bundle import Source
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
+from edgecv.printable import as_name
 from edgecv.protocols import Array, Tensors
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
@@ -264,6 +265,20 @@ def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) ->
     if given and len(given) != len(known):
         raise ConfigError(f"{origin} has {len(known)} classes, not {len(given)}.", "Give one label per class.")
     return given or known
+
+
+def with_names(source: SourceModel) -> SourceModel:
+    """The source with labels that can be written: a blank for each tab, line break and the like in one, and a word about it."""
+    labels = source.spec.decode.labels
+    names = tuple(as_name(label) for label in labels)
+    changed = [at for at, (before, after) in enumerate(zip(labels, names, strict=True)) if before != after]
+    if not changed:
+        return source
+    decode = msgspec.structs.replace(source.spec.decode, labels=names)
+    said = f"Labels {', '.join(map(str, changed))} hold characters that name nothing, such as line breaks: blanks stand for them."
+    return replace(
+        source, spec=msgspec.structs.replace(source.spec, decode=decode), assumptions=(*source.assumptions, said)
+    )
 
 
 def check_batch(batch: int) -> None:

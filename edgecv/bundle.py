@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import msgspec
 
+from edgecv.atomic import Kind, foreign_file
 from edgecv.errors import BundleError
 from edgecv.formats import check_files
 from edgecv.opened_files import OpenedFile, OpenedModel, leads_outside, open_inside, open_model
-from edgecv.printable import printable
+from edgecv.printable import is_name
 from edgecv.specs import DecodeSpec, ModelSpec, Precision, PreprocessSpec, TensorSpec
 
 SCHEMA = 1
@@ -324,6 +327,38 @@ def every_file(manifest: Manifest) -> list[BundleFile]:
     return [*(entry for model in models for entry in model.files), *manifest.extras]
 
 
+def _no_bundle(path: Path) -> str:
+    """What stands at a path, if it is no bundle; a damaged one, or one of another EdgeCV, is a bundle all the same."""
+    if not path.is_dir():
+        return "a file"
+    try:
+        with open_inside(path, MANIFEST) as file:
+            said = json.loads(file.read(MAX_MANIFEST_BYTES + 1))
+        listed = (
+            {MANIFEST, *_paths_in(said)} if isinstance(said, dict) and {"schema", "variants"} <= said.keys() else None
+        )
+    except (OSError, BundleError, ValueError, RecursionError):
+        listed = None
+    if listed is None:
+        return "a folder that is no bundle"
+    found = foreign_file(path, listed.__contains__)
+    return f"a bundle that also holds {found}, which is not of it" if found else ""
+
+
+def _paths_in(said: Any) -> Iterator[str]:
+    """Every file that a document lists."""
+    if isinstance(said, dict):
+        if isinstance(said.get("path"), str):
+            yield said["path"]
+        said = list(said.values())
+    if isinstance(said, list):
+        for one in said:
+            yield from _paths_in(one)
+
+
+BUNDLE = Kind(name="a bundle", other=_no_bundle)  # what --force replaces
+
+
 def _check_values(manifest: Manifest, origin: str) -> None:
     """What types cannot say."""
     decode, preprocess = manifest.decode, manifest.preprocess
@@ -345,7 +380,7 @@ def _check_values(manifest: Manifest, origin: str) -> None:
             for model in variant.models.values()
         ),
         "number of variants": len(manifest.variants) > _MOST_VARIANTS,
-        "a name or label": not all(printable(name) == name and "\t" not in name for name in names),
+        "a name or label": not all(is_name(name) for name in names),
     }
     found = [name for name, is_wrong in wrong.items() if is_wrong]
     if found:

@@ -38,6 +38,7 @@ class Frame:
         captured_ns: When it was captured, UTC nanoseconds since the epoch.
         monotonic_ns: The same moment on this machine's monotonic clock; ages are measured on it.
         position_ns: Position in a file that has a time of its own; ``None`` for a camera.
+        path: The file that it is, where the source is a folder of pictures; empty for any other.
     """
 
     image: Image
@@ -46,6 +47,7 @@ class Frame:
     captured_ns: int
     monotonic_ns: int
     position_ns: int | None = None
+    path: str = ""
 
     @property
     def scene_ns(self) -> int:
@@ -207,12 +209,13 @@ class Result:
     def as_dict(self, masks: bool = True) -> dict[str, Any]:
         """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out.
 
-        ``events`` stands there only when steps had something to say.
+        ``path`` stands there only for pictures of a folder, ``events`` only when steps had something to say.
         """
         frame = self.frame
         return {
             "index": frame.index,
             "source_id": frame.source_id,
+            **({"path": frame.path} if frame.path else {}),
             "captured_ns": frame.captured_ns,
             "age_ms": round(self.age_ms, 3),
             **answer_rows(self.detections, self.labels, masks),

@@ -7,11 +7,9 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from edgecv.bounded import read_bounded_text
 from edgecv.errors import CalibrationError
-from edgecv.extras import require
+from edgecv.picture_files import files_below, in_natural_order, pictures_below, unread_in
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration_checks import (
     Fingerprint,
@@ -22,6 +20,7 @@ from edgecv.quantize.calibration_checks import (
     near_groups,
     set_warnings,
 )
+from edgecv.quantize.dataset import dataset_places, is_dataset, pictures_at
 from edgecv.quantize.video_frames import (
     ARRAY_SUFFIX,
     FRAMES,
@@ -37,7 +36,6 @@ MINIMUM_IMAGES = 16  # fewer different pictures give ranges that the next pictur
 HELD_OUT_FRACTION = 0.25  # part that calibration never sees and the gate judges by
 MOST_HELD_OUT = 0.5  # where the pictures show so few objects that a quarter proves nothing
 _FRAMES_PER_STRETCH, _MOST_STRETCHES = 50, 8  # of a recording: one stretch of it is held out for so many frames
-_DEEPEST = 20  # levels of a data.yaml; usual ones have 2
 _EXAMPLES = 3
 
 
@@ -92,7 +90,9 @@ class _Split:
 def open_calibration(
     source: str | Path, progress: Progress = silent, *, seed: int = 0, frames: int = FRAMES
 ) -> CalibrationSet:
-    """Find, check and split the pictures of a folder, a ``data.yaml``, a video or a recording.
+    """Find, check and split the pictures of a folder, a ``data.yaml``, a list of pictures, a video or a recording.
+
+    Pictures that cannot be read are left out, and named in ``warnings``.
 
     A recording is a folder of ``edgecv record``, or one that holds ``.npy`` files: its frames are ``(H, W, 3)`` uint8 BGR
     arrays (pictures may stand among them), in order of their paths.
@@ -104,17 +104,15 @@ def open_calibration(
         frames: How many frames to take of a video or recording, spread evenly over its time.
 
     Raises:
-        CalibrationError: the place is missing, a picture is unreadable, or too few differ from each other.
+        CalibrationError: the place is missing, or too few pictures can be read and differ from each other.
     """
     gathered = _gather(Path(source), frames, progress)
+    read, unread = _read(gathered.paths, "Checking calibration images", progress)
     by_content: dict[str, Fingerprint] = {}
-    for done, path in enumerate(gathered.paths):
-        progress("Checking calibration images", done, len(gathered.paths))
-        found = fingerprint(path)
+    for found in read:
         by_content.setdefault(found.content, found)
-    progress("Checking calibration images", len(gathered.paths), len(gathered.paths))
     prints = list(by_content.values())
-    facts = _checked(source, prints, len(gathered.paths))
+    facts = _checked(source, prints, len(read), unread)
 
     def split_at(fraction: float) -> CalibrationSet:
         split = _by_stretches(prints, seed, fraction) if gathered.timed else _by_content(prints, seed, fraction)
@@ -124,7 +122,7 @@ def open_calibration(
             held_out=tuple(each.path for each in split.held_out),
             sha256=hashlib.sha256("".join(each.content for each in used).encode()).hexdigest(),
             source=str(source),
-            warnings=(*set_warnings(facts, len(prints)), *split.warnings),
+            warnings=(*_told(unread, len(gathered.paths)), *set_warnings(facts, len(prints)), *split.warnings),
             facts={**facts, "unused": float(len(prints) - len(used))},
             fingerprints=tuple(used),
             frames=gathered.frames,
@@ -144,11 +142,12 @@ def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progr
         CalibrationError: an evaluation picture is in the calibration set, or so like one of it that it is a copy.
     """
     paths = list(evaluation)
-    prints = []
-    for done, path in enumerate(paths):
-        progress("Comparing with the evaluation images", done, len(paths))
-        prints.append(fingerprint(path))
-    progress("Comparing with the evaluation images", len(paths), len(paths))
+    prints, unread = _read(paths, "Comparing with the evaluation images", progress)
+    if unread:
+        raise CalibrationError(
+            f"{len(unread)} of {len(paths)} evaluation images cannot be read: {_list(unread)}",
+            "Remove or replace the files, then run again.",
+        )
     found = copies(calibration.fingerprints, prints)
     if found:
         shown = ", ".join(f"{ours.name} = {theirs.name}" for ours, theirs in found[:_EXAMPLES])
@@ -159,10 +158,37 @@ def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progr
         )
 
 
-def _checked(source: str | Path, prints: Sequence[Fingerprint], files: int) -> dict[str, float]:
+def _read(paths: Sequence[Path], step: str, progress: Progress) -> tuple[list[Fingerprint], list[CalibrationError]]:
+    """Fingerprints of the pictures that can be read, and what is wrong with the others."""
+    read: list[Fingerprint] = []
+    unread: list[CalibrationError] = []
+    for done, path in enumerate(paths):
+        progress(step, done, len(paths))
+        try:
+            read.append(fingerprint(path))
+        except CalibrationError as error:
+            unread.append(error)
+    progress(step, len(paths), len(paths))
+    return read, unread
+
+
+def _told(unread: Sequence[CalibrationError], files: int) -> tuple[str, ...]:
+    return (f"{len(unread)} of {files} pictures cannot be read and were left out: {_list(unread)}",) if unread else ()
+
+
+def _list(unread: Sequence[CalibrationError]) -> str:
+    return " ".join(error.message for error in unread)
+
+
+def _checked(
+    source: str | Path, prints: Sequence[Fingerprint], files: int, unread: Sequence[CalibrationError]
+) -> dict[str, float]:
     """Facts of the set, once there is enough in it."""
+    if unread and not prints:
+        raise CalibrationError(f"None of the {len(unread)} images of {source} can be read: {_list(unread[:_EXAMPLES])}")
     if len(prints) < MINIMUM_IMAGES:
         alike = f" ({files} files, the rest are copies)" if files > len(prints) else ""
+        alike += f"; {len(unread)} more cannot be read: {_list(unread[:_EXAMPLES])}" if unread else ""
         raise CalibrationError(
             f"{source} holds {len(prints)} different images{alike}; at least {MINIMUM_IMAGES} are needed.",
             "Give 100 to 300 images that look like what the camera will see.",
@@ -244,14 +270,24 @@ def _gather(source: Path, frames: int, progress: Progress) -> _Gathered:
         found = video_frames(source, frames, progress)
         return _Gathered(paths=found.paths, timed=True, frames=found)
     if (source / "recording.json").is_file():  # of `edgecv record`
-        return _recording(images_below(source), frames)
-    folders = _folders(source)
-    recorded = sorted(path for folder in folders for path in folder.rglob(f"*{ARRAY_SUFFIX}") if path.is_file())
+        return _recording(pictures_below(source), frames)
+    places = dataset_places(source, "train", "val") if is_dataset(source) else [source]
+    if not places:
+        raise CalibrationError(
+            f"{source} names no pictures: it has neither 'train' nor 'val'.", "Add one, or give a folder of images."
+        )
+    paths = [path for place in places for path in pictures_at(place, [source.parent])]
+    folders = [place for place in places if place.is_dir()]
+    recorded = [path for folder in folders for path in files_below(folder) if path.suffix == ARRAY_SUFFIX]
     if recorded:
-        return _recording(sorted([*recorded, *(path for folder in folders for path in images_below(folder))]), frames)
-    paths = [path for folder in folders for path in images_below(folder)]
+        return _recording(in_natural_order([*recorded, *paths]), frames)
     if not paths:
-        raise CalibrationError(f"{source} holds no images.", f"Read are: {', '.join(sorted(IMAGE_SUFFIXES))} and .npy.")
+        left_out = ", ".join(found for folder in folders if (found := unread_in(folder)))
+        but = f" that are read, but {left_out}" if left_out else ""
+        hint = (
+            "Convert them to JPEG or PNG." if left_out else f"Read are: {', '.join(sorted(IMAGE_SUFFIXES))} and .npy."
+        )
+        raise CalibrationError(f"{source} holds no images{but}.", hint)
     return _Gathered(paths=paths)
 
 
@@ -261,68 +297,3 @@ def _recording(paths: Sequence[Path], frames: int) -> _Gathered:
     kept = array_frames(arrays)
     pictures = dict(zip(arrays, kept.paths, strict=True))
     return _Gathered(paths=[pictures.get(path, path) for path in chosen], timed=True, frames=kept)
-
-
-def _folders(source: Path) -> list[Path]:
-    folders = [source]
-    if source.suffix in (".yaml", ".yml"):
-        folders = dataset_folders(source, "train") or dataset_folders(source, "val")
-    missing = [folder for folder in folders if not folder.is_dir()]
-    if missing or not folders:
-        raise CalibrationError(
-            f"{missing[0] if missing else source} is not a folder of images.",
-            "Give --calib a folder of images, a data.yaml with 'train' or 'val', or a video.",
-        )
-    return folders
-
-
-def images_below(folder: Path) -> list[Path]:
-    """Every picture in a folder and the folders in it (``images/``, one per class ...), sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
-def dataset_folders(yaml_path: Path, part: str) -> list[Path]:
-    """Image folders of one part (``train``, ``val``) of a ``data.yaml`` in YOLO form; empty when it has none.
-
-    Raises:
-        CalibrationError: the file is missing or is not such a file.
-    """
-    content = read_dataset(yaml_path)
-    given = content.get(part) or []
-    root = yaml_path.parent / str(content.get("path") or "")
-    return [root / str(folder) for folder in (given if isinstance(given, list) else [given])]
-
-
-def _plain_yaml(yaml: Any, text: str) -> Any:
-    """A YAML document. Aliases and deep nesting, which take gigabytes or minutes, are refused: no data.yaml has them."""
-    begins = (
-        yaml.FlowSequenceStartToken,
-        yaml.FlowMappingStartToken,
-        yaml.BlockSequenceStartToken,
-        yaml.BlockMappingStartToken,
-    )
-    ends = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
-    depth = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        depth += isinstance(token, begins) - isinstance(token, ends)
-        if isinstance(token, yaml.AliasToken) or depth > _DEEPEST:
-            raise yaml.YAMLError("it has an alias (*name) or is nested deeper than is read")
-    return yaml.safe_load(text)
-
-
-def read_dataset(yaml_path: Path) -> Mapping[str, Any]:
-    """A ``data.yaml`` as a mapping.
-
-    Raises:
-        CalibrationError: the file is missing or does not hold a mapping.
-    """
-    yaml = require("yaml", "convert")
-    try:
-        content = _plain_yaml(yaml, read_bounded_text(yaml_path))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise CalibrationError(
-            f"{yaml_path} cannot be read: {error}.", "It must be a data.yaml in YOLO form."
-        ) from error
-    if not isinstance(content, dict):
-        raise CalibrationError(f"{yaml_path} is not a mapping.", "It must be a data.yaml in YOLO form.")
-    return content

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from edgecv import registry
-from edgecv.bounded import read_bounded_text
+from edgecv.bounded import read_plain_text
 from edgecv.bundle import Bundle, Variant
 from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for, say
 from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
@@ -149,8 +149,9 @@ def _labels(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        return tuple(line.strip() for line in read_bounded_text(path).splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
+        lines = (line.strip(" \t\r") for line in read_plain_text(path).split("\n"))  # other blanks are part of a name
+        return tuple(line for line in lines if line)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", "Give a text file with one label per line.") from error
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
+from edgecv.atomic import file_kind
 from edgecv.pipelines.sinks.line_file import LineFile, LineStyle
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.printable import printable
@@ -34,6 +35,8 @@ COLUMNS = (
 # A spreadsheet computes a cell that begins like this, and formulas can call out:
 # OWASP, "CSV Injection". Labels come from model files, names of sources from their owners.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+_RESULTS = file_kind("a CSV file of results", r"source_id,index,")
 
 Cell = str | int
 
@@ -61,7 +64,9 @@ class CsvSink:
             SinkError: it cannot be written there.
         """
         self._on_terminal = str(path) == "-" and sys.stdout.isatty()  # a file or a program gets labels as they are
-        self._file = LineFile(path, overwrite=overwrite, options=options, style=LineStyle(header=_lines([COLUMNS])))
+        self._file = LineFile(
+            path, overwrite=overwrite, options=options, style=LineStyle(header=_lines([COLUMNS]), kind=_RESULTS)
+        )
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> CsvSink:  # noqa: ARG003 - the seam's

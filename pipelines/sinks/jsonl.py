@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from edgecv.atomic import file_kind
 from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.line_file import LineFile, LineStyle
@@ -14,6 +15,8 @@ from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.printable import printable_json
 from edgecv.results import Result
 from edgecv.uris import Uri, read_options
+
+_RESULTS = file_kind("a JSONL file of results", r'\s*\{"(index|source_id|event)":')
 
 
 class JsonlSink:
@@ -38,7 +41,9 @@ class JsonlSink:
             SinkError: it cannot be written there.
         """
         self._on_stdout = str(path) == "-"
-        self._file = LineFile(path, overwrite=overwrite, options=options, style=LineStyle(is_whole=_is_json))
+        self._file = LineFile(
+            path, overwrite=overwrite, options=options, style=LineStyle(is_whole=_is_json, kind=_RESULTS)
+        )
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> JsonlSink:  # noqa: ARG003 - the seam's

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecv.atomic import Kind
 from edgecv.errors import ConfigError, SinkError
 from edgecv.media import open_target
 from edgecv.pipelines.sinks.options import LineSinkOptions
@@ -32,10 +33,12 @@ class LineStyle:
     Attributes:
         header: The first line, with its end; empty where there is none.
         is_whole: Whether a last line that has no end is whole all the same.
+        kind: The files that are replaced or gone on with; any by default.
     """
 
     header: bytes = b""
     is_whole: Callable[[bytes], bool] = lambda _line: False
+    kind: Kind | None = None
 
 
 class LineFile:
@@ -114,7 +117,7 @@ class LineFile:
         elif self._options.append:
             descriptor = self._open_to_append()
         else:
-            with open_target(self._path, overwrite=overwrite) as file:
+            with open_target(self._path, overwrite=overwrite, kind=self._style.kind) as file:
                 descriptor = os.dup(file.fileno())
             _set_append(descriptor)
         if not os.fstat(descriptor).st_size or not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -133,6 +136,9 @@ class LineFile:
         return SinkError(f"{self._name} cannot be written: {error.strerror}.", hint or "Is the disk full?")
 
     def _open_to_append(self) -> int:
+        found = self._style.kind.other(self._path) if self._style.kind and self._path.is_file() else ""
+        if found:
+            raise ConfigError(f"{self._name} is {found}: nothing is appended to it.", "Write to a new file.")
         try:
             descriptor = append_file(self._path)
         except OSError as error:
