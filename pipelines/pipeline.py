@@ -127,6 +127,7 @@ class Pipeline:
         self._stopping = self._started = self._closed = self._entered = self._ended = self._reported = False
         self._left_behind: list[Capture] = []
         self._tally = Tally()
+        self._logged: dict[str, set[tuple[str, str]]] = {}  # by source: trouble that the log was told of
         self._signals = Signals(self.stop)
         self._done = threading.Event()  # everything is closed
         self._closer: threading.Thread | None = None
@@ -390,6 +391,7 @@ class Pipeline:
             raise
         self._suit_sources()
         self._ended = False
+        self._log(name, capture.health())  # what it told before anyone listened
         return name
 
     def _suit_sources(self) -> None:
@@ -418,9 +420,18 @@ class Pipeline:
 
     def _source_changed(self, name: str, health: SourceHealth) -> None:
         """Tell the log and the sinks; called from any thread."""
-        if health.state in _TROUBLE:
-            log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
+        self._log(name, health)
         self._tell_sinks(name, health)
+
+    def _log(self, name: str, health: SourceHealth) -> None:
+        """Each class of trouble of a source once, until it is live again."""
+        if health.state == "live":
+            self._logged.pop(name, None)
+        elif health.state in _TROUBLE or (health.state == "connecting" and health.code):
+            logged = self._logged.setdefault(name, set())
+            if (health.state, health.code) not in logged:
+                logged.add((health.state, health.code))
+                log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
 
     def _tell_sinks(self, name: str, health: SourceHealth) -> None:
         event = Event(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgecv.status import SinkCount
@@ -23,6 +23,7 @@ class Summary:
         age_p50_ms: Median age of a result when it was ready.
         age_p99_ms: The age that 99 % stay below.
         sinks: One count per sink.
+        never_live: Cameras that never gave a frame, each with the last reason that it gave.
     """
 
     frames: int
@@ -33,6 +34,7 @@ class Summary:
     age_p50_ms: float
     age_p99_ms: float
     sinks: tuple[SinkCount, ...]
+    never_live: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

@@ -220,6 +220,8 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
         note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
     for reason, count in summary.dropped.items():
         note(f"  {count} frames dropped: {reason}")
+    for name, reason in summary.never_live.items():
+        note(f"  {name} never gave a frame: {reason or 'it did not answer before the end.'}")
     if stats is not None:
         note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
         if stats.pending and not stats.connected:
