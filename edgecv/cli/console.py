@@ -32,8 +32,9 @@ def interrupted() -> int:
 
 
 def note(line: str) -> None:
-    """A line for the person who watches."""
-    print(line, file=sys.stderr)
+    """A line for the person who watches, if there still is one: a terminal that went away takes nothing."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 def print_json(document: Any) -> None:
