@@ -207,6 +207,8 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
         note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
     for reason, count in summary.dropped.items():
         note(f"  {count} frames dropped: {reason}")
+    if summary.damaged:
+        note(f"  {summary.damaged} frames are damaged in their file; in JSON lines they say so (damaged)")
     if stats is not None:
         note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
         if stats.pending and not stats.connected:

@@ -14,7 +14,7 @@ class FrameStamper:
         self._source_id = source_id
         self._index = 0
 
-    def stamp(self, image: Image, position_s: float | None = None) -> Frame:
+    def stamp(self, image: Image, position_s: float | None = None, *, is_damaged: bool = False) -> Frame:
         """The picture as the next frame, captured now; ``position_s`` is its place in a file that has a time of its own."""
         frame = Frame(
             image=image,
@@ -23,6 +23,7 @@ class FrameStamper:
             captured_ns=time.time_ns(),
             monotonic_ns=time.monotonic_ns(),
             position_ns=None if position_s is None else round(position_s * 1e9),
+            is_damaged=is_damaged,
         )
         self._index += 1
         return frame
