@@ -96,7 +96,9 @@ class Capture:
     def dropped(self) -> dict[str, int]:
         """Frames that gave no result, by reason; those that never happened are left out."""
         latest = self._slot.dropped + int(getattr(self.source, "dropped", 0))
-        return {reason: count for reason, count in {"latest": latest, **self._dropped}.items() if count}
+        unreadable = int(getattr(self.source, "unreadable", 0))
+        dropped = {"latest": latest, **self._dropped, "unreadable": unreadable}
+        return {reason: count for reason, count in dropped.items() if count}
 
     @property
     def never_live(self) -> str | None:

@@ -238,6 +238,8 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
     for sink in summary.sinks:
         if sink.failed or sink.dropped or sink.events_lost:
             note(f"  {_losses(sink)}")
+    if summary.damaged:
+        note(f"  {summary.damaged} frames are damaged in their file; in JSON lines they say so (damaged)")
     if stats is not None:
         note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
         if stats.pending and not stats.connected:
