@@ -30,6 +30,7 @@ COLUMNS = (
     "top",
     "right",
     "bottom",
+    "path",
 )
 
 # A spreadsheet computes a cell that begins like this, and formulas can call out:
@@ -96,9 +97,9 @@ class CsvSink:
 def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
     if result.detections is not None:
         for at in range(len(result.detections)):
-            yield (*_start(result, result.detections, at), *_place(result.detections, at))
+            yield (*_start(result, result.detections, at), *_place(result.detections, at), _harmless(result.frame.path))
     if result.classification is not None and len(result.classification):
-        yield (*_start(result, result.classification, 0), "", "", "", "", "")
+        yield (*_start(result, result.classification, 0), "", "", "", "", "", _harmless(result.frame.path))
 
 
 def _start(result: Result, found: Detections | Classification, at: int) -> tuple[Cell, ...]:
