@@ -38,6 +38,9 @@ from edgecv.foreign import first_line
 _NETWORKS = ("ema", "model")  # Ultralytics keeps the averaged weights beside the last ones, and uses them
 # Under which key training programs keep the weights: Lightning and timm, SAM and Ultralytics, plain PyTorch examples, BasicSR.
 _WEIGHTS = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params", "module")
+_OF_PROGRAMS = re.compile(
+    r"(?:^|/)(?:constants\.pkl$|code/|archive_format$|models/.*\.json$)"
+)  # members of their archives
 _NESTED = 3  # {"model": {"state_dict": {...}}}
 _YOLO_NAME = re.compile(r"(?:model\.)*\d+\.(?:conv|cv\d|bn|m|dfl|linear)\b")
 _RESNETS: Mapping[tuple[bool, int], str] = (
@@ -86,7 +89,8 @@ def read_weights(path: Path, wanted: Mapping[str, Any], *, whole: bool = True) -
     Args:
         path: A state dict; a checkpoint that holds one under ``state_dict``, ``model``, ``model_state_dict`` or a similar key; or a
             network. Its names may have the prefixes of the usual wrappers (``weight_names.matched``).
-        wanted: The network's own state dict: every name, shape and kind of number must be there, but counters of batch norms.
+        wanted: The network's own state dict: every name, shape and kind of number must be there; counters of batch
+            norms need not.
         whole: Whether tensors that the network does not need are an error.
 
     Raises:
@@ -140,12 +144,11 @@ def check_is_archive(path: Path) -> None:
 
 
 def _is_program(path: Path) -> bool:
-    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, RuntimeError), zipfile.ZipFile(path) as archive:
-        return any(
-            re.search(r"(?:^|/)(?:constants\.pkl|code/|archive_format$|models/.*\.json$)", name)
-            for name in archive.namelist()
-        )
-    return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(_OF_PROGRAMS.search(name) for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
+        return False  # damaged, or of before torch 1.6
 
 
 def _read_trusted(path: Path) -> Any:

@@ -23,6 +23,7 @@ class _SourceSession:
         self._part = part
         self.inputs: tuple[TensorSpec, ...] = part.inputs
         self.outputs: tuple[TensorSpec, ...] = part.outputs
+        self.providers: tuple[str, ...] = ("source",)
 
     def run(self, feeds: Tensors) -> dict[str, Array]:
         return self._part.reference(feeds)

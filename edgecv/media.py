@@ -16,20 +16,18 @@ import numpy as np
 from edgecv.atomic import Kind, check_replaceable, file_kind
 from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.extras import require
-from edgecv.file_capture import FileCapture
 from edgecv.image_headers import check_image_size
 from edgecv.image_headers import max_megapixels as limit_megapixels
 from edgecv.picture_files import WAY_OUT, pictures_in, unread_format, unread_in
 from edgecv.private_files import FILE_MODE, create_file, write_all
 from edgecv.results import Image
 from edgecv.uris import IMAGE_SUFFIXES
+from edgecv.video_decoder import VideoDecoder, open_video
 
-# Containers whose header counts the frames; elsewhere OpenCV estimates them from duration and frame rate.
-_COUNTED_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi"})
 # Headers overcount a little (edit lists, a last packet without a picture): that much is no damage.
 _MISSING_FRAMES_ALLOWED = 3
 _MISSING_PART_ALLOWED = 0.01
-# An estimate covers the longest track: sound usually outlasts the picture by less than this.
+# Durations are rounded, and sound may outlast the picture in files that do not say how long each is.
 _MISSING_TIME_ALLOWED_S = 1.0
 _TICKS_PER_S = 60_000  # whole ticks per frame at all common rates, 29.97 too; MPEG-4 part 2 allows up to 65,535
 _FRAGMENT_S = 1.0  # a killed recording loses at most about this much
@@ -173,12 +171,14 @@ def open_target(
 
 
 class VideoReader:
-    """A video file, frame by frame.
+    """A video file, frame by frame. What is damaged in its middle is passed: reading goes on behind it.
 
     Attributes:
         fps: Announced frames per second; 0.0 when the file does not say.
         frame_count: Announced frames, exact or estimated by container; 0 when unknown.
-        position_s: When the frame that was read last is shown, from the start of the video; always grows.
+        position_s: When the frame that was read last is shown, from the start of the file; always grows.
+        is_damaged: Whether the decoder made up a part of the frame that was read last.
+        unreadable: Frames so far that could not be decoded.
     """
 
     def __init__(self, path: str | Path, max_megapixels: float | None = None) -> None:
@@ -190,23 +190,16 @@ class VideoReader:
 
         Raises:
             SourceError: it is missing, empty, no video that can be read, or announces frames above the limit.
-            MissingDependency: OpenCV is not installed.
+            MissingDependency: neither PyAV nor OpenCV is installed.
         """
         self._path = Path(path)
         _check_file(self._path)
-        self._cv2 = _cv2()
-        self._capture: FileCapture | None = FileCapture(self._path, max_megapixels)
-        if not self._capture.opened:
-            raise SourceError(
-                f"{path} cannot be read as a video.",
-                "It is cut short, no video, or in a format that this OpenCV does not know (try: ffmpeg -i FILE).",
-                code="codec",
-            )
-        self.fps = max(0.0, self._capture.get(self._cv2.CAP_PROP_FPS))
-        self.frame_count = max(0, int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)))
-        self._delivered = 0
-        self._last_ms = 0.0
+        self._video: VideoDecoder | None = open_video(self._path, max_megapixels)
+        self.fps, self.frame_count = self._video.fps, self._video.frame_count
         self.position_s = -1.0
+        self.is_damaged = False
+        self.unreadable = 0
+        self._delivered = self._before_first = 0
 
     def read(self) -> Image | None:
         """The next frame, ``(H, W, 3)`` uint8 BGR, or ``None`` at the end.
@@ -215,56 +208,69 @@ class VideoReader:
             SourceError: the file broke off (``eof``) or held frames that could not be decoded or are above the limit
                 (``codec``). It is raised once, after everything that could be read.
         """
-        if self._capture is None:
+        if self._video is None:
             return None
-        taken, image = self._capture.read()
-        if not taken:
+        try:
+            picture = self._video.read()
+        except SourceError:
             self.close()
-            self._check_complete()
+            raise
+        self.unreadable = self._video.unreadable
+        if picture is None:
+            video, self._video = self._video, None
+            try:
+                self._check_complete(video)
+            finally:
+                video.close()
             return None
+        if not self._delivered:
+            self._before_first = self.unreadable
         self._delivered += 1
-        self._last_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
-        self.position_s = self._position_s()
-        return image
+        self.position_s = self._position_s(picture.time_s)
+        self.is_damaged = picture.is_damaged
+        return picture.image
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
+        if self._video is not None:
+            self._video.close()
+            self._video = None
 
-    def _position_s(self) -> float:
-        """As the file says, else by the frame rate: some files and builds of OpenCV say nothing but zero."""
-        said = self._last_ms / 1e3
-        if said > self.position_s:
+    def _position_s(self, said: float | None) -> float:
+        """As the file says, else by the frame rate: some files say nothing but zero."""
+        if said is not None and said > self.position_s:
             return said
-        return self.position_s + 1 / (self.fps or _USUAL_FPS)
+        return self.position_s + 1 / (self.fps or _USUAL_FPS) if self._delivered > 1 else 0.0
 
-    def _check_complete(self) -> None:
-        missing = self.frame_count - self._delivered
-        allowed = max(_MISSING_FRAMES_ALLOWED, self.frame_count * _MISSING_PART_ALLOWED)
-        if self._delivered and missing <= allowed:
+    def _check_complete(self, video: VideoDecoder) -> None:
+        """Headers count a little too much, and a recording of a stream may begin within a group of pictures: no damage."""
+        allowed = max(_MISSING_FRAMES_ALLOWED, video.frame_count * _MISSING_PART_ALLOWED)
+        if video.is_counted:
+            lost = video.frame_count - self._delivered
+            # An AVI counts frames that the camera dropped, too; then its times reach the end all the same.
+            spacing_s = max(self.position_s / max(1, self._delivered), 1 / (self.fps or _USUAL_FPS))
+            broke_off = lost - self.unreadable > allowed and video.missing_s() > allowed * spacing_s
+        else:
+            lost = self.unreadable - self._before_first
+            broke_off = video.missing_s() > max(_MISSING_TIME_ALLOWED_S, self._duration_s() * _MISSING_PART_ALLOWED)
+        if self._delivered and not broke_off and (lost <= allowed or not self.unreadable):
             return
-        ended_early = self._missing_s() > (0 if self._is_counted() else self._allowed_s())
-        if not (ended_early or self._is_counted()) and self._delivered:
-            return  # the count was an estimate, and the picture reaches to the end
+        announced = f"{video.frame_count} announced frames" if video.is_counted else f"about {video.frame_count} frames"
+        what = f"{self._path} gave {self._delivered} of {announced}"
+        if self.unreadable and not broke_off:
+            raise SourceError(
+                f"{what}: {self.unreadable} could not be decoded.",
+                "The file is damaged. All the others were delivered.",
+                code="codec",
+            )
         raise SourceError(
-            f"{self._path} gave {self._delivered} of {self.frame_count} announced frames and then "
-            + ("broke off." if ended_early else "ended: some could not be decoded."),
+            f"{what} and then broke off.",
             "The file is damaged or was not written to its end. What could be read was delivered.",
-            code="eof" if ended_early else "codec",
+            code="eof",
         )
 
-    def _is_counted(self) -> bool:
-        return self._path.suffix.lower() in _COUNTED_SUFFIXES
-
-    def _allowed_s(self) -> float:
-        duration_s = self.frame_count / self.fps if self.fps else 0.0
-        return max(_MISSING_TIME_ALLOWED_S, duration_s * _MISSING_PART_ALLOWED)
-
-    def _missing_s(self) -> float:
-        """Seconds between the last frame that was read and the last one announced."""
-        return (self.frame_count - 1) / self.fps - self._last_ms / 1e3 - 0.5 / self.fps if self.fps else 0.0
+    def _duration_s(self) -> float:
+        return self.frame_count / self.fps if self.fps else 0.0
 
 
 class VideoWriter:

@@ -374,11 +374,12 @@ def _with_limits(
     if not changes:
         return spec
     changed = msgspec.structs.replace(spec, **changes)
-    for name, value in (("confidence", changed.confidence), ("IoU", changed.iou)):
-        if not 0 <= value <= 1:
-            raise ConfigError(f"A {name} of {value:g} cannot be: it lies between 0 and 1.", "Such as 0.25 or 0.7.")
-    if changed.max_detections < 1:
-        raise ConfigError(f"max_detections is 1 or more, not {changed.max_detections}.", "The default is 300.")
+    if not (0 <= changed.confidence <= 1 and 0 <= changed.iou <= 1 and changed.max_detections >= 1):
+        said = ", ".join(f"{name} {value:g}" for name, value in changes.items())
+        raise ConfigError(
+            f"confidence and iou lie between 0 and 1, max_detections from 1 on, not {said}.",
+            "Such as 0.25, 0.7 and 300.",
+        )
     return changed
 
 

@@ -42,7 +42,8 @@ class SourceStatus:
         fps: Results per second over the last seconds.
         age_ms: Age of the newest result when it was ready; 0.0 before the first.
         size_wh: Width and height of the newest frame in pixels; ``(0, 0)`` before the first.
-        dropped: Frames that gave no result, by reason: ``latest``, ``too_old``, ``every_nth``, ``still``, ``step``.
+        dropped: Frames that gave no result, by reason: ``latest``, ``too_old``, ``every_nth``, ``still``, ``step``,
+            ``unreadable``.
         counts: What its steps counted, such as ``{"door.in": 3, "door.out": 2}``.
     """
 

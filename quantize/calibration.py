@@ -267,8 +267,8 @@ def _stretches(count: int, seed: int, fraction: float) -> list[range]:
 
 def _gather(source: Path, frames: int, progress: Progress) -> _Gathered:
     if source.suffix.lower() in VIDEO_SUFFIXES and not source.is_dir():
-        found = video_frames(source, frames, progress)
-        return _Gathered(paths=found.paths, timed=True, frames=found)
+        kept = video_frames(source, frames, progress)
+        return _Gathered(paths=kept.paths, timed=True, frames=kept)
     if (source / "recording.json").is_file():  # of `edgecv record`
         return _recording(pictures_below(source), frames)
     places = dataset_places(source, "train", "val") if is_dataset(source) else [source]

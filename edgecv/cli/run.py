@@ -46,6 +46,9 @@ def run(
         str | None, typer.Option(help="Address of the page. Default: this machine alone; another one needs a token.")
     ] = None,
     preview_token: Annotated[str | None, typer.Option(help="File with the token of the page.")] = None,
+    preview_path: Annotated[
+        str | None, typer.Option(help="Path under which a proxy serves the page, such as /door.")
+    ] = None,
     metrics: Annotated[int | None, typer.Option(min=0, max=65535, help="Prometheus and /healthz on this port.")] = None,
     mqtt: Annotated[str | None, typer.Option(help="Broker: mqtts://user@host?password_file=FILE.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Owner of this device, with --mqtt.")] = None,
@@ -67,7 +70,7 @@ def run(
     file = read_app_file(config) if config is not None else AppFile()
     model = model_options(bundle, runtime, precision, threads, conf, iou, classes)
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
-    page = {"port": preview, "host": preview_host, "token_file": preview_token}
+    page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
     cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}
     file = msgspec.structs.replace(
         file,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgecv.pipelines.checks import SinkLike
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.summary import Summary
+    from edgecv.status import SinkCount
 
 _STATUS_S = 2.0
 
@@ -155,6 +156,7 @@ def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[S
             token=token,
             gauges=gauges,
             allowed_hosts=file.preview.allowed_hosts,
+            path=file.preview.path,
         )
         note(f"preview: {page.url}")
         sinks.append(page)
@@ -207,6 +209,17 @@ def _status(summary: Summary, result: Result) -> str:
     return f"{where}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
 
 
+def _losses(sink: SinkCount) -> str:
+    """What a sink did not get, and why. When a signal ends the run this is the only place that says it."""
+    lost = sink.failed + sink.dropped
+    text = f"{sink.name} lost {lost} of {sink.emitted + lost} results"
+    if sink.failed:
+        text += f" ({sink.failed} failed, {sink.dropped} came too fast or too late)"
+    if sink.events_lost:
+        text += f" and {sink.events_lost} events"
+    return f"{text}: {sink.error}" if sink.error else f"{text}."
+
+
 def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
     document: dict[str, Any] = summary.as_dict()
     stats = cloud.stats() if cloud is not None else None
@@ -220,6 +233,13 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
         note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
     for reason, count in summary.dropped.items():
         note(f"  {count} frames dropped: {reason}")
+    for name, reason in summary.never_live.items():
+        note(f"  {name} never gave a frame: {reason or 'it did not answer before the end.'}")
+    for sink in summary.sinks:
+        if sink.failed or sink.dropped or sink.events_lost:
+            note(f"  {_losses(sink)}")
+    if summary.damaged:
+        note(f"  {summary.damaged} frames are damaged in their file; in JSON lines they say so (damaged)")
     if stats is not None:
         note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
         if stats.pending and not stats.connected:

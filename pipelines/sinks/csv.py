@@ -30,6 +30,7 @@ COLUMNS = (
     "top",
     "right",
     "bottom",
+    "position_s",
     "path",
 )
 
@@ -97,9 +98,9 @@ class CsvSink:
 def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
     if result.detections is not None:
         for at in range(len(result.detections)):
-            yield (*_start(result, result.detections, at), *_place(result.detections, at), _harmless(result.frame.path))
+            yield (*_start(result, result.detections, at), *_place(result.detections, at), *_end(result))
     if result.classification is not None and len(result.classification):
-        yield (*_start(result, result.classification, 0), "", "", "", "", "", _harmless(result.frame.path))
+        yield (*_start(result, result.classification, 0), "", "", "", "", "", *_end(result))
 
 
 def _start(result: Result, found: Detections | Classification, at: int) -> tuple[Cell, ...]:
@@ -109,9 +110,19 @@ def _start(result: Result, found: Detections | Classification, at: int) -> tuple
     return (*named, f"{confidence:.6f}")
 
 
+def _end(result: Result) -> tuple[Cell, ...]:
+    return _position(result), _harmless(result.frame.path)
+
+
 def _place(found: Detections, at: int) -> tuple[Cell, ...]:
     tracker: Cell = "" if found.tracker_id is None else int(found.tracker_id[at])
     return (tracker, *(f"{float(side):.3f}" for side in found.xyxy[at]))
+
+
+def _position(result: Result) -> Cell:
+    """Seconds from the start of the file; empty for a camera."""
+    position_s = result.frame.position_s
+    return "" if position_s is None else f"{position_s:.3f}"
 
 
 def _harmless(text: str) -> str:

@@ -14,13 +14,16 @@ class FrameStamper:
         self._source_id = source_id
         self._index = 0
 
-    def stamp(self, image: Image, position_s: float | None = None, path: str = "") -> Frame:
+    def stamp(
+        self, image: Image, position_s: float | None = None, path: str = "", *, is_damaged: bool = False
+    ) -> Frame:
         """The picture as the next frame, captured now.
 
         Args:
             image: ``(H, W, 3)`` uint8, BGR.
             position_s: Its place in a file that has a time of its own.
             path: The file that it is.
+            is_damaged: Whether the file is damaged there.
         """
         frame = Frame(
             image=image,
@@ -30,6 +33,7 @@ class FrameStamper:
             monotonic_ns=time.monotonic_ns(),
             position_ns=None if position_s is None else round(position_s * 1e9),
             path=path,
+            is_damaged=is_damaged,
         )
         self._index += 1
         return frame
