@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NETWORK_OPTIONS = frozenset(
     {
-        *("fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file"),
+        *("fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file", "every_s"),
         *("max_megapixels", "max_memory_mb"),
     }
 )
