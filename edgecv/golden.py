@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +42,23 @@ SAMPLING, EVENLY = "sampling", "evenly"
 TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999, "int8": 0.98})
 _EXACT: Mapping[str, RuntimeOptions] = MappingProxyType(
     {"openvino": RuntimeOptions(extra={"config": {"INFERENCE_PRECISION_HINT": "f32"}})}
+)
+
+# What zipfile and numpy raise for damaged bytes; neither has a base of its own.
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 Status = Literal["ok", "differs", "cannot run"]
@@ -101,7 +120,7 @@ def _archive(file: OpenedFile) -> Iterator[_Vectors]:
     try:
         with file.file() as opened, zipfile.ZipFile(opened) as archive:
             yield _Vectors(archive)
-    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise BundleError(f"{GOLDEN} is damaged: {error}.", "Copy the bundle again.") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -13,10 +13,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from edgecv.atomic import Kind, check_replaceable, file_kind
 from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.extras import require
 from edgecv.image_headers import check_image_size
 from edgecv.image_headers import max_megapixels as limit_megapixels
+from edgecv.picture_files import WAY_OUT, pictures_in, unread_format, unread_in
 from edgecv.private_files import FILE_MODE, create_file, write_all
 from edgecv.results import Image
 from edgecv.uris import IMAGE_SUFFIXES
@@ -43,6 +45,7 @@ _MUXERS: Mapping[str, tuple[str, Mapping[str, str]]] = MappingProxyType(
         ".mkv": ("matroska", {"cluster_time_limit": str(round(_FRAGMENT_S * 1e3)), "flush_packets": "1"}),
     }
 )
+_VIDEO = file_kind("a video (.mp4, .mkv)", r"....(ftyp|moov|mdat|free|skip|wide)|\x1a\x45\xdf\xa3")  # MP4 or Matroska
 _MOST_BYTES_PER_PIXEL = 8  # of a picture's file: four channels of 16 bits, not compressed
 _USUAL_FPS = 25.0  # for a file that says neither times nor rate
 _LONGEST_GOP = 250  # x264's own default: some files announce 90,000 frames per second
@@ -66,6 +69,14 @@ def read_image(path: str | Path, max_megapixels: float | None = None) -> Image:
     data = _file_bytes(Path(path), max_megapixels)
     if _is_cut_jpeg(data):  # OpenCV 4 pads it with grey and says nothing
         raise SourceError(f"{path} ends in the middle of the picture.", "Copy it again.", code="codec")
+    unread = unread_format(data)
+    if unread:
+        name = Path(path)
+        raise SourceError(
+            f"{path} is a picture in the format {unread}, which is not read.",
+            WAY_OUT.format(name=name.name, stem=name.stem),
+            code="codec",
+        )
     check_image_size(data, str(path), max_megapixels)
     cv2 = _cv2()
     try:
@@ -96,7 +107,9 @@ def write_image(path: str | Path, image: Image) -> None:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The pictures directly in a folder, by suffix, sorted by name.
+    """The pictures directly in a folder, by suffix, in the order in which a person counts: 1, 2, 10.
+
+    Hidden files, such as the ``._NAME.jpg`` of macOS, are left out.
 
     Raises:
         SourceError: it is not a folder, or holds no picture.
@@ -104,31 +117,48 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder.", "Give a folder of pictures.", code="missing")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = pictures_in(folder)
     if not found:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise SourceError(f"There is no picture in {folder}.", f"Read are: {suffixes}.", code="missing")
+        suffixes, left_out = ", ".join(sorted(IMAGE_SUFFIXES)), unread_in(folder)
+        but = f" that is read, but {left_out}" if left_out else ""
+        hint = "Convert them to JPEG or PNG." if left_out else f"Read are: {suffixes}."
+        raise SourceError(f"There is no picture in {folder}{but}.", hint, code="missing")
     return found
 
 
-def open_target(path: str | Path, *, overwrite: bool = False, private: bool = False) -> BinaryIO:
+def unreadable(errors: Sequence[SourceError], pictures: int) -> SourceError:
+    """One error for every picture of a set that could not be read: how many, which, and why; each on a line."""
+    if pictures == 1:
+        return errors[0]
+    named = "\n".join(error.message for error in errors)
+    hint = "All the others were read. Remove or replace these." if len(errors) < pictures else errors[0].hint
+    return SourceError(f"{len(errors)} of {pictures} pictures cannot be read:\n{named}", hint, code=errors[0].code)
+
+
+def open_target(
+    path: str | Path, *, overwrite: bool = False, private: bool = False, kind: Kind | None = None
+) -> BinaryIO:
     """Open a new file for unbuffered writing; never through a link, which others may have put there.
 
     Args:
         path: The file.
         overwrite: Replace an existing one.
         private: Only its owner may read it, whatever the umask is.
+        kind: Replace only a file of this kind; any file by default.
 
     Raises:
-        ConfigError: it exists and ``overwrite`` is not set, or it is a link.
+        ConfigError: it exists and ``overwrite`` is not set, it is of another kind, or it is a link.
         SinkError: it cannot be written there.
     """
     try:
+        if overwrite and kind is not None:
+            check_replaceable(Path(path), kind)
         descriptor = create_file(path, FILE_MODE if private else 0o666, overwrite=overwrite)
         return os.fdopen(descriptor, "wb", buffering=0)
     except FileExistsError as error:
         raise ConfigError(
-            f"{path} exists.", "Choose another name, or overwrite it: ?overwrite=1 or --force."
+            f"{path} exists.",
+            "Choose another name, or overwrite it: ?overwrite=1 or --force. jsonl: and csv: also take ?append=1.",
         ) from error
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -274,7 +304,7 @@ class VideoWriter:
         self._av, self._fps = require("av", "video"), fps
         _cv2()
         # Kept open: by its name it could be another file by the time of the first picture.
-        self._file = open_target(self._path, overwrite=overwrite, private=private)
+        self._file = open_target(self._path, overwrite=overwrite, private=private, kind=_VIDEO)
         self._container: Any = None
         self._stream: Any = None
         self._last_tick = -1

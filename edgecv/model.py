@@ -375,7 +375,11 @@ def _with_limits(
         return spec
     changed = msgspec.structs.replace(spec, **changes)
     if not (0 <= changed.confidence <= 1 and 0 <= changed.iou <= 1 and changed.max_detections >= 1):
-        raise ConfigError(f"confidence and iou lie between 0 and 1, max_detections from 1 on, not {changes}.")
+        said = ", ".join(f"{name} {value:g}" for name, value in changes.items())
+        raise ConfigError(
+            f"confidence and iou lie between 0 and 1, max_detections from 1 on, not {said}.",
+            "Such as 0.25, 0.7 and 300.",
+        )
     return changed
 
 

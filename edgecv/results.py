@@ -38,6 +38,7 @@ class Frame:
         captured_ns: When it was captured, UTC nanoseconds since the epoch.
         monotonic_ns: The same moment on this machine's monotonic clock; ages are measured on it.
         position_ns: Position in a file that has a time of its own; ``None`` for a camera.
+        path: The file that it is, where the source is a folder of pictures; empty for any other.
         is_damaged: Whether the file is damaged here, and the decoder made up a part of the picture.
     """
 
@@ -47,6 +48,7 @@ class Frame:
     captured_ns: int
     monotonic_ns: int
     position_ns: int | None = None
+    path: str = ""
     is_damaged: bool = False
 
     @property
@@ -214,13 +216,14 @@ class Result:
     def as_dict(self, masks: bool = True) -> dict[str, Any]:
         """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out.
 
-        ``position_s`` stands there only for a file that has a time of its own, ``damaged`` only where the file is, ``events``
-        only when steps had something to say.
+        ``path`` stands there only for pictures of a folder, ``position_s`` only for a file that has a time of its own, ``damaged``
+        only where the file is, ``events`` only when steps had something to say.
         """
         frame = self.frame
         return {
             "index": frame.index,
             "source_id": frame.source_id,
+            **({"path": frame.path} if frame.path else {}),
             "captured_ns": frame.captured_ns,
             **({} if frame.position_s is None else {"position_s": frame.position_s}),
             **({"damaged": True} if frame.is_damaged else {}),

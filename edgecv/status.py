@@ -67,6 +67,8 @@ class SinkCount:
         failed: Results it refused.
         dropped: Results it never saw, because it was too slow or did not finish, or took and then had to give up (``lost``).
         error: The first failure, or nothing.
+        events_lost: Events it never saw: of steps, which a result that is dropped hands on to the next one, where there were too
+            many to hand on or the sink did not finish; and such that belong to no frame.
     """
 
     name: str
@@ -74,6 +76,7 @@ class SinkCount:
     failed: int
     dropped: int
     error: str
+    events_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.feed import Freshness
 from edgecv.pipelines.slot import FrameSlot, SlotClosed
+from edgecv.printable import printable
 from edgecv.protocols import Gate, Source, Supervised, Tensors
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
@@ -86,8 +87,10 @@ class Capture:
         self._health = SourceHealth(state="connecting", since_ns=time.monotonic_ns())
         self._slot: FrameSlot[Captured] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
         self._thread = threading.Thread(target=self._run, name=f"edgecv-capture-{name}", daemon=True)
+        self._was_live, self._reason = False, ""
         if isinstance(source, Supervised):
             source.on_change = self._tell
+            self._remember(source.health())  # it may have tried before anyone listened
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -96,6 +99,11 @@ class Capture:
         unreadable = int(getattr(self.source, "unreadable", 0))
         dropped = {"latest": latest, **self._dropped, "unreadable": unreadable}
         return {reason: count for reason, count in dropped.items() if count}
+
+    @property
+    def never_live(self) -> str | None:
+        """Of a camera that never gave a frame: the last reason that it gave; ``None`` of every other source."""
+        return None if self._was_live or self._read or not self.source.live else self._reason
 
     def health(self) -> SourceHealth:
         """How the source is."""
@@ -215,12 +223,18 @@ class Capture:
             state=state,
             since_ns=time.monotonic_ns(),
             code=getattr(error, "code", ""),
-            error="" if error is None else str(error) or type(error).__name__,
+            # It may hold names of files that others chose.
+            error="" if error is None else printable(str(error)) or type(error).__name__,
             hint=error.hint if isinstance(error, EdgeCVError) else "",
         )
         if state == "failed":  # that a file begins and ends is no news
             self._tell(self._health)
 
     def _tell(self, health: SourceHealth) -> None:
+        self._remember(health)
         if self.on_change is not None:
             self.on_change(self.name, health)
+
+    def _remember(self, health: SourceHealth) -> None:
+        self._was_live = self._was_live or health.state == "live"
+        self._reason = health.error or self._reason

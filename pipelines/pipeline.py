@@ -61,7 +61,7 @@ class Pipeline:
     Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one; the model runs
     in the thread that iterates, and in a second one where frames are many. Sources take turns. One that breaks does not stop the
     others; when all have ended and one of them broke, its error is raised.
-    While it runs, SIGTERM ends the program as Ctrl-C does, with exit code 0, unless the program handles SIGTERM itself.
+    While it runs, SIGTERM and SIGHUP end the program as Ctrl-C does, with exit code 0, unless the program handles them itself.
     Sources and sinks given as objects are closed with the pipeline; the model is not.
     """
 
@@ -127,6 +127,7 @@ class Pipeline:
         self._stopping = self._started = self._closed = self._entered = self._ended = self._reported = False
         self._left_behind: list[Capture] = []
         self._tally = Tally()
+        self._logged: dict[str, set[tuple[str, str]]] = {}  # by source: trouble that the log was told of
         self._signals = Signals(self.stop)
         self._done = threading.Event()  # everything is closed
         self._closer: threading.Thread | None = None
@@ -390,6 +391,7 @@ class Pipeline:
             raise
         self._suit_sources()
         self._ended = False
+        self._log(name, capture.health())  # what it told before anyone listened
         return name
 
     def _suit_sources(self) -> None:
@@ -418,9 +420,18 @@ class Pipeline:
 
     def _source_changed(self, name: str, health: SourceHealth) -> None:
         """Tell the log and the sinks; called from any thread."""
-        if health.state in _TROUBLE:
-            log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
+        self._log(name, health)
         self._tell_sinks(name, health)
+
+    def _log(self, name: str, health: SourceHealth) -> None:
+        """Each class of trouble of a source once, until it is live again."""
+        if health.state == "live":
+            self._logged.pop(name, None)
+        elif health.state in _TROUBLE or (health.state == "connecting" and health.code):
+            logged = self._logged.setdefault(name, set())
+            if (health.state, health.code) not in logged:
+                logged.add((health.state, health.code))
+                log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
 
     def _tell_sinks(self, name: str, health: SourceHealth) -> None:
         event = Event(

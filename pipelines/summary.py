@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgecv.status import SinkCount
@@ -24,6 +24,7 @@ class Summary:
         age_p50_ms: Median age of a result when it was ready.
         age_p99_ms: The age that 99 % stay below.
         sinks: One count per sink.
+        never_live: Cameras that never gave a frame, each with the last reason that it gave.
         damaged: Of ``frames``, those whose file is damaged there: the decoder made up a part of the picture.
     """
 
@@ -35,6 +36,7 @@ class Summary:
     age_p50_ms: float
     age_p99_ms: float
     sinks: tuple[SinkCount, ...]
+    never_live: Mapping[str, str] = field(default_factory=dict)
     damaged: int = 0
 
     def as_dict(self) -> dict[str, Any]:

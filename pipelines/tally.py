@@ -98,6 +98,7 @@ class Tally:
                 age_p50_ms=round(self._ages.percentile(50), 3),
                 age_p99_ms=round(self._ages.percentile(99), 3),
                 sinks=sinks,
+                never_live={c.name: reason for c in captures if (reason := c.never_live) is not None},
                 damaged=self.damaged,
             )
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
 from edgecv.opened_files import OpenedModel, path_of, readable_path
+from edgecv.picture_files import utf8_name
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -19,6 +22,7 @@ _DTYPES: Mapping[str, str] = MappingProxyType(
     {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 )
 _HEAD_BYTES = 256
+_FIRST_USE = threading.Lock()
 
 
 class OpenVinoSession:
@@ -50,7 +54,9 @@ class OpenVinoSession:
             SessionError: the file is damaged or not a model that this release can run.
         """
         path = path_of(model)
+        utf8_name(options.cache_dir, SessionError)
         openvino = require(self.package, self.extra)
+        _meet_numpy(openvino)
         core = openvino.Core()
         device = _available_device(core, options.device)
         try:
@@ -72,12 +78,13 @@ class OpenVinoSession:
 
     def run(self, feeds: Tensors) -> dict[str, Array]:
         """See ``edgecv.protocols.Session``."""
-        if self._compiled is None:
+        compiled, requests = self._compiled, self._requests  # another thread may close the session meanwhile
+        if compiled is None:
             raise SessionError("The session is closed.", "Load the model again.")
         check_feeds(feeds, self.inputs)
-        request = getattr(self._requests, "request", None)
+        request = getattr(requests, "request", None)
         if request is None:
-            request = self._requests.request = self._compiled.create_infer_request()
+            request = requests.request = compiled.create_infer_request()
         try:
             found = request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
@@ -88,6 +95,17 @@ class OpenVinoSession:
         """See ``edgecv.protocols.Session``."""
         self._compiled = None
         self._requests = threading.local()
+
+
+def _meet_numpy(openvino: Any) -> None:
+    """Turn an array into a tensor and back, one thread at a time.
+
+    OpenVINO's bindings build their tables of types, and load NumPy's interface, when the first tensor is made. They let go of the
+    interpreter's lock while they hold a lock of C++: two threads that made the first tensors together waited for each other for
+    ever (2026.4). From the second time on this takes microseconds.
+    """
+    with _FIRST_USE:
+        openvino.Tensor(np.zeros(1, np.float32)).data.tolist()
 
 
 def _names(model: Path | OpenedModel) -> list[str]:

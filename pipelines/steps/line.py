@@ -106,8 +106,8 @@ class LineCounter:
         line, now_ns = self._placement.points, frame.scene_ns
         self._walks.forget(now_ns)
         if grown is not None:  # where objects were last lies elsewhere in the new picture
-            for walk in self._walks:
-                walk.last = (walk.last[0] * grown[0], walk.last[1] * grown[1])
+            for known in self._walks:
+                known.last = (known.last[0] * grown[0], known.last[1] * grown[1])
         events: list[Event] = [*said]
         for seen in sightings(result, self._options.anchor, self._wanted, self._options.name):
             walk = self._walks.get(seen.tracker_id)
