@@ -91,9 +91,7 @@ def test_a_camera_that_came_and_a_file_are_not_named() -> None:
 def test_the_command_line_tells_at_once_and_reports_at_the_end(tmp_path: Path) -> None:
     model = detector(tmp_path / "model.onnx", METADATA, floats=True)
     command = [sys.executable, "-m", "edgecv", "run", str(model), "--source", "usb:///dev/video97", "--json"]
-    with subprocess.Popen(
-        command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as program:
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stderr is not None
         first = program.stderr.readline()
         program.send_signal(signal.SIGTERM)
