@@ -74,9 +74,10 @@ $(VENV)/.demo: pyproject.toml setup.py .ci/demo.lock | $(VENV)/bin/pip
 	$(OURS)
 	touch $@
 
-# torch's CPU build is what the project is developed with. Where pip knows only the build of the package index: `make setup CUDA=1`.
-TORCH := .ci/torch-$(if $(CUDA),cuda,cpu).lock
-$(VENV)/.dev: pyproject.toml setup.py .ci/demo.lock .ci/dev.lock $(TORCH) | $(VENV)/bin/pip
-	$(LOCKED) -r .ci/demo.lock -r .ci/dev.lock -r $(TORCH) $(if $(CUDA),,|| (echo "Does pip not know torch's CPU build? make setup CUDA=1"; exit 1))
+# torch's CPU build is what the project is developed with. Where pip does not know it, the build of the package index is taken.
+WORLD := -r .ci/demo.lock -r .ci/dev.lock
+$(VENV)/.dev: pyproject.toml setup.py $(wildcard .ci/*.lock) | $(VENV)/bin/pip
+	$(LOCKED) $(WORLD) -r .ci/torch-cpu.lock || (echo "pip does not know torch's CPU build; the larger one is installed." && \
+	  $(LOCKED) $(WORLD) -r .ci/torch-cuda.lock)
 	$(OURS)
 	touch $@

@@ -9,7 +9,7 @@ is published.
 - ``dev.lock``: what ``make setup`` needs besides, but for torch, on x86-64: litert-converter is published for no other
   machine.
 - ``torch-cpu.lock``: torch's CPU build. No index that we know here holds it, so its version and hash stand in ``CPU_BUILDS``.
-- ``torch-cuda.lock``: the index's build instead, with the packages of CUDA that it asks for (``make setup CUDA=1``).
+- ``torch-cuda.lock``: the index's build instead, with the packages of CUDA that it asks for, where pip knows no CPU build.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> int:
     _write("demo.lock", "`make demo`", demo, demo_files)
     _write("dev.lock", "`make setup`, beside demo.lock and one for torch", _without(dev, demo), files)
     _write("torch-cpu.lock", "`make setup`", cpu, CPU_BUILDS)
-    _write("torch-cuda.lock", "`make setup CUDA=1`", _without(cuda, {**dev, **pip}), cuda_files)
+    _write("torch-cuda.lock", "`make setup` where pip knows no CPU build", _without(cuda, {**dev, **pip}), cuda_files)
     return 0
 
 

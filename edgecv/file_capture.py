@@ -21,6 +21,7 @@ from typing import Any
 from edgecv.errors import SourceError
 from edgecv.extras import require
 from edgecv.image_headers import check_pixels
+from edgecv.picture_files import utf8_name
 from edgecv.results import Image
 from edgecv.video_files import FILE_FORMATS, check_no_text
 
@@ -131,6 +132,7 @@ class _FrameMemory:
 
 def _opened(cv2: Any, path: Path) -> Any:
     """OpenCV's capture. Its FFmpeg takes options from the environment only; what the user set there stays."""
+    name = utf8_name(path.absolute(), SourceError)
     check_no_text(path)
     backend = cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends() else cv2.CAP_ANY
     with _ENVIRONMENT:
@@ -140,7 +142,7 @@ def _opened(cv2: Any, path: Path) -> Any:
         )
         try:
             # Absolute: FFmpeg would take a name like "concat:a" for a protocol.
-            return cv2.VideoCapture(str(path.absolute()), backend)
+            return cv2.VideoCapture(name, backend)
         finally:
             if given is None:
                 del os.environ[_OPTIONS]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +40,23 @@ _NPY_READERS: Mapping[tuple[int, int], Any] = MappingProxyType(
 SAMPLING, EVENLY = "sampling", "evenly"
 # Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI).
 TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999, "int8": 0.98})
+
+# What zipfile and numpy raise for damaged bytes; neither has a base of its own.
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Status = Literal["ok", "differs", "cannot run"]
 
@@ -97,7 +116,7 @@ def _archive(file: OpenedFile) -> Iterator[_Vectors]:
     try:
         with file.file() as opened, zipfile.ZipFile(opened) as archive:
             yield _Vectors(archive)
-    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise BundleError(f"{GOLDEN} is damaged: {error}.", "Copy the bundle again.") from error
 
 

@@ -22,7 +22,7 @@ def read_secret(path: str | Path) -> str:
             if os.fstat(file.fileno()).st_mode & 0o077:
                 raise ConfigError(f"{path} holds a secret and others may read it.", f"chmod 600 {path}")
             secret = file.read(_LONGEST + 1).rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # the second: no UTF-8, or a name that no file can have
         raise ConfigError(f"The secret file {path} cannot be read.", "Check the path and its owner.") from error
     if len(secret) > _LONGEST:
         raise ConfigError(f"{path} is too long for a password or token.", "Is it the right file?")

@@ -30,6 +30,8 @@ def read_struct(given: Mapping[str, Any], kind: type[Options], where: str, *, te
     check_names(given, kind, where)
     try:
         return msgspec.convert(dict(given), kind, strict=not texts)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"An option of {where} is no UTF-8 text.", "Write it anew.") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"An option of {where} is wrong: {error}.") from error
 

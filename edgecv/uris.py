@@ -27,7 +27,19 @@ from edgecv.errors import ConfigError
 from edgecv.printable import printable
 from edgecv.strict import read_struct
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+# Pictures that are not read, by suffix: where they lie in a folder, they are named.
+UNREAD_SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
+        **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx"), "JPEG 2000"),
+        **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"), "raw"),
+        ".avif": "AVIF",
+        ".gif": "GIF",
+        ".jxl": "JPEG XL",
+        ".psd": "PSD",
+    }
+)
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NETWORK_OPTIONS = frozenset(
     {
@@ -303,7 +315,8 @@ def _secrets(uri: Uri) -> Iterator[str]:
 def _pipeline_name(pipeline: str) -> str:
     shown = _PROPERTY.sub(_shown_property, _URL.sub(lambda found: redact(found.group()), pipeline))
     if len(shown) > _NAME_LENGTH:  # the sum keeps two pipelines apart that begin alike
-        shown = f"{shown[:_NAME_LENGTH]}...{zlib.crc32(shown.encode()):08x}"
+        whole = shown.encode(errors="backslashreplace")
+        shown = f"{shown[:_NAME_LENGTH]}...{zlib.crc32(whole):08x}"
     return f"gst:{shown}"
 
 
@@ -352,7 +365,9 @@ def _is_there(path: str) -> bool:
 def _path_scheme(path: str) -> str:
     if (Path(path) / "recording.json").is_file():
         return "recording"
-    if Path(path).is_dir() or path.endswith("/") or Path(path).suffix.lower() in IMAGE_SUFFIXES:
+    suffix = Path(path).suffix.lower()
+    is_picture = suffix in IMAGE_SUFFIXES or (suffix in UNREAD_SUFFIXES and suffix != ".gif")  # a GIF is a clip
+    if Path(path).is_dir() or path.endswith("/") or is_picture:
         return "images"
     is_pattern = any(char in path for char in "*?[") and not Path(path).is_file()
     return "images" if is_pattern else "file"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.feed import Freshness
 from edgecv.pipelines.slot import FrameSlot, SlotClosed
+from edgecv.printable import printable
 from edgecv.protocols import Gate, Source, Supervised, Tensors
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
@@ -95,7 +96,9 @@ class Capture:
     def dropped(self) -> dict[str, int]:
         """Frames that gave no result, by reason; those that never happened are left out."""
         latest = self._slot.dropped + int(getattr(self.source, "dropped", 0))
-        return {reason: count for reason, count in {"latest": latest, **self._dropped}.items() if count}
+        unreadable = int(getattr(self.source, "unreadable", 0))
+        dropped = {"latest": latest, **self._dropped, "unreadable": unreadable}
+        return {reason: count for reason, count in dropped.items() if count}
 
     @property
     def never_live(self) -> str | None:
@@ -220,7 +223,8 @@ class Capture:
             state=state,
             since_ns=time.monotonic_ns(),
             code=getattr(error, "code", ""),
-            error="" if error is None else str(error) or type(error).__name__,
+            # It may hold names of files that others chose.
+            error="" if error is None else printable(str(error)) or type(error).__name__,
             hint=error.hint if isinstance(error, EdgeCVError) else "",
         )
         if state == "failed":  # that a file begins and ends is no news

@@ -62,7 +62,7 @@ class Pipeline:
     Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one; the model runs
     in the thread that iterates, and in a second one where frames are many. Sources take turns. One that breaks does not stop the
     others; when all have ended and one of them broke, its error is raised.
-    While it runs, SIGTERM ends the program as Ctrl-C does, with exit code 0, unless the program handles SIGTERM itself.
+    While it runs, SIGTERM and SIGHUP end the program as Ctrl-C does, with exit code 0, unless the program handles them itself.
     Sources and sinks given as objects are closed with the pipeline; the model is not.
     """
 

@@ -16,7 +16,8 @@ class Summary:
     Attributes:
         frames: Frames that went through the model.
         dropped: Frames that gave no result, by reason: ``latest`` (a newer one came first), ``too_old`` (beyond
-            ``max_age_ms``), ``every_nth``, ``still`` (a gate said so), ``step`` (a step said so).
+            ``max_age_ms``), ``every_nth``, ``still`` (a gate said so), ``step`` (a step said so), ``unreadable`` (their
+            file is damaged there).
         elapsed_s: From the first wait for a frame to the last result.
         fps: ``frames / elapsed_s``.
         stage_p50_ms: Median per stage.
@@ -24,6 +25,7 @@ class Summary:
         age_p99_ms: The age that 99 % stay below.
         sinks: One count per sink.
         never_live: Cameras that never gave a frame, each with the last reason that it gave.
+        damaged: Of ``frames``, those whose file is damaged there: the decoder made up a part of the picture.
     """
 
     frames: int
@@ -35,6 +37,7 @@ class Summary:
     age_p99_ms: float
     sinks: tuple[SinkCount, ...]
     never_live: Mapping[str, str] = field(default_factory=dict)
+    damaged: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

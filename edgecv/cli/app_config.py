@@ -83,12 +83,14 @@ class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
         host: Address to bind to; another than loopback needs a token.
         token_file: File with the token.
         allowed_hosts: More names of the page, such as that of a proxy before it.
+        path: Under which a proxy serves the page and passes on, such as ``/door``.
     """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
     allowed_hosts: list[str] = []
+    path: str = ""
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -28,3 +29,25 @@ def limit_pictures(megapixels: float | None) -> None:
     """
     if megapixels is not None:
         set_max_megapixels(megapixels)
+
+
+def model_options(
+    bundle: Path | None,
+    runtime: str | None,
+    precision: str | None,
+    threads: int | None,
+    conf: float | None,
+    iou: float | None,
+    classes: str | None,
+) -> dict[str, Any]:
+    """What options say of ``[model]`` in ``app.toml``, by the names there; those that were not given are left out."""
+    options = {
+        "bundle": None if bundle is None else str(bundle),
+        "runtime": runtime,
+        "precision": precision,
+        "threads": threads,
+        "confidence": conf,
+        "iou": iou,
+        "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
+    }
+    return {name: value for name, value in options.items() if value is not None}

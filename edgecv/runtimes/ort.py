@@ -12,6 +12,7 @@ import numpy as np
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
 from edgecv.opened_files import OpenedModel, path_of
+from edgecv.picture_files import utf8_name
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.onnx_files import check_external
@@ -70,10 +71,11 @@ class OnnxRuntimeSession:
         runtime = require(self.package, self.extra)
         runtime.disable_telemetry_events()  # for an app that imported it before EdgeCV: it sends less then
         providers = _available_providers(runtime, options.device)
-        opened = _openable(model)
+        opened = utf8_name(_openable(model), SessionError)
         try:
+            # Without its fallback: that prints what it failed on to stdout, and tries other devices.
             session = runtime.InferenceSession(
-                str(opened), _session_options(runtime, options), providers=list(providers)
+                opened, _session_options(runtime, options), providers=list(providers), enable_fallback=0
             )
         except Exception as error:
             raise SessionError(

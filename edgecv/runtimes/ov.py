@@ -13,6 +13,7 @@ import numpy as np
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
 from edgecv.opened_files import OpenedModel, path_of, readable_path
+from edgecv.picture_files import utf8_name
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -61,6 +62,7 @@ class OpenVinoSession:
             SessionError: the file is damaged or not a model that this release can run.
         """
         path = path_of(model)
+        utf8_name(options.cache_dir, SessionError)
         openvino = require(self.package, self.extra)
         _meet_numpy(openvino)
         core = openvino.Core()

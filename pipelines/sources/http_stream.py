@@ -69,7 +69,7 @@ class HttpStream:
         """
         parts = urlsplit(url)
         self._name = name
-        self._login = Login(unquote(parts.username or ""), unquote(parts.password or ""))
+        self._login = Login(_plain(parts.username), _plain(parts.password))
         self._connection = _connection(parts, timeout_s)
         try:
             self._answer = self._ask(f"{parts.scheme}://{_host(parts)}", _target(url))
@@ -162,16 +162,30 @@ class HttpStream:
 
 
 class OnlyRead:
-    """A file for PyAV that can do no more than read: a stream has no length and goes in one direction."""
+    """A file for PyAV that can do no more than read: a stream has no length and goes in one direction.
+
+    After an error it is at its end: PyAV raises the first and would print the others.
+    """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
-        self.read = read
+        self._read = read
+        self._is_broken = False
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; errors as of what it reads."""
+        if self._is_broken:
+            return b""
+        try:
+            return self._read(size)
+        except BaseException:
+            self._is_broken = True
+            raise
 
 
 def authorization(challenges: list[str], login: Login, target: str) -> str:
     """The header that answers one of the camera's challenges: Digest (RFC 7616) before Basic (RFC 7617); else nothing."""
     # As on the wire: http.client takes each byte for a character, and so does this.
-    user, password = (text.encode().decode("latin-1") for text in (login.user, login.password))
+    user, password = (text.encode(errors="surrogateescape").decode("latin-1") for text in (login.user, login.password))
     by_scheme = [(scheme.lower(), rest) for scheme, _, rest in (text.strip().partition(" ") for text in challenges)]
     for scheme, rest in by_scheme:
         if scheme == "digest" and (answer := _digest(rest, user, password, target)):
@@ -209,6 +223,10 @@ def _hashed(base: str, *texts: str) -> str:
     return hashlib.new(_ALGORITHMS[base], ":".join(texts).encode("latin-1"), usedforsecurity=False).hexdigest()
 
 
+def _plain(text: str | None) -> str:
+    return unquote(text or "", errors="surrogateescape")  # a password may hold bytes that are no UTF-8
+
+
 def _connection(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnection:
     host = parts.hostname or ""
     if parts.scheme == "http":
@@ -230,7 +248,7 @@ def _target(url: str) -> str:
     rest = url.partition("://")[2]
     at = min((place for place in map(rest.find, "/?") if place >= 0), default=len(rest))
     target = rest[at:] if rest[at : at + 1] == "/" else f"/{rest[at:]}"
-    return quote(target, safe="%!#$&'()*+,/:;=?@[]\\^`{|}~\"<>-._")
+    return quote(target, safe="%!#$&'()*+,/:;=?@[]\\^`{|}~\"<>-._", errors="surrogateescape")
 
 
 # What of the network went wrong, with its class and next step: the first that fits.

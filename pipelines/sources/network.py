@@ -323,4 +323,4 @@ def _camera_url(uri: Uri, options: NetworkOptions) -> str:
 
 def _escaped(text: str) -> str:
     """Percent-encoded; what is encoded already stays."""
-    return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", text), safe="%!$&'()*+,;=-._~")
+    return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", text), safe="%!$&'()*+,;=-._~", errors="surrogateescape")

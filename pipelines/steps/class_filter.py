@@ -48,7 +48,7 @@ class ClassFilter:
         """
         if isinstance(classes, str) or not classes:
             raise ConfigError(f"classes must be a list with at least one class, not {classes!r}.")
-        return cls(frozenset(class_id_of(given, labels) for given in classes))
+        return cls(_every(classes, labels))
 
     def __call__(self, result: Result) -> Result:
         """The result with the wanted classes only."""
@@ -89,4 +89,10 @@ def class_ids(classes: Sequence[str | int], labels: Sequence[str]) -> frozenset[
     Raises:
         ConfigError: the model has no such class.
     """
-    return frozenset(class_id_of(given, labels) for given in classes) if classes else None
+    return _every(classes, labels) if classes else None
+
+
+def _every(classes: Sequence[str | int], labels: Sequence[str]) -> frozenset[int]:
+    """The numbers of some classes; of a name that several classes have, all of them."""
+    one_each = {class_id_of(given, labels) for given in classes}
+    return frozenset(one_each | {number for number, label in enumerate(labels) if label in classes})

@@ -71,6 +71,17 @@ class Motion:
         self.var_both[rows] = var_both - gain_at * var_both
         self.var_velocity[rows] -= gain_velocity * var_both
 
+    def scaled(self, across: float, down: float) -> Motion:
+        """The same in a picture that is so many times as wide and as high."""
+        by = np.array([across, down, across / down, down])
+        return Motion(
+            at=self.at * by,
+            velocity=self.velocity * by,
+            var_at=self.var_at * by**2,
+            var_both=self.var_both * by**2,
+            var_velocity=self.var_velocity * by**2,
+        )
+
     def take(self, rows: npt.NDArray[np.int64]) -> Motion:
         """Only these objects."""
         return Motion(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})

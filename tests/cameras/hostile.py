@@ -63,7 +63,7 @@ class HostileServer:
                 for data in self._script(request):
                     connection.sendall(data)
                     answered = True
-                if not answered or request.startswith(b"GET"):
+                if not answered or request.startswith((b"GET", b"POST")):
                     return
 
 

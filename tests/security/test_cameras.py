@@ -520,6 +520,16 @@ def test_texts_of_a_camera_steer_no_terminal(caplog: pytest.LogCaptureFixture) -
     assert "\x1b" not in parse_source(f"images/{evil}/*.png").name
 
 
+def test_the_name_of_a_picture_steers_no_terminal(tmp_path: Path) -> None:
+    (tmp_path / "\x1b[2Jevil.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError):
+        (pipeline := Pipeline(f"{tmp_path}/", BlobModel())).run()
+    health = pipeline.status().sources[0].health
+    assert health.state == "failed"
+    assert "evil.png" in health.error
+    assert "\x1b" not in health.error + health.hint
+
+
 def test_the_last_words_of_a_worker_steer_no_terminal() -> None:
     source = SupervisedSource("scripted://?die=1", target=TARGET, draw=lambda: 0.0)
     wait_until(lambda: source.health().error != "", "its death")
