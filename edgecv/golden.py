@@ -98,7 +98,7 @@ def cosine(first: Array, second: Array) -> float:
     a, b = first.reshape(-1).astype(np.float64), second.reshape(-1).astype(np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     value = float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
-    return value if math.isfinite(value) else 0.0  # a NaN would win every comparison by losing none
+    return value if math.isfinite(value) else 0.0  # NaN compares false with every limit, so it would pass the check
 
 
 def verify(bundle: Bundle) -> tuple[Verdict, ...]:

@@ -1,4 +1,4 @@
-"""What is refused before a pipeline opens anything, and what its parts are called."""
+"""Checks the arguments of ``Pipeline`` before anything is opened, and names sinks for messages."""
 
 from __future__ import annotations
 
