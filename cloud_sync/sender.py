@@ -116,9 +116,9 @@ class Sender:
 
     Args:
         outbox: Where events wait; the caller closes it.
-        broker: Where to.
+        broker: The broker to publish to.
         address: Who this device is.
-        options: How.
+        options: Sizes of batches and window, and when to try again.
         now_s: Monotonic seconds.
     """
 

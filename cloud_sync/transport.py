@@ -82,7 +82,7 @@ class MqttTransport:
 
     Args:
         broker: Where.
-        options: How.
+        options: How to connect.
         notify: Called from the network thread with every ``LinkEvent``; it must only enqueue.
     """
 
