@@ -310,11 +310,23 @@ def _compare_attribute(path: str, module: Any, name: str, value: Any) -> None:
             raise UnknownNetwork(f"{path} puts {named(value)} in the place of the layer's own")
         return
     held = vars(module).get(name)
-    if name in _TAKEN_OVER:
-        if _is_number(held) and _is_number(value):
-            setattr(module, name, value)
+    if name in _TAKEN_OVER and _is_number(held) and _is_number(value):
+        setattr(module, name, value)
+    elif name in vars(module) and type(module).__module__.startswith("torch.nn.") and not _same(held, value):
+        raise UnknownNetwork(f"{path} is {_said(value)}, and {_said(held)} by its description")
     elif _is_setting(held) and _is_setting(value) and _comparable(held) != _comparable(value):
-        raise UnknownNetwork(f"{path} is {str(value)[:60]}, and {held} by its description")
+        raise UnknownNetwork(f"{path} is {_said(value)}, and {_said(held)} by its description")
+
+
+def _same(held: Any, value: Any) -> bool:
+    """Whether a layer of torch has the setting that the checkpoint's has: nothing is a setting, too (``Upsample.size``)."""
+    if not (held is None or _is_setting(held)):
+        return True
+    return (value is None or _is_setting(value)) and _comparable(held) == _comparable(value)
+
+
+def _said(value: Any) -> str:
+    return str(value)[:60] if value is None or _is_setting(value) else named(value)
 
 
 def _is_setting(value: Any) -> bool:

@@ -152,18 +152,28 @@ def read_simple_yaml(text: str) -> dict[str, Any]:
             key, _, rest = item.partition(":")
             found[key] = _scalar(rest) if rest.strip() else None
         elif found.get(key) is None or isinstance(found[key], (list, dict)):
-            found[key] = _with_item(found.get(key), item)
+            found[key] = _begun(found.get(key), item)
+            _add_item(found[key], item)
     return found
 
 
-def _with_item(before: Any, item: str) -> Any:
-    """A list or mapping, begun or not, and one line more."""
-    if item.startswith("- "):
-        return [*(before or []), _scalar(item[2:])]
+def _begun(before: Any, item: str) -> list[Any] | dict[Any, Any]:
+    """The list or mapping that a line belongs to; the first one begins it."""
+    if before is None:
+        return [] if item.startswith("- ") else {}
+    begun: list[Any] | dict[Any, Any] = before
+    return begun
+
+
+def _add_item(begun: list[Any] | dict[Any, Any], item: str) -> None:
+    is_row = item.startswith("- ")
     name, colon, value = item.partition(":")
-    if not colon or isinstance(before, list):
-        raise ValueError(f"not a mapping: {item}")
-    return {**(before or {}), _scalar(name): _scalar(value)}
+    if isinstance(begun, list) and is_row:
+        begun.append(_scalar(item[2:]))
+    elif isinstance(begun, dict) and not is_row and colon:
+        begun[_scalar(name)] = _scalar(value)
+    else:
+        raise ValueError(f"neither a list nor a mapping: {item[:60]}")
 
 
 def _scalar(text: str) -> Any:
