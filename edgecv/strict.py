@@ -41,9 +41,10 @@ def check_number(
 ) -> None:
     """Raise ``ConfigError`` for what is no number (``True`` and NaN are none), or lies outside ``least`` to ``most``."""
     kind = numbers.Integral if whole else numbers.Real
-    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:  # type: ignore[operator]  # a number
+    is_number = isinstance(value, kind) and type(value) is not bool
+    if not is_number or not least <= value <= most:
         limits = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not is_number:
             limits = f"a {'whole ' * whole}number, {limits}"
         raise ConfigError(f"{name} must be {limits}, not {value!r}.", hint)
 
