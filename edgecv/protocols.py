@@ -18,7 +18,7 @@ Tensors = Mapping[str, Array]
 
 
 class Session(Protocol):
-    """One loaded model file; made by ``SessionType(files, inputs, outputs, options)`` (see ``edgecv.runtimes``)."""
+    """One loaded model file; made by ``SessionType(model, options, inputs, outputs)`` (see ``edgecv.runtimes``)."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
