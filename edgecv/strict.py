@@ -41,7 +41,7 @@ def check_number(
 ) -> None:
     """Raise ``ConfigError`` for what is no number (``True`` and NaN are none), or lies outside ``least`` to ``most``."""
     kind = numbers.Integral if whole else numbers.Real
-    is_number = isinstance(value, kind) and type(value) is not bool
+    is_number = isinstance(value, kind) and str(value) not in ("True", "False")
     if not is_number or not least <= value <= most:
         limits = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
         if not is_number:
