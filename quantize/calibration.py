@@ -284,9 +284,20 @@ def dataset_folders(yaml_path: Path, part: str) -> list[Path]:
     return [root / str(folder) for folder in (given if isinstance(given, list) else [given])]
 
 
+_MOST_NESTED = 50
+
+
 def _without_aliases(yaml: Any, text: str) -> Any:
-    """A YAML document. Aliases are refused: a few lines of them unfold to gigabytes, and no data.yaml needs one."""
+    """A YAML document. Aliases are refused: a few lines of them unfold to gigabytes, and no data.yaml needs one.
+
+    So is deep nesting: the reader looks at every open bracket again for each token.
+    """
+    depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        depth += isinstance(token, (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken))
+        depth -= isinstance(token, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken))
+        if depth > _MOST_NESTED:
+            raise yaml.YAMLError(f"it is nested more than {_MOST_NESTED} deep")
         if isinstance(token, yaml.AliasToken):
             raise yaml.YAMLError("it has an alias (*name), which is not read")
     return yaml.safe_load(text)

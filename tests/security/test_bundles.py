@@ -19,11 +19,12 @@ from edgecv import registry
 from edgecv.bare_files import read_simple_yaml
 from edgecv.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
 from edgecv.cli.console import print_table
-from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.errors import BundleError, CalibrationError, ConfigError, EdgeCVError, SessionError
 from edgecv.golden import GOLDEN, verify
 from edgecv.model import load, open_session
 from edgecv.packing import pack, unpack
 from edgecv.printable import printable, printable_json, printable_lines
+from edgecv.quantize.calibration import read_dataset
 from edgecv.specs import RuntimeOptions, TensorSpec
 from tests.models import IMAGE, PREDICTION, arithmetic, detector, manifest, with_external_data, write_bundle
 from tests.security.measured import run_code, run_edgecv
@@ -254,6 +255,21 @@ def test_a_list_in_a_sidecar_is_not_copied_for_every_line() -> None:
     begun = time.process_time()
     assert len(read_simple_yaml("names:\n" + "- a\n" * 60_000)["names"]) == 60_000
     assert time.process_time() - begun < 5
+
+
+def test_more_files_than_any_bundle_has_are_refused_unseen(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b.ecv")
+    said = json.loads((bundle.path / MANIFEST).read_bytes())
+    said["extras"] = [{"path": f"a{number}", "sha256": "", "bytes": 1} for number in range(20_000)]
+    (bundle.path / MANIFEST).write_text(json.dumps(said))
+    with pytest.raises(BundleError, match="number of files"):
+        Bundle.open(bundle.path)
+
+
+def test_a_data_yaml_of_brackets_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("train: " + "[" * 3_000)
+    with pytest.raises(CalibrationError, match="nested more than"):
+        read_dataset(tmp_path / "data.yaml")
 
 
 class TestOpenedOnce:
