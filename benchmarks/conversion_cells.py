@@ -18,7 +18,6 @@ import msgspec
 
 from edgecv import registry
 from edgecv.benchmarks.process_tree import Measured, run_measured
-from edgecv.converters.convert import FAILED
 from edgecv.quantize.calibration import MINIMUM_IMAGES
 from edgecv.specs import PRECISIONS
 from edgecv.uris import IMAGE_SUFFIXES
@@ -239,12 +238,11 @@ def _outcomes(
     conversion: Conversion, summary: dict[str, Any], verified: Measured, cost: dict[str, Any]
 ) -> dict[str, Outcome]:
     """What came of each cell of a command that wrote a bundle."""
-    failures = [str(line).partition(FAILED) for line in summary["failed"]]
-    reasons = {name: reason for name, _, reason in failures}
+    reasons = {(one["format"], one["precision"]): one["message"] for one in summary["failures"]}
     found = {}
     for cell in conversion.cells:
         made = {row["precision"]: row for row in summary["variants"] if row["format"] == cell.format}
-        reason = reasons.get(f"{cell.format} {cell.precision}", reasons.get(cell.format))
+        reason = reasons.get((cell.format, cell.precision), reasons.get((cell.format, "fp32")))
         if reason is not None:
             outcome = _refused_or_failed(cell, reason, reason, cost)
         elif cell.precision not in made:

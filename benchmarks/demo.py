@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecv.atomic import check_target
+from edgecv.atomic import Kind, check_target, foreign_file
 from edgecv.benchmarks.demo_report import Picture, write_report
 from edgecv.benchmarks.report import Report, render
 from edgecv.benchmarks.run import run_scenario
@@ -24,7 +24,7 @@ from edgecv.converters.convert import convert
 from edgecv.demo import MODEL_PATH
 from edgecv.demo.data import write_clip, write_dataset, write_images
 from edgecv.drawing import annotate
-from edgecv.errors import ConfigError, SyncError
+from edgecv.errors import SyncError
 from edgecv.media import write_image
 from edgecv.model import load, open_variant, runnable, runtime_options
 from edgecv.pipelines.pipeline import Pipeline
@@ -34,6 +34,10 @@ from edgecv.quantize.evaluate import evaluate, labelled_images
 from edgecv.results import Result
 
 _MARKER = ".edgecv-demo"  # a folder with this file in it is the demo's own, to be made anew
+_MADE = frozenset(
+    {_MARKER, "calibration", "labelled", "clip.avi", "shapes.ecv", "frames", "outbox", "store", "report.html"}
+    | {"annotated.mp4", "results.jsonl"}
+)
 _CALIBRATION, _LABELLED, _CLIP_FRAMES = 96, 64, 150
 _PICTURE_EVERY = 50
 _LANDING_TIMEOUT_S = 30.0
@@ -119,10 +123,19 @@ def show(outcome: Outcome) -> None:
     render(list(outcome.bench))
 
 
+def _no_demo(path: Path) -> str:
+    """What stands at a path, if it is no folder of the demo."""
+    if not (path / _MARKER).is_file():
+        return "something that the demo did not make"
+    found = foreign_file(path, lambda name: name.split("/")[0] in _MADE)
+    return f"a folder of the demo that also holds {found}, which is not of it" if found else ""
+
+
+_DEMO = Kind(name="a folder of the demo", other=_no_demo)
+
+
 def _prepare(folder: Path) -> None:
-    if folder.exists() and not (folder / _MARKER).is_file():
-        raise ConfigError(f"{folder} exists and was not made by the demo.", "Choose another folder with --out.")
-    check_target(folder, force=True)
+    check_target(folder, force=True, kind=_DEMO)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / _MARKER).touch()

@@ -10,10 +10,12 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from edgecv.errors import ConfigError
 from edgecv.secret_files import read_secret
+from edgecv.uris import refuse_doubtful
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _OPTIONS = frozenset({"password_file", "insecure", "ca_file", "cert_file", "key_file", "protocol"})
 _SYNTAX = "Write mqtts://user@host:8883?password_file=FILE, or mqtt://localhost:1883."
+_ENCODED = "A password in the URL has %2F for /, %23 for #, %3F for ? and %40 for @."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,7 @@ def parse_broker_url(url: str) -> BrokerUrl:
 
 
 def _split(url: str) -> SplitResult:
+    refuse_doubtful(url)
     try:
         parts = urlsplit(url)
         usable = parts.scheme in _PORTS and bool(parts.hostname) and parts.path in ("", "/") and not parts.fragment
@@ -96,7 +99,7 @@ def _split(url: str) -> SplitResult:
         usable = False
     if not usable:
         # `from None`: the text of urlsplit's error may quote the password.
-        raise ConfigError(f"{redact(url)} is not a broker URL.", _SYNTAX) from None
+        raise ConfigError(f"{redact(url)} is not a broker URL.", f"{_SYNTAX} {_ENCODED}") from None
     return parts
 
 

@@ -39,7 +39,7 @@ class EnvelopeHead(msgspec.Struct, frozen=True, kw_only=True):
         source: ``edgecv/<tenant>/<device>``.
         type: ``edgecv.result`` or ``edgecv.event.<kind>``.
         time: RFC 3339, UTC, nanoseconds.
-        boot: Number of the outbox opening; grows with each, and starts at random with each new outbox file.
+        boot: Number of the outbox opening, at random: it says which events belong together, and nothing about their order.
         seq: Position within the boot, from 1; gaps are events that were refused.
         mono_ns: The same moment on the device's monotonic clock.
         clock_synced: Whether the device's clock was known to follow a time server.
@@ -155,7 +155,7 @@ def envelope_from_event(event: Event, stamp: Stamp, *, mono_ns: int, model: str 
 
 
 def encode(envelope: Envelope) -> bytes:
-    """JSON.
+    """An envelope as JSON bytes.
 
     Raises:
         SyncError: the payload holds something that JSON cannot.

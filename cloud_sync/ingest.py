@@ -45,6 +45,7 @@ class IngestStats:
         connected: Whether a broker is there now.
         messages: Batches received.
         stored: Events that were new.
+        renamed: Of them, those whose id belonged to another event: they have an id of their own, ``boot:seq:digest``.
         duplicates: Events that were there already; they are acknowledged like new ones.
         rejected: Messages, or events in them, kept out; the newest 1,000 are in table ``rejected``.
         dropped: Messages left unread because too many waited, in all or of one device; devices send them again.
@@ -55,6 +56,7 @@ class IngestStats:
     connected: bool = False
     messages: int = 0
     stored: int = 0
+    renamed: int = 0
     duplicates: int = 0
     rejected: int = 0
     dropped: int = 0
@@ -106,6 +108,7 @@ class Ingest:
         self._inbox = Inbox(_INBOX)
         self._kept_out = Notice(_log)
         self._failed = Notice(_log)
+        self._renamed = Notice(_log)
         self._epoch = 0
         self._stats = IngestStats()
         self._dropped = 0
@@ -239,9 +242,15 @@ class Ingest:
                 stop.wait(self._backoff.delay_s(attempt))
                 attempt += 1
                 continue
+            for one in stored.renamed:
+                self._renamed(
+                    f"Event {one.boot}:{one.seq} of {one.address.source} has the id of another one; both are kept. Do two devices "
+                    "go by one name, or does a device run from a copy of another's outbox?"
+                )
             self._note(
-                stored=self._stats.stored + stored,
-                duplicates=self._stats.duplicates + len(group.landed) - stored,
+                stored=self._stats.stored + stored.new,
+                renamed=self._stats.renamed + len(stored.renamed),
+                duplicates=self._stats.duplicates + len(group.landed) - stored.new,
                 rejected=self._stats.rejected + group.refused,
                 commits=self._stats.commits + 1,
             )

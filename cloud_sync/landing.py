@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecv.cloud_sync.disk import lock_file, lock_owner, make_private_file, make_private_folder
@@ -30,6 +31,11 @@ CREATE TRIGGER IF NOT EXISTS rejected_bound AFTER INSERT ON rejected
     BEGIN DELETE FROM rejected WHERE n <= NEW.n - {_MAX_REJECTED}; END;
 """  # noqa: S608 (our own number)
 _INSERT = f"INSERT OR IGNORE INTO events VALUES ({', '.join('?' * 14)})"  # noqa: S608 (question marks)
+# The columns that the device wrote, in the order of the row: what tells a repetition from another event of the same key.
+_WRITTEN = ("type", "time", "mono_ns", "clock_synced", "lane", "model", "data")
+_WRITTEN_AT = slice(6, 6 + len(_WRITTEN))
+_IS_THERE = f"SELECT 1 FROM events WHERE source=? AND id=? AND {' AND '.join(f'{name}=?' for name in _WRITTEN)}"  # noqa: S608
+_DIGEST_DIGITS = 16
 _REJECT = "INSERT INTO rejected (received_ns, topic, reason, bytes, sample) VALUES (?, ?, ?, ?, ?)"
 _OF_THE_CONTENT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
@@ -60,6 +66,31 @@ class Landed:
             *(event.payload, received_ns),
         )
         return cls(address=address, boot=event.boot, seq=event.seq, row=row)
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Source, id and content: what ``_IS_THERE`` asks for."""
+        return (*self.row[:2], *self.row[_WRITTEN_AT])
+
+    def under_another_id(self) -> Landed:
+        """The same event as ``boot:seq:digest``, where another one has its id; the digest is that of its content."""
+        text = "\0".join(map(str, self.row[_WRITTEN_AT])).encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(text).hexdigest()[:_DIGEST_DIGITS]
+        source, name, *rest = self.row
+        return replace(self, row=(source, f"{name}:{digest}", *rest))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What one commit did.
+
+    Attributes:
+        new: Events that were not there yet.
+        renamed: Of them, those whose id belonged to another event.
+    """
+
+    new: int
+    renamed: tuple[Landed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +134,10 @@ class Landing:
             )
         self._db = self._open()
 
-    def store(self, landed: Sequence[Landed], rejected: Sequence[Rejected]) -> int:
+    def store(self, landed: Sequence[Landed], rejected: Sequence[Rejected]) -> Stored:
         """Write both in one durable commit; events that are there already stay as they are.
 
-        Returns:
-            How many events were new.
+        An event whose id belongs to one of another content is no repetition: it is kept beside that one (``Landed``).
 
         Raises:
             SyncError: nothing was stored, such as on a full disk.
@@ -116,7 +146,9 @@ class Landing:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(_INSERT, [one.row for one in landed])
-            stored = self._db.total_changes - before
+            known = len(landed) - (self._db.total_changes - before)
+            renamed = self._keep_others(landed) if known else ()
+            stored = Stored(new=self._db.total_changes - before, renamed=renamed)
             self._db.executemany(_REJECT, [one.as_row() for one in rejected])
             self._db.execute("COMMIT")
         except BaseException as error:
@@ -126,6 +158,11 @@ class Landing:
                 raise  # not the disk: no use in trying the same again
             raise SyncError(f"{self.path} cannot be written: {error}", "Free disk space; nothing is lost.") from error
         return stored
+
+    def _keep_others(self, landed: Sequence[Landed]) -> tuple[Landed, ...]:
+        """Store what is not there although its id is; gives what was new."""
+        others = [one.under_another_id() for one in landed if not self._db.execute(_IS_THERE, one.place).fetchone()]
+        return tuple(one for one in others if self._db.execute(_INSERT, one.row).rowcount)
 
     def close(self) -> None:
         """Close the database and free the folder; a second call does nothing."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -20,6 +19,7 @@ from edgecv.cloud_sync.envelope import LANES, MAX_EVENT_BYTES, Envelope, encode
 from edgecv.cloud_sync.outbox_db import Claim, Row
 from edgecv.cloud_sync.outbox_store import Counts, OutboxStore
 from edgecv.cloud_sync.outbox_types import OutboxLimits, OutboxStats, Ticket
+from edgecv.device_clock import clock_from_now
 from edgecv.errors import OutboxLocked, SyncError
 from edgecv.protocols import Clock
 
@@ -43,17 +43,18 @@ class Outbox:
     Args:
         folder: Made when missing.
         limits: Sizes.
-        clock: UTC nanoseconds; only times to live look at it.
+        clock: UTC nanoseconds; only times to live look at it. By default those that the system had at the start, which go on
+            steadily: a jump of its clock makes no event worthless.
 
     Raises:
         OutboxLocked: another process owns the folder.
         SyncError: the folder or the file in it cannot be used.
     """
 
-    def __init__(self, folder: Path | str, *, limits: OutboxLimits | None = None, clock: Clock = time.time_ns) -> None:
+    def __init__(self, folder: Path | str, *, limits: OutboxLimits | None = None, clock: Clock | None = None) -> None:
         self._folder = Path(folder)
         self._limits = limits or OutboxLimits()
-        self._clock = clock
+        self._clock = clock or clock_from_now()
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._incoming: deque[_Queued] = deque()

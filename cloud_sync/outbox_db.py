@@ -15,6 +15,7 @@ from edgecv.cloud_sync.disk import make_private_file
 from edgecv.cloud_sync.envelope import LANES
 
 PAGE_BYTES = 4096
+_BOOT_BITS = 53  # what a JSON number holds exactly in every reader
 ROW_OVERHEAD_BYTES = 96  # keys, index entries and cell headers of a row, measured on 100,000 small rows
 
 _SCHEMA = """
@@ -22,7 +23,6 @@ CREATE TABLE IF NOT EXISTS outbox (
     n INTEGER PRIMARY KEY, boot INTEGER NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL,
     body BLOB NOT NULL, crc INTEGER NOT NULL, expires_ns INTEGER, dead TEXT, UNIQUE (boot, seq));
 CREATE INDEX IF NOT EXISTS outbox_by_lane ON outbox (lane, n) WHERE dead IS NULL;
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 # One flipped bit can turn a BLOB into TEXT or a number into NULL; the checksum shall find that, not a TypeError.
@@ -109,7 +109,7 @@ class OutboxDb:
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
         try:
             self._configure()
-            self.boot = self._start_boot(boot)
+            self.boot = self._new_boot() if boot is None else boot
             self._measure()
         except BaseException:
             self._db.close()
@@ -200,20 +200,16 @@ class OutboxDb:
             raise sqlite3.DatabaseError("quick_check failed")
         self._db.executescript(_SCHEMA)
 
-    def _start_boot(self, boot: int | None) -> int:
-        if boot is not None:
-            return self._save_boot(boot)
-        found = self._db.execute("SELECT value, crc FROM meta WHERE name='boot'").fetchone()
-        if found is None:
-            # A fresh file starts at random: a wiped outbox must not reuse the keys of events ingest already has.
-            return self._save_boot(1 + secrets.randbits(47))
-        if found[1] != _boot_crc(found[0]):
-            raise sqlite3.DatabaseError("the boot counter does not match its checksum")
-        return self._save_boot(found[0] + 1)
+    def _new_boot(self) -> int:
+        """At random, and never one of the rows.
 
-    def _save_boot(self, boot: int) -> int:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?, ?)", (boot, _boot_crc(boot)))
-        return boot
+        A counter in the file would repeat itself when the file is an old one: restored from an image or a backup, or thrown
+        away with the upper layer of an overlay file system. Events under the keys of others look like repetitions.
+        """
+        while True:
+            boot = 1 + secrets.randbits(_BOOT_BITS)
+            if self._db.execute("SELECT 1 FROM outbox WHERE boot=? LIMIT 1", (boot,)).fetchone() is None:
+                return boot
 
     def _measure(self) -> None:
         count, size, dead, last = self._db.execute(
@@ -324,7 +320,3 @@ class OutboxDb:
         self._db.execute("UPDATE outbox SET dead=? WHERE n=?", (reason, n))
         self._pending -= 1
         self._dead += 1
-
-
-def _boot_crc(boot: int) -> int:
-    return zlib.crc32(b"boot:%d" % boot)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgecv.cloud_sync.broker_url import parse_broker_url
-from edgecv.cloud_sync.device_clock import clock_is_synced
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
 from edgecv.cloud_sync.outbox import Outbox
 from edgecv.cloud_sync.outbox_types import OutboxLimits
 from edgecv.cloud_sync.sender import AckMode, Sender, SendOptions
 from edgecv.cloud_sync.topics import Address
+from edgecv.device_clock import clock_is_synced
 from edgecv.errors import ConfigError, SyncError
 from edgecv.events import Event
 from edgecv.protocols import Clock
@@ -72,7 +72,7 @@ class MqttSink:
         limits: Sizes of the outbox.
         options: How to send; its ``ack`` gives way to ``ack``.
         drain_s: How long ``close`` waits for the rest to be delivered.
-        clock: UTC nanoseconds.
+        clock: See ``Outbox``.
 
     Raises:
         ConfigError: the URL, a name or a mode cannot be used.
@@ -95,7 +95,7 @@ class MqttSink:
         limits: OutboxLimits | None = None,
         options: SendOptions | None = None,
         drain_s: float = 2.0,
-        clock: Clock = time.time_ns,
+        clock: Clock | None = None,
     ) -> None:
         if events not in ("detections", "all"):
             raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")

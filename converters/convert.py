@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,15 +14,29 @@ import msgspec
 
 from edgecv import registry
 from edgecv.atomic import check_target, new_folder
-from edgecv.bundle import MANIFEST, SCHEMA, SUFFIX, Bundle, Calibration, Manifest, Variant, describe_file, dump_manifest
+from edgecv.bundle import (
+    BUNDLE,
+    MANIFEST,
+    SCHEMA,
+    SUFFIX,
+    Bundle,
+    Calibration,
+    Failure,
+    Manifest,
+    Variant,
+    describe_file,
+    dump_manifest,
+)
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
+from edgecv.converters.held_out import with_enough_objects
 from edgecv.converters.int8 import build_int8
 from edgecv.converters.parity import parity_examples
 from edgecv.converters.request import (
     check_calibration,
     check_drop,
     check_formats,
+    check_name,
     check_source,
     family_of,
     precisions_of,
@@ -29,7 +44,7 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import SourceModel, SourceOptions, check_batch
+from edgecv.converters.source import Activation, SourceModel, SourceOptions, check_batch, with_names
 from edgecv.converters.ultralytics_world import no_cache_of_torch
 from edgecv.converters.variants import (
     DEFAULT_MAX_DROP,
@@ -54,6 +69,7 @@ from edgecv.errors import (
     SessionError,
     UnsupportedSource,
 )
+from edgecv.picture_files import utf8_name
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration import CalibrationSet, check_overlap, open_calibration
 from edgecv.quantize.labelled import LabelledSet, open_labelled
@@ -74,7 +90,6 @@ from edgecv.version import __version__
 MOST_PICTURES = (
     300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 )
-FAILED = " failed: "  # in a step of the progress: the format before it, or one of its precisions; the reason behind it
 _TOOLS = (
     "numpy",
     "onnx",
@@ -112,6 +127,7 @@ def convert(
     pretrained: bool = False,
     preprocess: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
+    activation: Activation = "",
     batch: int = 1,
     recipes: Sequence[str | Path] = (),
     target: str = DEFAULT_TARGET,
@@ -139,6 +155,8 @@ def convert(
         pretrained: The library's own weights for it, which it downloads.
         preprocess: Of a foreign classifier's input: any of ``mean std color resize``; the rest is assumed and recorded.
         labels: Names of the classes, where the source has none.
+        activation: What makes confidences of a foreign classifier's scores, where its file does not say: ``softmax``, ``sigmoid``
+            (several labels per picture, or one output for two classes) or ``none``.
         batch: Pictures per run, 1 to 64, fixed in the files: ``model.many(images)`` fills them.
         recipes: Names of INT8 recipes, or files as bundles hold them (``recipe.json``), one per format: exactly that one is
             tried, and the gate applies. By default one recipe after the other is tried.
@@ -150,7 +168,7 @@ def convert(
         progress: Called as long steps go on.
 
     Returns:
-        The bundle that was written.
+        The bundle that was written; its ``failures`` name what was asked for and is not in it.
 
     Raises:
         ConfigError: an argument is wrong, or ``out`` exists or cannot be written.
@@ -170,27 +188,33 @@ def convert(
     check_drop(max_drop)
     if data is not None and "int8" not in precisions:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
-    check_target(place, force)
-    images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
+    for name in (path.absolute(), place.absolute(), *([weights] if weights is not None else [])):
+        utf8_name(name)  # exporters and runtimes write and open files there
+    check_name(place)
+    check_target(place, force, BUNDLE)
     options = SourceOptions(
         size_wh=size_wh_of(imgsz),
         trust_pickle=trust_pickle,
         weights=Path(weights) if weights is not None else None,
         random_weights=random_weights,
         pretrained=pretrained,
-        pictures=images.calibrate if images is not None else (),
         preprocess=preprocess or {},
         labels=tuple(labels),
+        activation=activation,
         batch=batch,
     )
+    images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
+    options = replace(options, pictures=images.calibrate if images is not None else ())
     progress("Reading the model", 0, 1)
     opened = _open_source(path, options)
     progress("Reading the model", 1, 1)
     labelled = _labelled(data, opened, images, progress) if data is not None and images is not None else None
+    if "int8" in precisions and images is not None and labelled is None:
+        images = with_enough_objects(opened, images, progress)
     static = "int8" in precisions and needs_ranges(opened, formats, quantization.recipes)
     most = max([recipe.subset_size for recipe in quantization.recipes], default=MOST_PICTURES)
     pictures = fitted(opened, images.calibrate[:most], progress) if images is not None and static else ()
-    with new_folder(place, force) as folder:
+    with new_folder(place, force, BUNDLE) as folder:
         job = Job(
             source=opened,
             calibration=images,
@@ -204,14 +228,15 @@ def convert(
             max_drop=max_drop,
             analyze=analyze,
         )
-        built = _build(job, formats, precisions, keep_going)
+        built, failures = _build(job, formats, precisions, keep_going)
         variants = each_once(variant for one in built for variant in one.variants)
         threshold = _threshold(built)
         manifest = _manifest(place, job, variants, threshold)
         extras = dict.fromkeys((*_side_files(manifest, job, built, threshold, seed), *_documents(job, manifest)))
         manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
         (folder / MANIFEST).write_bytes(dump_manifest(manifest))
-    return Bundle.open(place)
+        Bundle.open(folder).verify_files()  # before it replaces one that can be read
+    return replace(Bundle.open(place), failures=failures)
 
 
 def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, progress: Progress) -> LabelledSet:
@@ -225,13 +250,16 @@ def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, pro
 
 def _open_source(path: Path, options: SourceOptions) -> SourceModel:
     opened: SourceModel = registry.resolve("families", family_of(path))(path, options)
-    return batched(opened, options.batch)
+    return with_names(batched(opened, options.batch))
 
 
-def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], keep_going: bool) -> list[Built]:
-    """What was asked for, format by format; with ``keep_going`` what fails names itself and the rest goes on."""
+def _build(
+    job: Job, formats: Sequence[str], precisions: Sequence[Precision], keep_going: bool
+) -> tuple[list[Built], tuple[Failure, ...]]:
+    """What was asked for, format by format, and, with ``keep_going``, what failed while the rest went on."""
     every = set(formats) == set(registry.names("exporters"))  # all that can be: what the source cannot give is named
     failed: list[EdgeCVError] = []
+    failures: list[Failure] = []
 
     def attempt(name: str, precision: Precision, build: Callable[[], _Result]) -> _Result | None:
         try:
@@ -242,7 +270,15 @@ def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], ke
                 raise
             failed.append(error)
             remove(job, name, precision)
-            job.progress(f"{name if precision == 'fp32' else f'{name} {precision}'}{FAILED}{error.message}", 1, 1)
+            failure = Failure(
+                format=name,
+                precision=precision,
+                message=error.message,
+                hint=error.hint,
+                exit_code=error.exit_code,
+            )
+            failures.append(failure)
+            job.progress(str(failure), 1, 1)
             return None
 
     built: list[Built] = []
@@ -259,7 +295,7 @@ def _build(job: Job, formats: Sequence[str], precisions: Sequence[Precision], ke
             remove(job, name, "fp32")  # nobody asked for it alone
     if failed and not built:
         raise next((error for error in failed if isinstance(error, AccuracyGateError)), failed[0])
-    return built
+    return built, tuple(failures)
 
 
 def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:

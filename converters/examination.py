@@ -16,6 +16,7 @@ from edgecv.progress import Progress
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Session
 from edgecv.quantize.gate import (
+    MULTI_LABEL,
     Check,
     GateReport,
     answers,
@@ -35,7 +36,7 @@ from edgecv.results import Detections
 from edgecv.vision.letterbox import fit
 
 _LEAST_BOXES_PER_PICTURE = 0.25  # photographs of COCO have seven
-_BOX_TASKS = ("detect", "segment", "pose", "obb")
+BOX_TASKS = ("detect", "segment", "pose", "obb")
 
 Parts = Mapping[str, Exported]
 Open = Callable[[Parts], Mapping[str, Session]]
@@ -123,14 +124,14 @@ class Examiner:
 
     def worst(self, proof: Proof) -> tuple[WorstImage, ...]:
         """The held-out pictures on which a candidate strays furthest."""
-        if self._task not in _BOX_TASKS or not self._source.trained:
+        if self._task not in BOX_TASKS or not self._source.trained:
             return ()
         pairs = self._at_default(self._wanted), self._at_default(proof.answers)
         return worst_images(self._images, *pairs, self._source.spec.decode.labels)
 
     def threshold(self, proof: Proof) -> ThresholdRecord | None:
         """The confidence that keeps the float model's precision; ``None`` where the task has none."""
-        if self._task not in _BOX_TASKS or not self._source.trained:
+        if self._task not in BOX_TASKS or not self._source.trained:
             return None
         default = self._source.spec.decode.confidence
         if isinstance(self._float_scores, DetectorScores) and isinstance(proof.scores, DetectorScores):
@@ -155,15 +156,15 @@ class Examiner:
             self._check_wanted()
 
     def _check_wanted(self) -> None:
-        if self._task in _BOX_TASKS:
-            check_teacher(sum(len(found) for found in self._at_default(self._wanted)))
+        if self._task in BOX_TASKS:
+            check_teacher(sum(len(found) for found in self._at_default(self._wanted)), len(self._images))
         else:
             check_classes(self._wanted)
 
     def _remember_cause(self, error: CalibrationError) -> None:
         """A few objects too few is a small set; next to none, or one class, are the wrong pictures."""
         boxes = sum(len(found) for found in self._at_default(self._wanted))
-        if self._task not in _BOX_TASKS or boxes < _LEAST_BOXES_PER_PICTURE * len(self._images):
+        if self._task not in BOX_TASKS or boxes < _LEAST_BOXES_PER_PICTURE * len(self._images):
             self.unfit = f"The calibration images are not what the model was trained for: {error.message}"
 
     def _asked(self, parts: Parts, step: str) -> Sequence[Any]:
@@ -173,7 +174,7 @@ class Examiner:
         if not self._source.trained:
             return self._computed(parts, step)
         with self._model(parts) as model:
-            confidence = LOW_CONFIDENCE if self._task in _BOX_TASKS else None
+            confidence = LOW_CONFIDENCE if self._task in BOX_TASKS else None
             return answers(model, self._images, step, self._progress, confidence)
 
     def _computed(self, parts: Parts, step: str) -> Sequence[Any]:
@@ -203,7 +204,15 @@ class Examiner:
             return judge_masks(self._wanted, found, recipe.limits, recipe.name, self._source.trained)
         if not self._source.trained:
             return judge_outputs(self._wanted, found, recipe.limits, recipe.name)
-        return compare(self._task, self._at_default(self._wanted), self._at_default(found), recipe.limits, recipe.name)
+        return compare(
+            self._compared_as(), self._at_default(self._wanted), self._at_default(found), recipe.limits, recipe.name
+        )
+
+    def _compared_as(self) -> str:
+        """The task, but for a classifier whose classes do not exclude each other."""
+        decode = self._source.spec.decode
+        alone = decode.options.get("activation") == "sigmoid" and len(decode.labels) > 2
+        return MULTI_LABEL if alone else self._task
 
     def _at_default(self, found: Sequence[Any]) -> Sequence[Any]:
         """Answers made at a low confidence as those at the default: suppression never lets a lower box remove a higher one."""

@@ -75,10 +75,17 @@ def detector(path: Path, model: Any, size_wh: tuple[int, int], options: SourceOp
     graph = Graph(model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     form = _form(path, model, metadata, options)
+    bins = 0
     for heads in _candidate_heads(path, graph, size_wh, form):
         found = _source(path, model, heads, size_wh, form, metadata)
         if _decodes_like_original(found, model, form):
             return found
+        bins = found.parts[0].outputs[0].shape[1] // _BOX_ROWS
+    if bins == 1:
+        raise UnsupportedSource(
+            f"{path} predicts distances without a distribution over bins, as YOLO26 does and YOLOv8 does not.",
+            "Give a YOLOv8 or YOLO11 network.",
+        )
     raise _no_head(path, "its outputs do not decode to its prediction")
 
 
@@ -236,6 +243,8 @@ def _decodes_like_original(source: SourceModel, model: Any, form: _Form) -> bool
     raw, specs = source.parts[0].reference({"image": picture[None]}), source.parts[0].outputs
     pairs = tuple(spec for spec in specs if spec.role.startswith(("box/", "class/")))
     plain = prediction[:, : _BOX_ROWS + form.classes]
+    if not 0 <= plain[:, _BOX_ROWS:].min() <= plain[:, _BOX_ROWS:].max() <= 1:
+        return False
     output = TensorSpec(name="prediction", role="prediction", shape=plain.shape, dtype="float32")
     wanted = PredictionDecoder(form.decode, (output,)).candidates({"prediction": plain}, -1.0)
     given = RawHeadDecoder(form.decode, pairs).candidates(raw, 0.0)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from edgecv.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
+from edgecv.converters.onnx_forms import Input, last_node, sorted_nodes
 from edgecv.converters.pixels import pixel_scale
 from edgecv.converters.source import SIZE_STEP, image_input
 from edgecv.converters.yolov8_tasks import HEADS
@@ -22,6 +24,7 @@ from edgecv.golden import cosine
 from edgecv.protocols import Array
 from edgecv.quantize.onnx_graph import (
     Graph,
+    Node,
     add_constant,
     drop_unused_constants,
     load,
@@ -37,7 +40,9 @@ OPSETS = range(17, 21)
 _SAME = 0.99999
 _SUM_TOLERANCE = 1e-3  # of a thousand probabilities that were computed in fp16
 _MOST_LITERAL = 1 << 20  # characters; metadata of a thousand classes has 30 kB
-_COPYING = ("Identity", "Flatten", "Reshape", "Squeeze", "Cast", "Dropout")
+# Ends that may make confidences out of scores, or be part of something else.
+_BOUNDED = ("HardSigmoid", "Clip", "Div", "Mul", "Reciprocal", "Tanh", "Exp", "Max", "Min", "Where")
+UNSURE = "unsure"  # all that came out lies within 0 and 1, and what made it does not say whether that is so for every picture
 
 
 def load_model(path: Path) -> Any:
@@ -52,7 +57,7 @@ def load_model(path: Path) -> Any:
     decode_error = require("google.protobuf.message", "convert").DecodeError
     try:
         check_external(path)
-        model = load(path)
+        model = sorted_nodes(load(path))
         onnx.checker.check_model(model)
     except (decode_error, onnx.checker.ValidationError, SessionError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "empty"
@@ -64,20 +69,12 @@ def load_model(path: Path) -> Any:
 
 
 def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Width and height of the image input: the graph's own, else what was asked for, else what its metadata say, if they do.
+    """Width and height of the ``(N, 3, H, W)`` input: the graph's own, else what was asked for, else what its metadata say.
 
     Raises:
-        UnsupportedSource: it does not take one float (1, 3, H, W) image.
         ConfigError: the graph has fixed shapes and another size was asked for.
     """
-    inputs = Graph(model).input_names()
-    value = next(value for value in model.graph.input if value.name == inputs[0]) if len(inputs) == 1 else None
-    shape = [size.dim_value for size in value.type.tensor_type.shape.dim] if value is not None else []
-    is_float = value is not None and value.type.tensor_type.elem_type == 1
-    if len(shape) != 4 or shape[1] not in (0, 3) or not is_float:
-        raise UnsupportedSource(
-            f"{path} does not take one float (1, 3, H, W) image.", "Export it in float32 with one image input."
-        )
+    shape = input_shape(model)
     fixed = (shape[3], shape[2]) if shape[2] and shape[3] else None
     if max(shape[2:]) > MAX_SIDE_PX or math.prod(fixed or (0,)) > MAX_INPUT_PIXELS:
         raise UnsupportedSource(f"{path} takes {shape[3]} x {shape[2]} pixels, more than any model.", "Is it damaged?")
@@ -156,40 +153,58 @@ def in_supported_opset(model: Any) -> Any:
     return changed
 
 
-def without_softmax(model: Any) -> Any:
-    """A classifier ``(1, classes)`` whose output is what its final softmax takes; as it is where it ends in none.
+def without_activation(model: Any) -> tuple[Any, str]:
+    """A classifier ``(1, classes)`` without the softmax or sigmoid at its end, and what ``LogitsDecoder`` shall do instead.
 
-    Decoders take logits: a second softmax would make every confidence of a thousand classes about a thousandth. Whether one was
-    found is proven: the softmax of what comes out must be what came out before.
+    Decoders take logits: a second softmax would make every confidence of a thousand classes about a thousandth. Whether an
+    activation was found is proven: applied to what comes out, it must give what came out before.
+
+    Returns:
+        The graph and ``softmax`` or ``sigmoid``; ``none`` where confidences come out and what makes them cannot be taken off;
+        ``unsure`` where they may be; nothing where the file ends in plain scores.
 
     Raises:
-        UnsupportedSource: it gives probabilities, and no softmax that can be taken off.
+        UnsupportedSource: what comes out is NaN or infinite.
     """
     (scores,) = _on_noise(model)
-    if scores.min() < 0 or abs(float(scores.sum()) - 1) > _SUM_TOLERANCE:
-        return model
-    cut = _bypassed_softmax(model)
-    if cut is not None:
+    if not np.isfinite(scores).all():
+        raise UnsupportedSource(
+            "The classifier gives no numbers (NaN or infinity) for a picture.",
+            "Its weights are damaged: export it again.",
+        )
+    end = last_node(Graph(model))
+    kind = end.op_type if end is not None else ""
+    if kind in _ACTIVATIONS:
+        cut = _bypassed(model)
         (logits,) = _on_noise(cut)
-        weights = np.exp(logits.astype(np.float64) - logits.max())
-        if np.allclose(weights / weights.sum(), scores, atol=_SUM_TOLERANCE):
-            return cut
-    raise UnsupportedSource(
-        "The classifier gives probabilities instead of logits, and what makes them cannot be taken off.",
-        "Export it without its last layer (softmax, normalisation).",
-    )
+        if np.allclose(_ACTIVATIONS[kind](logits.astype(np.float64)), scores, atol=_SUM_TOLERANCE):
+            return cut, kind.lower()
+    inside = bool(scores.min() >= 0 and scores.max() <= 1 + _SUM_TOLERANCE)
+    if inside and scores.size > 1 and abs(float(scores.sum()) - 1) < _SUM_TOLERANCE:
+        return model, "none"
+    return model, UNSURE if inside and (kind in _BOUNDED or kind in _ACTIVATIONS) else ""
 
 
-def _bypassed_softmax(model: Any) -> Any | None:
-    """A copy without the softmax on the way to the output, past operators that only copy; ``None`` without one."""
+def _softmax(logits: Array) -> Array:
+    weights = np.exp(logits - logits.max())
+    return np.asarray(weights / weights.sum())
+
+
+def _sigmoid(logits: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+# What confidences come from, as it is called in ONNX.
+_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = MappingProxyType({"Softmax": _softmax, "Sigmoid": _sigmoid})
+
+
+def _bypassed(model: Any) -> Any:
+    """A copy without the activation on the way to the output."""
     cut = copy.deepcopy(model)
     graph = Graph(cut)
     (output,) = graph.output_names()
-    node = graph.maker(output)
-    while node is not None and node.op_type in _COPYING:
-        node = graph.maker(node.input[0])
-    if node is None or node.op_type != "Softmax":
-        return None
+    node = last_node(graph)
+    assert node is not None
     before, after = node.input[0], node.output[0]
     cut.graph.node.remove(node)
     if after == output:
@@ -218,6 +233,21 @@ def open_reshapes(model: Any, batch: int) -> None:
         if shape is not None and shape.size > 1 and shape[0] == batch and leading.get(node.input[0]) == [batch]:
             node.input[1] = add_constant(model, f"{node.output[0]}/rows", np.array([0, *shape[1:]], np.int64))
     drop_unused_constants(model)
+
+
+def prove_pixels(path: Path, original: Any, made: Any, given: Input) -> None:
+    """Raise ``UnsupportedSource`` unless a graph over float pixels gives what the original gives over uint8 ones."""
+    shape = input_shape(made)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 1 if given.grey else 3, *shape[2:]), np.uint8)
+    fed = np.ascontiguousarray(picture.transpose(0, 2, 3, 1)) if given.last else picture
+    planes = np.repeat(picture, 3, axis=1) if given.grey else picture
+    wanted = in_memory_session(original).run(None, {Graph(original).input_names()[0]: fed})
+    found = in_memory_session(made).run(None, {Graph(made).input_names()[0]: planes.astype(np.float32)})
+    if not all(a.shape == b.shape and cosine(a, b) > _SAME for a, b in zip(wanted, found, strict=True)):
+        raise UnsupportedSource(
+            f"{path} takes uint8 pixels and computes with them as whole numbers before they become floats.",
+            "Export it with a float32 input (1, 3, H, W).",
+        )
 
 
 def output_shapes(model: Any) -> list[tuple[int, ...]]:
@@ -265,39 +295,52 @@ def ending_at(model: Any, tensors: list[str]) -> Any:
 def from_pixels(model: Any, spec: PreprocessSpec) -> Any:
     """The graph with a uint8 BGR ``(1, H, W, 3)`` input, in place: colour order and normalisation become part of it.
 
-    Where the model takes plain pixels over 255, its first weights carry all of it; else two nodes normalise first.
-
-    Raises:
-        UnsupportedSource: the graph does not begin with one convolution over the image.
+    Where the model begins with a convolution over plain pixels over 255, its first weights carry all of it. Else nodes before it
+    normalise, and put the colours in order.
     """
     onnx, helper = require("onnx", "convert"), require("onnx.helper", "convert")
+    image = image_input(spec.size_wh)
+    rename_outputs(model, {Graph(model).input_names()[0]: "stem/planar", image.name: f"{image.name}/inner"})
     graph = Graph(model)
     users = graph.users(graph.input_names()[0])
     weights = graph.constant(users[0].input[1]) if len(users) == 1 and users[0].op_type == "Conv" else None
-    if weights is None or weights.shape[1] != 3:
-        raise UnsupportedSource(
-            "The graph does not begin with one convolution over the image.", "Export it without preprocessing inside."
-        )
-    image = image_input(spec.size_wh)
     factor, shift = pixel_scale(spec)
-    ordered = weights[:, ::-1] if spec.color == "rgb" else weights
-    plain = not shift.any()
-    folded = ordered * factor.reshape(1, 3, 1, 1) if plain else ordered
-    changed = copy.deepcopy(users[0])
-    changed.input[1] = add_constant(model, "stem/pixel_weights", folded.astype(np.float32))
-    changed.input[0] = "stem/floats" if plain else "stem/normalised"
-    nodes = [
-        helper.make_node("Transpose", [image.name], ["stem/planes"], name="stem/transpose", perm=[0, 3, 1, 2]),
+    flip = spec.color == "rgb"
+    gone: list[Node] = []
+    nodes: list[Node] = []
+    if weights is not None and weights.shape[1] == 3:
+        convolution = copy.deepcopy(users[0])
+        weights = weights[:, ::-1] if flip else weights
+        if not shift.any():
+            weights, factor = weights * factor.reshape(1, 3, 1, 1), np.ones_like(factor)
+        convolution.input[1] = add_constant(model, "stem/pixel_weights", weights.astype(np.float32))
+        gone, flip = [users[0]], False
+    last = image.name
+    if flip:
+        order = add_constant(model, "stem/order", np.array([2, 1, 0], np.int64))
+        nodes.append(helper.make_node("Gather", [last, order], ["stem/colours"], name="stem/gather", axis=3))
+        last = "stem/colours"
+    nodes += [
+        helper.make_node("Transpose", [last], ["stem/planes"], name="stem/transpose", perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["stem/planes"], ["stem/floats"], name="stem/cast", to=onnx.TensorProto.FLOAT),
     ]
-    if not plain:
+    last = "stem/floats"
+    if shift.any() or (factor != 1).any():
+        factor, shift = (factor[::-1], shift[::-1]) if flip else (factor, shift)
         scale = add_constant(model, "stem/factor", factor.reshape(1, 3, 1, 1))
         offset = add_constant(model, "stem/shift", shift.reshape(1, 3, 1, 1))
         nodes += [
-            helper.make_node("Mul", ["stem/floats", scale], ["stem/scaled"], name="stem/scale"),
+            helper.make_node("Mul", [last, scale], ["stem/scaled"], name="stem/scale"),
             helper.make_node("Add", ["stem/scaled", offset], ["stem/normalised"], name="stem/offset"),
         ]
-    replace_nodes(model, [users[0]], [*nodes, changed])
+        last = "stem/normalised"
+    if gone:
+        convolution.input[0] = last
+        replace_nodes(model, gone, [*nodes, convolution])
+    else:
+        nodes[-1].output[0] = graph.input_names()[0]  # what was the network's own input
+        model.graph.node.extend(nodes)
+        sorted_nodes(model)
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info(image.name, onnx.TensorProto.UINT8, image.shape))
     drop_unused_constants(model)
@@ -305,13 +348,13 @@ def from_pixels(model: Any, spec: PreprocessSpec) -> Any:
 
 
 def rename_outputs(model: Any, names: dict[str, str]) -> None:
-    """Rename tensors, outputs among them, in place; one that has such a name already gets another."""
+    """Rename tensors, inputs and outputs among them, in place; one that has such a name already gets another."""
     taken = {tensor for node in model.graph.node for tensor in (*node.input, *node.output)}
     names = {**{name: f"{name}/inner" for name in names.values() if name in taken}, **names}
     for node in model.graph.node:
         node.output[:] = [names.get(name, name) for name in node.output]
         node.input[:] = [names.get(name, name) for name in node.input]
-    for value in (*model.graph.output, *model.graph.initializer):
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.name = names.get(value.name, value.name)
 
 

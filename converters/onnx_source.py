@@ -6,16 +6,19 @@ from pathlib import Path
 
 from edgecv.converters.onnx_classifier import classifier
 from edgecv.converters.onnx_detector import detector
+from edgecv.converters.onnx_forms import check_is_float, check_is_read, in_float32, one_row, with_planes
 from edgecv.converters.onnx_parts import (
     in_supported_opset,
     input_size,
     load_model,
     output_shapes,
+    prove_pixels,
     with_fixed_shapes,
 )
 from edgecv.converters.source import SourceModel, SourceOptions
 from edgecv.errors import UnsupportedSource
 from edgecv.foreign import first_line
+from edgecv.quantize.onnx_graph import Graph
 
 _DETECTOR_SIZE = (640, 640)  # what YOLOv8 is trained in, where neither graph nor metadata know
 
@@ -24,12 +27,14 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
     """Read a ``.onnx``: a classifier when it gives one row of scores, else a YOLOv8 detector.
 
     Raises:
-        UnsupportedSource: missing, damaged, or neither of the two.
+        UnsupportedSource: missing, damaged, quantized already, or neither of the two.
         ConfigError: the graph has fixed shapes and another size was asked for, or options that mean nothing for it.
         MissingDependency: onnx is not installed.
     """
-    options.accept(path.name, "preprocess", "labels")
-    model = load_model(path)
+    options.accept(path.name, "preprocess", "labels", "activation")
+    original = in_float32(load_model(path))
+    check_is_float(path, original)
+    model, given = with_planes(path, original)
     known_size = input_size(path, model, options.size_wh)
     size_wh = known_size or _DETECTOR_SIZE
     model = with_fixed_shapes(path, model, size_wh)
@@ -40,8 +45,17 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
             f"{path} does not run on one picture of {size_wh[0]}x{size_wh[1]}: {first_line(error)}",
             "Export it with a batch of 1, or with open axes.",
         ) from error
+    if given.pixels:
+        prove_pixels(path, original, model, given)
     model = in_supported_opset(model)
+    if one_row(path, model, dict(zip(Graph(model).output_names(), shapes, strict=True))):
+        shapes = output_shapes(model)
+    check_is_read(path, model, dict(zip(Graph(model).output_names(), shapes, strict=True)))
     if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:
-        return classifier(path, model, known_size, shapes[0][1], options)
+        return classifier(path, model, known_size, shapes[0][1], options, given)
     options.accept(f"{path.name}, a detector", "labels")
+    if given.pixels:
+        raise UnsupportedSource(
+            f"{path} is a detector that takes uint8 pixels.", "Export it with a float32 input (1, 3, H, W) of 0 to 1."
+        )
     return detector(path, model, size_wh, options)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecv import registry
+from edgecv.converters.other_sources import refuse_known
 from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.printable import is_name
 from edgecv.quantize.ladder import check_recipes
 from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, find_recipe, targets_of
 from edgecv.specs import PRECISIONS, Precision
@@ -66,6 +68,15 @@ def check_formats(formats: Sequence[str]) -> None:
         registry.target("exporters", name)
 
 
+def check_name(place: Path) -> None:
+    """Raise ``ConfigError`` unless a bundle can be called what its folder is called."""
+    if not is_name(place.name):
+        raise ConfigError(
+            f"A bundle cannot be called '{place.name}': there are characters in it that name nothing.",
+            "Choose another --out.",
+        )
+
+
 def check_calibration(precisions: Sequence[Precision], calibration: str | Path | None) -> None:
     """Raise ``ConfigError`` unless INT8 has something to calibrate with."""
     if "int8" in precisions and calibration is None:
@@ -75,14 +86,25 @@ def check_calibration(precisions: Sequence[Precision], calibration: str | Path |
 
 
 def size_wh_of(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Width and height in pixels; one number is a square."""
-    return (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    """Width and height in pixels; one number is a square.
+
+    Raises:
+        ConfigError: it is neither a whole number nor two.
+    """
+    if imgsz is None:
+        return None
+    sizes = tuple(imgsz) if isinstance(imgsz, (tuple, list)) else (imgsz, imgsz)
+    if len(sizes) != 2 or not all(type(size) is int for size in sizes):
+        raise ConfigError(f"{imgsz!r} is not an input size.", "Use one whole number, or (width, height).")
+    width, height = sizes
+    return width, height
 
 
 def check_source(path: Path) -> None:
     """Raise ``UnsupportedSource`` unless there is a family for the source, and its file."""
     known = registry.names("families")
-    if family_of(path) not in known:
+    if family_of(path) not in known or path.is_dir():
+        refuse_known(path)
         raise UnsupportedSource(f"{path} is not a model EdgeCV reads.", f"Known files and names: {', '.join(known)}.")
     if path.suffix in _FILES and not path.exists():
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the model.")

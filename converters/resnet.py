@@ -121,7 +121,9 @@ def _downloaded(build: Callable[..., Any], weights: Any) -> Any:
 
 
 def _loaded(build: Callable[..., Any], path: Path) -> Any:
-    network = build(weights=None, num_classes=weight_shape(path, "fc.weight")[0])
+    with require("torch", "convert").device("meta"):
+        names = build(weights=None).state_dict()
+    network = build(weights=None, num_classes=weight_shape(path, "fc.weight", names)[0])
     network.load_state_dict(read_weights(path, network.state_dict()))
     return network.eval()
 

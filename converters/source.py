@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 import numpy as np
 
 from edgecv.bundle import Source
+from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
+from edgecv.printable import as_name
 from edgecv.protocols import Array, Tensors
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
@@ -20,7 +22,8 @@ from edgecv.specs import ModelSpec, TensorSpec
 MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
 MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message (ONNX) and of a flatbuffer (TFLite)
 # What a caller may say of a source that not every source takes.
-_CHOICES = ("trust_pickle", "weights", "random_weights", "pretrained", "preprocess", "labels")
+_CHOICES = ("trust_pickle", "weights", "random_weights", "pretrained", "preprocess", "labels", "activation")
+Activation = Literal["", "softmax", "sigmoid", "none"]
 MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
 RANDOM = "random weights, seed 0"  # how the record of a source calls them
 REPORT = "Report it with the model; --debug shows the whole error."  # when a library says no and the reason is its own
@@ -40,6 +43,8 @@ class SourceOptions:
         pictures: Calibration pictures, for batch norms of random weights.
         preprocess: What the caller says of a foreign classifier's input: any of ``mean std color resize``.
         labels: Names of the classes, where the source has none.
+        activation: What makes confidences of a foreign classifier's scores, where its file does not say: ``softmax``, ``sigmoid``
+            (each class on its own) or ``none``.
         batch: Pictures per run.
     """
 
@@ -51,6 +56,7 @@ class SourceOptions:
     pictures: tuple[Path, ...] = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    activation: Activation = ""
     batch: int = 1
 
     def accept(self, origin: str, *names: str) -> None:
@@ -58,7 +64,7 @@ class SourceOptions:
 
         Args:
             origin: The source.
-            names: Those of ``trust_pickle weights random_weights pretrained preprocess labels`` that it takes.
+            names: Those of ``trust_pickle weights random_weights pretrained preprocess labels activation`` that it takes.
 
         Raises:
             ConfigError: another one was given.
@@ -72,6 +78,9 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         check_batch(self.batch)
+        read_normalisation(self.preprocess)
+        if self.activation not in get_args(Activation):
+            raise ConfigError(f"There is no activation '{self.activation}'.", "Use softmax, sigmoid or none.")
         if sum((self.weights is not None, self.random_weights, self.pretrained)) > 1:
             raise ConfigError("--weights, --random-weights and --pretrained exclude each other.", "Give one of them.")
         if self.size_wh and not all(SIZE_STEP <= size <= MAX_SIZE and size % SIZE_STEP == 0 for size in self.size_wh):
@@ -258,10 +267,26 @@ def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) ->
     return given or known
 
 
+def with_names(source: SourceModel) -> SourceModel:
+    """The source with labels that can be written: a blank for each tab, line break and the like in one, and a word about it."""
+    labels = source.spec.decode.labels
+    names = tuple(as_name(label) for label in labels)
+    changed = [at for at, (before, after) in enumerate(zip(labels, names, strict=True)) if before != after]
+    if not changed:
+        return source
+    decode = msgspec.structs.replace(source.spec.decode, labels=names)
+    said = f"Labels {', '.join(map(str, changed))} hold characters that name nothing, such as line breaks: blanks stand for them."
+    return replace(
+        source, spec=msgspec.structs.replace(source.spec, decode=decode), assumptions=(*source.assumptions, said)
+    )
+
+
 def check_batch(batch: int) -> None:
     """Raise ``ConfigError`` unless ``batch`` is a number of pictures that one run can take."""
-    if not 1 <= batch <= MAX_BATCH:
-        raise ConfigError(f"A batch of {batch} pictures cannot be.", f"Use --batch 1 to --batch {MAX_BATCH}.")
+    if type(batch) is not int or not 1 <= batch <= MAX_BATCH:
+        raise ConfigError(
+            f"The batch size must be 1 to {MAX_BATCH}, not {batch}.", f"Use --batch 1 to --batch {MAX_BATCH}."
+        )
 
 
 def weight_bytes(module: Any) -> int:

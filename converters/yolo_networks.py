@@ -73,6 +73,14 @@ class UnknownNetwork(DamagedPickle):
     """The checkpoint is sound, but its network cannot be built from its description."""
 
 
+class ForeignNetwork(UnknownNetwork):
+    """The network is of a class that Ultralytics does not have; ``module`` is where that class was defined."""
+
+    def __init__(self, message: str, module: str) -> None:
+        super().__init__(message)
+        self.module = module
+
+
 def yolo_network(archive: Archive, record: ModuleRecord, origin: str) -> Any:
     """The network as Ultralytics would have loaded it.
 
@@ -88,7 +96,9 @@ def yolo_network(archive: Archive, record: ModuleRecord, origin: str) -> Any:
     """
     layers = module_record(record.children.get("model"))
     if record.cls.module != _TASKS or layers is None:
-        raise UnknownNetwork(f"its network is a {record.cls}, which cannot be built from a description")
+        raise ForeignNetwork(
+            f"its network is a {record.cls}, which cannot be built from a description", record.cls.module
+        )
     last = module_record(next(reversed(list(layers.children.values())), None))
     if last is not None and last.cls.name not in NETWORKS:
         raise unread_head(origin, last.cls.name)
@@ -360,12 +370,14 @@ def check_shapes(wanted: Mapping[str, Any], given: Mapping[str, StoredTensor]) -
     Raises:
         UnknownNetwork: the first one that is missing, unexpected or of another shape or kind.
     """
-    for name in wanted:
-        if name not in given:
-            raise UnknownNetwork(f"it lacks {name}")
+    missing = next((name for name in wanted if name not in given), None)
+    unexpected = next((name for name in given if name not in wanted), None)
+    said = [f"it lacks {missing}"] if missing is not None else []
+    if unexpected is not None:
+        said.append(f"{'' if said else 'it '}holds {unexpected}, which the network does not have")
+    if said:
+        raise UnknownNetwork(" and ".join(said))
     for name, stored in given.items():
-        if name not in wanted:
-            raise UnknownNetwork(f"it holds {name}, which the network does not have")
         tensor = wanted[name]
         if tuple(tensor.shape) != stored.size:
             raise UnknownNetwork(f"{name} is {list(stored.size)}, and the network needs {list(tensor.shape)}")

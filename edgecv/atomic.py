@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from edgecv.errors import ConfigError, EdgeCVError
 
+_HEAD_BYTES = 4096
+# What programs leave in every folder that a person looks at; nobody misses it.
+_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
-def check_target(target: Path, force: bool) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What ``force`` may replace.
+
+    Attributes:
+        name: With its article, such as ``a bundle``.
+        other: What stands at a path that exists, in words such as ``a folder that is no bundle``; empty where it is one.
+    """
+
+    name: str
+    other: Callable[[Path], str]
+
+
+def _any(path: Path) -> str:
+    return "a folder" if path.is_dir() else "a file"
+
+
+NOTHING = Kind(name="an empty folder", other=_any)
+
+
+def check_target(target: Path, force: bool, kind: Kind = NOTHING) -> None:
     """Refuse early what could not be written at the end.
 
+    Args:
+        target: What is to be written.
+        force: Replace what stands there.
+        kind: What is replaced; anything else is not, with ``force`` or without.
+
     Raises:
-        ConfigError: ``target`` exists without ``force``, or its folder is missing or not writable.
+        ConfigError: ``target`` exists without ``force`` or is of another kind, or its folder is missing or not writable.
     """
     if (target.exists() or target.is_symlink()) and not force:
         raise ConfigError(f"{target} exists already.", "Choose another name, or replace it with --force.")
+    check_replaceable(target, kind)
     parent = target.resolve().parent
     if not parent.is_dir():
         raise ConfigError(f"The folder {parent} does not exist.", f"Create it first: mkdir -p {parent}")
@@ -32,6 +65,68 @@ def check_target(target: Path, force: bool) -> None:
         raise ConfigError(
             f"The folder {parent} cannot be written: {error.strerror}.", "Choose another with --out."
         ) from error
+
+
+def check_replaceable(target: Path, kind: Kind) -> None:
+    """Refuse to replace what is not of the kind; an empty folder and a link to nowhere hold nothing that could be lost.
+
+    Raises:
+        ConfigError: something else stands at ``target``, or a link to something else.
+    """
+    if not target.exists() or is_empty(target):
+        return
+    found = kind.other(target)
+    if found:
+        raise ConfigError(
+            f"{target} is {found}: it is not replaced, only {kind.name} would be.",
+            "Choose another name, or move it away yourself.",
+        )
+
+
+def file_kind(name: str, begins: str) -> Kind:
+    """Files of a kind that their first bytes tell.
+
+    Args:
+        name: With its article, such as ``a CSV file of results``.
+        begins: Regular expression for the first bytes. NULs before them, which a log that was cut in use begins with, are passed.
+    """
+    pattern = re.compile(begins.encode("latin-1"), re.DOTALL)
+
+    def other(path: Path) -> str:
+        if path.is_dir():
+            return "a folder"
+        if not path.is_file():
+            return ""  # a device or a pipe is written to, not replaced
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            while head and not head.strip(b"\0"):
+                head = file.read(_HEAD_BYTES)
+        is_one = not head or pattern.match(head) or pattern.match(head.lstrip(b"\0"))
+        return "" if is_one else "a file of another kind"
+
+    return Kind(name=name, other=other)
+
+
+def is_empty(path: Path) -> bool:
+    """Whether it is a folder with nothing in it, or an empty file."""
+    try:
+        return not any(path.iterdir()) if path.is_dir() else path.is_file() and not path.stat().st_size
+    except OSError:
+        return False
+
+
+def foreign_file(folder: Path, own: Callable[[str], bool]) -> str:
+    """The first file below a folder that is not its ``own``, relative to it; empty when there is none.
+
+    What file managers leave everywhere does not count.
+    """
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        for name in sorted([*files, *links]):
+            relative = Path(place, name).relative_to(folder).as_posix()
+            if not (own(relative) or name in _LITTER or name.startswith("._")):
+                return relative
+    return ""
 
 
 @contextmanager
@@ -45,7 +140,7 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
         OSError: the disk refused; nothing is left behind.
     """
     target = target.parent.resolve() / target.name
-    _remove_abandoned(target)
+    remove_abandoned(target)
     work = target.parent / f".{target.name}.tmp-{secrets.token_hex(8)}-{os.getpid()}"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -60,16 +155,21 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def new_folder(target: Path, force: bool = False) -> Iterator[Path]:
+def new_folder(target: Path, force: bool = False, kind: Kind = NOTHING) -> Iterator[Path]:
     """Build a folder beside ``target``; when the block ends well it is flushed and takes the name, else it goes.
+
+    Args:
+        target: The folder.
+        force: Replace what stands there,
+        kind: if it is of this kind. It is looked at before the block, and once more before it is replaced.
 
     Raises:
         ConfigError: see ``check_target``.
         EdgeCVError: the disk refused (full, read-only); nothing is left behind.
     """
-    check_target(target, force)
+    check_target(target, force, kind)
     target = target.parent.resolve() / target.name
-    _remove_abandoned(target)
+    remove_abandoned(target)
     work = target.parent / f".{target.name}.tmp-{os.getpid()}"
     try:
         work.mkdir()  # never through a link: it fails where something has the name
@@ -80,6 +180,7 @@ def new_folder(target: Path, force: bool = False) -> Iterator[Path]:
         for path in work.rglob("*"):
             _flush(path)
         _flush(work)
+        check_replaceable(target, kind if force else NOTHING)
         _take_name(work, target)
     except OSError as error:
         raise EdgeCVError(
@@ -105,10 +206,10 @@ def _take_name(work: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _remove_abandoned(target: Path) -> None:
+def remove_abandoned(target: Path) -> None:
     """Work folders and files of processes that were killed; what they had replaced comes back if nothing took its place."""
     for kind in ("tmp", "old"):
-        for path in target.parent.glob(f".{target.name}.{kind}-*"):
+        for path in target.parent.glob(f".{glob.escape(target.name)}.{kind}-*"):
             pid = path.name.rpartition("-")[2]
             # Containers give every run the same number: a folder with ours is from an earlier one.
             if not pid.isdigit() or (int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()):

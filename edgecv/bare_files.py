@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import ast
 import json
+import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgecv.bounded import read_plain_text
 from edgecv.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.errors import SpecMismatch
 from edgecv.protocols import Session
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
+from edgecv.yaml_files import class_names, parse_yaml
 
 _MAX_BYTES = 1 << 20  # metadata of a thousand classes has 30 kB; more is something else
 _SIDECAR = "metadata.yaml"
@@ -32,6 +35,8 @@ _UNREADABLE = (
     MemoryError,
     NotImplementedError,
     RuntimeError,
+    EOFError,
+    struct.error,
     zlib.error,
     OSError,
     zipfile.BadZipFile,
@@ -51,7 +56,9 @@ def spec_of(path: Path, session: Session) -> ModelSpec:
             raise ValueError(f"an input of {width} x {height}")
         labels = _labels(said["names"])
     except _UNREADABLE as error:
-        raise SpecMismatch(f"{path.name} says nothing about its labels and input.", _next_step(path)) from error
+        raise SpecMismatch(
+            f"{path.name} says nothing about its labels and input{_why(path, error)}.", _next_step(path)
+        ) from error
     if said.get("task") != "detect":
         raise SpecMismatch(
             f"{path.name} is a '{said.get('task')}' model; bare files are read for 'detect' only.",
@@ -65,18 +72,34 @@ def spec_of(path: Path, session: Session) -> ModelSpec:
     )
 
 
+def _sidecar(path: Path) -> Path:
+    return path.with_name(_SIDECAR)
+
+
+def _why(path: Path, error: Exception) -> str:
+    """What is wrong with the file beside a model, where there is one."""
+    if path.suffix != ".xml" or not _sidecar(path).is_file():
+        return ""
+    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return f": {_sidecar(path)} cannot be used: {reason}"
+
+
 def _next_step(path: Path) -> str:
     if path.suffix == ".onnx":
         return f"Give spec=edgecv.ModelSpec(...), or convert it: edgecv convert {path.name}"
-    beside = f"Put the {_SIDECAR} of the export beside it, give" if path.suffix == ".xml" else "Give"
+    beside = "Give"
+    if path.suffix == ".xml":
+        beside = (
+            f"Correct {_SIDECAR}, give"
+            if _sidecar(path).is_file()
+            else f"Put the {_SIDECAR} of the export beside it, give"
+        )
     return f"{beside} spec=edgecv.ModelSpec(...), or convert the checkpoint it was made from: edgecv convert MODEL.pt"
 
 
-def _labels(names: Mapping[Any, Any] | Sequence[Any]) -> tuple[str, ...]:
+def _labels(names: object) -> tuple[str, ...]:
     """Class names in order, from a list or from a mapping of numbers (JSON has them as text)."""
-    by_index = {
-        int(key): str(name) for key, name in (names if isinstance(names, Mapping) else dict(enumerate(names))).items()
-    }
+    by_index = class_names(names)
     return tuple(by_index[index] for index in range(len(by_index)))
 
 
@@ -85,24 +108,19 @@ def _metadata(path: Path, session: Session) -> Mapping[str, Any]:
         return _appended(path)
     written: Mapping[str, str] = getattr(session, "metadata", {})
     if path.suffix == ".xml":
-        sidecar = path.with_name(_SIDECAR)
-        return read_simple_yaml(_text(sidecar)) if sidecar.is_file() else _runtime_info(written, session)
+        return _beside(path) if _sidecar(path).is_file() else _runtime_info(written, session)
     literal = {name: _literal(written[name]) for name in ("names", "imgsz")}
     return {**literal, "task": written.get("task")}
+
+
+def _beside(path: Path) -> Mapping[str, Any]:
+    return parse_yaml(read_plain_text(_sidecar(path), _MAX_BYTES), "openvino")
 
 
 def _literal(text: str) -> Any:
     if len(text) > _MAX_BYTES:
         raise ValueError("longer than any metadata")
     return ast.literal_eval(text)
-
-
-def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise ValueError(f"{path.name} is larger than any metadata")
-    return content.decode("utf-8")
 
 
 def _appended(path: Path) -> Mapping[str, Any]:
@@ -132,56 +150,3 @@ def _runtime_info(written: Mapping[str, str], session: Session) -> Mapping[str, 
         raise ValueError("longer than any metadata")
     names = [name.replace("_", " ") for name in written["labels"].split()]
     return {"names": names, "imgsz": session.inputs[0].shape[2:], "task": "detect"}
-
-
-def read_simple_yaml(text: str) -> dict[str, Any]:
-    """The little YAML that Ultralytics' ``metadata.yaml`` is: scalars, lists of scalars and mappings of scalars.
-
-    Deeper structures are skipped. PyYAML is no run-time dependency of a device.
-
-    Raises:
-        ValueError: a list or mapping holds a line that is neither.
-    """
-    found: dict[str, Any] = {}
-    key = ""
-    for line in text.splitlines():
-        item = line.strip()
-        if not item or item.startswith("#"):
-            continue
-        if not line[0].isspace() and not item.startswith("- "):
-            key, _, rest = item.partition(":")
-            found[key] = _scalar(rest) if rest.strip() else None
-        elif found.get(key) is None or isinstance(found[key], (list, dict)):
-            found[key] = _begun(found.get(key), item)
-            _add_item(found[key], item)
-    return found
-
-
-def _begun(before: Any, item: str) -> list[Any] | dict[Any, Any]:
-    """The list or mapping that a line belongs to; the first one begins it."""
-    if before is None:
-        return [] if item.startswith("- ") else {}
-    begun: list[Any] | dict[Any, Any] = before
-    return begun
-
-
-def _add_item(begun: list[Any] | dict[Any, Any], item: str) -> None:
-    is_row = item.startswith("- ")
-    name, colon, value = item.partition(":")
-    if isinstance(begun, list) and is_row:
-        begun.append(_scalar(item[2:]))
-    elif isinstance(begun, dict) and not is_row and colon:
-        begun[_scalar(name)] = _scalar(value)
-    else:
-        raise ValueError(f"neither a list nor a mapping: {item[:60]}")
-
-
-def _scalar(text: str) -> Any:
-    value = text.strip()
-    if value[:1] == value[-1:] == "'" and len(value) > 1:
-        return value[1:-1].replace("''", "'")
-    if value.startswith('"'):
-        return json.loads(value)
-    if value.startswith(("[", "{")):
-        return _literal(value)
-    return int(value) if value.isdecimal() else value

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import msgspec
 
+from edgecv.atomic import Kind, foreign_file
 from edgecv.errors import BundleError
 from edgecv.formats import check_files
 from edgecv.opened_files import OpenedFile, OpenedModel, leads_outside, open_inside, open_model
-from edgecv.printable import printable
+from edgecv.printable import is_name, printable
 from edgecv.specs import DecodeSpec, ModelSpec, Precision, PreprocessSpec, TensorSpec
 
 SCHEMA = 1
@@ -36,6 +39,9 @@ _MOST_TENSORS = 256  # of one model, and
 _MOST_VARIANTS = 256
 _MOST_FILES, _MOST_PARTS = 10_000, 16  # of a bundle, and of one path: each part is looked at
 _FEWEST_CROP = 0.1
+_DTYPES = frozenset(
+    {"bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"}
+)
 
 
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,11 +126,41 @@ class _SchemaOnly(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a conversion was asked for and could not write, while it wrote the rest.
+
+    Attributes:
+        format: ``onnx``, ``openvino`` or ``tflite``.
+        precision: ``fp32``, ``fp16`` or ``int8``. Without its fp32 a format has no other precision.
+        message: What happened.
+        hint: The next step.
+        exit_code: What the command line would have ended with: 3 where INT8 failed its accuracy gate, else 1.
+    """
+
+    format: str
+    precision: Precision
+    message: str
+    hint: str
+    exit_code: int
+
+    def __str__(self) -> str:
+        what = self.format if self.precision == "fp32" else f"{self.format} {self.precision}"
+        return f"{what} failed: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle on this machine: its folder and what ``bundle.json`` says."""
+    """A bundle on this machine: its folder and what ``bundle.json`` says.
+
+    Attributes:
+        path: The folder.
+        manifest: What ``bundle.json`` says.
+        failures: What the ``convert`` that returned it could not write; empty for a bundle that was opened.
+    """
 
     path: Path
     manifest: Manifest
+    failures: tuple[Failure, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -246,7 +282,7 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
                 f"{origin} has bundle schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV."
             )
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise BundleError(
             f"{origin}: {MANIFEST} is damaged: {error}.", "Copy the bundle again, or convert again."
         ) from error
@@ -296,11 +332,43 @@ def every_file(manifest: Manifest) -> list[BundleFile]:
     return [*(entry for model in models for entry in model.files), *manifest.extras]
 
 
+def _no_bundle(path: Path) -> str:
+    """What stands at a path, if it is no bundle; a damaged one, or one of another EdgeCV, is a bundle all the same."""
+    if not path.is_dir():
+        return "a file"
+    try:
+        with open_inside(path, MANIFEST) as file:
+            said = json.loads(file.read(MAX_MANIFEST_BYTES + 1))
+        listed = (
+            {MANIFEST, *_paths_in(said)} if isinstance(said, dict) and {"schema", "variants"} <= said.keys() else None
+        )
+    except (OSError, BundleError, ValueError, RecursionError):
+        listed = None
+    if listed is None:
+        return "a folder that is no bundle"
+    found = foreign_file(path, listed.__contains__)
+    return f"a bundle that also holds {found}, which is not of it" if found else ""
+
+
+def _paths_in(said: Any) -> Iterator[str]:
+    """Every file that a document lists."""
+    if isinstance(said, dict):
+        if isinstance(said.get("path"), str):
+            yield said["path"]
+        said = list(said.values())
+    if isinstance(said, list):
+        for one in said:
+            yield from _paths_in(one)
+
+
+BUNDLE = Kind(name="a bundle", other=_no_bundle)  # what --force replaces
+
+
 def _check_values(manifest: Manifest, origin: str) -> None:
     """What types cannot say."""
     decode, preprocess = manifest.decode, manifest.preprocess
     for name in (manifest.name, *decode.labels, *(variant.name for variant in manifest.variants)):
-        if printable(name) != name or "\t" in name:
+        if not is_name(name):
             raise BundleError(
                 f"{origin}: {MANIFEST} has a name or label with control characters: {printable(name, 60)!r}.",
                 _DO_NOT_USE,
@@ -314,6 +382,7 @@ def _check_values(manifest: Manifest, origin: str) -> None:
         "std": 0 in preprocess.std,
         "crop_fraction": not _FEWEST_CROP <= preprocess.crop_fraction <= 1,
         "latency_ms": not all(variant.latency_ms > 0 for variant in manifest.variants),
+        "dtype": not all(spec.dtype in _DTYPES for spec in _tensors(manifest)),
         "shape": not all(_is_shape(spec.shape) for spec in _tensors(manifest)),
         "number of tensors": any(
             max(len(model.inputs), len(model.outputs)) > _MOST_TENSORS

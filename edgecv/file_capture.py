@@ -1,4 +1,4 @@
-"""OpenCV's reader of video files, held to the size that a file announces.
+"""OpenCV's reader of video files, for devices without PyAV, held to the size that a file announces.
 
 FFmpeg takes memory for every frame as large as the stream says, and a stream may change its mind: an AVI of 640 x 480 whose later
 frames are 16,000 x 16,000 took 3 GB. OpenCV hands no option of the decoder through, so the largest single block of FFmpeg's
@@ -21,6 +21,7 @@ from typing import Any
 from edgecv.errors import SourceError
 from edgecv.extras import require
 from edgecv.image_headers import check_pixels
+from edgecv.picture_files import utf8_name
 from edgecv.results import Image
 from edgecv.video_files import FILE_FORMATS, check_no_text
 
@@ -131,6 +132,7 @@ class _FrameMemory:
 
 def _opened(cv2: Any, path: Path) -> Any:
     """OpenCV's capture. Its FFmpeg takes options from the environment only; what the user set there stays."""
+    name = utf8_name(path.absolute(), SourceError)
     check_no_text(path)
     backend = cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends() else cv2.CAP_ANY
     with _ENVIRONMENT:
@@ -140,7 +142,7 @@ def _opened(cv2: Any, path: Path) -> Any:
         )
         try:
             # Absolute: FFmpeg would take a name like "concat:a" for a protocol.
-            return cv2.VideoCapture(str(path.absolute()), backend)
+            return cv2.VideoCapture(name, backend)
         finally:
             if given is None:
                 del os.environ[_OPTIONS]
@@ -155,6 +157,6 @@ def _loaded() -> list[Any]:
     except OSError:
         return []
     paths = {line.split(maxsplit=5)[5] for line in lines if _LIBRARY in line and len(line.split(maxsplit=5)) > 5}
-    # PyAV brings a copy of its own, which writes videos; it needs no limit.
+    # PyAV brings a copy of its own; its decoders are limited one by one (``video_decoder``).
     found = [ctypes.CDLL(path) for path in sorted(paths) if "/av.libs/" not in path]
     return [library for library in found if hasattr(library, "av_max_alloc")]

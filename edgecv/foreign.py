@@ -12,9 +12,10 @@ _PLACES = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fu
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, on one line."""
-    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")] or [repr(error)]
-    return next((line for line in lines if not line.startswith(_PLACES)), lines[0])
+    """What an error says, on one line; a line that only announces the next one (it ends in a colon) comes with that."""
+    lines = [line.strip(" -\t") for line in str(error).splitlines() if line.strip(" -\t")] or [repr(error)]
+    at = next((at for at, line in enumerate(lines) if not line.startswith(_PLACES)), 0)
+    return " ".join(lines[at : at + 2]) if lines[at].endswith(":") else lines[at]
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,7 @@ import numpy as np
 
 from edgecv.bundle import Bundle, Variant
 from edgecv.errors import BundleError, EdgeCVError
-from edgecv.model import open_session, runtimes_for
+from edgecv.model import float_precision, open_session, runtimes_for
 from edgecv.opened_files import OpenedFile
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -37,10 +39,24 @@ _NPY_READERS: Mapping[tuple[int, int], Any] = MappingProxyType(
     {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 )
 SAMPLING, EVENLY = "sampling", "evenly"
-# Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI, bf16 or fp16 in between).
+# Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI).
 TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999, "int8": 0.98})
-_EXACT: Mapping[str, RuntimeOptions] = MappingProxyType(
-    {"openvino": RuntimeOptions(extra={"config": {"INFERENCE_PRECISION_HINT": "f32"}})}
+
+# What zipfile and numpy raise for damaged bytes; neither has a base of its own.
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 Status = Literal["ok", "differs", "cannot run"]
@@ -48,17 +64,16 @@ Status = Literal["ok", "differs", "cannot run"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How one variant did: lowest cosine over its outputs (0 when it cannot run), and why."""
+    """How one variant did: lowest cosine over its outputs (0 when it cannot run), and why.
+
+    ``float_precision`` is the type in which it computed what is not in integers; empty where its runtime does not say.
+    """
 
     variant: str
     status: Status
     cosine: float
     reason: str
-
-
-def exact_options(runtime: str) -> RuntimeOptions:
-    """Options with which a runtime computes in fp32 where it would not by itself."""
-    return _EXACT.get(runtime, RuntimeOptions())
+    float_precision: str = ""
 
 
 def sample(tensor: Array) -> Array:
@@ -84,7 +99,7 @@ def cosine(first: Array, second: Array) -> float:
     a, b = first.reshape(-1).astype(np.float64), second.reshape(-1).astype(np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     value = float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
-    return value if math.isfinite(value) else 0.0  # a NaN would win every comparison by losing none
+    return value if math.isfinite(value) else 0.0  # NaN compares false with every limit, so it would pass the check
 
 
 def verify(bundle: Bundle) -> tuple[Verdict, ...]:
@@ -102,7 +117,7 @@ def _archive(file: OpenedFile) -> Iterator[_Vectors]:
     try:
         with file.file() as opened, zipfile.ZipFile(opened) as archive:
             yield _Vectors(archive)
-    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise BundleError(f"{GOLDEN} is damaged: {error}.", "Copy the bundle again.") from error
 
 
@@ -164,14 +179,14 @@ def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
 
 
 def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verdict:
-    lowest = 1.0
+    lowest, computed_in = 1.0, ""
     sampled = sample if vectors.evenly else _every_nth
     try:
         for part, files in variant.models.items():
             prefix = f"{variant.name}/{part}"
             feeds = vectors.read(f"{prefix}/in", files.inputs, _MOST_ELEMENTS)
             wanted = vectors.read(f"{prefix}/out", files.outputs, SAMPLE)
-            given = _run(bundle, variant, part, feeds)
+            given, computed_in = _run(bundle, variant, part, feeds)
             specs = {spec.name: spec for spec in files.outputs}
             for name, expected in wanted.items():
                 found = real(sampled(given[name]), specs[name])
@@ -185,17 +200,24 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verd
     limit = TOLERANCE[variant.precision]
     same = lowest >= limit
     reason = "" if same else f"cosine {lowest:.5f} is below {limit}"
-    return Verdict(variant=variant.name, status="ok" if same else "differs", cosine=lowest, reason=reason)
+    return Verdict(
+        variant=variant.name,
+        status="ok" if same else "differs",
+        cosine=lowest,
+        reason=reason,
+        float_precision=computed_in,
+    )
 
 
-def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> dict[str, Array]:
+def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> tuple[dict[str, Array], str]:
+    """The outputs, and in which type float layers were computed."""
     runtime = next(iter(runtimes_for(variant.format)), None)
     if runtime is None:
         raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
     files = variant.models[part]
     with bundle.opened_model(variant, part) as model:
-        session = open_session(runtime, model, exact_options(runtime), files.inputs, files.outputs)
+        session = open_session(runtime, model, RuntimeOptions(), files.inputs, files.outputs)
     try:
-        return dict(session.run(feeds))
+        return dict(session.run(feeds)), float_precision(session)
     finally:
         session.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -13,21 +13,21 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from edgecv.atomic import Kind, check_replaceable, file_kind
 from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.extras import require
-from edgecv.file_capture import FileCapture
 from edgecv.image_headers import check_image_size
 from edgecv.image_headers import max_megapixels as limit_megapixels
+from edgecv.picture_files import WAY_OUT, pictures_in, unread_format, unread_in
 from edgecv.private_files import FILE_MODE, create_file, write_all
 from edgecv.results import Image
 from edgecv.uris import IMAGE_SUFFIXES
+from edgecv.video_decoder import VideoDecoder, open_video
 
-# Containers whose header counts the frames; elsewhere OpenCV estimates them from duration and frame rate.
-_COUNTED_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi"})
 # Headers overcount a little (edit lists, a last packet without a picture): that much is no damage.
 _MISSING_FRAMES_ALLOWED = 3
 _MISSING_PART_ALLOWED = 0.01
-# An estimate covers the longest track: sound usually outlasts the picture by less than this.
+# Durations are rounded, and sound may outlast the picture in files that do not say how long each is.
 _MISSING_TIME_ALLOWED_S = 1.0
 _TICKS_PER_S = 60_000  # whole ticks per frame at all common rates, 29.97 too; MPEG-4 part 2 allows up to 65,535
 _FRAGMENT_S = 1.0  # a killed recording loses at most about this much
@@ -45,6 +45,7 @@ _MUXERS: Mapping[str, tuple[str, Mapping[str, str]]] = MappingProxyType(
         ".mkv": ("matroska", {"cluster_time_limit": str(round(_FRAGMENT_S * 1e3)), "flush_packets": "1"}),
     }
 )
+_VIDEO = file_kind("a video (.mp4, .mkv)", r"....(ftyp|moov|mdat|free|skip|wide)|\x1a\x45\xdf\xa3")  # MP4 or Matroska
 _MOST_BYTES_PER_PIXEL = 8  # of a picture's file: four channels of 16 bits, not compressed
 _USUAL_FPS = 25.0  # for a file that says neither times nor rate
 _LONGEST_GOP = 250  # x264's own default: some files announce 90,000 frames per second
@@ -68,6 +69,14 @@ def read_image(path: str | Path, max_megapixels: float | None = None) -> Image:
     data = _file_bytes(Path(path), max_megapixels)
     if _is_cut_jpeg(data):  # OpenCV 4 pads it with grey and says nothing
         raise SourceError(f"{path} ends in the middle of the picture.", "Copy it again.", code="codec")
+    unread = unread_format(data)
+    if unread:
+        name = Path(path)
+        raise SourceError(
+            f"{path} is a picture in the format {unread}, which is not read.",
+            WAY_OUT.format(name=name.name, stem=name.stem),
+            code="codec",
+        )
     check_image_size(data, str(path), max_megapixels)
     cv2 = _cv2()
     try:
@@ -98,7 +107,9 @@ def write_image(path: str | Path, image: Image) -> None:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The pictures directly in a folder, by suffix, sorted by name.
+    """The pictures directly in a folder, by suffix, in the order in which a person counts: 1, 2, 10.
+
+    Hidden files, such as the ``._NAME.jpg`` of macOS, are left out.
 
     Raises:
         SourceError: it is not a folder, or holds no picture.
@@ -106,31 +117,48 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder.", "Give a folder of pictures.", code="missing")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = pictures_in(folder)
     if not found:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise SourceError(f"There is no picture in {folder}.", f"Read are: {suffixes}.", code="missing")
+        suffixes, left_out = ", ".join(sorted(IMAGE_SUFFIXES)), unread_in(folder)
+        but = f" that is read, but {left_out}" if left_out else ""
+        hint = "Convert them to JPEG or PNG." if left_out else f"Read are: {suffixes}."
+        raise SourceError(f"There is no picture in {folder}{but}.", hint, code="missing")
     return found
 
 
-def open_target(path: str | Path, *, overwrite: bool = False, private: bool = False) -> BinaryIO:
+def unreadable(errors: Sequence[SourceError], pictures: int) -> SourceError:
+    """One error for every picture of a set that could not be read: how many, which, and why; each on a line."""
+    if pictures == 1:
+        return errors[0]
+    named = "\n".join(error.message for error in errors)
+    hint = "All the others were read. Remove or replace these." if len(errors) < pictures else errors[0].hint
+    return SourceError(f"{len(errors)} of {pictures} pictures cannot be read:\n{named}", hint, code=errors[0].code)
+
+
+def open_target(
+    path: str | Path, *, overwrite: bool = False, private: bool = False, kind: Kind | None = None
+) -> BinaryIO:
     """Open a new file for unbuffered writing; never through a link, which others may have put there.
 
     Args:
         path: The file.
         overwrite: Replace an existing one.
         private: Only its owner may read it, whatever the umask is.
+        kind: Replace only a file of this kind; any file by default.
 
     Raises:
-        ConfigError: it exists and ``overwrite`` is not set, or it is a link.
+        ConfigError: it exists and ``overwrite`` is not set, it is of another kind, or it is a link.
         SinkError: it cannot be written there.
     """
     try:
+        if overwrite and kind is not None:
+            check_replaceable(Path(path), kind)
         descriptor = create_file(path, FILE_MODE if private else 0o666, overwrite=overwrite)
         return os.fdopen(descriptor, "wb", buffering=0)
     except FileExistsError as error:
         raise ConfigError(
-            f"{path} exists.", "Choose another name, or overwrite it: ?overwrite=1 or --force."
+            f"{path} exists.",
+            "Choose another name, or overwrite it: ?overwrite=1 or --force. jsonl: and csv: also take ?append=1.",
         ) from error
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -143,12 +171,14 @@ def open_target(path: str | Path, *, overwrite: bool = False, private: bool = Fa
 
 
 class VideoReader:
-    """A video file, frame by frame.
+    """A video file, frame by frame. What is damaged in its middle is passed: reading goes on behind it.
 
     Attributes:
         fps: Announced frames per second; 0.0 when the file does not say.
         frame_count: Announced frames, exact or estimated by container; 0 when unknown.
-        position_s: When the frame that was read last is shown, from the start of the video; always grows.
+        position_s: When the frame that was read last is shown, from the start of the file; always grows.
+        is_damaged: Whether the decoder made up a part of the frame that was read last.
+        unreadable: Frames so far that could not be decoded.
     """
 
     def __init__(self, path: str | Path, max_megapixels: float | None = None) -> None:
@@ -160,23 +190,16 @@ class VideoReader:
 
         Raises:
             SourceError: it is missing, empty, no video that can be read, or announces frames above the limit.
-            MissingDependency: OpenCV is not installed.
+            MissingDependency: neither PyAV nor OpenCV is installed.
         """
         self._path = Path(path)
         _check_file(self._path)
-        self._cv2 = _cv2()
-        self._capture: FileCapture | None = FileCapture(self._path, max_megapixels)
-        if not self._capture.opened:
-            raise SourceError(
-                f"{path} cannot be read as a video.",
-                "It is cut short, no video, or in a format that this OpenCV does not know (try: ffmpeg -i FILE).",
-                code="codec",
-            )
-        self.fps = max(0.0, self._capture.get(self._cv2.CAP_PROP_FPS))
-        self.frame_count = max(0, int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)))
-        self._delivered = 0
-        self._last_ms = 0.0
+        self._video: VideoDecoder | None = open_video(self._path, max_megapixels)
+        self.fps, self.frame_count = self._video.fps, self._video.frame_count
         self.position_s = -1.0
+        self.is_damaged = False
+        self.unreadable = 0
+        self._delivered = self._before_first = 0
 
     def read(self) -> Image | None:
         """The next frame, ``(H, W, 3)`` uint8 BGR, or ``None`` at the end.
@@ -185,56 +208,69 @@ class VideoReader:
             SourceError: the file broke off (``eof``) or held frames that could not be decoded or are above the limit
                 (``codec``). It is raised once, after everything that could be read.
         """
-        if self._capture is None:
+        if self._video is None:
             return None
-        taken, image = self._capture.read()
-        if not taken:
+        try:
+            picture = self._video.read()
+        except SourceError:
             self.close()
-            self._check_complete()
+            raise
+        self.unreadable = self._video.unreadable
+        if picture is None:
+            video, self._video = self._video, None
+            try:
+                self._check_complete(video)
+            finally:
+                video.close()
             return None
+        if not self._delivered:
+            self._before_first = self.unreadable
         self._delivered += 1
-        self._last_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
-        self.position_s = self._position_s()
-        return image
+        self.position_s = self._position_s(picture.time_s)
+        self.is_damaged = picture.is_damaged
+        return picture.image
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
+        if self._video is not None:
+            self._video.close()
+            self._video = None
 
-    def _position_s(self) -> float:
-        """As the file says, else by the frame rate: some files and builds of OpenCV say nothing but zero."""
-        said = self._last_ms / 1e3
-        if said > self.position_s:
+    def _position_s(self, said: float | None) -> float:
+        """As the file says, else by the frame rate: some files say nothing but zero."""
+        if said is not None and said > self.position_s:
             return said
-        return self.position_s + 1 / (self.fps or _USUAL_FPS)
+        return self.position_s + 1 / (self.fps or _USUAL_FPS) if self._delivered > 1 else 0.0
 
-    def _check_complete(self) -> None:
-        missing = self.frame_count - self._delivered
-        allowed = max(_MISSING_FRAMES_ALLOWED, self.frame_count * _MISSING_PART_ALLOWED)
-        if self._delivered and missing <= allowed:
+    def _check_complete(self, video: VideoDecoder) -> None:
+        """Headers count a little too much, and a recording of a stream may begin within a group of pictures: no damage."""
+        allowed = max(_MISSING_FRAMES_ALLOWED, video.frame_count * _MISSING_PART_ALLOWED)
+        if video.is_counted:
+            lost = video.frame_count - self._delivered
+            # An AVI counts frames that the camera dropped, too; then its times reach the end all the same.
+            spacing_s = max(self.position_s / max(1, self._delivered), 1 / (self.fps or _USUAL_FPS))
+            broke_off = lost - self.unreadable > allowed and video.missing_s() > allowed * spacing_s
+        else:
+            lost = self.unreadable - self._before_first
+            broke_off = video.missing_s() > max(_MISSING_TIME_ALLOWED_S, self._duration_s() * _MISSING_PART_ALLOWED)
+        if self._delivered and not broke_off and (lost <= allowed or not self.unreadable):
             return
-        ended_early = self._missing_s() > (0 if self._is_counted() else self._allowed_s())
-        if not (ended_early or self._is_counted()) and self._delivered:
-            return  # the count was an estimate, and the picture reaches to the end
+        announced = f"{video.frame_count} announced frames" if video.is_counted else f"about {video.frame_count} frames"
+        what = f"{self._path} gave {self._delivered} of {announced}"
+        if self.unreadable and not broke_off:
+            raise SourceError(
+                f"{what}: {self.unreadable} could not be decoded.",
+                "The file is damaged. All the others were delivered.",
+                code="codec",
+            )
         raise SourceError(
-            f"{self._path} gave {self._delivered} of {self.frame_count} announced frames and then "
-            + ("broke off." if ended_early else "ended: some could not be decoded."),
+            f"{what} and then broke off.",
             "The file is damaged or was not written to its end. What could be read was delivered.",
-            code="eof" if ended_early else "codec",
+            code="eof",
         )
 
-    def _is_counted(self) -> bool:
-        return self._path.suffix.lower() in _COUNTED_SUFFIXES
-
-    def _allowed_s(self) -> float:
-        duration_s = self.frame_count / self.fps if self.fps else 0.0
-        return max(_MISSING_TIME_ALLOWED_S, duration_s * _MISSING_PART_ALLOWED)
-
-    def _missing_s(self) -> float:
-        """Seconds between the last frame that was read and the last one announced."""
-        return (self.frame_count - 1) / self.fps - self._last_ms / 1e3 - 0.5 / self.fps if self.fps else 0.0
+    def _duration_s(self) -> float:
+        return self.frame_count / self.fps if self.fps else 0.0
 
 
 class VideoWriter:
@@ -268,7 +304,7 @@ class VideoWriter:
         self._av, self._fps = require("av", "video"), fps
         _cv2()
         # Kept open: by its name it could be another file by the time of the first picture.
-        self._file = open_target(self._path, overwrite=overwrite, private=private)
+        self._file = open_target(self._path, overwrite=overwrite, private=private, kind=_VIDEO)
         self._container: Any = None
         self._stream: Any = None
         self._last_tick = -1

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
 from typing import IO
 
-from edgecv.atomic import check_target, new_file, new_folder
-from edgecv.bundle import MANIFEST, MAX_MANIFEST_BYTES, Bundle, BundleFile, check_inside, every_file, parse_manifest
+from edgecv.atomic import Kind, check_target, new_file, new_folder
+from edgecv.bundle import (
+    BUNDLE,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    Bundle,
+    BundleFile,
+    check_inside,
+    every_file,
+    parse_manifest,
+)
 from edgecv.errors import BundleError, ConfigError
 from edgecv.opened_files import OpenedFile, open_inside
 
@@ -26,6 +36,7 @@ _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
+    struct.error,
     RuntimeError,
     NotImplementedError,
     OSError,
@@ -33,6 +44,20 @@ _BROKEN = (
     ValueError,
     OverflowError,
 )
+
+
+def _no_packed_bundle(path: Path) -> str:
+    """What stands at a path, if it is no packed bundle."""
+    if path.is_dir():
+        return "a folder"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "" if MANIFEST in archive.namelist() else f"a zip file without {MANIFEST}"
+    except _BROKEN:
+        return "a file that is no packed bundle"
+
+
+_PACKED = Kind(name="a packed bundle", other=_no_packed_bundle)
 
 
 def pack(bundle: str | Path, out: str | Path | None = None, force: bool = False) -> Path:
@@ -44,7 +69,7 @@ def pack(bundle: str | Path, out: str | Path | None = None, force: bool = False)
     """
     opened = Bundle.open(bundle)
     target = Path(out) if out else opened.path.with_name(opened.path.name + ".zip")
-    check_target(target, force)
+    check_target(target, force, _PACKED)
     opened.verify_files()
     entries: dict[str, BundleFile | None] = {entry.path: entry for entry in every_file(opened.manifest)}
     entries[MANIFEST] = None
@@ -73,7 +98,7 @@ def unpack(archive: str | Path, out: str | Path | None = None, force: bool = Fal
     if target == archive:
         raise ConfigError(f"{archive} would be unpacked onto itself.", "Name the target with --out.")
     try:
-        with zipfile.ZipFile(archive) as opened, new_folder(target, force) as work:
+        with zipfile.ZipFile(archive) as opened, new_folder(target, force, BUNDLE) as work:
             _extract(opened, work, archive)
             Bundle.open(work).verify_files()
     except FileNotFoundError as error:

@@ -14,7 +14,8 @@ import unicodedata
 _JOINERS = frozenset({"\u200c", "\u200d"})
 _KEPT = frozenset({"\t"}) | _JOINERS
 # Control characters, halves of a pair that belongs to no character, line and paragraph separators, invisible formatting.
-_ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp", "Cf"})
+_CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_ESCAPED = _CONTROLS | {"Cf"}
 # In JSON text the same stand in strings alone; JSON itself demands escapes of U+0000 to U+001F only.
 _IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _SUSPECT = re.compile("[^\t\n -~]")  # most texts have none, and are done
@@ -31,6 +32,20 @@ def printable(text: str, limit: int | None = None) -> str:
     if "\n" not in text and not _SUSPECT.search(text):
         return text
     return "".join(_escaped(char) for char in text)
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the name of something: letters, joiners, blanks and marks of every script, but nothing that controls.
+
+    What is invisible in it, such as a soft hyphen or a mark for the direction, is escaped where it is printed.
+    """
+    return not any(unicodedata.category(char) in _CONTROLS for char in text)
+
+
+def as_name(text: str) -> str:
+    """The text with a blank for each run of what cannot stand in a name, such as a tab or a line break."""
+    words = "".join(char if is_name(char) else "\n" for char in text).split("\n")
+    return " ".join(word for word in words if word)
 
 
 def printable_lines(text: str) -> str:

@@ -74,6 +74,17 @@ def create_file(path: str | Path, mode: int = 0o666, *, overwrite: bool = False)
         return os.open(path, os.O_WRONLY | os.O_TRUNC | _COMMON)
 
 
+def append_file(path: str | Path, mode: int = 0o666) -> int:
+    """Open a file to write at its end, wherever that is by then, and make it first where it is missing.
+
+    The caller closes the descriptor. One that exists keeps its permissions.
+
+    Raises:
+        OSError: the system refused; ``ELOOP`` where the name is a link.
+    """
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _COMMON, mode)
+
+
 def open_private(path: str | Path) -> int:
     """Open a file for reading and writing, and make it first where it is missing; its contents stay.
 

@@ -38,6 +38,8 @@ class Frame:
         captured_ns: When it was captured, UTC nanoseconds since the epoch.
         monotonic_ns: The same moment on this machine's monotonic clock; ages are measured on it.
         position_ns: Position in a file that has a time of its own; ``None`` for a camera.
+        path: The file that it is, where the source is a folder of pictures; empty for any other.
+        is_damaged: Whether the file is damaged here, and the decoder made up a part of the picture.
     """
 
     image: Image
@@ -46,6 +48,13 @@ class Frame:
     captured_ns: int
     monotonic_ns: int
     position_ns: int | None = None
+    path: str = ""
+    is_damaged: bool = False
+
+    @property
+    def position_s(self) -> float | None:
+        """Seconds from the start of the file, as its own times say; ``None`` for a camera."""
+        return None if self.position_ns is None else round(self.position_ns / 1e9, 6)
 
     @property
     def scene_ns(self) -> int:
@@ -207,13 +216,17 @@ class Result:
     def as_dict(self, masks: bool = True) -> dict[str, Any]:
         """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out.
 
-        ``events`` stands there only when steps had something to say.
+        ``path`` stands there only for pictures of a folder, ``position_s`` only for a file that has a time of its own, ``damaged``
+        only where the file is, ``events`` only when steps had something to say.
         """
         frame = self.frame
         return {
             "index": frame.index,
             "source_id": frame.source_id,
+            **({"path": frame.path} if frame.path else {}),
             "captured_ns": frame.captured_ns,
+            **({} if frame.position_s is None else {"position_s": frame.position_s}),
+            **({"damaged": True} if frame.is_damaged else {}),
             "age_ms": round(self.age_ms, 3),
             **answer_rows(self.detections, self.labels, masks),
             **answer_rows(self.classification, self.labels),

@@ -42,7 +42,8 @@ class SourceStatus:
         fps: Results per second over the last seconds.
         age_ms: Age of the newest result when it was ready; 0.0 before the first.
         size_wh: Width and height of the newest frame in pixels; ``(0, 0)`` before the first.
-        dropped: Frames that gave no result, by reason: ``latest``, ``too_old``, ``every_nth``, ``still``, ``step``.
+        dropped: Frames that gave no result, by reason: ``latest``, ``too_old``, ``every_nth``, ``still``, ``step``,
+            ``unreadable``.
         counts: What its steps counted, such as ``{"door.in": 3, "door.out": 2}``.
     """
 
@@ -66,6 +67,8 @@ class SinkCount:
         failed: Results it refused.
         dropped: Results it never saw, because it was too slow or did not finish, or took and then had to give up (``lost``).
         error: The first failure, or nothing.
+        events_lost: Events it never saw: of steps, which a result that is dropped hands on to the next one, where there were too
+            many to hand on or the sink did not finish; and such that belong to no frame.
     """
 
     name: str
@@ -73,6 +76,7 @@ class SinkCount:
     failed: int
     dropped: int
     error: str
+    events_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

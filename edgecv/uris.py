@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
-from urllib.parse import parse_qsl, unquote, unquote_plus
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus
 
 import msgspec
 
@@ -27,11 +27,23 @@ from edgecv.errors import ConfigError
 from edgecv.printable import printable
 from edgecv.strict import read_struct
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+# Pictures that are not read, by suffix: where they lie in a folder, they are named.
+UNREAD_SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
+        **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx"), "JPEG 2000"),
+        **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"), "raw"),
+        ".avif": "AVIF",
+        ".gif": "GIF",
+        ".jxl": "JPEG XL",
+        ".psd": "PSD",
+    }
+)
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NETWORK_OPTIONS = frozenset(
     {
-        *("fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file"),
+        *("fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file", "every_s"),
         *("max_megapixels", "max_memory_mb"),
     }
 )
@@ -77,6 +89,8 @@ _URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s"']+""")
 _NAME_LENGTH = 60  # of a pipeline; it stands in every result
 _SHORTEST_SECRET = 3  # a shorter one cannot be found in a text without making it unreadable
 _HOST = re.compile(r"(\[[^\]]*\]|[^:@]*)(:\d*)?")
+_HOST_PORT = re.compile(r"[^:@\[\]]*:\d*")
+_PATH_SCHEMES = frozenset({"file", "images"})
 _SECRET_PATHS = frozenset({"webhook"})  # chat services put the secret into the path of the URL
 _SUFFIX_SINKS: Mapping[str, str] = MappingProxyType(
     {".csv": "csv", ".jsonl": "jsonl", ".mkv": "video", ".mp4": "video"}
@@ -131,6 +145,8 @@ def parse_source(text: str | int | Path | Uri) -> Uri:
         return _parse_pipeline(whole.removeprefix("gst:"))
     scheme, separator, rest = whole.partition("://")
     if separator and _SCHEME.fullmatch(scheme + ":"):
+        if scheme.lower() not in _PATH_SCHEMES:
+            refuse_doubtful(whole)
         return _parse_network(scheme.lower(), rest) if scheme.lower() in NETWORK_SCHEMES else _parse_uri(scheme, rest)
     if _is_there(whole):
         return Uri(scheme=_path_scheme(whole), path=whole)
@@ -152,6 +168,10 @@ def parse_sink(text: str | Uri) -> Uri:
         target = text if text and found is None else "out.jsonl"
         raise ConfigError(f"'{redact(text)}' does not say what to write.", f"Write for example: {scheme}:{target}")
     separator = "://" if text.startswith("//", found.end()) else ":"
+    if found.group(1).lower() in _SECRET_PATHS:
+        refuse_doubtful(text[found.end() :], "write the URL into a file: webhook:FILE")
+    elif separator == "://":
+        refuse_doubtful(text)
     path, options = _split_query(text[found.end() + len(separator) - 1 :], text)
     return Uri(scheme=found.group(1).lower(), path=path, options=options, separator=separator)
 
@@ -175,7 +195,23 @@ def redact(uri: str) -> str:
         return _without_secrets(uri)
     if "@" in rest and not _HOST.fullmatch(_authority(rest)):
         rest = rest.rpartition("@")[2]
+    elif _is_doubtful(first := re.split(r"\s", rest, maxsplit=1)[0]):
+        rest = first.rpartition("@")[2] + rest[len(first) :]
     return _without_secrets(f"{scheme}://{rest}")
+
+
+def refuse_doubtful(url: str, file_hint: str = "name a file that holds it: password_file=FILE") -> None:
+    """Refuse ``rtsp://admin:1234#56@host``: is ``1234`` a port, or the beginning of a password?
+
+    Raises:
+        ConfigError: an ``@`` stands behind what looks like the address; the hint says how passwords are written.
+    """
+    if _is_doubtful(url.partition("://")[2]):
+        raise ConfigError(
+            f"'{redact(url)}' can be read in two ways: with a password, or with a port.",
+            f"In a password write %2F for /, %23 for #, %3F for ? and %40 for @ (percent-encode it), or {file_hint}. "
+            "An @ in a path or an option is written %40, too.",
+        )
 
 
 def names_secret(name: str) -> bool:
@@ -193,13 +229,14 @@ def names_secret(name: str) -> bool:
 def split_userinfo(rest: str) -> tuple[str, str]:
     """``("user:password", "host/path")`` of what follows ``://``; the first is empty when there is none.
 
-    A password may hold unescaped ``/ ? @``, as long as the part before the first ``/`` cannot be a host.
+    A password may hold unescaped ``/ ? @``, as long as the part before the first ``/`` cannot be a host. Where it can
+    (``refuse_doubtful``), it counts as a password.
     """
     authority = _authority(rest)
-    if "@" in authority:
+    if "@" in authority and not _is_doubtful(rest):
         userinfo = authority.rpartition("@")[0]
         return userinfo, rest[len(userinfo) + 1 :]
-    if "@" in rest and not _HOST.fullmatch(authority):
+    if "@" in rest and (_is_doubtful(rest) or not _HOST.fullmatch(authority)):
         userinfo, _, host = rest.rpartition("@")
         return userinfo, host
     return "", rest
@@ -210,11 +247,10 @@ def scrub(text: str, uri: Uri) -> str:
 
     Without the credentials of ``uri`` and of any URL in it, and without characters that steer a terminal.
     """
-    shown = _URL.sub(lambda found: redact(found.group()), text)
-    for secret in sorted(set(_secrets(uri)), key=len, reverse=True):
+    for secret in sorted(set(_secrets(uri)), key=len, reverse=True):  # first: a password with a blank ends no URL
         if len(secret) >= _SHORTEST_SECRET:
-            shown = shown.replace(secret, "***")
-    return printable(shown)
+            text = text.replace(secret, "***")
+    return printable(_URL.sub(lambda found: redact(found.group()), text))
 
 
 def _without_secrets(text: str) -> str:
@@ -256,6 +292,14 @@ def _authority(rest: str) -> str:
     return re.split(r"[/?#]", rest, maxsplit=1)[0]
 
 
+def _is_doubtful(rest: str) -> bool:
+    """Whether an ``@`` follows what may be a host with its port, or the beginning of a user and a password."""
+    authority = _authority(rest)
+    if "@" not in rest[len(authority) :]:
+        return False
+    return "@" in authority or _HOST_PORT.fullmatch(authority) is not None
+
+
 def _secrets(uri: Uri) -> Iterator[str]:
     """User names and passwords of a source or sink, as they are written and as they are meant."""
     rests = [found.group().partition("://")[2] for found in _URL.finditer(uri.path)]
@@ -263,7 +307,8 @@ def _secrets(uri: Uri) -> Iterator[str]:
         user, _, password = split_userinfo(rest)[0].partition(":")
         values = [rest[start:end] for start, end in _secret_spans(rest)]
         written = [f"{user}:{password}", password, *values]
-        yield from (form for text in written for form in (text, unquote(text)))
+        plain = [unquote(text) for text in written]
+        yield from (*written, *plain, *map(quote, plain), *(quote(text, safe="") for text in plain))
     yield from (value.strip("\"'") for _, name, value in _PROPERTY.findall(uri.path) if names_secret(name))
 
 
@@ -320,7 +365,9 @@ def _is_there(path: str) -> bool:
 def _path_scheme(path: str) -> str:
     if (Path(path) / "recording.json").is_file():
         return "recording"
-    if Path(path).is_dir() or path.endswith("/") or Path(path).suffix.lower() in IMAGE_SUFFIXES:
+    suffix = Path(path).suffix.lower()
+    is_picture = suffix in IMAGE_SUFFIXES or (suffix in UNREAD_SUFFIXES and suffix != ".gif")  # a GIF is a clip
+    if Path(path).is_dir() or path.endswith("/") or is_picture:
         return "images"
     is_pattern = any(char in path for char in "*?[") and not Path(path).is_file()
     return "images" if is_pattern else "file"

@@ -87,17 +87,26 @@ class Capture:
         self._health = SourceHealth(state="connecting", since_ns=time.monotonic_ns())
         self._slot: FrameSlot[Captured] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
         self._thread = threading.Thread(target=self._run, name=f"edgecv-capture-{name}", daemon=True)
+        self._was_live, self._reason = False, ""
         if isinstance(source, Supervised):
             source.on_change = self._tell
+            self._remember(source.health())  # it may have tried before anyone listened
 
     @property
     def dropped(self) -> dict[str, int]:
         """Frames that gave no result, by reason; those that never happened are left out."""
         latest = self._slot.dropped + int(getattr(self.source, "dropped", 0))
-        return {reason: count for reason, count in {"latest": latest, **self._dropped}.items() if count}
+        unreadable = int(getattr(self.source, "unreadable", 0))
+        dropped = {"latest": latest, **self._dropped, "unreadable": unreadable}
+        return {reason: count for reason, count in dropped.items() if count}
+
+    @property
+    def never_live(self) -> str | None:
+        """Of a camera that never gave a frame: the last reason that it gave; ``None`` of every other source."""
+        return None if self._was_live or self._read or not self.source.live else self._reason
 
     def health(self) -> SourceHealth:
-        """How the source is."""
+        """The health of the source at this moment."""
         if isinstance(self.source, Supervised) and self._health.state != "failed":
             return self.source.health()
         return self._health
@@ -222,5 +231,10 @@ class Capture:
             self._tell(self._health)
 
     def _tell(self, health: SourceHealth) -> None:
+        self._remember(health)
         if self.on_change is not None:
             self.on_change(self.name, health)
+
+    def _remember(self, health: SourceHealth) -> None:
+        self._was_live = self._was_live or health.state == "live"
+        self._reason = health.error or self._reason

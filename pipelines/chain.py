@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from edgecv.errors import ConfigError
+from edgecv.events import Event
 from edgecv.protocols import Gate, Step
 from edgecv.results import Frame, Result
 
@@ -76,6 +77,14 @@ def _check(given: Sequence[object], what: str, example: str) -> None:
             )
 
 
+def _placed(result: Result) -> tuple[Event, ...]:
+    """The events of a frame; where it comes from a file, each says at which second."""
+    position_s = result.frame.position_s
+    if position_s is None:
+        return result.events
+    return tuple(replace(event, data={"position_s": position_s, **event.data}) for event in result.events)
+
+
 class Chain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
@@ -96,7 +105,7 @@ class Chain:
             current = step(current)
         if current is None or not self._steps:
             return current
-        return replace(current, age_ms=self._age_ms(current.frame))
+        return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
     def counts(self, source_id: str) -> Mapping[str, int]:
         """What the steps counted at one source."""

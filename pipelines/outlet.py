@@ -6,8 +6,8 @@ import functools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from edgecv.errors import EdgeCVError
 from edgecv.events import Event
@@ -20,6 +20,7 @@ from edgecv.status import PipelineStatus, SinkCount
 log = logging.getLogger("edgecv.pipelines")
 
 _QUEUED = 8  # results in waiting per sink; they share their images, 6 MB each at 1080p
+_MOST_EVENTS = 4096  # that a result carries; a busy line of a stalled sink has no end of them
 _QUEUED_EVENTS = 256  # they are small, and no newer frame shall displace them
 
 
@@ -38,15 +39,18 @@ class CallableSink:
 
 
 class Outlet:
-    """Feeds one sink; a failure is counted, logged once and kept for the end, and never reaches the loop."""
+    """Feeds one sink; a failure is counted, logged once and kept for the end, and never reaches the loop.
+
+    What the sink is too slow for is dropped, but not what steps had to say: the events go to the next result of their source.
+    """
 
     def __init__(self, name: str, sink: Sink, policy: SlotPolicy = "lossless") -> None:
         self.name = name
         self._sink = sink
-        self._slot: FrameSlot[Result] = FrameSlot(_QUEUED, policy)
+        self._slot: FrameSlot[Result] = FrameSlot(_QUEUED, policy, inherit=self._hand_on)
         self._events: deque[Event] = deque(maxlen=_QUEUED_EVENTS)
-        self._emitted = self._failed = self._lost = 0
-        self._is_emitting = False
+        self._emitted = self._failed = self._lost = self._events_lost = 0
+        self._in_work: Result | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
 
@@ -73,15 +77,15 @@ class Outlet:
         try:
             while not self._slot.put(result, POLL_S):
                 if stopping():
-                    self._lost += 1
+                    self._slot.put_or_leave(result)
                     return
         except SlotClosed:
-            self._lost += 1
+            self._lose([result])
 
     def offer_event(self, event: Event) -> None:
         """Queue an event that belongs to no frame; never waits, may be called from any thread."""
         if isinstance(self._sink, TakesEvents):
-            self._lost += len(self._events) == _QUEUED_EVENTS  # the oldest goes
+            self._events_lost += len(self._events) == _QUEUED_EVENTS  # the oldest goes
             self._events.append(event)
 
     def end(self) -> None:
@@ -101,7 +105,7 @@ class Outlet:
             return
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._lost += self._slot.close(discard=True) + self._is_emitting
+            self._lose([*self._slot.give_up(), *([self._in_work] if self._in_work is not None else [])])
             self._note(EdgeCVError(f"It did not finish within {timeout_s:.0f} s."))
 
     def count(self) -> SinkCount:
@@ -112,6 +116,7 @@ class Outlet:
             failed=self._failed,
             dropped=self._slot.dropped + self._lost + int(getattr(self._sink, "lost", 0)),
             error="" if self._error is None else str(self._error) or type(self._error).__name__,
+            events_lost=self._events_lost,
         )
 
     def _run(self) -> None:
@@ -128,12 +133,31 @@ class Outlet:
             self._close_sink()
 
     def _emit(self, result: Result) -> None:
-        self._is_emitting = True
+        self._in_work = result
         if self._did(lambda: self._sink.emit(result)):
             self._emitted += 1
         else:
             self._failed += 1
-        self._is_emitting = False
+        self._in_work = None
+
+    def _hand_on(self, gone: Result, waiting: deque[Result], coming: Result) -> Result:
+        """Give the events of a dropped result to the next one of its source, or to the one that comes if there is none."""
+        if not gone.events:
+            return coming
+        for at, heir in enumerate(waiting):
+            if heir.frame.source_id == gone.frame.source_id:
+                waiting[at] = self._with_events(heir, gone)
+                return coming
+        return self._with_events(coming, gone)
+
+    def _with_events(self, heir: Result, gone: Result) -> Result:
+        events = (*gone.events, *heir.events)
+        self._events_lost += max(0, len(events) - _MOST_EVENTS)
+        return replace(heir, events=events[-_MOST_EVENTS:])
+
+    def _lose(self, results: Sequence[Result]) -> None:
+        self._lost += len(results)
+        self._events_lost += sum(len(result.events) for result in results)
 
     def _emit_events(self) -> None:
         while self._events and isinstance(self._sink, TakesEvents):

@@ -6,6 +6,7 @@ import atexit
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from types import TracebackType
@@ -61,7 +62,7 @@ class Pipeline:
     Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one; the model runs
     in the thread that iterates, and in a second one where frames are many. Sources take turns. One that breaks does not stop the
     others; when all have ended and one of them broke, its error is raised.
-    While it runs, SIGTERM ends the program as Ctrl-C does, with exit code 0, unless the program handles SIGTERM itself.
+    While it runs, SIGTERM and SIGHUP end the program as Ctrl-C does, with exit code 0, unless the program handles them itself.
     Sources and sinks given as objects are closed with the pipeline; the model is not.
     """
 
@@ -127,6 +128,7 @@ class Pipeline:
         self._stopping = self._started = self._closed = self._entered = self._ended = self._reported = False
         self._left_behind: list[Capture] = []
         self._tally = Tally()
+        self._logged: dict[str, set[tuple[str, str]]] = {}  # by source: trouble that the log was told of
         self._signals = Signals(self.stop)
         self._done = threading.Event()  # everything is closed
         self._closer: threading.Thread | None = None
@@ -135,6 +137,8 @@ class Pipeline:
         self._leaving: list[str] = []  # removed sources whose last frames may be in work still
         self._outlets: list[Outlet] = []
         self._closing = threading.Lock()
+        # Of a pipeline that nobody runs or closes, before anything of it is opened: its cameras must not go on for ever.
+        self._forgotten = weakref.finalize(self, _forgotten, self._intake, self._outlets, self._chain)
         check_sinks(given, sinks)
         made = new_files(sinks)
         try:
@@ -221,6 +225,7 @@ class Pipeline:
         with self._closing:
             first, self._closed, self._stopping = not self._closed, True, True
             self._closer = threading.current_thread() if first else self._closer
+        self._forgotten.detach()
         if not first:
             if self._closer is not threading.current_thread():
                 self._done.wait(CLOSE_TIMEOUT_S + _SINK_CLOSE_TIMEOUT_S)
@@ -294,6 +299,7 @@ class Pipeline:
         if self._started:
             return
         self._started = True
+        self._forgotten.detach()
         # Threads are daemons, lest an abandoned iterator keeps the program from ending; this still ends them in order.
         atexit.register(self.close)
         self._signals.install()
@@ -381,7 +387,7 @@ class Pipeline:
             gates=self._gates,
             max_frames=self._max_frames,
             changed=self._intake.changed,
-            on_change=self._source_changed,
+            on_change=_while_alive(self._source_changed),
         )
         try:
             self._intake.add(capture)
@@ -390,6 +396,7 @@ class Pipeline:
             raise
         self._suit_sources()
         self._ended = False
+        self._log(name, capture.health())  # what it told before anyone listened
         return name
 
     def _suit_sources(self) -> None:
@@ -418,9 +425,18 @@ class Pipeline:
 
     def _source_changed(self, name: str, health: SourceHealth) -> None:
         """Tell the log and the sinks; called from any thread."""
-        if health.state in _TROUBLE:
-            log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
+        self._log(name, health)
         self._tell_sinks(name, health)
+
+    def _log(self, name: str, health: SourceHealth) -> None:
+        """Each class of trouble of a source once, until it is live again."""
+        if health.state == "live":
+            self._logged.pop(name, None)
+        elif health.state in _TROUBLE or (health.state == "connecting" and health.code):
+            logged = self._logged.setdefault(name, set())
+            if (health.state, health.code) not in logged:
+                logged.add((health.state, health.code))
+                log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
 
     def _tell_sinks(self, name: str, health: SourceHealth) -> None:
         event = Event(
@@ -453,3 +469,38 @@ class Pipeline:
                 f"{c.name} lost {c.failed + c.dropped} of {self._tally.frames} results: {c.error}" for c, _ in failed
             ]
             raise SinkError(" ".join(told), getattr(failed[0][1], "hint", "")) from failed[0][1]
+
+
+def _while_alive(method: Callable[[str, SourceHealth], None]) -> Callable[[str, SourceHealth], None]:
+    """A method for those who must not keep its object alive: threads of cameras run until the pipeline is closed."""
+    held = weakref.WeakMethod(method)
+
+    def call(name: str, health: SourceHealth) -> None:
+        alive = held()
+        if alive is not None:
+            alive(name, health)
+
+    return call
+
+
+def _forgotten(intake: Intake, outlets: Sequence[Outlet], chain: Chain) -> None:
+    """Say that a pipeline was never run, and release what it opened."""
+    names = ", ".join(capture.name for capture in intake.captures)
+    log.warning(
+        "A Pipeline on %s was made and never run; its sources are released. Iterate over it, call run(), or close() it.",
+        names or "no source",
+    )
+    # In a thread of its own: the garbage collector may have come in any thread, in that of a camera too.
+    releasing = threading.Thread(target=_release, args=(intake, outlets, chain), name="edgecv-release", daemon=True)
+    try:
+        releasing.start()
+    except RuntimeError:  # the interpreter is ending
+        _release(intake, outlets, chain)
+
+
+def _release(intake: Intake, outlets: Sequence[Outlet], chain: Chain) -> None:
+    intake.begin_close()
+    intake.join(_QUICK_CLOSE_S)
+    for outlet in outlets:
+        outlet.close(_QUICK_CLOSE_S)
+    chain.close()

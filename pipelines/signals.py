@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a clean end."""
+"""Ctrl-C, SIGTERM and SIGHUP as a clean end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 _PATIENCE_S = 5.0  # after that a second signal does not wait any more: something hangs
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
@@ -20,8 +20,9 @@ class Signals:
 
     An exception raised by a handler in the middle of the loop could leave a lock taken or results unwritten. So there the
     handler only notes the signal and calls ``stop``; ``deliver`` does what the signal asked for. Outside, in the code of the
-    app, it takes effect at once: Ctrl-C raises ``KeyboardInterrupt``, SIGTERM ``SystemExit(0)``. It steps in only where
-    nobody else handles a signal, and only in the main thread: elsewhere Python allows no handler.
+    app, it takes effect at once: Ctrl-C raises ``KeyboardInterrupt``, SIGTERM and SIGHUP (the terminal is gone)
+    ``SystemExit(0)``. It steps in only where nobody else handles a signal, or ignores it as ``nohup`` does with SIGHUP, and
+    only in the main thread: elsewhere Python allows no handler.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 from edgecv.errors import ConfigError
 
 T = TypeVar("T")
+Inherit = Callable[[T, "deque[T]", T], T]
 SlotPolicy = Literal["lossless", "latest"]
 
 
@@ -20,7 +22,7 @@ class SlotClosed(Exception):  # not an error: how the two sides of a slot tell e
 class FrameSlot(Generic[T]):
     """Holds at most ``capacity`` items on their way from one thread to another.
 
-    ``lossless`` lets the producer wait for room; ``latest`` gives up the oldest item instead and counts it. Every wait
+    ``lossless`` lets the producer wait for room; with ``latest`` a full slot drops its oldest item and counts it. Every wait
     has a deadline, and closing wakes both sides.
 
     Attributes:
@@ -28,7 +30,11 @@ class FrameSlot(Generic[T]):
     """
 
     def __init__(
-        self, capacity: int = 1, policy: SlotPolicy = "lossless", changed: threading.Condition | None = None
+        self,
+        capacity: int = 1,
+        policy: SlotPolicy = "lossless",
+        changed: threading.Condition | None = None,
+        inherit: Inherit[T] | None = None,
     ) -> None:
         """An open, empty slot.
 
@@ -36,6 +42,8 @@ class FrameSlot(Generic[T]):
             capacity: Items it holds at most.
             policy: What happens when it is full.
             changed: Notified of every change; one that several slots share lets one thread wait for any of them.
+            inherit: Called with an item that is given up, those that wait (which it may replace) and the one that comes;
+                gives the one that comes. For what an item holds and must not go with it. Must be quick.
 
         Raises:
             ConfigError: ``capacity`` is below 1, or there is no such policy.
@@ -48,6 +56,7 @@ class FrameSlot(Generic[T]):
         self.policy = policy
         self._items: deque[T] = deque()
         self._changed = changed or threading.Condition()
+        self._inherit = inherit
         self._closed = False
         self._dropped = 0
 
@@ -72,7 +81,7 @@ class FrameSlot(Generic[T]):
         """
         with self._changed:
             if self.policy == "latest":
-                self._make_room()
+                item = self._make_room(item)
             elif not self._wait_until(timeout_s, has_items=False):
                 return False
             if self._closed:
@@ -80,6 +89,20 @@ class FrameSlot(Generic[T]):
             self._items.append(item)
             self._changed.notify_all()
             return True
+
+    def put_or_leave(self, item: T) -> None:
+        """Hand an item over if there is room at once; otherwise it is the one that is given up, and counted.
+
+        Raises:
+            SlotClosed: nobody will take it any more.
+        """
+        with self._changed:
+            if self._closed or len(self._items) < self._capacity:
+                self.put(item, 0.0)
+                return
+            self._dropped += 1
+            if self._inherit is not None:
+                self._items[-1] = self._inherit(item, deque(), self._items[-1])
 
     def get(self, timeout_s: float) -> T | None:
         """The oldest item, or ``None`` when none came until the deadline.
@@ -113,18 +136,29 @@ class FrameSlot(Generic[T]):
         Returns:
             The number of items discarded.
         """
+        return len(self.give_up()) if discard else self._close()
+
+    def give_up(self) -> list[T]:
+        """Let nothing more in, and take out everything."""
+        with self._changed:
+            self._close()
+            items = list(self._items)
+            self._items.clear()
+            return items
+
+    def _close(self) -> int:
         with self._changed:
             self._closed = True
-            discarded = len(self._items) if discard else 0
-            if discard:
-                self._items.clear()
             self._changed.notify_all()
-            return discarded
+            return 0
 
-    def _make_room(self) -> None:
+    def _make_room(self, item: T) -> T:
         while not self._closed and len(self._items) >= self._capacity:
-            self._items.popleft()
+            gone = self._items.popleft()
             self._dropped += 1
+            if self._inherit is not None:
+                item = self._inherit(gone, self._items, item)
+        return item
 
     def _wait_until(self, timeout_s: float, *, has_items: bool) -> bool:
         """Wait for an item (or for room), or for the end; ``False`` when neither came until the deadline."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgecv.status import SinkCount
@@ -16,13 +16,16 @@ class Summary:
     Attributes:
         frames: Frames that went through the model.
         dropped: Frames that gave no result, by reason: ``latest`` (a newer one came first), ``too_old`` (beyond
-            ``max_age_ms``), ``every_nth``, ``still`` (a gate said so), ``step`` (a step said so).
+            ``max_age_ms``), ``every_nth``, ``still`` (a gate said so), ``step`` (a step said so), ``unreadable`` (their
+            file is damaged there).
         elapsed_s: From the first wait for a frame to the last result.
         fps: ``frames / elapsed_s``.
         stage_p50_ms: Median per stage.
         age_p50_ms: Median age of a result when it was ready.
         age_p99_ms: The age that 99 % stay below.
         sinks: One count per sink.
+        never_live: Cameras that never gave a frame, each with the last reason that it gave.
+        damaged: Of ``frames``, those whose file is damaged there: the decoder made up a part of the picture.
     """
 
     frames: int
@@ -33,6 +36,8 @@ class Summary:
     age_p50_ms: float
     age_p99_ms: float
     sinks: tuple[SinkCount, ...]
+    never_live: Mapping[str, str] = field(default_factory=dict)
+    damaged: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

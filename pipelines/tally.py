@@ -56,10 +56,10 @@ class Tally:
         self._ages = Distribution()
         self._sources: dict[str, SourceTally] = {}
         self._gone: Counter[str] = Counter()  # what removed sources dropped
-        self.frames = 0
+        self.frames = self.damaged = 0
 
     def start(self) -> None:
-        """The first frame is awaited from now on; a second call does nothing."""
+        """Start the clock; a second call does nothing."""
         if not self._start_ns:
             self._start_ns = self._last_ns = self._clock()
 
@@ -67,6 +67,7 @@ class Tally:
         """One more frame; ``age_ms`` is ``None`` when a step dropped it."""
         with self._lock:
             self.frames += 1
+            self.damaged += frame.is_damaged
             self._last_ns = self._clock()
             self._stages.add(timings_ms)
             self._sources.setdefault(frame.source_id, SourceTally()).add(frame, age_ms, self._last_ns)
@@ -97,6 +98,8 @@ class Tally:
                 age_p50_ms=round(self._ages.percentile(50), 3),
                 age_p99_ms=round(self._ages.percentile(99), 3),
                 sinks=sinks,
+                never_live={c.name: reason for c in captures if (reason := c.never_live) is not None},
+                damaged=self.damaged,
             )
 
     def status(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from edgecv.bounded import read_bounded_text
 from edgecv.errors import CalibrationError
-from edgecv.extras import require
+from edgecv.picture_files import files_below, in_natural_order, pictures_below, unread_in
 from edgecv.progress import Progress, silent
 from edgecv.quantize.calibration_checks import (
     Fingerprint,
@@ -22,6 +20,7 @@ from edgecv.quantize.calibration_checks import (
     near_groups,
     set_warnings,
 )
+from edgecv.quantize.dataset import dataset_places, is_dataset, pictures_at
 from edgecv.quantize.video_frames import (
     ARRAY_SUFFIX,
     FRAMES,
@@ -35,6 +34,7 @@ from edgecv.uris import IMAGE_SUFFIXES
 
 MINIMUM_IMAGES = 16  # fewer different pictures give ranges that the next picture leaves
 HELD_OUT_FRACTION = 0.25  # part that calibration never sees and the gate judges by
+MOST_HELD_OUT = 0.5  # where the pictures show so few objects that a quarter proves nothing
 _FRAMES_PER_STRETCH, _MOST_STRETCHES = 50, 8  # of a recording: one stretch of it is held out for so many frames
 _EXAMPLES = 3
 
@@ -54,6 +54,7 @@ class CalibrationSet:
         facts: Figures behind the warnings by name, see ``describe``.
         fingerprints: Of every picture on either side.
         frames: The folder of decoded frames, which lives as long as this value; ``None`` for picture files.
+        split_at: Splits the same pictures with another part of them held out.
     """
 
     calibrate: tuple[Path, ...]
@@ -64,6 +65,7 @@ class CalibrationSet:
     facts: Mapping[str, float] = field(default_factory=dict, hash=False)
     fingerprints: tuple[Fingerprint, ...] = field(default=(), repr=False)
     frames: FrameFolder | None = field(default=None, repr=False, compare=False)
+    split_at: Callable[[float], CalibrationSet] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.calibrate) + len(self.held_out)
@@ -88,7 +90,9 @@ class _Split:
 def open_calibration(
     source: str | Path, progress: Progress = silent, *, seed: int = 0, frames: int = FRAMES
 ) -> CalibrationSet:
-    """Find, check and split the pictures of a folder, a ``data.yaml``, a video or a recording.
+    """Find, check and split the pictures of a folder, a ``data.yaml``, a list of pictures, a video or a recording.
+
+    Pictures that cannot be read are left out, and named in ``warnings``.
 
     A recording is a folder of ``edgecv record``, or one that holds ``.npy`` files: its frames are ``(H, W, 3)`` uint8 BGR
     arrays (pictures may stand among them), in order of their paths.
@@ -100,29 +104,32 @@ def open_calibration(
         frames: How many frames to take of a video or recording, spread evenly over its time.
 
     Raises:
-        CalibrationError: the place is missing, a picture is unreadable, or too few differ from each other.
+        CalibrationError: the place is missing, or too few pictures can be read and differ from each other.
     """
     gathered = _gather(Path(source), frames, progress)
+    read, unread = _read(gathered.paths, "Checking calibration images", progress)
     by_content: dict[str, Fingerprint] = {}
-    for done, path in enumerate(gathered.paths):
-        progress("Checking calibration images", done, len(gathered.paths))
-        found = fingerprint(path)
+    for found in read:
         by_content.setdefault(found.content, found)
-    progress("Checking calibration images", len(gathered.paths), len(gathered.paths))
     prints = list(by_content.values())
-    facts = _checked(source, prints, len(gathered.paths))
-    split = _by_stretches(prints, seed) if gathered.timed else _by_content(prints, seed)
-    used = sorted([*split.calibrate, *split.held_out], key=_by_hash)
-    return CalibrationSet(
-        calibrate=tuple(each.path for each in split.calibrate),
-        held_out=tuple(each.path for each in split.held_out),
-        sha256=hashlib.sha256("".join(each.content for each in used).encode()).hexdigest(),
-        source=str(source),
-        warnings=(*set_warnings(facts, len(prints)), *split.warnings),
-        facts={**facts, "unused": float(len(prints) - len(used))},
-        fingerprints=tuple(used),
-        frames=gathered.frames,
-    )
+    facts = _checked(source, prints, len(read), unread)
+
+    def split_at(fraction: float) -> CalibrationSet:
+        split = _by_stretches(prints, seed, fraction) if gathered.timed else _by_content(prints, seed, fraction)
+        used = sorted([*split.calibrate, *split.held_out], key=_by_hash)
+        return CalibrationSet(
+            calibrate=tuple(each.path for each in split.calibrate),
+            held_out=tuple(each.path for each in split.held_out),
+            sha256=hashlib.sha256("".join(each.content for each in used).encode()).hexdigest(),
+            source=str(source),
+            warnings=(*_told(unread, len(gathered.paths)), *set_warnings(facts, len(prints)), *split.warnings),
+            facts={**facts, "unused": float(len(prints) - len(used))},
+            fingerprints=tuple(used),
+            frames=gathered.frames,
+            split_at=split_at,
+        )
+
+    return split_at(HELD_OUT_FRACTION)
 
 
 def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progress: Progress = silent) -> None:
@@ -135,11 +142,12 @@ def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progr
         CalibrationError: an evaluation picture is in the calibration set, or so like one of it that it is a copy.
     """
     paths = list(evaluation)
-    prints = []
-    for done, path in enumerate(paths):
-        progress("Comparing with the evaluation images", done, len(paths))
-        prints.append(fingerprint(path))
-    progress("Comparing with the evaluation images", len(paths), len(paths))
+    prints, unread = _read(paths, "Comparing with the evaluation images", progress)
+    if unread:
+        raise CalibrationError(
+            f"{len(unread)} of {len(paths)} evaluation images cannot be read: {_list(unread)}",
+            "Remove or replace the files, then run again.",
+        )
     found = copies(calibration.fingerprints, prints)
     if found:
         shown = ", ".join(f"{ours.name} = {theirs.name}" for ours, theirs in found[:_EXAMPLES])
@@ -150,10 +158,37 @@ def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progr
         )
 
 
-def _checked(source: str | Path, prints: Sequence[Fingerprint], files: int) -> dict[str, float]:
+def _read(paths: Sequence[Path], step: str, progress: Progress) -> tuple[list[Fingerprint], list[CalibrationError]]:
+    """Fingerprints of the pictures that can be read, and what is wrong with the others."""
+    read: list[Fingerprint] = []
+    unread: list[CalibrationError] = []
+    for done, path in enumerate(paths):
+        progress(step, done, len(paths))
+        try:
+            read.append(fingerprint(path))
+        except CalibrationError as error:
+            unread.append(error)
+    progress(step, len(paths), len(paths))
+    return read, unread
+
+
+def _told(unread: Sequence[CalibrationError], files: int) -> tuple[str, ...]:
+    return (f"{len(unread)} of {files} pictures cannot be read and were left out: {_list(unread)}",) if unread else ()
+
+
+def _list(unread: Sequence[CalibrationError]) -> str:
+    return " ".join(error.message for error in unread)
+
+
+def _checked(
+    source: str | Path, prints: Sequence[Fingerprint], files: int, unread: Sequence[CalibrationError]
+) -> dict[str, float]:
     """Facts of the set, once there is enough in it."""
+    if unread and not prints:
+        raise CalibrationError(f"None of the {len(unread)} images of {source} can be read: {_list(unread[:_EXAMPLES])}")
     if len(prints) < MINIMUM_IMAGES:
         alike = f" ({files} files, the rest are copies)" if files > len(prints) else ""
+        alike += f"; {len(unread)} more cannot be read: {_list(unread[:_EXAMPLES])}" if unread else ""
         raise CalibrationError(
             f"{source} holds {len(prints)} different images{alike}; at least {MINIMUM_IMAGES} are needed.",
             "Give 100 to 300 images that look like what the camera will see.",
@@ -172,8 +207,8 @@ def _by_hash(picture: Fingerprint) -> str:
     return picture.content
 
 
-def _by_content(prints: Sequence[Fingerprint], seed: int) -> _Split:
-    """Hold out whole groups of near-duplicates in the order of their hashes, until a quarter is out.
+def _by_content(prints: Sequence[Fingerprint], seed: int, fraction: float) -> _Split:
+    """Hold out whole groups of near-duplicates in the order of their hashes, until the part is out that shall be.
 
     Where one group is so large that this fails, the pictures are frames of one place, and time must split them.
     """
@@ -183,13 +218,13 @@ def _by_content(prints: Sequence[Fingerprint], seed: int) -> _Split:
     groups: dict[int, list[Fingerprint]] = {}
     for picture, group in zip(ordered, near_groups(ordered), strict=True):
         groups.setdefault(int(group), []).append(picture)
-    cut = max(1, round(len(ordered) * HELD_OUT_FRACTION))
+    cut = max(1, round(len(ordered) * fraction))
     out: set[str] = set()
     for members in groups.values():
         if len(out) + len(members) <= cut:
             out |= {each.content for each in members}
     if len(out) < cut / 2:
-        split = _by_stretches(prints, seed)
+        split = _by_stretches(prints, seed, fraction)
         said = "Most pictures look like frames of one camera: they were split by stretches in the order of their names."
         return _Split(calibrate=split.calibrate, held_out=split.held_out, warnings=(said, *split.warnings))
     return _Split(
@@ -198,12 +233,12 @@ def _by_content(prints: Sequence[Fingerprint], seed: int) -> _Split:
     )
 
 
-def _by_stretches(prints: Sequence[Fingerprint], seed: int) -> _Split:
+def _by_stretches(prints: Sequence[Fingerprint], seed: int, fraction: float) -> _Split:
     """Hold out whole stretches of time. A frame beside one is used by nobody, nor one that looks like a held-out one.
 
     Where the camera stands still the latter would leave too little; then a warning says what the gate cannot see.
     """
-    stretches = _stretches(len(prints), seed)
+    stretches = _stretches(len(prints), seed, fraction)
     held_out = [prints[at] for stretch in stretches for at in stretch]
     touched = {at for stretch in stretches for at in range(stretch.start - 1, stretch.stop + 1)}
     rest = [each for at, each in enumerate(prints) if at not in touched]
@@ -221,10 +256,10 @@ def _by_stretches(prints: Sequence[Fingerprint], seed: int) -> _Split:
     )
 
 
-def _stretches(count: int, seed: int) -> list[range]:
+def _stretches(count: int, seed: int, fraction: float) -> list[range]:
     """Held-out stretches, one in each equal part of the time: in its middle, or where another seed puts it."""
     parts = min(_MOST_STRETCHES, max(1, count // _FRAMES_PER_STRETCH))
-    length = max(1, round(count * HELD_OUT_FRACTION / parts))
+    length = max(1, round(count * fraction / parts))
     place = random.Random(seed).random() if seed else 0.5
     starts = [round(part * count / parts + place * (count / parts - length)) for part in range(parts)]
     return [range(start, min(count, start + length)) for start in starts]
@@ -232,17 +267,27 @@ def _stretches(count: int, seed: int) -> list[range]:
 
 def _gather(source: Path, frames: int, progress: Progress) -> _Gathered:
     if source.suffix.lower() in VIDEO_SUFFIXES and not source.is_dir():
-        found = video_frames(source, frames, progress)
-        return _Gathered(paths=found.paths, timed=True, frames=found)
+        kept = video_frames(source, frames, progress)
+        return _Gathered(paths=kept.paths, timed=True, frames=kept)
     if (source / "recording.json").is_file():  # of `edgecv record`
-        return _recording(images_below(source), frames)
-    folders = _folders(source)
-    recorded = sorted(path for folder in folders for path in folder.rglob(f"*{ARRAY_SUFFIX}") if path.is_file())
+        return _recording(pictures_below(source), frames)
+    places = dataset_places(source, "train", "val") if is_dataset(source) else [source]
+    if not places:
+        raise CalibrationError(
+            f"{source} names no pictures: it has neither 'train' nor 'val'.", "Add one, or give a folder of images."
+        )
+    paths = [path for place in places for path in pictures_at(place, [source.parent])]
+    folders = [place for place in places if place.is_dir()]
+    recorded = [path for folder in folders for path in files_below(folder) if path.suffix == ARRAY_SUFFIX]
     if recorded:
-        return _recording(sorted([*recorded, *(path for folder in folders for path in images_below(folder))]), frames)
-    paths = [path for folder in folders for path in images_below(folder)]
+        return _recording(in_natural_order([*recorded, *paths]), frames)
     if not paths:
-        raise CalibrationError(f"{source} holds no images.", f"Read are: {', '.join(sorted(IMAGE_SUFFIXES))} and .npy.")
+        left_out = ", ".join(unread for folder in folders if (unread := unread_in(folder)))
+        but = f" that are read, but {left_out}" if left_out else ""
+        hint = (
+            "Convert them to JPEG or PNG." if left_out else f"Read are: {', '.join(sorted(IMAGE_SUFFIXES))} and .npy."
+        )
+        raise CalibrationError(f"{source} holds no images{but}.", hint)
     return _Gathered(paths=paths)
 
 
@@ -252,70 +297,3 @@ def _recording(paths: Sequence[Path], frames: int) -> _Gathered:
     kept = array_frames(arrays)
     pictures = dict(zip(arrays, kept.paths, strict=True))
     return _Gathered(paths=[pictures.get(path, path) for path in chosen], timed=True, frames=kept)
-
-
-def _folders(source: Path) -> list[Path]:
-    folders = [source]
-    if source.suffix in (".yaml", ".yml"):
-        folders = dataset_folders(source, "train") or dataset_folders(source, "val")
-    missing = [folder for folder in folders if not folder.is_dir()]
-    if missing or not folders:
-        raise CalibrationError(
-            f"{missing[0] if missing else source} is not a folder of images.",
-            "Give --calib a folder of images, a data.yaml with 'train' or 'val', or a video.",
-        )
-    return folders
-
-
-def images_below(folder: Path) -> list[Path]:
-    """Every picture in a folder and the folders in it (``images/``, one per class ...), sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
-def dataset_folders(yaml_path: Path, part: str) -> list[Path]:
-    """Image folders of one part (``train``, ``val``) of a ``data.yaml`` in YOLO form; empty when it has none.
-
-    Raises:
-        CalibrationError: the file is missing or is not such a file.
-    """
-    content = read_dataset(yaml_path)
-    given = content.get(part) or []
-    root = yaml_path.parent / str(content.get("path") or "")
-    return [root / str(folder) for folder in (given if isinstance(given, list) else [given])]
-
-
-_MOST_NESTED = 50
-
-
-def _without_aliases(yaml: Any, text: str) -> Any:
-    """A YAML document. Aliases are refused: a few lines of them unfold to gigabytes, and no data.yaml needs one.
-
-    So is deep nesting: the reader looks at every open bracket again for each token.
-    """
-    depth = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        depth += isinstance(token, (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken))
-        depth -= isinstance(token, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken))
-        if depth > _MOST_NESTED:
-            raise yaml.YAMLError(f"it is nested more than {_MOST_NESTED} deep")
-        if isinstance(token, yaml.AliasToken):
-            raise yaml.YAMLError("it has an alias (*name), which is not read")
-    return yaml.safe_load(text)
-
-
-def read_dataset(yaml_path: Path) -> Mapping[str, Any]:
-    """A ``data.yaml`` as a mapping.
-
-    Raises:
-        CalibrationError: the file is missing or does not hold a mapping.
-    """
-    yaml = require("yaml", "convert")
-    try:
-        content = _without_aliases(yaml, read_bounded_text(yaml_path))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise CalibrationError(
-            f"{yaml_path} cannot be read: {error}.", "It must be a data.yaml in YOLO form."
-        ) from error
-    if not isinstance(content, dict):
-        raise CalibrationError(f"{yaml_path} is not a mapping.", "It must be a data.yaml in YOLO form.")
-    return content

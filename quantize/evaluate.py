@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv.bounded import read_bounded_text
-from edgecv.errors import ConfigError, SourceError
+from edgecv.bounded import read_plain_text
+from edgecv.errors import CalibrationError, ConfigError, SourceError
 from edgecv.media import read_image
 from edgecv.model import Model
 from edgecv.progress import Progress, silent
 from edgecv.quantize.bootstrap import RealArray
-from edgecv.quantize.calibration import dataset_folders, images_below
 from edgecv.quantize.coco_map import FrameMasks, MeanAveragePrecision, Truth, coco_map, encode_masks
+from edgecv.quantize.dataset import dataset_places, is_dataset, pictures_at
 from edgecv.results import Classification, Detections, FloatArray, Image
 
 # COCO's protocol: everything down to a confidence of 0.001, every class of a box, at most 300 boxes.
@@ -23,7 +23,6 @@ _CONFIDENCE, _IOU, _MAX_DETECTIONS = 0.001, 0.7, 300
 
 _OUTSIDE = 1.01  # rounding puts an edge a little beyond the picture; labels in pixels lie far beyond
 
-_MOST_LIST_BYTES, _MOST_IMAGES = 64 << 20, 1_000_000  # COCO trains with 118,000
 _MOST_LABEL_BYTES = 4 << 20
 _BOX_VALUES = 6  # class, x, y, w, h and perhaps a confidence; outlines have more
 
@@ -35,18 +34,22 @@ _LINES = (
 def labelled_images(data: str | Path) -> list[Path]:
     """The pictures of a ``data.yaml`` (its ``val`` part, else ``train``) or of a folder with ``images/`` and ``labels/``.
 
-    Parts of a ``data.yaml`` are folders, or ``.txt`` files that list pictures, one a line, as COCO's own has them.
+    Parts of a ``data.yaml`` are folders, or ``.txt`` files that list pictures, one a line, as COCO's own has them. A folder
+    without ``images/`` in which a ``data.yaml`` lies is taken by that, as Roboflow exports it.
 
     Raises:
-        ConfigError: there are none, or no labels belong to them.
+        ConfigError: there are none, a part is missing, or no labels belong to them.
         CalibrationError: the ``data.yaml`` cannot be read.
     """
-    path = Path(data)
-    if path.suffix in (".yaml", ".yml"):
-        places = dataset_folders(path, "val") or dataset_folders(path, "train")
-    else:
-        places = [path / "images" if (path / "images").is_dir() else path]
-    images = [image for place in places for image in _images_at(place)]
+    path = description_of(Path(data))
+    try:
+        if is_dataset(path):
+            places = dataset_places(path, "val", "train")
+        else:
+            places = [path / "images" if (path / "images").is_dir() else path]
+        images = [image for place in places for image in pictures_at(place, [path.parent])]
+    except CalibrationError as error:
+        raise ConfigError(f"{data} holds no labelled images: {error.message}", error.hint) from error
     if not any(label_path(image).is_file() for image in images):
         raise ConfigError(
             f"{data} holds no labelled images.",
@@ -55,30 +58,25 @@ def labelled_images(data: str | Path) -> list[Path]:
     return images
 
 
-def _images_at(place: Path) -> list[Path]:
-    """Pictures of a folder, or of a list of them whose lines are relative to its own folder."""
-    if place.is_dir():
-        return images_below(place)
-    if place.suffix != ".txt" or not place.is_file():
-        raise ConfigError(f"{place} does not exist: no labelled images.", "Give a data.yaml or a folder that is there.")
-    try:
-        listed = read_bounded_text(place, _MOST_LIST_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place} cannot be read: {error}.", "It must list pictures, one per line.") from error
-    if listed.count("\n") > _MOST_IMAGES:
-        raise ConfigError(f"{place} lists more than {_MOST_IMAGES} pictures.", "Take a part of them.")
-    images = [place.parent / line.strip() for line in listed.splitlines() if line.strip()]
-    missing = [image for image in images if not image.is_file()]
-    if missing:
-        raise ConfigError(
-            f"{place} lists {missing[0]}, which does not exist; {len(missing)} of {len(images)} are missing.",
-            "Paths in the list are relative to its folder.",
-        )
-    return images
+def description_of(data: Path) -> Path:
+    """The ``data.yaml`` in a folder that has no ``images/``; else the path itself."""
+    inside = data / "data.yaml"
+    return inside if data.is_dir() and inside.is_file() and not (data / "images").is_dir() else data
 
 
 def label_path(image: Path) -> Path:
-    """Where YOLO's layout keeps the labels of a picture: ``images`` becomes ``labels``, the suffix ``.txt``."""
+    """Where YOLO's layout keeps the labels of a picture: ``images`` becomes ``labels``, the suffix ``.txt``.
+
+    Where the folder of the picture is a link, they may also lie beside the folder that it leads to.
+    """
+    path = _label_path(image)
+    if path.is_file():
+        return path
+    linked = _label_path(image.parent.resolve() / image.name)
+    return linked if linked.is_file() else path
+
+
+def _label_path(image: Path) -> Path:
     parts = list(image.parts)
     places = [index for index, part in enumerate(parts[:-1]) if part == "images"]
     if places:
@@ -92,7 +90,7 @@ def read_labels(image: Path, task: str = "detect") -> Truth:
     Args:
         image: The picture; its label file is read, not itself.
         task: ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines. Boxes are those around them;
-            for ``segment`` the outlines are kept as well, where every line is one.
+            for ``segment`` the outlines are kept as well, where every line is one. Lines that repeat another count once.
 
     Raises:
         ConfigError: the label file is damaged.
@@ -100,7 +98,7 @@ def read_labels(image: Path, task: str = "detect") -> Truth:
     path = label_path(image)
     try:
         lines = [line.split() for line in _label_text(path).splitlines() if line.strip()]
-        values = [np.array([float(value) for value in line]) for line in lines]
+        values = _each_once([np.array([float(value) for value in line]) for line in lines])
         rows = [_row(line, task) for line in values]
     except (ValueError, OverflowError, OSError) as error:
         raise ConfigError(f"{path} is not a YOLO label file: {error}.", _LINES) from error
@@ -111,7 +109,16 @@ def read_labels(image: Path, task: str = "detect") -> Truth:
 
 
 def _label_text(path: Path) -> str:
-    return read_bounded_text(path, _MOST_LABEL_BYTES) if path.is_file() else ""
+    return read_plain_text(path, _MOST_LABEL_BYTES) if path.is_file() else ""
+
+
+def _each_once(lines: Sequence[RealArray]) -> list[RealArray]:
+    """Lines without those that repeat another, as Ultralytics counts them: an object that was labelled twice is one."""
+    kept: dict[bytes, RealArray] = {}
+    for line in lines:
+        told = line[:-1] if len(line) == _BOX_VALUES else line  # without the confidence
+        kept.setdefault(told.astype(np.float32).tobytes(), line)
+    return list(kept.values())
 
 
 def _row(values: RealArray, task: str) -> tuple[float, ...]:
@@ -127,7 +134,9 @@ def _row(values: RealArray, task: str) -> tuple[float, ...]:
         corners = np.concatenate([outline.min(axis=0), outline.max(axis=0)])
     else:
         raise ValueError(f"a line has {len(values)} values")
-    if not (np.isfinite(corners).all() and (np.abs(numbers[:4]) <= _OUTSIDE).all()):
+    placed = numbers[:4] if len(values) in (_BOX_VALUES - 1, _BOX_VALUES) or task == "pose" else numbers
+    is_inside = (placed >= 1 - _OUTSIDE).all() and (placed <= _OUTSIDE).all()
+    if not (np.isfinite(corners).all() and is_inside and (corners[2:] >= corners[:2]).all()):
         raise ValueError(f"{' '.join(f'{value:g}' for value in numbers[:4])} are not parts of the picture, 0 to 1")
     return (class_id, *(float(value) for value in corners))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +23,9 @@ from edgecv.results import Classification, Detections
 MINIMUM_TEACHER_BOXES = 50  # below this an F1 of 0.9 and one of 0.8 cannot be told apart
 
 MINIMUM_CLASSIFIED = 20
+_LABEL_CONFIDENCE = 0.5  # of a label, where a picture may have several
+
+MULTI_LABEL = "multi-label"  # the task of a classifier whose classes each stand for themselves
 
 Answer = Detections | Classification
 
@@ -64,13 +68,15 @@ class GateReport:
         return ", ".join(f"{c.metric} {c.value:.3f} (limit {_limit(c)})" for c in self.checks if not c.passed)
 
 
-def check_teacher(boxes: int) -> None:
-    """Raise ``CalibrationError`` when the float model saw next to nothing: then agreement proves nothing."""
+def check_teacher(boxes: int, images: int = 0) -> None:
+    """Raise ``CalibrationError`` when the float model saw next to nothing in the held-out images: then agreement proves nothing."""
     if boxes < MINIMUM_TEACHER_BOXES:
+        enough = ceil(2 * MINIMUM_TEACHER_BOXES * images / boxes) if boxes and images else 0  # half of them is held out
         raise CalibrationError(
-            f"The float model finds only {boxes} objects in the held-out images; "
+            f"The float model finds only {boxes} objects in the {f'{images} ' if images else ''}held-out images; "
             f"at least {MINIMUM_TEACHER_BOXES} are needed to judge INT8 by.",
-            "Give more images, or images that show what the model was trained for.",
+            (f"About {enough} images like these would do. " if images <= boxes else "")
+            + "Give more images, or images that show what the model was trained for; or labelled images with --data.",
         )
 
 
@@ -166,6 +172,34 @@ def judge_classes(teacher: Sequence[Answer], student: Sequence[Answer], limits: 
     )
 
 
+def judge_labels(teacher: Sequence[Answer], student: Sequence[Answer], limits: GateLimits, recipe: str) -> GateReport:
+    """Of classifiers that give several labels per picture: F1 of the labels at half confidence or above, and bias of the best.
+
+    The best label of a picture counts whatever its confidence. The limit is that of boxes.
+
+    Raises:
+        CalibrationError: too few pictures, or the float model's best label is the same in all of them.
+    """
+    check_classes(teacher)
+    pairs = [(_labels(t), _labels(s)) for t, s in zip(teacher, student, strict=True)]
+    same = sum(len(first & second) for first, second in pairs)
+    total = sum(len(first) + len(second) for first, second in pairs)
+    bias = [float(s.confidence[0] - t.confidence[0]) for t, s in zip(teacher, student, strict=True)]
+    return GateReport(
+        recipe=recipe,
+        teacher_boxes=len(pairs),
+        checks=(
+            Check(metric="label_f1", value=2 * same / total, least=limits.f1_50, most=1.0),
+            Check(metric="score_bias", value=sum(bias) / len(bias), least=-limits.score_bias, most=limits.score_bias),
+        ),
+    )
+
+
+def _labels(answer: Answer) -> set[int]:
+    shown = answer.class_id[answer.confidence >= _LABEL_CONFIDENCE]
+    return {int(answer.class_id[0]), *map(int, shown)}
+
+
 def judge_outputs(
     teacher: Sequence[Mapping[str, Array]], student: Sequence[Mapping[str, Array]], limits: GateLimits, recipe: str
 ) -> GateReport:
@@ -203,5 +237,6 @@ _JUDGES: Mapping[str, Callable[[Sequence[Answer], Sequence[Answer], GateLimits, 
         "pose": judge_boxes,
         "obb": judge_boxes,
         "classify": judge_classes,
+        MULTI_LABEL: judge_labels,
     }
 )

@@ -1,8 +1,9 @@
-"""Judging by labels: ``--data`` as a value, and what INT8 loses on it."""
+"""Measures what INT8 loses on pictures with labels (``--data``)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,14 +11,24 @@ import numpy as np
 
 from edgecv.errors import CalibrationError, ConfigError
 from edgecv.model import Model
+from edgecv.picture_files import in_natural_order, pictures_below
 from edgecv.progress import Progress, silent
 from edgecv.quantize.bootstrap import paired_interval
-from edgecv.quantize.calibration import dataset_folders, images_below, read_dataset
 from edgecv.quantize.coco_map import Truth, match_boxes, match_masks
-from edgecv.quantize.evaluate import classified, judged, judged_with_masks, label_path, labelled_images, read_labels
+from edgecv.quantize.dataset import dataset_places, is_dataset, read_dataset
+from edgecv.quantize.evaluate import (
+    classified,
+    description_of,
+    judged,
+    judged_with_masks,
+    label_path,
+    labelled_images,
+    read_labels,
+)
 from edgecv.quantize.record import CheckRecord, ClassLoss, Labelled
 from edgecv.quantize.scores import ClassifierScores, DetectorScores, Scores
 from edgecv.results import Classification, label_of
+from edgecv.yaml_files import class_names
 
 _PARTS = ("val", "test", "train")  # of a folder of class folders: the first of them that exists is judged by
 _NOT_FOUND = 1 << 30  # rank of a class that is not among the answers
@@ -254,17 +265,43 @@ def _in_classes(truth: Truth, classes: dict[int, int] | None, image: Path, label
 
 def _classes_by_name(data: Path, labels: Sequence[str]) -> dict[int, int] | None:
     """Number in a ``data.yaml`` to number in the model, by name; ``None`` where it names nothing. Unknown names are left out."""
-    if data.suffix not in (".yaml", ".yml"):
+    data = description_of(data)
+    if not is_dataset(data):
         return None
     names = read_dataset(data).get("names")
     if not names:
         return None
-    numbered = names.items() if isinstance(names, dict) else enumerate(names)
-    places = {label.casefold(): number for number, label in enumerate(labels)}
     try:
-        return {int(n): places[str(name).casefold()] for n, name in numbered if str(name).casefold() in places}
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"The names in {data} are not a list or numbered: {error}.") from error
+        return class_numbers(class_names(names), labels)
+    except ValueError as error:
+        raise ConfigError(f"{data}: {error}.", "Names are a list, or numbered: 0: person") from error
+
+
+def class_numbers(names: Mapping[int, str], labels: Sequence[str]) -> dict[int, int]:
+    """Numbers of named classes to the model's numbers, by name; those that the model does not know are left out.
+
+    A name means the same number where that has the name, else the one class of that name, else the one whose name differs in
+    case alone: ``A`` and ``a`` are two classes where either side has both.
+
+    Raises:
+        ValueError: the model has several classes of the name.
+    """
+    found = {}
+    for number, name in names.items():
+        equal = [at for at, label in enumerate(labels) if label == name]
+        alike = [at for at, label in enumerate(labels) if _loosely(label) == _loosely(name)]
+        is_one = sum(_loosely(other) == _loosely(name) for other in names.values()) == 1
+        places = [number] if number in equal else equal or (alike if is_one else [])
+        if len(places) > 1:
+            raise ValueError(f"the model has {len(places)} classes named '{name}', and none of them is number {number}")
+        if places:
+            found[number] = places[0]
+    return found
+
+
+def _loosely(name: str) -> str:
+    """A name without what tells no classes apart: case, and how an accent is written."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _open_classes(data: Path, labels: Sequence[str]) -> LabelledClasses:
@@ -275,7 +312,8 @@ def _open_classes(data: Path, labels: Sequence[str]) -> LabelledClasses:
             "Give a folder with one folder of images per class, named as the model's labels.",
         )
     known = _in_order(folders, labels)
-    pairs = [(image, _class_of(folder, known)) for folder in folders for image in images_below(folder)]
+    names = sorted({folder.name for folder in folders})
+    pairs = [(image, _class_of(folder, known, names)) for folder in folders for image in pictures_below(folder)]
     return LabelledClasses(images=tuple(image for image, _ in pairs), truth=tuple(number for _, number in pairs))
 
 
@@ -288,25 +326,30 @@ def _in_order(folders: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
 
 def _class_roots(data: Path) -> list[Path]:
     """Where the class folders stand."""
-    if data.suffix in (".yaml", ".yml"):
-        return dataset_folders(data, "val") or dataset_folders(data, "train")
+    if is_dataset(data):
+        return dataset_places(data, "val", "train")
     return [next((data / part for part in _PARTS if _class_folders(data / part)), data)]
 
 
 def _class_folders(root: Path) -> list[Path]:
     """Folders that hold pictures, by name."""
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    return [folder for folder in folders if images_below(folder)]
+    inside = root.iterdir() if root.is_dir() else ()
+    folders = in_natural_order(path for path in inside if path.is_dir() and not path.name.startswith("."))
+    return [folder for folder in folders if pictures_below(folder)]
 
 
-def _class_of(folder: Path, labels: Sequence[str]) -> int:
+def _class_of(folder: Path, labels: Sequence[str], folders: Sequence[str] = ()) -> int:
     """The model's number of the class that a folder is named after: its name, or the number itself.
 
     Raises:
-        ConfigError: the model has no such class.
+        ConfigError: the model has no such class, or several.
     """
-    places = {label.casefold(): number for number, label in enumerate(labels)}
-    number = places.get(folder.name.casefold(), int(folder.name) if folder.name.isdecimal() else -1)
+    number = int(folder.name) if folder.name.isdecimal() else -1
+    names = {-2 - at: name for at, name in enumerate(folders) if name != folder.name} | {number: folder.name}
+    try:
+        number = class_numbers(names, labels).get(number, number)
+    except ValueError as error:
+        raise ConfigError(f"{folder}: {error}.", "Name the folders by the numbers of the classes.") from error
     if not 0 <= number < (len(labels) or number + 1):
         raise ConfigError(
             f"The folder {folder} is no class of the model, which has {_shown(labels)}.",

@@ -14,6 +14,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "matched_iou": "overlap of the same boxes (IoU)",
         "score_bias": "change of confidence",
         "top1_agreement": "same best class",
+        "label_f1": "same labels (F1 at half confidence)",
         "top1_lower_bound": "same best class, at least",
         "output_cosine": "likeness of raw outputs (cosine)",
         "embedding_cosine": "likeness of embeddings (cosine)",

@@ -8,17 +8,16 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgecv.errors import CalibrationError, SourceError
 from edgecv.extras import require
-from edgecv.file_capture import FileCapture
 from edgecv.image_headers import check_pixels
 from edgecv.media import VideoReader
 from edgecv.progress import Progress, silent
 from edgecv.results import Image
+from edgecv.video_decoder import VideoDecoder, open_video
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mpg", ".mpeg", ".mjpeg"})
 ARRAY_SUFFIX = ".npy"
@@ -129,29 +128,26 @@ def _tolerated(reader: VideoReader) -> int:
 
 def _frames(path: Path, wanted: Sequence[int] | None, jump: bool = False) -> Iterator[tuple[int, Image]]:
     """Frames by ascending index (all for ``None``), until one cannot be had; those between are decoded, not converted."""
-    cv2 = require("cv2", "vision")
-    capture = FileCapture(path)
+    video = open_video(path)
     try:
         at = 0
         for index in wanted if wanted is not None else range(2**31):
-            at = _advanced(cv2, capture, at, index, jump)
-            taken, image = capture.read()
-            if at != index or not taken:
+            if not _advance(video, at, index, jump):
                 return
-            at += 1
-            yield index, image
+            picture = video.read()
+            if picture is None:
+                return
+            at = index + 1
+            yield index, picture.image
     finally:
-        capture.release()
+        video.close()
 
 
-def _advanced(cv2: Any, capture: FileCapture, at: int, index: int, jump: bool) -> int:
-    """Bring the capture before frame ``index``; where it stands then."""
+def _advance(video: VideoDecoder, at: int, index: int, jump: bool) -> bool:
+    """Bring frame ``index`` next, where frame ``at`` is next; whether that was possible."""
     if jump and index - at > _SEEK_FRAMES:
-        capture.set(cv2.CAP_PROP_POS_FRAMES, index)
-        return round(capture.get(cv2.CAP_PROP_POS_FRAMES))
-    while at < index and capture.grab():
-        at += 1
-    return at
+        return video.seek(index)
+    return all(video.skip() for _ in range(at, index))
 
 
 def _kept(frames: Iterator[tuple[str, Image]]) -> FrameFolder:

@@ -31,6 +31,11 @@ def _shared(relative: str) -> Path:
     return path.resolve()
 
 
+def shared_case(name: str) -> Path:
+    """A small input that once failed to convert; skips the test where it is not on this machine."""
+    return _shared(f"cases/convert/{name}")
+
+
 @pytest.fixture(scope="session")
 def yolov8n() -> Path:
     """A real YOLOv8n checkpoint, trained on COCO."""

@@ -39,7 +39,7 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         bundle: The bundle; the command line may name another.
         runtime: ``auto`` or a runtime.
-        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
+        precision: ``auto``, ``fp32``, ``fp16``, ``int8``, or ``bf16``: the float32 files computed in bfloat16.
         threads: Threads of the session; 0 lets the runtime choose.
         cache_dir: Where OpenVINO keeps what it compiled, relative to where the program starts; nowhere by default.
         confidence: Lowest confidence kept; the bundle's own by default.
@@ -83,12 +83,14 @@ class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
         host: Address to bind to; another than loopback needs a token.
         token_file: File with the token.
         allowed_hosts: More names of the page, such as that of a proxy before it.
+        path: Under which a proxy serves the page and passes on, such as ``/door``.
     """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
     allowed_hosts: list[str] = []
+    path: str = ""
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):

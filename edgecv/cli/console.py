@@ -35,8 +35,9 @@ def interrupted() -> int:
 
 
 def note(line: str) -> None:
-    """A line for the person who watches."""
-    print(printable_lines(line), file=sys.stderr)
+    """A line for the person who watches, if there still is one: a terminal that went away takes nothing."""
+    with contextlib.suppress(OSError):
+        print(printable_lines(line), file=sys.stderr)
 
 
 def say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import msgspec
 import typer
 
 from edgecv import registry
-from edgecv.bounded import read_bounded_text
+from edgecv.bounded import read_plain_text
 from edgecv.bundle import Bundle, Variant
 from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for, say
 from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
@@ -66,13 +67,15 @@ def convert(
     std: Annotated[str | None, typer.Option(help="Of a foreign classifier: 0.229,0.224,0.225")] = None,
     color: Annotated[str | None, typer.Option(help="Of a foreign classifier: rgb or bgr.")] = None,
     resize: Annotated[str | None, typer.Option(help="Of a foreign classifier: stretch, letterbox or crop.")] = None,
+    activation: Annotated[
+        str, typer.Option(help="Of a foreign classifier whose file ends in plain scores: softmax, sigmoid or none.")
+    ] = "",
     labels: Annotated[Path | None, typer.Option(help="File with one label per line.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the steps without running them.")] = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
-    from edgecv.converters.convert import FAILED
     from edgecv.converters.convert import convert as convert_model
     from edgecv.converters.steps import steps
     from edgecv.quantize.recipes import DEFAULT_TARGET
@@ -86,14 +89,7 @@ def convert(
         for number, step in enumerate(told, 1):
             say(f"{number}. {step}")
         return
-    failed: list[str] = []
     with progress_for(json) as progress:
-
-        def watched(step: str, done: int, total: int) -> None:
-            if FAILED in step:
-                failed.append(step)
-            progress(step, done, total)
-
         bundle = convert_model(
             source,
             formats=formats,
@@ -109,6 +105,7 @@ def convert(
             pretrained=pretrained,
             preprocess=_preprocess(mean=mean, std=std, color=color, resize=resize),
             labels=_labels(labels),
+            activation=activation,  # type: ignore[arg-type]  # checked with the other options
             batch=batch,
             recipes=recipe or (),
             target=target or DEFAULT_TARGET,
@@ -116,12 +113,13 @@ def convert(
             max_drop=max_drop,
             seed=seed,
             analyze=analyze,
-            progress=watched,
+            progress=progress,
         )
-    for line in failed:
-        note(line)
+    for failure in bundle.failures:
+        note(f"{failure} {failure.hint}".rstrip())
     if json:
-        print_json({**bundle_summary(bundle), **_quantization_summary(bundle), "failed": failed})
+        failures = [asdict(failure) for failure in bundle.failures]
+        print_json({**bundle_summary(bundle), **_quantization_summary(bundle), "failures": failures})
     else:
         _show(bundle)
         if analyze:
@@ -141,7 +139,9 @@ def _preprocess(**said: str | None) -> dict[str, Any]:
             try:
                 found[name] = tuple(float(part) for part in found[name].split(","))
             except ValueError as error:
-                raise ConfigError(f"--{name} {found[name]} is not three numbers.", "Example: 0.5,0.5,0.5") from error
+                raise ConfigError(
+                    f"--{name} '{found[name]}' is not three numbers.", f"Example: --{name} 0.5,0.5,0.5"
+                ) from error
     return found
 
 
@@ -149,8 +149,9 @@ def _labels(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        return tuple(line.strip() for line in read_bounded_text(path).splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
+        lines = (line.strip(" \t\r") for line in read_plain_text(path).split("\n"))  # other blanks are part of a name
+        return tuple(line for line in lines if line)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", "Give a text file with one label per line.") from error
 
 
@@ -179,6 +180,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
         "labels": list(manifest.decode.labels),
         "size_wh": list(manifest.preprocess.size_wh),
         "confidence": manifest.decode.confidence,
+        "float_precision": "float32",  # of layers that are not in integers, on CPUs, unless another is asked for
         "licence": manifest.licence,
         "assumptions": list(manifest.assumptions),
         "source": {"file": manifest.source.file, "sha256": manifest.source.sha256},
@@ -237,6 +239,7 @@ _METRIC_NAMES = {
     "embedding_cosine": "embedding cosine",
     "mask_iou": "mask IoU",
     "top1_agreement": "same class",
+    "label_f1": "label F1",
     "top1_lower_bound": "at least",
 }
 

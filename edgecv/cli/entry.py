@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+_NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PATIENCE_S = 5.0  # after that a further signal does not wait any more: something hangs
 
 
 class Ending:
-    """The handler of SIGTERM and Ctrl-C: it remembers the first, and raises what ends the program.
+    """The handler of SIGTERM, Ctrl-C and SIGHUP, which comes from a terminal that goes away.
 
+    It remembers the first, and raises what ends the program.
     It has to remember: an exception that surfaces while a compiled module is imported becomes an ImportError there, and one
     inside a callback of the garbage collector is lost. A further signal within a few seconds changes nothing, since
     it would end the clean-up half-way: results unwritten, threads killed.
@@ -46,9 +47,9 @@ class Ending:
 
 
 def main() -> NoReturn:
-    """Run the command line. SIGTERM ends it cleanly with 0, Ctrl-C with 130."""
+    """Run the command line. SIGTERM and SIGHUP end it cleanly with 0, Ctrl-C with 130."""
     ending = Ending()
-    for number in _NUMBERS:
+    for number in _wanted():
         signal.signal(number, ending)
     try:
         sys.exit(_run(ending))
@@ -58,17 +59,26 @@ def main() -> NoReturn:
         sys.exit(interrupted())
     finally:
         if ending.asked is not None:
-            for number in _NUMBERS:  # a further one must not end what the interpreter takes apart
+            for number in _wanted():  # a later signal must not interrupt the interpreter's shutdown
                 signal.signal(number, signal.SIG_IGN)
 
 
 def take_over(handler: Callable[[int, FrameType | None], None]) -> None:
     """Install a command's own handler, unless a signal was lost before: then it takes effect now."""
-    for number in _NUMBERS:
+    for number in _wanted():
         before = signal.getsignal(number)
         if isinstance(before, Ending) and before.asked is not None:
             before.end()
         signal.signal(number, handler)
+
+
+def _wanted() -> list[signal.Signals]:
+    """Which signals end the program; whoever starts it with ``nohup`` wants it to outlive its terminal."""
+    return [
+        number
+        for number in _NUMBERS
+        if number is not signal.SIGHUP or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    ]
 
 
 def _run(ending: Ending) -> int:

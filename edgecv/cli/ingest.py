@@ -36,5 +36,7 @@ def ingest(
     running.run(stop)
     stats = running.stats()
     note(f"{stats.stored} stored, {stats.duplicates} duplicates, {stats.rejected} rejected")
+    if stats.renamed:
+        note(f"{stats.renamed} had the id of another event and were stored under one of their own")
     if signal.SIGINT in caught:
         raise typer.Exit(INTERRUPTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +10,13 @@ import typer
 
 from edgecv.cli.console import print_json, say
 from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, SourceError
+from edgecv.picture_files import text_of
 
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Bundle, or a bare model file that carries metadata.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
@@ -26,8 +28,8 @@ def predict(
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
-    """Print what a model finds in pictures; of SAM, what its prompts mark."""
-    from edgecv.media import read_image
+    """Print what a model finds in pictures; of SAM, what its prompts mark. Pictures that cannot be read are named at the end."""
+    from edgecv.media import list_images, read_image, unreadable
     from edgecv.model import load
     from edgecv.promptable import PromptableModel
     from edgecv.results import Image, answer_rows, mask_rows
@@ -46,10 +48,25 @@ def predict(
                 return mask_rows(model.predict(**prompts))
             return answer_rows(model(image, confidence=conf, iou=iou), model.labels)
 
-        rows: list[dict[str, Any]] = [{"image": str(path), **answer(read_image(path))} for path in images]
+        rows: list[dict[str, Any]] = []
+        bad: list[SourceError] = []
+        paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
+        for path in paths:
+            try:
+                picture = read_image(path)
+            except SourceError as error:
+                bad.append(error)
+                continue
+            rows.append({"image": text_of(path), **answer(picture)})
     if json:
         print_json(rows)
-        return
+    else:
+        _show(rows)
+    if bad:
+        raise unreadable(bad, len(paths))
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         say(str(row["image"]))
         for item in row.get("detections") or row.get("classification") or row.get("masks") or []:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgecv.cli.console import note, print_json
-from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures
+from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures, model_options
 from edgecv.errors import ConfigError, SinkError
 from edgecv.uris import parse_source
 
@@ -59,16 +59,8 @@ def record(
     from edgecv.pipelines.recording.sink import RecordSink
 
     limit_pictures(max_megapixels)
-    model: dict[str, Any] = {
-        "bundle": None if bundle is None else str(bundle),
-        "runtime": runtime,
-        "precision": precision,
-        "threads": threads,
-        "confidence": conf,
-        "iou": iou,
-        "classes": classes.split(",") if classes else None,
-    }
-    file = _described(config, source, {name: value for name, value in model.items() if value is not None})
+    model = model_options(bundle, runtime, precision, threads, conf, iou, classes)
+    file = _described(config, source, model)
     table = file.model
     _check(file, out)
     limits: dict[str, Any] = {"confidence": table.confidence, "iou": table.iou, "classes": table.classes}
@@ -76,7 +68,13 @@ def record(
     pipeline: Pipeline | None = None
     try:
         with (
-            load(table.bundle, runtime=table.runtime, precision=table.precision, threads=table.threads) as loaded,
+            load(
+                table.bundle,
+                runtime=table.runtime,
+                precision=table.precision,
+                threads=table.threads,
+                cache_dir=table.cache_dir,
+            ) as loaded,
             _opened(check_app(file, str(config or "the command line")).feeds()) as (sources, feeds),
         ):
             check_model(loaded)

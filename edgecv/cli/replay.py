@@ -56,7 +56,7 @@ def replay(
         _tell_other_limits(opened, app)
     pipeline: Pipeline | None = None
     try:
-        with _model(bundle, runtime, precision, threads) as model:
+        with _model(bundle, runtime, precision, threads, table.cache_dir) as model:
             pipeline = open_replay(
                 opened,
                 model=model,
@@ -98,13 +98,13 @@ def _tell_other_limits(recording: Recording, app: App) -> None:
 
 
 @contextlib.contextmanager
-def _model(bundle: Path | None, runtime: str, precision: str, threads: int) -> Iterator[Model | None]:
+def _model(bundle: Path | None, runtime: str, precision: str, threads: int, cache_dir: str) -> Iterator[Model | None]:
     if bundle is None:
         yield None
         return
     from edgecv.model import load
 
-    with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
+    with load(bundle, runtime=runtime, precision=precision, threads=threads, cache_dir=cache_dir) as model:
         yield model
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures
+from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures, model_options
 from edgecv.errors import ConfigError
 from edgecv.uris import parse_source
 
@@ -27,8 +27,12 @@ def run(
         Path | None, typer.Option(help="app.toml: sources, steps, sinks (docs/app.md). Options given here win.")
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="auto or a runtime: see `edgecv plugins`.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(min=0, help="Threads of the session; 0: the runtime chooses.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, max=1024, help="Threads of the session; 0: the runtime chooses.")
+    ] = None,
     conf: Confidence = None,
     iou: Iou = None,
     classes: Annotated[str | None, typer.Option(help="Names or numbers of the classes to keep, with commas.")] = None,
@@ -46,6 +50,9 @@ def run(
         str | None, typer.Option(help="Address of the page. Default: this machine alone; another one needs a token.")
     ] = None,
     preview_token: Annotated[str | None, typer.Option(help="File with the token of the page.")] = None,
+    preview_path: Annotated[
+        str | None, typer.Option(help="Path under which a proxy serves the page, such as /door.")
+    ] = None,
     metrics: Annotated[int | None, typer.Option(min=0, max=65535, help="Prometheus and /healthz on this port.")] = None,
     mqtt: Annotated[str | None, typer.Option(help="Broker: mqtts://user@host?password_file=FILE.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Owner of this device, with --mqtt.")] = None,
@@ -65,21 +72,13 @@ def run(
     from edgecv.cli.run_app import run_app
 
     file = read_app_file(config) if config is not None else AppFile()
-    model: dict[str, Any] = {
-        "bundle": None if bundle is None else str(bundle),
-        "runtime": runtime,
-        "precision": precision,
-        "threads": threads,
-        "confidence": conf,
-        "iou": iou,
-        "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
-    }
+    model = model_options(bundle, runtime, precision, threads, conf, iou, classes)
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
-    page = {"port": preview, "host": preview_host, "token_file": preview_token}
+    page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
     cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}
     file = msgspec.structs.replace(
         file,
-        model=msgspec.structs.replace(file.model, **_given(model)),
+        model=msgspec.structs.replace(file.model, **model),
         sources=_sources(file.sources, source, freshness),
         steps=[{"type": "track"}, *file.steps] if track and not _tracks(file) else file.steps,
         sinks=[*file.sinks, *(out or []), *([f"video:{save}"] if save else [])],

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgecv.pipelines.checks import SinkLike
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.summary import Summary
+    from edgecv.status import SinkCount
 
 _STATUS_S = 2.0
 
@@ -48,7 +49,8 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
 
     file = app.file
     _check(file, json)
-    if from_file or any(_is_live(source.uri) for source in file.sources):
+    uris = [source.uri for source in file.sources]
+    if from_file or any(map(_is_live, uris)):
         keep_files_private()
     cloud = _cloud(file.mqtt) if file.mqtt is not None else None
     pipeline: Pipeline | None = None
@@ -66,7 +68,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
             pipeline = Pipeline(
                 app.feeds(),
                 loaded,
-                sinks=_sinks(file, cloud),
+                sinks=_sinks(file, cloud, is_service=from_file and not overwrite and all(map(_is_live, uris))),
                 steps=app.steps,
                 gates=app.gates,
                 confidence=model.confidence,
@@ -87,7 +89,10 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
 
 
 def _is_live(uri: str | int) -> bool:
-    return bool(getattr(registry.resolve("sources", parse_source(uri).scheme), "supervised", False))
+    """Whether a source never ends by itself, or plays one that does not."""
+    parsed = parse_source(uri)
+    plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
+    return plays_live or bool(getattr(registry.resolve("sources", parsed.scheme), "supervised", False))
 
 
 def _lanes(file: AppFile) -> int:
@@ -139,8 +144,8 @@ def _cloud(table: MqttTable) -> MqttSink:
     )
 
 
-def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
-    sinks: list[SinkLike] = list(file.sinks)
+def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[SinkLike]:
+    sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
     gauges = _gauges(cloud)
     if file.preview is not None:
         token = read_secret(file.preview.token_file) if file.preview.token_file else None
@@ -151,6 +156,7 @@ def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
             token=token,
             gauges=gauges,
             allowed_hosts=file.preview.allowed_hosts,
+            path=file.preview.path,
         )
         note(f"preview: {page.url}")
         sinks.append(page)
@@ -165,6 +171,15 @@ def _sinks(file: AppFile, cloud: MqttSink | None) -> list[SinkLike]:
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
     return [*sinks, *([cloud] if cloud is not None else [])]
+
+
+def _continued(sink: str) -> str:
+    """A file that grows by lines goes on where it was: a service is started again and again."""
+    uri = parse_sink(sink)
+    said = {"append", "overwrite"} & uri.options.keys()
+    if uri.scheme not in ("jsonl", "csv") or uri.path == "-" or said:
+        return sink
+    return f"{sink}{'&' if uri.options else '?'}append=1"
 
 
 def _gauges(cloud: MqttSink | None) -> Sequence[Gauge]:
@@ -194,6 +209,17 @@ def _status(summary: Summary, result: Result) -> str:
     return f"{where}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
 
 
+def _losses(sink: SinkCount) -> str:
+    """What a sink did not get, and why. When a signal ends the run this is the only place that says it."""
+    lost = sink.failed + sink.dropped
+    text = f"{sink.name} lost {lost} of {sink.emitted + lost} results"
+    if sink.failed:
+        text += f" ({sink.failed} failed, {sink.dropped} came too fast or too late)"
+    if sink.events_lost:
+        text += f" and {sink.events_lost} events"
+    return f"{text}: {sink.error}" if sink.error else f"{text}."
+
+
 def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
     document: dict[str, Any] = summary.as_dict()
     stats = cloud.stats() if cloud is not None else None
@@ -207,6 +233,13 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
         note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
     for reason, count in summary.dropped.items():
         note(f"  {count} frames dropped: {reason}")
+    for name, reason in summary.never_live.items():
+        note(f"  {name} never gave a frame: {reason or 'it did not answer before the end.'}")
+    for sink in summary.sinks:
+        if sink.failed or sink.dropped or sink.events_lost:
+            note(f"  {_losses(sink)}")
+    if summary.damaged:
+        note(f"  {summary.damaged} frames are damaged in their file; in JSON lines they say so (damaged)")
     if stats is not None:
         note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
         if stats.pending and not stats.connected:

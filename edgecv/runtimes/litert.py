@@ -15,6 +15,7 @@ import numpy as np
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
 from edgecv.opened_files import OpenedModel, path_of, readable_path
+from edgecv.picture_files import utf8_name
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.tflite_files import check_tflite
@@ -53,6 +54,7 @@ class LiteRtSession:
             raise DeviceError(f"LiteRT has no device '{options.device}' here.", "Use device='cpu'.")
         runtime = require(f"{self.package}.interpreter", self.extra)
         path = path_of(model)
+        utf8_name(readable_path(model), SessionError)
         check_tflite(readable_path(model), path.name)  # a damaged file may end the process
         try:
             interpreters = [_interpreter(runtime, readable_path(model), options) for _ in range(options.lanes)]
@@ -66,6 +68,7 @@ class LiteRtSession:
         self._input_at = _indices(self.inputs, named_inputs, path)
         self._output_at = _indices(self.outputs, named_outputs, path)
         self.providers: tuple[str, ...] = ("cpu",)
+        self.float_precision = "float32"
         self.metadata: Mapping[str, str] = MappingProxyType({})
         self._lanes = options.lanes
         self._closing = threading.Lock()

@@ -12,6 +12,7 @@ import numpy as np
 from edgecv.errors import DeviceError, SessionError
 from edgecv.extras import require
 from edgecv.opened_files import OpenedModel, path_of
+from edgecv.picture_files import utf8_name
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.onnx_files import check_external
@@ -70,10 +71,11 @@ class OnnxRuntimeSession:
         runtime = require(self.package, self.extra)
         runtime.disable_telemetry_events()  # for an app that imported it before EdgeCV: it sends less then
         providers = _available_providers(runtime, options.device)
-        opened = _openable(model)
+        opened = utf8_name(_openable(model), SessionError)
         try:
+            # Without its fallback: that prints what it failed on to stdout, and tries other devices.
             session = runtime.InferenceSession(
-                str(opened), _session_options(runtime, options), providers=list(providers)
+                opened, _session_options(runtime, options), providers=list(providers), enable_fallback=0
             )
         except Exception as error:
             raise SessionError(
@@ -86,6 +88,8 @@ class OnnxRuntimeSession:
             )
         self._session: Any = session
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        # On graphics cards it lets matrix products run in TF32, which has the range of float32 and 10 bits of fraction.
+        self.float_precision = "float32" if options.device == "cpu" else "float32 or tf32"
         try:
             self.inputs = inputs or tuple(_spec(node) for node in session.get_inputs())
             self.outputs = outputs or tuple(_spec(node) for node in session.get_outputs())
@@ -96,11 +100,12 @@ class OnnxRuntimeSession:
 
     def run(self, feeds: Tensors) -> dict[str, Array]:
         """See ``edgecv.protocols.Session``."""
-        if self._session is None:
+        session = self._session  # another thread may close this one meanwhile
+        if session is None:
             raise SessionError("The session is closed.", "Load the model again.")
         check_feeds(feeds, self.inputs)
         try:
-            values = self._session.run(self._output_names, dict(feeds))
+            values = session.run(self._output_names, dict(feeds))
         except Exception as error:
             raise SessionError(f"onnxruntime failed: {error}", "Convert the model again.") from error
         return dict(zip(self._output_names, values, strict=True))

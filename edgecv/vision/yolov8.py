@@ -21,6 +21,8 @@ from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.nms import nms
 
 _EXP_LIMIT = 80.0  # exp(80) still fits in a float32
+_FINISHED_ROW = 6  # x1, y1, x2, y2, confidence, class: of a network that suppresses by itself
+_MOST_CONFIDENCE = 1.01  # a sigmoid's 1 in integers or fp16 may lie a step above it
 MAX_CANDIDATES = 30_000  # boxes that enter suppression at most, the limit of the training code's own validation
 
 
@@ -149,7 +151,12 @@ class PredictionDecoder:
         self._output = outputs[0]
         rows = self._output.shape[1]
         if rows >= 0 and spec.labels and rows != 4 + len(spec.labels):
-            raise SpecMismatch(f"{self._output.name} has {rows} rows for 4 + {len(spec.labels)} labels.")
+            raise SpecMismatch(
+                f"{self._output.name} has {rows} rows for 4 + {len(spec.labels)} labels.",
+                "Rows of six are finished boxes: export the detector with nms=False and end2end=False."
+                if self._output.shape[2] == _FINISHED_ROW
+                else "Give one label per class.",
+            )
         self._box_scale = np.array(spec.options.get("box_scale", (1, 1)), np.float32)
 
     def __call__(self, outputs: Tensors, transform: ImageTransform, spec: DecodeSpec, multi_label: bool) -> Detections:
@@ -157,16 +164,37 @@ class PredictionDecoder:
         return suppress(self.candidates(outputs, spec.confidence, multi_label), transform, spec)
 
     def candidates(self, outputs: Tensors, confidence: float, multi_label: bool = False) -> Candidates:
-        """Boxes above ``confidence`` (below 0: every cell) before suppression, in the order of the prediction."""
+        """Boxes above ``confidence`` (below 0: every cell) before suppression, in the order of the prediction.
+
+        Raises:
+            SpecMismatch: a score lies above 1, so it is no confidence.
+        """
         prediction = real_values(outputs[self._output.name][0], self._output)
         cells, class_id = _above(prediction[4:], confidence, multi_label)
+        scores = confidences(prediction[4 + class_id, cells].astype(np.float32), self._output.name)
         center, half = prediction[:2, cells].T * self._box_scale, prediction[2:4, cells].T * (self._box_scale / 2)
         return Candidates(
             xyxy=np.concatenate([center - half, center + half], axis=1).astype(np.float32),
-            confidence=prediction[4 + class_id, cells].astype(np.float32),
+            confidence=scores,
             class_id=class_id,
             cells=cells,
         )
+
+
+def confidences(scores: FloatArray, output: str) -> FloatArray:
+    """Scores that claim to be confidences, at most 1.
+
+    Raises:
+        SpecMismatch: one lies far above 1, or is no number: it would be reported as a confidence.
+    """
+    if not len(scores) or scores.max() <= _MOST_CONFIDENCE:
+        return np.minimum(scores, np.float32(1))
+    raise SpecMismatch(
+        f"The output '{output}' gives a score of {scores.max():.4g}, and a confidence lies between 0 and 1: these are raw scores "
+        "without a sigmoid or softmax, or another kind of output than was said.",
+        "Convert the model (edgecv convert), export it again with its last activation, or say what it is with "
+        "spec=edgecv.ModelSpec(...).",
+    )
 
 
 def suppress(candidates: Candidates, transform: ImageTransform, spec: DecodeSpec) -> Detections:

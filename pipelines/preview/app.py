@@ -45,6 +45,7 @@ class Site:
     Attributes:
         title: Of the page.
         cookie: Name of the session's cookie; with the port, as browsers share cookies between ports.
+        path: Under which a proxy serves the page, such as ``/door``, or empty.
         instance: Changes with every start, so that open pages see a restart.
         access: Who may look.
         hosts: Names of this server.
@@ -59,6 +60,7 @@ class Site:
     hosts: HostNames
     streams: Streams
     overview: Overview
+    path: str = ""
 
 
 def build_app(site: Site) -> ASGIApp:
@@ -72,7 +74,7 @@ def build_app(site: Site) -> ASGIApp:
         Route("/picture/{key}", partial(_picture, site), methods=["GET"]),
         Route("/stream/{key}", partial(_stream, site), methods=["GET"]),
     ]
-    return Gate(Starlette(routes=routes), site.hosts, site.access, site.cookie)
+    return Gate(Starlette(routes=routes), site.hosts, site.access, site.cookie, site.path)
 
 
 def _static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
@@ -102,9 +104,9 @@ async def _log_in(site: Site, request: Request) -> Response:
         if site.access.is_slowed(client_address(request)):
             return _login_page("That token is wrong. So many were that each has to wait a few seconds now.", 429)
         return _login_page("That token is wrong.", 401)
-    answer = RedirectResponse("/", 303)
+    answer = RedirectResponse("./", 303)
     session = site.access.open_session()
-    answer.set_cookie(site.cookie, session, max_age=SESSION_S, path="/", httponly=True, samesite="strict")
+    answer.set_cookie(site.cookie, session, max_age=SESSION_S, path=site.path or "/", httponly=True, samesite="strict")
     return answer
 
 

@@ -33,11 +33,12 @@ _HEADERS: Sequence[tuple[bytes, bytes]] = (
 class Gate:
     """Lets a request through to the page when it is meant for this server and its sender may look."""
 
-    def __init__(self, app: ASGIApp, hosts: HostNames, access: Access, cookie: str) -> None:
+    def __init__(self, app: ASGIApp, hosts: HostNames, access: Access, cookie: str, path: str) -> None:
         self._app = app
         self._hosts = hosts
         self._access = access
         self._cookie = cookie
+        self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let the page answer."""
@@ -49,8 +50,14 @@ class Gate:
                 message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
+        # A proxy may keep the path under which it serves the page, or take it away.
+        is_below = scope["path"].startswith(f"{self._path}/") if self._path else False
+        if is_below:
+            scope = {**scope, "path": scope["path"][len(self._path) :]}
         request = Request(scope, receive)
         refusal = self._refuse(request)
+        if refusal is None and self._path and scope["path"] == self._path and not is_below:
+            refusal = RedirectResponse(f"{self._path.rpartition('/')[2]}/", 308)
         with suppress(ClientDisconnect):  # in the middle of a body: there is nobody to answer
             if refusal is None and not self._knows(request):
                 refusal = await self._refuse_stranger(request)
@@ -78,7 +85,9 @@ class Gate:
         if kind.lower() == "bearer":
             return None if await admits(self._access, token.strip(), request) else _unknown(self._access, request)
         if request.scope["path"] == "/":
-            return RedirectResponse("/login", 303)
+            return RedirectResponse(
+                "login", 303
+            )  # as all addresses of the page relative: a proxy may serve it under a path
         return _unknown(self._access, request)
 
 

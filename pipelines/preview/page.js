@@ -186,13 +186,13 @@ function openStream(card) {
   if (card.mode === "stream" && (card.streaming || young)) return;
   card.mode = "stream";
   card.openedAt = performance.now();
-  card.image.src = `/stream/${card.key}?page=${pageId}&n=${++requests}`;
+  card.image.src = `stream/${card.key}?page=${pageId}&n=${++requests}`;
 }
 
 function showSingle(card) {
   if (card.mode === "single" && !card.image.complete) return;
   card.mode = "single";
-  card.image.src = `/picture/${card.key}?n=${++requests}`;
+  card.image.src = `picture/${card.key}?n=${++requests}`;
 }
 
 function stopPicture(card) {
@@ -272,8 +272,8 @@ async function ask() {
   const abort = new AbortController();
   const limit = setTimeout(() => abort.abort(), TIMEOUT_MS);
   try {
-    const response = await fetch(`/api/status?page=${pageId}`, { cache: "no-store", signal: abort.signal });
-    if (response.status === 401) location.replace("/login");
+    const response = await fetch(`api/status?page=${pageId}`, { cache: "no-store", signal: abort.signal });
+    if (response.status === 401) location.replace("login");
     else return await response.json();
   } catch (error) {
     lostSince = lostSince || new Date();

@@ -36,6 +36,7 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
         fps: Pictures per second and camera, at most.
         width: Of the pictures in pixels, at most.
         allowed_hosts: More names of this server, with commas.
+        path: Under which a proxy serves the page.
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +45,7 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
     fps: Annotated[float, msgspec.Meta(ge=0.1, le=_MOST_FPS)] = 10.0
     width: Annotated[int, msgspec.Meta(ge=_WIDTHS[0], le=_WIDTHS[1])] = 960
     allowed_hosts: str = ""
+    path: str = ""
 
 
 class PreviewSink:
@@ -75,6 +77,7 @@ class PreviewSink:
         fps: float = 10.0,
         width: int = 960,
         allowed_hosts: Sequence[str] = (),
+        path: str = "",
     ) -> None:
         """Begin to listen.
 
@@ -88,13 +91,15 @@ class PreviewSink:
             fps: Pictures per second and source at most, 0.1 to 30.
             width: Of the pictures in pixels at most, 64 to 4096.
             allowed_hosts: More names of this server, such as that of a proxy before it.
+            path: Under which a proxy serves the page, such as ``/door``, and passes on. One that takes it away needs nothing.
 
         Raises:
-            ConfigError: no such port or address; the token is too weak, or missing where there is no terminal to show one.
+            ConfigError: no such port, address or path; the token is too weak, or missing where there is no terminal to show one.
             SinkError: the port is in use or reserved.
             MissingDependency: Starlette, uvicorn or OpenCV is not installed.
         """
         _check(fps, width)
+        path = _checked_path(path)
         for module, extra in (("cv2", "vision"), ("starlette", "preview"), ("uvicorn", "preview")):
             require(module, extra)
         from edgecv.pipelines.preview.server import ServerThread
@@ -114,7 +119,7 @@ class PreviewSink:
         self.url = address.url(self.port)
         self._server = ServerThread(listener)
         self._streams = Streams(self._pictures, self._server.abort)
-        self._start(title[:_TITLE], access, hosts)
+        self._start(title[:_TITLE], access, hosts, path)
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> PreviewSink:  # noqa: ARG003 - the seam's
@@ -130,6 +135,7 @@ class PreviewSink:
             fps=options.fps,
             width=options.width,
             allowed_hosts=split_names(options.allowed_hosts),
+            path=options.path,
         )
 
     @property
@@ -179,12 +185,13 @@ class PreviewSink:
         finally:
             self._pictures.close()
 
-    def _start(self, title: str, access: Access, hosts: HostNames) -> None:
+    def _start(self, title: str, access: Access, hosts: HostNames, path: str) -> None:
         from edgecv.pipelines.preview.app import Site, build_app
 
         site = Site(
             title=title,
             cookie=f"edgecv_preview_{self.port}",
+            path=path,
             instance=secrets.token_hex(8),
             access=access,
             hosts=hosts,
@@ -203,3 +210,12 @@ def _check(fps: float, width: int) -> None:
         raise ConfigError(f"The preview shows 0.1 to {_MOST_FPS:.0f} pictures per second, not {fps:g}.")
     if not _WIDTHS[0] <= width <= _WIDTHS[1]:
         raise ConfigError(f"The preview's pictures are {_WIDTHS[0]} to {_WIDTHS[1]} pixels wide, not {width}.")
+
+
+def _checked_path(path: str) -> str:
+    """Without a ``/`` at its end; empty for the page alone on its address."""
+    plain = path.rstrip("/")
+    parts = plain.split("/")[1:]
+    if plain and (plain[0] != "/" or not all(re.fullmatch(r"(?!\.+$)[A-Za-z0-9._~-]+", part) for part in parts)):
+        raise ConfigError(f"The preview cannot be served under '{path}'.", "Write for example: path=/door")
+    return plain

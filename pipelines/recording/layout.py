@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from edgecv.atomic import Kind, foreign_file
 from edgecv.bounded import read_bounded
 from edgecv.errors import SinkError, SourceError
 from edgecv.private_files import write_private
@@ -23,6 +24,7 @@ from edgecv.private_files import write_private
 SCHEMA = 1
 FORMAT = "edgecv-recording"
 HEADER, RESULTS = "recording.json", "results.bin"
+_OWN = frozenset({HEADER, RESULTS, f".{HEADER}.tmp"})
 PictureFormat = Literal["jpeg", "png"]
 SUFFIXES: dict[PictureFormat, str] = {"jpeg": ".jpg", "png": ".png"}
 _LARGEST_HEADER_BYTES = 16_000_000  # a thousand labels are 20 kB
@@ -109,6 +111,19 @@ def is_recording(folder: Path) -> bool:
         return msgspec.json.decode(_header_bytes(folder), type=_Version).format == FORMAT
     except (SourceError, msgspec.DecodeError, UnicodeDecodeError):
         return False
+
+
+def _no_recording(path: Path) -> str:
+    """What stands at a path, if it is no recording."""
+    if not path.is_dir():
+        return "a file"
+    if not is_recording(path):
+        return "a folder that is no recording"
+    found = foreign_file(path, lambda name: name in _OWN or name.startswith("frames/"))
+    return f"a recording that also holds {found}, which is not of it" if found else ""
+
+
+RECORDING = Kind(name="a recording", other=_no_recording)  # what --force replaces
 
 
 def picture_path(header: Header, source: int, number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -14,18 +15,19 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec.structs import replace
 
+from edgecv.atomic import check_replaceable, is_empty, remove_abandoned
 from edgecv.errors import ConfigError, SinkError
 from edgecv.extras import require
 from edgecv.media import open_target
 from edgecv.pipelines.recording.layout import (
     HEADER,
+    RECORDING,
     RESULTS,
     SUFFIXES,
     Header,
     PictureFormat,
     RecordedFrom,
     cannot_write,
-    is_recording,
     picture_path,
     write_header,
 )
@@ -122,7 +124,7 @@ class RecordSink:
             classes=None if classes is None else tuple(classes),
         )
         self._numbers: dict[str, int] = {}
-        _make_folder(self._path, overwrite)
+        self._old = _make_folder(self._path, overwrite)
         self._file = open_target(self._path / RESULTS, private=True)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,9 +159,14 @@ class RecordSink:
         self._write_record(record)
         self.frames += 1
         self.size_bytes += len(picture) + len(record)
+        if self._old is not None:
+            shutil.rmtree(self._old, ignore_errors=True)
+            self._old = None
 
     def close(self) -> None:
-        """Note that the recording is complete; one without frames leaves no folder. A second call does nothing.
+        """Note that the recording is complete; one without frames leaves no folder, and what it was to replace comes back.
+
+        A second call does nothing.
 
         Raises:
             SinkError: that could not be written.
@@ -169,6 +176,8 @@ class RecordSink:
         self._file.close()
         if not self.frames:
             shutil.rmtree(self._path, ignore_errors=True)
+            if self._old is not None:
+                self._old.rename(self._path)
         elif not self._broken:
             self._header = replace(self._header, frames=self.frames)
             self._write_header()
@@ -254,10 +263,11 @@ class RecordSink:
             raise cannot_write(self._path / HEADER, error) from error
 
 
-def _make_folder(path: Path, overwrite: bool) -> None:
+def _make_folder(path: Path, overwrite: bool) -> Path | None:
+    """Make the folder; where the recording that it replaces waits until there is something to replace it with."""
+    old = path.parent.resolve() / f".{path.name}.old-{os.getpid()}"
     try:
-        if overwrite:
-            _remove(path)
+        waits = overwrite and _set_aside(path, old)
         make_private_folder(path, exist_ok=False)
     except FileExistsError as error:
         raise ConfigError(
@@ -265,20 +275,22 @@ def _make_folder(path: Path, overwrite: bool) -> None:
         ) from error
     except OSError as error:
         raise cannot_write(path, error) from error
+    return old if waits else None
 
 
-def _remove(path: Path) -> None:
-    """What a new recording replaces: a file or a recording, never another folder."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.is_dir() and any(path.iterdir()):
-        if not is_recording(path):
-            raise ConfigError(f"{path} is a folder, and no recording: it is not replaced.", "Choose another name.")
-        if _is_in_work(path):
-            raise ConfigError(f"{path} is being recorded at this moment.", "Stop that first, or choose another name.")
-        shutil.rmtree(path)
-    elif path.is_dir():
-        path.rmdir()
+def _set_aside(path: Path, old: Path) -> bool:
+    """Take a recording out of the way of a new one; whether there was any. Nothing else is ever touched."""
+    remove_abandoned(path.parent.resolve() / path.name)
+    check_replaceable(path, RECORDING)
+    if path.is_symlink() or is_empty(path):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        return False
+    if not path.is_dir():
+        return False
+    if _is_in_work(path):
+        raise ConfigError(f"{path} is being recorded at this moment.", "Stop that first, or choose another name.")
+    path.rename(old)
+    return True
 
 
 def _is_in_work(path: Path) -> bool:

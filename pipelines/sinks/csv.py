@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import msgspec
 
-from edgecv.pipelines.sinks.line_file import LineFile
-from edgecv.pipelines.sinks.options import FileSinkOptions
+from edgecv.atomic import file_kind
+from edgecv.pipelines.sinks.line_file import LineFile, LineStyle
+from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.printable import printable
 from edgecv.results import Classification, Detections, Result
 from edgecv.uris import Uri, read_options
@@ -29,11 +30,15 @@ COLUMNS = (
     "top",
     "right",
     "bottom",
+    "position_s",
+    "path",
 )
 
 # A spreadsheet computes a cell that begins like this, and formulas can call out:
 # OWASP, "CSV Injection". Labels come from model files, names of sources from their owners.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+_RESULTS = file_kind("a CSV file of results", r"source_id,index,")
 
 Cell = str | int
 
@@ -46,34 +51,35 @@ class CsvSink:
     process together, so a kill cuts none.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = FileSinkOptions
+    options_type: ClassVar[type[msgspec.Struct]] = LineSinkOptions
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False, options: LineSinkOptions | None = None) -> None:
         """Open the target and write the header.
 
         Args:
             path: A file, or ``-`` for standard output.
             overwrite: Replace an existing file.
+            options: Whether to go on with one, and when to begin a new one.
 
         Raises:
-            ConfigError: the file exists and ``overwrite`` is not set.
+            ConfigError: the file exists and is neither to be replaced nor gone on with, or has other columns.
             SinkError: it cannot be written there.
         """
-        self._file = LineFile(path, overwrite=overwrite)
         self._on_terminal = str(path) == "-" and sys.stdout.isatty()  # a file or a program gets labels as they are
-        self._write([COLUMNS])
+        self._file = LineFile(
+            path, overwrite=overwrite, options=options, style=LineStyle(header=_lines([COLUMNS]), kind=_RESULTS)
+        )
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> CsvSink:  # noqa: ARG003 - the seam's
         """Open ``csv:FILE`` or ``csv:-``; errors as in the constructor."""
-        options = read_options(uri, FileSinkOptions)
-        return cls(uri.path, overwrite=overwrite or options.overwrite)
+        return cls(uri.path, overwrite=overwrite, options=read_options(uri, LineSinkOptions))
 
     def emit(self, result: Result) -> None:
         """Write the rows of one frame.
 
         Raises:
-            SinkError: they, or some before, could not be written whole.
+            SinkError: they could not be written whole; the next ones are tried anew.
         """
         self._file.check_open()
         rows = list(_rows(result))
@@ -92,9 +98,9 @@ class CsvSink:
 def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
     if result.detections is not None:
         for at in range(len(result.detections)):
-            yield (*_start(result, result.detections, at), *_place(result.detections, at))
+            yield (*_start(result, result.detections, at), *_place(result.detections, at), *_end(result))
     if result.classification is not None and len(result.classification):
-        yield (*_start(result, result.classification, 0), "", "", "", "", "")
+        yield (*_start(result, result.classification, 0), "", "", "", "", "", *_end(result))
 
 
 def _start(result: Result, found: Detections | Classification, at: int) -> tuple[Cell, ...]:
@@ -104,9 +110,19 @@ def _start(result: Result, found: Detections | Classification, at: int) -> tuple
     return (*named, f"{confidence:.6f}")
 
 
+def _end(result: Result) -> tuple[Cell, ...]:
+    return _position(result), _harmless(result.frame.path)
+
+
 def _place(found: Detections, at: int) -> tuple[Cell, ...]:
     tracker: Cell = "" if found.tracker_id is None else int(found.tracker_id[at])
     return (tracker, *(f"{float(side):.3f}" for side in found.xyxy[at]))
+
+
+def _position(result: Result) -> Cell:
+    """Seconds from the start of the file; empty for a camera."""
+    position_s = result.frame.position_s
+    return "" if position_s is None else f"{position_s:.3f}"
 
 
 def _harmless(text: str) -> str:

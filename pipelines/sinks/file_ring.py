@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edgecv.errors import ConfigError, SinkError
+from edgecv.pipelines.sinks.ring_order import Clocks, Found, RingOrder
 from edgecv.private_files import make_private_folder, open_private
 
 log = logging.getLogger("edgecv.pipelines")
@@ -33,7 +34,8 @@ class RingFile:
         stem: Its name up to the suffix: files with the same one belong together.
         source: The part of the name that stands for the source.
         size_bytes: Its size.
-        began_ns: The time in its name, UTC nanoseconds.
+        began_ns: The time in its name, UTC nanoseconds, as the frame had it: it may be wrong.
+        changed_ns: When it was last written, UTC nanoseconds by the clock of then.
     """
 
     path: Path
@@ -41,17 +43,22 @@ class RingFile:
     source: str
     size_bytes: int
     began_ns: int
+    changed_ns: int
 
 
 class FileRing:
     """The files of one sink in a folder; whatever else lies there is left alone.
 
+    The oldest are those that were written first, and old is what was written long ago: neither the times of frames nor jumps of the
+    clock matter (``ring_order.py``; the list lies in the lock file).
+
     Args:
         folder: Where they lie; made if only it is missing, for its owner alone.
         suffixes: What its files end with; ``.broken`` may follow.
         keep_bytes: The oldest go when all together are larger.
-        keep_s: Files that began longer ago go; 0.0 keeps them.
+        keep_s: Files that were begun longer ago go; 0.0 keeps them.
         free_bytes: The oldest go too when the disk has less left than this: others need it, such as the outbox.
+        clocks: The time.
 
     Raises:
         ConfigError: the folder is a file, or another sink writes there.
@@ -66,15 +73,21 @@ class FileRing:
         keep_bytes: int,
         keep_s: float = 0.0,
         free_bytes: int = 0,
+        clocks: Clocks | None = None,
     ) -> None:
         self.folder = Path(folder)
         self._name = re.compile(f"({_STEM})(?:{'|'.join(map(re.escape, suffixes))})(?:\\.broken)?")
         self._keep_bytes, self._keep_ns, self._free_bytes = keep_bytes, round(keep_s * 1e9), free_bytes
         self._told = False
         self._lock = _open_folder(self.folder, f".edgecv{suffixes[0]}.lock")
+        self._order = RingOrder(self._lock, clocks)
+        found = {file.stem: file for file in self._look()}
+        self._order.take_in(
+            Found(stem=file.stem, changed_ns=file.changed_ns, named_ns=file.began_ns) for file in found.values()
+        )
 
     def new_stem(self, captured_ns: int, source_id: str, suffix: str) -> str:
-        """A name without suffix that no file has yet.
+        """A name without suffix that no file has yet; the file is to be written now.
 
         Raises:
             SinkError: the clock stands still: a thousand files have that time.
@@ -82,6 +95,7 @@ class FileRing:
         for step in range(_NAMES_TRIED):
             stem = f"{_utc(captured_ns + step * 1_000_000)}Z_{source_slug(source_id)}"
             if not (self.folder / (stem + suffix)).exists():
+                self._order.add(stem)
                 return stem
         raise SinkError(
             f"{self.folder} has too many files of {_utc(captured_ns)}.", "Is the clock of this device right?"
@@ -92,7 +106,11 @@ class FileRing:
         return self._name.fullmatch(name) is not None
 
     def files(self) -> list[RingFile]:
-        """Its files, oldest first."""
+        """Its files, in the order of writing."""
+        positions = self._order.positions()
+        return sorted(self._look(), key=lambda file: (positions.get(file.stem, len(positions)), file.path.name))
+
+    def _look(self) -> list[RingFile]:
         found = []
         with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
             for entry in entries:
@@ -100,25 +118,26 @@ class FileRing:
                 with suppress(OSError, ValueError):  # deleted while we look; no date, so not ours
                     if match is not None and entry.is_file(follow_symlinks=False):
                         found.append(_ring_file(entry, match))
-        return sorted(found, key=lambda file: (file.began_ns, file.path.name))
+        return found
 
-    def prune(self, now_ns: int, in_use: Collection[Path] = ()) -> int:
+    def prune(self, now_ns: int | None = None, in_use: Collection[Path] = ()) -> int:
         """Delete what is too much or too old; gives the number of deleted files.
 
         Args:
-            now_ns: UTC nanoseconds.
+            now_ns: UTC nanoseconds; what the clock says by default.
             in_use: Files that stay whatever their age.
         """
         files = self.files()
+        self._order.settle(now_ns)
         missing = self._missing_bytes()
         excess = max(sum(file.size_bytes for file in files) - self._keep_bytes, missing)
         busy = {path.name for path in in_use}
         deleted, stem = 0, ""
         for file in files:
-            too_old = self._keep_ns and file.began_ns < now_ns - self._keep_ns
+            too_old = self._keep_ns and self._order.age_ns(file.stem) > self._keep_ns
             if file.path.name in busy or not (too_old or excess > 0 or file.stem == stem):
                 continue
-            stem = file.stem  # what belongs together goes together
+            stem = file.stem  # files of one stem are deleted together
             with suppress(OSError):
                 file.path.unlink(missing_ok=True)
                 excess -= file.size_bytes
@@ -126,6 +145,7 @@ class FileRing:
         if missing > 0 and deleted and not self._told:
             self._told = True
             log.warning("The disk of %s runs full: the oldest files there are deleted for it.", self.folder)
+        self._order.forget_all_but({file.stem for file in files})
         return deleted
 
     def _missing_bytes(self) -> int:
@@ -139,6 +159,7 @@ class FileRing:
     def close(self) -> None:
         """Let others write there; a second call does nothing."""
         if self._lock >= 0:
+            self._order.close()
             os.close(self._lock)
             self._lock = -1
 
@@ -160,12 +181,14 @@ def _utc(time_ns: int) -> str:
 
 def _ring_file(entry: os.DirEntry[str], match: re.Match[str]) -> RingFile:
     moment = datetime.strptime(match[2] + "000Z", "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=timezone.utc)
+    status = entry.stat(follow_symlinks=False)
     return RingFile(
         path=Path(entry.path),
         stem=match[1],
         source=match[3],
-        size_bytes=entry.stat(follow_symlinks=False).st_size,
+        size_bytes=status.st_size,
         began_ns=(moment - _EPOCH) // timedelta(microseconds=1) * 1000,
+        changed_ns=status.st_mtime_ns,
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from edgecv.errors import ConfigError, SinkError
+from edgecv.uris import refuse_doubtful
 
 NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)  # the last: a host or header that nobody can send
 
@@ -60,7 +61,7 @@ class Poster:
     Args:
         url: Checked by ``check_url``.
         headers: Sent with every request.
-        context: Whom to trust; certificates are always verified.
+        context: Certificates to trust; that they are verified cannot be turned off.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> None:
@@ -176,6 +177,7 @@ def check_url(url: str) -> str:
         ConfigError: it is not ``http`` or ``https``, has no host, or holds a password.
     """
     hint = "Write for example: webhook:https://example.com/hook"
+    refuse_doubtful(url, "put 'user:password' into a file: ?auth=basic&token_file=FILE")
     try:
         parts = urlsplit(url)
         host, port_fits = parts.hostname, parts.port != 0

@@ -7,13 +7,16 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from edgecv.atomic import file_kind
 from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
-from edgecv.pipelines.sinks.line_file import LineFile
-from edgecv.pipelines.sinks.options import FileSinkOptions
+from edgecv.pipelines.sinks.line_file import LineFile, LineStyle
+from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.printable import printable_json
 from edgecv.results import Result
 from edgecv.uris import Uri, read_options
+
+_RESULTS = file_kind("a JSONL file of results", r'\s*\{"(index|source_id|event)":')
 
 
 class JsonlSink:
@@ -23,33 +26,35 @@ class JsonlSink:
     ``{"event": {"kind", "time_ns", "source_id", "data", "priority"}}``: a line that has no ``event`` is a frame.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = FileSinkOptions
+    options_type: ClassVar[type[msgspec.Struct]] = LineSinkOptions
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False, options: LineSinkOptions | None = None) -> None:
         """Open the target.
 
         Args:
             path: A file, or ``-`` for standard output.
             overwrite: Replace an existing file.
+            options: Whether to go on with one, and when to begin a new one.
 
         Raises:
-            ConfigError: the file exists and ``overwrite`` is not set.
+            ConfigError: the file exists and is neither to be replaced nor gone on with.
             SinkError: it cannot be written there.
         """
-        self._file = LineFile(path, overwrite=overwrite)
         self._on_stdout = str(path) == "-"
+        self._file = LineFile(
+            path, overwrite=overwrite, options=options, style=LineStyle(is_whole=_is_json, kind=_RESULTS)
+        )
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> JsonlSink:  # noqa: ARG003 - the seam's
         """Open ``jsonl:FILE`` or ``jsonl:-``; errors as in the constructor."""
-        options = read_options(uri, FileSinkOptions)
-        return cls(uri.path, overwrite=overwrite or options.overwrite)
+        return cls(uri.path, overwrite=overwrite, options=read_options(uri, LineSinkOptions))
 
     def emit(self, result: Result) -> None:
         """Write one line.
 
         Raises:
-            SinkError: it, or one before, could not be written whole: what follows half a line would be lost.
+            SinkError: it could not be written whole; the next one is tried anew.
         """
         self._write(result.as_dict())
 
@@ -62,8 +67,15 @@ class JsonlSink:
         self._file.close()
 
     def _write(self, document: Any) -> None:
-        self._file.check_open()
         line = encode(document)
         if self._on_stdout:  # that may be a terminal
             line = printable_json(line.decode()).encode()
         self._file.write(line + b"\n")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=dict)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True

@@ -15,6 +15,7 @@ from edgecv.errors import SinkError
 from edgecv.extras import require
 from edgecv.media import VideoWriter
 from edgecv.pipelines.sinks.file_ring import FileRing, RingFile
+from edgecv.pipelines.sinks.ring_order import Clocks
 from edgecv.pipelines.sinks.scene_clock import SceneClock
 from edgecv.pipelines.sinks.video import NOMINAL_FPS
 from edgecv.results import Frame, Image, Result
@@ -35,7 +36,7 @@ class SegmentsOptions(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Length of a segment.
         free_mb: The oldest are deleted too when the disk has less left than this.
         keep_gb: The oldest segments are deleted when all together are larger.
-        keep_hours: Segments that began longer ago are deleted; 0 keeps them.
+        keep_hours: Segments that were begun longer ago are deleted; 0 keeps them. A jump of the clock makes none older.
         format: Container of the files.
         draw: Paint what was found onto the frames.
         fsync_s: How often files are brought to the disk, against a power cut; 0 leaves it to the system. A kill of the
@@ -90,13 +91,21 @@ class SegmentsSink:
 
     options_type: ClassVar[type[msgspec.Struct]] = SegmentsOptions
 
-    def __init__(self, folder: str | Path, *, fps: float = 0.0, options: SegmentsOptions | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        fps: float = 0.0,
+        options: SegmentsOptions | None = None,
+        clocks: Clocks | None = None,
+    ) -> None:
         """Take the folder, look after what an earlier run left.
 
         Args:
             folder: Made if only it is missing; other files in it are left alone.
             fps: Frames per second of the sources; 0.0 takes the times of capture instead (cameras).
             options: Lengths and limits.
+            clocks: By which files grow old.
 
         Raises:
             ConfigError: the folder is a file, or another sink writes there.
@@ -114,9 +123,10 @@ class SegmentsSink:
             keep_bytes=round(self._options.keep_gb * 1e9),
             keep_s=self._options.keep_hours * 3600,
             free_bytes=round(self._options.free_mb * 1e6),
+            clocks=clocks,
         )
         self._recordings: dict[str, _Recording] = {}
-        self._tended_ns = self._newest_ns = 0
+        self._tended_ns = 0
         self._blocked_until_ns, self._retry_s = 0, _FIRST_RETRY_S
         self._closed = False
         self._repair()
@@ -138,7 +148,6 @@ class SegmentsSink:
         if self._closed:
             raise SinkError(f"{self._ring.folder} is closed.")
         frame = result.frame
-        self._newest_ns = max(self._newest_ns, frame.captured_ns)
         recording = self._recordings.get(frame.source_id)
         if recording is not None and recording.is_over(frame, self._options.seconds):
             self._finish(frame.source_id)
@@ -165,7 +174,7 @@ class SegmentsSink:
                 self._finish(source_id)
             except SinkError as error:
                 errors.append(error)
-        self._ring.prune(self._newest_ns)
+        self._ring.prune()
         self._ring.close()
         if errors:
             raise errors[0]
@@ -232,7 +241,7 @@ class SegmentsSink:
         self._retry_s = _FIRST_RETRY_S  # the disk has taken seconds again
 
     def _prune(self) -> None:
-        self._ring.prune(self._newest_ns, [recording.path for recording in self._recordings.values()])
+        self._ring.prune(in_use=[recording.path for recording in self._recordings.values()])
 
     def _repair(self) -> None:
         newest: dict[str, RingFile] = {}

@@ -14,6 +14,7 @@ from edgecv.errors import ConfigError, SinkError
 from edgecv.extras import require
 from edgecv.pipelines.sinks.documents import encode
 from edgecv.pipelines.sinks.file_ring import FileRing
+from edgecv.pipelines.sinks.ring_order import Clocks
 from edgecv.pipelines.steps.class_filter import ClassFilter
 from edgecv.private_files import write_private
 from edgecv.results import Frame, Image, Result
@@ -34,7 +35,7 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
         max_per_minute: Most pictures of a source in any minute.
         free_mb: The oldest are deleted too when the disk has less left than this.
         keep_mb: The oldest pictures are deleted when all together are larger.
-        keep_hours: Pictures that are older are deleted; 0 keeps them.
+        keep_hours: Pictures that are older are deleted; 0 keeps them. A jump of the clock makes none older.
         draw: Paint what was found onto the pictures.
         quality: Of the JPEG, 1 to 100.
     """
@@ -75,12 +76,15 @@ class SnapshotsSink:
 
     options_type: ClassVar[type[msgspec.Struct]] = SnapshotsOptions
 
-    def __init__(self, folder: str | Path, *, options: SnapshotsOptions | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, *, options: SnapshotsOptions | None = None, clocks: Clocks | None = None
+    ) -> None:
         """Take the folder.
 
         Args:
             folder: Made if only it is missing; other files in it are left alone.
             options: Which frames, how often, how many.
+            clocks: By which files grow old.
 
         Raises:
             ConfigError: the folder is a file, or another sink writes there.
@@ -96,13 +100,14 @@ class SnapshotsSink:
             keep_bytes=round(self._options.keep_mb * 1e6),
             keep_s=self._options.keep_hours * 3600,
             free_bytes=round(self._options.free_mb * 1e6),
+            clocks=clocks,
         )
         for left in self._ring.folder.glob(".*.tmp"):  # of a process that was killed
             if self._ring.owns(left.name[1 : -len(".tmp")]):
                 left.unlink(missing_ok=True)
         self._filter: ClassFilter | None = None
         self._paces: dict[str, _Pace] = {}
-        self._pruned_ns = self._newest_ns = 0
+        self._pruned_ns = 0
         self._closed = False
         self.skipped = 0
 
@@ -128,13 +133,13 @@ class SnapshotsSink:
             self.skipped += 1
         if frame.monotonic_ns - self._pruned_ns >= _PRUNE_NS:
             self._pruned_ns = frame.monotonic_ns
-            self._ring.prune(self._newest_ns)
+            self._ring.prune()
 
     def close(self) -> None:
         """Keep to the budget a last time; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            self._ring.prune(self._newest_ns)
+            self._ring.prune()
             self._ring.close()
 
     def _is_wanted(self, result: Result) -> bool:
@@ -164,7 +169,6 @@ class SnapshotsSink:
 
     def _write(self, result: Result) -> None:
         frame = result.frame
-        self._newest_ns = max(self._newest_ns, frame.captured_ns)
         image = annotate(frame.image, result) if self._options.draw else frame.image
         stem = self._ring.new_stem(frame.captured_ns, frame.source_id, ".jpg")
         self._put(stem + ".json", encode(result.as_dict(masks=False)))

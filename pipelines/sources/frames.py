@@ -14,8 +14,17 @@ class FrameStamper:
         self._source_id = source_id
         self._index = 0
 
-    def stamp(self, image: Image, position_s: float | None = None) -> Frame:
-        """The picture as the next frame, captured now; ``position_s`` is its place in a file that has a time of its own."""
+    def stamp(
+        self, image: Image, position_s: float | None = None, path: str = "", *, is_damaged: bool = False
+    ) -> Frame:
+        """The picture as the next frame, captured now.
+
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            position_s: Its place in a file that has a time of its own.
+            path: The file that it is.
+            is_damaged: Whether the file is damaged there.
+        """
         frame = Frame(
             image=image,
             index=self._index,
@@ -23,6 +32,8 @@ class FrameStamper:
             captured_ns=time.time_ns(),
             monotonic_ns=time.monotonic_ns(),
             position_ns=None if position_s is None else round(position_s * 1e9),
+            path=path,
+            is_damaged=is_damaged,
         )
         self._index += 1
         return frame

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import glob
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from edgecv.errors import SourceError
-from edgecv.media import list_images, read_image
+from edgecv.media import list_images, read_image, unreadable
+from edgecv.picture_files import in_natural_order, text_of
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.results import Frame
 from edgecv.uris import IMAGE_SUFFIXES, Uri, parse_source, read_options
+
+log = logging.getLogger("edgecv.pipelines")
 
 
 class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +32,9 @@ class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImagesSource:
-    """Every picture of a folder or pattern, sorted by name; one that cannot be read ends it with an error.
+    """Every picture of a folder or pattern, in the order in which a person counts: 1, 2, 10.
+
+    Those that cannot be read are passed; after the last picture an error names them all.
 
     Attributes:
         source_id: The folder, pattern or file as it was given.
@@ -49,25 +55,37 @@ class ImagesSource:
         self.source_id = parsed.name
         options = read_options(parsed, ImagesOptions)
         self.fps, self._max_megapixels = options.fps, options.max_megapixels or None
-        self._paths = iter(_paths(parsed.path))
+        self._every = _paths(parsed.path)
+        self._paths = iter(self._every)
+        self._bad: list[SourceError] = []
         self._taken = 0
         self._stamper = FrameStamper(self.source_id)
 
     def read(self) -> Frame | None:
-        """The next picture, or ``None`` after the last.
+        """The next picture that can be read, or ``None`` after the last.
 
         Raises:
-            SourceError: it cannot be read; the message names the file.
+            SourceError: some could not be read; raised once, after all the others, and names every one.
         """
-        path = next(self._paths, None)
-        if path is None:
-            return None
-        self._taken += 1
-        return self._stamper.stamp(read_image(path, self._max_megapixels), (self._taken - 1) / self.fps)
+        for path in self._paths:
+            self._taken += 1
+            try:
+                image = read_image(path)
+            except SourceError as error:
+                self._bad.append(error)
+                continue
+            return self._stamper.stamp(image, (self._taken - 1) / self.fps, text_of(path))
+        if self._bad:
+            bad, self._bad = self._bad, []
+            raise unreadable(bad, len(self._every))
+        return None
 
     def close(self) -> None:
-        """Read no more; a second call does nothing."""
+        """Read no more; a second call does nothing. Pictures that were passed until then are named in the log."""
         self._paths = iter(())
+        if self._bad:
+            log.warning("%s", unreadable(self._bad, len(self._every)).message)
+            self._bad = []
 
 
 def _paths(path: str) -> list[Path]:
@@ -75,7 +93,7 @@ def _paths(path: str) -> list[Path]:
         return [Path(path)]
     if not any(char in path for char in "*?[") or Path(path).is_dir():
         return list_images(path)
-    found = sorted(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207 - absolute patterns too
+    found = in_natural_order(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207 - absolute patterns too
     pictures = [name for name in found if name.suffix.lower() in IMAGE_SUFFIXES]
     if not pictures:
         raise SourceError(f"No picture matches {path}.", "Check the pattern; quote it in a shell.", code="missing")

@@ -54,7 +54,14 @@ class VideoSource:
             SourceError: the file broke off or is damaged, after everything that could be read.
         """
         image = self._reader.read()
-        return None if image is None else self._stamper.stamp(image, self._reader.position_s)
+        if image is None:
+            return None
+        return self._stamper.stamp(image, self._reader.position_s, is_damaged=self._reader.is_damaged)
+
+    @property
+    def unreadable(self) -> int:
+        """Frames so far that could not be decoded; they were passed."""
+        return self._reader.unreadable
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

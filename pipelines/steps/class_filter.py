@@ -48,7 +48,7 @@ class ClassFilter:
         """
         if isinstance(classes, str) or not classes:
             raise ConfigError(f"classes must be a list with at least one class, not {classes!r}.")
-        return cls(frozenset(class_id_of(given, labels) for given in classes))
+        return cls(_every(classes, labels))
 
     def __call__(self, result: Result) -> Result:
         """The result with the wanted classes only."""
@@ -72,7 +72,8 @@ def class_id_of(given: str | int, labels: Sequence[str]) -> int:
     """
     if given in labels:
         return labels.index(str(given))
-    number = int(given) if isinstance(given, int) or given.isdecimal() else -1
+    is_number = given.isdecimal() if isinstance(given, str) else type(given) is int
+    number = int(given) if is_number else -1
     if 0 <= number < len(labels) or (number >= 0 and not labels):
         return number
     close = get_close_matches(str(given), labels, n=1)
@@ -88,4 +89,10 @@ def class_ids(classes: Sequence[str | int], labels: Sequence[str]) -> frozenset[
     Raises:
         ConfigError: the model has no such class.
     """
-    return frozenset(class_id_of(given, labels) for given in classes) if classes else None
+    return _every(classes, labels) if classes else None
+
+
+def _every(classes: Sequence[str | int], labels: Sequence[str]) -> frozenset[int]:
+    """The numbers of some classes; of a name that several classes have, all of them."""
+    one_each = {class_id_of(given, labels) for given in classes}
+    return frozenset(one_each | {number for number, label in enumerate(labels) if label in classes})

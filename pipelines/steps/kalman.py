@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_POSITION, _VELOCITY = 1 / 20, 1 / 160  # of the height
+_POSITION, _VELOCITY = 1 / 20, 1 / 160  # standard deviations, as shares of the height of the box
 _ASPECT_START, _ASPECT_STEP, _ASPECT_SEEN = 1e-2, 1e-2, 1e-1
 _ASPECT_VELOCITY = 1e-5
-_ASPECT = 2  # its column
+_ASPECT = 2  # column of the aspect ratio in the state
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -70,6 +70,17 @@ class Motion:
         self.var_at[rows] = var_at - gain_at * var_at
         self.var_both[rows] = var_both - gain_at * var_both
         self.var_velocity[rows] -= gain_velocity * var_both
+
+    def scaled(self, across: float, down: float) -> Motion:
+        """The same in a picture that is so many times as wide and as high."""
+        by = np.array([across, down, across / down, down])
+        return Motion(
+            at=self.at * by,
+            velocity=self.velocity * by,
+            var_at=self.var_at * by**2,
+            var_both=self.var_both * by**2,
+            var_velocity=self.var_velocity * by**2,
+        )
 
     def take(self, rows: npt.NDArray[np.int64]) -> Motion:
         """Only these objects."""

@@ -14,7 +14,7 @@ from edgecv.pipelines.steps.counting import Name, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.memory import Memory
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.regions import Anchor, Point, Points, Shape, Units, turn
+from edgecv.pipelines.steps.regions import Anchor, Placement, Point, Points, Shape, Units, turn
 from edgecv.pipelines.steps.totals import CounterFile, Totals
 from edgecv.results import Result
 
@@ -49,7 +49,7 @@ class Line(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def needs_ids(self) -> bool:
-        """It does."""
+        """It needs them: objects without a tracker number cannot be counted."""
         return True
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
@@ -90,7 +90,8 @@ class LineCounter:
     """
 
     def __init__(self, options: Line, shape: Shape, totals: Totals, wanted: frozenset[int] | None) -> None:
-        self._options, self._shape, self._totals, self._wanted = options, shape, totals, wanted
+        self._options, self._totals, self._wanted = options, totals, wanted
+        self._placement = Placement(shape, f"line '{options.name}'")
         self._settle_ns = round(options.settle_s * 1e9)
         self._walks: Memory[_Walk] = Memory(round(options.forget_s * 1e9))
 
@@ -100,10 +101,14 @@ class LineCounter:
         Raises:
             ConfigError: no tracker ran before.
         """
-        line, frame = self._shape.in_frame(result.frame), result.frame
-        now_ns = frame.scene_ns
+        frame = result.frame
+        grown, said = self._placement.follow(frame)
+        line, now_ns = self._placement.points, frame.scene_ns
         self._walks.forget(now_ns)
-        events: list[Event] = []
+        if grown is not None:  # where objects were last lies elsewhere in the new picture
+            for known in self._walks:
+                known.last = (known.last[0] * grown[0], known.last[1] * grown[1])
+        events: list[Event] = [*said]
         for seen in sightings(result, self._options.anchor, self._wanted, self._options.name):
             walk = self._walks.get(seen.tracker_id)
             walk = _begin(seen, line, now_ns) if walk is None else _step(walk, seen, line, now_ns)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecv.errors import ConfigError
+from edgecv.events import Event
 from edgecv.results import BoolArray, FloatArray, Frame
 
 Points = npt.NDArray[np.float64]
@@ -20,6 +22,9 @@ Polygon = Annotated[tuple[Point, ...], msgspec.Meta(max_length=256)]
 Units = Literal["px", "relative"]
 Anchor = Literal["bottom_center", "center", "top_center", "top_left", "top_right", "bottom_left", "bottom_right"]
 
+log = logging.getLogger("edgecv.pipelines")
+
+_MOST_SAID = 10  # of one shape at one source
 _SHARES: Mapping[str, Point] = MappingProxyType(
     {
         "bottom_center": (0.5, 1.0),
@@ -83,12 +88,101 @@ class Shape:
             raise ConfigError(f"The border of {what} touches or crosses itself.", "List the corners in order round it.")
         return shape
 
-    def in_frame(self, frame: Frame) -> Points:
-        """The points ``(K, 2)`` in pixels of this frame."""
-        if self.units == "px":
-            return self.points
-        height, width = frame.image.shape[:2]
-        return self.points * (width, height)
+
+class Placement:
+    """A shape in the pictures of one source, whose size may change.
+
+    Points in pixels are those of the first picture: when the camera changes its size they move along, so that the shape stays
+    where it is in the scene. That, and a shape that lies outside the picture, is said in the log and as events.
+
+    Args:
+        shape: The points as they were configured.
+        what: What to call it, such as ``line 'door'``.
+
+    Attributes:
+        points: ``(K, 2)`` in pixels of the newest frame.
+    """
+
+    def __init__(self, shape: Shape, what: str) -> None:
+        self._shape, self._what = shape, what
+        self._size_wh: tuple[int, int] | None = None
+        self._said = 0
+        self.points = shape.points
+
+    def follow(self, frame: Frame) -> tuple[tuple[float, float] | None, tuple[Event, ...]]:
+        """Fit the shape to a frame.
+
+        Returns:
+            By how much the picture has grown since the frame before, in width and height (``None``: not at all), and what is
+            to be said.
+        """
+        size_wh, before = (frame.image.shape[1], frame.image.shape[0]), self._size_wh
+        if size_wh == before:
+            return None, ()
+        self._size_wh = size_wh
+        factors = None if before is None else (size_wh[0] / before[0], size_wh[1] / before[1])
+        if self._shape.units == "relative":
+            self.points = self._shape.points * size_wh
+        elif factors is not None:
+            self.points = self.points * factors
+        return factors, tuple(self._events(frame, size_wh, before))
+
+    def _events(self, frame: Frame, size_wh: tuple[int, int], before: tuple[int, int] | None) -> Iterator[Event]:
+        picture = f"{size_wh[0]} x {size_wh[1]}"
+        if before is not None and self._shape.units == "px":
+            yield from self._say(
+                "step.rescaled",
+                f"The picture changed from {before[0]} x {before[1]} to {picture}: the points of {self._what} were moved in "
+                'proportion. Write them with units = "relative" if the camera changes its size.',
+                frame,
+            )
+        if not _reaches(self.points, size_wh):
+            yield from self._say(
+                "step.misplaced",
+                f"{self._what} lies outside the picture of {picture}: nothing is ever found there. Are its points those "
+                "of another size?",
+                frame,
+            )
+
+    def _say(self, kind: str, message: str, frame: Frame) -> Iterator[Event]:
+        if self._said >= _MOST_SAID:  # a folder of pictures of all sizes
+            return
+        self._said += 1
+        log.warning("Source %s: %s", frame.source_id, message)
+        data = {"step": self._what, "message": message, "size_wh": list(self._size_wh or ())}
+        yield Event(kind=kind, time_ns=frame.captured_ns, source_id=frame.source_id, data=data)
+
+
+def _reaches(points: Points, size_wh: tuple[int, int]) -> bool:
+    """Whether an area, or a line with both of its sides, can be met by an anchor in a picture: see ``anchor_points``."""
+    most = np.array(size_wh) - 1.5
+    kept = [tuple(point) for point in points]
+    for axis, sign, edge in ((0, 1, 0.0), (1, 1, 0.0), (0, -1, -most[0]), (1, -1, -most[1])):
+        kept = _clipped(kept, axis, sign, edge)
+    if len(points) > 2:
+        return abs(_area(kept)) > 0
+    corners = [(0.0, 0.0), (most[0], 0.0), (0.0, most[1]), tuple(most)]
+    sides = [turn(points[0], points[1], corner) for corner in corners]
+    return len(set(kept)) > 1 and min(sides) < 0 < max(sides)
+
+
+def _clipped(points: list[Any], axis: int, sign: int, edge: float) -> list[Any]:
+    """What of a polygon lies where ``sign * coordinate >= edge`` (Sutherland and Hodgman, 1974)."""
+    kept = []
+    for at, b in enumerate(points):
+        a = points[at - 1]
+        from_a, from_b = sign * a[axis] - edge, sign * b[axis] - edge
+        if (from_a < 0) != (from_b < 0):
+            share = from_a / (from_a - from_b)
+            kept.append((a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])))
+        if from_b >= 0:
+            kept.append(b)
+    return kept
+
+
+def _area(points: list[Any]) -> float:
+    """Twice the area, with the sign of its order."""
+    return sum(points[at - 1][0] * b[1] - b[0] * points[at - 1][1] for at, b in enumerate(points))
 
 
 def inside(points: Points, polygon: Points) -> BoolArray:

@@ -134,8 +134,11 @@ class ByteTracker:
         if result.detections is None:
             raise ConfigError("The step 'track' follows detections, and this model gives none.", "Use a detector.")
         size_hw = result.frame.image.shape[:2]
-        if size_hw != self._size_hw:  # the same place has other pixels now: nobody can be followed across
-            self._size_hw, self._objects = size_hw, _nobody()
+        if size_hw != self._size_hw:  # the same place has other pixels now
+            if self._size_hw:
+                down, across = size_hw[0] / self._size_hw[0], size_hw[1] / self._size_hw[1]
+                self._objects.motion = self._objects.motion.scaled(across, down)
+            self._size_hw = size_hw
         tracker_id = self.follow(result.detections, result.frame.scene_ns)
         return replace(result, detections=replace(result.detections, tracker_id=tracker_id))
 

@@ -15,7 +15,7 @@ from edgecv.pipelines.steps.counting import Name, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.memory import Memory
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.regions import Anchor, Polygon, Shape, Units, inside
+from edgecv.pipelines.steps.regions import Anchor, Placement, Polygon, Shape, Units, inside
 from edgecv.pipelines.steps.totals import CounterFile, Totals
 from edgecv.results import Frame, Result
 
@@ -49,7 +49,7 @@ class Zone(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def needs_ids(self) -> bool:
-        """It does."""
+        """It needs them: objects without a tracker number cannot be counted."""
         return True
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
@@ -77,7 +77,7 @@ class _Stay:
     seen: Sighting
     seen_ns: int  # monotonic, as all times here
     is_in: bool  # in this frame
-    since_ns: int  # since when it is where it is
+    since_ns: int  # when it came to the side where it is now
     turned: Sighting  # how it was then
     was_out: bool = False  # whether it was seen to stay out before
     entered_ns: int | None = None  # since when it counts as in; None while it does not
@@ -92,7 +92,8 @@ class ZoneCounter:
     """
 
     def __init__(self, options: Zone, shape: Shape, totals: Totals, wanted: frozenset[int] | None) -> None:
-        self._options, self._shape, self._totals, self._wanted = options, shape, totals, wanted
+        self._options, self._totals, self._wanted = options, totals, wanted
+        self._placement = Placement(shape, f"zone '{options.name}'")
         self._settle_ns, self._dwell_ns = round(options.settle_s * 1e9), round(options.dwell_s * 1e9)
         self._stays: Memory[_Stay] = Memory(round(options.forget_s * 1e9))
         self._inside = 0
@@ -104,10 +105,12 @@ class ZoneCounter:
             ConfigError: no tracker ran before.
         """
         frame = result.frame
-        events = [self._left(stay, frame, stay.seen_ns, "vanished") for stay in self._gone(frame.scene_ns)]
+        _, said = self._placement.follow(frame)
+        events = [*said]
+        events += [self._left(stay, frame, stay.seen_ns, "vanished") for stay in self._gone(frame.scene_ns)]
         there = list(sightings(result, self._options.anchor, self._wanted, self._options.name))
         points = np.array([seen.point for seen in there]).reshape(-1, 2)
-        for seen, is_in in zip(there, inside(points, self._shape.in_frame(frame)).tolist(), strict=True):
+        for seen, is_in in zip(there, inside(points, self._placement.points).tolist(), strict=True):
             stay = _follow(self._stays.get(seen.tracker_id), seen, is_in, frame.scene_ns)
             self._stays.see(seen.tracker_id, stay, frame.scene_ns)
             events += self._judge(stay, frame)

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from edgecv.pipelines.steps.options import Options, checked
-from edgecv.pipelines.steps.regions import Anchor, Polygon, Shape, Units, anchor_points, inside
+from edgecv.pipelines.steps.per_source import PerSource
+from edgecv.pipelines.steps.regions import Anchor, Placement, Polygon, Shape, Units, anchor_points, inside
 from edgecv.results import Result
 
 
@@ -28,25 +29,30 @@ class ZoneFilter(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     anchor: Anchor = "bottom_center"
     keep: Annotated[str, msgspec.Meta(pattern="^(inside|outside)$")] = "inside"
 
-    def build(self, labels: tuple[str, ...] = ()) -> InZones:  # noqa: ARG002 - the same for all steps
-        """The step.
+    def build(self, labels: tuple[str, ...] = ()) -> PerSource:  # noqa: ARG002 - the same for all steps
+        """The step: it follows the size of each source.
 
         Raises:
             ConfigError: a polygon has no area, crosses itself or does not fit ``units``.
         """
         options = checked(self)
-        shapes = tuple(
-            Shape.polygon(points, options.units, f"polygon {at} of the zone filter")
+        named = {
+            (what := f"polygon {at} of the zone filter"): Shape.polygon(points, options.units, what)
             for at, points in enumerate(options.polygons, start=1)
-        )
-        return InZones(shapes=shapes, anchor=options.anchor, wanted=options.keep == "inside")
+        }
+
+        def make(_: str) -> InZones:
+            placements = tuple(Placement(shape, what) for what, shape in named.items())
+            return InZones(placements=placements, anchor=options.anchor, wanted=options.keep == "inside")
+
+        return PerSource(make)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InZones:
-    """Step that keeps the detections whose anchor lies in a shape, or with ``wanted=False`` in none."""
+    """Step that keeps the detections of one source whose anchor lies in a shape, or with ``wanted=False`` in none."""
 
-    shapes: tuple[Shape, ...]
+    placements: tuple[Placement, ...]
     anchor: Anchor = "bottom_center"
     wanted: bool = True
 
@@ -55,6 +61,8 @@ class InZones:
         found = result.detections
         if found is None:
             return result
+        said = [event for placement in self.placements for event in placement.follow(result.frame)[1]]
         points = anchor_points(found.xyxy, self.anchor, result.frame)
-        hits = np.stack([inside(points, shape.in_frame(result.frame)) for shape in self.shapes])
-        return replace(result, detections=found[hits.any(axis=0) == self.wanted])
+        hits = np.stack([inside(points, placement.points) for placement in self.placements])
+        kept = found[hits.any(axis=0) == self.wanted]
+        return replace(result, detections=kept, events=(*result.events, *said))

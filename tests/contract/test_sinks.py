@@ -169,8 +169,13 @@ def test_an_existing_file_is_kept_unless_it_shall_go(tmp_path: Path, scheme: str
     with pytest.raises(ConfigError) as caught:
         open_sink(f"{scheme}:{tmp_path / file}", fps=10)
     assert "overwrite=1" in caught.value.hint
-    assert (tmp_path / file).read_bytes() == b"precious"
-    for uri, overwrite in [(f"{scheme}:{tmp_path / file}?overwrite=1", False), (f"{scheme}:{tmp_path / file}", True)]:
+    uris = [(f"{scheme}:{tmp_path / file}?overwrite=1", False), (f"{scheme}:{tmp_path / file}", True)]
+    for uri, overwrite in uris:
+        with pytest.raises(ConfigError, match="not replaced"):
+            open_sink(uri, fps=10, overwrite=overwrite)
+    assert (tmp_path / file).read_bytes() == b"precious", "it is no file of this kind"
+    (tmp_path / file).write_bytes(b"")
+    for uri, overwrite in uris:
         sink = open_sink(uri, fps=10, overwrite=overwrite)
         sink.emit(make_result(0))
         sink.close()

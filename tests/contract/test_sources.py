@@ -21,6 +21,7 @@ from edgecv.results import Detections, Frame, Result
 from tests.cameras.mjpeg_server import mjpeg_server
 from tests.cameras.rpicam import put_rpicam
 from tests.cameras.world import Diary, need_gstreamer, next_frame, rtsp_server, wait_until, workers
+from tests.conftest import SHARED
 
 FRAMES = 6
 
@@ -294,15 +295,37 @@ def test_what_makes_no_sense_is_refused(uri: str) -> None:
         open_source(uri)
 
 
-def test_an_unreadable_picture_ends_the_folder_with_its_name(tmp_path: Path) -> None:
+def test_unreadable_pictures_are_passed_and_all_named_at_the_end(tmp_path: Path) -> None:
     _images(tmp_path)
-    (tmp_path / "2.png").write_bytes(b"no picture")
+    count = len(list(tmp_path.iterdir()))
+    for name in ("00.png", "2.png", "2a.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
     source = open_source(tmp_path)
-    assert source.read() is not None
-    assert source.read() is not None
-    with pytest.raises(SourceError, match=r"2\.png"):
-        source.read()
+    frames = []
+    with pytest.raises(SourceError, match=rf"3 of {count + 2} pictures") as caught:
+        while (frame := source.read()) is not None:
+            frames.append(frame)
+    assert len(frames) == count - 1
+    assert all(name in caught.value.message for name in ("00.png", "2.png", "2a.jpg"))
+    assert source.read() is None
     source.close()
+
+
+def test_a_folder_is_read_as_a_person_counts_and_each_row_says_its_file(tmp_path: Path) -> None:
+    case = SHARED / "cases/run/unpadded"
+    if not case.exists():
+        pytest.skip("../shared/cases is not on this machine")
+    for uri in (str(case), f"{case}/*.jpg"):
+        paths = [frame.path for frame in _read_all(open_source(uri))]
+        assert [Path(path).name for path in paths] == ["frame1.jpg", "frame2.jpg", "frame10.jpg"]
+        assert Path(paths[0]).is_file()
+
+
+def test_what_macos_leaves_beside_a_picture_is_no_picture() -> None:
+    case = SHARED / "cases/run/mac"
+    if not case.exists():
+        pytest.skip("../shared/cases is not on this machine")
+    assert [Path(frame.path).name for frame in _read_all(open_source(case))] == ["0.jpg"]
 
 
 def test_synthetic_frames_are_the_same_in_every_run() -> None:

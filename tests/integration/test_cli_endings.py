@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -36,8 +37,9 @@ def run(*arguments: str, program: tuple[str, str] = ("-m", "edgecv")) -> subproc
         ([signal.SIGTERM], 0),
         ([signal.SIGTERM, signal.SIGTERM], 0),
         ([signal.SIGINT, signal.SIGINT, signal.SIGINT], 130),
+        ([signal.SIGHUP], 0),
     ],
-    ids=["ctrl-c", "sigterm", "sigterm-twice", "ctrl-c-thrice"],
+    ids=["ctrl-c", "sigterm", "sigterm-twice", "ctrl-c-thrice", "hangup"],
 )
 def test_a_run_that_signals_end_still_reports(tmp_path: Path, signals: list[signal.Signals], code: int) -> None:
     bundle = write_bundle(tmp_path / "tiny.ecv").path
@@ -53,6 +55,51 @@ def test_a_run_that_signals_end_still_reports(tmp_path: Path, signals: list[sign
     assert program.returncode == code, stderr
     assert json.loads(stdout)["frames"] > 0
     assert "Traceback" not in stderr
+
+
+def wait_for_results(out: Path, size: int = 0) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not (out.exists() and out.stat().st_size > size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert out.stat().st_size > size
+
+
+def test_a_run_under_nohup_outlives_its_terminal_and_says_at_sigterm_what_a_sink_lost(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    out = tmp_path / "results.jsonl"
+    arguments = [
+        "run",
+        bundle,
+        "--source",
+        "synthetic://?frames=0&live=1",
+        "--out",
+        f"jsonl:{out}",
+        "--out",
+        "jsonl:/dev/full",
+    ]
+    command = ["nohup", sys.executable, "-m", "edgecv", *map(str, arguments), "--force"]
+    program = subprocess.Popen(
+        command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_results(out)
+    program.send_signal(signal.SIGHUP)
+    wait_for_results(out, out.stat().st_size + 1000)
+    program.send_signal(signal.SIGTERM)
+    _, stderr = program.communicate(timeout=DEADLINE_S)
+    assert program.returncode == 0, stderr
+    assert re.search(r"jsonl:/dev/full lost (\d+) of \1 results \(\1 failed, .*No space left on device", stderr), stderr
+
+
+def test_a_service_goes_on_with_its_file_after_a_restart_and_a_clip_does_not(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    for source, codes, rows in (("synthetic://?frames=0&live=1", [0, 0], 10), ("synthetic://?frames=9", [0, 2], 5)):
+        out, config = tmp_path / f"{rows}.csv", tmp_path / "app.toml"
+        config.write_text(
+            f'sinks = ["jsonl:{out}"]\nmax_frames = 5\n[model]\nbundle = "{bundle}"\n[[sources]]\nuri = "{source}"\n'
+        )
+        assert [run("run", "--config", str(config)).returncode for _ in codes] == codes
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+        assert len([line for line in lines if "event" not in line]) == rows
 
 
 @pytest.mark.parametrize("delay_s", [0.3, 0.6])

@@ -85,11 +85,15 @@ def test_another_error_than_the_expected_one_is_a_failure_of_each_format(tmp_pat
 
 def test_a_refusal_that_is_expected_of_a_cell_and_a_failure_of_another() -> None:
     cells = chosen_cells(all_cells(SHARED), "sam_h *")
-    failed = [
-        "onnx fp16 failed: The float model has 2.4 GiB, larger than the 2 GiB that the fp16 converter reads.",
-        "onnx int8 failed: The float model has 2.4 GiB, larger than the 2 GiB that onnxruntime's quantizer reads.",
-        "openvino int8 failed: ",
-        "tflite failed: The weights of encoder need 2.4 GiB; a .tflite holds 2.",
+    reasons = {
+        ("onnx", "fp16"): "The float model has 2.4 GiB, larger than the 2 GiB that the fp16 converter reads.",
+        ("onnx", "int8"): "The float model has 2.4 GiB, larger than the 2 GiB that onnxruntime's quantizer reads.",
+        ("openvino", "int8"): "",
+        ("tflite", "fp32"): "The weights of encoder need 2.4 GiB; a .tflite holds 2.",
+    }
+    failures = [
+        {"format": name, "precision": precision, "message": reason, "hint": "", "exit_code": 1}
+        for (name, precision), reason in reasons.items()
     ]
     floats = [
         {
@@ -107,7 +111,7 @@ def test_a_refusal_that_is_expected_of_a_cell_and_a_failure_of_another() -> None
     rows = [{"variant": row["name"], "status": "ok", "reason": ""} for row in floats]
     verified = Measured(code=0, stdout=json.dumps({"variants": rows}), stderr="", wall_s=1.0, peak_rss_bytes=1)
     found = _outcomes(
-        Conversion(source=cells[0].source, cells=cells), {"failed": failed, "variants": floats}, verified, {}
+        Conversion(source=cells[0].source, cells=cells), {"failures": failures, "variants": floats}, verified, {}
     )
     assert {name.removeprefix("sam_h "): outcome.status for name, outcome in found.items()} == {
         "onnx fp32": "ok",

@@ -57,6 +57,10 @@ def test_fp16_that_fails_leaves_fp32(large: Path, tmp_path: Path) -> None:
     made = converted(large, tmp_path / "l.ecv", told, precision=("fp32", "fp16"))
     check_float_alone(made)
     assert any(step.startswith("onnx fp16 failed: ") for step in told)
+    (failure,) = made.failures
+    assert (failure.format, failure.precision, failure.exit_code) == ("onnx", "fp16", 1)
+    assert "differs from its source" in failure.message
+    assert Bundle.open(made.path).failures == ()
 
 
 def test_int8_that_fails_leaves_fp32(resnet20: Path, unreachable: Path, tmp_path: Path) -> None:
@@ -121,7 +125,10 @@ def test_the_command_takes_several_and_names_what_failed(resnet20: Path, unreach
     assert "onnx int8 failed: No INT8 recipe keeps the accuracy" in done.stderr
     assert variants(Bundle.open(out)) == ["onnx-fp32", "onnx-fp16"]
     summary = json.loads(command(resnet20, *asked, "--out", out, "--force", "--json").stdout)
-    assert [line.partition(" failed")[0] for line in summary["failed"]] == ["onnx int8"]
+    (failure,) = summary["failures"]
+    assert (failure["format"], failure["precision"], failure["exit_code"]) == ("onnx", "int8", 3)
+    assert failure["message"].startswith("No INT8 recipe keeps the accuracy")
+    assert failure["hint"]
 
 
 def test_the_steps_of_several_are_explained(resnet20: Path) -> None:

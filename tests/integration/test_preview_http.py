@@ -385,7 +385,7 @@ def test_the_form_gives_a_session_that_is_not_the_token() -> None:
         assert request(sink, "/login")[0] == 200
         code, headers, _ = log_in(sink, TOKEN)
         cookie = headers["Set-Cookie"]
-        assert (code, headers["Location"]) == (303, "/")
+        assert (code, headers["Location"]) == (303, "./"), "relative: a proxy may serve the page under a path"
         assert TOKEN not in str(headers)
         assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
         session = cookie.split(";")[0]
@@ -591,3 +591,20 @@ def test_idle_connections_are_limited_and_the_oldest_go(sink: PreviewSink) -> No
             connection.sendall(b"GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(12) == b"HTTP/1.1 200"
         assert request(sink, "/")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["door", "/../x", "/a//b", "/a b", "/<x>", "//", "/."])
+def test_a_path_that_is_none_is_refused(path: str) -> None:
+    if path == "//":
+        PreviewSink(0, path=path).close()  # nothing but its end
+        return
+    with pytest.raises(ConfigError, match="cannot be served under"):
+        PreviewSink(0, path=path)
+
+
+def test_a_path_opens_nothing_that_needs_a_token() -> None:
+    with running(token=TOKEN, path="/login") as sink:  # the name of a page that is open to all
+        assert request(sink, "/login/api/status")[0] == 401
+        assert request(sink, "/login/login/api/status")[0] == 401
+        assert request(sink, "/login/page.css")[0] == 200
+        assert request(sink, "/login/")[1]["Location"] == "login"

@@ -6,12 +6,14 @@ picture of the documentation anew.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -94,6 +96,83 @@ def showing(scene: Scene, port: int = 0, **options: object) -> Iterator[PreviewS
             yield sink
     finally:
         sink.close()
+
+
+class Proxy:
+    """A reverse proxy that serves one page under ``/site/door/``, as nginx does with ``location``; it streams what it gets."""
+
+    def __init__(self, port: int, *, keeps_path: bool) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.forward()
+
+            def do_POST(self) -> None:
+                self.forward()
+
+            def forward(self) -> None:
+                if not self.path.startswith("/site/door/"):
+                    self.send_error(404)  # the rest of the site is somebody else's
+                    return
+                path = self.path if keeps_path else self.path.removeprefix("/site/door")
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+                try:
+                    upstream.request(self.command, path, body, {**self.headers, "Connection": "close"})
+                    answer = upstream.getresponse()
+                    self.send_response(answer.status)
+                    for name, value in answer.getheaders():
+                        if name.lower() not in ("connection", "transfer-encoding"):
+                            self.send_header(name, value)
+                    self.send_header("Connection", "close")
+                    self.end_headers()
+                    while piece := answer.read1(65536):
+                        self.wfile.write(piece)
+                except OSError:
+                    return  # one of the two left
+                finally:
+                    upstream.close()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://localhost:{self._server.server_port}/site/door/"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join(10.0)
+        self._server.server_close()
+
+
+@pytest.mark.parametrize("keeps_path", [False, True])
+def test_the_page_works_under_a_path_of_a_proxy(browser: Browser, keeps_path: bool) -> None:
+    options = {"path": "/site/door/"} if keeps_path else {}
+    with showing(Scene("door"), token="a-token-of-24-characters", **options) as sink:
+        proxy = Proxy(sink.port, keeps_path=keeps_path)
+        context = browser.new_context()
+        try:
+            page = context.new_page()
+            page.set_default_timeout(DEADLINE_MS)
+            missing: list[str] = []
+            page.on("response", lambda answer: missing.append(answer.url) if answer.status == 404 else None)
+            page.goto(proxy.url, wait_until="domcontentloaded")
+            page.get_by_label("Token of this device").fill("a-token-of-24-characters")
+            page.get_by_role("button", name="Sign in").click()
+            page.wait_for_url(proxy.url)
+            camera(page, "door").wait_for()
+            page.wait_for_function("() => document.querySelector('article img').naturalWidth > 0")
+            (cookie,) = context.cookies()
+            assert cookie.get("path") == ("/site/door" if keeps_path else "/")
+            assert missing == []
+            if keeps_path:  # and on its own address it still is where it was
+                assert context.request.get(f"{sink.url}page.css").status == 200
+                moved = context.request.get(f"{sink.url}site/door", max_redirects=0)
+                assert (moved.status, moved.headers["location"]) == (308, "door/")
+        finally:
+            context.close()
+            proxy.close()
 
 
 _PIXELS = """image => {

@@ -7,6 +7,7 @@ import os
 import queue
 import random
 import resource
+import shutil
 import sqlite3
 import string
 import threading
@@ -352,3 +353,23 @@ def test_devices_of_several_tenants_land_side_by_side(mosquitto: Mosquitto, tmp_
             found = db.execute("SELECT tenant, device, COUNT(*) FROM events GROUP BY 1, 2 ORDER BY 1, 2").fetchall()
     assert found == [(*name, 50) for name in names]
     assert Address(tenant="zeta", device="a").source == "edgecv/zeta/a"
+
+
+@pytest.mark.parametrize("restored", ["image", "same process twice"])
+def test_a_device_that_was_restored_loses_no_event(mosquitto: Mosquitto, tmp_path: Path, restored: str) -> None:
+    """The outbox of the image; and, worse, two devices that resume from one memory image and so share a boot."""
+    with running_ingest(mosquitto.url, tmp_path / "db") as ingest:
+        Outbox(tmp_path / "image", limits=SMALL).close()
+        boot = 0
+        for start in range(2):
+            shutil.copytree(tmp_path / "image", tmp_path / f"outbox-{start}")
+            sink = open_sink(mosquitto.url, tmp_path / f"outbox-{start}", drain_s=15.0)
+            if restored != "image":
+                boot = sink._outbox.boot = boot or sink._outbox.boot
+            for index in range(50):
+                sink.emit(make_result(1000 * start + index))
+            sink.close()
+            assert (sink.stats().accepted, sink.stats().pending) == (50, 0)
+        assert (ingest.stats().stored, ingest.stats().duplicates) == (100, 0)
+        assert ingest.stats().renamed == (0 if restored == "image" else 50)
+    assert len(set(stored_ids(tmp_path / "db"))) == 100

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import onnx
 import pytest
 
 from edgecv import registry
-from edgecv.bare_files import read_simple_yaml
 from edgecv.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
 from edgecv.cli.console import print_table
 from edgecv.errors import BundleError, CalibrationError, ConfigError, EdgeCVError, SessionError
@@ -24,7 +22,7 @@ from edgecv.golden import GOLDEN, verify
 from edgecv.model import load, open_session
 from edgecv.packing import pack, unpack
 from edgecv.printable import printable, printable_json, printable_lines
-from edgecv.quantize.calibration import read_dataset
+from edgecv.quantize.dataset import read_dataset
 from edgecv.specs import RuntimeOptions, TensorSpec
 from tests.models import IMAGE, PREDICTION, arithmetic, detector, manifest, with_external_data, write_bundle
 from tests.security.measured import run_code, run_edgecv
@@ -155,7 +153,7 @@ class TestBareFiles:
         with pytest.raises(SessionError, match="not an OpenVINO graph"):
             load(tmp_path / "model.xml")
 
-    @pytest.mark.parametrize("crasher", sorted(CORPUS.glob("litert-*.tflite")), ids=lambda path: path.name)
+    @pytest.mark.parametrize("crasher", sorted(CORPUS.glob("tflite-litert-*")), ids=lambda path: path.name)
     def test_a_tflite_file_that_ended_the_process_is_refused(self, crasher: Path) -> None:
         pytest.importorskip("ai_edge_litert")
         with pytest.raises(SessionError, match="damaged"):
@@ -251,12 +249,6 @@ class TestManifest:
         assert (verdict.status, "more than any model" in verdict.reason) == ("cannot run", True)
 
 
-def test_a_list_in_a_sidecar_is_not_copied_for_every_line() -> None:
-    begun = time.process_time()
-    assert len(read_simple_yaml("names:\n" + "- a\n" * 60_000)["names"]) == 60_000
-    assert time.process_time() - begun < 5
-
-
 def test_more_files_than_any_bundle_has_are_refused_unseen(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b.ecv")
     said = json.loads((bundle.path / MANIFEST).read_bytes())
@@ -268,7 +260,7 @@ def test_more_files_than_any_bundle_has_are_refused_unseen(tmp_path: Path) -> No
 
 def test_a_data_yaml_of_brackets_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("train: " + "[" * 3_000)
-    with pytest.raises(CalibrationError, match="nested more than"):
+    with pytest.raises(CalibrationError, match="brackets are deeper"):
         read_dataset(tmp_path / "data.yaml")
 
 
@@ -315,10 +307,10 @@ class TestPacking:
         victim.write_text("mine")
         return victim
 
-    @pytest.mark.parametrize("name", [".b.ecv.zip.tmp", f".b.ecv.zip.write-test-{os.getpid()}"])
+    @pytest.mark.parametrize("name", [".b.ecv.zip.tmp", ".b.ecv.zip.write-test-PID"])
     def test_pack_writes_through_no_link_that_waits_for_it(self, tmp_path: Path, name: str) -> None:
         bundle, victim = write_bundle(tmp_path / "b.ecv"), self.victim(tmp_path)
-        (tmp_path / name).symlink_to(victim)
+        (tmp_path / name.replace("PID", str(os.getpid()))).symlink_to(victim)
         before = victim.stat()
         assert pack(bundle.path) == tmp_path / "b.ecv.zip"
         assert (victim.read_text(), victim.stat().st_mtime_ns) == ("mine", before.st_mtime_ns)

@@ -247,9 +247,14 @@ def test_an_existing_target_is_kept_unless_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"out\.mp4"):
         VideoWriter(path, 10)
     assert path.read_bytes() == b"precious"
-    writer = VideoWriter(path, 10, overwrite=True)
-    writer.write(noise(0), 0)
-    writer.close()
+    with pytest.raises(ConfigError, match="not replaced"):
+        VideoWriter(path, 10, overwrite=True)
+    assert path.read_bytes() == b"precious", "it is no video"
+    path.unlink()
+    for _ in range(2):
+        writer = VideoWriter(path, 10, overwrite=True)
+        writer.write(noise(0), 0)
+        writer.close()
     assert read_all(path)[0] == 1
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,34 @@ def state_dict(path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2).state_dict(), path)
 
 
+def yolo_weights(path: Path) -> None:
+    torch.save({"model.0.conv.weight": torch.zeros(2), "model.22.cv2.0.0.conv.weight": torch.zeros(2)}, path)
+
+
+def yolo_weights_in_a_checkpoint(path: Path) -> None:
+    weights = {"0.conv.weight": torch.zeros(2), "22.dfl.conv.weight": torch.zeros(2)}
+    torch.save({"epoch": 3, "model": weights, "optimizer": None}, path, _use_new_zipfile_serialization=False)
+
+
+def resnet_weights(path: Path) -> None:
+    torch.save({f"layer3.{at}.conv1.weight": torch.zeros(2) for at in range(2)}, path)
+
+
+def program(path: Path) -> None:
+    torch.jit.save(torch.jit.trace(torch.nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 4, 4)), str(path))
+
+
+def of_yolov5(path: Path) -> None:
+    """As the repository saves it: a class of its own module ``models.yolo``."""
+    module = types.ModuleType("models.yolo")
+    module.Model = type("Model", (torch.nn.Module,), {"__module__": "models.yolo"})
+    sys.modules |= {"models": types.ModuleType("models"), "models.yolo": module}
+    try:
+        torch.save({"model": module.Model()}, path)
+    finally:
+        del sys.modules["models"], sys.modules["models.yolo"]
+
+
 def another_network(path: Path) -> None:
     torch.save({"model": torch.nn.Sequential(torch.nn.Linear(2, 2))}, path)
 
@@ -182,7 +212,12 @@ def truncated(path: Path) -> None:
         (old_container, "holds no YOLOv8 network"),
         (truncated, "not a PyTorch checkpoint|cannot be read"),
         (a_list, "holds a list"),
-        (state_dict, "holds no YOLOv8 network|OrderedDict"),
+        (state_dict, "weights of a network .2 tensors: weight"),
+        (yolo_weights, "weights of a YOLO network without the network"),
+        (yolo_weights_in_a_checkpoint, "weights of a YOLO network without the network"),
+        (resnet_weights, "weights of a ResNet without the network"),
+        (program, "compiled program"),
+        (of_yolov5, "package 'models', which is not installed"),
         (another_network, r"torch\.nn\.modules\.container\.Sequential"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -194,6 +229,25 @@ def test_what_is_no_detector_checkpoint_says_so(tmp_path: Path, make, named: str
         open_checkpoint(path, SourceOptions())
     assert caught.value.hint
     assert caught.value.exit_code == 1
+
+
+def test_code_that_is_missing_is_named_with_trust_too(tmp_path: Path) -> None:
+    of_yolov5(tmp_path / "v5.pt")
+    with pytest.raises(UnsupportedSource, match="needs code that is not here: the module 'models'") as caught:
+        open_checkpoint(tmp_path / "v5.pt", SourceOptions(trust_pickle=True))
+    assert "trust" not in caught.value.hint
+    with pytest.raises(UnsupportedSource) as caught:
+        open_checkpoint(tmp_path / "v5.pt", SourceOptions())
+    assert "trust" not in caught.value.hint
+    assert "yolov5nu" in caught.value.hint
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_weights_of_a_resnet_name_the_command_for_them(trust: bool, tmp_path: Path) -> None:
+    resnet_weights(tmp_path / "r.pt")
+    with pytest.raises(UnsupportedSource) as caught:
+        open_checkpoint(tmp_path / "r.pt", SourceOptions(trust_pickle=trust))
+    assert "edgecv convert resnet18 --weights r.pt" in caught.value.hint
 
 
 def test_another_head_is_named(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 import edgecv
 from edgecv.converters.onnx_source import open_onnx
-from edgecv.converters.source import SourceOptions
+from edgecv.converters.source import SourceModel, SourceOptions
 from edgecv.converters.ultralytics_world import tasks
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.quiet import quiet
 from edgecv.vision.classify import LogitsDecoder
 from edgecv.vision.geometry import ImageTransform
-from tests.conftest import SHARED
+from tests.conftest import SHARED, shared_case
 
 TRANSFORM = ImageTransform(scale_xy=(1.0, 1.0), offset_xy=(0.0, 0.0), frame_wh=(32, 32))
 
@@ -97,16 +97,80 @@ def test_a_softmax_is_found_behind_what_only_copies(
     )
 
 
-def test_probabilities_that_cannot_be_taken_back_are_refused(resnet20: Path, tmp_path: Path) -> None:
+def test_probabilities_that_cannot_be_taken_back_stay_as_they_are(resnet20: Path, tmp_path: Path) -> None:
     path = with_end(resnet20, tmp_path / "soft.onnx", "Softmax", axis=1)
     path = with_end(with_end(path, tmp_path / "once.onnx", "Neg"), tmp_path / "twice.onnx", "Neg")
-    with pytest.raises(UnsupportedSource, match="probabilities"):
+    source = open_onnx(path, SourceOptions())
+    assert source.spec.decode.options["activation"] == "none"
+    np.testing.assert_allclose(np.sort(confidences_of(source)), np.sort(confidences_of_file(path, source)), atol=1e-5)
+
+
+def confidences_of(source: SourceModel, side: int = 32) -> np.ndarray:
+    """What the bundle's decoder makes of the graph over pixels, by class."""
+    session = onnxruntime.InferenceSession(source.parts[0].graph.SerializeToString())
+    given = {"logits": session.run(None, {"image": picture(side)[None]})[0]}
+    decode = source.spec.decode
+    found = LogitsDecoder(decode, source.parts[0].outputs)(given, TRANSFORM, decode, False)
+    return found.confidence[np.argsort(found.class_id)]
+
+
+def confidences_of_file(path: Path, source: SourceModel, side: int = 32) -> np.ndarray:
+    spec = source.spec.preprocess
+    return answers(path, planes_of(picture(side), spec.mean, spec.std))[0]
+
+
+def test_a_sigmoid_per_class_gives_the_confidence_of_each(tmp_path: Path) -> None:
+    path = shared_case("t_multilabel.onnx")
+    source = open_onnx(path, SourceOptions())
+    wanted = confidences_of_file(path, source, 64)
+    assert wanted.sum() > 1.05  # no softmax
+    np.testing.assert_allclose(confidences_of(source, 64), wanted, atol=1e-5)
+
+
+def test_one_sigmoid_is_the_confidence_of_the_second_of_two_classes(tmp_path: Path) -> None:
+    path = shared_case("t_binary.onnx")
+    source = open_onnx(path, SourceOptions(labels=("fine", "broken")))
+    (wanted,) = confidences_of_file(path, source, 64)
+    np.testing.assert_allclose(confidences_of(source, 64), [1 - wanted, wanted], atol=1e-5)
+    with pytest.raises(ConfigError, match="2 classes, not 1"):
+        open_onnx(path, SourceOptions(labels=("broken",)))
+
+
+def test_plain_scores_are_what_the_caller_says(resnet20: Path) -> None:
+    source = open_onnx(resnet20, SourceOptions(activation="sigmoid"))
+    wanted = 1 / (1 + np.exp(-confidences_of_file(resnet20, source)))
+    np.testing.assert_allclose(confidences_of(source), wanted, atol=1e-5)
+
+
+def test_an_activation_that_the_file_contradicts_is_refused(resnet20: Path, tmp_path: Path) -> None:
+    path = with_end(resnet20, tmp_path / "soft.onnx", "Softmax", axis=1)
+    with pytest.raises(ConfigError, match="ends in a softmax"):
+        open_onnx(path, SourceOptions(activation="sigmoid"))
+    with pytest.raises(ConfigError, match="no activation"):
+        SourceOptions(activation="tanh")  # type: ignore[arg-type]
+
+
+def one_score(path: Path, out: Path) -> Path:
+    """The classifier cut to its first score."""
+    return with_end(path, out, "Gather", constants={"first": [0]}, axis=1)
+
+
+def test_one_plain_score_may_be_anything_and_is_asked_about(resnet20: Path, tmp_path: Path) -> None:
+    path = one_score(resnet20, tmp_path / "one.onnx")
+    with pytest.raises(UnsupportedSource, match="one number per picture") as caught:
         open_onnx(path, SourceOptions())
+    assert "--activation sigmoid" in caught.value.hint
+    assert open_onnx(path, SourceOptions(activation="sigmoid")).spec.decode.labels == ("0", "1")
+    with pytest.raises(ConfigError, match="always 1"):
+        open_onnx(path, SourceOptions(activation="softmax"))
 
 
-def test_scores_of_another_kind_stay_as_they_are(resnet20: Path, tmp_path: Path) -> None:
-    source = open_onnx(with_end(resnet20, tmp_path / "s.onnx", "Sigmoid"), SourceOptions())
-    assert source.parts[0].reference({"image": picture(32)[None]})["logits"].max() <= 1
+def test_what_may_be_confidences_is_asked_about(resnet20: Path, tmp_path: Path) -> None:
+    path = with_end(resnet20, tmp_path / "hard.onnx", "HardSigmoid")
+    with pytest.raises(UnsupportedSource, match="between 0 and 1"):
+        open_onnx(path, SourceOptions())
+    source = open_onnx(path, SourceOptions(activation="none"))
+    np.testing.assert_allclose(confidences_of(source), confidences_of_file(path, source), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +324,50 @@ def test_an_open_size_that_nobody_knows_is_asked_for(resnet20: Path, tmp_path: P
     ids=str,
 )
 def test_a_normalisation_that_gives_no_numbers_is_refused(said: Any, resnet20: Path) -> None:
-    with pytest.raises(ConfigError, match="normalise"):
+    with pytest.raises(ConfigError, match="normalises nothing"):
+        open_onnx(resnet20, SourceOptions(preprocess=said))
+
+
+@pytest.mark.parametrize(
+    ("said", "mean", "std"),
+    [
+        (
+            {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)},
+            (0.485, 0.456, 0.406),
+            (0.229, 0.224, 0.225),
+        ),
+        ({"mean": (127.5,), "std": (127.5,)}, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ({"mean": (0, 0, 0), "std": (255, 255, 255)}, (0, 0, 0), (1, 1, 1)),
+        ({"mean": (103.94, 116.78, 123.68), "std": (1, 1, 1)}, (0.40761, 0.45796, 0.48502), (1 / 255,) * 3),
+        ({"mean": (127.5, 127.5, 127.5)}, (0.5, 0.5, 0.5), (0.229, 0.224, 0.225)),
+        ({"mean": (0, 0, 0), "std": (1, 1, 1)}, (0, 0, 0), (1, 1, 1)),
+    ],
+    ids=["mmcv", "one number", "over 255", "Caffe", "mean alone", "not scaled"],
+)
+def test_a_mean_of_0_to_255_is_taken_as_one_and_told(said: Any, mean: Any, std: Any, resnet20: Path) -> None:
+    source = open_onnx(resnet20, SourceOptions(preprocess=said))
+    assert source.spec.preprocess.mean == pytest.approx(mean, abs=1e-5)
+    assert source.spec.preprocess.std == pytest.approx(std, abs=1e-5)
+    told = [line for line in source.assumptions if "of pixels of 0 to 255" in line]
+    assert bool(told) == (max(said["mean"]) > 1 or max(said.get("std", (0,))) > 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ({"mean": (123.675, 116.28, 103.53), "std": (0.229, 0.224, 0.225)}, "--mean 0.485,0.456,0.406"),
+        ({"mean": (0.485, 0.456, 0.406), "std": (58.395, 57.12, 57.375)}, "--std 0.229,0.224,0.225"),
+    ],
+)
+def test_a_mean_of_0_to_255_beside_a_std_of_0_to_1_is_refused(said: Any, right: str, resnet20: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_onnx(resnet20, SourceOptions(preprocess=said))
+    assert right in caught.value.hint
+
+
+@pytest.mark.parametrize("said", [{"mean": (-0.485, 0.4, 0.4)}, {"mean": (300.0,)}, {"mean": (0.5, 0.5)}], ids=str)
+def test_a_mean_that_no_picture_has_is_refused(said: Any, resnet20: Path) -> None:
+    with pytest.raises(ConfigError):
         open_onnx(resnet20, SourceOptions(preprocess=said))
 
 

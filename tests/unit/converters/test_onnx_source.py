@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,31 @@ def test_a_real_export_is_cut_at_its_raw_head(exported: Path, yolov8n: Path) -> 
         twin.parts[0].reference({"image": picture[None]}),
     )
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-3 for name in theirs)
+
+
+def test_half_precision_with_nodes_in_any_order_is_the_same_detector(exported: Path, tmp_path: Path) -> None:
+    """As Ultralytics' half=True writes it: its converter puts casts at the end of the file."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    half = convert_float_to_float16(onnx.load(str(exported)), keep_io_types=False)
+    nodes = [copy.deepcopy(node) for node in half.graph.node]
+    del half.graph.node[:]
+    half.graph.node.extend(nodes[::-1])
+    onnx.save(half, str(tmp_path / "half.onnx"))
+    source, whole = open_onnx(tmp_path / "half.onnx", SourceOptions()), open_onnx(exported, SourceOptions())
+    assert source.parts[0].outputs == whole.parts[0].outputs
+    picture = {"image": noise((SIDE, SIDE))[None]}
+    ours, theirs = run(source.parts[0].graph, picture), run(whole.parts[0].graph, picture)
+    assert all(np.abs(ours[name] - theirs[name]).max() < 0.1 for name in theirs)
+
+
+def test_scores_without_a_sigmoid_are_no_prediction(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(exported))
+    sigmoid = [node for node in model.graph.node if node.op_type == "Sigmoid"][-1]
+    sigmoid.op_type = "Identity"
+    onnx.save(model, str(tmp_path / "raw.onnx"))
+    with pytest.raises(UnsupportedSource, match="do not decode"):
+        open_onnx(tmp_path / "raw.onnx", SourceOptions())
 
 
 def test_nothing_of_the_decoding_is_left_in_the_graph(exported: Path) -> None:
@@ -176,7 +202,7 @@ def test_a_classifier_says_what_was_assumed_of_its_input(resnet20: Path) -> None
     source = open_onnx(resnet20, SourceOptions(preprocess={"color": "rgb"}))
     assert source.spec.decode.task == "classify"
     assert source.spec.preprocess.resize == "stretch"
-    assert [line.partition(":")[0] for line in source.assumptions] == ["resize", "mean", "std"]
+    assert [line.partition(":")[0] for line in source.assumptions] == ["resize", "mean", "std", "activation"]
 
 
 @pytest.mark.parametrize("said", [{"resize": "squeeze"}, {"mean": (0.5, 0.5)}, {"colour": "rgb"}])
@@ -233,8 +259,8 @@ def outside(path: Path) -> None:
         (empty, "not a usable ONNX model"),
         (garbage, "not a usable ONNX model"),
         (no_nodes, "not a usable ONNX model|empty"),
-        (no_image, "one float"),
-        (pixels, "one float"),
+        (no_image, "does not take one picture.*pixels.*uint8.*gain"),
+        (pixels, "detector that takes uint8"),
         (no_convolution, "no recognisable"),
         (external, "not a usable ONNX model"),
         (outside, "not a usable ONNX model"),

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.atomic import check_target, new_folder
+from edgecv.atomic import Kind, check_target, new_folder
 from edgecv.errors import ConfigError, EdgeCVError
 from tests.conftest import names_in
+
+ANY = Kind(name="anything", other=lambda _: "")
 
 
 def fill(folder: Path, text: str) -> None:
@@ -40,7 +42,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, error, befor
     if before:
         target.mkdir()
         fill(target, "old")
-    with pytest.raises(error), new_folder(target, force=True) as work:
+    with pytest.raises(error), new_folder(target, force=True, kind=ANY) as work:
         fill(work, "new")
         raise error("stop")
     assert names_in(tmp_path) == (["made"] if before else [])
@@ -50,7 +52,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, error, befor
 def test_force_keeps_the_old_one_until_the_new_one_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "made"
     for text in ("old", "new"):
-        with new_folder(target, force=True) as work:
+        with new_folder(target, force=True, kind=ANY) as work:
             fill(work, text)
             if text == "new":
                 assert read(target) == "old"
@@ -67,7 +69,7 @@ def test_force_replaces_a_file_or_a_link_and_not_what_it_points_to(tmp_path: Pat
         target.write_text("old")
     else:
         target.symlink_to(other if kind == "link" else tmp_path / "nowhere")
-    with new_folder(target, force=True) as work:
+    with new_folder(target, force=True, kind=ANY) as work:
         fill(work, "new")
     assert not target.is_symlink()
     assert read(target) == "new"
@@ -120,8 +122,9 @@ def test_a_disk_that_refuses_is_an_error_of_ours_and_leaves_nothing(tmp_path: Pa
 KILLED = """
 import sys, time
 from pathlib import Path
-from edgecv.atomic import new_folder
-with new_folder(Path(sys.argv[1]), force=True) as work:
+from edgecv.atomic import Kind, new_folder
+ANY = Kind(name="anything", other=lambda path: "")
+with new_folder(Path(sys.argv[1]), force=True, kind=ANY) as work:
     (work / "half").write_text("half")
     print("writing", flush=True)
     time.sleep(60)
@@ -142,7 +145,7 @@ def test_after_a_kill_the_next_run_cleans_up(tmp_path: Path, before: bool) -> No
     child.stdout.close()
     assert target.exists() == before
     assert len(names_in(tmp_path)) == 1 + before  # the half-written one is hidden beside the target
-    with new_folder(target, force=True) as work:
+    with new_folder(target, force=True, kind=ANY) as work:
         fill(work, "new")
     assert read(target) == "new"
     assert names_in(tmp_path) == ["made"]
@@ -165,7 +168,7 @@ def test_what_was_being_replaced_when_the_power_went_comes_back(tmp_path: Path) 
 
 
 def test_a_running_process_keeps_its_work_folder(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "made") as work:
+    with pytest.raises(ConfigError, match="not replaced"), new_folder(tmp_path / "made") as work:
         child = subprocess.run(
             [sys.executable, "-c", KILLED.replace("time.sleep(60)", ""), str(tmp_path / "made")],
             capture_output=True,
@@ -177,4 +180,4 @@ def test_a_running_process_keeps_its_work_folder(tmp_path: Path) -> None:
         shown_by = time.monotonic() + 5
         while not (tmp_path / "made/half").exists():
             assert time.monotonic() < shown_by
-    # Two writers without --force: the later one sees the target of the first.
+    assert (tmp_path / "made/half").exists(), "two writers without --force: the later one leaves what the first made"

@@ -6,11 +6,12 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 import edgecv
-from edgecv.bare_files import read_simple_yaml
+from edgecv.bare_files import spec_of
 from edgecv.errors import SpecMismatch
 from edgecv.media import read_image
 from edgecv.quantize.agreement import agreement
@@ -114,25 +115,44 @@ def test_other_tasks_are_named(tmp_path: Path) -> None:
         edgecv.load(path)
 
 
-def test_the_yaml_of_ultralytics_is_read_as_pyyaml_reads_it() -> None:
-    yaml = pytest.importorskip("yaml")
-    text = yaml.safe_dump(
-        {
-            "task": "detect",
-            "imgsz": [640, 384],
-            "names": {0: "no", 1: "it's", 2: "a: b", 3: "traffic light", 4: "12", 5: "ü", 6: 'say "x"'},
-            "args": {"batch": 1, "half": False},
-            "description": "words " * 40,
-        },
-        sort_keys=False,
-        allow_unicode=True,
-    )
-    read, wanted = read_simple_yaml(text), yaml.safe_load(text)
-    assert {key: read[key] for key in ("task", "imgsz", "names")} == {
-        key: wanted[key] for key in ("task", "imgsz", "names")
-    }
+class NoSession:
+    """What is beside the model says it all."""
+
+    inputs = outputs = providers = ()
+    metadata: ClassVar[dict[str, str]] = {}
+
+    def run(self, feeds: object) -> dict[str, object]:
+        raise AssertionError("nothing is run")
+
+    def close(self) -> None:
+        pass
 
 
-def test_a_label_that_goes_on_in_the_next_line_is_refused() -> None:
-    with pytest.raises(ValueError, match="not a mapping"):
-        read_simple_yaml("names:\n  0: a very long name\n    that goes on\n")
+CASES = {
+    "metadata_wrapped.yaml": {0: "defect " * 15 + "end", 1: "plain"},
+    "metadata_long_name.yaml": {
+        6: "train, railway train, also trams and light rail vehicles of every kind seen from the side or from the front",
+        79: "toothbrush",
+    },
+    "metadata_emoji.yaml": {0: "car \N{AUTOMOBILE}"},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_names_are_read_as_ultralytics_writes_them(name: str, tmp_path: Path) -> None:
+    case = SHARED / "cases/convert" / name
+    if not case.exists():
+        pytest.skip("../shared/cases is not on this machine")
+    shutil.copy(case, tmp_path / "metadata.yaml")
+    spec = spec_of(tmp_path / "any.xml", NoSession())
+    assert {number: spec.decode.labels[number] for number in CASES[name]} == CASES[name]
+    assert spec.preprocess.size_wh == (320, 320)
+
+
+def test_metadata_that_cannot_be_used_says_why_and_not_to_put_it_there(tmp_path: Path) -> None:
+    for suffix in (".xml", ".bin"):
+        shutil.copy(peer(OPENVINO).with_suffix(suffix), tmp_path)
+    (tmp_path / "metadata.yaml").write_text("task: detect\nimgsz: [64, 64]\nnames:\n  0: 'a\n")
+    with pytest.raises(SpecMismatch, match=r"metadata.yaml cannot be used: .* in line") as caught:
+        edgecv.load(tmp_path / "yolov8n.xml")
+    assert caught.value.hint.startswith("Correct metadata.yaml")

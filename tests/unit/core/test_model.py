@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -55,6 +56,35 @@ def test_a_bundle_finds_what_is_in_the_picture(model: edgecv.Model) -> None:
     assert model.task == "detect"
 
 
+def test_scores_that_are_no_confidences_are_not_reported_as_such(tmp_path: Path) -> None:
+    model = onnx.load(str(detector(tmp_path / "raw.onnx", METADATA)))
+    white = next(tensor for tensor in model.graph.initializer if tensor.name == "white")
+    white.CopyFrom(onnx.numpy_helper.from_array(np.float32(51), "white"))  # scores of 0 to 5: no sigmoid made them
+    onnx.save(model, str(tmp_path / "raw.onnx"))
+    with edgecv.load(tmp_path / "raw.onnx") as bare, pytest.raises(SpecMismatch, match="score of 5") as caught:
+        bare(bright_cell(1, 2))
+    assert "edgecv convert" in caught.value.hint
+
+
+def test_finished_boxes_are_told_from_a_prediction(tmp_path: Path) -> None:
+    """As nms=True and YOLO26 give them: (1, N, 6), the metadata of a detector beside them."""
+    nodes = [
+        helper.make_node("ReduceSum", ["images"], ["sum"], keepdims=0),
+        helper.make_node("Expand", ["sum", "shape"], ["output0"]),
+    ]
+    path = save(
+        tmp_path / "nms.onnx",
+        nodes,
+        [("images", onnx.TensorProto.FLOAT, (1, 3, SIDE, SIDE))],
+        [("output0", onnx.TensorProto.FLOAT, (1, 300, 6))],
+        {"shape": np.array([1, 300, 6])},
+        METADATA,
+    )
+    with pytest.raises(SpecMismatch) as caught:
+        edgecv.load(path)
+    assert "nms=False" in caught.value.hint
+
+
 def test_boxes_are_in_the_pixels_of_the_frame_that_was_given(model: edgecv.Model) -> None:
     large = bright_cell(3, 0).repeat(5, axis=0).repeat(5, axis=1)
     assert np.allclose(detect(model, large, confidence=0.9).xyxy, [box(3, 0, 5.0)], atol=0.01)
@@ -85,7 +115,7 @@ def test_limits_per_call_do_not_stay(model: edgecv.Model) -> None:
     ids=str,
 )
 def test_limits_out_of_range_are_refused(model: edgecv.Model, limits: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="lie between"):
+    with pytest.raises(ConfigError, match="must be"):
         model(bright_cell(0, 0), **limits)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import threading
 import time
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError, SinkError, SourceError
+from edgecv.events import Event
 from edgecv.pipelines.outlet import Outlet
 from edgecv.pipelines.pipeline import Pipeline
+from edgecv.pipelines.sinks.jsonl import JsonlSink
 from edgecv.pipelines.sources.synthetic import SyntheticSource, square_at
 from edgecv.results import Frame, Result
 from tests.unit.pipelines.blob import DEADLINE_S, BlobModel, assert_no_threads
@@ -370,6 +373,113 @@ def test_a_slow_sink_of_a_live_source_drops_and_counts_and_never_slows_the_frame
     assert count.emitted + count.dropped == 60
     assert count.dropped > 20
     assert sink.indices == sorted(sink.indices)
+
+
+def eventful(index: int, source_id: str = "cam", count: int = 1) -> Result:
+    events = tuple(
+        Event(kind="line.crossed", time_ns=index, source_id=source_id, data={"number": number})
+        for number in range(count)
+    )
+    frame = Frame(
+        image=np.zeros((8, 8, 3), np.uint8), index=index, source_id=source_id, captured_ns=index, monotonic_ns=index
+    )
+    return Result(frame=frame, labels=(), events=events)
+
+
+class StallingSink:
+    """Stands still at its first result until it is let go."""
+
+    def __init__(self) -> None:
+        self.go_on, self.results = threading.Event(), list[Result]()
+
+    def emit(self, result: Result) -> None:
+        self.go_on.wait(DEADLINE_S)
+        self.results.append(result)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("sources", [("cam",), ("door", "yard"), ("door", "yard", "yard", "yard")])
+def test_a_dropped_result_hands_its_events_on(sources: tuple[str, ...]) -> None:
+    sink = StallingSink()
+    outlet = Outlet("stalling", sink, "latest")
+    outlet.start()
+    for index in range(100):
+        outlet.offer(eventful(index, sources[index % len(sources)]), lambda: False)
+    sink.go_on.set()
+    outlet.close(DEADLINE_S)
+    count = outlet.count()
+    assert count.dropped > 80
+    assert count.events_lost == 0
+    assert len(sink.results) == 100 - count.dropped
+    told = [event for result in sink.results for event in result.events]
+    assert sorted(event.time_ns for event in told) == list(range(100)), "each once"
+    if len(sources) < 3:
+        assert all(event.source_id == result.frame.source_id for result in sink.results for event in result.events)
+        assert [event.time_ns for event in told if event.source_id == sources[0]] == list(range(0, 100, len(sources)))
+
+
+def test_a_result_carries_a_bounded_number_of_events_and_the_rest_is_counted() -> None:
+    sink = StallingSink()
+    outlet = Outlet("stalling", sink, "latest")
+    outlet.start()
+    for index in range(100):
+        outlet.offer(eventful(index, count=1000), lambda: False)
+    sink.go_on.set()
+    outlet.close(DEADLINE_S)
+    told = sum(len(result.events) for result in sink.results)
+    assert 4096 <= told < 20_000
+    assert told + outlet.count().events_lost == 100_000
+
+
+def test_events_that_a_sink_did_not_take_in_time_are_counted() -> None:
+    sink = StallingSink()
+    outlet = Outlet("stalling", sink, "lossless")
+    outlet.start()
+    for index in range(20):
+        outlet.offer(eventful(index), lambda: True)  # a stop: the queue is full and nobody waits
+    outlet.close(0.1)
+    count = outlet.count()
+    assert (count.dropped, count.events_lost) == (20, 20)
+    sink.go_on.set()
+
+
+def test_a_stop_leaves_no_gap_in_what_a_slow_sink_wrote_and_takes_no_event() -> None:
+    sink = StallingSink()
+    outlet = Outlet("stalling", sink, "lossless")
+    outlet.start()
+    for index in range(20):
+        outlet.offer(eventful(index), lambda: True)
+    sink.go_on.set()
+    outlet.close(DEADLINE_S)
+    indices = [result.frame.index for result in sink.results]
+    assert indices == list(range(len(indices)))
+    assert sorted(event.time_ns for result in sink.results for event in result.events) == list(range(20))
+
+
+def test_no_count_of_a_line_is_lost_on_the_way_to_a_file_that_stalls(tmp_path: Path) -> None:
+    counted: list[Event] = []
+
+    def cross(result: Result) -> Result:
+        event = Event(kind="line.crossed", time_ns=time.time_ns(), source_id=result.frame.source_id)
+        counted.append(event)
+        return replace(result, events=(event,))
+
+    class StallsOnce(JsonlSink):
+        stalled = False
+
+        def emit(self, result: Result) -> None:
+            if not self.stalled and result.frame.index > 5:
+                self.stalled = True
+                time.sleep(0.3)
+            super().emit(result)
+
+    path = tmp_path / "out.jsonl"
+    pipeline = Pipeline(LIVE, BlobModel(), steps=[cross], sinks=[StallsOnce(path)], max_frames=60)
+    (count,) = pipeline.run().sinks
+    assert count.dropped > 0
+    told = [event for line in path.read_text().splitlines() for event in json.loads(line).get("events", ())]
+    assert sorted(event["time_ns"] for event in told) == sorted(event.time_ns for event in counted)
 
 
 def test_a_slow_model_on_a_live_source_sees_fresh_frames() -> None:

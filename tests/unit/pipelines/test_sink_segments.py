@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from edgecv.errors import SinkError
 from edgecv.pipelines.sinks.file_ring import FileRing, source_slug
+from edgecv.pipelines.sinks.ring_order import Clocks
 from edgecv.pipelines.sinks.segments import SegmentsOptions, SegmentsSink
 from tests.conftest import names_in
 from tests.unit.pipelines.made_results import START_NS, made_result
@@ -110,9 +113,150 @@ def test_the_oldest_go_when_there_is_too_much(tmp_path: Path) -> None:
     assert 3 <= len(kept) <= 4
 
 
+class Times:
+    """A wall clock that can be set, and a steady one that goes on by itself."""
+
+    def __init__(self, wall_ns: int = START_NS) -> None:
+        self.wall_ns, self.steady_ns, self.is_synced = wall_ns, 5 * HOUR_NS, False
+
+    def go_on(self, hours: float) -> None:
+        self.wall_ns += round(hours * HOUR_NS)
+        self.steady_ns += round(hours * HOUR_NS)
+
+    def clocks(self) -> Clocks:
+        return Clocks(wall=lambda: self.wall_ns, steady=lambda: self.steady_ns, is_synced=lambda: self.is_synced)
+
+
+def segment(sink: SegmentsSink, times: Times, *, hours: float = 0.0, captured_ns: int | None = None) -> None:
+    """Let hours pass, then record one frame that makes a segment of its own."""
+    times.go_on(hours)
+    result = made_result((times.steady_ns - 5 * HOUR_NS) / 1e9)
+    at_ns = times.wall_ns if captured_ns is None else captured_ns
+    sink.emit(replace(result, frame=replace(result.frame, captured_ns=at_ns)))
+
+
+def keeper(folder: Path, times: Times, **options: object) -> SegmentsSink:
+    return SegmentsSink(folder, options=SegmentsOptions(**{"keep_hours": 24, **options}), clocks=times.clocks())
+
+
 def test_the_old_go(tmp_path: Path) -> None:
-    kept = record(tmp_path, [0.0, 3600.0, 7200.0, 7201.0], keep_hours=1.5)
-    assert list(kept) == ["20261121T164418.123Z_cam.mp4", "20261121T174418.123Z_cam.mp4"]
+    times = Times()
+    sink = keeper(tmp_path, times, keep_hours=1.5)
+    for _ in range(3):
+        segment(sink, times, hours=1)
+    sink.close()
+    assert list(videos(tmp_path)) == ["20261121T174418.123Z_cam.mp4", "20261121T184418.123Z_cam.mp4"]
+
+
+@pytest.mark.parametrize("days", [30, -30, -20_000])
+def test_a_frame_with_a_wrong_time_deletes_nothing(tmp_path: Path, days: int) -> None:
+    times = Times()
+    sink = keeper(tmp_path, times)
+    for number in range(6):
+        segment(sink, times, hours=1, captured_ns=times.wall_ns + days * 24 * HOUR_NS if number == 2 else None)
+    sink.close()
+    assert len(videos(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("days", [30, -30, 20_000])
+def test_a_clock_that_jumps_deletes_nothing(tmp_path: Path, days: int) -> None:
+    times = Times()
+    for _ in range(2):  # and not after a restart either
+        sink = keeper(tmp_path, times)
+        for number in range(3):
+            segment(sink, times, hours=1)
+            times.wall_ns += days * 24 * HOUR_NS * (number == 1)
+        sink.close()
+        days = -days
+    assert len(videos(tmp_path)) == 6
+    sink = keeper(tmp_path, times)
+    segment(sink, times, hours=23.5)
+    sink.close()
+    assert len(videos(tmp_path)) == 2, "the hours that passed count all the same"
+
+
+def test_after_a_start_without_a_clock_the_first_written_go_first(tmp_path: Path) -> None:
+    times = Times()
+    sink = keeper(tmp_path, times)
+    for _ in range(3):
+        segment(sink, times, hours=1)
+    sink.close()
+    size_bytes = max(path.stat().st_size for path in tmp_path.glob("*.mp4"))
+    times.wall_ns = 60 * 10**9  # a minute after 1970 began
+    sink = keeper(tmp_path, times, keep_gb=2.5 * size_bytes / 1e9)
+    segment(sink, times, hours=1)
+    segment(sink, times, hours=1)
+    sink.close()
+    assert list(videos(tmp_path)) == ["19700101T010100.000Z_cam.mp4", "19700101T020100.000Z_cam.mp4"]
+    times.wall_ns = START_NS + 10 * HOUR_NS
+    sink = keeper(tmp_path, times)
+    segment(sink, times, hours=1)
+    segment(sink, times, hours=1)
+    sink.close()
+    assert len(videos(tmp_path)) == 4, "what was written in 1970 is hours old, not 56 years"
+
+
+def test_a_long_absence_counts_once_the_clock_is_believed(tmp_path: Path) -> None:
+    times = Times()
+    for _ in range(2):
+        sink = keeper(tmp_path / "a", times)
+        segment(sink, times, hours=1)
+        sink.close()
+        times.wall_ns += 22 * HOUR_NS  # switched off
+    assert len(videos(tmp_path / "a")) == 2
+    sink = keeper(tmp_path / "a", times)
+    segment(sink, times)
+    sink.close()
+    assert len(videos(tmp_path / "a")) == 2, "the first is 45 hours old"
+
+    for is_synced in (False, True):
+        folder, times = tmp_path / f"b{is_synced}", Times()
+        sink = keeper(folder, times)
+        segment(sink, times, hours=1)
+        sink.close()
+        times.wall_ns += 30 * 24 * HOUR_NS
+        times.is_synced = is_synced
+        sink = keeper(folder, times)
+        segment(sink, times)
+        assert len(videos(folder)) == (1 if is_synced else 2), "as yet it may be a wrong clock"
+        times.go_on(0.1)
+        segment(sink, times, hours=0.1)
+        assert "20261121T164418.123Z_cam.mp4" not in videos(folder)
+        sink.close()
+
+
+def test_a_folder_of_an_older_edgecv_is_carried_on(tmp_path: Path) -> None:
+    names = ["20261121T154418.123Z_cam.mp4", "19700101T000100.000Z_cam.mp4", "20261220T154418.123Z_cam.mp4"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(b"x" * 1000)
+        os.utime(tmp_path / name, ns=(0, START_NS + number * HOUR_NS))
+    ring = FileRing(
+        tmp_path, (".mp4",), keep_bytes=10**6, keep_s=24 * 3600, clocks=Times(START_NS + 4 * HOUR_NS).clocks()
+    )
+    assert [file.path.name for file in ring.files()] == names
+    assert ring.prune() == 0
+    ring.close()
+    ring = FileRing(tmp_path, (".mp4",), keep_bytes=2000, clocks=Times().clocks())
+    assert ring.prune() == 1
+    assert [file.path.name for file in ring.files()] == names[1:]
+    ring.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 4000, b"12 34 x\n56", b"\xff\xfe", b"9" * 9000 + b" 1 a\n"])
+def test_a_damaged_list_of_the_order_does_no_harm(tmp_path: Path, damage: bytes) -> None:
+    times = Times()
+    sink = keeper(tmp_path, times)
+    segment(sink, times, hours=1)
+    segment(sink, times, hours=1)
+    sink.close()
+    for path in tmp_path.glob("*.mp4"):
+        os.utime(path, ns=(0, times.wall_ns))
+    lock = tmp_path / ".edgecv.mp4.lock"
+    lock.write_bytes(damage + lock.read_bytes()[: len(damage)])
+    sink = keeper(tmp_path, times)
+    segment(sink, times, hours=1)
+    sink.close()
+    assert len(videos(tmp_path)) == 3
 
 
 def test_a_file_in_work_is_never_deleted(tmp_path: Path) -> None:

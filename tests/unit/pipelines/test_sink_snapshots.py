@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -101,6 +102,14 @@ def test_the_oldest_go_with_their_documents(tmp_path: Path) -> None:
     assert kept == everything[-len(kept) :]
     documents = sorted(path.stem for path in (tmp_path / "some").glob("*.json"))
     assert documents == [Path(name).stem for name in kept]
+
+
+@pytest.mark.parametrize("days", [30, -30, -20_000])
+def test_a_frame_with_a_wrong_time_deletes_no_picture(tmp_path: Path, days: int) -> None:
+    results = [made_result(float(step)) for step in range(0, 60, 6)]  # the folder is looked after every five seconds
+    wrong = replace(results[3].frame, captured_ns=results[3].frame.captured_ns + days * 24 * 3600 * 10**9)
+    results[3] = replace(results[3], frame=wrong)
+    assert len(take(tmp_path, results, keep_hours=1.0)) == 10
 
 
 def test_what_a_kill_left_unfinished_goes_and_other_files_stay(tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def test_a_wrong_option_names_itself_and_the_nearest(query: str, in_message: str
     ("uri", "shown"),
     [
         ("rtsp://cam/1", "rtsp://cam/1"),
-        ("rtsp://cam:554/a@b", "rtsp://cam:554/a@b"),
+        ("rtsp://cam/a@b", "rtsp://cam/a@b"),
+        ("rtsp://cam:554/a%40b", "rtsp://cam:554/a%40b"),
         ("rtsp://[::1]:554/a@b", "rtsp://[::1]:554/a@b"),
         ("rtsp://user:secret@cam:554/1", "rtsp://cam:554/1"),
         ("rtsp://user@cam/1", "rtsp://cam/1"),

@@ -116,17 +116,14 @@ def yaml_file(text: str) -> Callable[[Path], Path]:
     [
         (few, "15 different images; at least 16"),
         (copies, r"1 different images \(100 files, the rest are copies\)"),
-        (unreadable, r"bad\.jpg"),
-        (truncated, r"000\.png"),
-        (empty_file, r"empty\.jpg"),
         (empty, "holds no images"),
         (other_files, "holds no images"),
         (lambda folder: folder / "missing", "not a folder"),
-        (one_picture, "not a folder"),
-        (yaml_file(""), "not a mapping"),
+        (one_picture, "1 different images"),
+        (yaml_file(""), "neither 'train' nor 'val'"),
         (yaml_file("- a\n- b\n"), "not a mapping"),
         (yaml_file("{a: ["), "cannot be read"),
-        (yaml_file("nc: 3\n"), "not a folder"),
+        (yaml_file("nc: 3\n"), "neither 'train' nor 'val'"),
         (yaml_file("train: nowhere\n"), "nowhere"),
         (lambda folder: folder / "missing.yaml", "cannot be read"),
     ],
@@ -136,6 +133,24 @@ def test_images_that_prove_nothing_are_refused_and_say_why(tmp_path: Path, make,
         open_calibration(make(tmp_path / "i"))
     assert caught.value.hint
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "left"),
+    [(unreadable, "bad.jpg", 20), (truncated, "000.png", 19), (empty_file, "empty.jpg", 20)],
+)
+def test_pictures_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, make, name: str, left: int) -> None:
+    found = open_calibration(make(tmp_path / "i"))
+    assert len(found) == left
+    assert f"1 of {20 + (left == 20)} pictures cannot be read" in found.warnings[0]
+    assert name in found.warnings[0]
+
+
+def test_a_folder_of_unreadable_pictures_says_which(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no picture")
+    with pytest.raises(CalibrationError, match=r"None of the 20 images .*0\.jpg"):
+        open_calibration(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def still(path: Path) -> None:
     ("make", "named"),
     [
         (cut_off, "broke off|cannot be read"),
-        (no_video, "cannot be read"),
+        (no_video, "is a text, no video"),
         (still, "that differ visibly|different images"),
         (lambda path: path.touch(), "is empty"),
         (lambda _path: None, "does not exist"),
