@@ -448,3 +448,12 @@ def test_a_label_with_letters_of_any_script_is_fine(tmp_path: Path, label: str) 
     decode = msgspec.structs.replace(bundle.manifest.decode, labels=(label, "b"))
     (bundle.path / MANIFEST).write_bytes(dump_manifest(msgspec.structs.replace(bundle.manifest, decode=decode)))
     assert Bundle.open(bundle.path).labels == (label, "b")
+
+
+def test_a_data_yaml_of_countless_values_is_refused_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecv.yaml_files._MOST_NODES", 100)
+    (tmp_path / "data.yaml").write_text("train: [" + "1," * 2_000 + "@]")  # the damage at the end is never reached
+    with pytest.raises(CalibrationError, match="larger than any description"):
+        read_dataset(tmp_path / "data.yaml")
