@@ -37,6 +37,7 @@ _DO_NOT_USE = "Do not use this bundle; ask whoever made it."
 _MOST_ELEMENTS = 1 << 27  # of one tensor: SAM ViT-H's features have 2^22
 _MOST_TENSORS = 256  # of one model, and
 _MOST_VARIANTS = 256
+_MOST_FILES, _MOST_PARTS = 10_000, 16  # of a bundle, and of one path: each part is looked at
 _FEWEST_CROP = 0.1
 _DTYPES = frozenset(
     {"bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"}
@@ -314,7 +315,7 @@ def check_inside(folder: Path, relative: str, origin: str = "") -> None:
     origin = origin or str(folder)
     parts = PurePosixPath(relative)
     # Written as the bundle writes it: `.` names no file, and `a//b` and `./a/b` are second names of one.
-    if str(parts) != relative or not parts.parts or set(relative) & {"\\", "\0"}:
+    if str(parts) != relative or not 0 < len(parts.parts) <= _MOST_PARTS or set(relative) & {"\\", "\0"}:
         raise leads_outside(origin, relative)
     if parts.is_absolute() or ".." in parts.parts:
         raise leads_outside(origin, relative)
@@ -388,6 +389,7 @@ def _check_values(manifest: Manifest, origin: str) -> None:
             for variant in manifest.variants
             for model in variant.models.values()
         ),
+        "number of files": len(every_file(manifest)) > _MOST_FILES,
         "number of variants": len(manifest.variants) > _MOST_VARIANTS,
     }
     found = [name for name, is_wrong in wrong.items() if is_wrong]

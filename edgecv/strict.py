@@ -41,7 +41,8 @@ def check_number(
 ) -> None:
     """Raise ``ConfigError`` for what is no number (``True`` and NaN are none), or lies outside ``least`` to ``most``."""
     kind = numbers.Integral if whole else numbers.Real
-    is_number = isinstance(value, kind) and str(value) not in ("True", "False")
+    is_truth: bool = isinstance(value, bool)  # which Python counts among the numbers
+    is_number = isinstance(value, kind) and not is_truth
     if not is_number or not least <= value <= most:
         limits = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
         if not is_number:

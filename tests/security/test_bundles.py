@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -18,13 +17,13 @@ import pytest
 from edgecv import registry
 from edgecv.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
 from edgecv.cli.console import print_table
-from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.errors import BundleError, CalibrationError, ConfigError, EdgeCVError, SessionError
 from edgecv.golden import GOLDEN, verify
 from edgecv.model import load, open_session
 from edgecv.packing import pack, unpack
 from edgecv.printable import printable, printable_json, printable_lines
+from edgecv.quantize.dataset import read_dataset
 from edgecv.specs import RuntimeOptions, TensorSpec
-from edgecv.yaml_files import parse_yaml
 from tests.models import IMAGE, PREDICTION, arithmetic, detector, manifest, with_external_data, write_bundle
 from tests.security.measured import run_code, run_edgecv
 
@@ -250,10 +249,19 @@ class TestManifest:
         assert (verdict.status, "more than any model" in verdict.reason) == ("cannot run", True)
 
 
-def test_a_list_in_a_sidecar_is_not_copied_for_every_line() -> None:
-    begun = time.process_time()
-    assert len(parse_yaml("names:\n" + "- a\n" * 20_000, "openvino")["names"]) == 20_000
-    assert time.process_time() - begun < 20
+def test_more_files_than_any_bundle_has_are_refused_unseen(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b.ecv")
+    said = json.loads((bundle.path / MANIFEST).read_bytes())
+    said["extras"] = [{"path": f"a{number}", "sha256": "", "bytes": 1} for number in range(20_000)]
+    (bundle.path / MANIFEST).write_text(json.dumps(said))
+    with pytest.raises(BundleError, match="number of files"):
+        Bundle.open(bundle.path)
+
+
+def test_a_data_yaml_of_brackets_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("train: " + "[" * 3_000)
+    with pytest.raises(CalibrationError, match="brackets are deeper"):
+        read_dataset(tmp_path / "data.yaml")
 
 
 class TestOpenedOnce:
@@ -440,3 +448,12 @@ def test_a_label_with_letters_of_any_script_is_fine(tmp_path: Path, label: str) 
     decode = msgspec.structs.replace(bundle.manifest.decode, labels=(label, "b"))
     (bundle.path / MANIFEST).write_bytes(dump_manifest(msgspec.structs.replace(bundle.manifest, decode=decode)))
     assert Bundle.open(bundle.path).labels == (label, "b")
+
+
+def test_a_data_yaml_of_countless_values_is_refused_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecv.yaml_files._MOST_NODES", 100)
+    (tmp_path / "data.yaml").write_text("train: [" + "1," * 2_000 + "@]")  # the damage at the end is never reached
+    with pytest.raises(CalibrationError, match="larger than any description"):
+        read_dataset(tmp_path / "data.yaml")
