@@ -31,6 +31,7 @@ COLUMNS = (
     "right",
     "bottom",
     "position_s",
+    "path",
 )
 
 # A spreadsheet computes a cell that begins like this, and formulas can call out:
@@ -97,9 +98,9 @@ class CsvSink:
 def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
     if result.detections is not None:
         for at in range(len(result.detections)):
-            yield (*_start(result, result.detections, at), *_place(result.detections, at), _position(result))
+            yield (*_start(result, result.detections, at), *_place(result.detections, at), *_end(result))
     if result.classification is not None and len(result.classification):
-        yield (*_start(result, result.classification, 0), "", "", "", "", "", _position(result))
+        yield (*_start(result, result.classification, 0), "", "", "", "", "", *_end(result))
 
 
 def _start(result: Result, found: Detections | Classification, at: int) -> tuple[Cell, ...]:
@@ -107,6 +108,10 @@ def _start(result: Result, found: Detections | Classification, at: int) -> tuple
     frame = result.frame
     named = _harmless(frame.source_id), frame.index, frame.captured_ns, class_id, _harmless(result.label(class_id))
     return (*named, f"{confidence:.6f}")
+
+
+def _end(result: Result) -> tuple[Cell, ...]:
+    return _position(result), _harmless(result.frame.path)
 
 
 def _place(found: Detections, at: int) -> tuple[Cell, ...]:

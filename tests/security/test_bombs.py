@@ -23,7 +23,7 @@ from edgecv.golden import GOLDEN
 from edgecv.image_headers import DEFAULT_MEGAPIXELS, check_image_size, image_size, max_megapixels, set_max_megapixels
 from edgecv.media import VideoReader, read_image
 from edgecv.packing import pack, unpack
-from edgecv.quantize.calibration import read_dataset
+from edgecv.quantize.dataset import read_dataset
 from edgecv.quantize.evaluate import read_labels
 from edgecv.quantize.recipes import find_recipe
 from edgecv.quantize.video_frames import array_frames
@@ -385,7 +385,7 @@ class TestDocuments:
         path = tmp_path / "data.yaml"
         path.write_text(LAUGHS)
         ended = run_code(
-            f"from pathlib import Path\nfrom edgecv.quantize.calibration import read_dataset\nread_dataset(Path({str(path)!r}))"
+            f"from pathlib import Path\nfrom edgecv.quantize.dataset import read_dataset\nread_dataset(Path({str(path)!r}))"
         )
         assert ended.stdout.startswith("refused: ")
         assert ended.peak_mb < PLAIN_MB

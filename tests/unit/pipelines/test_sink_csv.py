@@ -40,6 +40,7 @@ def test_a_row_per_detection_and_none_for_an_empty_frame(tmp_path: Path) -> None
         "right": "30.500",
         "bottom": "40.000",
         "position_s": "",
+        "path": "",
     }
     assert (second["label"], second["tracker_id"]) == ("car", "8")
 
