@@ -31,6 +31,7 @@ from edgecv.specs import RuntimeOptions, TensorSpec
 GOLDEN = "golden.npz"
 SAMPLE = 4096
 _MOST_ELEMENTS = 1 << 27  # of one input
+_MOST_BYTES = 512 << 20  # of all inputs, or all outputs, of one model; the largest input of a detector has 50 MB
 _OPEN_SIZE = 1024  # most where a spec leaves a dimension open
 _MOST_VECTORS = 100_000
 _NPY_HEADER = 10_240  # bytes before the numbers of a .npy file; usually 128
@@ -135,8 +136,14 @@ class _Vectors:
         """The arrays whose names begin with ``prefix`` and end with the name of a spec.
 
         Raises:
-            BundleError: one is larger than its spec, or ``most_elements``, or there is none.
+            BundleError: one is larger than its spec, or ``most_elements``, all together are too large, or there is none.
         """
+        names = {f"{prefix}/{spec.name}" for spec in specs} & self._members.keys()
+        total = sum(self._members[name].file_size for name in names)
+        if total > _MOST_BYTES:
+            raise BundleError(
+                f"{GOLDEN}: {prefix} takes {total / 1e6:.0f} MB, more than any model.", "Do not use this bundle."
+            )
         found = {
             spec.name: self._read(f"{prefix}/{spec.name}", spec, most_elements)
             for spec in specs
