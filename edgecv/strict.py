@@ -40,14 +40,11 @@ def check_number(
     name: str, value: Any, least: float, most: float = math.inf, *, whole: bool = False, hint: str = ""
 ) -> None:
     """Raise ``ConfigError`` for what is no number (``True`` and NaN are none), or lies outside ``least`` to ``most``."""
-    kind = numbers.Integral if whole else numbers.Real
-    is_truth: bool = isinstance(value, bool)  # which Python counts among the numbers
-    is_number = isinstance(value, kind) and not is_truth
+    is_number = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:
         limits = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-        if not is_number:
-            limits = f"a {'whole ' * whole}number, {limits}"
-        raise ConfigError(f"{name} must be {limits}, not {value!r}.", hint)
+        kind = "" if is_number else f"a {'whole ' * whole}number, "
+        raise ConfigError(f"{name} must be {kind}{limits}, not {value!r}.", hint)
 
 
 def check_names(given: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:
