@@ -25,6 +25,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         bundle: Name of the model.
         variant: The variant that ran, such as ``onnx-int8``; empty for a bare model file.
         runtime: What ran it.
+        float_precision: The type in which it computed what is not in integers; empty where the runtime does not say.
         options: What was asked for.
         source: Where the pictures came from.
         warmup: Runs or frames before the first that counts.
@@ -56,6 +57,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     device: dict[str, Any]
     versions: dict[str, str]
     started: str
+    float_precision: str = ""
 
 
 class _SchemaOnly(msgspec.Struct):
@@ -129,4 +131,5 @@ def _title(reports: Sequence[Report]) -> str:
     first = reports[0]
     cpu = first.device.get("cpu", {})
     threads = first.options.get("threads") or "all"
-    return f"{first.bundle} on {first.runtime}, {threads} threads, {cpu.get('model') or 'unknown processor'}"
+    floats = f" (floats in {first.float_precision})" if first.float_precision else ""
+    return f"{first.bundle} on {first.runtime}{floats}, {threads} threads, {cpu.get('model') or 'unknown processor'}"

@@ -22,7 +22,7 @@ from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.statistics import describe_stages
 from edgecv.devices.detect import detect
 from edgecv.errors import ConfigError
-from edgecv.model import Model, load
+from edgecv.model import Model, float_precision, load
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.results import Image
 from edgecv.timing import StageTimer
@@ -163,6 +163,7 @@ def _report(scenario: str, model: Model, options: BenchOptions, measured: _Measu
         device=detect().as_dict(),
         versions={"edgecv": __version__, "python": platform.python_version(), "numpy": np.__version__},
         started=started,
+        float_precision=float_precision(model.session),
     )
 
 

@@ -155,7 +155,7 @@ def envelope_from_event(event: Event, stamp: Stamp, *, mono_ns: int, model: str 
 
 
 def encode(envelope: Envelope) -> bytes:
-    """JSON.
+    """An envelope as JSON bytes.
 
     Raises:
         SyncError: the payload holds something that JSON cannot.

@@ -13,6 +13,7 @@ from edgecv.cloud_sync.outbox_db import Row
 
 _NONCE_BYTES = 16  # 128 bits nobody can guess
 _ENDED_NONCES = 1024
+_HELD_S = 0.2
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -25,8 +26,13 @@ class Flight:
         nonce: What an acknowledgement has to return; the same for every repetition, so that a late answer counts.
         token: Of the last publishing; 0 when that came to nothing.
         attempts: How often it was published.
+        first_s: Monotonic time of the first publishing.
+        sent_bytes: Size of the last publishing.
         sent_s: Monotonic time of the last publishing.
         due_s: Monotonic time of the next one.
+        taken: Whether the broker said that it took the last publishing.
+        suspect: Whether a connection ended while it was unanswered: it may be what the broker does not stand.
+        ends: How many connections ended while it alone was unanswered.
     """
 
     rows: dict[Key, Row]
@@ -34,8 +40,18 @@ class Flight:
     nonce: str = field(default_factory=lambda: secrets.token_hex(_NONCE_BYTES), repr=False)
     token: int = 0
     attempts: int = 0
+    first_s: float = 0.0
+    sent_bytes: int = 0
     sent_s: float = 0.0
     due_s: float = 0.0
+    taken: bool = False
+    suspect: bool = False
+    ends: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its events, before compression."""
+        return sum(len(row.body) for row in self.rows.values())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,7 +82,9 @@ class Flights:
         self._by_token.pop(flight.token, None)
         self._by_token[token] = flight
         flight.token, flight.sent_s, flight.due_s = token, sent_s, due_s
+        flight.first_s = flight.first_s if flight.attempts else sent_s
         flight.attempts += 1
+        flight.taken = False
 
     def of_token(self, token: int) -> Flight | None:
         """The flight that was last published as ``token``."""
@@ -88,6 +106,33 @@ class Flights:
         for flight in self._flights:
             if flight.attempts and (not flight.token or flight.sent_s < overtaken_s):
                 flight.due_s = min(flight.due_s, now_s)
+
+    def unanswered(self) -> list[Flight]:
+        """Flights of which the broker said nothing since they were published."""
+        return [flight for flight in self._flights if flight.token and not flight.taken]
+
+    def in_vain(self, attempts: int) -> list[Flight]:
+        """Flights that the broker took so often or oftener, and that nobody acknowledged."""
+        return [flight for flight in self._flights if flight.taken and flight.attempts >= attempts]
+
+    def sendable(self, now_s: float) -> list[Flight]:
+        """What of the due flights may go out now: a suspect only when nothing else is unanswered, and then nothing else.
+
+        So a batch on which the broker hangs up is found, and holds up no other.
+        """
+        due = self.due(now_s)
+        unanswered = self.unanswered()
+        innocent = [flight for flight in due if not flight.suspect]
+        if any(flight.suspect for flight in unanswered):
+            chosen: list[Flight] = []
+        elif innocent or unanswered:
+            chosen = innocent
+        else:
+            chosen = sorted(due, key=lambda flight: (flight.lane, flight.size_bytes))[:1]
+        for flight in due:
+            if flight not in chosen:
+                flight.due_s = now_s + _HELD_S
+        return chosen
 
     def holder(self, nonce: str) -> Flight | None:
         """The flight whose nonce this is; how long that takes tells nothing of how much of it was right."""
@@ -118,8 +163,9 @@ class Flights:
         """Replace a flight of several events by two halves."""
         rows = list(flight.rows.values())
         self._end(flight)
-        self.add(rows[: len(rows) // 2], now_s)
-        self.add(rows[len(rows) // 2 :], now_s)
+        for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+            self.add(half, now_s)
+            self._flights[-1].suspect, self._flights[-1].ends = flight.suspect, min(flight.ends, 1)
 
     def _take_out(self, flight: Flight, keys: list[Key]) -> list[Key]:
         for key in keys:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 TOO_LARGE = 0x95  # MQTT 5 reason codes
 NO_SUBSCRIBERS = 0x10
 PAYLOAD_INVALID = 0x99
+NOT_AUTHORIZED = 0x87
 
 ANY_PACKET = 268_435_455  # what MQTT itself allows
 

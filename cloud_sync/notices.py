@@ -15,7 +15,7 @@ class Notice:
     """A warning that may come a thousand times a second and is written once a minute, with its count.
 
     Args:
-        log: Where to.
+        log: The logger that gets the lines.
         now_s: Monotonic seconds.
     """
 

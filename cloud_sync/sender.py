@@ -20,6 +20,7 @@ from edgecv.cloud_sync.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.link import (
     ANY_PACKET,
     NO_SUBSCRIBERS,
+    NOT_AUTHORIZED,
     PAYLOAD_INVALID,
     TOO_LARGE,
     Backoff,
@@ -49,6 +50,15 @@ _BATCH_BYTES = 64 * 1024
 _INBOX = InboxLimits(messages=1_000, total_bytes=4 * 2**20, topic_messages=1_000, topic_bytes=4 * 2**20)
 _UNPARK_S = 600.0
 _OVERTAKEN_S = 1.0
+_HANG_UPS = 2  # connections that ended while one batch alone was under way: it was that
+_NEVER_TOO_LARGE_BYTES = 1024  # a broker that takes less is of no use
+_VAIN_ATTEMPTS = 3  # that the broker took and ingest did not answer
+_MOST_IN_VAIN = 3  # windows full of such batches, kept in memory
+_MOST_ATTEMPTS = 6  # the same, while other batches were answered
+_UNHEARD = (
+    "The broker takes the events and nobody acknowledges them: is 'edgecv ingest' running there, and do the broker's access rules "
+    "let this device write to {topic}? (MQTT 3.1.1 does not tell.)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +116,9 @@ class Sender:
 
     Args:
         outbox: Where events wait; the caller closes it.
-        broker: Where to.
+        broker: The broker to publish to.
         address: Who this device is.
-        options: How.
+        options: Sizes of batches and window, and when to try again.
         now_s: Monotonic seconds.
     """
 
@@ -137,6 +147,8 @@ class Sender:
         self._max_packet_bytes = ANY_PACKET
         self._parked_at_bytes = 0
         self._unpark_s = 0.0
+        self._landed_s = float("-inf")
+        self._landed_bytes = 0
         self._flights = Flights()
         self._stats = SenderStats()
         self._transport = MqttTransport(broker, self._link_options(), self._enqueue)
@@ -207,7 +219,8 @@ class Sender:
         if self._epoch:
             self._unpark()
             self._fill_window()
-            for flight in self._flights.due(self._now_s()):
+            self._give_up_stubborn()
+            for flight in self._flights.sendable(self._now_s()):
                 self._publish(flight)
 
     def _wait_s(self) -> float:
@@ -245,8 +258,40 @@ class Sender:
         self._publish_status("online")
 
     def _disconnected(self, event: Disconnected) -> None:
-        self._epoch = 0
         self._note(connected=False, last_error=printable(event.reason, 500))
+        if self._epoch:
+            self._suspect(self._flights.unanswered())
+        self._epoch = 0
+
+    def _suspect(self, flights: list[Flight]) -> None:
+        """A connection ended: brokers of version 3.1.1 hang up on what is too large for them, and say nothing."""
+        for flight in flights:
+            flight.suspect = True
+        if len(flights) == 1:
+            flights[0].ends += 1
+            if flights[0].ends >= _HANG_UPS and self._may_be_too_large(flights[0]):
+                self._set_aside(flights[0])
+
+    def _give_up_stubborn(self) -> None:
+        """The broker says that it takes them, and they do not arrive: all of them, or those that are too large for it."""
+        if self._options.ack != "ingest":
+            return
+        for flight in self._flights.in_vain(_VAIN_ATTEMPTS):
+            if self._landed_s > flight.first_s:
+                if flight.attempts >= _MOST_ATTEMPTS and self._may_be_too_large(flight):
+                    self._set_aside(flight)
+            elif not self._stats.last_error:
+                self._note(last_error=_UNHEARD.format(topic=self._address.topic("ev")))
+
+    def _may_be_too_large(self, flight: Flight) -> bool:
+        """Whether no batch of its size ever arrived: otherwise it is the network or ingest that fails."""
+        return len(self._payload(flight)) > max(self._landed_bytes, _NEVER_TOO_LARGE_BYTES)
+
+    def _set_aside(self, flight: Flight) -> None:
+        if len(flight.rows) > 1:
+            self._flights.split(flight, self._now_s())
+        else:
+            self._park(flight)
 
     def _acknowledged(self, event: Received) -> None:
         if event.topic != self._address.topic("ack"):
@@ -268,6 +313,10 @@ class Sender:
                 self._ignore("An acknowledgement is for no batch of this run.")
             return
         sent_s = flight.sent_s
+        self._landed_s = self._now_s()
+        self._landed_bytes = max(self._landed_bytes, flight.sent_bytes)
+        if self._stats.last_error == _UNHEARD.format(topic=self._address.topic("ev")):
+            self._note(last_error="")
         self._forget(self._flights.land_of(flight, ack.ranges))
         # Brokers keep the order, so what went out well before an acknowledged batch and has no answer is lost.
         self._flights.hurry(self._now_s(), sent_s - _OVERTAKEN_S)
@@ -285,7 +334,10 @@ class Sender:
 
     def _delivered(self, event: Delivered) -> None:
         flight = self._flights.of_token(event.token)
-        if flight is not None and self._options.ack == "broker":
+        if flight is None:
+            return
+        flight.taken, flight.suspect, flight.ends = True, False, 0
+        if self._options.ack == "broker":
             self._forget(self._flights.land(flight))
 
     def _undelivered(self, event: Undelivered) -> None:
@@ -296,12 +348,10 @@ class Sender:
         self._note(unplaced=self._stats.unplaced + 1, last_error=_why(event.reason_code))
         if event.reason_code not in (TOO_LARGE, PAYLOAD_INVALID):
             return  # it goes out again when it is due
-        if len(flight.rows) > 1:
-            self._flights.split(flight, self._now_s())
-        elif len(self._payload(flight)) > MAX_EVENT_BYTES:
+        if len(flight.rows) == 1 and len(self._payload(flight)) > MAX_EVENT_BYTES:
             self._bury(flight, _why(event.reason_code))
         else:
-            self._park(flight)
+            self._set_aside(flight)
 
     def _bury(self, flight: Flight, reason: str) -> None:
         for key in self._flights.land(flight):
@@ -313,9 +363,10 @@ class Sender:
             self._unpark_s = self._now_s() + _UNPARK_S
         self._parked_at_bytes = self._max_packet_bytes
         self._note(parked=self._stats.parked + 1)
+        says = "" if self._max_packet_bytes == ANY_PACKET else f" and says that it takes {self._max_packet_bytes}"
         self._too_large(
-            f"The broker refuses an event of {len(self._payload(flight))} bytes and says that it takes "
-            f"{self._max_packet_bytes}. It waits on disk. Raise the broker's limit (mosquitto: max_packet_size)."
+            f"The broker refuses an event of {len(self._payload(flight))} bytes{says}. It waits on disk, the others go on. "
+            "Raise the broker's limit (mosquitto: max_packet_size, message_size_limit)."
         )
         self._flights.land(flight)
 
@@ -323,6 +374,7 @@ class Sender:
         larger = self._max_packet_bytes > self._parked_at_bytes
         if not self._stats.parked or not (larger or self._now_s() >= self._unpark_s):
             return
+        self._landed_bytes = 0  # the broker may be another one by now
         # From the start: what is on its way goes out once more, and ingest knows what it has.
         self._outbox.rewind()
         self._flights.clear()
@@ -330,9 +382,9 @@ class Sender:
         self._more.set()
 
     def _fill_window(self) -> None:
-        while self._more.is_set() and len(self._flights) < self._window:
+        while self._more.is_set() and self._places_taken() < self._window:
             # The last place of a window is kept for alarms, so that they never wait for telemetry.
-            only_alarms = self._window > 1 and len(self._flights) == self._window - 1
+            only_alarms = self._window > 1 and self._places_taken() == self._window - 1
             if not only_alarms:
                 self._more.clear()  # before looking: a commit after this sets it again
             claim = self._outbox.claim(
@@ -345,10 +397,16 @@ class Sender:
             elif only_alarms:
                 return
 
+    def _places_taken(self) -> int:
+        """Of the window; what the broker takes and then drops, as too large, shall not take them all."""
+        return len(self._flights) - min(len(self._flights.in_vain(_VAIN_ATTEMPTS)), _MOST_IN_VAIN * self._window)
+
     def _publish(self, flight: Flight) -> None:
         if flight.attempts:
             self._note(resent=self._stats.resent + 1)
-        token = self._transport.publish(self._epoch, self._address.topic("ev"), self._payload(flight))
+        payload = self._payload(flight)
+        flight.sent_bytes = len(payload)
+        token = self._transport.publish(self._epoch, self._address.topic("ev"), payload)
         now_s = self._now_s()
         due_s = now_s + self._options.resend.delay_s(flight.attempts)
         self._flights.published(flight, token, sent_s=now_s, due_s=due_s)
@@ -372,6 +430,11 @@ class Sender:
 def _why(reason_code: int) -> str:
     if reason_code == NO_SUBSCRIBERS:
         return "nobody subscribes to the events: is 'edgecv ingest' running?"
+    if reason_code == NOT_AUTHORIZED:
+        return (
+            "the broker does not allow this device to write its events: look at its access rules (docs/examples/mosquitto), "
+            "and whether the user of the URL is that of tenant and device"
+        )
     if reason_code == TOO_LARGE:
         return "too large for the broker"
     return f"refused by the broker with reason {reason_code:#04x}"

@@ -44,6 +44,17 @@ props = require("paho.mqtt.properties", "mqtt")
 
 _V5, _V311 = int(mqtt.MQTTv5), int(mqtt.MQTTv311)
 _UNSUPPORTED_PROTOCOL = 0x84
+_TAKEN_OVER = 0x8E
+_SHORT_S = 10.0
+_MOST_SHORT = 3
+_AGAIN = (
+    " That was right after connecting, {count} times in a row: does another device have the same tenant and device name, or is an "
+    "event larger than the broker takes?"
+)
+_CHECK_USER = " Check the user in the URL and password_file."
+_ENTRY = {4: _CHECK_USER, 5: _CHECK_USER, 0x86: _CHECK_USER, 0x87: _CHECK_USER}  # by version 3.1.1 and 5
+# X.509 verification codes of OpenSSL
+_UNKNOWN_SIGNER, _OTHER_NAME, _WRONG_TIME = frozenset({18, 19, 20, 21}), frozenset({62, 64}), frozenset({9, 10})
 _MAX_REQUESTS = 4_000
 _MAX_UNANSWERED = 1_000  # packets that may come in while the broker does not read what we answer
 _LEAST_PACKET_BYTES = 1024  # one small event; a broker that takes less is of no use
@@ -71,7 +82,7 @@ class MqttTransport:
 
     Args:
         broker: Where.
-        options: How.
+        options: How to connect.
         notify: Called from the network thread with every ``LinkEvent``; it must only enqueue.
     """
 
@@ -126,15 +137,18 @@ class MqttTransport:
             self._wake_write.send(b"\0")
 
     def _run(self) -> None:
-        failures = 0
+        failures = short = 0
         protocol = self._wanted
         for epoch in itertools.count(1):
             if self._closing.is_set():
                 break
             link = _Link(self._broker, self._options, self._notify, protocol=protocol, epoch=epoch)
+            began_s = time.monotonic()
             reason = self._serve(link)
-            self._notify(Disconnected(reason=reason))
-            failures = 0 if link.established else failures + 1
+            is_short = link.established and not link.taken_over and time.monotonic() - began_s < _SHORT_S
+            short = short + 1 if is_short else 0
+            self._notify(Disconnected(reason=reason + (_AGAIN.format(count=short) if short >= _MOST_SHORT else "")))
+            failures = 0 if link.established and not link.taken_over else failures + 1
             protocol, at_once = self._next_protocol(protocol, link)
             if not at_once:
                 self._closing.wait(self._options.backoff.delay_s(failures))
@@ -161,7 +175,7 @@ class MqttTransport:
             link.take(self._requests, last=True)
             link.disconnect()
         except TransportError as error:
-            return error.message
+            return f"{error.message} {error.hint}".strip()
         except Exception as error:  # noqa: BLE001 (the watchdog: whatever breaks in paho, the next turn has a new client)
             return f"{type(error).__name__} in the MQTT client"
         finally:
@@ -195,6 +209,7 @@ class _Link:
         self._ended = ""
         self.established = False
         self.refused_protocol = False
+        self.taken_over = False
         self.unanswered = False
         self._client: Any = None
 
@@ -209,7 +224,7 @@ class _Link:
             self._client = self._make_client()
             self._client.connect(self._broker.host, self._broker.port, self._options.keepalive_s, **more)
         except ssl.SSLError as error:
-            raise TransportError(f"{self._broker}: TLS failed: {error.reason or error}", "Check ca_file.") from error
+            raise _tls_failure(self._broker, error) from error
         except (OSError, ValueError) as error:
             raise TransportError(f"{self._broker} cannot be reached: {error}", "Check host and port.") from error
         self._progress_s = time.monotonic()
@@ -364,7 +379,7 @@ class _Link:
         code = int(getattr(reason, "value", 0x80))
         if code:
             self.refused_protocol = code == _UNSUPPORTED_PROTOCOL
-            self._ended = f"{self._broker} refused the connection: {reason}."
+            self._ended = f"{self._broker} refused the connection: {reason}.{_ENTRY.get(code, '')}"
             return
         self._window = min(self._options.window, getattr(properties, "ReceiveMaximum", 65_535))
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", ANY_PACKET)
@@ -389,7 +404,10 @@ class _Link:
     def _on_subscribe(self, _client: Any, _data: None, _mid: int, reasons: list[object], _props: object) -> None:
         granted = [not getattr(reason, "is_failure", True) for reason in reasons]
         if len(granted) != len(self._options.subscriptions) or not all(granted):
-            self._ended = f"{self._broker} does not allow to subscribe to {', '.join(self._options.subscriptions)}."
+            self._ended = (
+                f"{self._broker} does not allow to subscribe to {', '.join(self._options.subscriptions)}. Look at its access "
+                "rules: a device reads the topic 'ack' below its own name, ingest every 'ev' (docs/examples/mosquitto)."
+            )
             return
         self._establish()
 
@@ -426,7 +444,38 @@ class _Link:
         self._notify(Received(epoch=self._epoch, mid=message.mid, topic=topic, qos=message.qos, payload=payload))
 
     def _on_disconnect(self, _client: Any, _data: None, _flags: object, reason: object, _props: object) -> None:
-        self._ended = self._ended or self._ending(f"The connection to {self._broker} ended: {reason}.")
+        code = int(getattr(reason, "value", 0))
+        self.taken_over = code == _TAKEN_OVER
+        otherwise = f"The connection to {self._broker} ended: {reason}."
+        if self.taken_over:
+            otherwise = (
+                f"{self._broker} ended the connection, since another client of the name {self._options.client_id} came: do two "
+                "devices have one tenant and device name? Give each its own."
+            )
+        self._ended = self._ended or self._ending(otherwise)
+
+
+def _tls_failure(broker: BrokerUrl, error: ssl.SSLError) -> TransportError:
+    code = getattr(error, "verify_code", 0)
+    if code in _UNKNOWN_SIGNER:
+        return TransportError(
+            f"{broker}: TLS failed: its certificate is signed by nobody whom this machine trusts.",
+            "Name its certificate authority, or the certificate itself if it is self-signed: ?ca_file=ca.crt",
+        )
+    if code in _OTHER_NAME:
+        return TransportError(
+            f"{broker}: TLS failed: its certificate is made out to another name.",
+            "Write the host in the URL as the certificate has it, or have one made for this name.",
+        )
+    if code in _WRONG_TIME:
+        return TransportError(
+            f"{broker}: TLS failed: its certificate is not valid at the time of this machine.",
+            "Is the clock right (date)? Otherwise the broker needs a new certificate.",
+        )
+    return TransportError(
+        f"{broker}: TLS failed: {error.reason or error}.",
+        "Is that the port for TLS, and does it ask for cert_file and key_file?",
+    )
 
 
 def _ignore(*_args: object) -> None:

@@ -184,7 +184,8 @@ def _read_inert(archive: Archive, origin: str) -> Any:
 
 
 def _plain_items(content: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {key: plain(value) for key, value in content.items() if isinstance(key, str) and is_plain(value)}
+    items: dict[Any, Any] = plain({key: value for key, value in content.items() if isinstance(key, str)}, depth=13)
+    return items
 
 
 def _kind(content: Any) -> str:

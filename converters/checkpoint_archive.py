@@ -133,8 +133,9 @@ class Archive:
         flat = torch.frombuffer(self._storages[stored.storage], dtype=torch.uint8)
         item = _ITEM_BYTES[stored.dtype]
         usable = flat[: len(flat) // item * item]
-        typed = usable.ne(0) if stored.dtype == "bool" else usable.view(getattr(torch, stored.dtype))
-        return typed.as_strided(stored.size, stored.stride, stored.offset)
+        if stored.dtype == "bool":  # a copy, and so of this tensor's elements alone
+            return usable.as_strided(stored.size, stored.stride, stored.offset).ne(0)
+        return usable.view(getattr(torch, stored.dtype)).as_strided(stored.size, stored.stride, stored.offset)
 
     def _check(self, stored: StoredTensor) -> None:
         room = self._sizes.get(stored.storage)

@@ -11,10 +11,11 @@ import numpy as np
 from edgecv import registry
 from edgecv.bundle import Manifest, Variant
 from edgecv.converters.source import RANDOM, Example
-from edgecv.golden import EVENLY, GOLDEN, SAMPLING, exact_options, sample
+from edgecv.golden import EVENLY, GOLDEN, SAMPLING, sample
 from edgecv.model import runtimes_for
 from edgecv.promptable import MAX_BOXES
 from edgecv.protocols import Array
+from edgecv.specs import RuntimeOptions
 
 MODEL_CARD = "MODEL_CARD.md"
 _PURPOSES: Mapping[str, str] = MappingProxyType(
@@ -36,7 +37,7 @@ def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[st
         for part, files in variant.models.items():
             runtime = runtimes_for(variant.format)[0]
             session = registry.resolve("runtimes", runtime)(
-                folder / files.files[0].path, exact_options(runtime), files.inputs, files.outputs
+                folder / files.files[0].path, RuntimeOptions(), files.inputs, files.outputs
             )
             named = dict(zip((spec.name for spec in files.inputs), examples[part].feeds.values(), strict=True))
             given = session.run(named)

@@ -19,6 +19,7 @@ MAX_STEPS = 2_000_000
 MAX_BYTES = 64 << 20  # of the pickle itself; the weights lie beside it
 _MAX_KEY_ITEMS = 16
 _MAX_INT_KEY = 1 << 31  # larger ones could be made to collide in a dictionary
+_MAX_INT_BITS = 512  # Python refuses to write very large numbers as text, in a message for example
 # Protocols below 3 write the names that Python 2 had.
 _OLD_MODULES: Mapping[str, str] = MappingProxyType({"__builtin__": "builtins", "copy_reg": "copyreg"})
 
@@ -167,6 +168,12 @@ def _push(machine: _Machine, argument: Any) -> None:
     machine.push(argument)
 
 
+def _push_integer(machine: _Machine, argument: int) -> None:
+    if argument.bit_length() > _MAX_INT_BITS:
+        raise DamagedPickle(f"it holds a number of more than {_MAX_INT_BITS} bits")
+    machine.push(argument)
+
+
 def _constant(value: Any) -> Callable[[_Machine, Any], None]:
     return lambda machine, _argument: machine.push(value)
 
@@ -266,6 +273,8 @@ def _key(value: Any) -> Any:
     if isinstance(value, tuple):
         if len(value) > _MAX_KEY_ITEMS or any(isinstance(item, tuple) for item in value):
             raise DamagedPickle("a key is a nested tuple")
+        if any(isinstance(item, float) for item in value):  # many such tuples could be made to have one hash
+            raise DamagedPickle("a key is a tuple of fractions")
         return tuple(_key(item) for item in value)
     if isinstance(value, int) and abs(value) > _MAX_INT_KEY:
         raise DamagedPickle("a key is too large a number")
@@ -373,14 +382,8 @@ _PLAIN_CALLS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "_codecs.encode": _encoded,
     }
 )
+_INTEGERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")
 _VALUES = (
-    "INT",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG",
-    "LONG1",
-    "LONG4",
     "FLOAT",
     "BINFLOAT",
     "STRING",
@@ -398,6 +401,7 @@ _VALUES = (
 _STEPS: Mapping[str, Callable[[_Machine, Any], None]] = MappingProxyType(
     {
         **dict.fromkeys(_VALUES, _push),
+        **dict.fromkeys(_INTEGERS, _push_integer),
         "PROTO": _protocol,
         "FRAME": _nothing,
         "NONE": _constant(None),

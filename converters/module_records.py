@@ -12,6 +12,9 @@ from edgecv.converters.checkpoint_archive import Archive, StoredTensor, inside, 
 from edgecv.converters.inert_pickle import Call, DamagedPickle, Global, Instance
 
 MAX_MODULES = 20_000  # YOLOv8x has 400, SAM ViT-H 1,000
+# A value that a pickle holds once may stand in it in many places, and each place is copied: a kilobyte could unfold to gigabytes.
+_MOST_PARTS = 1_000_000  # attributes and tensors of all modules; YOLOv8x has 20,000
+_MOST_VALUES = 1_000_000  # of what is taken over as plain values
 _MAX_DEPTH = 64
 # What torch keeps in every module beside its attributes.
 _CONTAINERS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
@@ -91,7 +94,7 @@ def module_tree(root: ModuleRecord) -> Iterator[tuple[str, ModuleRecord]]:
         DamagedPickle: a part is no module, a module holds itself, or there are too many.
     """
     waiting: list[tuple[str, ModuleRecord, int]] = [("", root, 0)]
-    count = 0
+    count, parts = 0, 0
     while waiting:
         path, record, depth = waiting.pop()
         count += 1
@@ -102,6 +105,9 @@ def module_tree(root: ModuleRecord) -> Iterator[tuple[str, ModuleRecord]]:
             child = module_record(value)
             if child is None:
                 raise DamagedPickle(f"{named(value)} stands where a module belongs")
+            parts += len(child.attributes) + len(child.tensors) + len(child.children)
+            if parts > _MOST_PARTS:
+                raise DamagedPickle(f"its modules have more than {_MOST_PARTS:,} attributes and tensors")
             waiting.append((f"{path}.{name}" if path else name, child, depth + 1))
 
 
@@ -189,16 +195,32 @@ def plain(value: Any, depth: int = 12) -> Any:
     """A value without its records: what is no number, text, list or dictionary is left out.
 
     A settings object (``IterableSimpleNamespace``, ``argparse.Namespace``) comes as the dictionary of its attributes.
+
+    Raises:
+        DamagedPickle: it unfolds to more values than any checkpoint has.
     """
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, Instance):
-        value = value.state
-    if depth and isinstance(value, (list, tuple)):
-        return type(value)(plain(item, depth - 1) for item in value if is_plain(item))
-    if depth and isinstance(value, dict):
-        return {k: plain(v, depth - 1) for k, v in value.items() if type(k) in _PLAIN and is_plain(v)}
-    return None
+    return _Unfolding().plain(value, depth)
+
+
+class _Unfolding:
+    """Copies a value, and counts what it has copied."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def plain(self, value: Any, depth: int) -> Any:
+        if type(value) in _PLAIN:
+            return value
+        if isinstance(value, Instance):
+            value = value.state
+        if not depth or not isinstance(value, (list, tuple, dict)):
+            return None
+        self._count += len(value)
+        if self._count > _MOST_VALUES:
+            raise DamagedPickle(f"it unfolds to more than {_MOST_VALUES:,} values")
+        if isinstance(value, dict):
+            return {k: self.plain(v, depth - 1) for k, v in value.items() if type(k) in _PLAIN and is_plain(v)}
+        return type(value)(self.plain(item, depth - 1) for item in value if is_plain(item))
 
 
 def is_plain(value: Any) -> bool:

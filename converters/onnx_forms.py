@@ -23,6 +23,7 @@ from edgecv.quantize.onnx_graph import Graph, Node, add_constant, attribute, dro
 # ITU-R BT.601, as Pillow ("L"), OpenCV and torchvision's Grayscale weigh red, green and blue.
 GREY = (0.299, 0.587, 0.114)
 _COPYING = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Cast", "Dropout")
+_CHOOSING = ("ArgMax", "TopK", "ReduceMax")  # what classifiers end in that give the best class instead of all scores
 _SUPPRESSION = ("NonMaxSuppression", "EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT", "TRTBatchedNMS")
 _TYPES = MappingProxyType({"float": "float32", "double": "float64"})  # where ONNX has another word than NumPy
 _HEAD_ROWS = 6  # x1, y1, x2, y2, score, class: what a detector gives that suppresses by itself
@@ -279,7 +280,7 @@ def one_row(path: Path, model: Any, shapes: Mapping[str, tuple[int, ...]]) -> bo
     if len(outputs) != 1:
         return False
     (output,) = outputs
-    if not floats:
+    if not floats or _chooses(model):
         _take_off_argmax(path, model)
         return True
     shape = shapes[output.name]
@@ -314,6 +315,19 @@ def _flatten(model: Any, output: Any, shape: tuple[int, ...]) -> None:
     output.CopyFrom(helper.make_tensor_value_info(after, onnx.TensorProto.FLOAT, (1, int(np.prod(shape)))))
 
 
+def _chooses(model: Any) -> bool:
+    """Whether the output is the best few scores of a row, without their classes."""
+    node = last_node(Graph(model))
+    if node is None or node.op_type not in _CHOOSING:
+        return False
+    shape = _shape_of(model, node.input[0])
+    return len(shape) > 1 and _is_row(shape)
+
+
+def _shape_of(model: Any, tensor: str) -> tuple[int, ...]:
+    return next((_shape(value) for value in model.graph.value_info if value.name == tensor), ())
+
+
 def _take_off_argmax(path: Path, model: Any) -> None:
     """Make the scores that an ArgMax at the end takes the output, in place.
 
@@ -323,14 +337,11 @@ def _take_off_argmax(path: Path, model: Any) -> None:
     onnx = require("onnx", "convert")
     output = model.graph.output[0]
     node = last_node(Graph(model))
-    if node is None or node.op_type not in ("ArgMax", "TopK"):
+    if node is None or node.op_type not in _CHOOSING:
         raise UnsupportedSource(
             f"{path} gives no scores: its output is {_described([output])}.", "Export it with one score per class."
         )
-    shape = next(
-        (_shape(value) for value in model.graph.value_info if value.name == node.input[0]),
-        (),
-    )
+    shape = _shape_of(model, node.input[0])
     if not _is_row(shape) or not shape:
         raise UnsupportedSource(
             f"{path} ends in {node.op_type}: its output {_described([output])} is the number of the best class per place, of "

@@ -162,8 +162,16 @@ def without_activation(model: Any) -> tuple[Any, str]:
     Returns:
         The graph and ``softmax`` or ``sigmoid``; ``none`` where confidences come out and what makes them cannot be taken off;
         ``unsure`` where they may be; nothing where the file ends in plain scores.
+
+    Raises:
+        UnsupportedSource: what comes out is NaN or infinite.
     """
     (scores,) = _on_noise(model)
+    if not np.isfinite(scores).all():
+        raise UnsupportedSource(
+            "The classifier gives no numbers (NaN or infinity) for a picture.",
+            "Its weights are damaged: export it again.",
+        )
     end = last_node(Graph(model))
     kind = end.op_type if end is not None else ""
     if kind in _ACTIVATIONS:

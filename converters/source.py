@@ -284,7 +284,9 @@ def with_names(source: SourceModel) -> SourceModel:
 def check_batch(batch: int) -> None:
     """Raise ``ConfigError`` unless ``batch`` is a number of pictures that one run can take."""
     if type(batch) is not int or not 1 <= batch <= MAX_BATCH:
-        raise ConfigError(f"A batch of {batch} pictures cannot be.", f"Use --batch 1 to --batch {MAX_BATCH}.")
+        raise ConfigError(
+            f"The batch size must be 1 to {MAX_BATCH}, not {batch}.", f"Use --batch 1 to --batch {MAX_BATCH}."
+        )
 
 
 def weight_bytes(module: Any) -> int:

@@ -76,7 +76,7 @@ def _of_format(name: str, precisions: Sequence[Precision], planned: Sequence[Pla
 def _told(model_format: str, plan: Plan) -> str:
     """One ladder in words."""
     built_for = f" for {plan.target}" if plan.target else ""
-    judged = "agrees with the float model on the quarter of the images that calibration did not see"
+    judged = "agrees with the float model on the images that calibration did not see (a quarter, up to half)"
     if plan.exact:
         return f"Quantize {model_format}{built_for} by {plan.rungs[0].name}; write nothing unless it {judged}."
     blocks = "the most sensitive blocks float" if any(recipe.kind == "static" for recipe in plan.rungs) else ""

@@ -16,7 +16,6 @@ from edgecv import registry
 from edgecv.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.source import Example, Exported, Exporter, Part, SourceModel
-from edgecv.golden import exact_options
 from edgecv.media import read_image
 from edgecv.progress import Progress
 from edgecv.protocols import Array, Session
@@ -154,7 +153,7 @@ def exported_parts(
 ) -> tuple[dict[str, Exported], tuple[OutputParity, ...]]:
     """Every part in one precision below ``base``, each proven equal to its source, and how equal every output is."""
     step = f"Exporting {exporter.format} {precision}"
-    exact = exact_options(exporter.runtime)
+    exact = RuntimeOptions()
     made = {}
     for done, part in enumerate(job.source.parts):
         job.progress(step, done, len(job.source.parts))

@@ -320,11 +320,27 @@ def _compare_attribute(path: str, module: Any, name: str, value: Any) -> None:
             raise UnknownNetwork(f"{path} puts {named(value)} in the place of the layer's own")
         return
     held = vars(module).get(name)
-    if name in _TAKEN_OVER:
-        if _is_number(held) and _is_number(value):
-            setattr(module, name, value)
-    elif _is_setting(held) and _is_setting(value) and _comparable(held) != _comparable(value):
-        raise UnknownNetwork(f"{path} is {str(value)[:60]}, and {held} by its description")
+    if name in _TAKEN_OVER and _is_number(held) and _is_number(value):
+        setattr(module, name, value)
+    elif not _same(held, value, strictly=name in vars(module) and type(module).__module__.startswith("torch.nn.")):
+        raise UnknownNetwork(f"{path} is {_said(value)}, and {_said(held)} by its description")
+
+
+def _same(held: Any, value: Any, *, strictly: bool) -> bool:
+    """Whether a layer has the setting that the checkpoint's has.
+
+    ``strictly``: ``None`` is a setting, too (``Upsample.size``), and a setting is nothing else. Not so in Ultralytics' layers,
+    whose releases differ.
+    """
+    if _is_setting(held) and _is_setting(value):
+        return bool(_comparable(held) == _comparable(value))
+    if strictly and (held is None or _is_setting(held)):
+        return value is None and held is None
+    return True
+
+
+def _said(value: Any) -> str:
+    return str(value)[:60] if value is None or _is_setting(value) else named(value)
 
 
 def _is_setting(value: Any) -> bool:

@@ -54,7 +54,7 @@ class Cpu:
         model: Its name; of several kinds of cores each with its count; empty when nothing says it.
         cores: Logical cores; 0 when nothing says it.
         features: Of the instructions that matter for INT8, those every core has.
-        cpu_class: What a variant of a bundle is built for.
+        cpu_class: The class of the processor; variants of bundles know `x86-vnni`, `x86` and `arm64`.
         virtual: Whether a hypervisor says it stands below.
     """
 

@@ -134,7 +134,7 @@ class SyncError(EdgeCVError):
 
 
 class OutboxFull(SyncError):
-    """The outbox reached its quota; the event was refused and counted."""
+    """An event was refused and counted, because the outbox is full; raised by ``Ticket.wait`` alone, never by the sink."""
 
 
 class OutboxCorrupt(SyncError):

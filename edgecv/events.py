@@ -1,4 +1,4 @@
-"""``Event``: what a step or the loop has to say to the outside."""
+"""``Event``: a message from a step or from the pipeline to sinks and to the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenCV's reader of video files, held to the size that a file announces.
+"""OpenCV's reader of video files, for devices without PyAV, held to the size that a file announces.
 
 FFmpeg takes memory for every frame as large as the stream says, and a stream may change its mind: an AVI of 640 x 480 whose later
 frames are 16,000 x 16,000 took 3 GB. OpenCV hands no option of the decoder through, so the largest single block of FFmpeg's
@@ -157,6 +157,6 @@ def _loaded() -> list[Any]:
     except OSError:
         return []
     paths = {line.split(maxsplit=5)[5] for line in lines if _LIBRARY in line and len(line.split(maxsplit=5)) > 5}
-    # PyAV brings a copy of its own, which writes videos; it needs no limit.
+    # PyAV brings a copy of its own; its decoders are limited one by one (``video_decoder``).
     found = [ctypes.CDLL(path) for path in sorted(paths) if "/av.libs/" not in path]
     return [library for library in found if hasattr(library, "av_max_alloc")]

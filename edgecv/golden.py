@@ -23,7 +23,7 @@ import numpy as np
 
 from edgecv.bundle import Bundle, Variant
 from edgecv.errors import BundleError, EdgeCVError
-from edgecv.model import open_session, runtimes_for
+from edgecv.model import float_precision, open_session, runtimes_for
 from edgecv.opened_files import OpenedFile
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -31,6 +31,7 @@ from edgecv.specs import RuntimeOptions, TensorSpec
 GOLDEN = "golden.npz"
 SAMPLE = 4096
 _MOST_ELEMENTS = 1 << 27  # of one input
+_MOST_BYTES = 512 << 20  # of all inputs, or all outputs, of one model; the largest input of a detector has 50 MB
 _OPEN_SIZE = 1024  # most where a spec leaves a dimension open
 _MOST_VECTORS = 100_000
 _NPY_HEADER = 10_240  # bytes before the numbers of a .npy file; usually 128
@@ -38,11 +39,8 @@ _NPY_READERS: Mapping[tuple[int, int], Any] = MappingProxyType(
     {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 )
 SAMPLING, EVENLY = "sampling", "evenly"
-# Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI, bf16 or fp16 in between).
+# Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI).
 TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999, "int8": 0.98})
-_EXACT: Mapping[str, RuntimeOptions] = MappingProxyType(
-    {"openvino": RuntimeOptions(extra={"config": {"INFERENCE_PRECISION_HINT": "f32"}})}
-)
 
 # What zipfile and numpy raise for damaged bytes; neither has a base of its own.
 _BROKEN = (
@@ -66,17 +64,16 @@ Status = Literal["ok", "differs", "cannot run"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How one variant did: lowest cosine over its outputs (0 when it cannot run), and why."""
+    """How one variant did: lowest cosine over its outputs (0 when it cannot run), and why.
+
+    ``float_precision`` is the type in which it computed what is not in integers; empty where its runtime does not say.
+    """
 
     variant: str
     status: Status
     cosine: float
     reason: str
-
-
-def exact_options(runtime: str) -> RuntimeOptions:
-    """Options with which a runtime computes in fp32 where it would not by itself."""
-    return _EXACT.get(runtime, RuntimeOptions())
+    float_precision: str = ""
 
 
 def sample(tensor: Array) -> Array:
@@ -102,7 +99,7 @@ def cosine(first: Array, second: Array) -> float:
     a, b = first.reshape(-1).astype(np.float64), second.reshape(-1).astype(np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     value = float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
-    return value if math.isfinite(value) else 0.0  # a NaN would win every comparison by losing none
+    return value if math.isfinite(value) else 0.0  # NaN compares false with every limit, so it would pass the check
 
 
 def verify(bundle: Bundle) -> tuple[Verdict, ...]:
@@ -139,8 +136,14 @@ class _Vectors:
         """The arrays whose names begin with ``prefix`` and end with the name of a spec.
 
         Raises:
-            BundleError: one is larger than its spec, or ``most_elements``, or there is none.
+            BundleError: one is larger than its spec, or ``most_elements``, all together are too large, or there is none.
         """
+        names = {f"{prefix}/{spec.name}" for spec in specs} & self._members.keys()
+        total = sum(self._members[name].file_size for name in names)
+        if total > _MOST_BYTES:
+            raise BundleError(
+                f"{GOLDEN}: {prefix} takes {total / 1e6:.0f} MB, more than any model.", "Do not use this bundle."
+            )
         found = {
             spec.name: self._read(f"{prefix}/{spec.name}", spec, most_elements)
             for spec in specs
@@ -176,14 +179,14 @@ def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
 
 
 def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verdict:
-    lowest = 1.0
+    lowest, computed_in = 1.0, ""
     sampled = sample if vectors.evenly else _every_nth
     try:
         for part, files in variant.models.items():
             prefix = f"{variant.name}/{part}"
             feeds = vectors.read(f"{prefix}/in", files.inputs, _MOST_ELEMENTS)
             wanted = vectors.read(f"{prefix}/out", files.outputs, SAMPLE)
-            given = _run(bundle, variant, part, feeds)
+            given, computed_in = _run(bundle, variant, part, feeds)
             specs = {spec.name: spec for spec in files.outputs}
             for name, expected in wanted.items():
                 found = real(sampled(given[name]), specs[name])
@@ -197,17 +200,24 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verd
     limit = TOLERANCE[variant.precision]
     same = lowest >= limit
     reason = "" if same else f"cosine {lowest:.5f} is below {limit}"
-    return Verdict(variant=variant.name, status="ok" if same else "differs", cosine=lowest, reason=reason)
+    return Verdict(
+        variant=variant.name,
+        status="ok" if same else "differs",
+        cosine=lowest,
+        reason=reason,
+        float_precision=computed_in,
+    )
 
 
-def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> dict[str, Array]:
+def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> tuple[dict[str, Array], str]:
+    """The outputs, and in which type float layers were computed."""
     runtime = next(iter(runtimes_for(variant.format)), None)
     if runtime is None:
         raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
     files = variant.models[part]
     with bundle.opened_model(variant, part) as model:
-        session = open_session(runtime, model, exact_options(runtime), files.inputs, files.outputs)
+        session = open_session(runtime, model, RuntimeOptions(), files.inputs, files.outputs)
     try:
-        return dict(session.run(feeds))
+        return dict(session.run(feeds)), float_precision(session)
     finally:
         session.close()

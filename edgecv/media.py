@@ -83,6 +83,8 @@ def read_image(path: str | Path, max_megapixels: float | None = None) -> Image:
         image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise SourceError(f"{path} cannot be decoded: {error}.", "Is it a picture?", code="codec") from error
+    except MemoryError as error:
+        raise SourceError(f"{path} needs more memory than there is.", "Use a smaller picture.", code="codec") from error
     if image is None:
         raise SourceError(f"{path} cannot be decoded as a picture.", "It is damaged or no picture.", code="codec")
     return image

@@ -17,14 +17,16 @@ from edgecv.bundle import Bundle, Variant
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
 from edgecv.opened_files import OpenedModel
 from edgecv.promptable import PromptableModel
-from edgecv.protocols import Array, Decoder, Session, Tensors
+from edgecv.protocols import Array, Decoder, SaysPrecision, Session, Tensors
 from edgecv.results import Classification, Detections, Image
 from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
+from edgecv.strict import check_number
 from edgecv.targets import suits_this_machine
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
 
 _MOST_LANES = 8
+MOST_THREADS = 1024
 
 
 class Model:
@@ -216,8 +218,9 @@ def load(
         path: ``NAME.ecv`` folder, or a ``.onnx``, ``.xml`` or ``.tflite`` file.
         runtime: ``auto`` or the name of a runtime (``edgecv plugins`` lists them).
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. Of the variants that fit, the one that ran fastest when it was
-            converted; one built for another CPU class only where nothing else fits.
-        threads: Threads of the session; 0 lets the runtime choose.
+            converted; one built for another CPU class only where nothing else fits. ``bf16``: the float32 variant, or the one
+            that ``variant`` names, with its float layers in bfloat16; OpenVINO does that on CPUs that can, and never unasked.
+        threads: Threads of the session, at most 1024; 0 lets the runtime choose.
         device: ``cpu``, ``cuda`` ...: never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
@@ -242,7 +245,7 @@ def load(
         variant=variant,
         lanes=lanes,
         cache_dir=str(cache_dir),
-        extra=dict(extra or {}),
+        extra=extra or {},
     )
     if not path.exists():
         raise ModelError(f"{path} does not exist.", "Make a bundle with: edgecv convert MODEL --int8 --calib IMAGES")
@@ -263,14 +266,26 @@ def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runt
     """
     if "main" not in variant.models:
         raise ConfigError(f"{bundle.name} answers prompts.", "Use set_image and predict of edgecv.load(...).")
-    session = _open_part(bundle, variant, "main", options, runtime)
+    session = _open_part(bundle, variant, "main", _of_variant(options, variant), runtime)
     return Model(f"{bundle.name}/{variant.name}", bundle.spec, session, bundle, variant)
 
 
 def open_promptable(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> PromptableModel:
     """Load one variant of a bundle of SAM on one runtime; raises as ``open_variant``."""
+    options = _of_variant(options, variant)
     sessions = {part: _open_part(bundle, variant, part, options, runtime) for part in variant.models}
     return PromptableModel(f"{bundle.name}/{variant.name}", bundle.spec, sessions, bundle, variant)
+
+
+def _of_variant(options: RuntimeOptions, variant: Variant) -> RuntimeOptions:
+    """The options with the variant's own precision, which ``auto`` leaves open."""
+    precision = "bf16" if options.precision == "bf16" else variant.precision
+    return msgspec.structs.replace(options, precision=precision)
+
+
+def float_precision(session: Session) -> str:
+    """In which type a session computes what is not in integers, such as ``float32``; empty where it does not say."""
+    return session.float_precision if isinstance(session, SaysPrecision) else ""
 
 
 def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOptions, runtime: str) -> Session:
@@ -305,9 +320,14 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
         for variant in bundle.variants
         for name in runtimes_for(variant.format)
         if options.runtime in ("auto", name)
-        and options.precision in ("auto", variant.precision)
+        and _has_precision(variant, name, options)
         and options.variant in ("", variant.name)
     ]
+    if not pairs and options.precision == "bf16":
+        raise ConfigError(
+            f"Nothing computes {options.variant or bundle.path} in bfloat16 on the runtime {options.runtime}.",
+            "OpenVINO does: convert with --to openvino, or leave bf16 out.",
+        )
     if not pairs:
         raise ConfigError(
             f"{bundle.path} has no {options.variant or options.precision} variant for the runtime {options.runtime}.",
@@ -321,6 +341,16 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
             f"Install one with: pip install 'edgecv[{_runtime(missing[0]).extra}]'",
         )
     return installed
+
+
+def _has_precision(variant: Variant, runtime: str, options: RuntimeOptions) -> bool:
+    if options.precision == "bf16":
+        return _takes_bf16(runtime) and (variant.precision == "fp32" or options.variant == variant.name)
+    return options.precision in ("auto", variant.precision)
+
+
+def _takes_bf16(runtime: str) -> bool:
+    return bool(getattr(_runtime(runtime), "takes_bf16", False))
 
 
 def _load_bundle(bundle: Bundle, options: RuntimeOptions) -> Model | PromptableModel:
@@ -344,6 +374,8 @@ def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> M
     chosen = next((name for name in fitting if options.runtime in ("auto", name)), None)
     if chosen is None:
         raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
+    if options.precision == "bf16" and not _takes_bf16(chosen):
+        raise ConfigError(f"{chosen} does not compute {path.name} in bfloat16.", "OpenVINO does, from an .xml file.")
     session = _runtime(chosen)(path, options)
     return Model(path.stem, spec or spec_of(path, session), session)
 
@@ -373,14 +405,12 @@ def _with_limits(
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return spec
-    changed = msgspec.structs.replace(spec, **changes)
-    if not (0 <= changed.confidence <= 1 and 0 <= changed.iou <= 1 and changed.max_detections >= 1):
-        said = ", ".join(f"{name} {value:g}" for name, value in changes.items())
-        raise ConfigError(
-            f"confidence and iou lie between 0 and 1, max_detections from 1 on, not {said}.",
-            "Such as 0.25, 0.7 and 300.",
-        )
-    return changed
+    for name, value in changes.items():
+        if name == "max_detections":
+            check_number(name, value, 1, whole=True)
+        else:
+            check_number(name, value, 0, 1, hint="Leave it out for the model's own.")
+    return msgspec.structs.replace(spec, **changes)
 
 
 def runtime_options(**given: Any) -> RuntimeOptions:
@@ -393,11 +423,10 @@ def runtime_options(**given: Any) -> RuntimeOptions:
     try:
         options = msgspec.convert(given, RuntimeOptions)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"A runtime option is wrong: {error}.", "precision: auto, fp32, fp16 or int8.") from error
-    if not 1 <= options.lanes <= _MOST_LANES:
-        raise ConfigError(f"lanes must be 1 to {_MOST_LANES}, not {options.lanes}.", "2 for files and many cameras.")
-    if options.threads < 0:
-        raise ConfigError(f"threads must be 0 (the runtime's choice) or more, not {options.threads}.")
+        hint = "precision: auto, fp32, fp16, int8 or bf16." if "$.precision" in str(error) else ""
+        raise ConfigError(f"A runtime option is wrong: {error}.", hint) from error
+    check_number("lanes", options.lanes, 1, _MOST_LANES, whole=True, hint="2 for files and many cameras.")
+    check_number("threads", options.threads, 0, MOST_THREADS, whole=True, hint="0: the runtime chooses.")
     if options.runtime != "auto":
         registry.target("runtimes", options.runtime)  # names the known ones when it is misspelt
     return options

@@ -18,7 +18,7 @@ Tensors = Mapping[str, Array]
 
 
 class Session(Protocol):
-    """One loaded model file; made by ``SessionType(files, inputs, outputs, options)`` (see ``edgecv.runtimes``)."""
+    """One loaded model file; made by ``SessionType(model, options, inputs, outputs)`` (see ``edgecv.runtimes``)."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -36,6 +36,13 @@ class Session(Protocol):
     def close(self) -> None:
         """Free what the runtime holds; a second call does nothing."""
         ...
+
+
+@runtime_checkable
+class SaysPrecision(Protocol):
+    """What a session may have beyond ``Session``: it says in which type it computes the layers that are not integers."""
+
+    float_precision: str  # "float32", "bfloat16", "float16"
 
 
 class Decoder(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -32,6 +34,20 @@ def read_struct(given: Mapping[str, Any], kind: type[Options], where: str, *, te
         raise ConfigError(f"An option of {where} is no UTF-8 text.", "Write it anew.") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"An option of {where} is wrong: {error}.") from error
+
+
+def check_number(
+    name: str, value: Any, least: float, most: float = math.inf, *, whole: bool = False, hint: str = ""
+) -> None:
+    """Raise ``ConfigError`` for what is no number (``True`` and NaN are none), or lies outside ``least`` to ``most``."""
+    kind = numbers.Integral if whole else numbers.Real
+    is_truth: bool = isinstance(value, bool)  # which Python counts among the numbers
+    is_number = isinstance(value, kind) and not is_truth
+    if not is_number or not least <= value <= most:
+        limits = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+        if not is_number:
+            limits = f"a {'whole ' * whole}number, {limits}"
+        raise ConfigError(f"{name} must be {limits}, not {value!r}.", hint)
 
 
 def check_names(given: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:

@@ -13,6 +13,7 @@ _X86 = frozenset({"x86_64", "amd64"})
 _ARM64 = frozenset({"aarch64", "arm64"})
 _MACHINES: Mapping[str, frozenset[str]] = MappingProxyType({"x86-vnni": _X86, "x86": _X86, "arm64": _ARM64})
 _VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})  # without one of them U8S8 products saturate at 16 bits
+_BF16 = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 def suits(target: str, machine: str, flags: frozenset[str] | None) -> bool:
@@ -34,6 +35,11 @@ def suits_this_machine(target: str) -> bool:
 
 
 @cache
+def has_bf16() -> bool:
+    """Whether this machine's processor computes in bfloat16."""
+    return bool(_BF16 & (_flags() or frozenset()))
+
+
 def _flags() -> frozenset[str] | None:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

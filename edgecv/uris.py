@@ -43,7 +43,7 @@ UNREAD_SUFFIXES: Mapping[str, str] = MappingProxyType(
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NETWORK_OPTIONS = frozenset(
     {
-        *("fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file"),
+        *("fps", "width", "height", "deadline_s", "connect_s", "transport", "password_file", "every_s"),
         *("max_megapixels", "max_memory_mb"),
     }
 )

@@ -49,6 +49,12 @@ def _constructed(yaml: Any, text: str) -> Any:
                 raise ValueError("its brackets are deeper than in any description of a data set")
             super().fetch_flow_collection_start(token)
 
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.composed = getattr(self, "composed", 0) + 1
+            if self.composed > _MOST_NODES:
+                raise ValueError("it is larger than any description of a data set")
+            return super().compose_node(parent, index)
+
     loader = Loader(text)
     try:
         node = loader.get_single_node()

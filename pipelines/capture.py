@@ -106,7 +106,7 @@ class Capture:
         return None if self._was_live or self._read or not self.source.live else self._reason
 
     def health(self) -> SourceHealth:
-        """How the source is."""
+        """The health of the source at this moment."""
         if isinstance(self.source, Supervised) and self._health.state != "failed":
             return self.source.health()
         return self._health

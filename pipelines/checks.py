@@ -1,4 +1,4 @@
-"""What is refused before a pipeline opens anything, and what its parts are called."""
+"""Checks the arguments of ``Pipeline`` before anything is opened, and names sinks for messages."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from edgecv.pipelines.outlet import CallableSink
 from edgecv.pipelines.sinks import check_sink, writes_files
 from edgecv.protocols import Sink
 from edgecv.results import Result
+from edgecv.strict import check_number
 from edgecv.uris import parse_sink
 
 SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
@@ -32,13 +33,11 @@ def check_model(model: Model | Remembers) -> None:
 
 def check_limits(max_frames: int | None, confidence: float | None, iou: float | None) -> None:
     """Raise ``ConfigError`` for a number that cannot be meant."""
-    if max_frames is not None and max_frames < 1:
-        raise ConfigError(f"max_frames must be at least 1, not {max_frames}.")
+    if max_frames is not None:
+        check_number("max_frames", max_frames, 1, whole=True, hint="Leave it out for no limit.")
     for name, value in (("confidence", confidence), ("iou", iou)):
-        if value is not None and not 0 <= value <= 1:
-            raise ConfigError(
-                f"{name} must be 0 to 1, not {value}.", "0.25 for example; leave it out for the model's own."
-            )
+        if value is not None:
+            check_number(name, value, 0, 1, hint="0.25 for example; leave it out for the model's own.")
 
 
 def check_sinks(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:

@@ -11,10 +11,13 @@ from edgecv.errors import ConfigError
 from edgecv.pipelines.slot import SlotPolicy
 from edgecv.pipelines.sources import open_source
 from edgecv.protocols import Source
+from edgecv.strict import check_number
 from edgecv.uris import parse_source
 
 Policy = Literal["auto", "lossless", "latest", "every_nth"]
 FILE_SCHEMES = frozenset({"file", "images", "recording"})  # sources that wait for us
+_NTH = 'For every third frame: policy="every_nth", nth=3 (--policy every_nth --nth 3 on the command line).'
+_LEAST_AGE_MS = 0.001
 POLICIES: tuple[Policy, ...] = ("auto", "lossless", "latest", "every_nth")
 
 
@@ -39,13 +42,14 @@ class Freshness:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise ConfigError(f"There is no policy '{self.policy}'.", f"Known: {', '.join(POLICIES)}.")
-        if self.nth < 1 or (self.nth > 1 and self.policy != "every_nth"):
+        check_number("nth", self.nth, 1, whole=True, hint=_NTH)
+        if self.nth > 1 and self.policy != "every_nth":
             raise ConfigError(
-                f"nth is {self.nth}.",
-                'For every third frame: policy="every_nth", nth=3 (--policy every_nth --nth 3 on the command line).',
+                f"nth is {self.nth}, and the policy is '{self.policy}'.",
+                _NTH,
             )
-        if self.max_age_ms is not None and not self.max_age_ms > 0:
-            raise ConfigError(f"max_age_ms must be positive, not {self.max_age_ms}.", "Leave it out for no limit.")
+        if self.max_age_ms is not None:
+            check_number("max_age_ms", self.max_age_ms, _LEAST_AGE_MS, hint="Leave it out for no limit.")
 
     def slot_policy(self, live: bool) -> SlotPolicy:
         """How frames are handed to the loop."""

@@ -6,6 +6,7 @@ import atexit
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from types import TracebackType
@@ -136,6 +137,8 @@ class Pipeline:
         self._leaving: list[str] = []  # removed sources whose last frames may be in work still
         self._outlets: list[Outlet] = []
         self._closing = threading.Lock()
+        # Of a pipeline that nobody runs or closes, before anything of it is opened: its cameras must not go on for ever.
+        self._forgotten = weakref.finalize(self, _forgotten, self._intake, self._outlets, self._chain)
         check_sinks(given, sinks)
         made = new_files(sinks)
         try:
@@ -222,6 +225,7 @@ class Pipeline:
         with self._closing:
             first, self._closed, self._stopping = not self._closed, True, True
             self._closer = threading.current_thread() if first else self._closer
+        self._forgotten.detach()
         if not first:
             if self._closer is not threading.current_thread():
                 self._done.wait(CLOSE_TIMEOUT_S + _SINK_CLOSE_TIMEOUT_S)
@@ -295,6 +299,7 @@ class Pipeline:
         if self._started:
             return
         self._started = True
+        self._forgotten.detach()
         # Threads are daemons, lest an abandoned iterator keeps the program from ending; this still ends them in order.
         atexit.register(self.close)
         self._signals.install()
@@ -382,7 +387,7 @@ class Pipeline:
             gates=self._gates,
             max_frames=self._max_frames,
             changed=self._intake.changed,
-            on_change=self._source_changed,
+            on_change=_while_alive(self._source_changed),
         )
         try:
             self._intake.add(capture)
@@ -464,3 +469,38 @@ class Pipeline:
                 f"{c.name} lost {c.failed + c.dropped} of {self._tally.frames} results: {c.error}" for c, _ in failed
             ]
             raise SinkError(" ".join(told), getattr(failed[0][1], "hint", "")) from failed[0][1]
+
+
+def _while_alive(method: Callable[[str, SourceHealth], None]) -> Callable[[str, SourceHealth], None]:
+    """A method for those who must not keep its object alive: threads of cameras run until the pipeline is closed."""
+    held = weakref.WeakMethod(method)
+
+    def call(name: str, health: SourceHealth) -> None:
+        alive = held()
+        if alive is not None:
+            alive(name, health)
+
+    return call
+
+
+def _forgotten(intake: Intake, outlets: Sequence[Outlet], chain: Chain) -> None:
+    """Say that a pipeline was never run, and release what it opened."""
+    names = ", ".join(capture.name for capture in intake.captures)
+    log.warning(
+        "A Pipeline on %s was made and never run; its sources are released. Iterate over it, call run(), or close() it.",
+        names or "no source",
+    )
+    # In a thread of its own: the garbage collector may have come in any thread, in that of a camera too.
+    releasing = threading.Thread(target=_release, args=(intake, outlets, chain), name="edgecv-release", daemon=True)
+    try:
+        releasing.start()
+    except RuntimeError:  # the interpreter is ending
+        _release(intake, outlets, chain)
+
+
+def _release(intake: Intake, outlets: Sequence[Outlet], chain: Chain) -> None:
+    intake.begin_close()
+    intake.join(_QUICK_CLOSE_S)
+    for outlet in outlets:
+        outlet.close(_QUICK_CLOSE_S)
+    chain.close()

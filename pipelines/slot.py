@@ -22,7 +22,7 @@ class SlotClosed(Exception):  # not an error: how the two sides of a slot tell e
 class FrameSlot(Generic[T]):
     """Holds at most ``capacity`` items on their way from one thread to another.
 
-    ``lossless`` lets the producer wait for room; ``latest`` gives up the oldest item instead and counts it. Every wait
+    ``lossless`` lets the producer wait for room; with ``latest`` a full slot drops its oldest item and counts it. Every wait
     has a deadline, and closing wakes both sides.
 
     Attributes:

@@ -59,7 +59,7 @@ class Tally:
         self.frames = self.damaged = 0
 
     def start(self) -> None:
-        """The first frame is awaited from now on; a second call does nothing."""
+        """Start the clock; a second call does nothing."""
         if not self._start_ns:
             self._start_ns = self._last_ns = self._clock()
 

@@ -282,7 +282,7 @@ def _gather(source: Path, frames: int, progress: Progress) -> _Gathered:
     if recorded:
         return _recording(in_natural_order([*recorded, *paths]), frames)
     if not paths:
-        left_out = ", ".join(formats for folder in folders if (formats := unread_in(folder)))
+        left_out = ", ".join(unread for folder in folders if (unread := unread_in(folder)))
         but = f" that are read, but {left_out}" if left_out else ""
         hint = (
             "Convert them to JPEG or PNG." if left_out else f"Read are: {', '.join(sorted(IMAGE_SUFFIXES))} and .npy."

@@ -1,4 +1,4 @@
-"""Judging by labels: ``--data`` as a value, and what INT8 loses on it."""
+"""Measures what INT8 loses on pictures with labels (``--data``)."""
 
 from __future__ import annotations
 

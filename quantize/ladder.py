@@ -168,7 +168,7 @@ class _Run(Generic[Model]):
                 yield recipe
 
     def attempt(self, recipe: QuantizeRecipe) -> bool:
-        """Try one recipe; whether it is all one can wish for."""
+        """Try one recipe; whether it is accurate and faster than float, so that the search can stop."""
         try:
             found = self._make(recipe)
         except CalibrationError:

@@ -45,7 +45,7 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DetectorScores:
-    """Of a detector.
+    """Scores of one detection model.
 
     Attributes:
         pairs: Labels and detections of each picture, in pixels.

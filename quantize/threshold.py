@@ -27,7 +27,7 @@ _IOU = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Credit:
-    """Detections of one model: how true each is held to be.
+    """Detections of one model: with what probability each is taken to be right.
 
     Attributes:
         score: ``(N,)`` float64, the model's own.

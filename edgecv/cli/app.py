@@ -10,6 +10,7 @@ import typer
 
 from edgecv.cli.console import fail, log_lines, show_traceback
 from edgecv.errors import EdgeCVError
+from edgecv.file_limit import is_out_of_files, more_files_hint
 from edgecv.version import __version__
 
 # Name -> module; the function of the same name in it is the command.
@@ -89,6 +90,8 @@ def explain(error: Exception, *, debug: bool = False) -> int:
         return 1
     if isinstance(error, MemoryError):
         return fail(EdgeCVError("There is not enough memory for what was given.", _SMALLER))
+    if is_out_of_files(error):
+        return fail(EdgeCVError(f"Too many files are open: {str(error) or type(error).__name__}", more_files_hint()))
     if isinstance(error, EdgeCVError):
         return fail(error)
     return fail(EdgeCVError(f"{type(error).__name__}: {error}", "This is a bug in EdgeCV; --debug shows where."))

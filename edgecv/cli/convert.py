@@ -180,6 +180,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
         "labels": list(manifest.decode.labels),
         "size_wh": list(manifest.preprocess.size_wh),
         "confidence": manifest.decode.confidence,
+        "float_precision": "float32",  # of layers that are not in integers, on CPUs, unless another is asked for
         "licence": manifest.licence,
         "assumptions": list(manifest.assumptions),
         "source": {"file": manifest.source.file, "sha256": manifest.source.sha256},

@@ -59,7 +59,7 @@ def main() -> NoReturn:
         sys.exit(interrupted())
     finally:
         if ending.asked is not None:
-            for number in _wanted():  # a further one must not end what the interpreter takes apart
+            for number in _wanted():  # a later signal must not interrupt the interpreter's shutdown
                 signal.signal(number, signal.SIG_IGN)
 
 

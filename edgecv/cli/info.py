@@ -11,6 +11,7 @@ from edgecv.bundle import Bundle
 from edgecv.cli.console import print_json, print_table, say
 from edgecv.cli.convert import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.options import Json
+from edgecv.targets import has_bf16
 
 
 def info(
@@ -29,9 +30,14 @@ def info(
     say(f"input       {width}x{height}, {manifest.preprocess.resize}{_batch(opened)}")
     say(f"labels      {len(manifest.decode.labels)}: {', '.join(manifest.decode.labels[:8])} ...")
     say(f"confidence  {manifest.decode.confidence}")
+    say(f"floats      float32 on CPUs; bfloat16 only when asked: --precision bf16 ({_bf16()})")
     say(f"licence     {manifest.licence} (weights)")
     say(f"source      {manifest.source.file}, sha256 {manifest.source.sha256[:12]}...")
     say(f"made with   {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}")
+
+
+def _bf16() -> str:
+    return "this CPU has it" if has_bf16() else "this CPU does not have it"
 
 
 def _batch(bundle: Bundle) -> str:

@@ -10,8 +10,8 @@ import typer
 from edgecv.image_headers import set_max_megapixels
 
 Runtime = Annotated[str, typer.Option(help="auto or a runtime: see `edgecv plugins`.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, fp16 or int8.")]
-Threads = Annotated[int, typer.Option(min=0, help="Threads of the session; 0 lets the runtime choose.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")]
+Threads = Annotated[int, typer.Option(min=0, max=1024, help="Threads of the session; 0 lets the runtime choose.")]
 Confidence = Annotated[float | None, typer.Option(help="Lowest confidence kept. Default: the bundle's own.")]
 Iou = Annotated[float | None, typer.Option(help="Overlap above which two boxes are one. Default: the bundle's own.")]
 MaxMegapixels = Annotated[

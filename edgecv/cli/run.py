@@ -27,8 +27,12 @@ def run(
         Path | None, typer.Option(help="app.toml: sources, steps, sinks (docs/app.md). Options given here win.")
     ] = None,
     runtime: Annotated[str | None, typer.Option(help="auto or a runtime: see `edgecv plugins`.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(min=0, help="Threads of the session; 0: the runtime chooses.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, max=1024, help="Threads of the session; 0: the runtime chooses.")
+    ] = None,
     conf: Confidence = None,
     iou: Iou = None,
     classes: Annotated[str | None, typer.Option(help="Names or numbers of the classes to keep, with commas.")] = None,

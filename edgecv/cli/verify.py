@@ -11,6 +11,8 @@ from edgecv.bundle import Bundle
 from edgecv.cli.console import print_json, print_table
 from edgecv.cli.options import Json
 
+_FIELDS = ("variant", "status", "cosine", "float_precision", "reason")
+
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle to check.")],
@@ -23,10 +25,10 @@ def verify(
     opened.verify_files()
     verdicts = verify_bundle(opened)
     if json:
-        rows = [{name: getattr(v, name) for name in ("variant", "status", "cosine", "reason")} for v in verdicts]
+        rows = [{name: getattr(v, name) for name in _FIELDS} for v in verdicts]
         print_json({"bundle": str(bundle), "variants": rows})
     else:
-        rows_text = [[v.variant, v.status, f"{v.cosine:.6f}", v.reason] for v in verdicts]
-        print_table(str(bundle), ("variant", "status", "lowest cosine", "reason"), rows_text)
+        rows_text = [[v.variant, v.status, f"{v.cosine:.6f}", v.float_precision, v.reason] for v in verdicts]
+        print_table(str(bundle), ("variant", "status", "lowest cosine", "floats in", "reason"), rows_text)
     if any(verdict.status != "ok" for verdict in verdicts):
         raise typer.Exit(1)

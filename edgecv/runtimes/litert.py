@@ -68,6 +68,7 @@ class LiteRtSession:
         self._input_at = _indices(self.inputs, named_inputs, path)
         self._output_at = _indices(self.outputs, named_outputs, path)
         self.providers: tuple[str, ...] = ("cpu",)
+        self.float_precision = "float32"
         self.metadata: Mapping[str, str] = MappingProxyType({})
         self._lanes = options.lanes
         self._closing = threading.Lock()

@@ -88,6 +88,8 @@ class OnnxRuntimeSession:
             )
         self._session: Any = session
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        # On graphics cards it lets matrix products run in TF32, which has the range of float32 and 10 bits of fraction.
+        self.float_precision = "float32" if options.device == "cpu" else "float32 or tf32"
         try:
             self.inputs = inputs or tuple(_spec(node) for node in session.get_inputs())
             self.outputs = outputs or tuple(_spec(node) for node in session.get_outputs())

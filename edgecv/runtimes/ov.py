@@ -21,6 +21,8 @@ from edgecv.specs import RuntimeOptions, TensorSpec
 _DTYPES: Mapping[str, str] = MappingProxyType(
     {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 )
+_FLOATS: Mapping[str, str] = MappingProxyType({"f32": "float32", "f16": "float16", "bf16": "bfloat16"})
+_HINT = "INFERENCE_PRECISION_HINT"
 _HEAD_BYTES = 256
 _FIRST_USE = threading.Lock()
 
@@ -29,8 +31,13 @@ class OpenVinoSession:
     """A compiled OpenVINO model; ``run`` may be called from several threads, each gets its own request.
 
     Options: ``device`` is ``cpu``, ``gpu``, ``npu`` or any OpenVINO device; ``cache_dir`` keeps compiled models; ``extra`` takes
-    ``config``, a mapping of OpenVINO properties (``{"INFERENCE_PRECISION_HINT": "f32"}`` for parity: CPUs with bf16 use it
-    unasked).
+    ``config``, a mapping of OpenVINO properties.
+
+    By itself OpenVINO computes in bfloat16 on CPUs that can, and in float16 on Arm, the float layers of INT8 files too. Here a CPU
+    computes in float32 unless ``precision`` is ``bf16``; files of ``fp16`` in float16 where the CPU can.
+
+    Attributes:
+        float_precision: What the compiled model says that it computes float layers in; empty where the device does not say.
     """
 
     package: ClassVar[str] = "openvino"
@@ -38,6 +45,7 @@ class OpenVinoSession:
     formats: ClassVar[tuple[str, ...]] = ("openvino",)
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
     takes_opened_files: ClassVar[bool] = True
+    takes_bf16: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -50,7 +58,7 @@ class OpenVinoSession:
 
         Raises:
             MissingDependency: openvino is not installed.
-            DeviceError: the device asked for is not there; another one is never taken instead.
+            DeviceError: the device asked for is not there, or has no bfloat16; another one is never taken instead.
             SessionError: the file is damaged or not a model that this release can run.
         """
         path = path_of(model)
@@ -61,7 +69,7 @@ class OpenVinoSession:
         device = _available_device(core, options.device)
         try:
             network = core.read_model(*_names(model))
-            compiled = core.compile_model(network, device, _properties(options))
+            compiled = core.compile_model(network, device, _properties(options) | _precision(core, device, options))
             ports = {_name(port, f"output_{at}"): port for at, port in enumerate(compiled.outputs)}
             self.inputs = inputs or tuple(_spec(_name(p, f"input_{at}"), p) for at, p in enumerate(compiled.inputs))
             self.outputs = outputs or tuple(_spec(name, port) for name, port in ports.items())
@@ -73,6 +81,7 @@ class OpenVinoSession:
                 "Convert the model again, or update openvino.",
             ) from error
         self.providers: tuple[str, ...] = (device,)
+        self.float_precision = _float_precision(compiled)
         self._compiled: Any = compiled
         self._requests = threading.local()
 
@@ -148,7 +157,31 @@ def _properties(options: RuntimeOptions) -> dict[str, Any]:
         properties["NUM_STREAMS"] = min(options.lanes, options.threads or options.lanes)
     if options.cache_dir:
         properties["CACHE_DIR"] = options.cache_dir
-    return properties | dict(options.extra.get("config", {}))
+    return properties
+
+
+def _precision(core: Any, device: str, options: RuntimeOptions) -> dict[str, Any]:
+    """In which type float layers are computed, and what the caller sets himself."""
+    given = dict(options.extra.get("config", {}))
+    if _HINT in given or (device != "CPU" and options.precision != "bf16"):
+        return given
+    able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    if options.precision == "bf16":
+        if "BF16" not in able:
+            raise DeviceError(
+                f"{device} does not compute in bfloat16 (it has {', '.join(able)}).",
+                "Leave bf16 out: float32 is what the bundle was checked with.",
+            )
+        return {_HINT: "bf16", **given}
+    return {_HINT: "f16" if options.precision == "fp16" and "FP16" in able else "f32", **given}
+
+
+def _float_precision(compiled: Any) -> str:
+    try:
+        name = compiled.get_property(_HINT).get_type_name()
+    except (RuntimeError, AttributeError):  # not every device has that property
+        return ""
+    return _FLOATS.get(name, name)
 
 
 def _name(port: Any, otherwise: str) -> str:

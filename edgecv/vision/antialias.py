@@ -17,7 +17,7 @@ from edgecv.results import FloatArray, Image
 # Output rows per matrix product: most weights in a block are not zero, and OpenBLAS keeps products this small on one thread
 # (waking a second one for each costs more than it saves, and milliseconds where the cores are busy).
 _BLOCK = 4
-_REMEMBERED = 16  # sizes; a camera needs two
+_REMEMBERED = 16  # pairs of sizes; one camera needs two of them
 
 Window = tuple[int, int, int, int]
 

@@ -36,7 +36,7 @@ class Streams:
     def __init__(
         self, pictures: Pictures, abort: Abort, most: int = MOST_STREAMS, stalled_s: float = _STALLED_S
     ) -> None:
-        """Nobody watches.
+        """Begin without an open stream.
 
         Args:
             pictures: What is shown.

@@ -60,7 +60,7 @@ def resolve(host: str, port: int) -> Address:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise ConfigError(
-            f"Nobody can listen on '{host}': no such address.",
+            f"Cannot listen on '{host}': no such address.",
             "Give an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.",
         ) from error
     return Address(host=host, family=found[0], sockaddr=found[4])
@@ -81,9 +81,7 @@ def listen(address: Address) -> socket.socket:
     except OSError as error:
         listener.close()
         port = address.sockaddr[1]
-        raise SinkError(
-            f"Nobody can listen on {address.host} port {port}: {error.strerror}.", _next_step(error)
-        ) from error
+        raise SinkError(f"Cannot listen on {address.host} port {port}: {error.strerror}.", _next_step(error)) from error
     return listener
 
 

@@ -137,7 +137,7 @@ class FileRing:
             too_old = self._keep_ns and self._order.age_ns(file.stem) > self._keep_ns
             if file.path.name in busy or not (too_old or excess > 0 or file.stem == stem):
                 continue
-            stem = file.stem  # what belongs together goes together
+            stem = file.stem  # files of one stem are deleted together
             with suppress(OSError):
                 file.path.unlink(missing_ok=True)
                 excess -= file.size_bytes

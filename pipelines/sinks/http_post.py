@@ -61,7 +61,7 @@ class Poster:
     Args:
         url: Checked by ``check_url``.
         headers: Sent with every request.
-        context: Whom to trust; certificates are always verified.
+        context: Certificates to trust; that they are verified cannot be turned off.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> None:

@@ -16,6 +16,7 @@ from edgecv.printable import printable_json
 from edgecv.results import Result
 from edgecv.uris import Uri, read_options
 
+_BEGINNINGS = (b'{"index":', b'{"source_id":', b'{"event":')
 _RESULTS = file_kind("a JSONL file of results", r'\s*\{"(index|source_id|event)":')
 
 
@@ -42,7 +43,10 @@ class JsonlSink:
         """
         self._on_stdout = str(path) == "-"
         self._file = LineFile(
-            path, overwrite=overwrite, options=options, style=LineStyle(is_whole=_is_json, kind=_RESULTS)
+            path,
+            overwrite=overwrite,
+            options=options,
+            style=LineStyle(is_whole=_is_json, beginnings=_BEGINNINGS, kind=_RESULTS),
         )
 
     @classmethod

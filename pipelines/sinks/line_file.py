@@ -33,11 +33,13 @@ class LineStyle:
     Attributes:
         header: The first line, with its end; empty where there is none.
         is_whole: Whether a last line that has no end is whole all the same.
+        beginnings: How a first line may begin where there is no header.
         kind: The files that are replaced or gone on with; any by default.
     """
 
     header: bytes = b""
     is_whole: Callable[[bytes], bool] = lambda _line: False
+    beginnings: tuple[bytes, ...] = ()
     kind: Kind | None = None
 
 
@@ -136,9 +138,6 @@ class LineFile:
         return SinkError(f"{self._name} cannot be written: {error.strerror}.", hint or "Is the disk full?")
 
     def _open_to_append(self) -> int:
-        found = self._style.kind.other(self._path) if self._style.kind and self._path.is_file() else ""
-        if found:
-            raise ConfigError(f"{self._name} is {found}: nothing is appended to it.", "Write to a new file.")
         try:
             descriptor = append_file(self._path)
         except OSError as error:
@@ -151,8 +150,8 @@ class LineFile:
             ) from error
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                self._check_kind()
                 self._mend(descriptor)
-                self._check_header()
         except BaseException:
             os.close(descriptor)
             raise
@@ -176,16 +175,22 @@ class LineFile:
         os.ftruncate(descriptor, size - len(rest))
         log.warning("%s ended in half a line of %d bytes, which was removed.", self._name, len(rest))
 
-    def _check_header(self) -> None:
-        if not self._style.header:
-            return
+    def _check_kind(self) -> None:
+        """Refuse what is no file of these lines; one whose first line was cut short is."""
+        style = self._style
         with self._path.open("rb") as file:
             first = file.readline(_FIRST_LINE_BYTES)
-        if first and first.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") != self._style.header.rstrip(b"\r\n"):
-            raise ConfigError(
-                f"{self._name} has other columns than what is to be appended.",
-                "Write to a new file, or move that one away.",
-            )
+        beginnings = (style.header,) if style.header else style.beginnings
+        if not first.endswith(b"\n") and any(beginning.startswith(first) for beginning in beginnings):
+            return
+        if style.header:
+            if first.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") != style.header.rstrip(b"\r\n"):
+                raise ConfigError(
+                    f"{self._name} has other columns than what is to be appended.",
+                    "Write to a new file, or move that one away.",
+                )
+        elif style.kind is not None and (found := style.kind.other(self._path)):
+            raise ConfigError(f"{self._name} is {found}: nothing is appended to it.", "Write to a new file.")
 
     def _write_header(self) -> None:
         if self._style.header:

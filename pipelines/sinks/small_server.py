@@ -192,7 +192,7 @@ def open_server(address: Address, application: Application) -> SmallServer:
         server = SmallServer(address)
     except OSError as error:
         raise ConfigError(
-            f"Nobody can listen on {address.host} port {address.sockaddr[1]}: {error.strerror}.",
+            f"Cannot listen on {address.host} port {address.sockaddr[1]}: {error.strerror}.",
             "Choose a free port above 1023, such as 9101, and a host of this machine (0.0.0.0 is all of them).",
         ) from error
     server.set_app(application)

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
+import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
+
+import msgspec
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.extras import require
@@ -32,6 +36,8 @@ from edgecv.video_files import STREAM_FORMATS
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came
 _LOOK_S = 2.0
+_EVERY_S = 1.0  # as live as a page that shows snapshots
+_END_S, _END_PART = 2.0, 0.02  # recorders round, and begin and end at key frames
 _HUNG_UP = "The camera hung up: it restarts, or serves too many viewers."
 # What libav may read before it says what the stream is: its own 5 s would eat the time a camera has to come back.
 # Not `fflags=nobuffer`: it throws the packets away that were looked at, and with them the key frame that a new viewer gets.
@@ -48,10 +54,12 @@ class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
     Attributes:
         transport: How RTSP brings the frames; TCP passes firewalls and loses none.
         password_file: File with the password, readable by its owner only; the URL then names the user alone.
+        every_s: Ask an address that gives one picture at a time again after so many seconds; 0: each second.
     """
 
     transport: Literal["tcp", "udp"] = "tcp"
     password_file: str = ""
+    every_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
 
 
 class NetworkSource:
@@ -72,14 +80,17 @@ class NetworkSource:
         """Refuse what can never work, without touching the camera.
 
         Raises:
-            ConfigError: the URL names no host, ``transport`` is given for HTTP, or the password cannot be had.
+            ConfigError: the URL names no host, ``transport`` is given for HTTP or ``every_s`` for RTSP, or the password cannot be
+            had.
             MissingDependency: PyAV is not installed.
         """
         if not _host_port(uri)[0]:
             raise ConfigError(f"{uri.name} names no host.", f"Write for example: {uri.scheme}://192.168.1.20/1")
         if "transport" in uri.options and not uri.scheme.startswith("rtsp"):
             raise ConfigError(f"{uri.name}: only RTSP has a transport.", "Leave it out.")
-        _camera_url(uri, read_options(uri, NetworkOptions))
+        options = read_options(uri, NetworkOptions)
+        _camera_url(uri, options)
+        _check_every(uri, options)
         need("av", "video")
 
     def __init__(self, uri: str | Uri) -> None:
@@ -99,6 +110,9 @@ class NetworkSource:
         self._stamper = FrameStamper(self.source_id)
         self._http: HttpStream | None = None
         self._container: Any = None
+        self._closed = threading.Event()
+        self._first_s: float | None = None  # times of a stream that has an end
+        self._last_s = self._duration_s = 0.0
         try:
             self._images = self._open()
         except BaseException:
@@ -107,7 +121,7 @@ class NetworkSource:
         self._is_open = True
 
     def read(self) -> Frame | None:
-        """The next frame, or ``None`` when the source was closed.
+        """The next frame, or ``None`` when the source was closed, or at the end of what a recorder plays.
 
         Raises:
             SourceError: the stream broke off or cannot be decoded.
@@ -117,6 +131,8 @@ class NetworkSource:
         try:
             image = next(self._images)
         except StopIteration:
+            if self._is_played():
+                return None
             raise SourceError(f"{self.source_id} ended the stream.", _HUNG_UP, code="eof") from None
         except (self._av.error.FFmpegError, *HTTP_ERRORS) as error:
             raise self._error(error, opening=False) from error
@@ -125,6 +141,7 @@ class NetworkSource:
     def close(self) -> None:
         """Hang up; a second call does nothing."""
         self._is_open = False
+        self._closed.set()
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -141,9 +158,9 @@ class NetworkSource:
                 with no_redirect(self._av, self.source_id, *_host_port(self._uri)):
                     self._container = self._av.open(url, options=options)
             else:
-                self._http = HttpStream(url, self.source_id, max(self._options.connect_s, self._options.deadline_s))
+                self._http = self._asked(url)
                 if self._http.is_jpeg:
-                    return self._pictures(JpegStream(self._http.read, self.source_id, self._options.most_pixels))
+                    return self._pictures(self._jpegs(url, self._http))
                 options = {**_PROBE, **_STREAMS_ONLY, **limit}
                 self._container = self._av.open(OnlyRead(self._http.read), options=options)
         except (self._av.error.FFmpegError, *HTTP_ERRORS) as error:
@@ -154,12 +171,31 @@ class NetworkSource:
         """For libav's decoders, which round sides up before they compare: what lies between is refused once it is decoded."""
         return {"max_pixels": str(2 * self._options.most_pixels)}
 
-    def _pictures(self, stream: JpegStream) -> Iterator[Image]:
+    def _asked(self, url: str) -> HttpStream:
+        return HttpStream(url, self.source_id, max(self._options.connect_s, self._options.deadline_s))
+
+    def _jpegs(self, url: str, http: HttpStream) -> Iterator[bytes]:
+        """Encoded pictures of a stream; of an address that gives one at a time, each time it is asked again."""
+        due_s = time.monotonic()
+        while True:
+            stream, count = JpegStream(http.read, self.source_id, self._options.most_pixels), 0
+            while (data := stream.next()) is not None:
+                count += 1
+                yield data
+            if count != 1 or not (self._options.every_s or http.is_picture):
+                return
+            due_s = max(due_s + (self._options.every_s or _EVERY_S), time.monotonic())
+            http.close()
+            if self._closed.wait(max(0.0, due_s - time.monotonic())):
+                return
+            http = self._http = self._asked(url)
+
+    def _pictures(self, encoded: Iterator[bytes]) -> Iterator[Image]:
         """JPEG pictures; each says its size, and its camera may change it."""
         decoder = self._av.CodecContext.create("mjpeg", "r")
         decoder.options = self._limit()
         unreadable = 0
-        while (data := stream.next()) is not None:
+        for data in encoded:
             try:
                 check_size(*image_size(data), self.source_id, self._options)
                 frames = decoder.decode(self._av.Packet(data))
@@ -186,7 +222,9 @@ class NetworkSource:
                 "Set the camera to H.264, H.265 or MJPEG.",
                 code="codec",
             )
-        if self._container.duration:
+        if self._container.duration and self._uri.scheme.startswith("rtsp"):  # a recorder plays what it has stored
+            self._duration_s = self._container.duration / 1e6
+        elif self._container.duration:
             raise Unrecoverable(
                 f"{self.source_id} is a file, no camera.", "Download it and give the file as the source.", code="codec"
             )
@@ -211,8 +249,19 @@ class NetworkSource:
                 continue
             for frame in frames:
                 unreadable = 0
+                self._note_time(frame)
                 if not frame.is_corrupt:
                     yield self._image(frame)
+
+    def _note_time(self, frame: Any) -> None:
+        if self._duration_s and frame.pts is not None:
+            at_s = float(frame.pts * frame.time_base)
+            self._first_s = at_s if self._first_s is None else self._first_s
+            self._last_s = at_s - self._first_s
+
+    def _is_played(self) -> bool:
+        """Whether the end of a stream is that of the recording which it plays, and not of the connection."""
+        return bool(self._duration_s) and self._last_s >= self._duration_s - max(_END_S, self._duration_s * _END_PART)
 
     def _check_packet(self, packet: Any) -> None:
         """Say so when what could not be decoded is too large: libav tells its log only."""
@@ -257,6 +306,16 @@ class NetworkSource:
         except HTTP_ERRORS as error:
             return why(error, host)
         return "codec", "Something answers there, but not with a video. Does the path lead to one?"
+
+
+def _check_every(uri: Uri, options: NetworkOptions) -> None:
+    if options.every_s and uri.scheme.startswith("rtsp"):
+        raise ConfigError(f"{uri.name}: RTSP is a stream, every_s is for snapshots.", "For fewer frames: fps=0.2")
+    if options.every_s >= options.deadline_s:
+        raise ConfigError(
+            f"{uri.name}: with every_s={options.every_s:g} it would be stale after deadline_s={options.deadline_s:g}.",
+            f"Allow more: deadline_s={options.every_s * 2 + 5:g}",
+        )
 
 
 def _size(options: LiveOptions, width: int, height: int) -> tuple[int, int]:

@@ -72,7 +72,8 @@ def class_id_of(given: str | int, labels: Sequence[str]) -> int:
     """
     if given in labels:
         return labels.index(str(given))
-    number = int(given) if isinstance(given, int) or given.isdecimal() else -1
+    is_number = given.isdecimal() if isinstance(given, str) else type(given) is int
+    number = int(given) if is_number else -1
     if 0 <= number < len(labels) or (number >= 0 and not labels):
         return number
     close = get_close_matches(str(given), labels, n=1)

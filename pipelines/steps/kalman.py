@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_POSITION, _VELOCITY = 1 / 20, 1 / 160  # of the height
+_POSITION, _VELOCITY = 1 / 20, 1 / 160  # standard deviations, as shares of the height of the box
 _ASPECT_START, _ASPECT_STEP, _ASPECT_SEEN = 1e-2, 1e-2, 1e-1
 _ASPECT_VELOCITY = 1e-5
-_ASPECT = 2  # its column
+_ASPECT = 2  # column of the aspect ratio in the state
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

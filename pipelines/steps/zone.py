@@ -49,7 +49,7 @@ class Zone(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def needs_ids(self) -> bool:
-        """It does."""
+        """It needs them: objects without a tracker number cannot be counted."""
         return True
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
@@ -77,7 +77,7 @@ class _Stay:
     seen: Sighting
     seen_ns: int  # monotonic, as all times here
     is_in: bool  # in this frame
-    since_ns: int  # since when it is where it is
+    since_ns: int  # when it came to the side where it is now
     turned: Sighting  # how it was then
     was_out: bool = False  # whether it was seen to stay out before
     entered_ns: int | None = None  # since when it counts as in; None while it does not

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from edgecv import registry
 from edgecv.errors import SourceError
+from edgecv.file_limit import is_out_of_files, more_files_hint
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.supervision import wire
 from edgecv.pipelines.supervision.retry import Outage, Retry
@@ -75,6 +76,7 @@ class SupervisedSource:
         Raises:
             ConfigError: an option does not exist or has a wrong value, or the URI names no camera.
             MissingDependency: a package is missing.
+            SourceError: this program may open no more files.
         """
         self._uri = parse_source(uri)
         self._target = target or registry.target("sources", self._uri.scheme)
@@ -92,7 +94,7 @@ class SupervisedSource:
         self._was_live = False
         self._interrupted = False
         self._closing = threading.Event()
-        self._wake_read, self._wake_write = os.pipe()
+        self._wake_read, self._wake_write = self._pipe()
         self._thread = threading.Thread(target=self._supervise, name=f"edgecv-supervisor-{self.source_id}", daemon=True)
         self._thread.start()
 
@@ -144,6 +146,17 @@ class SupervisedSource:
             os.close(self._wake_read)
             os.close(self._wake_write)
 
+    def _pipe(self) -> tuple[int, int]:
+        try:
+            return os.pipe()
+        except OSError as error:
+            failure = self._no_process(error)
+            raise SourceError(failure.message, failure.hint, code=failure.code) from error
+
+    def _no_process(self, error: OSError) -> wire.Failed:
+        hint = more_files_hint() if is_out_of_files(error) else "Is memory left?"
+        return wire.Failed("refused", f"{self.source_id} cannot be read: {error.strerror}.", hint)
+
     def _is_over(self) -> bool:
         return self._interrupted or self._closing.is_set() or self._health.state in ("failed", "ended")
 
@@ -194,10 +207,14 @@ class SupervisedSource:
         try:
             worker = WorkerProcess(self._start_message())
         except OSError as error:
-            return wire.Failed("refused", f"No process for {self.source_id}: {error.strerror}.", "Is memory left?")
+            return self._no_process(error)
         failure: wire.Failed | None = _HANGS
         try:
             failure = self._listen(worker)
+        except OSError as error:
+            if not is_out_of_files(error):
+                raise
+            failure = self._no_process(error)
         finally:
             # One that was live says goodbye to its camera, which may count its viewers; one that hangs cannot.
             code = worker.end(force=failure is _HANGS or self._live_since_ns is None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -83,10 +84,12 @@ class WorkerProcess:
 
         Raises:
             EOFError: the worker is gone, and everything it said was read.
+            OSError: this process has no descriptor left for the memory that the worker shares.
         """
         for message, descriptor in wire.receive(self.connection):
             if isinstance(message, wire.Ring):
-                assert descriptor is not None
+                if descriptor is None:  # the kernel threw it away
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 self.ring = RingReader(message, descriptor)
             else:
                 yield message

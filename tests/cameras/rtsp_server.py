@@ -1,4 +1,4 @@
-"""A real RTSP camera: ``/usr/bin/python3 rtsp_server.py PORT [--size WxH] [--user NAME --password WORD]``.
+"""A real RTSP camera: ``/usr/bin/python3 rtsp_server.py PORT [--size WxH] [--user NAME --password WORD] [--file H264.mkv]``.
 
 Prints ``ready`` when it listens. H.264, 20 frames per second, a key frame every five seconds and for each new viewer.
 """
@@ -26,7 +26,11 @@ def main() -> None:
         f"( videotestsrc is-live=true pattern=ball ! video/x-raw,width={width},height={height},framerate=20/1 "
         "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=100 ! rtph264pay name=pay0 pt=96 config-interval=1 )"
     )
-    factory.set_shared(True)
+    if arguments.file:  # as a recorder plays what it stored: with an end
+        factory.set_launch(
+            f'( filesrc location="{arguments.file}" ! matroskademux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1 )'
+        )
+    factory.set_shared(not arguments.file)
     if arguments.user:
         _protect(server, factory, arguments.user, arguments.password)
     server.get_mount_points().add_factory("/1", factory)
@@ -53,6 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="160x120")
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
+    parser.add_argument("--file", default="")
     return parser.parse_args()
 
 

@@ -46,6 +46,7 @@ def test_a_scenario_reports_every_stage(bundle, scenario, stages):
     assert all(0 <= s.p50_ms <= s.p90_ms <= s.p99_ms for s in report.stages.values())
     assert report.stages["inference"].p50_ms > 0 < report.fps
     assert 0 < report.pss_bytes <= report.rss_bytes <= report.peak_rss_bytes
+    assert report.float_precision == "float32"
     assert report.device["cpu"]["cores"] >= 1
     assert report.started.endswith("+00:00")
 

@@ -160,6 +160,27 @@ def test_an_impossible_size_is_refused_before_any_work(size: str, target: Path) 
 
 
 @pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--mean=-1", "between 0 and 255"),
+        ("--std=0,0,0", "above 0"),
+        ("--mean=123.675,116.28,103.53 --std=0.229,0.224,0.225", "of pixels of 0 to 255"),
+        ("--activation=tanh", "no activation 'tanh'"),
+        ("--batch=-1", "batch of -1"),
+        ("--max-drop=nan", "loss of nan"),
+        ("--imgsz=-32", "'-32' is not an input size"),
+    ],
+)
+def test_an_odd_number_is_refused_before_a_picture_is_read(
+    option: str, words: str, tmp_path: Path, target: Path
+) -> None:
+    (tmp_path / "m.onnx").touch()
+    (tmp_path / "pictures").mkdir()  # empty: whoever reads it says so
+    done = convert(target, tmp_path / "m.onnx", "--int8", "--calib", tmp_path / "pictures", *option.split())
+    check_refused(done, target, words, 2)
+
+
+@pytest.mark.parametrize(
     ("module", "options"),
     [
         ("litert_torch", ("--to", "tflite")),

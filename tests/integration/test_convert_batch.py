@@ -19,11 +19,12 @@ from edgecv.converters.onnx_source import open_onnx
 from edgecv.converters.source import SourceOptions
 from edgecv.converters.ultralytics_world import tasks
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.golden import exact_options, verify
+from edgecv.golden import verify
 from edgecv.media import read_image
 from edgecv.model import open_variant, runnable, runtime_options
 from edgecv.quiet import quiet
 from edgecv.results import Classification, Detections, Image
+from edgecv.specs import RuntimeOptions
 from tests.conftest import CHECKOUT
 from tests.models import SPEC, detector
 
@@ -100,8 +101,8 @@ def test_float_gives_the_answers_of_one_picture_per_run(pair: tuple[Bundle, ...]
     options = runtime_options(precision="fp32")
     for (single, runtime), (double, _) in zip(*(runnable(bundle, options) for bundle in pair), strict=True):
         with (
-            open_variant(pair[0], single, exact_options(runtime), runtime) as one,
-            open_variant(pair[1], double, exact_options(runtime), runtime) as two,
+            open_variant(pair[0], single, RuntimeOptions(), runtime) as one,
+            open_variant(pair[1], double, RuntimeOptions(), runtime) as two,
         ):
             assert (one.batch, two.batch) == (1, 2)
             wanted = [one(picture, confidence=1e-5, max_detections=20) for picture in pictures]

@@ -20,12 +20,13 @@ from edgecv.converters.sam2 import open_sam2
 from edgecv.converters.sam_networks import normalised
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import CalibrationError, ConfigError, SpecMismatch, UnsupportedSource
-from edgecv.golden import cosine, exact_options, verify
+from edgecv.golden import cosine, verify
 from edgecv.model import open_promptable, open_variant, runtime_options, runtimes_for
 from edgecv.promptable import PromptableModel
 from edgecv.quantize.mask_agreement import MaskAnswer, judge_masks
 from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Image
+from edgecv.specs import RuntimeOptions
 from edgecv.vision.letterbox import fit
 from edgecv.vision.sam import PADDING_BGR
 from tests.conftest import CHECKOUT
@@ -87,7 +88,7 @@ def sam(bundle: Bundle) -> PromptableModel:
 def opened(bundle: Bundle, name: str) -> PromptableModel:
     variant = next(variant for variant in bundle.variants if variant.name == name)
     runtime = runtimes_for(variant.format)[0]
-    return open_promptable(bundle, variant, exact_options(runtime), runtime)
+    return open_promptable(bundle, variant, RuntimeOptions(), runtime)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

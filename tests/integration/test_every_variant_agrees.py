@@ -11,12 +11,13 @@ import pytest
 
 import edgecv
 from edgecv.bundle import Bundle
-from edgecv.golden import exact_options, verify
+from edgecv.golden import verify
 from edgecv.media import read_image
 from edgecv.model import open_variant, runtimes_for
 from edgecv.quantize.agreement import agreement
 from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Detections
+from edgecv.specs import RuntimeOptions
 from edgecv.vision.nms import iou_one_to_many
 
 pytest.importorskip("litert_torch")
@@ -46,7 +47,7 @@ def found(bundle: Bundle, coco_images: list[Path]) -> dict[str, list[Detections]
     answers = {}
     for variant in bundle.variants:
         runtime = runtimes_for(variant.format)[0]
-        with open_variant(bundle, variant, exact_options(runtime), runtime) as model:
+        with open_variant(bundle, variant, RuntimeOptions(), runtime) as model:
             answers[variant.name] = [model(picture) for picture in pictures]
     return answers
 

@@ -17,10 +17,12 @@ import pytest
 from edgecv import registry
 from edgecv.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
 from edgecv.cli.console import print_table
-from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.errors import BundleError, CalibrationError, ConfigError, EdgeCVError, SessionError
+from edgecv.golden import GOLDEN, verify
 from edgecv.model import load, open_session
 from edgecv.packing import pack, unpack
 from edgecv.printable import printable, printable_json, printable_lines
+from edgecv.quantize.dataset import read_dataset
 from edgecv.specs import RuntimeOptions, TensorSpec
 from tests.models import IMAGE, PREDICTION, arithmetic, detector, manifest, with_external_data, write_bundle
 from tests.security.measured import run_code, run_edgecv
@@ -205,6 +207,61 @@ class TestManifest:
         (bundle.path / MANIFEST).write_text(json.dumps(said))
         with pytest.raises(BundleError, match=named):
             Bundle.open(bundle.path)
+
+    @pytest.mark.parametrize("path", [".", "./", "./model.onnx", "a//b", "a" * 300, "a/" * 2000 + "a"])
+    def test_a_path_that_no_file_of_a_bundle_has_is_refused(self, tmp_path: Path, path: str) -> None:
+        bundle = write_bundle(tmp_path / "b.ecv")
+        said = json.loads((bundle.path / MANIFEST).read_bytes())
+        said["extras"] = [{"path": path, "sha256": "0" * 64, "bytes": 1}]
+        (bundle.path / MANIFEST).write_text(json.dumps(said))
+        with pytest.raises(BundleError):
+            Bundle.open(bundle.path).verify_files()
+
+    def test_a_name_that_a_terminal_would_obey_is_said_in_a_sentence(self, tmp_path: Path) -> None:
+        bundle = write_bundle(tmp_path / "b.ecv")
+        said = json.loads((bundle.path / MANIFEST).read_bytes())
+        (bundle.path / MANIFEST).write_text(json.dumps({**said, "name": "\x1b[2J"}))
+        with pytest.raises(BundleError, match=r"has a name or label with control characters: '.*x1b\[2J'"):
+            Bundle.open(bundle.path)
+
+    def test_golden_vectors_that_are_too_large_together_are_refused(self, tmp_path: Path) -> None:
+        bundle = write_bundle(tmp_path / "b.ecv")
+        golden = bundle.path / GOLDEN
+        variant = bundle.variants[0]
+        inputs = tuple(TensorSpec(name=f"i{n}", role="image", shape=(1 << 26,), dtype="uint8") for n in range(9))
+        with zipfile.ZipFile(golden, "w", zipfile.ZIP_DEFLATED) as archive:
+            for spec in inputs:
+                with archive.open(f"{variant.name}/main/in/{spec.name}.npy", "w") as sink:
+                    np.lib.format.write_array_header_1_0(
+                        sink, {"descr": "|u1", "fortran_order": False, "shape": spec.shape}
+                    )
+                    for _ in range(64):
+                        sink.write(bytes(1 << 20))
+        models = {"main": msgspec.structs.replace(variant.models["main"], inputs=inputs)}
+        said = msgspec.structs.replace(
+            bundle.manifest,
+            variants=(msgspec.structs.replace(variant, models=models),),
+            extras=(describe_file(bundle.path, golden),),
+        )
+        (bundle.path / MANIFEST).write_bytes(dump_manifest(said))
+        assert golden.stat().st_size < 1_000_000
+        (verdict,) = verify(Bundle.open(bundle.path))
+        assert (verdict.status, "more than any model" in verdict.reason) == ("cannot run", True)
+
+
+def test_more_files_than_any_bundle_has_are_refused_unseen(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b.ecv")
+    said = json.loads((bundle.path / MANIFEST).read_bytes())
+    said["extras"] = [{"path": f"a{number}", "sha256": "", "bytes": 1} for number in range(20_000)]
+    (bundle.path / MANIFEST).write_text(json.dumps(said))
+    with pytest.raises(BundleError, match="number of files"):
+        Bundle.open(bundle.path)
+
+
+def test_a_data_yaml_of_brackets_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("train: " + "[" * 3_000)
+    with pytest.raises(CalibrationError, match="brackets are deeper"):
+        read_dataset(tmp_path / "data.yaml")
 
 
 class TestOpenedOnce:
@@ -397,3 +454,12 @@ def test_a_label_with_letters_of_any_script_is_fine(tmp_path: Path, label: str) 
     decode = msgspec.structs.replace(bundle.manifest.decode, labels=(label, "b"))
     (bundle.path / MANIFEST).write_bytes(dump_manifest(msgspec.structs.replace(bundle.manifest, decode=decode)))
     assert Bundle.open(bundle.path).labels == (label, "b")
+
+
+def test_a_data_yaml_of_countless_values_is_refused_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecv.yaml_files._MOST_NODES", 100)
+    (tmp_path / "data.yaml").write_text("train: [" + "1," * 2_000 + "@]")  # the damage at the end is never reached
+    with pytest.raises(CalibrationError, match="larger than any description"):
+        read_dataset(tmp_path / "data.yaml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -32,6 +33,7 @@ from tests.security.hostile_checkpoints import (
     text,
     write_archive,
 )
+from tests.security.measured import run_code
 
 LINEAR = torch.nn.Linear(4, 4)
 # Shapes that fit the network, so that only the attack can be the reason for a refusal.
@@ -121,6 +123,34 @@ def another_network(network: Any, _marker: Path) -> None:
     network.__class__ = tasks().RTDETRDetectionModel
 
 
+def setting_of_a_layer_that_has_none(network: Any, _marker: Path) -> None:
+    """An upsampling to a size, where the description says a factor."""
+    upsample(network).size = (20, 20)
+
+
+def setting_that_is_no_number(network: Any, _marker: Path) -> None:
+    upsample(network).scale_factor = torch.tensor(3.0)
+
+
+def setting_beyond_any_number(network: Any, _marker: Path) -> None:
+    network.model[0].bn.eps = 1e30
+
+
+def setting_too_large_to_write(network: Any, _marker: Path) -> None:
+    network.model[0].i = 10**5000
+
+
+def upsample(network: Any) -> Any:
+    """A layer of torch in the place of the first activation, and in the description."""
+    network.yaml["backbone"].append([-1, 1, "nn.Upsample", [None, 2, "nearest"]])
+    network.yaml["head"][0][0] = [1]
+    layer, head = torch.nn.Upsample(scale_factor=2, mode="nearest"), network.model[1]
+    layer.i, layer.f, layer.type, layer.np = 1, -1, "torch.nn.modules.upsampling.Upsample", 0
+    head.i, head.f = 2, [1]
+    network.model = torch.nn.Sequential(network.model[0], layer, head)
+    return layer
+
+
 def other_wiring(network: Any, _marker: Path) -> None:
     network.model[1].f = [-1]
 
@@ -145,6 +175,10 @@ ATTACKS = [
     cycle,
     parts_without_end,
     another_network,
+    setting_of_a_layer_that_has_none,
+    setting_that_is_no_number,
+    setting_beyond_any_number,
+    setting_too_large_to_write,
     other_wiring,
 ]
 
@@ -389,6 +423,63 @@ def test_small_files_that_claim_gigabytes_take_less_than_one(tmp_path: Path) -> 
     found = json.loads(done.stdout)
     assert found["refused"] == len(files)
     assert found["peak_kib"] < 1 << 20
+
+
+def test_an_honest_upsampling_is_read(tmp_path: Path) -> None:
+    tasks()
+    path = edited(tmp_path / "sound.pt", upsample)
+    assert read_checkpoint(path)["model"].model[1].scale_factor == 2
+
+
+def unfolding_lists(folder: Path) -> Path:
+    """Ten kilobytes: a list of a thousand times a list of a thousand times ... (10^15 values)."""
+    levels = b"](" + b"K\x01" * 1000 + b"eq\x00"
+    for level in range(4):
+        levels += b"](" + (b"h" + bytes([level])) * 1000 + b"eq" + bytes([level + 1])
+    return write_archive(folder / "lists.pt", b"\x80\x02}" + text("epoch") + b"(" + levels + b"ts.")
+
+
+def unfolding_modules(folder: Path) -> Path:
+    """Half a megabyte: one module of 20,000 attributes stands in 19,000 places."""
+    empty = b"".join(text(name) + b"}" for name in ("_parameters", "_buffers", "_modules"))
+    attributes = b"".join(text(f"a{index}") + b"N" for index in range(20_000))
+    child = global_("torch.nn.modules.conv", "Conv2d") + b")\x81}(" + attributes + empty + b"ubq\x01"
+    children = b"".join(text(str(index)) + b"h\x01" for index in range(19_000))
+    state = text("_parameters") + b"}" + text("_buffers") + b"}" + text("_modules") + b"}(" + children + b"u"
+    root = global_("torch.nn.modules.container", "Sequential") + b")\x81}(" + state + b"ub"
+    return write_archive(folder / "modules.pt", b"\x80\x02}(" + text("x") + child + text("model") + root + b"u.")
+
+
+def keys_with_fractions(folder: Path) -> Path:
+    """Tuples with fractions: half a million of them can be chosen so that all have one hash, and a dictionary takes hours."""
+    pairs = b"".join(b"G" + struct.pack(">dd", 1 / (n + 1), n)[:8] + b"K\x01\x86N" for n in range(10))
+    return write_archive(folder / "keys.pt", b"\x80\x02}(" + pairs + b"u.")
+
+
+@pytest.mark.parametrize("make", [unfolding_lists, unfolding_modules, keys_with_fractions])
+def test_a_small_file_that_unfolds_is_refused_at_once(tmp_path: Path, make) -> None:
+    path = make(tmp_path)
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_CPU, (30, 30))\n"
+        "from pathlib import Path\n"
+        "from edgecv.converters.checkpoint import read_checkpoint, read_weights\n"
+        "from edgecv.errors import UnsupportedSource\n"
+        "for read in (lambda path: read_checkpoint(path), lambda path: read_weights(path, {})):\n"
+        f"    try: read(Path({str(path)!r}))\n"
+        "    except UnsupportedSource as error: print('refused:', error.message)\n"
+    )
+    ended = run_code(code)
+    assert (ended.code, ended.stdout.count("refused"), ended.peak_mb < 1000) == (0, 2, True), ended.stderr
+
+
+def test_flags_do_not_copy_the_storage_they_lie_in(tmp_path: Path) -> None:
+    names = [f"flag{index}" for index in range(20)]
+    size = 1 << 20
+    pickled = state_dict({name: tensor("BoolStorage", "w", size, (2,), (1,), 3) for name in names})
+    path = write_archive(tmp_path / "flags.pt", pickled, {"w": bytes(4) + b"\x07" + bytes(size - 5)})
+    found = read_weights(path, {name: torch.zeros(2, dtype=torch.int64) for name in names})
+    assert found["flag0"].tolist() == [False, True]
+    assert all(flag.untyped_storage().nbytes() < 100 for flag in found.values())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobile_sam"])

@@ -226,6 +226,32 @@ def test_the_scores_before_an_argmax_are_taken(beside: bool, tmp_path: Path) -> 
     check_same(source, run(plain, planes(source)))
 
 
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("TopK", ["number", "value"]), ("TopK", ["value"]), ("TopK", ["number"]), ("ReduceMax", ["value"])],
+    ids=["best three and their numbers", "best three", "numbers", "the best"],
+)
+def test_the_scores_before_a_choice_of_the_best_are_taken(kind: str, names: list[str], tmp_path: Path) -> None:
+    """The best three scores would look like the scores of three classes."""
+    types = {"number": TensorProto.INT64, "value": TensorProto.FLOAT}
+    after = [
+        helper.make_node("TopK", ["scores", "three"], ["value", "number"])
+        if kind == "TopK"
+        else helper.make_node("ReduceMax", ["scores"], ["value"], axes=[1], keepdims=0)
+    ]
+    outputs = [(name, types[name]) for name in names]
+    path = network(tmp_path / "a.onnx", after=after, outputs=outputs, constants={"three": np.array([3])})
+    source = open_onnx(path, SourceOptions())
+    check_same(source, run(network(tmp_path / "plain.onnx"), planes(source)))
+
+
+def test_a_network_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
+    before = [helper.make_node("Mul", ["image", "endless"], ["x"])]
+    path = network(tmp_path / "a.onnx", before=before, constants={"endless": np.float32([np.inf])})
+    with pytest.raises(UnsupportedSource, match="no numbers"):
+        open_onnx(path, SourceOptions())
+
+
 def double(path: Path) -> Path:
     before = [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT)]
     return network(path, before=before, kind=TensorProto.DOUBLE)

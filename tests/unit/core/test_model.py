@@ -115,7 +115,7 @@ def test_limits_per_call_do_not_stay(model: edgecv.Model) -> None:
     ids=str,
 )
 def test_limits_out_of_range_are_refused(model: edgecv.Model, limits: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="lie between"):
+    with pytest.raises(ConfigError, match="must be"):
         model(bright_cell(0, 0), **limits)
 
 

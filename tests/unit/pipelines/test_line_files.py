@@ -111,6 +111,20 @@ def test_a_table_with_other_columns_is_not_gone_on_with(tmp_path: Path) -> None:
     assert path.read_bytes() == PERSONAL_HEADER + b"1,2,3\r\n"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", ["my notes", "one\ntwo", '{"name": "settings", "x": 1}', "{", "s\n", "\n"])
+def test_a_file_of_somebody_else_is_neither_mended_nor_gone_on_with(tmp_path: Path, kind: str, text: str) -> None:
+    path = tmp_path / f"out.{kind}"
+    path.write_text(text)
+    if (kind, text) == ("jsonl", "{"):
+        append(path, 1)  # what a power cut leaves
+        assert frames(path) == [1]
+        return
+    with pytest.raises(ConfigError):
+        append(path, 1)
+    assert path.read_text() == text
+
+
 def test_a_table_that_a_spreadsheet_saved_is_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     append(path, 1)

@@ -8,9 +8,9 @@ import pytest
 
 from edgecv.errors import CalibrationError
 from edgecv.quantize.agreement import Agreement, agreement, match
-from edgecv.quantize.gate import MINIMUM_TEACHER_BOXES, compare, judge
+from edgecv.quantize.gate import MINIMUM_TEACHER_BOXES, MULTI_LABEL, compare, judge
 from edgecv.quantize.recipes import RECIPES, GateLimits, QuantizeRecipe
-from edgecv.results import Detections
+from edgecv.results import Classification, Detections
 
 Row = tuple[float, float, float, float, float, int]
 
@@ -119,3 +119,27 @@ def test_recipes_are_data_that_survive_being_written_down() -> None:
     for name, recipe in RECIPES.items():
         assert recipe.name == name
         assert msgspec.json.decode(msgspec.json.encode(recipe), type=QuantizeRecipe) == recipe
+
+
+def labelled(*rows: dict[int, float]) -> list[Classification]:
+    """Answers of a classifier with several labels per picture, best first."""
+    ordered = [sorted(row.items(), key=lambda item: -item[1]) for row in rows]
+    return [
+        Classification(
+            class_id=np.array([label for label, _ in row]), confidence=np.array([score for _, score in row], np.float32)
+        )
+        for row in ordered
+    ]
+
+
+def test_several_labels_per_picture_are_judged_by_all_of_them() -> None:
+    """Two labels of nearly one confidence may change places; one that gets lost counts."""
+    teacher = labelled(*({at % 3: 0.99, 4: 0.98, 5: 0.2} for at in range(24)))
+    swapped = labelled(*({at % 3: 0.98, 4: 0.99, 5: 0.3} for at in range(24)))
+    report = compare(MULTI_LABEL, teacher, swapped, GateLimits(), "r")
+    assert report.passed
+    assert report.metrics["label_f1"] == 1.0
+    lost = labelled(*({at % 3: 0.99, 4: 0.4, 5: 0.2} for at in range(24)))
+    report = compare(MULTI_LABEL, teacher, lost, GateLimits(), "r")
+    assert report.metrics["label_f1"] == pytest.approx(2 / 3, abs=1e-4)
+    assert not report.passed
