@@ -315,14 +315,20 @@ class TestPacking:
         assert pack(bundle.path) == tmp_path / "b.ecv.zip"
         assert (victim.read_text(), victim.stat().st_mtime_ns) == ("mine", before.st_mtime_ns)
 
-    def test_an_output_that_is_a_link_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
+    def test_an_output_that_is_a_link_to_a_packed_bundle_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
         bundle, victim = write_bundle(tmp_path / "b.ecv"), self.victim(tmp_path)
         out = tmp_path / "out.zip"
         out.symlink_to(victim)
         with pytest.raises(ConfigError):
             pack(bundle.path, out)
-        pack(bundle.path, out, force=True)
+        with pytest.raises(ConfigError, match="not replaced"):
+            pack(bundle.path, out, force=True)
         assert victim.read_text() == "mine"
+        packed = pack(bundle.path, tmp_path / "packed.zip").read_bytes()
+        out.unlink()
+        out.symlink_to(tmp_path / "packed.zip")
+        pack(bundle.path, out, force=True)
+        assert (tmp_path / "packed.zip").read_bytes() == packed
         assert zipfile.is_zipfile(out) and not out.is_symlink()
 
     @pytest.mark.parametrize("name", [MANIFEST, "onnx-fp32/model.onnx", "onnx-fp32"])
