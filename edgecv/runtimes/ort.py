@@ -145,6 +145,9 @@ def _session_options(runtime: Any, options: RuntimeOptions) -> Any:
     made.enable_mem_pattern = False
     spinning = "1" if options.extra.get("spinning", False) else "0"
     made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    # An x86 CPU without VNNI adds two products of int8 in 16 bits, which overflows with weights of eight bits: YOLOv8n lost a
+    # tenth of its objects there. With this, ONNX Runtime computes them exactly on such a CPU; on others it changes nothing.
+    made.add_session_config_entry("session.x64quantprecision", "1")
     for key, value in options.extra.get("config", {}).items():
         made.add_session_config_entry(key, str(value))
     return made
