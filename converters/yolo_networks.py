@@ -320,6 +320,8 @@ def _compare_attribute(path: str, module: Any, name: str, value: Any) -> None:
             raise UnknownNetwork(f"{path} puts {named(value)} in the place of the layer's own")
         return
     held = vars(module).get(name)
+    if name == "momentum" and value is None:  # a plain average over the batches of training, which is over
+        return
     if name in _TAKEN_OVER and _is_number(held) and _is_number(value):
         setattr(module, name, value)
     elif not _same(held, value, strictly=name in vars(module) and type(module).__module__.startswith("torch.nn.")):

@@ -35,6 +35,12 @@ def suits_this_machine(target: str) -> bool:
 
 
 @cache
+def saturates_int8() -> bool:
+    """Whether this machine's processor adds two products of int8 in 16 bits, as x86 without VNNI does."""
+    return suits_this_machine("x86") and not suits_this_machine("x86-vnni")
+
+
+@cache
 def has_bf16() -> bool:
     """Whether this machine's processor computes in bfloat16."""
     return bool(_BF16 & (_flags() or frozenset()))

@@ -166,7 +166,7 @@ def test_an_impossible_size_is_refused_before_any_work(size: str, target: Path) 
         ("--std=0,0,0", "above 0"),
         ("--mean=123.675,116.28,103.53 --std=0.229,0.224,0.225", "of pixels of 0 to 255"),
         ("--activation=tanh", "no activation 'tanh'"),
-        ("--batch=-1", "batch of -1"),
+        ("--batch=-1", "batch size must be 1 to 64, not -1"),
         ("--max-drop=nan", "loss of nan"),
         ("--imgsz=-32", "'-32' is not an input size"),
     ],

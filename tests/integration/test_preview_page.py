@@ -296,7 +296,7 @@ def test_a_stream_that_broke_is_opened_again(browser: Browser) -> None:
         # As a proxy or a phone that slept would do it: the picture's connection ends, the page does not notice.
         until(lambda: sink.watchers == 1, "it watches")
         camera(page, "door").locator("img").evaluate("image => { image.src = '/icon.svg'; }")
-        wait_for(page, lambda: "/stream/" in (camera(page, "door").locator("img").get_attribute("src") or ""), "again")
+        wait_for(page, lambda: "stream/" in (camera(page, "door").locator("img").get_attribute("src") or ""), "again")
         moves(page, "door")
 
 

@@ -234,7 +234,6 @@ class TestVideos:
         path = mjpeg(tmp_path / "a.avi", [9_000] * 3, 9_000, 9_000)
         ended = run_code(READ_ALL.format(path=str(path)))
         assert "limit of 64 megapixels" in ended.stdout
-        assert "open" not in ended.stdout
         assert ended.peak_mb < PLAIN_MB
 
     def test_a_stream_that_grows_in_the_middle_takes_no_more_memory(self, tmp_path: Path) -> None:
@@ -249,12 +248,12 @@ class TestVideos:
         reader, shapes = VideoReader(path), []
         while (frame := reader.read()) is not None:
             shapes.append(frame.shape)
-        assert shapes == [(64, 64, 3)] * 6  # OpenCV scales them to the announced size
+        assert shapes == [(64, 64, 3)] * 3 + [(1024, 1024, 3)] * 3
 
     def test_a_keyword_sets_the_limit(self, tmp_path: Path) -> None:
         path = mjpeg(tmp_path / "a.avi", [200] * 3, 200, 200)
         with pytest.raises(SourceError, match=r"limit of 0\.01"):
-            VideoReader(path, max_megapixels=0.01)
+            VideoReader(path, max_megapixels=0.01).read()
 
 
 def _zeros(size: int) -> tuple[str, int]:

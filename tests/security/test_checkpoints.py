@@ -398,7 +398,7 @@ def gigabytes(folder: Path) -> list[Path]:
 
 
 READ_ALL = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 import torch
 from edgecv.converters.checkpoint import read_weights
@@ -410,7 +410,9 @@ for path in sys.argv[1:]:
         read_weights(Path(path), wanted)
     except UnsupportedSource as error:
         refused += 1
-print(json.dumps({"refused": refused, "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+# Not `ru_maxrss`: that counts what the process had before it became this program.
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"refused": refused, "peak_kib": int(peak)}))
 """
 
 

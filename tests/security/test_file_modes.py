@@ -165,10 +165,12 @@ def test_a_result_is_never_written_through_a_link(tmp_path: Path, victim: Path, 
 
 
 def test_a_result_that_is_replaced_leaves_other_names_of_the_old_file_alone(tmp_path: Path, victim: Path) -> None:
+    victim.write_text('{"index": 0, "source_id": "a", "captured_ns": 1, "detections": []}\n')
+    before = victim.read_text()
     os.link(victim, tmp_path / "out.jsonl")
     sink = open_sink(f"jsonl:{tmp_path / 'out.jsonl'}?overwrite=1")
     emit(sink)
-    assert victim.read_text() == "mine"
+    assert victim.read_text() == before
 
 
 def test_a_picture_replaces_a_link_or_refuses_it(tmp_path: Path, victim: Path) -> None:
