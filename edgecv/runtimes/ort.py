@@ -77,7 +77,8 @@ class OnnxRuntimeSession:
         try:
             # Without its fallback: that prints what it failed on to stdout, and tries other devices.
             made = _session_options(runtime, options)
-            if saturates_int8() and _quantizes(Path(opened)):
+            signed = "session.qdqisint8allowed" in options.extra.get("config", {})  # a model for arm64, judged here
+            if saturates_int8() and not signed and _quantizes(Path(opened)):
                 # Two products of int8 would overflow 16 bits: YOLOv8n lost a tenth of its objects. ONNX Runtime computes them
                 # exactly with this, a third slower. Models with int8 weights alone do not run with it.
                 made.add_session_config_entry("session.x64quantprecision", "1")
