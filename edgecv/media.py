@@ -163,13 +163,16 @@ def open_target(
             "Choose another name, or overwrite it: ?overwrite=1 or --force. jsonl: and csv: also take ?append=1.",
         ) from error
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise ConfigError(
-                f"{path} is a link, and is not written through.", "Name the file itself, or delete the link."
-            ) from error
-        raise SinkError(
-            f"{path} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?"
-        ) from error
+        raise not_opened(path, error) from error
+
+
+def not_opened(path: str | Path, error: OSError) -> ConfigError | SinkError:
+    """Why a file could not be opened for writing, with the next step."""
+    if error.errno == errno.ELOOP:
+        return ConfigError(
+            f"{path} is a link, and is not written through.", "Name the file itself, or delete the link."
+        )
+    return SinkError(f"{path} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?")
 
 
 class VideoReader:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgecv.atomic import Kind
 from edgecv.errors import ConfigError, SinkError
-from edgecv.media import open_target
+from edgecv.media import not_opened, open_target
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.private_files import append_file
 
@@ -141,13 +141,7 @@ class LineFile:
         try:
             descriptor = append_file(self._path)
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise ConfigError(
-                    f"{self._name} is a link, and is not written through.", "Name the file itself, or delete the link."
-                ) from error
-            raise SinkError(
-                f"{self._name} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?"
-            ) from error
+            raise not_opened(self._name, error) from error
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 self._check_kind()
