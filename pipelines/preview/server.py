@@ -29,6 +29,7 @@ REQUEST_S = 10.0  # for a whole request to arrive, from the end of the answer be
 _ANSWER_S = 30.0  # for an answer to be made and taken; not for the streams of pictures, which have limits of their own
 _REQUEST_BYTES = 4 << 20  # a request that brings more is cut; nothing here needs more than a kilobyte
 _WATCH_S = 0.5
+_NEW_S = 1.0  # for so long a connection without a request is one that has just come
 
 _ERROR_S = 60.0
 
@@ -74,6 +75,7 @@ class BoundedProtocol(H11Protocol):
         self.number = next(self._numbers)
         self._answered = self._received_bytes = 0
         self._phase, self._since_s = self._look(), self.loop.time()
+        self._came_s = self._since_s
         others = [other for other in _bounded(self.connections) if other is not self and not other.is_cut]
         leaving = who_leaves(self, sorted(others, key=lambda other: other.number), LIMITS)
         if leaving is not None:
@@ -81,9 +83,12 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def patience(self) -> int | None:
-        """Who has sent no whole request goes first, then who does not take the answer, then who waits after wrong tokens."""
+        """Who has sent no whole request goes first, then who does not take the answer, then who waits after wrong tokens.
+
+        Whoever has just come goes last: the request of an honest visitor is on its way.
+        """
         if self._look()[0] == "asking":
-            return 0
+            return 3 if not self._answered and self.loop.time() - self._came_s < _NEW_S else 0
         state = self.cycle.scope["state"]
         if state.get("endless"):
             return None

@@ -342,22 +342,22 @@ def test_an_event_too_large_for_a_stingy_broker_waits(tmp_path: Path, outbox: Ou
 def test_what_waited_for_a_larger_limit_goes_when_the_broker_takes_it(tmp_path: Path) -> None:
     noise = "".join(random.Random(0).choices(string.ascii_letters, k=20_000))
     limits = [3000, 1_000_000]
+    sinks: list[MqttSink] = []  # the broker is asked before the sink has a name here
 
     def script(peer: Peer) -> None:
         limit = limits.pop(0) if len(limits) > 1 else limits[0]
         peer.read()  # CONNECT; with ack="broker" there is no subscription
         peer.send(connack(bytes([MAXIMUM_PACKET_SIZE]) + limit.to_bytes(4, "big")))
         if limit == 3000:
-            until(lambda: sink.stats().parked == 1, "it waits")
+            until(lambda: sinks and sinks[0].stats().parked == 1, "it waits")
             return
         peer.serve()
 
-    with HostileBroker(script) as broker:
-        sink = open_sink(broker.url, tmp_path / "outbox", ack="broker")
+    with HostileBroker(script) as broker, closing(open_sink(broker.url, tmp_path / "outbox", ack="broker")) as sink:
+        sinks.append(sink)
         sink.emit_event(Event(kind="loud", time_ns=0, data={"noise": noise}))
         until(lambda: sink.stats().acknowledged == 1, "it goes")
         assert sink.stats().parked == 0
-        sink.close()
 
 
 @pytest.mark.parametrize("maximum", [0, 1])

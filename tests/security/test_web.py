@@ -259,6 +259,20 @@ def test_who_waits_after_wrong_tokens_keeps_nobody_out() -> None:
             assert ask(page, "/api/status", source, Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
+def test_who_has_just_come_is_not_cut_for_the_next_one_from_the_same_address() -> None:
+    bearer = "GET /api/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n\r\n"
+    with serving("preview", token=TOKEN) as page, ExitStack() as stack:
+        session = _log_in(page)
+        for number in range(200):
+            stack.enter_context(begin(page, bearer, f"127.0.1.{number % 10 + 1}"))
+        visitor = stack.enter_context(connect(page, "127.0.1.1"))
+        for _ in range(8):
+            stack.enter_context(connect(page, "127.0.1.1"))
+        time.sleep(0.2)  # all of them are accepted
+        visitor.sendall(f"GET /api/status HTTP/1.1\r\nHost: localhost\r\nCookie: {session}\r\n\r\n".encode())
+        assert visitor.recv(64).split()[1] == b"200"
+
+
 def _log_in(page: Server) -> str:
     form = f"token={TOKEN}"
     head = f"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(form)}\r\n\r\n"
