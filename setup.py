@@ -5,7 +5,11 @@ from setuptools import find_packages, setup
 ROOMS = ("converters", "quantize", "pipelines", "devices", "cloud_sync", "benchmarks")
 FOLDERS = ("edgecv", *ROOMS)
 
-packages = [name for folder in FOLDERS for name in [folder, *(f"{folder}.{sub}" for sub in find_packages(folder))]]
+# Programs that measure this project itself are no part of what is installed.
+LEFT_OUT = ("lab", "lab.*")
+packages = [
+    name for folder in FOLDERS for name in [folder, *(f"{folder}.{sub}" for sub in find_packages(folder, LEFT_OUT))]
+]
 
 setup(
     packages=[name if name.split(".")[0] == "edgecv" else f"edgecv.{name}" for name in packages],

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgecv._internal.progress import Progress
 from edgecv.benchmarks.command import run_program
 from edgecv.benchmarks.report import Report, as_document, render
 from edgecv.benchmarks.run import run_scenarios
 from edgecv.benchmarks.scenarios import BenchOptions
-from edgecv.bundle import SUFFIX, Bundle
+from edgecv.bundles.bundle import SUFFIX, Bundle
 from edgecv.cli.console import print_json, progress_for
 from edgecv.errors import ConfigError
-from edgecv.progress import Progress
 
 _DEMO = Path("demo-output")
 _SCENARIOS = ("single_stream", "pipeline")

@@ -11,7 +11,7 @@ from edgecv import registry
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.errors import EdgeCVError
-from edgecv.image_headers import DEFAULT_MEGAPIXELS, set_max_megapixels
+from edgecv.media.image_headers import DEFAULT_MEGAPIXELS, set_max_megapixels
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

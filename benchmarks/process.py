@@ -10,8 +10,8 @@ from edgecv.errors import EdgeCVError
 TIMEOUT_S = 900.0
 
 
-def call_module(module: str, argument: str, timeout_s: float = TIMEOUT_S) -> str:
-    """``python -m MODULE ARGUMENT``.
+def call_module(module: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> str:
+    """``python -m MODULE ARGUMENT ...``.
 
     Returns:
         The last line on stdout.
@@ -19,7 +19,7 @@ def call_module(module: str, argument: str, timeout_s: float = TIMEOUT_S) -> str
     Raises:
         EdgeCVError: it ended with an error, said nothing, or took too long.
     """
-    command = [sys.executable, "-m", module, argument]
+    command = [sys.executable, "-m", module, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from edgecv._internal.printable import printable
 from edgecv.benchmarks.statistics import StageStatistics
 from edgecv.errors import ConfigError
-from edgecv.printable import printable
 
 SCHEMA = 1
 _MEGABYTE = 1e6

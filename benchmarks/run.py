@@ -8,13 +8,13 @@ from pathlib import Path
 import msgspec
 
 from edgecv import errors, registry
+from edgecv._internal.progress import Progress, silent
 from edgecv.benchmarks.child import Failure, Outcome, Task
 from edgecv.benchmarks.process import TIMEOUT_S, call_module
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.errors import EdgeCVError
-from edgecv.image_headers import max_megapixels
-from edgecv.progress import Progress, silent
+from edgecv.media.image_headers import max_megapixels
 
 
 def run_scenario(
@@ -34,7 +34,7 @@ def run_scenario(
     """
     registry.target("scenarios", name)
     task = Task(scenario=name, bundle=str(bundle), options=options or BenchOptions(), max_megapixels=max_megapixels())
-    answer = call_module("edgecv.benchmarks.child", msgspec.json.encode(task).decode(), timeout_s)
+    answer = call_module("edgecv.benchmarks.child", msgspec.json.encode(task).decode(), timeout_s=timeout_s)
     outcome = msgspec.json.decode(answer, type=Outcome)
     if outcome.report is None:
         raise _error(outcome.failure)

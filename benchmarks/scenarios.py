@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from edgecv import registry
+from edgecv._internal.timing import StageTimer
+from edgecv.benchmarks.images import read_pictures, rendered_pictures
 from edgecv.benchmarks.memory import read_memory
-from edgecv.benchmarks.pictures import read_pictures, rendered_pictures
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.statistics import describe_stages
 from edgecv.devices.detect import detect
@@ -25,7 +26,6 @@ from edgecv.errors import ConfigError
 from edgecv.model import Model, float_precision, load
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.results import Image
-from edgecv.timing import StageTimer
 from edgecv.uris import parse_source
 from edgecv.version import __version__
 

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import Nonce
-from edgecv.cloud_sync.topics import Address
+from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.errors import SyncError
 from edgecv.events import Event, Priority
-from edgecv.printable import printable
 from edgecv.results import Result
 
 LANES: tuple[Priority, ...] = ("alarm", "event", "telemetry", "blob")

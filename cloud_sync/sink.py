@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgecv.cloud_sync.broker_url import parse_broker_url
+from edgecv._internal.device_clock import clock_is_synced
+from edgecv.cloud_sync.delivery.sender import AckMode, Sender, SendOptions
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
-from edgecv.cloud_sync.outbox import Outbox
-from edgecv.cloud_sync.outbox_types import OutboxLimits
-from edgecv.cloud_sync.sender import AckMode, Sender, SendOptions
-from edgecv.cloud_sync.topics import Address
-from edgecv.device_clock import clock_is_synced
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.mqtt.topics import Address
+from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.errors import ConfigError, SyncError
 from edgecv.events import Event
 from edgecv.protocols import Clock

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgecv.converters.onnx_parts import in_memory_session, open_reshapes
+from edgecv._internal.quiet import quiet
+from edgecv.bundles.golden import cosine
+from edgecv.converters.families.foreign_onnx.graph import in_memory_session, open_reshapes
 from edgecv.converters.source import Part, SourceModel
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.golden import cosine
 from edgecv.protocols import Array, Tensors
-from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
 
 _SAME = 0.9999  # cosine of each picture's outputs with those of the graph for one picture

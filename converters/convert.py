@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from edgecv import registry
-from edgecv.atomic import check_target, new_folder
-from edgecv.bundle import (
+from edgecv._internal.atomic import check_target, new_folder
+from edgecv._internal.progress import Progress, silent
+from edgecv.bundles.bundle import (
     BUNDLE,
     MANIFEST,
     SCHEMA,
@@ -29,8 +30,21 @@ from edgecv.bundle import (
 )
 from edgecv.converters.batch import batched
 from edgecv.converters.documents import write_golden, write_model_card
+from edgecv.converters.families.ultralytics_import import no_cache_of_torch
+from edgecv.converters.float_variants import (
+    DEFAULT_MAX_DROP,
+    Base,
+    Built,
+    Job,
+    build_float,
+    build_half,
+    each_once,
+    fitted,
+    needs_ranges,
+    remove,
+)
 from edgecv.converters.held_out import with_enough_objects
-from edgecv.converters.int8 import build_int8
+from edgecv.converters.int8_variants import build_int8
 from edgecv.converters.parity import parity_examples
 from edgecv.converters.request import (
     check_calibration,
@@ -45,19 +59,6 @@ from edgecv.converters.request import (
     stem_of,
 )
 from edgecv.converters.source import Activation, SourceModel, SourceOptions, check_batch, with_names
-from edgecv.converters.ultralytics_world import no_cache_of_torch
-from edgecv.converters.variants import (
-    DEFAULT_MAX_DROP,
-    Base,
-    Built,
-    Job,
-    build_float,
-    build_half,
-    each_once,
-    fitted,
-    needs_ranges,
-    remove,
-)
 from edgecv.errors import (
     AccuracyGateError,
     CalibrationError,
@@ -69,10 +70,9 @@ from edgecv.errors import (
     SessionError,
     UnsupportedSource,
 )
-from edgecv.picture_files import utf8_name
-from edgecv.progress import Progress, silent
-from edgecv.quantize.calibration import CalibrationSet, check_overlap, open_calibration
-from edgecv.quantize.labelled import LabelledSet, open_labelled
+from edgecv.media.image_files import utf8_name
+from edgecv.quantize.calibration.calibration_set import CalibrationSet, check_overlap, open_calibration
+from edgecv.quantize.labels.int8_loss import LabelledSet, open_labelled
 from edgecv.quantize.recipes import DEFAULT_TARGET
 from edgecv.quantize.record import (
     QUANTIZATION,
@@ -82,7 +82,7 @@ from edgecv.quantize.record import (
     ThresholdRecord,
     write_record,
 )
-from edgecv.quantize.report import write_report
+from edgecv.quantize.report.report import write_report
 from edgecv.quantize.sensitivity import SENSITIVITY, Sensitivity
 from edgecv.specs import Precision
 from edgecv.version import __version__

@@ -9,9 +9,9 @@ from types import MappingProxyType
 import numpy as np
 
 from edgecv import registry
-from edgecv.bundle import Manifest, Variant
+from edgecv.bundles.bundle import Manifest, Variant
+from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLING, sample
 from edgecv.converters.source import RANDOM, Example
-from edgecv.golden import EVENLY, GOLDEN, SAMPLING, sample
 from edgecv.model import runtimes_for
 from edgecv.promptable import MAX_BOXES
 from edgecv.protocols import Array

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgecv.converters.examination import BOX_TASKS
+from edgecv._internal.progress import Progress
+from edgecv.converters.judge import BOX_TASKS
 from edgecv.converters.source import Part, SourceModel
-from edgecv.media import read_image
+from edgecv.media.images import read_image
 from edgecv.model import Model
-from edgecv.progress import Progress
 from edgecv.protocols import Array, Tensors
-from edgecv.quantize.calibration import MOST_HELD_OUT, CalibrationSet
-from edgecv.quantize.gate import MINIMUM_TEACHER_BOXES, check_teacher
+from edgecv.quantize.calibration.calibration_set import MOST_HELD_OUT, CalibrationSet
+from edgecv.quantize.gate.accuracy_gate import MINIMUM_TEACHER_BOXES, check_teacher
 from edgecv.specs import TensorSpec
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import numpy as np
 
-from edgecv.converters import ultralytics_world
+from edgecv._internal.progress import Progress
+from edgecv.bundles.golden import cosine
+from edgecv.converters.families import ultralytics_import
 from edgecv.converters.source import TOLERANCES, Example, Exported, Part, SourceModel, Tolerance
 from edgecv.errors import ParityError
-from edgecv.golden import cosine
-from edgecv.media import read_image
-from edgecv.progress import Progress
+from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session, Tensors
-from edgecv.quantize.calibration import CalibrationSet
+from edgecv.quantize.calibration.calibration_set import CalibrationSet
 from edgecv.specs import TensorSpec
 from edgecv.vision.letterbox import fit
 
@@ -59,7 +59,7 @@ def parity_examples(
     """
     spec = source.spec.preprocess
     most = max(1, _PICTURES // source.batch)  # a batch shifts its picture from row to row
-    paths = calibration.held_out if calibration is not None else ultralytics_world.photographs()
+    paths = calibration.held_out if calibration is not None else ultralytics_import.photographs()
     width, height = spec.size_wh
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     pictures = [fit(read_image(path), spec)[0] for path in paths[:most]]

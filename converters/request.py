@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecv import registry
-from edgecv.converters.other_sources import refuse_known
+from edgecv._internal.printable import is_name
+from edgecv.converters.families.other_sources import refuse_known
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.printable import is_name
-from edgecv.quantize.ladder import check_recipes
 from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, find_recipe, targets_of
+from edgecv.quantize.search import check_recipes
 from edgecv.specs import PRECISIONS, Precision
 
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there

@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol, get_args
 import msgspec
 import numpy as np
 
-from edgecv.bundle import Source
+from edgecv._internal.printable import as_name
+from edgecv.bundles.bundle import Source
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
-from edgecv.printable import as_name
 from edgecv.protocols import Array, Tensors
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgecv.version import __version__
 
 if TYPE_CHECKING:
-    from edgecv.bundle import Bundle as Bundle
+    from edgecv.bundles.bundle import Bundle as Bundle
     from edgecv.converters.convert import convert as convert
     from edgecv.errors import EdgeCVError as EdgeCVError
     from edgecv.events import Event as Event
@@ -40,7 +40,7 @@ if (_CHECKOUT / "setup.py").is_file() and (_CHECKOUT / "converters").is_dir():
     __path__.append(str(_CHECKOUT))
 
 _LAZY = {
-    "Bundle": "edgecv.bundle",
+    "Bundle": "edgecv.bundles.bundle",
     "Classification": "edgecv.results",
     "Detections": "edgecv.results",
     "EdgeCVError": "edgecv.errors",

@@ -104,7 +104,8 @@ class CalibrationError(QuantizationError):
 class AccuracyGateError(QuantizationError):
     """No INT8 artefact passed its accuracy gate.
 
-    ``report`` is the ``edgecv.quantize.gate.GateReport`` of the last attempt (``object`` here: the core knows no quantizer).
+    ``report`` is the ``edgecv.quantize.gate.accuracy_gate.GateReport`` of the last attempt (``object`` here: the
+    core knows no quantizer).
     """
 
     exit_code = 3

@@ -12,16 +12,16 @@ import msgspec
 import numpy as np
 
 from edgecv import registry
-from edgecv.bare_files import spec_of
-from edgecv.bundle import Bundle, Variant
+from edgecv._internal.strict import check_number
+from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.opened_files import OpenedModel
+from edgecv.bundles.ultralytics_metadata import spec_of
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
-from edgecv.opened_files import OpenedModel
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Decoder, SaysPrecision, Session, Tensors
 from edgecv.results import Classification, Detections, Image
 from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
-from edgecv.strict import check_number
-from edgecv.targets import suits_this_machine
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
 

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from edgecv.bundle import Bundle, Variant
+from edgecv._internal.extras import require
+from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.errors import ConfigError, SpecMismatch
-from edgecv.extras import require
 from edgecv.protocols import Array, Session
 from edgecv.results import BoolArray, FloatArray, Image, Masks
 from edgecv.specs import ModelSpec

@@ -111,14 +111,14 @@ class Detections:
 
     @classmethod
     def from_supervision(cls, found: Any) -> Detections:
-        """From a ``supervision.Detections``; see ``edgecv.interchange.from_supervision``."""
-        from edgecv.interchange import from_supervision
+        """From a ``supervision.Detections``; see ``edgecv.media.supervision_bridge.from_supervision``."""
+        from edgecv.media.supervision_bridge import from_supervision
 
         return from_supervision(found)
 
     def as_supervision(self, labels: Sequence[str] = ()) -> dict[str, Any]:
-        """What ``supervision.Detections(**...)`` takes; see ``edgecv.interchange.as_supervision``."""
-        from edgecv.interchange import as_supervision
+        """What ``supervision.Detections(**...)`` takes; see ``edgecv.media.supervision_bridge.as_supervision``."""
+        from edgecv.media.supervision_bridge import as_supervision
 
         return as_supervision(self, labels)
 

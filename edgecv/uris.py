@@ -23,9 +23,9 @@ from urllib.parse import parse_qsl, quote, unquote, unquote_plus
 
 import msgspec
 
+from edgecv._internal.printable import printable
+from edgecv._internal.strict import read_struct
 from edgecv.errors import ConfigError
-from edgecv.printable import printable
-from edgecv.strict import read_struct
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 # Pictures that are not read, by suffix: where they lie in a folder, they are named.

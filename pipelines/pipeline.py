@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from types import TracebackType
 
+from edgecv._internal.timing import StageTimer
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.model import Model
-from edgecv.pipelines.capture import CLOSE_TIMEOUT_S, POLL_S, Capture, Captured
-from edgecv.pipelines.chain import Chain, GateLike, StepLike, build_gates, build_steps
-from edgecv.pipelines.checks import (
+from edgecv.pipelines.arguments import (
     SinkLike,
     as_sink,
     check_limits,
@@ -27,20 +26,21 @@ from edgecv.pipelines.checks import (
     remove_empty,
     sink_name,
 )
-from edgecv.pipelines.feed import Freshness, Given, Policy, SourceLike, SourcesLike, open_feed, read_sources
-from edgecv.pipelines.inference import Inference, Remembers
-from edgecv.pipelines.intake import Intake
-from edgecv.pipelines.lanes import MOST, Lanes
-from edgecv.pipelines.outlet import Outlet
-from edgecv.pipelines.signals import Signals
+from edgecv.pipelines.loop.counters import PipelineCounters
+from edgecv.pipelines.loop.handover import SlotClosed
+from edgecv.pipelines.loop.inference import Inference, Recall
+from edgecv.pipelines.loop.inflight import MOST, OrderedInference
+from edgecv.pipelines.loop.scheduler import SourceScheduler
+from edgecv.pipelines.loop.signals import Signals
+from edgecv.pipelines.loop.sink_worker import SinkWorker
+from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, POLL_S, Captured, SourceReader
+from edgecv.pipelines.loop.step_chain import GateLike, StepChain, StepLike, build_gates, build_steps
 from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.slot import SlotClosed
-from edgecv.pipelines.steps.class_filter import ClassFilter
+from edgecv.pipelines.source_config import Freshness, Given, Policy, SourceLike, SourcesLike, open_feed, read_sources
+from edgecv.pipelines.steps.filter.classes import ClassFilter
 from edgecv.pipelines.summary import Summary
-from edgecv.pipelines.tally import Tally
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount, SourceHealth
-from edgecv.timing import StageTimer
 
 _QUICK_CLOSE_S = 1.0  # what a source takes that does not hang
 _SINK_CLOSE_TIMEOUT_S = 30.0  # for what is queued and the end of the file; all sinks together
@@ -69,7 +69,7 @@ class Pipeline:
     def __init__(
         self,
         source: SourcesLike,
-        model: Model | Remembers,
+        model: Model | Recall,
         *,
         sinks: Sequence[SinkLike] = (),
         steps: Sequence[StepLike] = (),
@@ -122,23 +122,23 @@ class Pipeline:
         filters = () if classes is None else (ClassFilter.from_names(classes, model.labels),)
         self._inference = Inference(model=model, confidence=confidence, iou=iou)
         self._gates = tuple(build_gates(gates))
-        self._chain = Chain((*filters, *build_steps(steps, model.labels)), self._gates, self._inference.age_ms)
+        self._chain = StepChain((*filters, *build_steps(steps, model.labels)), self._gates, self._inference.age_ms)
         self._max_frames = max_frames
         self._on_result, self._on_event = on_result, on_event
         self._stopping = self._started = self._closed = self._entered = self._ended = self._reported = False
-        self._left_behind: list[Capture] = []
-        self._tally = Tally()
+        self._left_behind: list[SourceReader] = []
+        self._counters = PipelineCounters()
         self._logged: dict[str, set[tuple[str, str]]] = {}  # by source: trouble that the log was told of
         self._signals = Signals(self.stop)
         self._done = threading.Event()  # everything is closed
         self._closer: threading.Thread | None = None
-        self._intake = Intake()
-        self._lanes = Lanes(self._inference.compute, 1)
+        self._scheduler = SourceScheduler()
+        self._lanes = OrderedInference(self._inference.compute, 1)
         self._leaving: list[str] = []  # removed sources whose last frames may be in work still
-        self._outlets: list[Outlet] = []
+        self._workers: list[SinkWorker] = []
         self._closing = threading.Lock()
         # Of a pipeline that nobody runs or closes, before anything of it is opened: its cameras must not go on for ever.
-        self._forgotten = weakref.finalize(self, _forgotten, self._intake, self._outlets, self._chain)
+        self._forgotten = weakref.finalize(self, _forgotten, self._scheduler, self._workers, self._chain)
         check_sinks(given, sinks)
         made = new_files(sinks)
         try:
@@ -153,13 +153,13 @@ class Pipeline:
     @property
     def summary(self) -> Summary:
         """What was done so far; final after the end."""
-        return self._tally.summary(self._intake.captures, self._sink_counts())
+        return self._counters.summary(self._scheduler.readers, self._sink_counts())
 
     def status(self) -> PipelineStatus:
         """How sources, loop and sinks do at this moment; may be called from any thread."""
-        sources = {capture: self._chain.counts(capture.name) for capture in self._intake.captures}
+        sources = {capture: self._chain.counts(capture.name) for capture in self._scheduler.readers}
         running = self._started and not self._closed
-        return self._tally.status(running, self._inference.model.name, sources, self._sink_counts())
+        return self._counters.status(running, self._inference.model.name, sources, self._sink_counts())
 
     def add_source(self, source: SourceLike, name: str = "") -> str:
         """One more source, while it runs or before; may be called from any thread.
@@ -181,12 +181,12 @@ class Pipeline:
             ConfigError: there is no source of that name.
             SourceError: it did not return from a read in time; its thread is left behind.
         """
-        capture = self._intake.remove(name)
+        capture = self._scheduler.remove(name)
         capture.on_change = None
         capture.begin_close()
         self._suit_sources()
         released = capture.join(time.monotonic() + CLOSE_TIMEOUT_S)
-        self._tally.keep_drops(capture)
+        self._counters.keep_drops(capture)
         self._leaving.append(name)
         if not released:
             raise hangs([capture])
@@ -242,13 +242,13 @@ class Pipeline:
         deadline_s = time.monotonic() + CLOSE_TIMEOUT_S
         errors: list[BaseException] = []
         steps = (
-            self._intake.begin_close,
-            lambda: self._intake.join(_QUICK_CLOSE_S),
+            self._scheduler.begin_close,
+            lambda: self._scheduler.join(_QUICK_CLOSE_S),
             self._end_outlets,
             self._lanes.close,
             self._close_outlets,
             # A read that hangs must not keep what was found from being written: so it is waited for last.
-            lambda: self._left_behind.extend(self._intake.join(deadline_s - time.monotonic())),
+            lambda: self._left_behind.extend(self._scheduler.join(deadline_s - time.monotonic())),
             self._chain.close,
             self._signals.restore,
         )
@@ -261,13 +261,13 @@ class Pipeline:
             raise errors[0]
 
     def _end_outlets(self) -> None:
-        for outlet in self._outlets:
-            outlet.end()
+        for worker in self._workers:
+            worker.end()
 
     def _close_outlets(self) -> None:
         deadline_s = time.monotonic() + _SINK_CLOSE_TIMEOUT_S
-        for outlet in self._outlets:
-            outlet.close(max(0.0, deadline_s - time.monotonic()))
+        for worker in self._workers:
+            worker.close(max(0.0, deadline_s - time.monotonic()))
 
     def __enter__(self) -> Pipeline:
         self._entered = True
@@ -303,10 +303,10 @@ class Pipeline:
         # Threads are daemons, lest an abandoned iterator keeps the program from ending; this still ends them in order.
         atexit.register(self.close)
         self._signals.install()
-        for outlet in self._outlets:
-            outlet.start()
-        self._tally.start()
-        self._intake.start()
+        for worker in self._workers:
+            worker.start()
+        self._counters.start()
+        self._scheduler.start()
 
     def _next(self) -> Result | None:
         """The next result that no step drops, or ``None`` at the end."""
@@ -326,7 +326,7 @@ class Pipeline:
             except (CancelledError, IndexError):  # closed from another thread
                 return None
             result = self._chain(computed)
-            self._tally.frame_done(computed.frame, None if result is None else result.age_ms, timer.as_ms())
+            self._counters.frame_done(computed.frame, None if result is None else result.age_ms, timer.as_ms())
             if result is not None:
                 self._deliver(result)
                 return result
@@ -343,14 +343,14 @@ class Pipeline:
             self._lanes.put(captured, timer)
 
     def _wants_more(self) -> bool:
-        begun = self._tally.frames + len(self._lanes)
+        begun = self._counters.frames + len(self._lanes)
         return not self._stopping and not self._ended and (self._max_frames is None or begun < self._max_frames)
 
     def _take(self, wait: bool) -> Captured | None:
         """The next frame worth a run; ``None`` when there is none yet (without ``wait``) or none any more."""
         try:
             while not self._stopping:
-                taken = self._intake.take(POLL_S if wait else 0.0)
+                taken = self._scheduler.take(POLL_S if wait else 0.0)
                 if taken is not None and taken[0].admits(taken[1]):
                     return taken[1]
                 if taken is None and not wait:
@@ -361,7 +361,7 @@ class Pipeline:
 
     def _raise_source_error(self) -> None:
         """Once everything is through: what broke a source."""
-        for capture in self._intake.captures:
+        for capture in self._scheduler.readers:
             if capture.error is not None:
                 raise capture.error
 
@@ -369,28 +369,28 @@ class Pipeline:
         for name in [name for name in self._leaving if not self._lanes.holds(name)]:
             self._leaving.remove(name)
             self._chain.forget(name)
-            self._tally.forget_frames(name)
-            self._intake.free(name)
+            self._counters.forget_frames(name)
+            self._scheduler.free(name)
 
     def _add(self, given: Given) -> str:
         opened = open_feed(given.feed)
         try:
-            name = self._intake.reserve(given.name, opened.source_id)
+            name = self._scheduler.reserve(given.name, opened.source_id)
         except ConfigError:
             opened.close()
             raise
-        capture = Capture(
+        capture = SourceReader(
             opened,
             name,
             given.feed.freshness,
             self._inference.prepare,
             gates=self._gates,
             max_frames=self._max_frames,
-            changed=self._intake.changed,
+            changed=self._scheduler.changed,
             on_change=_while_alive(self._source_changed),
         )
         try:
-            self._intake.add(capture)
+            self._scheduler.add(capture)
         except ConfigError:
             opened.close()
             raise
@@ -401,27 +401,27 @@ class Pipeline:
 
     def _suit_sources(self) -> None:
         """What depends on which sources there are: called when one comes or goes."""
-        policies = {capture.policy for capture in self._intake.captures}
+        policies = {capture.policy for capture in self._scheduler.readers}
         # A live source alone has one lane, so that its results are fresh; where frames are plenty, two see more of them.
-        self._lanes.count = 1 if len(self._intake) == 1 and policies == {"latest"} else MOST
-        for outlet in self._outlets:
-            outlet.become("latest" if "latest" in policies else "lossless")
+        self._lanes.count = 1 if len(self._scheduler) == 1 and policies == {"latest"} else MOST
+        for worker in self._workers:
+            worker.become("latest" if "latest" in policies else "lossless")
 
     def _add_sinks(self, sinks: Sequence[SinkLike], overwrite: bool) -> None:
-        captures = self._intake.captures
+        readers = self._scheduler.readers
         # A live source announces a rate that it seldom keeps: its results carry their own times.
-        fps = captures[0].source.fps if len(captures) == 1 and not captures[0].source.live else 0.0
+        fps = readers[0].source.fps if len(readers) == 1 and not readers[0].source.live else 0.0
         for sink in sinks:
             opened = open_sink(sink, fps=fps, overwrite=overwrite) if isinstance(sink, str) else sink
-            self._outlets.append(Outlet(sink_name(sink), as_sink(opened)))
-            self._outlets[-1].attach(self.status)
+            self._workers.append(SinkWorker(sink_name(sink), as_sink(opened)))
+            self._workers[-1].attach(self.status)
         self._suit_sources()
-        for capture in captures:  # what a source told before there was a sink
+        for capture in readers:  # what a source told before there was a sink
             if (health := capture.health()).state != "connecting" or health.code:
                 self._tell_sinks(capture.name, health)
 
     def _sink_counts(self) -> tuple[SinkCount, ...]:
-        return tuple(outlet.count() for outlet in self._outlets)
+        return tuple(worker.count() for worker in self._workers)
 
     def _source_changed(self, name: str, health: SourceHealth) -> None:
         """Tell the log and the sinks; called from any thread."""
@@ -445,14 +445,14 @@ class Pipeline:
             source_id=name,
             data={key: value for key in ("code", "error", "hint", "reconnects") if (value := getattr(health, key))},
         )
-        for outlet in self._outlets:
-            outlet.offer_event(event)
+        for worker in self._workers:
+            worker.offer_event(event)
         if self._on_event is not None:
             self._on_event(event)
 
     def _deliver(self, result: Result) -> None:
-        for outlet in self._outlets:
-            outlet.offer(result, lambda: self._stopping)
+        for worker in self._workers:
+            worker.offer(result, lambda: self._stopping)
         if self._on_result is not None:
             self._on_result(result)
 
@@ -463,10 +463,10 @@ class Pipeline:
         self._reported = True
         if self._left_behind:
             raise hangs(self._left_behind)
-        failed = [(outlet.count(), outlet.error) for outlet in self._outlets if outlet.error is not None]
+        failed = [(worker.count(), worker.error) for worker in self._workers if worker.error is not None]
         if failed:
             told = [
-                f"{c.name} lost {c.failed + c.dropped} of {self._tally.frames} results: {c.error}" for c, _ in failed
+                f"{c.name} lost {c.failed + c.dropped} of {self._counters.frames} results: {c.error}" for c, _ in failed
             ]
             raise SinkError(" ".join(told), getattr(failed[0][1], "hint", "")) from failed[0][1]
 
@@ -483,24 +483,24 @@ def _while_alive(method: Callable[[str, SourceHealth], None]) -> Callable[[str, 
     return call
 
 
-def _forgotten(intake: Intake, outlets: Sequence[Outlet], chain: Chain) -> None:
+def _forgotten(scheduler: SourceScheduler, workers: Sequence[SinkWorker], chain: StepChain) -> None:
     """Say that a pipeline was never run, and release what it opened."""
-    names = ", ".join(capture.name for capture in intake.captures)
+    names = ", ".join(capture.name for capture in scheduler.readers)
     log.warning(
         "A Pipeline on %s was made and never run; its sources are released. Iterate over it, call run(), or close() it.",
         names or "no source",
     )
     # In a thread of its own: the garbage collector may have come in any thread, in that of a camera too.
-    releasing = threading.Thread(target=_release, args=(intake, outlets, chain), name="edgecv-release", daemon=True)
+    releasing = threading.Thread(target=_release, args=(scheduler, workers, chain), name="edgecv-release", daemon=True)
     try:
         releasing.start()
     except RuntimeError:  # the interpreter is ending
-        _release(intake, outlets, chain)
+        _release(scheduler, workers, chain)
 
 
-def _release(intake: Intake, outlets: Sequence[Outlet], chain: Chain) -> None:
-    intake.begin_close()
-    intake.join(_QUICK_CLOSE_S)
-    for outlet in outlets:
-        outlet.close(_QUICK_CLOSE_S)
+def _release(scheduler: SourceScheduler, workers: Sequence[SinkWorker], chain: StepChain) -> None:
+    scheduler.begin_close()
+    scheduler.join(_QUICK_CLOSE_S)
+    for worker in workers:
+        worker.close(_QUICK_CLOSE_S)
     chain.close()

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from edgecv._internal.foreign import foreign_errors
+from edgecv._internal.quiet import quiet
 from edgecv.errors import QuantizationError
-from edgecv.foreign import foreign_errors
 from edgecv.protocols import Array
 from edgecv.quantize.recipes import QuantizeRecipe
-from edgecv.quiet import quiet
 from edgecv.specs import TensorSpec
 
 # For one picture, outputs by layer: of the float model, and of the INT8 model as real numbers.

@@ -8,9 +8,9 @@ from typing import Any
 
 import typer
 
+from edgecv._internal.file_limit import is_out_of_files, more_files_hint
 from edgecv.cli.console import fail, log_lines, show_traceback
 from edgecv.errors import EdgeCVError
-from edgecv.file_limit import is_out_of_files, more_files_hint
 from edgecv.version import __version__
 
 # Name -> module; the function of the same name in it is the command.

@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgecv import registry
-from edgecv.bounded import read_bounded_text
+from edgecv._internal.bounded import read_bounded_text
+from edgecv._internal.strict import read_struct
 from edgecv.errors import ConfigError
-from edgecv.pipelines.chain import GateOptions, StepOptions, check_ids
-from edgecv.pipelines.feed import Feed, Freshness, Policy
+from edgecv.pipelines.loop.step_chain import GateOptions, StepOptions, check_ids
 from edgecv.pipelines.sinks import check_sink
-from edgecv.strict import read_struct
+from edgecv.pipelines.source_config import Feed, Freshness, Policy
 from edgecv.uris import parse_source
 
 if sys.version_info >= (3, 11):

@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from edgecv._internal.printable import PrintableFormatter, printable, printable_json, printable_lines
+from edgecv._internal.progress import Progress, silent
 from edgecv.errors import EdgeCVError
-from edgecv.printable import PrintableFormatter, printable, printable_json, printable_lines
-from edgecv.progress import Progress, silent
 from edgecv.uris import redact
 
 _PIPED_WIDTH = 120  # a log has no width; rich would take 80

@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from edgecv import registry
-from edgecv.bounded import read_plain_text
-from edgecv.bundle import Bundle, Variant
+from edgecv._internal.bounded import read_plain_text
+from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for, say
 from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
 from edgecv.errors import ConfigError
@@ -77,7 +77,7 @@ def convert(
 ) -> None:
     """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
     from edgecv.converters.convert import convert as convert_model
-    from edgecv.converters.steps import steps
+    from edgecv.converters.explain import steps
     from edgecv.quantize.recipes import DEFAULT_TARGET
 
     limit_pictures(max_megapixels)

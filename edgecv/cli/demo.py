@@ -14,7 +14,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo-output"),
 ) -> None:
     """Do the whole job offline: convert an embedded model to INT8, run a clip through it, land the events in a store."""
-    from edgecv.benchmarks.demo import run_demo, show
+    from edgecv.benchmarks.demo.run import run_demo, show
 
     with progress_bars() as progress:
         outcome = run_demo(out, progress)

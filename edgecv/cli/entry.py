@@ -22,7 +22,7 @@ class Ending:
     it would end the clean-up half-way: results unwritten, threads killed.
     """
 
-    for_pipelines = True  # a running pipeline takes over until its results are written (edgecv.pipelines.signals)
+    for_pipelines = True  # a running pipeline takes over until its results are written (edgecv.pipelines.loop.signals)
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None

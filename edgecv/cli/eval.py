@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.cli.console import print_json, print_table, progress_for
 from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 
 if TYPE_CHECKING:
+    from edgecv.quantize.labels.scores import Scores
     from edgecv.quantize.record import Labelled
-    from edgecv.quantize.scores import Scores
 
 _TITLES = {
     "map50_95": "mAP50-95",
@@ -50,7 +50,7 @@ def eval(  # noqa: A001  (the name of the command)
 ) -> None:
     """Measure COCO mAP, or top-1 and top-5, of every variant on labelled images; give ones that calibration did not see."""
     from edgecv.model import open_variant, runnable, runtime_options
-    from edgecv.quantize.labelled import open_labelled
+    from edgecv.quantize.labels.int8_loss import open_labelled
 
     limit_pictures(max_megapixels)
     opened = Bundle.open(bundle)
@@ -73,7 +73,7 @@ def eval(  # noqa: A001  (the name of the command)
 
 def _compared(row: _Row, rows: Sequence[_Row], labels: tuple[str, ...]) -> _Row:
     """The row with its loss to the float variant of the same format on the same runtime, where that was judged as well."""
-    from edgecv.quantize.labelled import compare_scores
+    from edgecv.quantize.labels.int8_loss import compare_scores
 
     if row.variant.precision == "fp32":
         return row

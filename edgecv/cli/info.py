@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from edgecv.bundle import Bundle
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.cpu_classes import has_bf16
 from edgecv.cli.console import print_json, print_table, say
 from edgecv.cli.convert import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.options import Json
-from edgecv.targets import has_bf16
 
 
 def info(

@@ -20,7 +20,7 @@ def ingest(
     db: Annotated[Path, typer.Option(help="Folder for landing.db.")],
 ) -> None:
     """Store the events of every device of a broker, and acknowledge each after its commit."""
-    from edgecv.cloud_sync.ingest import Ingest
+    from edgecv.cloud_sync.ingest.ingest import Ingest
 
     log_lines(logging.INFO)
     stop = threading.Event()

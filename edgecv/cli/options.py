@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgecv.image_headers import set_max_megapixels
+from edgecv.media.image_headers import set_max_megapixels
 
 Runtime = Annotated[str, typer.Option(help="auto or a runtime: see `edgecv plugins`.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")]

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgecv.bundles.packing import pack as pack_bundle
 from edgecv.cli.console import say
-from edgecv.packing import pack as pack_bundle
 
 
 def pack(

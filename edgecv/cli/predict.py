@@ -11,7 +11,7 @@ import typer
 from edgecv.cli.console import print_json, say
 from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 from edgecv.errors import ConfigError, SourceError
-from edgecv.picture_files import text_of
+from edgecv.media.image_files import text_of
 
 
 def predict(
@@ -29,7 +29,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Print what a model finds in pictures; of SAM, what its prompts mark. Pictures that cannot be read are named at the end."""
-    from edgecv.media import list_images, read_image, unreadable
+    from edgecv.media.images import list_images, read_image, unreadable
     from edgecv.model import load
     from edgecv.promptable import PromptableModel
     from edgecv.results import Image, answer_rows, mask_rows

@@ -18,9 +18,9 @@ from edgecv.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile
-    from edgecv.pipelines.feed import Feed
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.sink import RecordSink
+    from edgecv.pipelines.source_config import Feed
     from edgecv.protocols import Source
 
 _STATUS_S = 2.0
@@ -54,7 +54,7 @@ def record(
     """Keep the frames of a source, their times and what a model finds, to replay them later."""
     from edgecv.cli.app_config import check_app
     from edgecv.model import load
-    from edgecv.pipelines.checks import check_model
+    from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.sink import RecordSink
 
@@ -126,7 +126,7 @@ def _check(file: AppFile, out: Path) -> None:
 @contextlib.contextmanager
 def _opened(feeds: Mapping[str, Feed]) -> Iterator[tuple[dict[str, Source], dict[str, Feed]]]:
     """Sources and feeds of them; when the block fails they are closed, else the pipeline does it."""
-    from edgecv.pipelines.feed import Feed, open_feed
+    from edgecv.pipelines.source_config import Feed, open_feed
 
     sources: dict[str, Source] = {}
     try:

@@ -17,7 +17,7 @@ from edgecv.uris import parse_sink
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App
     from edgecv.model import Model
-    from edgecv.pipelines.checks import SinkLike
+    from edgecv.pipelines.arguments import SinkLike
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.recording import Recording
 

@@ -123,8 +123,8 @@ def _tracks(file: AppFile) -> bool:
 
 def _table(file: AppFile, name: str, options: dict[str, Any], needs: str) -> Any:
     """A table of the file with the options of the command line, which may also begin it."""
+    from edgecv._internal.strict import read_struct
     from edgecv.cli.app_config import AppFile
-    from edgecv.strict import read_struct
 
     given, table = _given(options), getattr(file, name)
     if not given:

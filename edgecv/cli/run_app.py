@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecv import registry
+from edgecv._internal.private_files import keep_files_private
+from edgecv._internal.secret_files import read_secret
 from edgecv.cli.console import note, print_json
 from edgecv.errors import ConfigError
 from edgecv.events import Event
-from edgecv.private_files import keep_files_private
 from edgecv.results import Result
-from edgecv.secret_files import read_secret
 from edgecv.status import Gauge
 from edgecv.uris import parse_sink, parse_source
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
     from edgecv.cloud_sync.sink import MqttSink
     from edgecv.model import Model
-    from edgecv.pipelines.checks import SinkLike
+    from edgecv.pipelines.arguments import SinkLike
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.summary import Summary
     from edgecv.status import SinkCount
@@ -44,7 +44,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
         EdgeCVError: what ``Pipeline`` raises.
     """
     from edgecv.model import load
-    from edgecv.pipelines.checks import check_model
+    from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
 
     file = app.file
@@ -97,7 +97,7 @@ def _is_live(uri: str | int) -> bool:
 
 def _lanes(file: AppFile) -> int:
     """Two pictures at a time where there is always a next one; one where the newest shall be answered soonest."""
-    from edgecv.pipelines.feed import FILE_SCHEMES
+    from edgecv.pipelines.source_config import FILE_SCHEMES
 
     return 2 if len(file.sources) > 1 or parse_source(file.sources[0].uri).scheme in FILE_SCHEMES else 1
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgecv.bundles.packing import unpack as unpack_bundle
 from edgecv.cli.console import say
-from edgecv.packing import unpack as unpack_bundle
 
 
 def unpack(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgecv.bundle import Bundle
+from edgecv.bundles.bundle import Bundle
 from edgecv.cli.console import print_json, print_table
 from edgecv.cli.options import Json
 
@@ -19,7 +19,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Replay a bundle's golden vectors on this machine: per variant ok, differs or cannot run (exit code 1)."""
-    from edgecv.golden import verify as verify_bundle
+    from edgecv.bundles.golden import verify as verify_bundle
 
     opened = Bundle.open(bundle)
     opened.verify_files()

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgecv._internal.extras import require
+from edgecv.bundles.opened_files import OpenedModel, path_of, readable_path
 from edgecv.errors import DeviceError, SessionError
-from edgecv.extras import require
-from edgecv.opened_files import OpenedModel, path_of, readable_path
-from edgecv.picture_files import utf8_name
+from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.tflite_files import check_tflite

@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgecv._internal.extras import require
+from edgecv.bundles.cpu_classes import saturates_int8
+from edgecv.bundles.opened_files import OpenedModel, path_of
 from edgecv.errors import DeviceError, SessionError
-from edgecv.extras import require
-from edgecv.opened_files import OpenedModel, path_of
-from edgecv.picture_files import utf8_name
+from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.onnx_files import check_external
 from edgecv.specs import RuntimeOptions, TensorSpec
-from edgecv.targets import saturates_int8
 
 _PROVIDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

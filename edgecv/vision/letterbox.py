@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from edgecv._internal.extras import require
 from edgecv.errors import SpecMismatch
-from edgecv.extras import require
 from edgecv.protocols import Array
 from edgecv.results import Image
 from edgecv.specs import PreprocessSpec, TensorSpec

@@ -19,12 +19,12 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgecv.pipelines.preview.access import SESSION_S, Access
-from edgecv.pipelines.preview.gate import Gate, admits, client_address
 from edgecv.pipelines.preview.overview import Overview
 from edgecv.pipelines.preview.pictures import Channel
 from edgecv.pipelines.preview.streams import MjpegResponse, PictureResponse, Streams
-from edgecv.pipelines.serving.address import HostNames
+from edgecv.pipelines.web.access import SESSION_S, Access
+from edgecv.pipelines.web.address import HostNames
+from edgecv.pipelines.web.request_checks import Gate, admits, client_address
 
 _STATUS_S = 3.0  # for the pipeline and the gauges to answer; they are asked in a thread that may be left behind
 _LOGIN_BYTES = 4096

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 
-from edgecv.drawing import annotate
-from edgecv.extras import require
+from edgecv._internal.extras import require
+from edgecv.media.drawing import annotate
 from edgecv.results import Image, Result
 
 log = logging.getLogger("edgecv.pipelines")

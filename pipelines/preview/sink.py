@@ -9,15 +9,15 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from edgecv._internal.extras import require
+from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
-from edgecv.extras import require
-from edgecv.pipelines.preview.access import Access, show_new_token
 from edgecv.pipelines.preview.overview import EventLog, Overview
 from edgecv.pipelines.preview.pictures import Pictures
-from edgecv.pipelines.serving.address import HostNames, listen, resolve, split_names
+from edgecv.pipelines.web.access import Access, show_new_token
+from edgecv.pipelines.web.address import HostNames, listen, resolve, split_names
 from edgecv.results import Result
-from edgecv.secret_files import read_secret
 from edgecv.status import Gauge, PipelineStatus
 from edgecv.uris import Uri, read_options
 
@@ -102,8 +102,8 @@ class PreviewSink:
         path = _checked_path(path)
         for module, extra in (("cv2", "vision"), ("starlette", "preview"), ("uvicorn", "preview")):
             require(module, extra)
-        from edgecv.pipelines.preview.server import ServerThread
         from edgecv.pipelines.preview.streams import Streams
+        from edgecv.pipelines.web.server import ServerThread
 
         address = resolve(host, port)
         hosts = HostNames(address, allowed_hosts)

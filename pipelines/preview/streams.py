@@ -12,7 +12,7 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 
 from edgecv.pipelines.preview.pictures import Channel, Pictures
-from edgecv.pipelines.serving.visitors import visitor_of
+from edgecv.pipelines.web.visitors import visitor_of
 
 MOST_STREAMS = 16  # of one visitor
 _STREAMS_IN_ALL = 24  # more than one visitor may have: there is always a place for another one

@@ -16,10 +16,10 @@ from typing import Literal
 
 import msgspec
 
-from edgecv.atomic import Kind, foreign_file
-from edgecv.bounded import read_bounded
+from edgecv._internal.atomic import Kind, foreign_file
+from edgecv._internal.bounded import read_bounded
+from edgecv._internal.private_files import write_private
 from edgecv.errors import SinkError, SourceError
-from edgecv.private_files import write_private
 
 SCHEMA = 1
 FORMAT = "edgecv-recording"

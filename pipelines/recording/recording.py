@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from edgecv.errors import ConfigError, SourceError
-from edgecv.media import read_image
+from edgecv.media.images import read_image
 from edgecv.pipelines.recording.layout import RESULTS, Header, inside, picture_path, read_header
 from edgecv.pipelines.recording.records import Extent, Record, measure, read_records, restore
 from edgecv.protocols import Clock

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgecv.errors import ConfigError
 from edgecv.model import Model
-from edgecv.pipelines.chain import GateLike, StepLike
-from edgecv.pipelines.checks import SinkLike
+from edgecv.pipelines.arguments import SinkLike
+from edgecv.pipelines.loop.step_chain import GateLike, StepLike
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.recording.recording import RecordedModel, RecordedSource, Recording
 from edgecv.pipelines.summary import Summary

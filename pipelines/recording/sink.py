@@ -15,10 +15,11 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec.structs import replace
 
-from edgecv.atomic import check_replaceable, is_empty, remove_abandoned
+from edgecv._internal.atomic import check_replaceable, is_empty, remove_abandoned
+from edgecv._internal.extras import require
+from edgecv._internal.output_files import open_target
+from edgecv._internal.private_files import make_private_folder, write_all, write_private
 from edgecv.errors import ConfigError, SinkError
-from edgecv.extras import require
-from edgecv.media import open_target
 from edgecv.pipelines.recording.layout import (
     HEADER,
     RECORDING,
@@ -32,7 +33,6 @@ from edgecv.pipelines.recording.layout import (
     write_header,
 )
 from edgecv.pipelines.recording.records import Record, encode_record, store
-from edgecv.private_files import make_private_folder, write_all, write_private
 from edgecv.protocols import Clock
 from edgecv.results import Detections, Frame, Image, Result
 from edgecv.uris import Uri, read_options

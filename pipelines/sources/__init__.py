@@ -32,7 +32,7 @@ def open_source(uri: str | int | Path | Uri) -> Source:
     parsed = parse_source(uri)
     kind = registry.resolve("sources", parsed.scheme)
     if getattr(kind, "supervised", False) and hasattr(os, "memfd_create"):
-        from edgecv.pipelines.supervision.source import SupervisedSource
+        from edgecv.pipelines.sources.supervised.source import SupervisedSource
 
         return SupervisedSource(parsed)
     source: Source = kind(parsed)

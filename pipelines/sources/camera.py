@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SourceError
-from edgecv.extras import require
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
 from edgecv.results import Frame

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SourceError
-from edgecv.extras import require
-from edgecv.image_headers import image_size
+from edgecv.media.image_headers import image_size
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.gstreamer import GstStream
 from edgecv.pipelines.sources.jpeg_stream import JpegStream

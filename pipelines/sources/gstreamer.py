@@ -11,8 +11,8 @@ import shlex
 import time
 from collections.abc import Sequence
 
+from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SourceError
-from edgecv.extras import require
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
 from edgecv.pipelines.sources.pace import Pace

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
+from edgecv._internal.printable import printable
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.live import Unrecoverable
-from edgecv.printable import printable
 from edgecv.uris import redact
 from edgecv.version import __version__
 

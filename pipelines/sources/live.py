@@ -1,6 +1,6 @@
 """What live sources share: their options, and errors that trying again does not mend.
 
-A live source runs in a worker process of its own (``edgecv.pipelines.supervision``). It is a plain class made by
+A live source runs in a worker process of its own (``edgecv.pipelines.sources.supervised``). It is a plain class made by
 ``SourceType(uri)`` with ``read`` and ``close``, and has besides:
 
 - ``supervised = True``;
@@ -16,9 +16,9 @@ from typing import Annotated
 
 import msgspec
 
+from edgecv._internal.extras import require
 from edgecv.errors import SourceError
-from edgecv.extras import require
-from edgecv.image_headers import max_megapixels
+from edgecv.media.image_headers import max_megapixels
 
 _Side = Annotated[int, msgspec.Meta(ge=0, le=16384)]
 # A worker takes 0.1 GB, an MJPEG picture 10 bytes per pixel (decoded, as BGR, copied and waiting; measured: 0.71 GB in all at 64

@@ -19,19 +19,19 @@ from urllib.parse import quote
 
 import msgspec
 
+from edgecv._internal.extras import require
+from edgecv._internal.printable import printable
+from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, SourceError
-from edgecv.extras import require
-from edgecv.image_headers import image_size
+from edgecv.media.image_headers import image_size
+from edgecv.media.video_files import STREAM_FORMATS
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.http_stream import HTTP_ERRORS, HttpStream, OnlyRead, why
 from edgecv.pipelines.sources.jpeg_stream import JpegStream
 from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, check_size, need
 from edgecv.pipelines.sources.rtsp_redirects import no_redirect
-from edgecv.printable import printable
 from edgecv.results import Frame, Image
-from edgecv.secret_files import read_secret
 from edgecv.uris import Uri, parse_source, read_options, split_userinfo
-from edgecv.video_files import STREAM_FORMATS
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came
@@ -268,7 +268,7 @@ class NetworkSource:
         logging = self._av.logging
         logging.set_level(logging.ERROR)
         try:
-            with logging.Capture() as said:
+            with logging.SourceReader() as said:
                 packet.decode()
         except self._av.error.FFmpegError:
             pass

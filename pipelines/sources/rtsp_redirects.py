@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgecv._internal.printable import printable
 from edgecv.pipelines.sources.live import Unrecoverable
-from edgecv.printable import printable
 
 _SAYING = "Redirecting to "
 _REFUSED = re.compile(r"Protocol '([^']*)' not on whitelist")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from edgecv.media import VideoReader
+from edgecv.media.video_reader import VideoReader
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.results import Frame
 from edgecv.uris import Uri, parse_source, read_options

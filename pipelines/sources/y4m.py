@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgecv._internal.extras import require
 from edgecv.errors import SourceError
-from edgecv.extras import require
 from edgecv.pipelines.sources.live import LiveOptions, check_size
 from edgecv.results import Image
 

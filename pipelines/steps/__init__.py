@@ -10,15 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgecv.pipelines.steps.class_filter import Classes as Classes
-    from edgecv.pipelines.steps.classify import Classify as Classify
-    from edgecv.pipelines.steps.confidence import Confidence as Confidence
-    from edgecv.pipelines.steps.line import Line as Line
+    from edgecv.pipelines.steps.count.line import Line as Line
+    from edgecv.pipelines.steps.count.zone import Zone as Zone
+    from edgecv.pipelines.steps.filter.classes import Classes as Classes
+    from edgecv.pipelines.steps.filter.confidence import Confidence as Confidence
+    from edgecv.pipelines.steps.filter.zone import ZoneFilter as ZoneFilter
     from edgecv.pipelines.steps.motion import Motion as Motion
-    from edgecv.pipelines.steps.segment import Segment as Segment
-    from edgecv.pipelines.steps.track import Track as Track
-    from edgecv.pipelines.steps.zone import Zone as Zone
-    from edgecv.pipelines.steps.zone_filter import ZoneFilter as ZoneFilter
+    from edgecv.pipelines.steps.second_model.classify import Classify as Classify
+    from edgecv.pipelines.steps.second_model.segment import Segment as Segment
+    from edgecv.pipelines.steps.track.tracker import Track as Track
 
 _LAZY = {
     "Classes": "class_filter",

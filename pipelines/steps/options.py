@@ -6,7 +6,7 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from edgecv.strict import read_struct
+from edgecv._internal.strict import read_struct
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
 

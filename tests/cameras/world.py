@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.results import Frame
 from edgecv.status import SourceHealth
 

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import paho.mqtt.client as paho
 import pytest
 
-from edgecv.cloud_sync.broker_url import parse_broker_url
-from edgecv.cloud_sync.link import Connected, Disconnected, LinkEvent, LinkOptions, Received
-from edgecv.cloud_sync.transport import MqttTransport
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
+from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from tests.security.hostile_broker import PINGREQ, SERVER_KEEP_ALIVE, HostileBroker, Peer, connack, publish
 from tests.unit.cloud_sync.support import FAST
 

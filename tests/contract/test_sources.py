@@ -15,7 +15,7 @@ from edgecv import registry
 from edgecv.errors import ConfigError, SourceError
 from edgecv.pipelines.recording.sink import RecordSink
 from edgecv.pipelines.sources import open_source
-from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.protocols import Source, Supervised
 from edgecv.results import Detections, Frame, Result
 from tests.cameras.mjpeg_server import mjpeg_server

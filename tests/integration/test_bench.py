@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from edgecv.benchmarks.around_session import around_session
-from edgecv.benchmarks.pictures import rendered_pictures
+from edgecv.benchmarks.images import rendered_pictures
+from edgecv.benchmarks.lab.around_session import around_session
+from edgecv.benchmarks.lab.run_vs_loop import run_versus_loop
+from edgecv.benchmarks.lab.session_ratio import session_ratio
 from edgecv.benchmarks.run import run_scenario, run_scenarios
-from edgecv.benchmarks.run_vs_loop import run_versus_loop
 from edgecv.benchmarks.scenarios import BenchOptions
-from edgecv.benchmarks.session_ratio import session_ratio
 from edgecv.errors import ConfigError, ModelError, SourceError, UnknownPlugin
-from edgecv.media import VideoWriter
+from edgecv.media.video_writer import VideoWriter
 from edgecv.model import load
 from tests.unit.benchmarks.tiny_bundle import write_bundle, write_model
 

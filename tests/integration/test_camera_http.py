@@ -6,7 +6,7 @@ import pytest
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.pipelines.sources import open_source
-from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from tests.cameras.mjpeg_server import MjpegServer, mjpeg_server
 from tests.cameras.world import Diary, next_frame, wait_until
 

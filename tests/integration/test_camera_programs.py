@@ -16,7 +16,7 @@ from edgecv.errors import ConfigError, SourceError
 from edgecv.pipelines.sources import open_source
 from edgecv.pipelines.sources.csi import jetson_elements, rpicam_arguments
 from edgecv.pipelines.sources.live import LiveOptions
-from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.results import Frame
 from tests.cameras.rpicam import put_rpicam
 from tests.cameras.world import PATIENCE_S, Diary, children, is_running, need_gstreamer, next_frame, wait_until, workers

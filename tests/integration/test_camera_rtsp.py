@@ -10,7 +10,7 @@ import pytest
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.pipelines.sources import open_source
-from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from tests.cameras.world import (
     PATIENCE_S,
     Diary,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.bundle import MANIFEST
+from edgecv.bundles.bundle import MANIFEST
 from edgecv.errors import SinkError
 from tests.conftest import CHECKOUT
 from tests.models import write_bundle
@@ -154,7 +154,7 @@ def test_a_signal_within_an_import_ends_it_too(tmp_path: Path, name: str, code: 
 
 def test_a_signal_that_was_lost_ends_ingest_too(tmp_path: Path) -> None:
     arguments = ("ingest", "--mqtt", "mqtt://127.0.0.1:9", "--db", str(tmp_path / "db"))
-    done = run_with_a_signal("TERM", "edgecv.cloud_sync.ingest", "pass", *arguments)
+    done = run_with_a_signal("TERM", "edgecv.cloud_sync.ingest.ingest", "pass", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
 
 

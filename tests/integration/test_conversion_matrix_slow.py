@@ -11,9 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgecv.benchmarks.conversion_cells import Cell, Conversion, Outcome, Source, _outcomes, conversions, run_conversion
-from edgecv.benchmarks.conversion_matrix import all_cells, chosen_cells, known_outcomes, run_matrix, table, versions
-from edgecv.benchmarks.process_tree import Measured, run_measured
+from edgecv.benchmarks.lab.matrix.cells import Cell, Conversion, Outcome, Source, _outcomes, conversions, run_conversion
+from edgecv.benchmarks.lab.matrix.matrix import (
+    all_cells,
+    chosen_cells,
+    known_outcomes,
+    record_of,
+    run_matrix,
+    table,
+    versions,
+)
+from edgecv.benchmarks.lab.process_tree import Measured, run_measured
 from edgecv.errors import ConfigError
 from tests.conftest import CHECKOUT, SHARED
 
@@ -197,13 +205,13 @@ def test_resume_keeps_what_these_versions_did_and_tries_failures_again(tmp_path:
 def test_every_cell_is_ok_or_refused_for_an_expected_reason(yolov8n: Path, resnet20: Path) -> None:
     out = CHECKOUT / "docs/conversion-matrix.md"
     done = subprocess.run(
-        [sys.executable, "-m", "edgecv.benchmarks.conversion_matrix", "--out", str(out), "--resume"],
+        [sys.executable, "-m", "edgecv.benchmarks.lab", "matrix", "--out", str(out), "--resume"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    read = msgspec.json.decode(out.with_suffix(".json").read_bytes(), type=dict[str, Outcome])
+    read = msgspec.json.decode(record_of(out).read_bytes(), type=dict[str, Outcome])
     assert {outcome.status for outcome in read.values()} <= {"ok", "refused"}
     assert "not run" not in out.read_text()

@@ -16,8 +16,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from edgecv.bundle import Bundle
-from edgecv.converters.ultralytics_world import tasks
+from edgecv.bundles.bundle import Bundle
+from edgecv.converters.families.ultralytics_import import tasks
 from tests.conftest import CHECKOUT, SHARED, names_in
 
 DEADLINE_S = 100

@@ -13,16 +13,16 @@ import onnx
 import pytest
 
 import edgecv
-from edgecv.bundle import Bundle
+from edgecv._internal.quiet import quiet
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.golden import verify
 from edgecv.converters.batch import batched
-from edgecv.converters.onnx_source import open_onnx
+from edgecv.converters.families.foreign_onnx.open import open_onnx
+from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.converters.source import SourceOptions
-from edgecv.converters.ultralytics_world import tasks
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.golden import verify
-from edgecv.media import read_image
+from edgecv.media.images import read_image
 from edgecv.model import open_variant, runnable, runtime_options
-from edgecv.quiet import quiet
 from edgecv.results import Classification, Detections, Image
 from edgecv.specs import RuntimeOptions
 from tests.conftest import CHECKOUT

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import edgecv
-from edgecv.bundle import Bundle
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.golden import GOLDEN, verify
 from edgecv.errors import BundleError, UnsupportedSource
-from edgecv.golden import GOLDEN, verify
-from edgecv.media import read_image
+from edgecv.media.images import read_image
 from edgecv.model import open_variant, runnable, runtime_options
 from edgecv.specs import RuntimeOptions
 from tests.conftest import CHECKOUT, SHARED

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import edgecv
+from edgecv.bundles.golden import verify
 from edgecv.errors import UnsupportedSource
-from edgecv.golden import verify
 from tests.conftest import names_in
 
 SIDE = 64

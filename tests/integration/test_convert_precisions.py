@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import edgecv
-from edgecv.bundle import MANIFEST, Bundle
+from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.bundles.golden import verify
 from edgecv.errors import AccuracyGateError, ConfigError, ParityError
-from edgecv.golden import verify
 from edgecv.quantize.recipes import GateLimits, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import QUANTIZATION, read_record
 from tests.conftest import CHECKOUT, SHARED, names_in

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 import edgecv
-from edgecv.bundle import Bundle
-from edgecv.converters.sam import SLOTS, open_sam
-from edgecv.converters.sam2 import open_sam2
-from edgecv.converters.sam_networks import normalised
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.golden import cosine, verify
+from edgecv.converters.families.sam.networks import normalised
+from edgecv.converters.families.sam.sam import SLOTS, open_sam
+from edgecv.converters.families.sam.sam2 import open_sam2
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import CalibrationError, ConfigError, SpecMismatch, UnsupportedSource
-from edgecv.golden import cosine, verify
 from edgecv.model import open_promptable, open_variant, runtime_options, runtimes_for
 from edgecv.promptable import PromptableModel
-from edgecv.quantize.mask_agreement import MaskAnswer, judge_masks
+from edgecv.quantize.gate.masks import MaskAnswer, judge_masks
 from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Image
 from edgecv.specs import RuntimeOptions
@@ -72,7 +72,7 @@ def bundle(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def source(images: Path) -> Any:
     """The same network again: seed 0, norms calibrated on the same pictures."""
-    from edgecv.quantize.calibration import open_calibration
+    from edgecv.quantize.calibration.calibration_set import open_calibration
 
     options = SourceOptions(size_wh=(SIDE, SIDE), random_weights=True, pictures=open_calibration(images).calibrate)
     return open_sam(Path("mobile_sam"), options)
@@ -325,9 +325,9 @@ def test_fp16_keeps_the_embeddings_and_halves_the_files(bundle: Bundle) -> None:
 @pytest.mark.slow
 def test_weights_from_a_file_are_the_ones_that_run(source: Any, tmp_path: Path) -> None:
     """A state dict as SAM's are published, read without running what is in it."""
-    from edgecv.converters import ultralytics_world
+    from edgecv.converters.families import ultralytics_import
 
-    ultralytics_world.tasks()
+    ultralytics_import.tasks()
     from ultralytics.models.sam.build import build_mobile_sam
 
     torch.manual_seed(5)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import edgecv
-from edgecv.converters import ultralytics_world
-from edgecv.converters.pixels import normalised, with_random_weights
+from edgecv.converters.families import ultralytics_import
+from edgecv.converters.families.torch_input import normalised, with_random_weights
+from edgecv.converters.families.yolov8 import open_architecture, open_checkpoint
 from edgecv.converters.source import SourceOptions
-from edgecv.converters.yolov8 import open_architecture, open_checkpoint
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.results import Classification, Detections, Image
 from edgecv.specs import PreprocessSpec
@@ -65,7 +65,7 @@ def calibration(folder: Path) -> tuple[Path, ...]:
 def checkpoint(task: str, path: Path) -> Path:
     """Random weights whose scores, boxes, angles and masks spread as those of a trained network do."""
     model_type, name = _MODELS[task]
-    build = getattr(ultralytics_world.tasks(), model_type)
+    build = getattr(ultralytics_import.tasks(), model_type)
     spec = PreprocessSpec(size_wh=(SIZE, SIZE))
     network = with_random_weights(lambda: build(name, verbose=False), spec, calibration(path.parent))
     head = network.model[-1]
@@ -102,7 +102,7 @@ def spread(network: Any, layer: Any, real: Any, deviation: float) -> None:
 @pytest.fixture(autouse=True)
 def own_suppression(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ultralytics falls back on its own suppression where torchvision's operators do not load beside a CPU torch."""
-    ultralytics_world.tasks()
+    ultralytics_import.tasks()
     import torchvision
     from ultralytics.utils.nms import TorchNMS
 
@@ -201,7 +201,7 @@ def test_classify_gives_the_confidences_of_ultralytics(model_format: str, tmp_pa
 
 def test_a_classifier_sees_pictures_as_in_its_validation() -> None:
     spec = open_architecture(Path("yolov8n-cls.yaml"), SourceOptions(random_weights=True)).spec.preprocess
-    ultralytics_world.tasks()
+    ultralytics_import.tasks()
     from PIL import Image as Pillow
     from ultralytics.data.augment import classify_transforms
 
@@ -264,14 +264,14 @@ def test_an_architecture_without_weights_asks_for_them() -> None:
     ],
 )
 def test_checkpoints_with_other_heads_are_refused(name: str, model_type: str, reason: str, tmp_path: Path) -> None:
-    network = getattr(ultralytics_world.tasks(), model_type)(name, verbose=False)
+    network = getattr(ultralytics_import.tasks(), model_type)(name, verbose=False)
     torch.save({"model": network}, tmp_path / "other.pt")
     with pytest.raises(UnsupportedSource, match=reason):
         open_checkpoint(tmp_path / "other.pt", SourceOptions(size_wh=(64, 64)))
 
 
 def test_a_size_that_the_coarsest_grid_does_not_divide_is_refused(tmp_path: Path) -> None:
-    network = ultralytics_world.tasks().DetectionModel("yolov8n-p6.yaml", verbose=False)
+    network = ultralytics_import.tasks().DetectionModel("yolov8n-p6.yaml", verbose=False)
     torch.save({"model": network}, tmp_path / "p6.pt")
     with pytest.raises(ConfigError, match="multiple of 64"):
         open_checkpoint(tmp_path / "p6.pt", SourceOptions(size_wh=(96, 96)))

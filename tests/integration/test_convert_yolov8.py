@@ -15,16 +15,16 @@ import onnx
 import pytest
 
 import edgecv
-from edgecv.bundle import Bundle
-from edgecv.converters.ultralytics_world import tasks
+from edgecv._internal.quiet import quiet
+from edgecv.bundles.bundle import Bundle
+from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
-from edgecv.media import read_image
-from edgecv.quantize.agreement import agreement
-from edgecv.quantize.gate import GateReport
+from edgecv.media.images import read_image
+from edgecv.quantize.gate.accuracy_gate import GateReport
+from edgecv.quantize.gate.boxes import agreement
 from edgecv.quantize.recipes import GateLimits, find_recipe
 from edgecv.quantize.record import QuantizationRecord
 from edgecv.quantize.sensitivity import COSTED, Sensitivity
-from edgecv.quiet import quiet
 from edgecv.results import Detections
 from tests.conftest import names_in
 from tests.models import write_bundle

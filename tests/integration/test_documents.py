@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from edgecv import registry
+from edgecv._internal.strict import read_struct
 from edgecv.cli.app_config import AppFile, check_app
-from edgecv.strict import read_struct
 from tests.conftest import CHECKOUT
 from tests.models import write_bundle
 from tests.unit.test_media import write_mp4

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgecv.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.bundles.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
 from tests.conftest import CHECKOUT
 from tests.models import manifest, write_bundle
 from tests.unit.quantize.test_labelled import boxes_in, colour_classifier, colours_in

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import edgecv
-from edgecv.bundle import Bundle
-from edgecv.golden import verify
-from edgecv.media import read_image
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.golden import verify
+from edgecv.media.images import read_image
 from edgecv.model import open_variant, runtimes_for
-from edgecv.quantize.agreement import agreement
+from edgecv.quantize.gate.boxes import agreement
 from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Detections
 from edgecv.specs import RuntimeOptions

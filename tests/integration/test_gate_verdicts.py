@@ -17,16 +17,16 @@ import pytest
 from onnx import numpy_helper
 
 import edgecv
-from edgecv.bundle import Bundle
-from edgecv.converters import ultralytics_world
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.cpu_classes import saturates_int8
+from edgecv.converters.families import ultralytics_import
 from edgecv.errors import AccuracyGateError, SpecMismatch
-from edgecv.media import read_image
+from edgecv.media.images import read_image
 from edgecv.model import Model, open_variant, runtime_options
-from edgecv.quantize.gate import Answer, answers, compare
-from edgecv.quantize.ladder import Candidate, Plan, climb
+from edgecv.quantize.gate.accuracy_gate import Answer, answers, compare
 from edgecv.quantize.recipes import GateLimits, find_recipe
 from edgecv.quantize.record import QuantizationRecord, read_record
-from edgecv.targets import saturates_int8
+from edgecv.quantize.search import Candidate, Plan, climb
 from edgecv.vision.letterbox import fit
 from tests.conftest import CHECKOUT, names_in
 
@@ -214,7 +214,7 @@ def test_the_quantizers_default_arguments_are_refused(yolov8n: Path, good: Bundl
     """onnxruntime's own recipe over a whole export: boxes and scores share one scale, which leaves scores of 0 and more than 1."""
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-    ultralytics_world.tasks()
+    ultralytics_import.tasks()
     from ultralytics import YOLO
 
     shutil.copy(yolov8n, tmp_path / "y.pt")

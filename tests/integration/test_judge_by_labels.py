@@ -11,13 +11,13 @@ import pytest
 from onnx import numpy_helper
 
 import edgecv
-from edgecv.demo import MODEL_PATH
-from edgecv.demo.data import write_dataset
-from edgecv.media import read_image
+from edgecv.benchmarks.demo import MODEL_PATH
+from edgecv.benchmarks.demo.data import write_dataset
+from edgecv.media.images import read_image
 from edgecv.model import Model
-from edgecv.quantize.labelled import LabelledSet, compare_scores, labelled_check, open_labelled
-from edgecv.quantize.scores import DetectorScores
-from edgecv.quantize.threshold import LOW_CONFIDENCE, tune_confidence, tune_confidence_labelled
+from edgecv.quantize.gate.threshold import LOW_CONFIDENCE, tune_confidence, tune_confidence_labelled
+from edgecv.quantize.labels.int8_loss import LabelledSet, compare_scores, labelled_check, open_labelled
+from edgecv.quantize.labels.scores import DetectorScores
 from edgecv.results import Detections
 
 IMAGES = 60

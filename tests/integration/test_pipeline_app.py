@@ -179,7 +179,8 @@ def test_importing_the_pipeline_loads_neither_opencv_nor_av_nor_a_runtime(tmp_pa
     script = """
 import sys, edgecv
 edgecv.Pipeline
-import edgecv.media, edgecv.drawing, edgecv.pipelines.sinks.video, edgecv.pipelines.sources.camera
+import edgecv.media.images, edgecv.media.video_reader, edgecv.media.drawing
+import edgecv.pipelines.sinks.video.video, edgecv.pipelines.sources.camera
 print([name for name in ("cv2", "av", "onnxruntime", "torch", "onnx", "multiprocessing") if name in sys.modules])
 """
     app = _start(tmp_path, script)

@@ -22,15 +22,15 @@ import pytest
 
 from edgecv.errors import ConfigError, EdgeCVError, SinkError
 from edgecv.events import Event
-from edgecv.pipelines.preview.access import Access
 from edgecv.pipelines.preview.app import Site, build_app
 from edgecv.pipelines.preview.overview import EventLog, Overview
 from edgecv.pipelines.preview.pictures import Pictures
-from edgecv.pipelines.preview.server import ServerThread
 from edgecv.pipelines.preview.sink import PreviewSink
 from edgecv.pipelines.preview.streams import MOST_STREAMS, Streams
-from edgecv.pipelines.serving.address import HostNames, listen, resolve
 from edgecv.pipelines.sinks import open_sink
+from edgecv.pipelines.web.access import Access
+from edgecv.pipelines.web.address import HostNames, listen, resolve
+from edgecv.pipelines.web.server import ServerThread
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
 from tests.conftest import CHECKOUT

@@ -17,7 +17,7 @@ from edgecv.model import load
 from edgecv.pipelines.recording.layout import RESULTS
 from edgecv.pipelines.recording.recording import Recording
 from edgecv.pipelines.recording.replay import open_replay
-from edgecv.quantize.calibration import open_calibration
+from edgecv.quantize.calibration.calibration_set import open_calibration
 from tests.conftest import CHECKOUT, names_in
 from tests.models import write_bundle
 from tests.unit.pipelines.test_recording import Crossings, bits, recorded, result_of

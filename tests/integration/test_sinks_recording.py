@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 from edgecv.errors import SinkError
-from edgecv.pipelines.sinks.segments import SegmentsOptions, SegmentsSink
+from edgecv.pipelines.sinks.video.segments import SegmentsOptions, SegmentsSink
 from tests.conftest import CHECKOUT
 from tests.unit.pipelines.made_results import made_result
 

@@ -16,7 +16,7 @@ import pytest
 
 from edgecv.errors import SinkError
 from edgecv.pipelines.pipeline import Pipeline
-from edgecv.pipelines.sinks.webhook import WebhookOptions, WebhookSink
+from edgecv.pipelines.sinks.webhook.sink import WebhookOptions, WebhookSink
 from tests.unit.pipelines.blob import BlobModel, assert_no_threads
 from tests.unit.pipelines.made_results import made_event, made_result
 from tests.unit.pipelines.receiver import Receiver, cut_answer, cut_body, drip, hang, refuse, take, write_secret

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 
 import edgecv
-from edgecv.bundle import Bundle
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.packing import pack, unpack
 from edgecv.cli.app import explain, run_command
 from edgecv.cli.convert import _labels as labels_of
 from edgecv.errors import BundleError, ConfigError, SessionError, SourceError
-from edgecv.media import VideoReader, read_image
-from edgecv.packing import pack, unpack
+from edgecv.media.images import read_image
+from edgecv.media.video_reader import VideoReader
 from tests.conftest import SHARED
 from tests.models import write_bundle
 
@@ -167,9 +168,7 @@ def latin(tmp_path: Path) -> Path:
 def test_a_video_whose_name_is_no_utf_8_ends_with_a_message(latin: Path) -> None:
     """In a process of its own: it died of signal 11."""
     shutil.copy(case("run/interlaced.mp4"), latin)
-    program = (
-        "import sys, edgecv.file_capture as f\ntry: f.FileCapture(sys.argv[1])\nexcept f.SourceError as e: print(e)"
-    )
+    program = "import sys, edgecv.media.file_capture as f\ntry: f.FileCapture(sys.argv[1])\nexcept f.SourceError as e: print(e)"
     done = subprocess.run(
         [sys.executable, "-c", program, latin / "interlaced.mp4"], capture_output=True, timeout=60, check=True
     )

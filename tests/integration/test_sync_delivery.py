@@ -18,15 +18,15 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from edgecv.cloud_sync.broker_url import parse_broker_url
-from edgecv.cloud_sync.embedded_broker import EmbeddedBroker
+from edgecv.benchmarks.demo.broker import EmbeddedBroker
 from edgecv.cloud_sync.envelope import encode, encode_batch
-from edgecv.cloud_sync.ingest import Ingest
-from edgecv.cloud_sync.link import Connected, LinkEvent, LinkOptions, Undelivered
-from edgecv.cloud_sync.outbox import Outbox
+from edgecv.cloud_sync.ingest.ingest import Ingest
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.mqtt.events import Connected, LinkEvent, LinkOptions, Undelivered
+from edgecv.cloud_sync.mqtt.topics import Address
+from edgecv.cloud_sync.mqtt.transport import MqttTransport
+from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.cloud_sync.sink import MqttSink
-from edgecv.cloud_sync.topics import Address
-from edgecv.cloud_sync.transport import MqttTransport
 from edgecv.errors import ConfigError, OutboxLocked, SyncError
 from edgecv.events import Event
 from tests.unit.cloud_sync.support import (

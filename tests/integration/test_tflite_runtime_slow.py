@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import edgecv
-from edgecv.golden import cosine
+from edgecv.bundles.golden import cosine
 from tests.conftest import CHECKOUT
 
 pytest.importorskip("litert_torch")
@@ -28,7 +28,7 @@ _ANSWER = """
 import sys
 import numpy as np
 import edgecv
-from edgecv.media import read_image
+from edgecv.media.images import read_image
 from edgecv.runtimes.litert import LiteRtSession
 bundle, image, precision, out = sys.argv[1:]
 with edgecv.load(bundle, runtime="litert", precision=precision) as model:

@@ -47,7 +47,7 @@ def _in_bundle(folder: Path, name: str, data: bytes) -> Path:
     """A copy of the seed bundle in which one file was exchanged and its hash put right."""
     import msgspec
 
-    from edgecv.bundle import MANIFEST, Bundle, describe_file, dump_manifest
+    from edgecv.bundles.bundle import MANIFEST, Bundle, describe_file, dump_manifest
 
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     work = folder / _WORK
@@ -61,28 +61,28 @@ def _in_bundle(folder: Path, name: str, data: bytes) -> Path:
             return changed if value.get("path") == name else {key: exchanged(each) for key, each in value.items()}
         return [exchanged(each) for each in value] if isinstance(value, (list, tuple)) else value
 
-    from edgecv.bundle import Manifest
+    from edgecv.bundles.bundle import Manifest
 
     (work / MANIFEST).write_bytes(dump_manifest(msgspec.convert(exchanged(document), Manifest)))
     return work
 
 
 def _manifest(folder: Path, data: bytes) -> None:
-    from edgecv.bundle import parse_manifest
+    from edgecv.bundles.bundle import parse_manifest
 
     parse_manifest(data, "fuzz")
 
 
 def _zip(folder: Path, data: bytes) -> None:
-    from edgecv.packing import unpack
+    from edgecv.bundles.packing import unpack
 
     (folder / "fuzz.zip").write_bytes(data)
     unpack(folder / "fuzz.zip", folder / "unpacked.ecv", force=True)
 
 
 def _golden(folder: Path, data: bytes) -> None:
-    from edgecv.bundle import Bundle
-    from edgecv.golden import verify
+    from edgecv.bundles.bundle import Bundle
+    from edgecv.bundles.golden import verify
 
     verify(Bundle.open(_in_bundle(folder, "golden.npz", data)))
 
@@ -90,7 +90,7 @@ def _golden(folder: Path, data: bytes) -> None:
 def _session(runtime: str, suffix: str) -> Callable[[Path, bytes], None]:
     def load(folder: Path, data: bytes) -> None:
         from edgecv import registry
-        from edgecv.bare_files import spec_of
+        from edgecv.bundles.ultralytics_metadata import spec_of
         from edgecv.specs import RuntimeOptions
 
         path = folder / f"model{suffix}"
@@ -113,7 +113,7 @@ def _onnx_files(folder: Path, data: bytes) -> None:
 
 def _tflite(folder: Path, data: bytes) -> None:
     """What EdgeCV itself reads; LiteRT's operators are not proof against every model (docs/security.md)."""
-    from edgecv.bare_files import spec_of
+    from edgecv.bundles.ultralytics_metadata import spec_of
     from edgecv.runtimes.tflite_files import check_tflite
 
     path = folder / "model.tflite"
@@ -123,14 +123,14 @@ def _tflite(folder: Path, data: bytes) -> None:
 
 
 def _picture(folder: Path, data: bytes) -> None:
-    from edgecv.media import read_image
+    from edgecv.media.images import read_image
 
     (folder / "picture").write_bytes(data)
     read_image(folder / "picture")
 
 
 def _metadata(folder: Path, data: bytes) -> None:
-    from edgecv.yaml_files import parse_yaml
+    from edgecv._internal.yaml_files import parse_yaml
 
     with contextlib.suppress(ValueError):  # what `spec_of` takes for unreadable metadata
         parse_yaml(data.decode("utf-8", "replace"), "openvino")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgecv.cloud_sync.acks import Ack, encode_acks
 from edgecv.cloud_sync.envelope import encode, encode_batch
-from edgecv.cloud_sync.outbox import Outbox
+from edgecv.cloud_sync.outbox.outbox import Outbox
 from tests.security.hostile_broker import PINGRESP, PUBACK, SUBACK, connack, packet, publish
 from tests.unit.cloud_sync.support import ADDRESS, make_envelope
 

@@ -90,7 +90,7 @@ def write_archive(
 
 def edited(path: Path, edit: Callable[[Any], None]) -> Path:
     """A sound checkpoint, with its network edited before it is saved."""
-    from edgecv.converters.ultralytics_world import tasks
+    from edgecv.converters.families.ultralytics_import import tasks
 
     description = {"nc": 1, "backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[[0], 1, "Detect", ["nc"]]]}
     network = tasks().DetectionModel(description, verbose=False).eval()

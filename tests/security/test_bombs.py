@@ -16,17 +16,24 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgecv.bundle import MANIFEST, Bundle, BundleFile, Manifest, describe_file, dump_manifest
+from edgecv.bundles.bundle import MANIFEST, Bundle, BundleFile, Manifest, describe_file, dump_manifest
+from edgecv.bundles.golden import GOLDEN
+from edgecv.bundles.packing import pack, unpack
 from edgecv.cli.app import explain
 from edgecv.errors import BundleError, CalibrationError, ConfigError, SourceError, SpecMismatch
-from edgecv.golden import GOLDEN
-from edgecv.image_headers import DEFAULT_MEGAPIXELS, check_image_size, image_size, max_megapixels, set_max_megapixels
-from edgecv.media import VideoReader, read_image
-from edgecv.packing import pack, unpack
-from edgecv.quantize.dataset import read_dataset
-from edgecv.quantize.evaluate import read_labels
+from edgecv.media.image_headers import (
+    DEFAULT_MEGAPIXELS,
+    check_image_size,
+    image_size,
+    max_megapixels,
+    set_max_megapixels,
+)
+from edgecv.media.images import read_image
+from edgecv.media.video_reader import VideoReader
+from edgecv.quantize.calibration.video import array_frames
+from edgecv.quantize.labels.dataset import read_dataset
+from edgecv.quantize.labels.evaluate import read_labels
 from edgecv.quantize.recipes import find_recipe
-from edgecv.quantize.video_frames import array_frames
 from edgecv.specs import PreprocessSpec
 from edgecv.vision.letterbox import fit
 from tests.models import write_bundle
@@ -141,7 +148,7 @@ class TestPictures:
         path = tmp_path / "bomb.png"
         path.write_bytes(png_bomb(SIDE, SIDE))
         assert path.stat().st_size < 400_000
-        self.refused(run_code(f"from edgecv.media import read_image; read_image({str(path)!r})"))
+        self.refused(run_code(f"from edgecv.media.images import read_image; read_image({str(path)!r})"))
 
     def test_a_chunk_that_claims_more_than_the_file_takes_no_memory(self, tmp_path: Path) -> None:
         """OpenCV took 2 GB for a PNG of 6 kB: it makes room for a chunk before it reads it."""
@@ -149,12 +156,12 @@ class TestPictures:
         at = small.index(b"IDAT") - 4
         path = tmp_path / "bomb.png"
         path.write_bytes(_patched(small, at, ">I", 0x7F000000))
-        self.refused(run_code(f"from edgecv.media import read_image; read_image({str(path)!r})"))
+        self.refused(run_code(f"from edgecv.media.images import read_image; read_image({str(path)!r})"))
 
     def test_tiles_larger_than_the_picture_take_no_memory(self, tmp_path: Path) -> None:
         path = tmp_path / "bomb.tif"
         path.write_bytes(_tiled_tiff(10_000))
-        self.refused(run_code(f"from edgecv.media import read_image; read_image({str(path)!r})"))
+        self.refused(run_code(f"from edgecv.media.images import read_image; read_image({str(path)!r})"))
 
     @staticmethod
     def refused(ended: Ended) -> None:
@@ -221,7 +228,7 @@ def mjpeg(path: Path, sizes: list[int], width: int, height: int) -> Path:
 
 
 READ_ALL = """
-from edgecv.media import VideoReader
+from edgecv.media.video_reader import VideoReader
 reader = VideoReader({path!r})
 print('open', flush=True)
 while reader.read() is not None:
@@ -384,7 +391,7 @@ class TestDocuments:
         path = tmp_path / "data.yaml"
         path.write_text(LAUGHS)
         ended = run_code(
-            f"from pathlib import Path\nfrom edgecv.quantize.dataset import read_dataset\nread_dataset(Path({str(path)!r}))"
+            f"from pathlib import Path\nfrom edgecv.quantize.labels.dataset import read_dataset\nread_dataset(Path({str(path)!r}))"
         )
         assert ended.stdout.startswith("refused: ")
         assert ended.peak_mb < PLAIN_MB

@@ -15,14 +15,14 @@ import onnx
 import pytest
 
 from edgecv import registry
-from edgecv.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv._internal.printable import printable, printable_json, printable_lines
+from edgecv.bundles.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.bundles.golden import GOLDEN, verify
+from edgecv.bundles.packing import pack, unpack
 from edgecv.cli.console import print_table
 from edgecv.errors import BundleError, CalibrationError, ConfigError, EdgeCVError, SessionError
-from edgecv.golden import GOLDEN, verify
 from edgecv.model import load, open_session
-from edgecv.packing import pack, unpack
-from edgecv.printable import printable, printable_json, printable_lines
-from edgecv.quantize.dataset import read_dataset
+from edgecv.quantize.labels.dataset import read_dataset
 from edgecv.specs import RuntimeOptions, TensorSpec
 from tests.models import IMAGE, PREDICTION, arithmetic, detector, manifest, with_external_data, write_bundle
 from tests.security.measured import run_code, run_edgecv
@@ -459,7 +459,7 @@ def test_a_label_with_letters_of_any_script_is_fine(tmp_path: Path, label: str) 
 def test_a_data_yaml_of_countless_values_is_refused_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgecv.yaml_files._MOST_NODES", 100)
+    monkeypatch.setattr("edgecv._internal.yaml_files._MOST_NODES", 100)
     (tmp_path / "data.yaml").write_text("train: [" + "1," * 2_000 + "@]")  # the damage at the end is never reached
     with pytest.raises(CalibrationError, match="larger than any description"):
         read_dataset(tmp_path / "data.yaml")

@@ -21,13 +21,13 @@ from edgecv.cloud_sync.sink import MqttSink
 from edgecv.errors import CalibrationError, SinkError, SourceError
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.sinks.http_post import retry_after_s
+from edgecv.pipelines.sinks.webhook.client import retry_after_s
 from edgecv.pipelines.sources import open_source
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.network import NetworkSource
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.pipelines.sources.y4m import Y4mReader
-from edgecv.pipelines.supervision.source import SupervisedSource
-from edgecv.quantize.video_frames import video_frames
+from edgecv.quantize.calibration.video import video_frames
 from edgecv.status import SourceHealth
 from edgecv.uris import parse_source
 from tests.cameras.hostile import (

@@ -14,16 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecv._internal.private_files import create_private, make_private_folder, open_private, write_private
+from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, EdgeCVError
-from edgecv.media import VideoWriter, write_image
+from edgecv.media.images import write_image
+from edgecv.media.video_writer import VideoWriter
 from edgecv.pipelines.recording.sink import RecordSink
 from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.sinks.segments import SegmentsSink
-from edgecv.pipelines.sinks.snapshots import SnapshotsOptions, SnapshotsSink
-from edgecv.pipelines.steps.totals import CounterFile
-from edgecv.private_files import create_private, make_private_folder, open_private, write_private
+from edgecv.pipelines.sinks.video.segments import SegmentsSink
+from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions, SnapshotsSink
+from edgecv.pipelines.steps.count.totals import CounterFile
 from edgecv.protocols import Sink
-from edgecv.secret_files import read_secret
 from tests.cameras.mjpeg_server import mjpeg_server
 from tests.conftest import CHECKOUT
 from tests.integration.preview_scene import make_result

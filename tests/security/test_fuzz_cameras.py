@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
-from edgecv.cloud_sync.broker_url import parse_broker_url
-from edgecv.cloud_sync.broker_url import redact as redact_broker
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.mqtt.broker_url import redact as redact_broker
 from edgecv.errors import EdgeCVError, SourceError
-from edgecv.pipelines.sinks.http_post import NETWORK_ERRORS, Poster, check_url
+from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Poster, check_url
 from edgecv.pipelines.sources import open_source
 from edgecv.pipelines.sources.http_stream import Login, authorization
 from edgecv.pipelines.sources.jpeg_stream import JpegStream

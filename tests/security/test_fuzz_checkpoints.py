@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgecv.converters.checkpoint import read_checkpoint, read_weights
+from edgecv.converters.checkpoints.checkpoint import read_checkpoint, read_weights
 from edgecv.errors import UnsupportedSource
 from tests.security.hostile_checkpoints import edited
 
@@ -23,8 +23,8 @@ FUZZ = """
 import io, os, pickle, pickletools, random, resource, sys, time, zipfile
 from pathlib import Path
 import torch
-from edgecv.converters.checkpoint import read_checkpoint, read_weights
-from edgecv.converters.ultralytics_world import tasks
+from edgecv.converters.checkpoints.checkpoint import read_checkpoint, read_weights
+from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.errors import UnsupportedSource
 tasks()
 sources, seconds, seed, keep = [Path(p) for p in sys.argv[4:]], float(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])

@@ -31,7 +31,7 @@ _TOKEN = "correct-horse-battery"
 SERVERS = """
 import sys
 from edgecv.pipelines.preview.sink import PreviewSink
-from edgecv.pipelines.sinks.metrics import MetricsSink
+from edgecv.pipelines.sinks.metrics.sink import MetricsSink
 from tests.integration.preview_scene import make_result
 from tests.security.web import status
 servers = [PreviewSink(0), PreviewSink(0, token="correct-horse-battery"), MetricsSink(0)]

@@ -25,18 +25,18 @@ import paho.mqtt.client as paho
 import pytest
 
 from edgecv.cloud_sync.acks import Ack, encode_acks, to_ranges
-from edgecv.cloud_sync.broker_url import parse_broker_url
+from edgecv.cloud_sync.delivery.sender import Sender, SendOptions
 from edgecv.cloud_sync.envelope import MAX_BATCH_BYTES, Stamp, decode_batch, encode, encode_batch, envelope_from_event
-from edgecv.cloud_sync.inbox import Inbox, InboxLimits
-from edgecv.cloud_sync.ingest import Ingest
-from edgecv.cloud_sync.landing import Landing
-from edgecv.cloud_sync.link import Connected, Disconnected, LinkEvent, LinkOptions, Received
-from edgecv.cloud_sync.outbox import Outbox
-from edgecv.cloud_sync.packets import PacketGuard
-from edgecv.cloud_sync.salvage import quarantine
-from edgecv.cloud_sync.sender import Sender, SendOptions
+from edgecv.cloud_sync.ingest.database import EventDatabase
+from edgecv.cloud_sync.ingest.inbox import Inbox, InboxLimits
+from edgecv.cloud_sync.ingest.ingest import Ingest
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
+from edgecv.cloud_sync.mqtt.packets import PacketGuard
+from edgecv.cloud_sync.mqtt.transport import MqttTransport
+from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.outbox.salvage import quarantine
 from edgecv.cloud_sync.sink import MqttSink
-from edgecv.cloud_sync.transport import MqttTransport
 from edgecv.errors import SyncError
 from edgecv.events import Event
 from tests.conftest import CHECKOUT
@@ -953,7 +953,7 @@ def test_what_is_written_is_for_its_owner_alone_whatever_the_umask(tmp_path: Pat
     try:
         outbox = Outbox(tmp_path / "new" / "outbox", limits=SMALL)
         put_accepted(outbox, 5)
-        landing = Landing(tmp_path / "cloud" / "store")
+        landing = EventDatabase(tmp_path / "cloud" / "store")
         found = modes(tmp_path / "new") | modes(tmp_path / "cloud")
         landing.close()
         outbox.close()
@@ -993,7 +993,7 @@ def test_a_folder_of_the_user_keeps_its_mode(tmp_path: Path) -> None:
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
     Outbox(folder, limits=SMALL).close()
-    Landing(folder / "db").close()
+    EventDatabase(folder / "db").close()
     assert stat.filemode(folder.stat().st_mode) == "drwxr-xr-x"
 
 

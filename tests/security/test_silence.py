@@ -32,7 +32,7 @@ while first or time.monotonic() < end:
             if ended.code:
                 raise
 """
-SHAPES = CHECKOUT / "edgecv/demo/shapes.onnx"
+SHAPES = CHECKOUT / "benchmarks/demo/shapes.onnx"
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,12 @@ import pytest
 
 from edgecv.cli.app_config import read_app_file
 from edgecv.errors import ConfigError
-from edgecv.pipelines.preview import server as preview_server
 from edgecv.pipelines.preview.sink import PreviewSink
 from edgecv.pipelines.preview.streams import MOST_STREAMS
-from edgecv.pipelines.sinks import open_sink, small_server
-from edgecv.pipelines.sinks.metrics import MetricsSink
+from edgecv.pipelines.sinks import open_sink
+from edgecv.pipelines.sinks.metrics.sink import MetricsSink
+from edgecv.pipelines.web import server as preview_server
+from edgecv.pipelines.web import small_server
 from edgecv.status import Gauge, PipelineStatus
 from tests.integration.preview_scene import make_result
 from tests.security.web import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from edgecv.pipelines.preview.sink import PreviewSink
-from edgecv.pipelines.sinks.metrics import MetricsSink
+from edgecv.pipelines.sinks.metrics.sink import MetricsSink
 from edgecv.status import PipelineStatus, SourceHealth, SourceStatus
 from tests.integration.preview_scene import make_result
 

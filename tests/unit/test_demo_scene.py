@@ -13,10 +13,20 @@ import numpy as np
 import pytest
 
 import edgecv
-from edgecv.demo import MODEL_PATH
-from edgecv.demo.data import SIZE_WH, labelled_frames, read_truth, write_clip, write_dataset, write_images
-from edgecv.demo.scene import LABELS, LabelledFrame, Scene, Shape, clip, draw, outline, render_scene, shape_mask
-from edgecv.demo.surface import Light, Texture
+from edgecv.benchmarks.demo import MODEL_PATH
+from edgecv.benchmarks.demo.data import SIZE_WH, labelled_frames, read_truth, write_clip, write_dataset, write_images
+from edgecv.benchmarks.demo.scene import (
+    LABELS,
+    LabelledFrame,
+    Scene,
+    Shape,
+    clip,
+    draw,
+    outline,
+    render_scene,
+    shape_mask,
+)
+from edgecv.benchmarks.demo.surface import Light, Texture
 from edgecv.errors import SinkError
 from edgecv.results import Detections, FloatArray, Image
 from edgecv.vision.letterbox import letterbox
@@ -201,7 +211,7 @@ def test_the_embedded_model_loads_like_any_model() -> None:
 
 def test_the_embedded_model_finds_the_shapes_of_pictures_it_never_saw(session: Any) -> None:
     pytest.importorskip("pycocotools")
-    from edgecv.quantize.coco_map import Truth, coco_map
+    from edgecv.quantize.labels.coco import Truth, coco_map
 
     frames = list(labelled_frames(24, seed=123, size_wh=SIZE_WH))
     pairs = [(Truth(xyxy=frame.xyxy, class_id=frame.class_id), detect(session, frame.image)) for frame in frames]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgecv.drawing import annotate, class_color
+from edgecv.media.drawing import annotate, class_color
 from edgecv.results import Classification, Detections, Frame, Result
 
 

@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from edgecv._internal.output_files import open_target
 from edgecv.errors import ConfigError, SinkError, SourceError
-from edgecv.media import VideoReader, VideoWriter, list_images, open_target, read_image
+from edgecv.media.images import list_images, read_image
+from edgecv.media.video_reader import VideoReader
+from edgecv.media.video_writer import VideoWriter
 
 DEADLINE_S = 60
 
@@ -214,7 +217,7 @@ def test_a_video_without_pictures_leaves_no_file(tmp_path: Path) -> None:
 _RECORD_AND_DIE = """
 import os, signal, sys
 import numpy as np
-from edgecv.media import VideoWriter
+from edgecv.media.video_writer import VideoWriter
 writer = VideoWriter(sys.argv[1], 10)
 for index in range(45):
     writer.write(np.full((48, 64, 3), index * 5, np.uint8), index / 10)

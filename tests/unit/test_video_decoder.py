@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edgecv.errors import SourceError
-from edgecv.media import VideoReader
-from edgecv.opencv_video import OpenCvVideo
+from edgecv.media.opencv_video import OpenCvVideo
+from edgecv.media.video_reader import VideoReader
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "run"
 needs_cases = pytest.mark.skipif(not CASES.exists(), reason="../shared/cases is not here")
@@ -255,7 +255,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
 _WITHOUT_PYAV = """
 import sys
 sys.modules["av"] = None
-from edgecv.media import VideoReader
+from edgecv.media.video_reader import VideoReader
 reader, count = VideoReader(sys.argv[1]), 0
 while reader.read() is not None:
     count += 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgecv.benchmarks.conversion_cells import Outcome
-from edgecv.benchmarks.conversion_figures import Figure, recorded_figures, table
+from edgecv.benchmarks.lab.matrix.cells import Outcome
+from edgecv.benchmarks.lab.matrix.figures import Figure, recorded_figures, table
 
 
 @pytest.mark.parametrize(

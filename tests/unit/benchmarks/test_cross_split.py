@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import shutil
 
-from edgecv.benchmarks.cross_split import CrossSplit, split_by_content
-from edgecv.quantize.coco_map import MeanAveragePrecision
+from edgecv.benchmarks.lab.cross_split import CrossSplit, split_by_content
+from edgecv.quantize.labels.coco import MeanAveragePrecision
 
 
 def _files(folder, count):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecv.benchmarks.peers.comparison import (
+from edgecv.benchmarks.lab.peers.comparison import (
     ONNX_PEER,
     OPENVINO_PEER,
     Ratio,
@@ -17,9 +17,9 @@ from edgecv.benchmarks.peers.comparison import (
     our_sides,
     peer_side,
 )
-from edgecv.benchmarks.process_tree import run_measured
+from edgecv.benchmarks.lab.process_tree import run_measured
 from edgecv.errors import EdgeCVError
-from edgecv.media import VideoWriter
+from edgecv.media.video_writer import VideoWriter
 from tests.unit.benchmarks.tiny_bundle import write_bundle
 
 
@@ -100,7 +100,7 @@ def test_only_the_runtimes_asked_for_are_sides(tmp_path: Path):
 def test_a_peer_is_told_its_export_and_how_many_frames(tmp_path: Path):
     command = peer_side(ONNX_PEER, tmp_path / "m.onnx", tmp_path / "v.avi", frames=7, threads=2).command
     assert command[1:] == (
-        *("-m", "edgecv.benchmarks.peers.ultralytics_predict"),
+        *("-m", "edgecv.benchmarks.lab", "peer_predict"),
         *(str(tmp_path / "m.onnx"), str(tmp_path / "v.avi"), "--frames", "7", "--threads", "2"),
         *("--torch-threads", "0"),
     )

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from edgecv import registry
-from edgecv.benchmarks import long_run, many_cameras, pipeline_overhead
-from edgecv.benchmarks.many_cameras import Seen
-from edgecv.benchmarks.pipeline_overhead import OneAtATime, OverheadTask
-from edgecv.benchmarks.replayed import EndlessVideo, ReplayedCamera, first_images
+from edgecv.benchmarks.lab import long_run, many_cameras, pipeline_overhead
+from edgecv.benchmarks.lab.many_cameras import Seen
+from edgecv.benchmarks.lab.pipeline_overhead import OneAtATime, OverheadTask
+from edgecv.benchmarks.lab.replayed import EndlessVideo, ReplayedCamera, first_images
 from edgecv.errors import ConfigError, SourceError
-from edgecv.media import VideoWriter
+from edgecv.media.video_writer import VideoWriter
 from edgecv.model import load
 from edgecv.pipelines.pipeline import Pipeline
 from tests.unit.benchmarks.tiny_bundle import write_bundle

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.benchmarks.peers.ultralytics_environment import keep_to_cpus, open_yolo
+from edgecv.benchmarks.lab.peers.ultralytics_environment import keep_to_cpus, open_yolo
 from edgecv.errors import ConfigError
 
 _SHARED = Path(__file__).parents[3] / "../shared"
 _HAS_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "torchvision"))
 _NMS = """
 import json, sys
-from edgecv.benchmarks.peers.torchvision_operators import declare_missing_operators
+from edgecv.benchmarks.lab.peers.torchvision_operators import declare_missing_operators
 first, second = declare_missing_operators(), declare_missing_operators()
 import numpy as np, torch, torchvision
 rng = np.random.default_rng(0)
@@ -60,9 +60,8 @@ def test_children_get_the_cpus_of_the_parent():
 @pytest.mark.skipif(not (_SHARED / "peers").is_dir(), reason="../shared/peers is not there")
 @pytest.mark.skipif(not importlib.util.find_spec("ultralytics"), reason="ultralytics is not installed")
 def test_ultralytics_predicts_with_its_own_export():
-    module = "edgecv.benchmarks.peers.ultralytics_predict"
     paths = [str(_SHARED / "peers/ultralytics-openvino-int8"), str(_SHARED / "data/vtest.avi")]
-    command = [sys.executable, "-m", module, *paths, "--frames", "8"]
+    command = [sys.executable, "-m", "edgecv.benchmarks.lab", "peer_predict", *paths, "--frames", "8"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.strip().splitlines()[-1])

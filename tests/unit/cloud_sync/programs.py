@@ -12,10 +12,10 @@ import threading
 import time
 from pathlib import Path
 
-from edgecv.cloud_sync.broker_url import parse_broker_url
-from edgecv.cloud_sync.ingest import Ingest
-from edgecv.cloud_sync.outbox import Outbox
-from edgecv.cloud_sync.sender import Sender
+from edgecv.cloud_sync.delivery.sender import Sender
+from edgecv.cloud_sync.ingest.ingest import Ingest
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.outbox.outbox import Outbox
 from tests.unit.cloud_sync.support import ADDRESS, FAST, FAST_SEND, SMALL, make_envelope
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.cloud_sync.broker_url import parse_broker_url, redact
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url, redact
 from edgecv.errors import ConfigError
 
 SECRET = "hunter2"

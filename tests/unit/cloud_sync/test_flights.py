@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from edgecv.cloud_sync.flights import Flights
-from edgecv.cloud_sync.link import Backoff
-from edgecv.cloud_sync.outbox_db import Row
+from edgecv.cloud_sync.delivery.in_flight import InFlightBatches
+from edgecv.cloud_sync.mqtt.events import Backoff
+from edgecv.cloud_sync.outbox.database import Row
 
 
 def rows(lo: int, hi: int, lane: int = 1) -> list[Row]:
@@ -10,7 +10,7 @@ def rows(lo: int, hi: int, lane: int = 1) -> list[Row]:
 
 
 def test_a_flight_ends_when_its_last_event_landed() -> None:
-    flights = Flights()
+    flights = InFlightBatches()
     flights.add(rows(1, 3), due_s=0.0)
     (flight,) = flights.due(0.0)
     assert flights.land_of(flight, [(1, 1, 2)]) == [(1, 1), (1, 2)]
@@ -22,7 +22,7 @@ def test_a_flight_ends_when_its_last_event_landed() -> None:
 
 
 def test_only_events_of_the_flight_can_land() -> None:
-    flights = Flights()
+    flights = InFlightBatches()
     flights.add(rows(5, 6), due_s=0.0)
     flights.add(rows(1, 4), due_s=0.0)
     flight = flights.due(0.0)[0]
@@ -30,7 +30,7 @@ def test_only_events_of_the_flight_can_land() -> None:
 
 
 def test_a_flight_is_found_by_its_nonce_alone() -> None:
-    flights = Flights()
+    flights = InFlightBatches()
     flights.add(rows(1, 1), due_s=0.0)
     flights.add(rows(2, 2), due_s=0.0)
     first, second = flights.due(0.0)
@@ -42,7 +42,7 @@ def test_a_flight_is_found_by_its_nonce_alone() -> None:
 
 
 def test_urgent_flights_are_due_first() -> None:
-    flights = Flights()
+    flights = InFlightBatches()
     flights.add(rows(1, 1, lane=3), due_s=0.0)
     flights.add(rows(2, 2, lane=0), due_s=0.0)
     flights.add(rows(3, 3), due_s=9.0)
@@ -51,7 +51,7 @@ def test_urgent_flights_are_due_first() -> None:
 
 
 def test_a_new_connection_makes_everything_due() -> None:
-    flights = Flights()
+    flights = InFlightBatches()
     flights.add(rows(1, 1), due_s=0.0)
     (flight,) = flights.due(0.0)
     flights.published(flight, 7, sent_s=0.0, due_s=60.0)
@@ -62,7 +62,7 @@ def test_a_new_connection_makes_everything_due() -> None:
 
 
 def test_an_acknowledgement_hurries_what_it_overtook() -> None:
-    flights = Flights()
+    flights = InFlightBatches()
     for seq, sent_s in ((1, 0.0), (2, 10.0)):
         flights.add(rows(seq, seq), due_s=0.0)
         flights.published(flights.due(0.0)[0], seq, sent_s=sent_s, due_s=60.0)
@@ -71,7 +71,7 @@ def test_an_acknowledgement_hurries_what_it_overtook() -> None:
 
 
 def test_a_split_flight_keeps_every_event() -> None:
-    flights = Flights()
+    flights = InFlightBatches()
     flights.add(rows(1, 5), due_s=0.0)
     flights.split(flights.due(0.0)[0], 0.0)
     assert [len(flight.rows) for flight in flights.due(0.0)] == [2, 3]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from edgecv.cloud_sync.acks import to_ranges
-from edgecv.cloud_sync.outbox import Outbox
-from edgecv.cloud_sync.outbox_types import OutboxLimits
+from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.errors import OutboxFull, OutboxLocked, SyncError
 from tests.unit.cloud_sync.support import SMALL, Child, counts, make_envelope, put_accepted, until
 

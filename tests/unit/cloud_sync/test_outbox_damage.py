@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.cloud_sync.outbox import Outbox
+from edgecv.cloud_sync.outbox.outbox import Outbox
 from tests.unit.cloud_sync.support import SMALL, put_accepted
 
 PAGE = 4096

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgecv.cloud_sync.topics import Address, parse_events_topic
+from edgecv.cloud_sync.mqtt.topics import Address, parse_events_topic
 from edgecv.errors import ConfigError, SyncError
 
 BAD_NAMES = ["", "a/b", "a+b", "#", "$SYS", "..", ".hidden", "a b", "a\n", "a\0", "x" * 65, "käse"]

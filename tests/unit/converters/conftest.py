@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from edgecv.converters.ultralytics_world import tasks
-from edgecv.quiet import quiet
+from edgecv._internal.quiet import quiet
+from edgecv.converters.families.ultralytics_import import tasks
 
 SIDE = 96
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import edgecv
-from edgecv.converters.checkpoint import read_checkpoint, read_weights
+from edgecv.converters.checkpoints.checkpoint import read_checkpoint, read_weights
+from edgecv.converters.families.ultralytics_import import tasks
+from edgecv.converters.families.yolov8 import open_checkpoint
 from edgecv.converters.source import SourceOptions
-from edgecv.converters.ultralytics_world import tasks
-from edgecv.converters.yolov8 import open_checkpoint
 from edgecv.errors import UnsupportedSource
 
 SMALL = {

@@ -10,10 +10,27 @@ import onnx
 import pytest
 import torch
 
-from edgecv.converters import demo_network, demo_training
-from edgecv.converters.demo_network import BINS, STRIDES, Prediction, ShapeDetector, cell_centers, flatten_levels
-from edgecv.converters.demo_training import Batch, Plan, assign, complete_iou, distribution_focal, export, losses, train
-from edgecv.demo.scene import LABELS
+from edgecv.benchmarks.demo.scene import LABELS
+from edgecv.benchmarks.lab.demo_training import network as demo_network
+from edgecv.benchmarks.lab.demo_training import train as demo_training
+from edgecv.benchmarks.lab.demo_training.network import (
+    BINS,
+    STRIDES,
+    Prediction,
+    ShapeDetector,
+    cell_centers,
+    flatten_levels,
+)
+from edgecv.benchmarks.lab.demo_training.train import (
+    Batch,
+    Plan,
+    assign,
+    complete_iou,
+    distribution_focal,
+    export,
+    losses,
+    train,
+)
 from edgecv.specs import DecodeSpec, TensorSpec
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.yolov8 import RawHeadDecoder

@@ -9,12 +9,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgecv.bundle import Source
+from edgecv._internal.progress import silent
+from edgecv.bundles.bundle import Source
 from edgecv.converters.held_out import with_enough_objects
 from edgecv.converters.source import Part, SourceModel
 from edgecv.errors import CalibrationError
-from edgecv.progress import silent
-from edgecv.quantize.calibration import CalibrationSet, open_calibration
+from edgecv.quantize.calibration.calibration_set import CalibrationSet, open_calibration
 from edgecv.specs import TensorSpec
 from tests.models import CELL, CELLS, IMAGE, PREDICTION, SIDE, SPEC, detector
 

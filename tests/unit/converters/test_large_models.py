@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edgecv.converters.exporters.litert import TfliteExporter
 from edgecv.converters.source import Part, weight_bytes
-from edgecv.converters.tflite_target import TfliteExporter
 from edgecv.errors import QuantizationError, UnsupportedSource
-from edgecv.quantize.ort_static import OrtStaticQuantizer
+from edgecv.quantize.ort.quantizer import OrtStaticQuantizer
 
 torch = pytest.importorskip("torch")
 

@@ -11,11 +11,11 @@ import onnxruntime
 import pytest
 
 import edgecv
-from edgecv.converters.onnx_source import open_onnx
+from edgecv._internal.quiet import quiet
+from edgecv.converters.families.foreign_onnx.open import open_onnx
+from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.converters.source import SourceModel, SourceOptions
-from edgecv.converters.ultralytics_world import tasks
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.quiet import quiet
 from edgecv.vision.classify import LogitsDecoder
 from edgecv.vision.geometry import ImageTransform
 from tests.conftest import SHARED, shared_case

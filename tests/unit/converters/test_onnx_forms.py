@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecv.converters.batch import batched
-from edgecv.converters.onnx_source import open_onnx
+from edgecv.converters.families.foreign_onnx.open import open_onnx
 from edgecv.converters.source import SourceModel, SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
 from tests.conftest import shared_case

@@ -13,9 +13,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgecv.converters.onnx_source import open_onnx
+from edgecv.converters.families.foreign_onnx.open import open_onnx
+from edgecv.converters.families.yolov8 import open_checkpoint
 from edgecv.converters.source import SourceModel, SourceOptions
-from edgecv.converters.yolov8 import open_checkpoint
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.specs import TensorSpec
 from edgecv.vision.yolov8 import PredictionDecoder, RawHeadDecoder

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecv.converters.onnx_source import open_onnx
+from edgecv._internal.quiet import quiet
+from edgecv.converters.families.foreign_onnx.open import open_onnx
+from edgecv.converters.families.ultralytics_import import tasks
+from edgecv.converters.families.yolov8 import open_checkpoint
 from edgecv.converters.source import SourceOptions
-from edgecv.converters.ultralytics_world import tasks
-from edgecv.converters.yolov8 import open_checkpoint
 from edgecv.errors import UnsupportedSource
-from edgecv.quiet import quiet
 
 SIDE = 64
 

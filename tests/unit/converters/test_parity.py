@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecv._internal.progress import silent
+from edgecv.bundles.golden import cosine
+from edgecv.converters.families.ultralytics_import import photographs
+from edgecv.converters.families.yolov8 import open_architecture
 from edgecv.converters.parity import check_parity, parity_examples
 from edgecv.converters.source import Example, Exported, Part, SourceOptions, Tolerance
-from edgecv.converters.ultralytics_world import photographs
-from edgecv.converters.yolov8 import open_architecture
 from edgecv.errors import ParityError
-from edgecv.golden import cosine
-from edgecv.progress import silent
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions
 from tests.models import IMAGE, PREDICTION, bright_cell, detector

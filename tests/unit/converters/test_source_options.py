@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from edgecv.converters.onnx_source import open_onnx
-from edgecv.converters.resnet import open_named
-from edgecv.converters.sam import open_sam
-from edgecv.converters.sam2 import open_sam2
+from edgecv.converters.families.foreign_onnx.open import open_onnx
+from edgecv.converters.families.resnet import open_named
+from edgecv.converters.families.sam.sam import open_sam
+from edgecv.converters.families.sam.sam2 import open_sam2
+from edgecv.converters.families.yolov8 import open_architecture, open_checkpoint
 from edgecv.converters.source import SourceOptions
-from edgecv.converters.yolov8 import open_architecture, open_checkpoint
 from edgecv.errors import ConfigError
 
 GIVEN: dict[str, dict[str, Any]] = {

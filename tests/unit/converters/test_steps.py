@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgecv.converters.sam import ARCHITECTURE
-from edgecv.converters.steps import steps
+from edgecv.converters.explain import steps
+from edgecv.converters.families.sam.sam import ARCHITECTURE
 from edgecv.errors import ConfigError, UnknownPlugin, UnsupportedSource
 from edgecv.quantize.recipes import base_rungs
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 _ASK = """
-from edgecv.converters.ultralytics_world import declare_torchvision_operators
+from edgecv.converters.families.ultralytics_import import declare_torchvision_operators
 declared = declare_torchvision_operators() is not None
 import torchvision.models
 print(declared, torchvision.__file__)

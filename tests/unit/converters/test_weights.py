@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from edgecv.converters.checkpoint import read_weights
+from edgecv.converters.checkpoints.checkpoint import read_weights
+from edgecv.converters.families.resnet import _loaded
+from edgecv.converters.families.ultralytics_import import declare_torchvision_operators
 from edgecv.converters.request import check_source
-from edgecv.converters.resnet import _loaded
-from edgecv.converters.ultralytics_world import declare_torchvision_operators
 from edgecv.errors import UnsupportedSource
 
 Weights = dict[str, Any]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.atomic import Kind, check_target, new_folder
+from edgecv._internal.atomic import Kind, check_target, new_folder
 from edgecv.errors import ConfigError, EdgeCVError
 from tests.conftest import names_in
 
@@ -122,7 +122,7 @@ def test_a_disk_that_refuses_is_an_error_of_ours_and_leaves_nothing(tmp_path: Pa
 KILLED = """
 import sys, time
 from pathlib import Path
-from edgecv.atomic import Kind, new_folder
+from edgecv._internal.atomic import Kind, new_folder
 ANY = Kind(name="anything", other=lambda path: "")
 with new_folder(Path(sys.argv[1]), force=True, kind=ANY) as work:
     (work / "half").write_text("half")

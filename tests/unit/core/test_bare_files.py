@@ -11,10 +11,10 @@ from typing import ClassVar
 import pytest
 
 import edgecv
-from edgecv.bare_files import spec_of
+from edgecv.bundles.ultralytics_metadata import spec_of
 from edgecv.errors import SpecMismatch
-from edgecv.media import read_image
-from edgecv.quantize.agreement import agreement
+from edgecv.media.images import read_image
+from edgecv.quantize.gate.boxes import agreement
 from edgecv.results import Detections
 from tests.conftest import SHARED
 

@@ -12,7 +12,16 @@ import msgspec
 import onnx
 import pytest
 
-from edgecv.bundle import MANIFEST, SCHEMA, Bundle, ModelFiles, Variant, describe_file, dump_manifest, parse_manifest
+from edgecv.bundles.bundle import (
+    MANIFEST,
+    SCHEMA,
+    Bundle,
+    ModelFiles,
+    Variant,
+    describe_file,
+    dump_manifest,
+    parse_manifest,
+)
 from edgecv.errors import BundleError, SessionError
 from tests.models import IMAGE, PREDICTION, manifest, with_external_data, write_bundle
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import edgecv
-from edgecv.benchmarks.demo import run_demo
-from edgecv.bundle import MANIFEST, Bundle
+from edgecv.benchmarks.demo.run import run_demo
+from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.bundles.packing import pack, unpack
 from edgecv.errors import BundleError, ConfigError
-from edgecv.packing import pack, unpack
 from edgecv.pipelines.sinks import open_sink
 from tests.conftest import SHARED, names_in
 from tests.contract.test_sinks import make_result

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from edgecv._internal.foreign import first_line, foreign_errors
 from edgecv.errors import ConversionError, MissingDependency, QuantizationError
-from edgecv.foreign import first_line, foreign_errors
 
 
 class Strange(Exception):

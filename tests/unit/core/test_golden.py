@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edgecv.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
-from edgecv.golden import GOLDEN, SAMPLE, SAMPLING, sample, verify
+from edgecv.bundles.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.bundles.golden import GOLDEN, SAMPLE, SAMPLING, sample, verify
 from edgecv.specs import TensorSpec
 from tests.models import IMAGE, manifest, save
 

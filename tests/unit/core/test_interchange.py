@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecv.errors import SpecMismatch
-from edgecv.interchange import corners_of, obb_of
+from edgecv.media.supervision_bridge import corners_of, obb_of
 from edgecv.results import Detections, answer_rows
 
 sv = pytest.importorskip("supervision")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.bundle import MANIFEST, Bundle
+from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.bundles.packing import pack, unpack
 from edgecv.errors import BundleError, ConfigError
-from edgecv.packing import pack, unpack
 from tests.conftest import names_in
 from tests.models import write_bundle
 

@@ -12,12 +12,12 @@ import openvino
 import pytest
 
 import edgecv
-from edgecv.bundle import MANIFEST, Bundle, describe_file, dump_manifest
+from edgecv.bundles.bundle import MANIFEST, Bundle, describe_file, dump_manifest
+from edgecv.bundles.cpu_classes import has_bf16
 from edgecv.errors import ConfigError, DeviceError
 from edgecv.model import float_precision
 from edgecv.runtimes.ov import OpenVinoSession, _precision
 from edgecv.specs import RuntimeOptions
-from edgecv.targets import has_bf16
 from tests.conftest import CHECKOUT
 from tests.models import SPEC, bright_cell, detector, write_bundle
 

@@ -11,8 +11,8 @@ import pytest
 
 import edgecv
 from edgecv.errors import ConfigError
-from edgecv.pipelines.feed import Freshness
 from edgecv.pipelines.pipeline import Pipeline
+from edgecv.pipelines.source_config import Freshness
 from tests.models import METADATA, bright_cell, detector
 
 NAN = math.nan

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgecv import registry
+from edgecv._internal.extras import require
 from edgecv.errors import MissingDependency, PluginError, UnknownPlugin
-from edgecv.extras import require
 
 EVERY = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
+from edgecv._internal.strict import read_struct
 from edgecv.errors import ConfigError
-from edgecv.strict import read_struct
 
 
 class Inner(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 import edgecv
-from edgecv.bundle import MANIFEST, Bundle, Variant, dump_manifest
+from edgecv.bundles.bundle import MANIFEST, Bundle, Variant, dump_manifest
+from edgecv.bundles.cpu_classes import suits, suits_this_machine
 from edgecv.errors import ConfigError
-from edgecv.targets import suits, suits_this_machine
 from tests.models import manifest, write_bundle
 
 VNNI = frozenset({"avx2", "avx512_vnni"})

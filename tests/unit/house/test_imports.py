@@ -103,8 +103,18 @@ def test_no_build_module_imports_a_heavy_package_at_its_top_level(path: Path) ->
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(str(node.module).split(".")[0])
-    trains_the_demo = path.name in ("demo_network.py", "demo_training.py")  # a program of its own: nothing imports them
-    assert trains_the_demo or not names & BUILD_PACKAGES
+    assert not names & BUILD_PACKAGES
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[:2] != ("benchmarks", "lab")], ids=str)
+def test_what_is_installed_needs_no_program_of_the_laboratory(path: Path) -> None:
+    assert not [module for module in _imported(path) if module.startswith("edgecv.benchmarks.lab")]
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES} - {Path("edgecv/cli")}), ids=str)
+def test_a_folder_holds_fifteen_modules_at_most(folder: Path) -> None:
+    modules = [path for path in SOURCES if path.parent == folder and path.name != "__init__.py"]
+    assert len(modules) <= 15, "make a sub-room of what belongs together"
 
 
 @pytest.mark.parametrize("path", _files("edgecv", "tests", *ROOMS), ids=str)
@@ -215,4 +225,4 @@ def test_pickles_are_read_in_one_place_only() -> None:
         for reader in readers
         if reader in (CHECKOUT / path).read_text(encoding="utf-8")
     }
-    assert found == {"converters/checkpoint.py": "torch.load("}  # behind --trust-pickle
+    assert found == {"converters/checkpoints/checkpoint.py": "torch.load("}  # behind --trust-pickle

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import edgecv
-from edgecv.media import VideoReader
+from edgecv.media.video_reader import VideoReader
 
 FRAMES = 400
 LOWEST = 0.1

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 import edgecv
 from edgecv import registry
-from edgecv.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.bundles.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
 from edgecv.errors import ConfigError
 from edgecv.model import runtime_options
 from edgecv.pipelines.steps import Classify, Segment

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from edgecv.errors import ConfigError
 from edgecv.events import Event
-from edgecv.pipelines.chain import check_ids
+from edgecv.pipelines.loop.step_chain import check_ids
 from edgecv.pipelines.steps import Classes, Line, Track
-from edgecv.pipelines.steps.line import LineCounter
+from edgecv.pipelines.steps.count.line import LineCounter
 from edgecv.results import Result
 from tests.unit.pipelines.recorded import EPOCH_NS, LABELS, boxes, result_of, standing_at, street
 

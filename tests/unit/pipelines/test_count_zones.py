@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.pipelines.steps import Track, Zone
-from edgecv.pipelines.steps.zone import ZoneCounter
+from edgecv.pipelines.steps.count.zone import ZoneCounter
 from tests.unit.pipelines.recorded import EPOCH_NS, LABELS, boxes, result_of, standing_at, street
 
 YARD = [[100, 100], [300, 100], [300, 300], [100, 300]]

@@ -87,8 +87,8 @@ def test_a_program_that_ends_without_running_it_says_so_and_leaves_no_worker(sil
 _FEW_FILES = """
 import json, os, resource, sys, time
 from edgecv.errors import SourceError
-from edgecv.pipelines.supervision.retry import Retry
-from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.pipelines.sources.supervised.retry import Retry
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from tests.cameras.scripted import TARGET
 
 def outcome():

@@ -14,8 +14,8 @@ import pytest
 
 from edgecv.errors import ConfigError, SinkError, SourceError, SpecMismatch
 from edgecv.events import Event
-from edgecv.pipelines.feed import Feed, Freshness
 from edgecv.pipelines.pipeline import Pipeline
+from edgecv.pipelines.source_config import Feed, Freshness
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.synthetic import SyntheticSource
 from edgecv.pipelines.steps import Track

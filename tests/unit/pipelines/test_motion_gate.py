@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError
-from edgecv.media import VideoReader
+from edgecv.media.video_reader import VideoReader
 from edgecv.pipelines.steps import Motion
 from edgecv.results import Image
 from tests.conftest import SHARED

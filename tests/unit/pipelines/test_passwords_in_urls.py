@@ -8,9 +8,9 @@ from urllib.parse import quote, unquote
 import pytest
 
 from edgecv.cli.console import fail
-from edgecv.cloud_sync.broker_url import parse_broker_url
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.errors import ConfigError
-from edgecv.pipelines.sinks.http_post import check_url
+from edgecv.pipelines.sinks.webhook.client import check_url
 from edgecv.pipelines.sources.network import NetworkOptions, NetworkSource, _camera_url
 from edgecv.uris import parse_sink, parse_source, redact, scrub
 

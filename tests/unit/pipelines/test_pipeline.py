@@ -17,9 +17,9 @@ import pytest
 
 from edgecv.errors import ConfigError, SinkError, SourceError
 from edgecv.events import Event
-from edgecv.pipelines.outlet import Outlet
+from edgecv.pipelines.loop.sink_worker import SinkWorker
 from edgecv.pipelines.pipeline import Pipeline
-from edgecv.pipelines.sinks.jsonl import JsonlSink
+from edgecv.pipelines.sinks.files.jsonl import JsonlSink
 from edgecv.pipelines.sources.synthetic import SyntheticSource, square_at
 from edgecv.results import Frame, Result
 from tests.unit.pipelines.blob import DEADLINE_S, BlobModel, assert_no_threads
@@ -214,7 +214,7 @@ def test_a_hanging_sink_ends_with_its_deadline() -> None:
         def emit(self, result: Result) -> None:
             release.wait(DEADLINE_S)
 
-    outlet = Outlet("hanging", HangingSink(), "latest")
+    outlet = SinkWorker("hanging", HangingSink(), "latest")
     outlet.start()
     for result in Pipeline(CLIP, BlobModel()):
         outlet.offer(result, lambda: False)
@@ -402,7 +402,7 @@ class StallingSink:
 @pytest.mark.parametrize("sources", [("cam",), ("door", "yard"), ("door", "yard", "yard", "yard")])
 def test_a_dropped_result_hands_its_events_on(sources: tuple[str, ...]) -> None:
     sink = StallingSink()
-    outlet = Outlet("stalling", sink, "latest")
+    outlet = SinkWorker("stalling", sink, "latest")
     outlet.start()
     for index in range(100):
         outlet.offer(eventful(index, sources[index % len(sources)]), lambda: False)
@@ -421,7 +421,7 @@ def test_a_dropped_result_hands_its_events_on(sources: tuple[str, ...]) -> None:
 
 def test_a_result_carries_a_bounded_number_of_events_and_the_rest_is_counted() -> None:
     sink = StallingSink()
-    outlet = Outlet("stalling", sink, "latest")
+    outlet = SinkWorker("stalling", sink, "latest")
     outlet.start()
     for index in range(100):
         outlet.offer(eventful(index, count=1000), lambda: False)
@@ -434,7 +434,7 @@ def test_a_result_carries_a_bounded_number_of_events_and_the_rest_is_counted() -
 
 def test_events_that_a_sink_did_not_take_in_time_are_counted() -> None:
     sink = StallingSink()
-    outlet = Outlet("stalling", sink, "lossless")
+    outlet = SinkWorker("stalling", sink, "lossless")
     outlet.start()
     for index in range(20):
         outlet.offer(eventful(index), lambda: True)  # a stop: the queue is full and nobody waits
@@ -446,7 +446,7 @@ def test_events_that_a_sink_did_not_take_in_time_are_counted() -> None:
 
 def test_a_stop_leaves_no_gap_in_what_a_slow_sink_wrote_and_takes_no_event() -> None:
     sink = StallingSink()
-    outlet = Outlet("stalling", sink, "lossless")
+    outlet = SinkWorker("stalling", sink, "lossless")
     outlet.start()
     for index in range(20):
         outlet.offer(eventful(index), lambda: True)

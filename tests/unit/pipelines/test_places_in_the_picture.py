@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgecv.pipelines.chain import Chain, build_steps
+from edgecv.pipelines.loop.step_chain import StepChain, build_steps
 from edgecv.pipelines.steps import Line, Track, Zone, ZoneFilter
 from edgecv.results import Detections, Result
 from tests.unit.pipelines.made_results import LABELS, made_frame
@@ -24,8 +24,8 @@ def one_person(at_s: float, x: float, y: float, size_wh: tuple[int, int]) -> Res
     return Result(frame=made_frame(at_s, size_wh=size_wh), labels=LABELS, detections=found)
 
 
-def run(steps: list[object], results: list[Result]) -> tuple[Chain, list[Result]]:
-    chain = Chain(build_steps(steps, LABELS), (), lambda _: 0.0)
+def run(steps: list[object], results: list[Result]) -> tuple[StepChain, list[Result]]:
+    chain = StepChain(build_steps(steps, LABELS), (), lambda _: 0.0)
     return chain, [done for result in results if (done := chain(result)) is not None]
 
 

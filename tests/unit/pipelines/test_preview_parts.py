@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError, SinkError
-from edgecv.pipelines.preview.access import LONGEST_PAUSE_S, SESSION_S, Access
 from edgecv.pipelines.preview.pictures import Picture, Pictures, channel_key
-from edgecv.pipelines.serving.address import HostNames, listen, resolve
+from edgecv.pipelines.web.access import LONGEST_PAUSE_S, SESSION_S, Access
+from edgecv.pipelines.web.address import HostNames, listen, resolve
 from edgecv.results import Detections, Frame, Result
 
 TOKEN = "correct-horse-battery"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgecv.errors import SinkError
-from edgecv.pipelines.sinks.csv import COLUMNS, CsvSink
+from edgecv.pipelines.sinks.files.csv import COLUMNS, CsvSink
 from tests.unit.pipelines.made_results import START_NS, classified, made_result
 
 

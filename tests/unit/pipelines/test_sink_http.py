@@ -11,8 +11,8 @@ import pytest
 
 from edgecv.errors import ConfigError
 from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.sinks.http_post import backoff_s, check_url, origin, retry_after_s
-from edgecv.pipelines.sinks.waiting import Waiting
+from edgecv.pipelines.sinks.webhook.client import backoff_s, check_url, origin, retry_after_s
+from edgecv.pipelines.sinks.webhook.queue import Waiting
 from tests.unit.pipelines.receiver import write_secret
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=timezone.utc)

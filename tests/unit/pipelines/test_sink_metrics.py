@@ -18,8 +18,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgecv.errors import ConfigError
-from edgecv.pipelines.sinks.health import health_document
-from edgecv.pipelines.sinks.metrics import MetricsSink
+from edgecv.pipelines.sinks.metrics.health import health_document
+from edgecv.pipelines.sinks.metrics.sink import MetricsSink
 from edgecv.status import Gauge, PipelineStatus, SinkCount, SourceHealth, SourceState, SourceStatus
 
 DEADLINE_S = 20.0

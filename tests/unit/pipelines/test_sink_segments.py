@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecv.errors import SinkError
-from edgecv.pipelines.sinks.file_ring import FileRing, source_slug
-from edgecv.pipelines.sinks.ring_order import Clocks
-from edgecv.pipelines.sinks.segments import SegmentsOptions, SegmentsSink
+from edgecv.pipelines.sinks.video.file_ring import FileRing, source_slug
+from edgecv.pipelines.sinks.video.ring_order import Clocks
+from edgecv.pipelines.sinks.video.segments import SegmentsOptions, SegmentsSink
 from tests.conftest import names_in
 from tests.unit.pipelines.made_results import START_NS, made_result
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgecv.errors import SinkError
 from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.sinks.snapshots import SnapshotsOptions, SnapshotsSink
+from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions, SnapshotsSink
 from edgecv.results import Result
 from tests.conftest import names_in
 from tests.unit.pipelines.made_results import classified, made_event, made_result

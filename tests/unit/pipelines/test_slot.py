@@ -9,7 +9,7 @@ import time
 import pytest
 
 from edgecv.errors import ConfigError
-from edgecv.pipelines.slot import FrameSlot, SlotClosed
+from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
 
 DEADLINE_S = 10.0
 

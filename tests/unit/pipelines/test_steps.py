@@ -18,9 +18,9 @@ from edgecv import registry
 from edgecv.cli.app_config import AppFile, check_app
 from edgecv.errors import ConfigError
 from edgecv.pipelines import steps
-from edgecv.pipelines.steps.confidence import Confidence
+from edgecv.pipelines.steps.filter.confidence import Confidence
+from edgecv.pipelines.steps.filter.zone import ZoneFilter
 from edgecv.pipelines.steps.regions import Shape, anchor_points, inside
-from edgecv.pipelines.steps.zone_filter import ZoneFilter
 from edgecv.results import Classification, Result
 from tests.conftest import CHECKOUT
 from tests.unit.pipelines.recorded import LABELS, at_s, boxes, result_of, standing_at

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError, SourceError
-from edgecv.pipelines.supervision.retry import Retry
-from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.pipelines.sources.supervised.retry import Retry
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.protocols import Supervised
 from tests.cameras.scripted import LEVELS, TARGET
 from tests.cameras.world import PATIENCE_S, Diary, children, is_running, next_frame, wait_until, workers
@@ -227,7 +227,7 @@ def test_closing_leaves_no_process_thread_or_descriptor(camera: Open, query: str
 
 PARENT = """
 import os, sys, time
-from edgecv.pipelines.supervision.source import SupervisedSource
+from edgecv.pipelines.sources.supervised.source import SupervisedSource
 source = SupervisedSource("scripted://?hang_after=" + sys.argv[1], target="tests.cameras.scripted:ScriptedSource")
 source.read()
 print("ready", flush=True)
@@ -251,7 +251,7 @@ def test_five_lines_in_any_folder_need_no_main_guard(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(
         f"import sys; sys.path.remove({str(tmp_path)!r}); sys.path.insert(0, {str(CHECKOUT)!r})\n"
-        "from edgecv.pipelines.supervision.source import SupervisedSource\n"
+        "from edgecv.pipelines.sources.supervised.source import SupervisedSource\n"
         f"source = SupervisedSource('scripted://?frames=5', target={TARGET!r})\n"
         "print(source.read().image.shape)\n"
         "source.close()\n"

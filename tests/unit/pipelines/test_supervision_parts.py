@@ -11,9 +11,9 @@ from edgecv.errors import SourceError
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.network import NetworkOptions, _camera_url, _host_port, _size
 from edgecv.pipelines.sources.pace import Pace
+from edgecv.pipelines.sources.supervised.rate import RateLimit
+from edgecv.pipelines.sources.supervised.retry import Outage, Retry
 from edgecv.pipelines.sources.y4m import Y4mReader
-from edgecv.pipelines.supervision.rate import RateLimit
-from edgecv.pipelines.supervision.retry import Outage, Retry
 from edgecv.uris import parse_source
 
 

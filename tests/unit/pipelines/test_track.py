@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError
-from edgecv.pipelines.steps.track import ByteTracker, Track
+from edgecv.pipelines.steps.track.tracker import ByteTracker, Track
 from edgecv.results import Detections, Result
 from tests.unit.pipelines.recorded import Crowd, boxes, result_of, standing_at, street
 

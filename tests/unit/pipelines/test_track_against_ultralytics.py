@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecv.pipelines.steps.track import ByteTracker, Track
+from edgecv.pipelines.steps.track.tracker import ByteTracker, Track
 from edgecv.results import Detections
 from tests.unit.pipelines.recorded import SIZE_WH, Crowd, boxes, street
 

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecv.pipelines.steps.association import assign, overlaps
-from edgecv.pipelines.steps.kalman import Motion, to_boxes, to_measured
+from edgecv.pipelines.steps.track.association import assign, overlaps
+from edgecv.pipelines.steps.track.kalman import Motion, to_boxes, to_measured
 from edgecv.vision.nms import iou_matrix
 
 

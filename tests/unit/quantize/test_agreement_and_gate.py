@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgecv.errors import CalibrationError
-from edgecv.quantize.agreement import Agreement, agreement, match
-from edgecv.quantize.gate import MINIMUM_TEACHER_BOXES, MULTI_LABEL, compare, judge
+from edgecv.quantize.gate.accuracy_gate import MINIMUM_TEACHER_BOXES, MULTI_LABEL, compare, judge
+from edgecv.quantize.gate.boxes import Agreement, agreement, match
 from edgecv.quantize.recipes import RECIPES, GateLimits, QuantizeRecipe
 from edgecv.results import Classification, Detections
 

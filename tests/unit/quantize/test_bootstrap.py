@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from edgecv.quantize.average_precision import class_precisions, mean_over_classes, mean_precision
-from edgecv.quantize.bootstrap import draws, paired_interval
-from edgecv.quantize.coco_map import Truth, coco_map, match_boxes
+from edgecv.quantize.labels.average_precision import class_precisions, mean_over_classes, mean_precision
+from edgecv.quantize.labels.bootstrap import draws, paired_interval
+from edgecv.quantize.labels.coco import Truth, coco_map, match_boxes
 from edgecv.results import Detections
 
 CLASSES = 6

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgecv.errors import CalibrationError
-from edgecv.media import read_image
-from edgecv.quantize.calibration import HELD_OUT_FRACTION, MINIMUM_IMAGES, open_calibration
+from edgecv.media.images import read_image
+from edgecv.quantize.calibration.calibration_set import HELD_OUT_FRACTION, MINIMUM_IMAGES, open_calibration
 
 
 def picture(seed: int) -> np.ndarray:

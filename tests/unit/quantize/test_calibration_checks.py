@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgecv.errors import CalibrationError
-from edgecv.quantize.calibration import check_overlap, open_calibration
-from edgecv.quantize.calibration_checks import NEAR_BITS, distinct_count, fingerprint, near_groups
+from edgecv.quantize.calibration.calibration_set import check_overlap, open_calibration
+from edgecv.quantize.calibration.checks import NEAR_BITS, distinct_count, fingerprint, near_groups
 
 
 def scene(seed: int, shift: int = 0, size: int = 96) -> np.ndarray:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from edgecv.errors import CalibrationError
-from edgecv.media import VideoWriter, read_image
-from edgecv.quantize.calibration import open_calibration
-from edgecv.quantize.video_frames import array_frames, spread, video_frames
+from edgecv.media.images import read_image
+from edgecv.media.video_writer import VideoWriter
+from edgecv.quantize.calibration.calibration_set import open_calibration
+from edgecv.quantize.calibration.video import array_frames, spread, video_frames
 from tests.unit.quantize.test_calibration_checks import scene
 
 SIZE = 96

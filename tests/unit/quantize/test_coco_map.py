@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError
-from edgecv.quantize.coco_map import Truth, coco_map
-from edgecv.quantize.evaluate import evaluate, label_path, labelled_images, read_truth
+from edgecv.quantize.labels.coco import Truth, coco_map
+from edgecv.quantize.labels.evaluate import evaluate, label_path, labelled_images, read_truth
 from edgecv.results import Detections
 
 BOXES = np.array([[10, 10, 60, 60], [100, 100, 180, 160], [200, 20, 280, 90]], np.float32)

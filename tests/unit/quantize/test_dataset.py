@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from edgecv._internal.yaml_files import class_names, parse_yaml
 from edgecv.errors import CalibrationError, ConfigError
-from edgecv.picture_files import pictures_below
-from edgecv.quantize.calibration import open_calibration
-from edgecv.quantize.dataset import dataset_places, pictures_at, read_dataset
-from edgecv.quantize.evaluate import label_path, labelled_images, read_labels
-from edgecv.quantize.labelled import class_numbers, open_labelled
-from edgecv.yaml_files import class_names, parse_yaml
+from edgecv.media.image_files import pictures_below
+from edgecv.quantize.calibration.calibration_set import open_calibration
+from edgecv.quantize.labels.dataset import dataset_places, pictures_at, read_dataset
+from edgecv.quantize.labels.evaluate import label_path, labelled_images, read_labels
+from edgecv.quantize.labels.int8_loss import class_numbers, open_labelled
 from tests.conftest import SHARED
 
 

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 import edgecv
 from edgecv.errors import ConfigError
 from edgecv.model import Model
-from edgecv.quantize.coco_map import Truth, coco_map, encode_masks, match_boxes, match_masks
-from edgecv.quantize.evaluate import read_labels
-from edgecv.quantize.labelled import compare_scores, judge_labelled, labelled_check, open_labelled
+from edgecv.quantize.labels.coco import Truth, coco_map, encode_masks, match_boxes, match_masks
+from edgecv.quantize.labels.evaluate import read_labels
+from edgecv.quantize.labels.int8_loss import compare_scores, judge_labelled, labelled_check, open_labelled
+from edgecv.quantize.labels.scores import ClassifierScores, DetectorScores
 from edgecv.quantize.record import Labelled
-from edgecv.quantize.scores import ClassifierScores, DetectorScores
 from edgecv.results import Detections
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 from tests.models import METADATA, bright_cell, detector, save

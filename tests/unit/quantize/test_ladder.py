@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from edgecv.errors import AccuracyGateError, CalibrationError, QuantizationError
-from edgecv.quantize.gate import Check, GateReport
-from edgecv.quantize.ladder import NOT_FASTER, Candidate, Climb, Plan, climb
+from edgecv.quantize.gate.accuracy_gate import Check, GateReport
 from edgecv.quantize.recipes import FP16, RECIPES, QuantizeRecipe
 from edgecv.quantize.record import LayerLoss
+from edgecv.quantize.search import NOT_FASTER, Candidate, Plan, SearchResult, climb
 
 FLOAT_MS = 10.0
 LIMIT = 0.9
@@ -23,7 +23,9 @@ LAYERS = tuple(LayerLoss(name=f"conv{n}", sqnr_db=5.0 + n) for n in range(6))
 Figures = Mapping[str, tuple[float, float] | Exception]
 
 
-def climbed(figures: Figures, plan: Plan = PLAN, *, foreign: bool = False) -> tuple[Climb[str], list[QuantizeRecipe]]:
+def climbed(
+    figures: Figures, plan: Plan = PLAN, *, foreign: bool = False
+) -> tuple[SearchResult[str], list[QuantizeRecipe]]:
     tried: list[QuantizeRecipe] = []
 
     def make(recipe: QuantizeRecipe) -> Candidate[str]:
@@ -41,7 +43,7 @@ def climbed(figures: Figures, plan: Plan = PLAN, *, foreign: bool = False) -> tu
     return climb(plan, make, lambda _: LAYERS, FLOAT_MS), tried
 
 
-def outcome(found: Climb[Any]) -> list[tuple[str, bool, str]]:
+def outcome(found: SearchResult[Any]) -> list[tuple[str, bool, str]]:
     return [(attempt.recipe, attempt.passed, attempt.reason) for attempt in found.attempts]
 
 

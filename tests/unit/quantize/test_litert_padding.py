@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecv.quantize.litert_padding import pad_with_zero_points
+from edgecv.quantize.litert.padding import pad_with_zero_points
 
 SHAPE = (1, 16, 16, 3)
 

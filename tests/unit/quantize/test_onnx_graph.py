@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecv.quantize.onnx_graph import (
+from edgecv.quantize.ort.graph import (
     Graph,
     add_constant,
     attribute,

@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from edgecv.errors import QuantizationError
-from edgecv.quantize.onnx_graph import op_counts
-from edgecv.quantize.ort_static import OrtStaticQuantizer, halve_tables
+from edgecv.quantize.ort.graph import op_counts
+from edgecv.quantize.ort.quantizer import OrtStaticQuantizer, halve_tables
 from edgecv.quantize.recipes import RECIPES, QuantizeRecipe, base_rungs
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions, TensorSpec

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from edgecv.errors import ConfigError
-from edgecv.quantize.ladder import check_recipes, plans
 from edgecv.quantize.recipes import RECIPES, TARGETS, QuantizeRecipe, dump_recipe, find_recipe, targets_of
+from edgecv.quantize.search import check_recipes, plans
 
 PUBLISHED = ("ort-u8s8", "ort-s8s8-arm64", "ov-mixed", "litert-static", "litert-dynamic", "fp16")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edgecv.errors import BundleError, EdgeCVError
-from edgecv.media import write_image
-from edgecv.quantize.markup import Markup, element
+from edgecv.media.images import write_image
+from edgecv.quantize.gate.worst import picture_agreement, worst_images
 from edgecv.quantize.record import (
     Attempt,
     BoxRow,
@@ -30,9 +30,9 @@ from edgecv.quantize.record import (
     read_record,
     write_record,
 )
-from edgecv.quantize.report import report_html, write_report
-from edgecv.quantize.report_charts import Point, jpeg_size_wh, pareto, ticks, unmatched
-from edgecv.quantize.worst import picture_agreement, worst_images
+from edgecv.quantize.report.charts import Point, jpeg_size_wh, pareto, ticks, unmatched
+from edgecv.quantize.report.markup import Markup, element
+from edgecv.quantize.report.report import report_html, write_report
 from edgecv.results import Classification, Detections
 
 EVIL = "<script>alert('x')</script> & \"quoted\" 'single' --> ]]> {0} %s $x \x00\u202e"

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgecv.quantize.stem import find_stem, pack_stem, patch_moments, round_to_moments
+from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments, round_to_moments
 from tests.unit.quantize.convolutions import SCALE, ZERO, integer_convolution, out_size, quantized_stem
 
 SAME_3, SAME_6 = (1, 1, 1, 1), (2, 2, 2, 2)

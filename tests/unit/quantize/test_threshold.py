@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgecv.quantize.coco_map import Truth
-from edgecv.quantize.threshold import LARGEST_CHANGE, tune_confidence, tune_confidence_labelled
+from edgecv.quantize.gate.threshold import LARGEST_CHANGE, tune_confidence, tune_confidence_labelled
+from edgecv.quantize.labels.coco import Truth
 from edgecv.results import Detections
 
 PICTURES, PER_PICTURE = 40, 30

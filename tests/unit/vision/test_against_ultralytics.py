@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecv.converters.checkpoint import read_checkpoint
+from edgecv.converters.checkpoints.checkpoint import read_checkpoint
+from edgecv.converters.families.ultralytics_import import tasks
+from edgecv.converters.families.yolov8 import open_checkpoint
 from edgecv.converters.source import SourceOptions
-from edgecv.converters.ultralytics_world import tasks
-from edgecv.converters.yolov8 import open_checkpoint
-from edgecv.media import read_image
+from edgecv.media.images import read_image
 from edgecv.results import Detections
 from edgecv.specs import DecodeSpec, PreprocessSpec, TensorSpec
 from edgecv.vision.letterbox import fit, letterbox

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecv.converters.ultralytics_world import tasks
-from edgecv.media import read_image
+from edgecv.converters.families.ultralytics_import import tasks
+from edgecv.media.images import read_image
 from edgecv.results import Image
 from edgecv.specs import PreprocessSpec
 from edgecv.vision.antialias import resize_antialiased

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecv.converters.ultralytics_world import tasks
+from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.specs import DecodeSpec, TensorSpec
 from edgecv.vision.letterbox import letterbox
 from edgecv.vision.yolov8_tasks import SegmentDecoder

@@ -1,0 +1,278 @@
+"""``Ingest``: receives events, commits them, and only then acknowledges them."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgecv._internal.printable import printable
+from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_ranges
+from edgecv.cloud_sync.delivery.notices import Notice
+from edgecv.cloud_sync.envelope import decode_batch
+from edgecv.cloud_sync.ingest.database import EventDatabase, Landed, Rejected
+from edgecv.cloud_sync.ingest.inbox import Inbox, InboxLimits
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.mqtt.events import Backoff, Connected, Disconnected, LinkEvent, LinkOptions, Received
+from edgecv.cloud_sync.mqtt.topics import EVENTS_FILTER, Address, parse_events_topic
+from edgecv.cloud_sync.mqtt.transport import MqttTransport
+from edgecv.errors import SyncError
+from edgecv.protocols import Clock
+
+_log = logging.getLogger(__name__)
+
+_IDLE_S = 0.2
+_GROUP_S = 0.005
+_GROUP_MESSAGES = 256
+# Honest batches are a few kilobytes. One device may not take all the room: its own share is an eighth.
+_INBOX = InboxLimits(messages=1024, total_bytes=64 * 2**20, topic_messages=128, topic_bytes=8 * 2**20)
+_MAX_PACKET_BYTES = 2 * 2**20
+_GROUP_TEXT_BYTES = 8 * 2**20
+_MAX_REASONS = 8  # kept of one message; all are counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestStats:
+    """Counts since the start.
+
+    Attributes:
+        connected: Whether a broker is there now.
+        messages: Batches received.
+        stored: Events that were new.
+        renamed: Of them, those whose id belonged to another event: they have an id of their own, ``boot:seq:digest``.
+        duplicates: Events that were there already; they are acknowledged like new ones.
+        rejected: Messages, or events in them, kept out; the newest 1,000 are in table ``rejected``.
+        dropped: Messages left unread because too many waited, in all or of one device; devices send them again.
+        commits: Durable commits.
+        last_error: Why there was no connection or no commit, or empty.
+    """
+
+    connected: bool = False
+    messages: int = 0
+    stored: int = 0
+    renamed: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    dropped: int = 0
+    commits: int = 0
+    last_error: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """What a few messages brought, for one commit.
+
+    Attributes:
+        landed: Events to store.
+        rejected: What to keep of messages and events that did not pass.
+        refused: How many did not pass.
+        answers: Per device the batches to acknowledge: their nonces and the events in them.
+        text_bytes: What the messages inflated to.
+    """
+
+    landed: list[Landed] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    refused: int = 0
+    answers: defaultdict[Address, list[tuple[str | None, list[Key]]]] = field(default_factory=lambda: defaultdict(list))
+    text_bytes: int = 0
+
+
+class Ingest:
+    """Lands the events of all devices of a broker in ``DIR/landing.db``.
+
+    Args:
+        url: The broker.
+        db_dir: Folder of the database; one ingest at a time may own it.
+        clock: UTC nanoseconds, for ``received_ns``.
+        reconnect: Delays between connections, and between attempts to commit.
+
+    Raises:
+        ConfigError: the URL cannot be used.
+        SyncError: the folder belongs to another ingest or cannot be written.
+        MissingDependency: paho-mqtt is not installed.
+    """
+
+    def __init__(
+        self, url: str, db_dir: Path | str, *, clock: Clock = time.time_ns, reconnect: Backoff | None = None
+    ) -> None:
+        self._clock = clock
+        self._backoff = reconnect or Backoff()
+        broker = parse_broker_url(url)
+        self._landing = EventDatabase(db_dir)
+        self._inbox = Inbox(_INBOX)
+        self._kept_out = Notice(_log)
+        self._failed = Notice(_log)
+        self._renamed = Notice(_log)
+        self._epoch = 0
+        self._stats = IngestStats()
+        self._dropped = 0
+        options = LinkOptions(
+            client_id=f"edgecv-ingest-{secrets.token_hex(4)}",
+            subscriptions=(EVENTS_FILTER,),
+            max_packet_bytes=_MAX_PACKET_BYTES,
+            window=64,
+            manual_ack=True,
+            backoff=self._backoff,
+        )
+        self._transport = MqttTransport(broker, options, self._enqueue)
+
+    @property
+    def db_path(self) -> Path:
+        """The database; table ``events`` may be read while ingest runs."""
+        return self._landing.path
+
+    def stats(self) -> IngestStats:
+        """Counts of this moment."""
+        return replace(self._stats, dropped=self._dropped)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set, then close; call it once."""
+        self._transport.start()
+        try:
+            while not stop.is_set():
+                messages = self._receive()
+                if messages:
+                    self._land(messages, stop)
+        finally:
+            self._transport.close(5.0)
+            self._landing.close()
+
+    def _enqueue(self, event: LinkEvent) -> None:
+        if not self._inbox.put(event) and isinstance(event, Received):
+            self._dropped += 1
+            self._transport.acknowledge(event)  # to the broker, which would stop at the window otherwise
+
+    def _receive(self) -> list[Received]:
+        """Wait for messages, and a moment more for others that can share their commit."""
+        messages: list[Received] = []
+        deadline_s = time.monotonic() + _IDLE_S
+        while len(messages) < _GROUP_MESSAGES:
+            try:
+                event = self._inbox.get(max(deadline_s - time.monotonic(), 0.0))
+            except queue.Empty:
+                break
+            if isinstance(event, Received):
+                if not messages:
+                    deadline_s = time.monotonic() + _GROUP_S
+                messages.append(event)
+            elif event is not None:
+                self._note_link(event)
+        return messages
+
+    def _note_link(self, event: LinkEvent) -> None:
+        if isinstance(event, Connected):
+            self._epoch = event.epoch
+            _log.info("connected to the broker")
+            self._note(connected=True, last_error="")
+        elif isinstance(event, Disconnected):
+            self._epoch = 0
+            reason = printable(event.reason, 500)
+            if reason != self._stats.last_error:
+                _log.warning("no broker: %s; trying again", reason)
+            self._note(connected=False, last_error=reason)
+
+    def _land(self, messages: Sequence[Received], stop: threading.Event) -> None:
+        """Land messages together; when that breaks, one by one, so that the one that broke it stands alone."""
+        done = 0
+        try:
+            while done < len(messages):
+                group, count = self._group(messages[done:])
+                if not self._commit(group, stop):
+                    return
+                self._answer(group, messages[done : done + count])
+                done += count
+        except Exception as error:  # noqa: BLE001 (no message may stop ingest; its device and the log hear of it)
+            if len(messages) - done == 1:
+                self._give_up(messages[done], error)
+                return
+            for message in messages[done:]:
+                self._land([message], stop)
+
+    def _group(self, messages: Sequence[Received]) -> tuple[_Group, int]:
+        """Check messages until enough for a commit came together; also says how many that were."""
+        group = _Group()
+        count = 0
+        for message in messages:
+            self._check(message, group)
+            count += 1
+            if group.text_bytes >= _GROUP_TEXT_BYTES:
+                break
+        return group, count
+
+    def _check(self, message: Received, group: _Group) -> None:
+        now_ns = self._clock()
+        reasons: list[str] = []
+        try:
+            address = parse_events_topic(message.topic)
+            batch = decode_batch(message.payload)
+            group.text_bytes += batch.text_bytes
+            reasons.extend(batch.errors)
+            own = [one for one in batch.envelopes if one.source == address.source]
+            strangers = [one for one in batch.envelopes if one.source != address.source]
+            reasons.extend(f"The source {one.source!r} is not the topic's." for one in strangers)
+            group.landed.extend(Landed.from_envelope(one, address, now_ns) for one in own)
+            keys = [(one.boot, one.seq) for one in own]
+            if keys:
+                group.answers[address].append((batch.nonce, keys))
+        except SyncError as error:
+            reasons.append(error.message)
+        if not reasons:
+            return
+        self._kept_out(f"A message on {message.topic!r} was kept out, or events in it: {reasons[0]}")
+        group.refused += len(reasons)
+        for reason in reasons[:_MAX_REASONS]:
+            group.rejected.append(
+                Rejected(topic=message.topic, reason=reason, payload=message.payload, received_ns=now_ns)
+            )
+
+    def _commit(self, group: _Group, stop: threading.Event) -> bool:
+        """Commit, again and again while the disk refuses; ``False`` when it was stopped before."""
+        attempt = 0
+        while not stop.is_set():
+            try:
+                stored = self._landing.store(group.landed, group.rejected)
+            except SyncError as error:
+                self._note(last_error=error.message)
+                stop.wait(self._backoff.delay_s(attempt))
+                attempt += 1
+                continue
+            for one in stored.renamed:
+                self._renamed(
+                    f"Event {one.boot}:{one.seq} of {one.address.source} has the id of another one; both are kept. Do two devices "
+                    "go by one name, or does a device run from a copy of another's outbox?"
+                )
+            self._note(
+                stored=self._stats.stored + stored.new,
+                renamed=self._stats.renamed + len(stored.renamed),
+                duplicates=self._stats.duplicates + len(group.landed) - stored.new,
+                rejected=self._stats.rejected + group.refused,
+                commits=self._stats.commits + 1,
+            )
+            return True
+        return False
+
+    def _answer(self, group: _Group, messages: Sequence[Received]) -> None:
+        """Tell devices what is safe, and the broker that the messages are taken care of."""
+        self._note(messages=self._stats.messages + len(messages))
+        for address, batches in group.answers.items():
+            acks = [Ack(nonce=nonce, ranges=tuple(to_ranges(keys))) for nonce, keys in batches if nonce is not None]
+            bare = to_ranges(key for nonce, keys in batches if nonce is None for key in keys)
+            for payload in (*encode_acks(acks), *encode_bare_acks(bare)):
+                if self._epoch:
+                    self._transport.publish(self._epoch, address.topic("ack"), payload)
+        for message in messages:
+            self._transport.acknowledge(message)
+
+    def _give_up(self, message: Received, error: Exception) -> None:
+        self._failed(f"A message on {message.topic!r} could not be read at all: {type(error).__name__}: {error}")
+        self._note(messages=self._stats.messages + 1, rejected=self._stats.rejected + 1)
+        self._transport.acknowledge(message)
+
+    def _note(self, **changes: object) -> None:
+        self._stats = replace(self._stats, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,145 @@
+"""A damaged outbox file: moved aside, never deleted, and every row whose checksum holds is saved from a copy."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from edgecv.cloud_sync.envelope import LANES
+from edgecv.cloud_sync.outbox.database import Row
+from edgecv.cloud_sync.outbox.disk import make_private_file
+
+_Lane = Annotated[int, msgspec.Meta(ge=0, lt=len(LANES))]
+_Record = tuple[int, int, int, _Lane, bytes, int | None, int]  # n, boot, seq, lane, body, expires_ns, crc
+_CHUNK = 64
+_MAX_N = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Salvage:
+    """What was found in a damaged file.
+
+    Attributes:
+        kept_as: Where the damaged file lies now.
+        rows: Rows whose checksum holds, oldest first.
+        bad_rows: Rows that could be read but whose checksum does not hold.
+        unreadable_rows: Rows that the index still lists but that could not be read.
+    """
+
+    kept_as: Path
+    rows: tuple[Row, ...]
+    bad_rows: int
+    unreadable_rows: int
+
+
+def quarantine(path: Path, now_ns: int) -> Salvage:
+    """Move ``path`` and its WAL aside and read what can be read.
+
+    Args:
+        path: The damaged database.
+        now_ns: Becomes part of the new name.
+
+    Raises:
+        OSError: it cannot be moved or copied.
+    """
+    kept_as = path.with_name(f"{path.name}.corrupt-{now_ns}")
+    _move(path, kept_as)
+    # SQLite writes to whatever it opens (it replays the WAL), and the evidence must stay as it was found.
+    copy = path.with_name(f"{path.name}.salvage")
+    try:
+        _copy(kept_as, copy)
+        return _read(copy, kept_as)
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+
+
+def _move(path: Path, target: Path) -> None:
+    path.rename(target)
+    wal = path.with_name(f"{path.name}-wal")
+    if wal.exists():
+        wal.rename(target.with_name(f"{target.name}-wal"))
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # an index of the WAL; SQLite rebuilds it
+
+
+def _copy(source: Path, target: Path) -> None:
+    _copy_private(source, target)
+    wal = source.with_name(f"{source.name}-wal")
+    if wal.exists():
+        _copy_private(wal, target.with_name(f"{target.name}-wal"))
+
+
+def _copy_private(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    make_private_file(target)
+    shutil.copyfile(source, target)
+
+
+def _read(copy: Path, kept_as: Path) -> Salvage:
+    db = sqlite3.connect(copy, isolation_level=None)
+    db.text_factory = bytes  # damage can make TEXT of a BLOB, and it need not be UTF-8
+    try:
+        found = _readable_rows(db)
+        listed = _listed_rows(db)
+    finally:
+        db.close()
+    good = tuple(row for _, (row, crc) in sorted(found.items()) if row.crc == crc)
+    return Salvage(
+        kept_as=kept_as,
+        rows=good,
+        bad_rows=len(found) - len(good),
+        unreadable_rows=max(listed - len(found), 0),
+    )
+
+
+def _listed_rows(db: sqlite3.Connection) -> int:
+    query = "SELECT COUNT(*) FROM outbox INDEXED BY outbox_by_lane WHERE dead IS NULL AND lane >= 0"
+    try:
+        return int(db.execute(query).fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def _readable_rows(db: sqlite3.Connection) -> dict[int, tuple[Row, int]]:
+    """Rows by position: upwards until the damage, downwards until the damage, then across it one step at a time."""
+    found: dict[int, tuple[Row, int]] = {}
+    low = _walk(db, found, "n>? ORDER BY n", -1)
+    high = _walk(db, found, "n<? ORDER BY n DESC", _MAX_N)
+    if not found:
+        return found  # nothing to step between: it is hardly a database
+    for n in range(low + 1, min(high, low + 100_000)):
+        _walk(db, found, "n=? ORDER BY n", n, once=True)
+    return found
+
+
+def _walk(
+    db: sqlite3.Connection, found: dict[int, tuple[Row, int]], where: str, start: int, *, once: bool = False
+) -> int:
+    """Read in chunks from ``start`` until nothing comes, or damage; returns the last position read."""
+    query = (
+        f"SELECT n, boot, seq, lane, body, expires_ns, crc FROM outbox WHERE dead IS NULL AND {where} LIMIT {_CHUNK}"  # noqa: S608 (our own text)
+    )
+    while True:
+        last = start
+        try:
+            for record in db.execute(query, (start,)):
+                last = record[0]
+                _keep(record, found)
+        except (sqlite3.Error, OverflowError):
+            return last
+        if last == start or once:
+            return last
+        start = last
+
+
+def _keep(record: tuple[Any, ...], found: dict[int, tuple[Row, int]]) -> None:
+    try:
+        n, boot, seq, lane, body, expires_ns, crc = msgspec.convert(record, _Record)
+    except msgspec.ValidationError:
+        return
+    found.setdefault(n, (Row(boot=boot, seq=seq, lane=lane, body=body, expires_ns=expires_ns), crc))

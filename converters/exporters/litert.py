@@ -1,0 +1,116 @@
+"""The TFLite exporter, through litert-torch: no TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from edgecv._internal.extras import require
+from edgecv._internal.foreign import foreign_errors
+from edgecv._internal.quiet import quiet
+from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Exported, Part, channels_last, weight_bytes
+from edgecv.errors import ConversionError, UnsupportedSource
+from edgecv.specs import TensorSpec
+
+_HALF_WEIGHTS = "float_casting"
+
+
+class TfliteExporter:
+    """Writes a part as ``model.tflite``. Images leave it in NHWC, the layout its kernels compute in."""
+
+    format: ClassVar[str] = "tflite"
+    runtime: ClassVar[str] = "litert"
+
+    def export(self, part: Part, folder: Path) -> Exported:
+        """See ``Exporter``.
+
+        Raises:
+            UnsupportedSource: the source is a graph (TFLite is made from a torch module alone), or too large for the format.
+            ConversionError: litert-torch cannot express the network.
+            MissingDependency: litert-torch is not installed.
+        """
+        if part.module is None:
+            raise UnsupportedSource(
+                "An .onnx cannot be converted to TFLite.", "Give the checkpoint (.pt) it was exported from."
+            )
+        if weight_bytes(part.module) > MAX_FILE_BYTES:
+            raise UnsupportedSource(
+                f"The weights of {part.name} need {weight_bytes(part.module) / 2**30:.1f} GiB; a .tflite holds 2.",
+                "Use --to onnx (weights beside the file) or --to openvino.",
+            )
+        torch, litert = require("torch", "convert"), require("litert_torch", "convert")
+        path = folder / "model.tflite"
+        examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
+        with (
+            foreign_errors(ConversionError, f"litert-torch cannot convert {part.name}", REPORT),
+            torch.no_grad(),
+            quiet(),
+        ):
+            content = litert.convert(_channels_last(torch, part), examples).model_content()
+        path.write_bytes(content)  # its own writer ends the process when the disk is full
+        return Exported(files=(path,), inputs=_inputs(part), outputs=_outputs(part))
+
+    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
+        """See ``Exporter``; weights are stored in fp16, computation stays fp32 where the kernels want it.
+
+        Raises:
+            ConversionError: ai-edge-quantizer cannot express the network.
+        """
+        quantizer = require("ai_edge_quantizer.quantizer", "convert")
+        path = folder / "model.tflite"
+        with (
+            foreign_errors(ConversionError, f"{part.name} cannot be stored in fp16", "Use --fp32 for tflite."),
+            quiet(),
+        ):
+            work = quantizer.Quantizer(str(exported.files[0]))
+            work.load_quantization_recipe(_half_recipe())
+            work.quantize().export_model(str(path), overwrite=True)
+        return Exported(files=(path,), inputs=exported.inputs, outputs=exported.outputs)
+
+
+def _half_recipe() -> list[dict[str, Any]]:
+    weights = {"num_bits": 16, "symmetric": True, "granularity": "TENSORWISE", "dtype": "FLOAT"}
+    return [
+        {
+            "regex": ".*",
+            "operation": operation,
+            "algorithm_key": _HALF_WEIGHTS,
+            "op_config": {
+                "weight_tensor_config": weights,
+                "compute_precision": "FLOAT",
+                "explicit_dequantize": True,
+                "skip_checks": False,
+                "min_weight_elements": 0,
+            },
+        }
+        for operation in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
+    ]
+
+
+def _channels_last(torch: Any, part: Part) -> Any:
+    """The module with its NCHW outputs in NHWC: the transpositions cancel against those of the layout TFLite computes in."""
+    moved = [spec.layout == "NCHW" for spec in part.outputs]
+
+    class ChannelsLast(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = part.module
+
+        def forward(self, *inputs: Any) -> Any:
+            made = self.module(*inputs)
+            made = made if isinstance(made, (tuple, list)) else (made,)
+            return tuple(t.permute(0, 2, 3, 1) if move else t for t, move in zip(made, moved, strict=True))
+
+    return ChannelsLast().eval()
+
+
+def _inputs(part: Part) -> tuple[TensorSpec, ...]:
+    return tuple(msgspec.structs.replace(spec, name=f"args_{at}") for at, spec in enumerate(part.inputs))
+
+
+def _outputs(part: Part) -> tuple[TensorSpec, ...]:
+    return tuple(
+        msgspec.structs.replace(channels_last(spec), name=f"output_{at}") for at, spec in enumerate(part.outputs)
+    )

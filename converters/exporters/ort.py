@@ -1,0 +1,80 @@
+"""The ONNX exporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from edgecv._internal.extras import require
+from edgecv._internal.foreign import foreign_errors
+from edgecv._internal.quiet import quiet
+from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Exported, Part, weight_bytes
+from edgecv.errors import ConversionError, UnsupportedSource
+from edgecv.quantize.ort import graph as onnx_graph
+
+OPSET = 18  # what torch's exporter writes natively; onnxruntime's static quantization takes up to 20
+
+
+class OnnxExporter:
+    """Writes a part as one float ``.onnx`` with fixed shapes; weights beyond 2 GiB lie beside it."""
+
+    format: ClassVar[str] = "onnx"
+    runtime: ClassVar[str] = "onnxruntime"
+
+    def export(self, part: Part, folder: Path) -> Exported:
+        """See ``Exporter``.
+
+        Raises:
+            ConversionError: torch cannot express the network as ONNX.
+            MissingDependency: onnx, torch or onnxscript is not installed.
+        """
+        path = folder / "model.onnx"
+        if part.graph is not None:
+            onnx_graph.save(part.graph, path)
+        else:
+            _export_module(part, path)
+        return Exported(files=_files(path), inputs=part.inputs, outputs=part.outputs)
+
+    def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
+        """See ``Exporter``; inputs and outputs keep their types.
+
+        Raises:
+            UnsupportedSource: the weights are larger than one protobuf message.
+            ConversionError: onnxruntime's converter cannot express the network.
+        """
+        size = sum(path.stat().st_size for path in exported.files)
+        if size > MAX_FILE_BYTES:
+            raise UnsupportedSource(
+                f"The float model has {size / 2**30:.1f} GiB, larger than the 2 GiB that the fp16 converter reads.",
+                "Use --fp32 for onnx, or --to openvino --fp16.",
+            )
+        path = folder / "model.onnx"
+        model = onnx_graph.load(exported.files[0])
+        float16 = require("onnxruntime.transformers.float16", "convert")
+        onnx_graph.unshare_constants(model, "Resize")  # the converter defines the casts of a shared one twice
+        with foreign_errors(ConversionError, f"{part.name} cannot be stored in fp16", "Use --fp32 for onnx."), quiet():
+            halved = float16.convert_float_to_float16(model, keep_io_types=True)
+        onnx_graph.save(halved, path)
+        return Exported(files=_files(path), inputs=exported.inputs, outputs=exported.outputs)
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    return (path, *sorted(other for other in path.parent.iterdir() if other != path))
+
+
+def _export_module(part: Part, path: Path) -> None:
+    torch = require("torch", "convert")
+    require("onnxscript", "convert")
+    examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
+    with foreign_errors(ConversionError, f"torch cannot export {part.name} to ONNX", REPORT), torch.no_grad(), quiet():
+        torch.onnx.export(
+            part.module,
+            examples,
+            str(path),
+            input_names=[spec.name for spec in part.inputs],
+            output_names=[spec.name for spec in part.outputs],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=weight_bytes(part.module) > MAX_FILE_BYTES,
+            verbose=False,
+        )

@@ -1,0 +1,143 @@
+"""ResNets by name, through torchvision's definitions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgecv._internal.extras import require
+from edgecv.bundles.bundle import Source, sha256_of
+from edgecv.converters.checkpoints.checkpoint import read_weights, weight_shape
+from edgecv.converters.families import ultralytics_import
+from edgecv.converters.families.torch_input import damped, normalised, pixel_module, with_random_weights
+from edgecv.converters.source import (
+    RANDOM,
+    TOLERANCES,
+    Part,
+    SourceModel,
+    SourceOptions,
+    Tolerance,
+    class_labels,
+    image_input,
+)
+from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.protocols import Array, Tensors
+from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
+
+NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TOLERANCES = {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}  # docs/adr/0013
+_CROP = 224 / 256  # torchvision's evaluation transform: short side to 256, centre 224
+
+
+def open_named(path: Path, options: SourceOptions) -> SourceModel:
+    """A ResNet of torchvision: ``resnet18`` ... ``resnet152``.
+
+    Raises:
+        ConfigError: it was not said where the weights come from, or there is not one label per class.
+        UnsupportedSource: the weights do not fit.
+        MissingDependency: torch or torchvision is not installed.
+    """
+    name = path.name
+    options.accept(name, "weights", "random_weights", "pretrained", "labels")
+    spec = PreprocessSpec(
+        size_wh=options.size_wh or (224, 224),
+        resize="crop",
+        crop_fraction=_CROP,
+        interpolation="antialias",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+    network, origin, labels = _network(name, options, spec)
+    classes = network.fc.out_features
+    outputs = (TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32"),)
+    return SourceModel(
+        name=name,
+        family="resnet",
+        licence="BSD-3-Clause" if options.pretrained or options.random_weights else "unknown",
+        origin=origin,
+        spec=ModelSpec(
+            preprocess=spec,
+            decode=DecodeSpec(
+                task="classify",
+                decoder="logits",
+                labels=class_labels(options.labels, labels or tuple(str(index) for index in range(classes)), name),
+                confidence=0.0,
+            ),
+        ),
+        parts=(
+            Part(
+                name="main",
+                inputs=(image_input(spec.size_wh),),
+                outputs=outputs,
+                reference=lambda feeds: _reference(network, feeds, spec),
+                module=pixel_module(network, spec),
+            ),
+        ),
+        trained=not options.random_weights,
+        tolerances=_TOLERANCES,
+    )
+
+
+def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[Any, Source, tuple[str, ...]]:
+    ultralytics_import.declare_torchvision_operators()
+    models = require("torchvision.models", "convert")
+    build: Callable[..., Any] = getattr(models, name)
+    if options.weights is not None:
+        return _loaded(build, options.weights), _file_source(options.weights), ()
+    if options.random_weights:
+        network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.pictures)
+        return network, _made_source(name, RANDOM), ()
+    if options.pretrained:
+        weights = models.get_model_weights(name).DEFAULT
+        labels = tuple(str(label) for label in weights.meta["categories"])
+        return _downloaded(build, weights), _made_source(name, str(weights)), labels
+    raise ConfigError(
+        f"'{name}' names an architecture; where do its weights come from?",
+        "Give --weights FILE.pth, --random-weights, or --pretrained (torchvision downloads them).",
+    )
+
+
+def _last_norm(block: Any) -> Any:
+    """Of a residual block of torchvision's ResNets."""
+    return getattr(block, "bn3", None) or getattr(block, "bn2", None)
+
+
+def _downloaded(build: Callable[..., Any], weights: Any) -> Any:
+    """torchvision's own weights.
+
+    Raises:
+        UnsupportedSource: they cannot be downloaded.
+    """
+    try:
+        return build(weights=weights).eval()
+    except OSError as error:
+        raise UnsupportedSource(
+            f"torchvision could not download {weights}: {error}.",
+            "Download them elsewhere and give --weights FILE.pth.",
+        ) from error
+
+
+def _loaded(build: Callable[..., Any], path: Path) -> Any:
+    with require("torch", "convert").device("meta"):
+        names = build(weights=None).state_dict()
+    network = build(weights=None, num_classes=weight_shape(path, "fc.weight", names)[0])
+    network.load_state_dict(read_weights(path, network.state_dict()))
+    return network.eval()
+
+
+def _reference(network: Any, feeds: Tensors, spec: PreprocessSpec) -> dict[str, Array]:
+    torch = require("torch", "convert")
+    with torch.no_grad():
+        return {"logits": network(torch.from_numpy(normalised(feeds["image"][0], spec))).numpy()}
+
+
+def _file_source(path: Path) -> Source:
+    return Source(file=path.name, sha256=sha256_of(path))
+
+
+def _made_source(name: str, how: str) -> Source:
+    text = f"{name}: {how}"
+    return Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())

@@ -1,0 +1,235 @@
+"""From a source to the float variants of a bundle: export → parity, format by format; what INT8 (``int8.py``) starts from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgecv import registry
+from edgecv._internal.progress import Progress
+from edgecv.bundles.bundle import ModelFiles, Variant, describe_file
+from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
+from edgecv.converters.source import Example, Exported, Exporter, Part, SourceModel
+from edgecv.media.images import read_image
+from edgecv.protocols import Array, Session
+from edgecv.quantize.calibration.calibration_set import CalibrationSet
+from edgecv.quantize.labels.int8_loss import LabelledSet
+from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe
+from edgecv.quantize.record import FormatRecord, ThresholdRecord
+from edgecv.quantize.search import plans
+from edgecv.quantize.sensitivity import FormatSensitivity
+from edgecv.runtimes.measure import Request, median_latency_ms
+from edgecv.specs import Precision, RuntimeOptions
+from edgecv.vision.letterbox import fit
+
+DEFAULT_MAX_DROP = 1.0  # points of mAP or top-1
+# Metrics of float variants: over all outputs and pictures, the lowest cosine, and the worst element as a part of the largest one.
+SOURCE_COSINE, SOURCE_WORST = "source_cosine", "source_worst"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """What every step needs to know.
+
+    Attributes:
+        source: The model.
+        calibration: The pictures; ``None`` for float alone.
+        examples: What the source makes of a few held-out pictures, by part: computed once, for every format and precision.
+        pictures: Calibration pictures, fitted, ``(N, H, W, 3)`` each: decoded once, for every format.
+        folder: The bundle under construction.
+        progress: Called as steps go on.
+        targets: CPU classes to build for, where a format differs from one to the other.
+        recipes: Recipes that were named: each alone decides for its format.
+        labelled: Labelled pictures to judge by as well; ``None`` without.
+        max_drop: Points that INT8 may lose on them.
+        analyze: Measure what each layer loses, and what leaving it float costs.
+    """
+
+    source: SourceModel
+    calibration: CalibrationSet | None
+    examples: tuple[Mapping[str, Example], ...]
+    pictures: tuple[Array, ...]
+    folder: Path
+    progress: Progress
+    targets: tuple[str, ...] = (DEFAULT_TARGET,)
+    recipes: tuple[QuantizeRecipe, ...] = ()
+    labelled: LabelledSet | None = None
+    max_drop: float = DEFAULT_MAX_DROP
+    analyze: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What came out in one precision: its variants, what was tried, files to list beside the models, confidence by variant."""
+
+    variants: tuple[Variant, ...]
+    records: tuple[FormatRecord, ...] = ()
+    sensitivities: tuple[FormatSensitivity, ...] = ()
+    extras: tuple[Path, ...] = ()
+    thresholds: Mapping[str, ThresholdRecord] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Base:
+    """The fp32 variant of a format, which its other precisions are made from."""
+
+    exporter: Exporter
+    parts: dict[str, Exported]
+    built: Built
+
+    @property
+    def variant(self) -> Variant:
+        """The only one."""
+        return self.built.variants[0]
+
+
+def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
+    """Whether a recipe for one of the formats looks at what the pictures do to the network."""
+    architecture = quantized_part(source).architecture
+    rungs = [plan.rungs for name in formats for plan in plans(name, architecture, (DEFAULT_TARGET,), recipes)]
+    return any(recipe.kind == "static" for recipe in chain.from_iterable(rungs))
+
+
+def quantized_part(source: SourceModel) -> Part:
+    """The part that INT8 is made of: the first that is not float in every precision."""
+    return next(part for part in source.parts if part.architecture != "float")
+
+
+def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> tuple[Array, ...]:
+    """Pictures as the model's input ``(N, H, W, 3)`` uint8; the last batch is filled up with the first pictures."""
+    found = []
+    for done, path in enumerate(images):
+        progress("Reading calibration images", done, len(images))
+        found.append(fit(read_image(path), source.spec.preprocess)[0])
+    progress("Reading calibration images", len(images), len(images))
+    return tuple(
+        np.stack([found[at % len(found)] for at in range(start, start + source.batch)])
+        for start in range(0, len(found), source.batch)
+    )
+
+
+def build_float(job: Job, model_format: str) -> Base:
+    """The fp32 variant of one format.
+
+    Raises:
+        ConversionError: the format cannot express the source.
+        ParityError: the export computes something else than the source.
+    """
+    exporter: Exporter = registry.resolve("exporters", model_format)()
+    parts, parity = exported_parts(job, exporter, "fp32", None, job.folder / f"{model_format}-fp32")
+    return Base(exporter=exporter, parts=parts, built=_float_built(job, exporter, "fp32", parts, parity))
+
+
+def build_half(job: Job, base: Base) -> Built:
+    """The fp16 variant: the weights of the fp32 one in two bytes.
+
+    Raises:
+        ConversionError: the format cannot hold it.
+        ParityError: it computes something else than the source.
+    """
+    exporter = base.exporter
+    parts, parity = exported_parts(job, exporter, "fp16", base.parts, job.folder / f"{exporter.format}-fp16")
+    return _float_built(job, exporter, "fp16", parts, parity)
+
+
+def open_parts(
+    exporter: Exporter, parts: Mapping[str, Exported], options: RuntimeOptions | None = None
+) -> dict[str, Session]:
+    """A session per part."""
+    session_type = registry.resolve("runtimes", exporter.runtime)
+    chosen = options or RuntimeOptions()
+    return {name: session_type(part.files[0], chosen, part.inputs, part.outputs) for name, part in parts.items()}
+
+
+def exported_parts(
+    job: Job, exporter: Exporter, precision: Precision, floats: Mapping[str, Exported] | None, base: Path
+) -> tuple[dict[str, Exported], tuple[OutputParity, ...]]:
+    """Every part in one precision below ``base``, each proven equal to its source, and how equal every output is."""
+    step = f"Exporting {exporter.format} {precision}"
+    exact = RuntimeOptions()
+    made = {}
+    for done, part in enumerate(job.source.parts):
+        job.progress(step, done, len(job.source.parts))
+        folder = part_folder(base, part)
+        made[part.name] = (
+            exporter.export(part, folder) if floats is None else exporter.half(floats[part.name], part, folder)
+        )
+    parity: list[OutputParity] = []
+    for part in job.source.parts:
+        examples = [example[part.name] for example in job.examples]
+        (session,) = open_parts(exporter, {part.name: made[part.name]}, exact).values()
+        with closing(session):
+            parity += check_parity(part, made[part.name], session, examples, job.source.tolerances[precision])
+    job.progress(step, len(job.source.parts), len(job.source.parts))
+    return made, tuple(parity)
+
+
+def part_folder(base: Path, part: Part) -> Path:
+    """Where a part's files lie below its variant's folder; made when it is missing."""
+    folder = base if part.name == "main" else base / part.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _float_built(
+    job: Job, exporter: Exporter, precision: Precision, parts: Mapping[str, Exported], parity: Sequence[OutputParity]
+) -> Built:
+    name = f"{exporter.format}-{precision}"
+    report = job.folder / name / PARITY_FILE
+    report.write_bytes(msgspec.json.format(msgspec.json.encode(parity), indent=2) + b"\n")
+    latency_ms = latency_of(job, exporter, parts, name, RuntimeOptions(threads=1))
+    variant = Variant(
+        name=name,
+        format=exporter.format,
+        precision=precision,
+        metrics={
+            SOURCE_COSINE: round(min(output.cosine for output in parity), 6),
+            SOURCE_WORST: round(max(output.worst for output in parity), 6),
+        },
+        latency_ms=round(latency_ms, 3),
+        models={part: model_files(job.folder, exported) for part, exported in parts.items()},
+    )
+    return Built(variants=(variant,), extras=(report,))
+
+
+def latency_of(
+    job: Job, exporter: Exporter, parts: Mapping[str, Exported], name: str, options: RuntimeOptions
+) -> float:
+    """Median latency of the first part, which takes nearly all the time."""
+    job.progress(f"Timing {name}", 0, 1)
+    timed = parts[job.source.parts[0].name]
+    found = median_latency_ms(Request(path=str(timed.files[0]), runtime=exporter.runtime, options=options))
+    job.progress(f"Timing {name}", 1, 1)
+    return found
+
+
+def model_files(folder: Path, exported: Exported) -> ModelFiles:
+    """A part as the bundle below ``folder`` lists it."""
+    return ModelFiles(
+        files=tuple(describe_file(folder, path) for path in exported.files),
+        inputs=exported.inputs,
+        outputs=exported.outputs,
+    )
+
+
+def each_once(variants: Iterable[Variant]) -> tuple[Variant, ...]:
+    """Variants by name: an fp16 that was asked for and that a ladder ended in, too, has the figures of both."""
+    found: dict[str, Variant] = {}
+    for variant in variants:
+        before = found.get(variant.name)
+        metrics = {**before.metrics, **variant.metrics} if before else variant.metrics
+        found[variant.name] = msgspec.structs.replace(variant, metrics=metrics)
+    return tuple(found.values())
+
+
+def remove(job: Job, model_format: str, precision: Precision) -> None:
+    """Take away what a format has left in the bundle's folder in one precision."""
+    for folder in job.folder.glob(f"{model_format}-{precision}*"):
+        shutil.rmtree(folder)

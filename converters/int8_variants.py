@@ -1,0 +1,240 @@
+"""From the fp32 variant of a format to its INT8 variants: calibrate → recipe by recipe → gate."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+
+from edgecv import registry
+from edgecv.bundles.bundle import Variant
+from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.converters.float_variants import (
+    Base,
+    Built,
+    Job,
+    exported_parts,
+    latency_of,
+    model_files,
+    open_parts,
+    part_folder,
+    quantized_part,
+)
+from edgecv.converters.judge import AccuracyJudge, Proof
+from edgecv.converters.source import Exported, Exporter, Part
+from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
+from edgecv.quantize.quantizer import Quantizer
+from edgecv.quantize.recipes import DEFAULT_TARGET, RECIPE_FILE, TARGETS, QuantizeRecipe, dump_recipe
+from edgecv.quantize.record import FormatRecord, LayerLoss
+from edgecv.quantize.search import Candidate, Plan, SearchResult, climb, plans
+from edgecv.quantize.sensitivity import PICTURES, FormatSensitivity, rank_layers, with_costs
+from edgecv.specs import RuntimeOptions
+
+
+def build_int8(job: Job, base: Base) -> Built:
+    """A variant for each plan: the first rung of its ladder that is accurate and faster than float.
+
+    Raises:
+        AccuracyGateError: no recipe keeps the accuracy.
+        QuantizationError: the format cannot be quantized.
+    """
+    exporter, first = base.exporter, quantized_part(job.source)
+    wanted_plans = plans(exporter.format, first.architecture, job.targets, job.recipes)
+    with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
+        floats = base.parts[first.name]
+        # It refuses what is too large before the float model is asked about every picture.
+        quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(floats.files, floats.outputs, Path(work))
+        examiner = _examiner(job, base)
+        if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
+            wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
+        _calibrate(job, exporter, quantizer, wanted_plans)
+        bench = _Workbench(job=job, base=base, part=first, quantizer=quantizer, examiner=examiner, work=Path(work))
+        climbs = [(plan, _climb(bench, plan)) for plan in wanted_plans]
+        found = [(plan, climbed, _layers(bench, climbed)) for plan, climbed in climbs]
+        built = [_placed(bench, *one) for one in found]  # last: what fails before leaves nothing in the bundle
+    return Built(
+        variants=tuple(chain.from_iterable(one.variants for one in built)),
+        records=tuple(chain.from_iterable(one.records for one in built)),
+        sensitivities=tuple(chain.from_iterable(one.sensitivities for one in built)),
+        extras=tuple(chain.from_iterable(one.extras for one in built)),
+        thresholds={name: record for one in built for name, record in one.thresholds.items()},
+    )
+
+
+def _examiner(job: Job, base: Base) -> AccuracyJudge:
+    assert job.calibration is not None
+    exporter = base.exporter
+    return AccuracyJudge(
+        job.source,
+        job.calibration.held_out,
+        job.labelled,
+        job.max_drop,
+        lambda parts: open_parts(exporter, parts),
+        base.parts,
+        lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
+    )
+
+
+def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, wanted_plans: Sequence[Plan]) -> None:
+    static = [recipe for plan in wanted_plans for recipe in plan.rungs if recipe.kind == "static"]
+    job.progress(f"Calibrating {exporter.format}", 0, 1)
+    if static:
+        most = max(recipe.subset_size for recipe in static)
+        quantizer.calibrate(job.pictures[: -(-most // job.source.batch)])
+    job.progress(f"Calibrating {exporter.format}", 1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Made:
+    """A candidate's parts, and what they were found to be worth."""
+
+    parts: dict[str, Exported]
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Workbench:
+    """What it takes to make and judge candidates for one format."""
+
+    job: Job
+    base: Base
+    part: Part
+    quantizer: Quantizer
+    examiner: AccuracyJudge
+    work: Path
+
+    def make(self, recipe: QuantizeRecipe) -> Candidate[_Made]:
+        """Quantize by a recipe, judge the outcome, and time it if it is accurate."""
+        folder = Path(tempfile.mkdtemp(dir=self.work))
+        self.job.progress(f"Quantizing {recipe.name}", 0, 1)
+        parts = self._halved(folder) if recipe.kind == "fp16" else self._quantized(recipe, folder)
+        self.job.progress(f"Quantizing {recipe.name}", 1, 1)
+        proof = self.examiner.judge(parts, recipe)
+        return Candidate(
+            recipe=recipe,
+            model=_Made(parts=parts, proof=proof),
+            report=proof.report,
+            labelled=proof.labelled,
+            latency_ms=self.latency_ms(parts, recipe) if proof.report.passed else None,
+            bytes=sum(path.stat().st_size for part in parts.values() for path in part.files),
+            foreign=not suits_this_machine(recipe.target),
+        )
+
+    def latency_ms(self, parts: Mapping[str, Exported], recipe: QuantizeRecipe) -> float:
+        """One thread, in a process of its own; what another CPU class runs is timed as near to it as this one can."""
+        config = TARGETS[recipe.target].config if recipe.target in TARGETS else {}
+        extra = {"config": config} if config else {}
+        return latency_of(self.job, self.base.exporter, parts, recipe.name, RuntimeOptions(threads=1, extra=extra))
+
+    def rank(self, recipe: QuantizeRecipe) -> tuple[LayerLoss, ...]:
+        """Layers by what they lose; none where the format cannot tell or no picture was prepared."""
+        if recipe.kind != "static":
+            return ()
+        self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
+        pictures = self.job.pictures[: max(1, PICTURES // self.job.source.batch)]
+        try:
+            found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
+        except QuantizationError:  # not enough memory to compare: what passed still passed
+            found = ()
+        self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
+        return found
+
+    def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate[_Made]) -> tuple[LayerLoss, ...]:
+        """The layers with the cost of leaving the most sensitive ones float; none where no layer is quantized alone."""
+        if chosen.recipe.kind != "static":
+            return layers
+
+        def latency_without_ms(layer: str) -> float | None:
+            recipe = msgspec.structs.replace(chosen.recipe, float_layers=(*chosen.recipe.float_layers, layer))
+            try:
+                return self.latency_ms(self._quantized(recipe, Path(tempfile.mkdtemp(dir=self.work))), recipe)
+            except QuantizationError:
+                return None  # the runtime would not run the rest as integers
+
+        open_layers = tuple(layer for layer in layers if layer.name not in chosen.recipe.float_layers)
+        return with_costs(open_layers, chosen.latency_ms or 0.0, latency_without_ms)
+
+    def _quantized(self, recipe: QuantizeRecipe, folder: Path) -> dict[str, Exported]:
+        """The quantized part, and the float files of the others."""
+        files, outputs = self.quantizer.quantize(recipe, part_folder(folder, self.part))
+        quantized = Exported(files=files, inputs=self.base.parts[self.part.name].inputs, outputs=outputs)
+        return {**self.base.parts, self.part.name: quantized}
+
+    def _halved(self, folder: Path) -> dict[str, Exported]:
+        try:
+            return exported_parts(self.job, self.base.exporter, "fp16", self.base.parts, folder)[0]
+        except ConversionError as error:
+            raise QuantizationError(error.message, error.hint) from error
+
+
+def _climb(bench: _Workbench, plan: Plan) -> SearchResult[_Made]:
+    try:
+        return climb(plan, bench.make, bench.rank, bench.base.variant.latency_ms)
+    except AccuracyGateError as error:
+        if not bench.examiner.unfit:
+            raise
+        raise AccuracyGateError(f"{bench.examiner.unfit} {error.message}", error.hint, report=error.report) from error
+
+
+def _layers(bench: _Workbench, climbed: SearchResult[_Made]) -> tuple[LayerLoss, ...]:
+    layers = climbed.layers or bench.rank(climbed.chosen.recipe)
+    return bench.costed(layers, climbed.chosen) if bench.job.analyze else layers
+
+
+def _placed(bench: _Workbench, plan: Plan, climbed: SearchResult[_Made], layers: tuple[LayerLoss, ...]) -> Built:
+    """Write what came out of a ladder into the bundle. fp16 is the same for every CPU class."""
+    chosen, float_variant, model_format = climbed.chosen, bench.base.variant, bench.base.exporter.format
+    suffix = "" if plan.target in ("", DEFAULT_TARGET) else f"-{plan.target}"
+    half = chosen.recipe.kind == "fp16"
+    folder = bench.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
+    parts = _moved(chosen.model.parts, bench.work, folder)
+    recipe_file = folder / RECIPE_FILE
+    recipe_file.write_bytes(dump_recipe(chosen.recipe))
+    target = "" if half else chosen.recipe.target or plan.target
+    variant = Variant(
+        name=folder.name,
+        format=model_format,
+        precision="fp16" if half else "int8",
+        target=target,
+        recipe=chosen.recipe.name,
+        metrics=chosen.report.metrics,
+        latency_ms=round(chosen.latency_ms or 0.0, 3),
+        timed=not chosen.foreign and suits_this_machine(target),
+        models={part: model_files(bench.job.folder, exported) for part, exported in parts.items()},
+    )
+    threshold = bench.examiner.threshold(chosen.model.proof)
+    record = FormatRecord(
+        format=f"{model_format}{suffix}",
+        float_latency_ms=float_variant.latency_ms,
+        float_bytes=sum(entry.bytes for model in float_variant.models.values() for entry in model.files),
+        attempts=climbed.attempts,
+        chosen=chosen.recipe.name,
+        layers=layers,
+        worst=bench.examiner.worst(chosen.model.proof),
+    )
+    sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
+    return Built(
+        variants=(variant,),
+        records=(record,),
+        sensitivities=(sensitivity,) if bench.job.analyze and layers else (),
+        extras=(recipe_file,),
+        thresholds={variant.name: threshold} if threshold is not None else {},
+    )
+
+
+def _moved(parts: Mapping[str, Exported], work: Path, folder: Path) -> dict[str, Exported]:
+    """Take what a recipe made from the work folder into the bundle; parts that it left alone stay where they are."""
+    moved = {}
+    for name, part in parts.items():
+        files = part.files
+        if files[0].is_relative_to(work):
+            place = folder if name == "main" else folder / name
+            place.mkdir(parents=True, exist_ok=True)
+            files = tuple(Path(shutil.move(path, place / path.name)) for path in files)
+        moved[name] = Exported(files=files, inputs=part.inputs, outputs=part.outputs)
+    return moved

@@ -1,0 +1,220 @@
+"""What is asked of a float and of an INT8 model, and how the answers are judged: by each other, and by labels if there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecv._internal.progress import Progress
+from edgecv.converters.parity import outputs_of
+from edgecv.converters.source import Exported, SourceModel
+from edgecv.errors import CalibrationError
+from edgecv.media.images import read_image
+from edgecv.model import Model
+from edgecv.promptable import PromptableModel
+from edgecv.protocols import Session
+from edgecv.quantize.gate.accuracy_gate import (
+    MULTI_LABEL,
+    Check,
+    GateReport,
+    answers,
+    check_classes,
+    check_teacher,
+    compare,
+    judge_outputs,
+)
+from edgecv.quantize.gate.masks import judge_masks, mask_answers
+from edgecv.quantize.gate.threshold import LOW_CONFIDENCE, tune_confidence, tune_confidence_labelled
+from edgecv.quantize.gate.worst import worst_images
+from edgecv.quantize.labels.int8_loss import LabelledSet, compare_scores, labelled_check
+from edgecv.quantize.labels.scores import DetectorScores, Scores
+from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quantize.record import Labelled, ThresholdRecord, WorstImage
+from edgecv.results import Detections
+from edgecv.vision.letterbox import fit
+
+_LEAST_BOXES_PER_PICTURE = 0.25  # photographs of COCO have seven
+BOX_TASKS = ("detect", "segment", "pose", "obb")
+
+Parts = Mapping[str, Exported]
+Open = Callable[[Parts], Mapping[str, Session]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Proof:
+    """What one candidate was found to be worth.
+
+    Attributes:
+        report: The gate's figures, those by labels among them.
+        labelled: What it loses by labels; ``None`` without labels, or when it did not get that far.
+        answers: What it found in each picture, at a low confidence where the task has one.
+        scores: What it scored by labels.
+    """
+
+    report: GateReport
+    labelled: Labelled | None
+    answers: Sequence[Any]
+    scores: Scores | None
+
+
+class AccuracyJudge:
+    """Asks the float model once, then judges any number of candidates of one format."""
+
+    def __init__(
+        self,
+        source: SourceModel,
+        held_out: Sequence[Path],
+        labelled: LabelledSet | None,
+        max_drop: float,
+        sessions: Open,
+        floats: Parts,
+        progress: Progress,
+    ) -> None:
+        """Ask the float model.
+
+        Args:
+            source: The model.
+            held_out: Pictures that calibration did not see.
+            labelled: Labelled pictures; of an untrained model they prove nothing.
+            max_drop: Points that INT8 may lose on them.
+            sessions: Opens the parts of a candidate.
+            floats: The float model.
+            progress: Called as it goes on.
+
+        Raises:
+            CalibrationError: the float model sees next to nothing, and no labels are there to judge by.
+        """
+        self._source = source
+        self._images = tuple(held_out)
+        self._labelled = labelled if source.trained else None
+        self._max_drop = max_drop
+        self._sessions = sessions
+        self._progress = progress
+        self._task = source.spec.decode.task
+        self.unfit = ""
+        self._wanted = self._asked(floats, "Float model on held-out images")
+        self._check_teacher(floats)
+        self._float_scores = self._scored(floats, "Float model on labelled images")
+
+    def judge(self, parts: Parts, recipe: QuantizeRecipe) -> Proof:
+        """Judge a candidate: by the float model's answers, then, if it passes, by labels."""
+        found = self._asked(parts, f"{recipe.name} on held-out images")
+        report = self._agreement(found, recipe)
+        if not report.passed or self._float_scores is None:
+            return Proof(report=report, labelled=None, answers=found, scores=None)
+        scores = self._scored(parts, f"{recipe.name} on labelled images")
+        assert scores is not None
+        loss = compare_scores(self._float_scores, scores, self._source.spec.decode.labels)
+        check = labelled_check(loss, self._max_drop).check
+        return Proof(
+            report=GateReport(
+                recipe=report.recipe,
+                teacher_boxes=report.teacher_boxes,
+                checks=(
+                    *report.checks,
+                    Check(metric=check.metric, value=check.value, least=check.least, most=check.most),
+                ),
+            ),
+            labelled=loss,
+            answers=found,
+            scores=scores,
+        )
+
+    def worst(self, proof: Proof) -> tuple[WorstImage, ...]:
+        """The held-out pictures on which a candidate strays furthest."""
+        if self._task not in BOX_TASKS or not self._source.trained:
+            return ()
+        pairs = self._at_default(self._wanted), self._at_default(proof.answers)
+        return worst_images(self._images, *pairs, self._source.spec.decode.labels)
+
+    def threshold(self, proof: Proof) -> ThresholdRecord | None:
+        """The confidence that keeps the float model's precision; ``None`` where the task has none."""
+        if self._task not in BOX_TASKS or not self._source.trained:
+            return None
+        default = self._source.spec.decode.confidence
+        if isinstance(self._float_scores, DetectorScores) and isinstance(proof.scores, DetectorScores):
+            return tune_confidence_labelled(self._float_scores.pairs, proof.scores.pairs, default)
+        return tune_confidence(self._wanted, proof.answers, default)
+
+    def _check_teacher(self, floats: Parts) -> None:
+        """Where the float model sees too little in the held-out pictures, the labelled ones judge instead.
+
+        Where it sees next to nothing, the calibration pictures are wrong: that is remembered as the likely cause of a failure.
+        """
+        if self._task == "promptable-segment" or not self._source.trained:
+            return
+        try:
+            self._check_wanted()
+        except CalibrationError as error:
+            if self._labelled is None:
+                raise
+            self._remember_cause(error)
+            self._images = tuple(self._labelled.images)
+            self._wanted = self._asked(floats, "Float model on labelled images")
+            self._check_wanted()
+
+    def _check_wanted(self) -> None:
+        if self._task in BOX_TASKS:
+            check_teacher(sum(len(found) for found in self._at_default(self._wanted)), len(self._images))
+        else:
+            check_classes(self._wanted)
+
+    def _remember_cause(self, error: CalibrationError) -> None:
+        """A few objects too few is a small set; next to none, or one class, are the wrong pictures."""
+        boxes = sum(len(found) for found in self._at_default(self._wanted))
+        if self._task not in BOX_TASKS or boxes < _LEAST_BOXES_PER_PICTURE * len(self._images):
+            self.unfit = f"The calibration images are not what the model was trained for: {error.message}"
+
+    def _asked(self, parts: Parts, step: str) -> Sequence[Any]:
+        if self._task == "promptable-segment":
+            with PromptableModel(self._source.name, self._source.spec, self._sessions(parts)) as prompted:
+                return mask_answers(prompted, self._images, step, self._progress)
+        if not self._source.trained:
+            return self._computed(parts, step)
+        with self._model(parts) as model:
+            confidence = LOW_CONFIDENCE if self._task in BOX_TASKS else None
+            return answers(model, self._images, step, self._progress, confidence)
+
+    def _computed(self, parts: Parts, step: str) -> Sequence[Any]:
+        """Raw outputs: two untrained models have no answers that could agree."""
+        part = self._source.parts[0]
+        session = self._sessions({part.name: parts[part.name]})[part.name]
+        found = []
+        for done, path in enumerate(self._images):
+            self._progress(step, done, len(self._images))
+            feeds = self._source.entry(fit(read_image(path), self._source.spec.preprocess)[0])
+            found.append(outputs_of(part, parts[part.name], session, feeds))
+        self._progress(step, len(self._images), len(self._images))
+        session.close()
+        return found
+
+    def _scored(self, parts: Parts, step: str) -> Scores | None:
+        if self._labelled is None:
+            return None
+        with self._model(parts) as model:
+            return self._labelled.score(model, lambda _, done, total: self._progress(step, done, total))
+
+    def _model(self, parts: Parts) -> Model:
+        return Model(self._source.name, self._source.spec, self._sessions(parts)["main"])
+
+    def _agreement(self, found: Sequence[Any], recipe: QuantizeRecipe) -> GateReport:
+        if self._task == "promptable-segment":
+            return judge_masks(self._wanted, found, recipe.limits, recipe.name, self._source.trained)
+        if not self._source.trained:
+            return judge_outputs(self._wanted, found, recipe.limits, recipe.name)
+        return compare(
+            self._compared_as(), self._at_default(self._wanted), self._at_default(found), recipe.limits, recipe.name
+        )
+
+    def _compared_as(self) -> str:
+        """The task, but for a classifier whose classes do not exclude each other."""
+        decode = self._source.spec.decode
+        alone = decode.options.get("activation") == "sigmoid" and len(decode.labels) > 2
+        return MULTI_LABEL if alone else self._task
+
+    def _at_default(self, found: Sequence[Any]) -> Sequence[Any]:
+        """Answers made at a low confidence as those at the default: suppression never lets a lower box remove a higher one."""
+        default = self._source.spec.decode.confidence
+        return [a[a.confidence >= default] if isinstance(a, Detections) else a for a in found]

@@ -1,0 +1,38 @@
+"""Optional packages: imported where they are used, named with their pip line when they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from edgecv._internal.quiet import no_telemetry
+from edgecv.errors import MissingDependency, PluginError
+
+_REPORTING = (
+    "openvino",
+    "nncf",
+)  # ONNX Runtime reports, too, and so does Ultralytics: see __init__.py, ultralytics_import.py
+
+
+def require(module: str, extra: str) -> Any:
+    """Import ``module``, which the extra ``extra`` brings, and let it report its use to nobody.
+
+    Raises:
+        MissingDependency: it is not installed; the hint holds the pip line.
+        PluginError: it is installed, but lacks a package of its own.
+    """
+    if module.split(".", maxsplit=1)[0] in _REPORTING:
+        no_telemetry()
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        pip = f"pip install 'edgecv[{extra}]'"
+        if error.name is None:
+            raise
+        if error.name.split(".")[0] != module.split(".", maxsplit=1)[0]:
+            raise PluginError(
+                f"'{module}' is installed, but '{error.name}', which it needs, is not.", f"Install both again: {pip}"
+            ) from error
+        raise MissingDependency(
+            f"The package that provides '{module}' is not installed.", f"Install it with: {pip}"
+        ) from error

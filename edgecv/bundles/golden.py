@@ -1,0 +1,223 @@
+"""Golden vectors: a picture and what every variant made of it, to replay on the machine at hand.
+
+``golden.npz`` holds ``VARIANT/PART/in/NAME`` (inputs), ``VARIANT/PART/out/NAME`` (a sample of at most 4,096 elements of each
+output) and ``sampling``, the rule of the sample; files without one took every n-th element from the first on. It is read with
+``allow_pickle=False``.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.opened_files import OpenedFile
+from edgecv.errors import BundleError, EdgeCVError
+from edgecv.model import float_precision, open_session, runtimes_for
+from edgecv.protocols import Array, Tensors
+from edgecv.specs import RuntimeOptions, TensorSpec
+
+GOLDEN = "golden.npz"
+SAMPLE = 4096
+_MOST_ELEMENTS = 1 << 27  # of one input
+_MOST_BYTES = 512 << 20  # of all inputs, or all outputs, of one model; the largest input of a detector has 50 MB
+_OPEN_SIZE = 1024  # most where a spec leaves a dimension open
+_MOST_VECTORS = 100_000
+_NPY_HEADER = 10_240  # bytes before the numbers of a .npy file; usually 128
+_NPY_READERS: Mapping[tuple[int, int], Any] = MappingProxyType(
+    {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+)
+SAMPLING, EVENLY = "sampling", "evenly"
+# Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI).
+TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999, "int8": 0.98})
+
+# What zipfile and numpy raise for damaged bytes; neither has a base of its own.
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+Status = Literal["ok", "differs", "cannot run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How one variant did: lowest cosine over its outputs (0 when it cannot run), and why.
+
+    ``float_precision`` is the type in which it computed what is not in integers; empty where its runtime does not say.
+    """
+
+    variant: str
+    status: Status
+    cosine: float
+    reason: str
+    float_precision: str = ""
+
+
+def sample(tensor: Array) -> Array:
+    """At most ``SAMPLE`` elements, evenly spread; a copy: what onnxruntime hands out keeps its session's memory."""
+    flat = tensor.reshape(-1)
+    return flat[np.linspace(0, flat.size - 1, min(flat.size, SAMPLE)).round().astype(np.int64)]
+
+
+def _every_nth(tensor: Array) -> Array:
+    """The rule of files that name none: of 4,097 to 8,191 elements it takes the first 4,096."""
+    flat = tensor.reshape(-1)
+    return flat[:: max(1, flat.size // SAMPLE)][:SAMPLE].copy()
+
+
+def real(tensor: Array, spec: TensorSpec) -> Array:
+    """Stored numbers as real ones."""
+    values = tensor.astype(np.float64)
+    return values if spec.scale is None else (values - (spec.zero_point or 0)) * spec.scale
+
+
+def cosine(first: Array, second: Array) -> float:
+    """Cosine of the angle between two tensors, each as one vector; 1 for two zero vectors, 0 where one holds a NaN."""
+    a, b = first.reshape(-1).astype(np.float64), second.reshape(-1).astype(np.float64)
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    value = float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
+    return value if math.isfinite(value) else 0.0  # NaN compares false with every limit, so it would pass the check
+
+
+def verify(bundle: Bundle) -> tuple[Verdict, ...]:
+    """Replay the golden vectors of every variant on this machine.
+
+    Raises:
+        BundleError: the bundle has none, or they are damaged.
+    """
+    with bundle.opened_extra(GOLDEN) as file, _archive(file) as vectors:
+        return tuple(_verify_variant(bundle, variant, vectors) for variant in bundle.variants)
+
+
+@contextmanager
+def _archive(file: OpenedFile) -> Iterator[_Vectors]:
+    try:
+        with file.file() as opened, zipfile.ZipFile(opened) as archive:
+            yield _Vectors(archive)
+    except _BROKEN as error:
+        raise BundleError(f"{GOLDEN} is damaged: {error}.", "Copy the bundle again.") from error
+
+
+class _Vectors:
+    """The arrays of ``golden.npz``, each read when it is needed and only as large as its spec says."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        infos = archive.infolist()
+        if len(infos) > _MOST_VECTORS:
+            raise ValueError(f"{len(infos)} entries")
+        self._members = {info.filename.removesuffix(".npy"): info for info in infos}
+        self.evenly = SAMPLING in self._members
+
+    def read(self, prefix: str, specs: Sequence[TensorSpec], most_elements: int) -> dict[str, Array]:
+        """The arrays whose names begin with ``prefix`` and end with the name of a spec.
+
+        Raises:
+            BundleError: one is larger than its spec, or ``most_elements``, all together are too large, or there is none.
+        """
+        names = {f"{prefix}/{spec.name}" for spec in specs} & self._members.keys()
+        total = sum(self._members[name].file_size for name in names)
+        if total > _MOST_BYTES:
+            raise BundleError(
+                f"{GOLDEN}: {prefix} takes {total / 1e6:.0f} MB, more than any model.", "Do not use this bundle."
+            )
+        found = {
+            spec.name: self._read(f"{prefix}/{spec.name}", spec, most_elements)
+            for spec in specs
+            if f"{prefix}/{spec.name}" in self._members
+        }
+        if not found:
+            raise BundleError(f"{GOLDEN} holds nothing for {prefix}.", "Convert the model again.")
+        return found
+
+    def _read(self, name: str, spec: TensorSpec, most_elements: int) -> Array:
+        info = self._members[name]
+        open_sizes = _OPEN_SIZE ** sum(size < 0 for size in spec.shape)
+        elements = min(most_elements, math.prod(abs(size) for size in spec.shape) * open_sizes)
+        most = elements * np.dtype(spec.dtype).itemsize
+        if info.file_size > most + _NPY_HEADER or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BundleError(
+                f"{GOLDEN}: {name} takes {info.file_size} bytes, and {most} are enough.", "Do not use this bundle."
+            )
+        return _array(self._archive.read(info), np.dtype(spec.dtype))
+
+
+def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
+    """The array in a ``.npy`` file; its header must fit what follows, since numpy takes memory by the header."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version not in _NPY_READERS:
+        raise ValueError(f"version {version} of .npy")
+    shape, fortran, found = _NPY_READERS[version](file)
+    rest = memoryview(data)[file.tell() :]
+    if found != dtype or math.prod(shape) * dtype.itemsize != len(rest):
+        raise ValueError("an array is not as its header says")
+    return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verdict:
+    lowest, computed_in = 1.0, ""
+    sampled = sample if vectors.evenly else _every_nth
+    try:
+        for part, files in variant.models.items():
+            prefix = f"{variant.name}/{part}"
+            feeds = vectors.read(f"{prefix}/in", files.inputs, _MOST_ELEMENTS)
+            wanted = vectors.read(f"{prefix}/out", files.outputs, SAMPLE)
+            given, computed_in = _run(bundle, variant, part, feeds)
+            specs = {spec.name: spec for spec in files.outputs}
+            for name, expected in wanted.items():
+                found = real(sampled(given[name]), specs[name])
+                lowest = min(lowest, cosine(real(expected, specs[name]), found))
+    except EdgeCVError as error:
+        return Verdict(variant=variant.name, status="cannot run", cosine=0.0, reason=error.message)
+    except MemoryError:
+        return Verdict(
+            variant=variant.name, status="cannot run", cosine=0.0, reason="it needs more memory than there is"
+        )
+    limit = TOLERANCE[variant.precision]
+    same = lowest >= limit
+    reason = "" if same else f"cosine {lowest:.5f} is below {limit}"
+    return Verdict(
+        variant=variant.name,
+        status="ok" if same else "differs",
+        cosine=lowest,
+        reason=reason,
+        float_precision=computed_in,
+    )
+
+
+def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> tuple[dict[str, Array], str]:
+    """The outputs, and in which type float layers were computed."""
+    runtime = next(iter(runtimes_for(variant.format)), None)
+    if runtime is None:
+        raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
+    files = variant.models[part]
+    with bundle.opened_model(variant, part) as model:
+        session = open_session(runtime, model, RuntimeOptions(), files.inputs, files.outputs)
+    try:
+        return dict(session.run(feeds)), float_precision(session)
+    finally:
+        session.close()

@@ -1,0 +1,150 @@
+"""Reads and writes images; a damaged file is an error."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecv._internal.extras import require
+from edgecv._internal.output_files import open_target
+from edgecv._internal.private_files import write_all
+from edgecv.errors import SinkError, SourceError
+from edgecv.media.image_files import WAY_OUT, pictures_in, unread_format, unread_in
+from edgecv.media.image_headers import check_image_size
+from edgecv.media.image_headers import max_megapixels as limit_megapixels
+from edgecv.results import Image
+from edgecv.uris import IMAGE_SUFFIXES
+
+_MOST_BYTES_PER_PIXEL = 8  # of a picture's file: four channels of 16 bits, not compressed
+
+
+def read_image(path: str | Path, max_megapixels: float | None = None) -> Image:
+    """Read a picture.
+
+    Args:
+        path: PNG, JPEG, BMP, WebP, TIFF, PNM or GIF.
+        max_megapixels: Largest picture that is decoded, in millions of pixels; by default the limit of the process: 64, or
+            what ``edgecv.media.image_headers.set_max_megapixels`` says.
+
+    Returns:
+        ``(H, W, 3)`` uint8, BGR, turned upright as its EXIF data say.
+
+    Raises:
+        SourceError: the file is missing, empty, cut short, no picture or one above the limit.
+        MissingDependency: OpenCV is not installed.
+    """
+    data = _file_bytes(Path(path), max_megapixels)
+    if _is_cut_jpeg(data):  # OpenCV 4 pads it with grey and says nothing
+        raise SourceError(f"{path} ends in the middle of the picture.", "Copy it again.", code="codec")
+    unread = unread_format(data)
+    if unread:
+        name = Path(path)
+        raise SourceError(
+            f"{path} is a picture in the format {unread}, which is not read.",
+            WAY_OUT.format(name=name.name, stem=name.stem),
+            code="codec",
+        )
+    check_image_size(data, str(path), max_megapixels)
+    cv2 = _cv2()
+    try:
+        image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise SourceError(f"{path} cannot be decoded: {error}.", "Is it a picture?", code="codec") from error
+    except MemoryError as error:
+        raise SourceError(f"{path} needs more memory than there is.", "Use a smaller picture.", code="codec") from error
+    if image is None:
+        raise SourceError(f"{path} cannot be decoded as a picture.", "It is damaged or no picture.", code="codec")
+    return image
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write a ``(H, W, 3)`` uint8 BGR picture in the format that the suffix names.
+
+    Raises:
+        SinkError: it cannot be written.
+        MissingDependency: OpenCV is not installed.
+    """
+    cv2 = _cv2()
+    try:
+        _, data = cv2.imencode(Path(path).suffix, image)
+        with open_target(path, overwrite=True) as file:
+            write_all(file.fileno(), data.tobytes())
+    except cv2.error as error:
+        raise SinkError(f"{path} is no picture format.", "Use .jpg or .png.") from error
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?") from error
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The pictures directly in a folder, by suffix, in the order in which a person counts: 1, 2, 10.
+
+    Hidden files, such as the ``._NAME.jpg`` of macOS, are left out.
+
+    Raises:
+        SourceError: it is not a folder, or holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder.", "Give a folder of pictures.", code="missing")
+    found = pictures_in(folder)
+    if not found:
+        suffixes, left_out = ", ".join(sorted(IMAGE_SUFFIXES)), unread_in(folder)
+        but = f" that is read, but {left_out}" if left_out else ""
+        hint = "Convert them to JPEG or PNG." if left_out else f"Read are: {suffixes}."
+        raise SourceError(f"There is no picture in {folder}{but}.", hint, code="missing")
+    return found
+
+
+def unreadable(errors: Sequence[SourceError], pictures: int) -> SourceError:
+    """One error for every picture of a set that could not be read: how many, which, and why; each on a line."""
+    if pictures == 1:
+        return errors[0]
+    named = "\n".join(error.message for error in errors)
+    hint = "All the others were read. Remove or replace these." if len(errors) < pictures else errors[0].hint
+    return SourceError(f"{len(errors)} of {pictures} pictures cannot be read:\n{named}", hint, code=errors[0].code)
+
+
+def check_file(path: Path) -> None:
+    """Raise ``SourceError`` unless ``path`` is a file with content."""
+    if not path.exists():
+        raise SourceError(f"{path} does not exist.", "Check the name and the current folder.", code="missing")
+    if not path.is_file():
+        raise SourceError(f"{path} is not a file.", "Give a file; a folder of pictures ends with '/'.", code="missing")
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path} is empty.", "Was it copied or recorded to its end?", code="eof")
+
+
+def _file_bytes(path: Path, megapixels: float | None) -> bytes:
+    check_file(path)
+    most = int((megapixels or limit_megapixels()) * 1e6 * _MOST_BYTES_PER_PIXEL)
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}.", "May you read it?", code="refused") from error
+    if len(data) > most:
+        raise SourceError(f"{path} is larger than a picture that is read.", "Raise --max-megapixels.", code="codec")
+    return data
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
+    """Whether a JPEG has no end mark after its picture data; thumbnails inside the header do not count.
+
+    Source: ITU-T T.81, annex B: segments of marker and big-endian length up to the start of scan.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
+        has_length = data[position + 1] != 0xFF  # fill bytes may stand before a marker
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big") if has_length else 1
+    return data.find(b"\xff\xd9", position) < 0
+
+
+@functools.cache
+def _cv2() -> Any:
+    return require("cv2", "vision")

@@ -1,0 +1,107 @@
+"""A video file read by OpenCV, for devices without PyAV: see ``video_decoder``."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from edgecv._internal.extras import require
+from edgecv.errors import SourceError
+from edgecv.media.file_capture import FileCapture
+from edgecv.media.video_decoder import Picture
+
+# Containers whose header counts the frames; elsewhere OpenCV estimates them from duration and frame rate.
+_COUNTED_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi"})
+_MOST_BLACK = 250  # frames at the beginning, ten seconds of most videos
+
+
+class OpenCvVideo:
+    """A file read by OpenCV; see ``VideoDecoder``.
+
+    OpenCV gives black pictures, and says nothing, where it cannot convert what was decoded (interlaced video). So a video that
+    begins with many black pictures, or has no others, is refused.
+    """
+
+    def __init__(self, path: Path, max_megapixels: float | None = None) -> None:
+        """Open the file.
+
+        Raises:
+            SourceError: it is no video that can be read, gives black pictures only, or announces frames above the limit.
+        """
+        self._cv2: Any = require("cv2", "vision")
+        self._path = path
+        self._capture = FileCapture(path, max_megapixels)
+        if not self._capture.opened:
+            raise SourceError(
+                f"{path} cannot be read as a video.",
+                "It is cut short, no video, or in a format that this OpenCV does not know (try: ffmpeg -i FILE).",
+                code="codec",
+            )
+        self.fps = max(0.0, self._capture.get(self._cv2.CAP_PROP_FPS))
+        self.frame_count = max(0, int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)))
+        self.is_counted = path.suffix.lower() in _COUNTED_SUFFIXES
+        self.unreadable = 0  # OpenCV does not say: it stops there
+        self._last_s = 0.0
+        self._ahead: deque[Picture] = deque()
+        try:
+            self._look_ahead()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self) -> Picture | None:
+        """The next frame, or ``None`` at the end.
+
+        Raises:
+            SourceError: it is above the limit.
+        """
+        picture = self._ahead.popleft() if self._ahead else self._taken()
+        if picture is not None:
+            self._last_s = picture.time_s or 0.0
+        return picture
+
+    def skip(self) -> bool:
+        """Decode the next frame without making a picture of it; ``False`` at the end."""
+        return self.read() is not None if self._ahead else self._capture.grab()
+
+    def seek(self, index: int) -> bool:
+        """Bring the frame ``index`` next, by OpenCV's count."""
+        self._ahead.clear()
+        self._capture.set(self._cv2.CAP_PROP_POS_FRAMES, index)
+        return round(self._capture.get(self._cv2.CAP_PROP_POS_FRAMES)) == index
+
+    def missing_s(self) -> float:
+        """Seconds between the last frame that was read and the last one announced."""
+        return max(0.0, (self.frame_count - 1.5) / self.fps - self._last_s) if self.fps else 0.0
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._ahead.clear()
+        self._capture.release()
+
+    def _taken(self) -> Picture | None:
+        taken, image = self._capture.read()
+        if not taken:
+            return None
+        return Picture(image, self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1e3, False)
+
+    def _look_ahead(self) -> None:
+        """Read until a picture shows something."""
+        black = None
+        while len(self._ahead) < _MOST_BLACK:
+            picture = self._taken()
+            if picture is None:
+                break
+            if picture.image.any():
+                self._ahead.append(picture)
+                return
+            if black is None or black.shape != picture.image.shape:
+                black = picture.image
+            self._ahead.append(Picture(black, picture.time_s, False))  # one array for all, lest they fill the memory
+        if self._ahead:
+            raise SourceError(
+                f"{self._path} gives {len(self._ahead)} pictures that are black to the last pixel.",
+                "OpenCV cannot convert interlaced video, and says nothing. PyAV can: pip install 'edgecv[video]'",
+                code="codec",
+            )

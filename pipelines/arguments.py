@@ -1,0 +1,93 @@
+"""Checks the arguments of ``Pipeline`` before anything is opened, and names sinks for messages."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from edgecv._internal.strict import check_number
+from edgecv.errors import ConfigError, SourceError
+from edgecv.model import Model
+from edgecv.pipelines.loop.inference import Recall
+from edgecv.pipelines.loop.sink_worker import CallableSink
+from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader
+from edgecv.pipelines.sinks import check_sink, writes_files
+from edgecv.pipelines.source_config import Given, file_of
+from edgecv.protocols import Sink
+from edgecv.results import Result
+from edgecv.uris import parse_sink
+
+SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
+
+
+def check_model(model: Model | Recall) -> None:
+    """Raise ``ConfigError`` for a model that has nothing to say about a frame by itself."""
+    if model.task == "promptable-segment":
+        raise ConfigError(
+            f"{model.name} answers prompts; a pipeline has none.",
+            "Use set_image and predict, or: edgecv predict BUNDLE IMAGE --point X,Y",
+        )
+
+
+def check_limits(max_frames: int | None, confidence: float | None, iou: float | None) -> None:
+    """Raise ``ConfigError`` for a number that cannot be meant."""
+    if max_frames is not None:
+        check_number("max_frames", max_frames, 1, whole=True, hint="Leave it out for no limit.")
+    for name, value in (("confidence", confidence), ("iou", iou)):
+        if value is not None:
+            check_number(name, value, 0, 1, hint="0.25 for example; leave it out for the model's own.")
+
+
+def check_sinks(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
+    """Refuse what cannot work, and to overwrite the video that is being read or one sink's file by another."""
+    taken = {path for one in given if (path := file_of(one.feed)) is not None}
+    uris = [parse_sink(sink) for sink in sinks if isinstance(sink, str)]
+    for uri in uris:
+        check_sink(uri, len(given))
+    for uri in filter(writes_files, uris):
+        target = Path(uri.path).resolve()
+        if target in taken:
+            raise ConfigError(f"{uri.name} is in use: by the source or another sink.", "Write to another file.")
+        taken.add(target)
+
+
+def new_files(sinks: Sequence[SinkLike]) -> list[Path]:
+    """Where sinks will make files that are not there yet."""
+    uris = [parse_sink(sink) for sink in sinks if isinstance(sink, str)]
+    return [path for uri in uris if writes_files(uri) and not (path := Path(uri.path)).exists()]
+
+
+def remove_empty(paths: Sequence[Path]) -> None:
+    """Take back files that were made and never written to."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.stat().st_size:
+                path.unlink()
+
+
+def as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
+    """A sink, or a function of a result as one; ``ConfigError`` for anything else."""
+    if hasattr(sink, "emit"):
+        return cast(Sink, sink)
+    if callable(sink):
+        return CallableSink(sink)
+    raise ConfigError(f"{sink!r} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result.")
+
+
+def sink_name(sink: SinkLike) -> str:
+    """What messages and counts call it."""
+    if isinstance(sink, str):
+        return parse_sink(sink).name
+    otherwise = type(sink).__name__
+    return str(getattr(sink, "name", otherwise) if hasattr(sink, "emit") else getattr(sink, "__name__", otherwise))
+
+
+def hangs(captures: Sequence[SourceReader]) -> SourceError:
+    """The error for sources whose read does not return."""
+    return SourceError(
+        f"{', '.join(capture.name for capture in captures)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
+        "The thread is left behind until the program ends.",
+        code="timeout",
+    )

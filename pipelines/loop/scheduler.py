@@ -1,0 +1,161 @@
+"""The sources of a pipeline: who gives the next frame."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from edgecv.errors import ConfigError
+from edgecv.pipelines.loop.handover import SlotClosed
+from edgecv.pipelines.loop.source_reader import POLL_S, Captured, SourceReader
+
+
+class SourceScheduler:
+    """Takes frames from many readers in turn: one that is always ready cannot keep the others waiting.
+
+    Where every source says which place its frames have among all (a recording of several), they are taken in that order instead.
+
+    Captures may be added and removed from any thread; frames are taken by the loop alone.
+
+    Attributes:
+        changed: The condition that all readers notify.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self._readers: dict[str, SourceReader] = {}
+        self._turn: list[str] = []  # the next one to be asked stands first
+        self._reserved: set[str] = set()  # being added, or removed and not yet forgotten
+        self._started = self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    @property
+    def readers(self) -> tuple[SourceReader, ...]:
+        """All that were added and not removed, ended ones too."""
+        with self.changed:
+            return tuple(self._readers.values())
+
+    def reserve(self, name: str, wanted: str) -> str:
+        """A name for a source that will be added: ``name``, or else ``wanted``, with ``#2`` and so on when it is taken.
+
+        Raises:
+            ConfigError: ``name`` is taken.
+        """
+        with self.changed:
+            chosen, number = name or wanted, 2
+            while chosen in self._readers or chosen in self._reserved:
+                if name:
+                    state = "already" if name in self._readers else "that is still being removed"
+                    raise ConfigError(f"There is a source '{name}' {state}.", "Give each a name of its own.")
+                chosen, number = f"{wanted}#{number}", number + 1
+            self._reserved.add(chosen)
+            return chosen
+
+    def free(self, name: str) -> None:
+        """The name of a removed source may be used again."""
+        with self.changed:
+            self._reserved.discard(name)
+
+    def add(self, capture: SourceReader) -> None:
+        """One more, under the name that was reserved for it; it starts at once when the others run.
+
+        Raises:
+            ConfigError: the pipeline has ended meanwhile.
+        """
+        with self.changed:
+            self._reserved.discard(capture.name)
+            if self._closed:
+                raise ConfigError("This pipeline has ended.", "Make a new one for every run.")
+            self._readers[capture.name] = capture
+            self._turn.append(capture.name)
+            if self._started:
+                capture.start()
+            self.changed.notify_all()
+
+    def remove(self, name: str) -> SourceReader:
+        """Let one go; the caller closes it, and says ``free`` when nothing of it is left.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        with self.changed:
+            if name not in self._readers:
+                raise ConfigError(f"There is no source '{name}'.", f"Known: {', '.join(self._readers) or 'none'}.")
+            self._turn.remove(name)
+            self._reserved.add(name)
+            self.changed.notify_all()
+            return self._readers.pop(name)
+
+    def start(self) -> None:
+        """Begin to read."""
+        with self.changed:
+            self._started = True
+            for capture in self._readers.values():
+                capture.start()
+
+    def take(self, timeout_s: float) -> tuple[SourceReader, Captured] | None:
+        """The next frame: in their order, or of the source that has waited longest; ``None`` when none came until the deadline.
+
+        Raises:
+            SlotClosed: all sources ended, and everything was taken.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        with self.changed:
+            while (taken := self._poll()) is None:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    return None
+                self.changed.wait(min(left_s, POLL_S))
+            return taken
+
+    def begin_close(self) -> None:
+        """Let nothing more in, and stop all sources."""
+        with self.changed:
+            self._closed = True
+        for capture in self.readers:
+            capture.begin_close()
+
+    def join(self, timeout_s: float) -> list[SourceReader]:
+        """Wait for all sources to be released; those that hang in a read."""
+        deadline_s = time.monotonic() + timeout_s
+        return [capture for capture in self.readers if not capture.join(deadline_s)]
+
+    def _poll(self) -> tuple[SourceReader, Captured] | None:
+        if all(capture.is_placed for capture in self._readers.values()):
+            return self._poll_in_order()
+        return self._poll_in_turn()
+
+    def _poll_in_order(self) -> tuple[SourceReader, Captured] | None:
+        """The first frame of all, which is only known when every source that has not ended holds one."""
+        places: dict[str, int] = {}
+        for name in self._turn:
+            try:
+                place = self._readers[name].next_place()
+            except SlotClosed:
+                continue
+            if place is None:
+                return None
+            places[name] = place
+        if not places:
+            raise SlotClosed
+        first = self._readers[min(places, key=places.__getitem__)]
+        captured = first.poll()
+        return None if captured is None else (first, captured)
+
+    def _poll_in_turn(self) -> tuple[SourceReader, Captured] | None:
+        ended = 0
+        for name in self._turn:
+            try:
+                captured = self._readers[name].poll()
+            except SlotClosed:
+                ended += 1
+                continue
+            if captured is not None:
+                self._turn.remove(name)
+                self._turn.append(name)
+                return self._readers[name], captured
+        if ended == len(self._turn):
+            raise SlotClosed
+        return None

@@ -1,0 +1,181 @@
+"""A sink behind a bounded queue and a thread of its own, so that it never works on the frame path."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from edgecv.errors import EdgeCVError
+from edgecv.events import Event
+from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
+from edgecv.pipelines.loop.source_reader import POLL_S
+from edgecv.protocols import Sink, TakesEvents, WatchesStatus
+from edgecv.results import Result
+from edgecv.status import PipelineStatus, SinkCount
+
+log = logging.getLogger("edgecv.pipelines")
+
+_QUEUED = 8  # results in waiting per sink; they share their images, 6 MB each at 1080p
+_MOST_EVENTS = 4096  # that a result carries; a busy line of a stalled sink has no end of them
+_QUEUED_EVENTS = 256  # they are small, and no newer frame shall displace them
+
+
+@dataclass(frozen=True, slots=True)
+class CallableSink:
+    """A plain function as a sink."""
+
+    function: Callable[[Result], object]
+
+    def emit(self, result: Result) -> None:
+        """Call the function."""
+        self.function(result)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class SinkWorker:
+    """Feeds one sink; a failure is counted, logged once and kept for the end, and never reaches the loop.
+
+    What the sink is too slow for is dropped, but not what steps had to say: the events go to the next result of their source.
+    """
+
+    def __init__(self, name: str, sink: Sink, policy: SlotPolicy = "lossless") -> None:
+        self.name = name
+        self._sink = sink
+        self._slot: FrameSlot[Result] = FrameSlot(_QUEUED, policy, inherit=self._hand_on)
+        self._events: deque[Event] = deque(maxlen=_QUEUED_EVENTS)
+        self._emitted = self._failed = self._lost = self._events_lost = 0
+        self._in_work: Result | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first failure."""
+        return self._error
+
+    def attach(self, status: Callable[[], PipelineStatus]) -> None:
+        """Tell the sink where to ask how the pipeline does, if it wants to know."""
+        if isinstance(self._sink, WatchesStatus):
+            self._sink.attach(status)
+
+    def become(self, policy: SlotPolicy) -> None:
+        """Whether the frames wait for the sink, or it loses what it is too slow for."""
+        self._slot.policy = policy
+
+    def start(self) -> None:
+        """Begin to feed the sink."""
+        self._thread.start()
+
+    def offer(self, result: Result, stopping: Callable[[], bool]) -> None:
+        """Queue a result; waits for room when the policy is lossless, until ``stopping`` says otherwise."""
+        try:
+            while not self._slot.put(result, POLL_S):
+                if stopping():
+                    self._slot.put_or_leave(result)
+                    return
+        except SlotClosed:
+            self._lose([result])
+
+    def offer_event(self, event: Event) -> None:
+        """Queue an event that belongs to no frame; never waits, may be called from any thread."""
+        if isinstance(self._sink, TakesEvents):
+            self._events_lost += len(self._events) == _QUEUED_EVENTS  # the oldest goes
+            self._events.append(event)
+
+    def end(self) -> None:
+        """Nothing more will be offered."""
+        self._slot.close()
+
+    def close(self, timeout_s: float) -> None:
+        """Wait until the sink has taken what is queued and is closed.
+
+        A sink that is not done by then is left behind with its thread; what it still held counts as lost.
+        """
+        self.end()
+        if self._thread.ident is None:
+            self._close_sink()
+            return
+        if self._thread is threading.current_thread():  # a sink that closes the pipeline ends once it returns
+            return
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._lose([*self._slot.give_up(), *([self._in_work] if self._in_work is not None else [])])
+            self._note(EdgeCVError(f"It did not finish within {timeout_s:.0f} s."))
+
+    def count(self) -> SinkCount:
+        """What became of the results so far."""
+        return SinkCount(
+            name=self.name,
+            emitted=self._emitted,
+            failed=self._failed,
+            dropped=self._slot.dropped + self._lost + int(getattr(self._sink, "lost", 0)),
+            error="" if self._error is None else str(self._error) or type(self._error).__name__,
+            events_lost=self._events_lost,
+        )
+
+    def _run(self) -> None:
+        try:
+            while True:
+                result = self._slot.get(POLL_S)
+                self._emit_events()
+                if result is not None:
+                    self._emit(result)
+        except SlotClosed:
+            self._emit_events()
+        finally:
+            self._slot.close(discard=True)
+            self._close_sink()
+
+    def _emit(self, result: Result) -> None:
+        self._in_work = result
+        if self._did(lambda: self._sink.emit(result)):
+            self._emitted += 1
+        else:
+            self._failed += 1
+        self._in_work = None
+
+    def _hand_on(self, gone: Result, waiting: deque[Result], coming: Result) -> Result:
+        """Give the events of a dropped result to the next one of its source, or to the one that comes if there is none."""
+        if not gone.events:
+            return coming
+        for at, heir in enumerate(waiting):
+            if heir.frame.source_id == gone.frame.source_id:
+                waiting[at] = self._with_events(heir, gone)
+                return coming
+        return self._with_events(coming, gone)
+
+    def _with_events(self, heir: Result, gone: Result) -> Result:
+        events = (*gone.events, *heir.events)
+        self._events_lost += max(0, len(events) - _MOST_EVENTS)
+        return replace(heir, events=events[-_MOST_EVENTS:])
+
+    def _lose(self, results: Sequence[Result]) -> None:
+        self._lost += len(results)
+        self._events_lost += sum(len(result.events) for result in results)
+
+    def _emit_events(self) -> None:
+        while self._events and isinstance(self._sink, TakesEvents):
+            event, sink = self._events.popleft(), self._sink
+            self._did(functools.partial(sink.emit_event, event))
+
+    def _did(self, emit: Callable[[], object]) -> bool:
+        try:
+            emit()
+        except BaseException as error:  # noqa: BLE001 - whatever a sink does, the frames go on; it is raised at the end
+            self._note(error)
+            return False
+        return True
+
+    def _close_sink(self) -> None:
+        self._did(self._sink.close)
+
+    def _note(self, error: BaseException) -> None:
+        if self._error is None:
+            self._error = error
+            log.warning("Sink %s failed, the frames go on: %s", self.name, error)

@@ -1,0 +1,240 @@
+"""Reading a source in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from edgecv._internal.printable import printable
+from edgecv.errors import EdgeCVError, SourceError
+from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
+from edgecv.pipelines.source_config import Freshness
+from edgecv.protocols import Gate, Source, Supervised, Tensors
+from edgecv.results import Frame
+from edgecv.status import SourceHealth, SourceState
+from edgecv.vision.geometry import ImageTransform
+from edgecv.vision.letterbox import check_image
+
+POLL_S = 0.05  # how soon a waiting thread notices that it shall stop
+# OpenCV waits up to 10 s for a camera that stopped sending; until then its thread cannot end.
+CLOSE_TIMEOUT_S = 12.0
+_AHEAD = 2  # prepared frames in waiting: one hides a slow read, more would only hold memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A frame as the model wants it.
+
+    Attributes:
+        feeds: Input tensors by name.
+        transform: The way back to frame pixels; ``None`` where no model runs.
+        elapsed_ms: How long it took.
+    """
+
+    feeds: Tensors
+    transform: ImageTransform | None
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Captured:
+    """A frame, and what the capture thread has already made of it (``None``: nothing yet)."""
+
+    frame: Frame
+    prepared: Prepared | None
+
+
+class SourceReader:
+    """Reads one source until its end, an error or ``close``; the thread that reads is the one that closes the source.
+
+    With the policy ``lossless`` frames are gated and prepared here, while the model computes the one before. With ``latest``
+    that would be wasted on every frame that is dropped: there the loop does it with what it takes.
+
+    Attributes:
+        name: What its frames are called.
+        source: What is read.
+        error: What broke it, once it ended.
+        on_change: Called with name and health when the source comes, goes or fails, from any thread; must not block.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        freshness: Freshness,
+        prepare: Callable[[Frame], Prepared],
+        *,
+        gates: tuple[Gate, ...] = (),
+        max_frames: int | None = None,
+        changed: threading.Condition | None = None,
+        on_change: Callable[[str, SourceHealth], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.error: BaseException | None = None  # what broke it
+        self.on_change = on_change
+        self.policy = freshness.slot_policy(source.live)
+        self._freshness = freshness
+        self._gates = gates
+        self._prepare = prepare
+        # Nothing is read that nobody asked for, where each frame that is handed over goes through the model.
+        self._left = max_frames if self.policy == "lossless" and freshness.max_age_ms is None else None
+        self._read = 0
+        self._released = False  # without ever having been read
+        self._dropped = dict.fromkeys(("every_nth", "still", "too_old"), 0)
+        self._health = SourceHealth(state="connecting", since_ns=time.monotonic_ns())
+        self._slot: FrameSlot[Captured] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
+        self._thread = threading.Thread(target=self._run, name=f"edgecv-capture-{name}", daemon=True)
+        self._was_live, self._reason = False, ""
+        if isinstance(source, Supervised):
+            source.on_change = self._tell
+            self._remember(source.health())  # it may have tried before anyone listened
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that gave no result, by reason; those that never happened are left out."""
+        latest = self._slot.dropped + int(getattr(self.source, "dropped", 0))
+        unreadable = int(getattr(self.source, "unreadable", 0))
+        dropped = {"latest": latest, **self._dropped, "unreadable": unreadable}
+        return {reason: count for reason, count in dropped.items() if count}
+
+    @property
+    def never_live(self) -> str | None:
+        """Of a camera that never gave a frame: the last reason that it gave; ``None`` of every other source."""
+        return None if self._was_live or self._read or not self.source.live else self._reason
+
+    def health(self) -> SourceHealth:
+        """The health of the source at this moment."""
+        if isinstance(self.source, Supervised) and self._health.state != "failed":
+            return self.source.health()
+        return self._health
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def poll(self) -> Captured | None:
+        """The next frame, or ``None`` when there is none now.
+
+        Raises:
+            SlotClosed: the source ended, and everything was taken; ``error`` says whether it broke.
+        """
+        return self._slot.get(0.0)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether its frames have a place among those of the other sources, as in a recording of several."""
+        return getattr(self.source, "place", None) is not None
+
+    def next_place(self) -> int | None:
+        """Place of the frame that ``poll`` would give, or ``None`` when there is none now; raises as ``poll``."""
+        captured = self._slot.peek()
+        place: Callable[[Frame], int] = getattr(self.source, "place")  # noqa: B009 - what only some sources have
+        return None if captured is None else place(captured.frame)
+
+    def admits(self, captured: Captured) -> bool:
+        """Whether a frame that was taken shall go through the model; counts why not. Called by the loop alone."""
+        limit_ms = self._freshness.max_age_ms
+        if limit_ms is not None and (time.monotonic_ns() - captured.frame.monotonic_ns) / 1e6 > limit_ms:
+            self._dropped["too_old"] += 1
+            return False
+        try:
+            return self.policy == "lossless" or self._passes(captured.frame)
+        except Exception as error:  # noqa: BLE001 - a gate that fails ends its source, and no other
+            self._fail(error)
+            self.begin_close()
+            return False
+
+    def begin_close(self) -> None:
+        """Stop; ``join`` waits for it."""
+        self._slot.close(discard=True)
+        if isinstance(self.source, Supervised):
+            self.source.interrupt()
+
+    def join(self, deadline_s: float) -> bool:
+        """Wait, until ``time.monotonic()`` is ``deadline_s``, for the source to be released; ``False`` when it hangs in a read."""
+        if self._thread.ident is None:
+            if not self._released:
+                self._released = True
+                self.source.close()
+            return True
+        if self._thread is threading.current_thread():  # a gate that removes its own source
+            return True
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            try:
+                self._pump()
+            finally:
+                self.source.close()
+        except SlotClosed:
+            pass
+        except BaseException as error:  # noqa: BLE001 - last resort of a thread: the loop raises it where the app can see it
+            self._fail(error)
+        finally:
+            if self.error is None:
+                self._become("ended")
+            self._slot.close()
+
+    def _pump(self) -> None:
+        while self._left is None or self._left > 0:
+            frame = self.source.read()
+            if frame is None:
+                return
+            if self._health.state == "connecting":
+                self._become("live")
+            item = self._captured(frame)
+            if item is None:
+                continue
+            while not self._slot.put(item, POLL_S):
+                pass
+            self._left = None if self._left is None else self._left - 1
+
+    def _captured(self, frame: Frame) -> Captured | None:
+        check_image(frame.image)  # here it ends this source; in the model it would end them all
+        self._read += 1
+        if (self._read - 1) % self._freshness.nth:
+            self._dropped["every_nth"] += 1
+            return None
+        if frame.source_id != self.name:
+            frame = replace(frame, source_id=self.name)
+        if self.policy == "latest":
+            return Captured(frame=frame, prepared=None)
+        return Captured(frame=frame, prepared=self._prepare(frame)) if self._passes(frame) else None
+
+    def _passes(self, frame: Frame) -> bool:
+        if all(gate(frame) for gate in self._gates):
+            return True
+        self._dropped["still"] += 1
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self._become("failed", error)
+
+    def _become(self, state: SourceState, error: BaseException | None = None) -> None:
+        if isinstance(self.source, Supervised) and (error is None or isinstance(error, SourceError)):
+            return  # it tells by itself
+        self._health = SourceHealth(
+            state=state,
+            since_ns=time.monotonic_ns(),
+            code=getattr(error, "code", ""),
+            # It may hold names of files that others chose.
+            error="" if error is None else printable(str(error)) or type(error).__name__,
+            hint=error.hint if isinstance(error, EdgeCVError) else "",
+        )
+        if state == "failed":  # that a file begins and ends is no news
+            self._tell(self._health)
+
+    def _tell(self, health: SourceHealth) -> None:
+        self._remember(health)
+        if self.on_change is not None:
+            self.on_change(self.name, health)
+
+    def _remember(self, health: SourceHealth) -> None:
+        self._was_live = self._was_live or health.state == "live"
+        self._reason = health.error or self._reason

@@ -1,0 +1,351 @@
+"""``SupervisedSource``: a live source that says how it is, and comes back by itself."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import random
+import re
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from edgecv import registry
+from edgecv._internal.file_limit import is_out_of_files, more_files_hint
+from edgecv.errors import SourceError
+from edgecv.pipelines.sources.live import LiveOptions
+from edgecv.pipelines.sources.supervised import wire
+from edgecv.pipelines.sources.supervised.retry import Outage, Retry
+from edgecv.pipelines.sources.supervised.ring import RingReader
+from edgecv.pipelines.sources.supervised.worker_process import WorkerProcess
+from edgecv.protocols import Clock
+from edgecv.results import Frame
+from edgecv.status import SourceHealth, SourceState
+from edgecv.uris import Uri, parse_source, read_options, scrub
+
+_CLOSE_S = 3.0  # a worker is gone after about one second
+_READ_POLL_S = 0.1  # how soon a waiting `read` sees an interrupt that came from a signal handler
+_LAST_WORDS = 300  # of a worker that died, in the message
+_STEADY_NS = 5_000_000_000
+_NO_FAILURE = wire.Failed("", "", "")
+_HANGS = wire.Failed("stale", "", "")
+_DIED = wire.Failed("eof", "", "")
+# What a process says before it ends because it gets no more memory: C++, Python, GLib, libc.
+_NO_MEMORY = re.compile(r"bad_alloc|MemoryError|out of memory|failed to allocate|cannot allocate memory", re.IGNORECASE)
+_LOG = logging.getLogger(__name__)
+
+
+class SupervisedSource:
+    """Reads a live source in a worker process, kills it when it hangs, and starts it again.
+
+    ``read`` gives the newest frame, each at most once, and waits as long as it takes. A source that cannot be reached now is no
+    error: ``health`` says why, and it is tried again for ever, unless a password, a decoder or a program is what is missing.
+
+    Attributes:
+        source_id: Its name, free of credentials.
+        live: ``True``.
+        fps: Frames per second the camera announces, or the option ``fps`` when that is less; 0.0 while unknown.
+        dropped: Frames that arrived and went unread because newer ones came.
+        on_change: Called with every change of state or of the class of the error, from a thread of the source.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        uri: str | int | Uri,
+        *,
+        target: str | None = None,
+        retry: Retry | None = None,
+        draw: Callable[[], float] = random.random,
+        clock: Clock = time.monotonic_ns,
+    ) -> None:
+        """Begin to connect.
+
+        Args:
+            uri: ``rtsp://cam/1``, ``usb://0`` ...
+            target: ``module:class`` of the raw source; by default what the registry knows for the scheme.
+            retry: When to try again.
+            draw: Random numbers from 0 to 1, for the back-off.
+            clock: Monotonic nanoseconds.
+
+        Raises:
+            ConfigError: an option does not exist or has a wrong value, or the URI names no camera.
+            MissingDependency: a package is missing.
+            SourceError: this program may open no more files.
+        """
+        self._uri = parse_source(uri)
+        self._target = target or registry.target("sources", self._uri.scheme)
+        self._options = _checked_options(self._uri, self._target)
+        self._retry, self._draw, self._clock = retry or Retry(), draw, clock
+        self.source_id = self._uri.name
+        self.fps = 0.0
+        self.dropped = 0
+        self.on_change: Callable[[SourceHealth], None] | None = None
+        self._changed = threading.Condition()
+        self._health = SourceHealth(state="connecting", since_ns=clock())
+        self._newest: tuple[WorkerProcess, RingReader, wire.Picture, int] | None = None
+        self._next_index = 0
+        self._live_since_ns: int | None = None  # in the worker of now
+        self._was_live = False
+        self._interrupted = False
+        self._closing = threading.Event()
+        self._wake_read, self._wake_write = self._pipe()
+        self._thread = threading.Thread(target=self._supervise, name=f"edgecv-supervisor-{self.source_id}", daemon=True)
+        self._thread.start()
+
+    def health(self) -> SourceHealth:
+        """How it is at this moment."""
+        return self._health
+
+    def read(self) -> Frame | None:
+        """The newest frame that was not read yet; waits for one.
+
+        Returns:
+            The frame, or ``None`` when the source ended, was closed or interrupted.
+
+        Raises:
+            SourceError: trying again was given up.
+        """
+        with self._changed:
+            while self._newest is None and not self._is_over():
+                self._changed.wait(_READ_POLL_S)
+            if self._interrupted or self._closing.is_set():
+                return None
+            newest, self._newest = self._newest, None
+        if newest is not None:
+            return self._copy(*newest)
+        health = self._health
+        if health.state == "failed":
+            raise SourceError(health.error, health.hint, code=health.code)
+        return None
+
+    def interrupt(self) -> None:
+        """Let a ``read`` in another thread return ``None`` soon, and every later one at once."""
+        self._interrupted = True
+        # Without waiting for the lock: this may be a signal handler in the thread that holds it.
+        if self._changed.acquire(blocking=False):
+            self._changed.notify_all()
+            self._changed.release()
+
+    def close(self) -> None:
+        """End the worker and everything it started; a second call does nothing."""
+        with self._changed:
+            if self._closing.is_set():
+                return
+            self._closing.set()
+            self._changed.notify_all()
+        os.write(self._wake_write, b"x")
+        self._thread.join(_CLOSE_S)
+        self._newest = None  # one may have come in meanwhile, and it holds the shared memory
+        if not self._thread.is_alive():
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+
+    def _pipe(self) -> tuple[int, int]:
+        try:
+            return os.pipe()
+        except OSError as error:
+            failure = self._no_process(error)
+            raise SourceError(failure.message, failure.hint, code=failure.code) from error
+
+    def _no_process(self, error: OSError) -> wire.Failed:
+        hint = more_files_hint() if is_out_of_files(error) else "Is memory left?"
+        return wire.Failed("refused", f"{self.source_id} cannot be read: {error.strerror}.", hint)
+
+    def _is_over(self) -> bool:
+        return self._interrupted or self._closing.is_set() or self._health.state in ("failed", "ended")
+
+    def _copy(self, worker: WorkerProcess, ring: RingReader, picture: wire.Picture, index: int) -> Frame:
+        try:
+            image = ring.copy(picture)
+        finally:
+            worker.give_back(picture)
+        return Frame(
+            image=image,
+            index=index,
+            source_id=self.source_id,
+            captured_ns=picture.captured_ns,
+            monotonic_ns=picture.monotonic_ns,
+        )
+
+    def _supervise(self) -> None:
+        try:
+            self._keep_alive()
+        except Exception as error:  # noqa: BLE001 - last resort of a thread: `read` raises it where the app can see it
+            _LOG.exception("The supervisor of %s broke.", self.source_id)
+            self._change("failed", wire.Failed("stale", f"The supervisor of {self.source_id} broke: {error!r}", ""))
+        if self._closing.is_set():
+            self._change("ended")
+
+    def _keep_alive(self) -> None:
+        """One worker after the other, until the end, the last straw or `close`."""
+        outage = self._new_outage()
+        while not self._closing.is_set():
+            failure = self._try_once()
+            if self._closing.is_set():
+                return
+            if failure is None:
+                self._change("ended")
+                return
+            if self._was_steady():
+                outage = self._new_outage()
+            wait_s = outage.note(self._clock() / 1e9, final=failure.final)
+            if wait_s is None:
+                self._change("failed", failure)
+                return
+            self._change(self._state_after(failure), failure)
+            self._sleep(wait_s)
+
+    def _try_once(self) -> wire.Failed | None:
+        """Run one worker to its end; ``None`` when the source ended or is being closed."""
+        self._live_since_ns = None
+        try:
+            worker = WorkerProcess(self._start_message())
+        except OSError as error:
+            return self._no_process(error)
+        failure: wire.Failed | None = _HANGS
+        try:
+            failure = self._listen(worker)
+        except OSError as error:
+            if not is_out_of_files(error):
+                raise
+            failure = self._no_process(error)
+        finally:
+            # One that was live says goodbye to its camera, which may count its viewers; one that hangs cannot.
+            code = worker.end(force=failure is _HANGS or self._live_since_ns is None)
+        if failure is _HANGS:
+            return self._overdue()
+        return self._death(worker, code) if failure is _DIED else failure
+
+    def _listen(self, worker: WorkerProcess) -> wire.Failed | None:
+        """Take frames until the worker says that it is over, says nothing in time, or dies."""
+        base = self._next_index
+        due_ns = self._clock() + int(self._options.connect_s * 1e9)
+        while not self._closing.is_set():
+            worker.wait((due_ns - self._clock()) / 1e9, self._wake_read)
+            try:
+                for message in worker.receive():
+                    if isinstance(message, wire.Ended):
+                        return None
+                    if isinstance(message, wire.Failed):
+                        return message
+                    if isinstance(message, wire.Opened):
+                        self.fps = _lower_rate(message.fps, self._options.fps)
+                        continue
+                    due_ns = self._clock() + int(self._options.deadline_s * 1e9)
+                    if isinstance(message, wire.Picture):
+                        self._take(worker, message, base + message.number)
+            except EOFError:
+                return _DIED
+            if self._clock() >= due_ns:
+                return _HANGS
+        return None
+
+    def _take(self, worker: WorkerProcess, picture: wire.Picture, index: int) -> None:
+        assert worker.ring is not None
+        with self._changed:
+            replaced, self._newest = self._newest, (worker, worker.ring, picture, index)
+            self.dropped += index - self._next_index + (replaced is not None)
+            self._next_index = index + 1
+            self._changed.notify_all()
+        if replaced is not None:
+            replaced[0].give_back(replaced[2])
+        if self._live_since_ns is None:
+            self._live_since_ns = self._clock()
+            self._change("live")
+
+    def _overdue(self) -> wire.Failed:
+        if self._live_since_ns is None:
+            return wire.Failed(
+                "timeout",
+                f"{self.source_id} gave no frame within {self._options.connect_s:g} s.",
+                "Is it switched on and reachable? A slow one needs more time: connect_s=30.",
+            )
+        return wire.Failed(
+            "stale",
+            f"{self.source_id} sent no frame for {self._options.deadline_s:g} s.",
+            "It hangs or the network does; it is opened again. Fewer frames are meant? Say so: deadline_s=60.",
+        )
+
+    def _death(self, worker: WorkerProcess, code: int) -> wire.Failed:
+        words = scrub(worker.stderr.strip(), self._uri)[-_LAST_WORDS:]
+        if code < 0 and _NO_MEMORY.search(words):
+            return wire.out_of_memory(self.source_id, self._options.memory_bytes)
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        last = f" Its last words: {words}" if words else ""
+        hint = "It is started again."
+        if code == -signal.SIGKILL:
+            hint += " Was the system out of memory? Then its journal says so (journalctl -k)."
+        return wire.Failed("eof", f"The capture process of {self.source_id} died ({how}).{last}", hint)
+
+    def _state_after(self, failure: wire.Failed) -> SourceState:
+        """Never live: still ``connecting``. A source that hangs stays ``stale`` until an attempt to reopen it fails."""
+        if failure.code == "stale":
+            return "stale"
+        return "reconnecting" if self._was_live else "connecting"
+
+    def _was_steady(self) -> bool:
+        """Whether it was live for a while: a camera that gives one frame per connection shall not be hammered."""
+        return self._live_since_ns is not None and self._clock() - self._live_since_ns >= _STEADY_NS
+
+    def _change(self, state: SourceState, failure: wire.Failed = _NO_FAILURE) -> None:
+        previous = self._health
+        came_back = state == "live" and self._was_live
+        self._was_live = self._was_live or state == "live"
+        health = SourceHealth(
+            state=state,
+            since_ns=previous.since_ns if previous.state == state else self._clock(),
+            code=failure.code,
+            error=failure.message,
+            hint=failure.hint,
+            reconnects=previous.reconnects + came_back,
+        )
+        with self._changed:
+            self._health = health
+            self._changed.notify_all()
+        if self.on_change is not None and (state, failure.code) != (previous.state, previous.code):
+            try:
+                self.on_change(health)
+            except Exception:  # noqa: BLE001 - the app's function; the supervisor goes on
+                _LOG.exception("on_change of %s raised.", self.source_id)
+
+    def _new_outage(self) -> Outage:
+        return Outage(self._retry, self._clock() / 1e9, self._draw)
+
+    def _sleep(self, duration_s: float) -> None:
+        """Until then, or until `close`."""
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        poll.poll(duration_s * 1000)
+
+    def _start_message(self) -> wire.Start:
+        return wire.Start(
+            target=self._target,
+            scheme=self._uri.scheme,
+            path=self._uri.path,
+            options=dict(self._uri.options),
+            separator=self._uri.separator,
+            fps=self._options.fps,
+            sys_path=sys.path.copy(),
+            memory_bytes=self._options.memory_bytes,
+            max_megapixels=self._options.most_pixels / 1e6,
+        )
+
+
+def _lower_rate(announced: float, wanted: float) -> float:
+    return min(announced, wanted) if announced and wanted else announced or wanted
+
+
+def _checked_options(uri: Uri, target: str) -> LiveOptions:
+    """The options of a source, after everything that can be said without touching the camera."""
+    module, _, attribute = target.partition(":")
+    kind = getattr(importlib.import_module(module), attribute)
+    options: LiveOptions = read_options(uri, getattr(kind, "options", LiveOptions))
+    if hasattr(kind, "check"):
+        kind.check(uri)
+    return options

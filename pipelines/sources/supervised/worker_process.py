@@ -1,0 +1,164 @@
+"""Starting a worker, listening to it, and ending it for certain."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import site
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+import edgecv
+from edgecv.pipelines.sources.supervised import wire
+from edgecv.pipelines.sources.supervised.ring import RingReader
+
+_WORKER = "edgecv.pipelines.sources.supervised.worker"
+_STDERR_BYTES = 4096  # the last words of a worker; the rest is thrown away
+_POLL_S = 0.01
+_GOODBYE_S = 0.7  # a little more than the worker gives its source
+_TERMINATE_S = 0.3
+
+
+class WorkerProcess:
+    """One worker and everything it started, in a session of its own: Ctrl-C does not reach it, a kill reaches all of it."""
+
+    def __init__(self, start: wire.Start) -> None:
+        """Start the process and say what to open.
+
+        Raises:
+            OSError: the system has no process or descriptor left.
+        """
+        self.ring: RingReader | None = None
+        self._stderr = bytearray()
+        self._sending = threading.Lock()
+        self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.connection.setblocking(False)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", _WORKER],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except BaseException:
+            self.connection.close()
+            raise
+        finally:
+            theirs.close()
+        assert self._process.stderr is not None
+        self._errors = self._process.stderr.fileno()
+        os.set_blocking(self._errors, False)
+        with contextlib.suppress(OSError):  # it died at once: `receive` says so
+            self.connection.send(json.dumps(msgspec.to_builtins(start)).encode())
+
+    @property
+    def stderr(self) -> str:
+        """The end of what it wrote to standard error; it may hold credentials."""
+        self._drain_errors()
+        return self._stderr.decode(errors="replace")
+
+    def wait(self, timeout_s: float, wake: int) -> None:
+        """Return when the worker says something, ``wake`` can be read, or time is up."""
+        reading = [self.connection.fileno(), wake, *([self._errors] if self._errors >= 0 else [])]
+        poll = select.poll()
+        for descriptor in reading:
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(max(0.0, timeout_s) * 1000)
+        self._drain_errors()
+
+    def receive(self) -> Iterator[wire.FromWorker]:
+        """Every message that waits, except about memory, which is seen to here.
+
+        Raises:
+            EOFError: the worker is gone, and everything it said was read.
+            OSError: this process has no descriptor left for the memory that the worker shares.
+        """
+        for message, descriptor in wire.receive(self.connection):
+            if isinstance(message, wire.Ring):
+                if descriptor is None:  # the kernel threw it away
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                self.ring = RingReader(message, descriptor)
+            else:
+                yield message
+
+    def give_back(self, picture: wire.Picture) -> None:
+        """Let the worker write a slot again; one that is gone needs it no more."""
+        with self._sending, contextlib.suppress(OSError):
+            self.connection.send(wire.encode(wire.Release(picture.slot)))
+
+    def end(self, *, force: bool = False) -> int:
+        """End it with all it started: politely, then by signal, within about a second.
+
+        Args:
+            force: Do without the politeness; it hangs.
+
+        Returns:
+            Its exit code, negative for a signal.
+        """
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        if force or not self._exits_within(_GOODBYE_S):
+            self._signal(signal.SIGTERM)
+            self._exits_within(_TERMINATE_S)
+        # Until the process is waited for, nobody else can have its number, nor its group's.
+        self._signal(signal.SIGKILL)
+        code = self._process.wait()
+        self._drain_errors()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        self._errors = -1
+        with self._sending:  # a descriptor that is closed while another thread sends may be somebody else's by then
+            self.connection.close()
+        return code
+
+    def _exits_within(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not self._has_exited():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def _has_exited(self) -> bool:
+        with contextlib.suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return True
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    def _drain_errors(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._errors >= 0:
+                data = os.read(self._errors, _STDERR_BYTES)
+                if not data:
+                    self._errors = -1  # closed by the worker: the file itself is closed in `end`
+                self._stderr = (self._stderr + data)[-_STDERR_BYTES:]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, so that the worker finds this very EdgeCV and starts small; never with credentials."""
+    root = str(Path(edgecv.__file__).resolve().parents[1])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    # A folder in PYTHONPATH goes before the standard library: site-packages must not.
+    extra = [] if root in (*site.getsitepackages(), site.getusersitepackages()) else [root]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (*extra, *paths))),
+        "PYTHONSAFEPATH": "1",  # the current folder holds the app's files, not ours (Python 3.11 and later)
+        "OPENBLAS_NUM_THREADS": "1",  # numpy computes nothing here: no threads, no memory for them
+    }

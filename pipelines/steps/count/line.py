@@ -1,0 +1,167 @@
+"""Count what crosses a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import msgspec
+
+from edgecv.events import Event
+from edgecv.pipelines.steps.count.counting import Name, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.memory import Memory
+from edgecv.pipelines.steps.count.totals import CounterFile, Totals
+from edgecv.pipelines.steps.filter.classes import class_ids
+from edgecv.pipelines.steps.options import Options, checked
+from edgecv.pipelines.steps.per_source import PerSource
+from edgecv.pipelines.steps.regions import Anchor, Placement, Point, Points, Shape, Units, turn
+from edgecv.results import Result
+
+
+class Line(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``type = "line"``: count tracked objects that cross a line; needs the step ``track`` before it.
+
+    Attributes:
+        name: Of the counter; its counts are ``NAME.in`` and ``NAME.out``.
+        points: Start and end of the line. Who walks from its start to its end has on the right the side that ``in`` leads to.
+        units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
+        anchor: The point that stands for a box.
+        directions: Names of the ways across: to the right side, to the left side.
+        settle_s: An object counts when it has stayed on the other side for so long, seconds; before it must have stayed on
+            the first side for so long.
+        forget_s: An id that was not seen for so long is forgotten, seconds.
+        classes: Names or numbers of the classes that count; all by default.
+        per_class: Count each class apart as well: ``NAME.in.person``.
+        state: File in which the counts survive a restart; they start from 0 without one.
+    """
+
+    name: Name
+    points: Annotated[tuple[Point, ...], msgspec.Meta(min_length=2, max_length=2)]
+    units: Units = "px"
+    anchor: Anchor = "bottom_center"
+    directions: tuple[Name, Name] = ("in", "out")
+    settle_s: Seconds = 0.3
+    forget_s: Seconds = 10.0
+    classes: tuple[str | int, ...] = ()
+    per_class: bool = False
+    state: str = ""
+
+    @property
+    def needs_ids(self) -> bool:
+        """It needs them: objects without a tracker number cannot be counted."""
+        return True
+
+    def build(self, labels: tuple[str, ...] = ()) -> PerSource:
+        """The step for a model with these labels: a counter for each source.
+
+        Raises:
+            ConfigError: the line is no line, the model has no such class, or the state file cannot be had.
+        """
+        options = checked(self)
+        shape = Shape.line(options.points, options.units, f"line '{options.name}'")
+        wanted = class_ids(options.classes, labels)
+        file = CounterFile(options.state, options.name) if options.state else None
+
+        def make(source_id: str) -> LineCounter:
+            totals = Totals(options.name, source_id, file, options.directions)
+            return LineCounter(options, shape, totals, wanted)
+
+        return PerSource(make)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Walk:
+    """What is known of one object: +1 is the right side of the line, -1 the left."""
+
+    side: int
+    since_ns: int  # monotonic, when it came to this side
+    last: Point
+    settled: int = 0  # the side where it last stayed long enough; 0 while there was none
+    through: int = 0  # ways through the line since then: to the right less to the left
+    crossed: Sighting | None = None  # the latest of these
+
+
+class LineCounter:
+    """Step that counts the crossings of one source and adds ``line.crossed`` events.
+
+    A crossing is a change of the side on which an object stays for ``settle_s``, through the segment and not round its end.
+    Jitter on the line, shorter than that, counts at most once.
+    """
+
+    def __init__(self, options: Line, shape: Shape, totals: Totals, wanted: frozenset[int] | None) -> None:
+        self._options, self._totals, self._wanted = options, totals, wanted
+        self._placement = Placement(shape, f"line '{options.name}'")
+        self._settle_ns = round(options.settle_s * 1e9)
+        self._walks: Memory[_Walk] = Memory(round(options.forget_s * 1e9))
+
+    def __call__(self, result: Result) -> Result:
+        """The result with the events of its crossings.
+
+        Raises:
+            ConfigError: no tracker ran before.
+        """
+        frame = result.frame
+        grown, said = self._placement.follow(frame)
+        line, now_ns = self._placement.points, frame.scene_ns
+        self._walks.forget(now_ns)
+        if grown is not None:  # where objects were last lies elsewhere in the new picture
+            for known in self._walks:
+                known.last = (known.last[0] * grown[0], known.last[1] * grown[1])
+        events: list[Event] = [*said]
+        for seen in sightings(result, self._options.anchor, self._wanted, self._options.name):
+            walk = self._walks.get(seen.tracker_id)
+            walk = _begin(seen, line, now_ns) if walk is None else _step(walk, seen, line, now_ns)
+            self._walks.see(seen.tracker_id, walk, now_ns)
+            if now_ns - walk.since_ns >= self._settle_ns and (crossed := _settle(walk)) is not None:
+                events.append(self._count(crossed, walk.side, result))
+        events += self._totals.save(frame)
+        return replace(result, events=(*result.events, *events)) if events else result
+
+    def counts(self) -> Mapping[str, int]:
+        """Crossings so far, by ``NAME.DIRECTION``."""
+        return self._totals.counts()
+
+    def close(self) -> None:
+        """Write the counts."""
+        self._totals.close()
+
+    def _count(self, crossed: Sighting, side: int, result: Result) -> Event:
+        direction = self._options.directions[0 if side > 0 else 1]
+        more = (f"{direction}.{crossed.label}",) if self._options.per_class else ()
+        total = self._totals.add(direction, *more)
+        data = {"counter": self._options.name, "direction": direction, "total": total, **crossed.as_data()}
+        frame = result.frame
+        return Event(kind="line.crossed", time_ns=frame.captured_ns, source_id=frame.source_id, data=data)
+
+
+def _side(point: Point, line: Points) -> int:
+    return 1 if turn(line[0], line[1], point) >= 0 else -1
+
+
+def _begin(seen: Sighting, line: Points, now_ns: int) -> _Walk:
+    return _Walk(side=_side(seen.point, line), since_ns=now_ns, last=seen.point)
+
+
+def _step(walk: _Walk, seen: Sighting, line: Points, now_ns: int) -> _Walk:
+    side = _side(seen.point, line)
+    if side != walk.side:
+        walk.side, walk.since_ns = side, now_ns
+        if _is_through(walk.last, seen.point, line):
+            walk.through += side
+            walk.crossed = seen
+    walk.last = seen.point
+    return walk
+
+
+def _is_through(before: Point, after: Point, line: Points) -> bool:
+    """Whether the way from one side to the other meets the segment: its ends then lie on different sides of the way."""
+    return turn(before, after, line[0]) * turn(before, after, line[1]) <= 0
+
+
+def _settle(walk: _Walk) -> Sighting | None:
+    """Take note that the object stays where it is; its crossing, if that is one."""
+    counts = walk.settled not in (0, walk.side) and walk.through * walk.side > 0
+    crossed = walk.crossed if counts else None
+    walk.settled, walk.through = walk.side, 0
+    return crossed

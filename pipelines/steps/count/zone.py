@@ -1,0 +1,175 @@
+"""Count what enters and leaves an area, how much is in it, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from edgecv.events import Event
+from edgecv.pipelines.steps.count.counting import Name, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.memory import Memory
+from edgecv.pipelines.steps.count.totals import CounterFile, Totals
+from edgecv.pipelines.steps.filter.classes import class_ids
+from edgecv.pipelines.steps.options import Options, checked
+from edgecv.pipelines.steps.per_source import PerSource
+from edgecv.pipelines.steps.regions import Anchor, Placement, Polygon, Shape, Units, inside
+from edgecv.results import Frame, Result
+
+
+class Zone(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``type = "zone"``: count tracked objects that enter and leave an area; needs the step ``track`` before it.
+
+    Attributes:
+        name: Of the counter; its counts are ``NAME.inside``, ``NAME.entered`` and ``NAME.left``.
+        points: Corners of the area, in order round it.
+        units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
+        anchor: The point that stands for a box.
+        settle_s: An object is in when it has stayed in for so long, and out when it has stayed out for so long, seconds.
+        dwell_s: Say so, once per stay, when an object has been in for so long, seconds; 0 for never.
+        forget_s: An id that was not seen for so long is forgotten, seconds; if it was in, it has left.
+        classes: Names or numbers of the classes that count; all by default.
+        per_class: Count each class apart as well: ``NAME.entered.person``.
+        state: File in which what entered and left survives a restart; they start from 0 without one.
+    """
+
+    name: Name
+    points: Annotated[Polygon, msgspec.Meta(min_length=3)]
+    units: Units = "px"
+    anchor: Anchor = "bottom_center"
+    settle_s: Seconds = 0.3
+    dwell_s: Seconds = 0.0
+    forget_s: Seconds = 10.0
+    classes: tuple[str | int, ...] = ()
+    per_class: bool = False
+    state: str = ""
+
+    @property
+    def needs_ids(self) -> bool:
+        """It needs them: objects without a tracker number cannot be counted."""
+        return True
+
+    def build(self, labels: tuple[str, ...] = ()) -> PerSource:
+        """The step for a model with these labels: a counter for each source.
+
+        Raises:
+            ConfigError: the area is none, the model has no such class, or the state file cannot be had.
+        """
+        options = checked(self)
+        shape = Shape.polygon(options.points, options.units, f"zone '{options.name}'")
+        wanted = class_ids(options.classes, labels)
+        file = CounterFile(options.state, options.name) if options.state else None
+        names = ("entered", "left", "dwelled") if options.dwell_s else ("entered", "left")
+
+        def make(source_id: str) -> ZoneCounter:
+            return ZoneCounter(options, shape, Totals(options.name, source_id, file, names), wanted)
+
+        return PerSource(make)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stay:
+    """What is known of one object."""
+
+    seen: Sighting
+    seen_ns: int  # monotonic, as all times here
+    is_in: bool  # in this frame
+    since_ns: int  # when it came to the side where it is now
+    turned: Sighting  # how it was then
+    was_out: bool = False  # whether it was seen to stay out before
+    entered_ns: int | None = None  # since when it counts as in; None while it does not
+    has_dwelled: bool = False
+
+
+class ZoneCounter:
+    """Step that counts the stays in one area at one source and adds ``zone.entered``, ``zone.left`` and ``zone.dwell`` events.
+
+    What first appears inside has entered (``how`` says ``appeared``), and what vanishes inside has left (``vanished``), so
+    that ``inside`` is always what entered less what left since the start.
+    """
+
+    def __init__(self, options: Zone, shape: Shape, totals: Totals, wanted: frozenset[int] | None) -> None:
+        self._options, self._totals, self._wanted = options, totals, wanted
+        self._placement = Placement(shape, f"zone '{options.name}'")
+        self._settle_ns, self._dwell_ns = round(options.settle_s * 1e9), round(options.dwell_s * 1e9)
+        self._stays: Memory[_Stay] = Memory(round(options.forget_s * 1e9))
+        self._inside = 0
+
+    def __call__(self, result: Result) -> Result:
+        """The result with the events of its zone.
+
+        Raises:
+            ConfigError: no tracker ran before.
+        """
+        frame = result.frame
+        _, said = self._placement.follow(frame)
+        events = [*said]
+        events += [self._left(stay, frame, stay.seen_ns, "vanished") for stay in self._gone(frame.scene_ns)]
+        there = list(sightings(result, self._options.anchor, self._wanted, self._options.name))
+        points = np.array([seen.point for seen in there]).reshape(-1, 2)
+        for seen, is_in in zip(there, inside(points, self._placement.points).tolist(), strict=True):
+            stay = _follow(self._stays.get(seen.tracker_id), seen, is_in, frame.scene_ns)
+            self._stays.see(seen.tracker_id, stay, frame.scene_ns)
+            events += self._judge(stay, frame)
+        events += self._totals.save(frame)
+        return replace(result, events=(*result.events, *events)) if events else result
+
+    def counts(self) -> Mapping[str, int]:
+        """``NAME.inside`` now, and what entered and left so far."""
+        return {f"{self._options.name}.inside": self._inside, **self._totals.counts()}
+
+    def close(self) -> None:
+        """Write the counts."""
+        self._totals.close()
+
+    def _gone(self, now_ns: int) -> list[_Stay]:
+        return [stay for _, stay in self._stays.forget(now_ns) if stay.entered_ns is not None]
+
+    def _judge(self, stay: _Stay, frame: Frame) -> Iterator[Event]:
+        """What follows from the object being where it is since it is there."""
+        if frame.scene_ns - stay.since_ns >= self._settle_ns:
+            if stay.is_in and stay.entered_ns is None:
+                yield self._entered(stay, frame)
+            elif not stay.is_in and stay.entered_ns is not None:
+                yield self._left(stay, frame, stay.since_ns, "crossed")
+            stay.was_out = stay.was_out or not stay.is_in
+        due = self._dwell_ns and not stay.has_dwelled and stay.is_in and stay.entered_ns is not None
+        if due and frame.scene_ns - (stay.entered_ns or 0) >= self._dwell_ns:
+            stay.has_dwelled = True
+            data = {"dwell_s": _seconds(frame.scene_ns - (stay.entered_ns or 0))}
+            yield self._event("zone.dwell", "dwelled", stay.seen, frame, data)
+
+    def _entered(self, stay: _Stay, frame: Frame) -> Event:
+        stay.entered_ns, stay.has_dwelled = stay.since_ns, False
+        self._inside += 1
+        how = "crossed" if stay.was_out else "appeared"
+        return self._event("zone.entered", "entered", stay.turned, frame, {"how": how})
+
+    def _left(self, stay: _Stay, frame: Frame, until_ns: int, how: str) -> Event:
+        dwell_s = _seconds(until_ns - (stay.entered_ns or 0))
+        stay.entered_ns = None
+        self._inside -= 1
+        seen = stay.seen if how == "vanished" else stay.turned
+        return self._event("zone.left", "left", seen, frame, {"how": how, "dwell_s": dwell_s})
+
+    def _event(self, kind: str, count: str, seen: Sighting, frame: Frame, more: Mapping[str, Any]) -> Event:
+        per_class = (f"{count}.{seen.label}",) if self._options.per_class else ()
+        total = self._totals.add(count, *per_class)
+        data = {"counter": self._options.name, **more, "total": total, "inside": self._inside, **seen.as_data()}
+        return Event(kind=kind, time_ns=frame.captured_ns, source_id=frame.source_id, data=data)
+
+
+def _follow(stay: _Stay | None, seen: Sighting, is_in: bool, now_ns: int) -> _Stay:
+    if stay is None:
+        return _Stay(seen=seen, seen_ns=now_ns, is_in=is_in, since_ns=now_ns, turned=seen)
+    if is_in != stay.is_in:
+        stay.is_in, stay.since_ns, stay.turned = is_in, now_ns, seen
+    stay.seen, stay.seen_ns = seen, now_ns
+    return stay
+
+
+def _seconds(elapsed_ns: int) -> float:
+    return round(elapsed_ns / 1e9, 3)

@@ -1,0 +1,194 @@
+"""COCO mean average precision of detections against labelled pictures, computed by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgecv._internal.extras import require
+from edgecv.quantize.labels.average_precision import Matches
+from edgecv.results import Detections, FloatArray, IntArray
+
+_LIMITS = 10  # IoU 0.50, 0.55 ... 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Truth:
+    """What is labelled in one picture.
+
+    Attributes:
+        xyxy: ``(N, 4)`` float32 in pixels.
+        class_id: ``(N,)`` int64.
+        outline: ``N`` polygons ``(P, 2)`` in pixels, where every object has one.
+    """
+
+    xyxy: FloatArray
+    class_id: IntArray
+    outline: tuple[FloatArray, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameMasks:
+    """Masks of one picture's detections as pycocotools encodes them: a hundredth of the memory."""
+
+    size_wh: tuple[int, int]
+    runs: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanAveragePrecision:
+    """Over all classes that occur in the labels: ``map50_95`` and ``map50``, 0 to 1."""
+
+    map50_95: float
+    map50: float
+
+
+def coco_map(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> MeanAveragePrecision:
+    """Score detections (made with confidence 0.001 and up to 300 boxes) against the labels of the same pictures.
+
+    Raises:
+        MissingDependency: pycocotools is not installed.
+    """
+    judge = _evaluation(pairs, classes)
+    if judge is None:
+        return MeanAveragePrecision(map50_95=0.0, map50=0.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return MeanAveragePrecision(map50_95=float(judge.stats[0]), map50=float(judge.stats[1]))
+
+
+def match_boxes(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Matches:
+    """pycocotools' matches of the boxes, kept so that average precision can be had of any draw of the pictures.
+
+    Raises:
+        MissingDependency: pycocotools is not installed.
+    """
+    return _matched(_evaluation(pairs, classes), pairs, classes)
+
+
+def match_masks(pairs: Sequence[tuple[Truth, Detections]], masks: Sequence[FrameMasks], classes: int) -> Matches:
+    """The same of masks, against labels with outlines.
+
+    Raises:
+        MissingDependency: pycocotools is not installed.
+    """
+    return _matched(_evaluation(pairs, classes, masks), pairs, classes)
+
+
+def encode_masks(found: Detections, size_wh: tuple[int, int]) -> FrameMasks:
+    """Encode the masks of a picture's detections; none where they have none."""
+    coder: Any = require("pycocotools.mask", "convert")
+    whole = () if found.mask is None else found.mask
+    return FrameMasks(size_wh=size_wh, runs=tuple(coder.encode(np.asfortranarray(mask, np.uint8)) for mask in whole))
+
+
+def _matched(judge: Any | None, pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Matches:
+    labels = np.zeros((classes, len(pairs)), np.int64)
+    for image, (truth, _) in enumerate(pairs):
+        np.add.at(labels[:, image], truth.class_id, 1)
+    if judge is None:
+        return _matches([], labels)
+    judge.params.areaRng = judge.params.areaRng[:1]  # objects of every size
+    judge.params.areaRngLbl = judge.params.areaRngLbl[:1]
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge.evaluate()
+    return _matches([row for row in judge.evalImgs if row is not None and row["dtScores"]], labels)
+
+
+def _matches(rows: Sequence[dict[str, Any]], labels: IntArray) -> Matches:
+    """Rows of ``COCOeval.evalImgs`` as one table: classes in turn, each best first, equal scores by picture."""
+    class_id = np.array([row["category_id"] for row in rows for _ in row["dtScores"]], np.int64)
+    image = np.array([row["image_id"] for row in rows for _ in row["dtScores"]], np.int64)
+    score = np.array([value for row in rows for value in row["dtScores"]], np.float64)
+    hit = np.concatenate([np.zeros((_LIMITS, 0), bool), *(row["dtMatches"] > 0 for row in rows)], axis=1)
+    order = np.lexsort((image, -score, class_id))  # stable: within a picture pycocotools' own order stays
+    return Matches(image=image[order], class_id=class_id[order], score=score[order], hit=hit[:, order], labels=labels)
+
+
+def _evaluation(
+    pairs: Sequence[tuple[Truth, Detections]], classes: int, masks: Sequence[FrameMasks] = ()
+) -> Any | None:
+    """pycocotools' judge of the boxes, or of the masks; ``None`` when nothing was detected, which it cannot load."""
+    cocotools: Any = require("pycocotools.coco", "convert")
+    evaluation: Any = require("pycocotools.cocoeval", "convert")
+    found = _detections([pair[1] for pair in pairs])
+    if not found:
+        return None
+    dataset = _dataset([pair[0] for pair in pairs], classes)
+    if masks:
+        dataset, found = _with_masks(dataset, found, pairs, masks)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = cocotools.COCO()
+        truth.dataset = dataset
+        truth.createIndex()
+        return evaluation.COCOeval(truth, truth.loadRes(found), "segm" if masks else "bbox")
+
+
+def _with_masks(
+    dataset: dict[str, Any],
+    found: list[dict[str, Any]],
+    pairs: Sequence[tuple[Truth, Detections]],
+    masks: Sequence[FrameMasks],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """COCO's documents with outlines and masks in place of boxes; both list pictures in turn and what is in each."""
+    outlines = [outline for truth, _ in pairs for outline in truth.outline or ()]
+    runs = [run for frame in masks for run in frame.runs]
+    sizes = [{"id": at, "width": frame.size_wh[0], "height": frame.size_wh[1]} for at, frame in enumerate(masks)]
+    labels = [
+        {**label, "segmentation": [[float(value) for value in outline.ravel()]]}
+        for label, outline in zip(dataset["annotations"], outlines, strict=True)
+    ]
+    answers = [
+        {name: row[name] for name in ("image_id", "category_id", "score")} | {"segmentation": run}
+        for row, run in zip(found, runs, strict=True)
+    ]
+    return {**dataset, "images": sizes, "annotations": labels}, answers
+
+
+def _dataset(truths: Sequence[Truth], classes: int) -> dict[str, Any]:
+    boxes = [
+        (image, box, int(label))
+        for image, t in enumerate(truths)
+        for box, label in zip(t.xyxy, t.class_id, strict=True)
+    ]
+    return {
+        "info": {},
+        "images": [{"id": index} for index in range(len(truths))],
+        "categories": [{"id": index} for index in range(classes)],
+        "annotations": [
+            {
+                "id": number + 1,
+                "image_id": image,
+                "category_id": label,
+                "bbox": _xywh(box),
+                "area": float((box[2] - box[0]) * (box[3] - box[1])),
+                "iscrowd": 0,
+            }
+            for number, (image, box, label) in enumerate(boxes)
+        ],
+    }
+
+
+def _detections(found: Sequence[Detections]) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": image,
+            "category_id": int(detections.class_id[row]),
+            "bbox": _xywh(detections.xyxy[row]),
+            "score": float(detections.confidence[row]),
+        }
+        for image, detections in enumerate(found)
+        for row in range(len(detections))
+    ]
+
+
+def _xywh(box: FloatArray) -> list[float]:
+    left, top, right, bottom = (float(value) for value in box)
+    return [left, top, right - left, bottom - top]

@@ -1,0 +1,148 @@
+"""What one model scored on labelled pictures, kept picture by picture so that any draw of them can be scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edgecv.quantize.labels.average_precision import Matches, class_precisions, mean_over_classes, mean_precision
+from edgecv.quantize.labels.bootstrap import RESAMPLES, RealArray
+from edgecv.quantize.labels.coco import Truth
+from edgecv.results import Detections, IntArray
+
+_PRECISION_RESAMPLES = 400  # 1.5 s for 128 images of COCO; the ends then vary by about a tenth of the interval's width
+
+
+class Scores(Protocol):
+    """Scores of one model; two of the same pictures can be compared."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the figure that decides: ``map50_95`` or ``top1``."""
+
+    @property
+    def images(self) -> int:
+        """How many pictures."""
+
+    @property
+    def resamples(self) -> int:
+        """How many draws an interval of the figure rests on."""
+
+    def of_draws(self, counts: IntArray) -> RealArray:
+        """The figure of each draw: how often each picture was drawn ``(B, I)`` to ``(B,)``, 0 to 1."""
+
+    def figures(self) -> dict[str, float]:
+        """Figures over all pictures by name, 0 to 1; the one that decides first."""
+
+    def by_class(self) -> RealArray:
+        """``(K,)``: AP50-95 or recall of each class; NaN where no label shows it."""
+
+    def labels_by_class(self) -> IntArray:
+        """``(K,)``: how many labels each class has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DetectorScores:
+    """Scores of one detection model.
+
+    Attributes:
+        pairs: Labels and detections of each picture, in pixels.
+        matches: pycocotools' matches of them.
+        mask_matches: The same of their masks, where the model gives masks and every label is an outline.
+    """
+
+    pairs: tuple[tuple[Truth, Detections], ...]
+    matches: Matches
+    mask_matches: Matches | None = None
+
+    @property
+    def metric(self) -> str:
+        """``map50_95``."""
+        return "map50_95"
+
+    @property
+    def images(self) -> int:
+        """How many pictures."""
+        return len(self.pairs)
+
+    @property
+    def resamples(self) -> int:
+        """Fewer than of a share: each draw costs an average precision per class and IoU limit."""
+        return _PRECISION_RESAMPLES
+
+    def of_draws(self, counts: IntArray) -> RealArray:
+        """Mean average precision of each draw."""
+        return mean_precision(self.matches, counts)
+
+    def figures(self) -> dict[str, float]:
+        """``map50_95`` and ``map50`` of the boxes, then ``mask_map50_95`` and ``mask_map50`` where there are masks."""
+        return _means("", self.matches) | (_means("mask_", self.mask_matches) if self.mask_matches else {})
+
+    def by_class(self) -> RealArray:
+        """AP50-95 of each class."""
+        return _precisions(self.matches).mean(axis=1)
+
+    def labels_by_class(self) -> IntArray:
+        """Labelled boxes of each class."""
+        return self.matches.labels.sum(axis=1)
+
+
+def _means(prefix: str, matches: Matches) -> dict[str, float]:
+    precisions = _precisions(matches)
+    means = mean_over_classes(np.stack([precisions.mean(axis=1), precisions[:, 0]]))
+    return {f"{prefix}map50_95": float(means[0]), f"{prefix}map50": float(means[1])}
+
+
+def _precisions(matches: Matches) -> RealArray:
+    """Average precision over all pictures, by class and IoU limit: ``(K, T)``."""
+    return class_precisions(matches, np.ones((1, matches.images), np.int64))[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassifierScores:
+    """Of a classifier.
+
+    Attributes:
+        class_id: ``(I,)`` int64, the labelled class of each picture.
+        rank: ``(I,)`` int64, where it stands among the model's classes: 0 is the best; a large number where it is not among them.
+        classes: How many classes the model knows.
+    """
+
+    class_id: IntArray
+    rank: IntArray
+    classes: int
+
+    @property
+    def metric(self) -> str:
+        """``top1``."""
+        return "top1"
+
+    @property
+    def images(self) -> int:
+        """How many pictures."""
+        return len(self.class_id)
+
+    @property
+    def resamples(self) -> int:
+        """As many as an interval of a share wants."""
+        return RESAMPLES
+
+    def of_draws(self, counts: IntArray) -> RealArray:
+        """Top-1 of each draw."""
+        return counts @ (self.rank == 0) / counts.sum(axis=1)
+
+    def figures(self) -> dict[str, float]:
+        """``top1`` and ``top5``."""
+        return {"top1": float(np.mean(self.rank == 0)), "top5": float(np.mean(self.rank < 5))}
+
+    def by_class(self) -> RealArray:
+        """Recall of each class: the share of its pictures that the model names right."""
+        right = np.bincount(self.class_id[self.rank == 0], minlength=self.classes)
+        labels = self.labels_by_class()
+        return np.divide(right, labels, out=np.full(self.classes, np.nan), where=labels > 0)
+
+    def labels_by_class(self) -> IntArray:
+        """Pictures of each class."""
+        return np.bincount(self.class_id, minlength=self.classes).astype(np.int64)

@@ -1,0 +1,341 @@
+"""Static INT8 for ONNX Runtime: the adapter to ``onnxruntime.quantization``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgecv._internal.extras import require
+from edgecv.errors import QuantizationError
+from edgecv.protocols import Array
+from edgecv.quantize.ort.bias import PICTURES, correct_biases
+from edgecv.quantize.ort.graph import Graph, Node, add_constant, drop_unused_constants, load, op_counts, save
+from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments
+from edgecv.quantize.quantizer import LayerOutputs, library
+from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
+from edgecv.quantize.recipes import TARGETS, QuantizeRecipe
+from edgecv.specs import TensorSpec
+
+MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
+_STEM_PICTURES = 24  # second moments of pixel patches are stable long before
+_MOST_BYTES = 2**31 - 1  # of a protobuf message
+_TABLE = 2**16  # elements; below it, halving saves nothing
+_FLOAT = 1  # TensorProto.FLOAT
+_FLOAT_TENSORS = ("float32",)
+_MOST_REDUCED = 63  # seven bits: 2 x 255 x 63 fits into 16 bits
+_ACTIVATIONS = ("Sigmoid", "Relu", "Clip", "LeakyRelu", "HardSwish")
+
+
+class OrtStaticQuantizer:
+    """Quantizes one float ONNX model by any number of recipes; calibration runs once."""
+
+    def __init__(self, files: Sequence[Path], outputs: tuple[TensorSpec, ...], work: Path) -> None:
+        """Take a float model; ``work`` is a folder for files in between.
+
+        Raises:
+            QuantizationError: its weights are larger than one protobuf message.
+            MissingDependency: onnx or onnxruntime is not installed.
+        """
+        size = sum(path.stat().st_size for path in files)
+        if size > _MOST_BYTES:
+            raise QuantizationError(
+                f"The float model has {size / 2**30:.1f} GiB, larger than the 2 GiB that onnxruntime's quantizer reads.",
+                "Use --fp32 for onnx, or --to openvino for INT8.",
+            )
+        self._outputs = outputs
+        self._work = work
+        self._prepared = work / "prepared.onnx"
+        preprocess = require("onnxruntime.quantization.shape_inference", "convert").quant_pre_process
+        with library("onnxruntime"):
+            # Symbolic shapes would need a fixed-shape graph to change nothing; ours are fixed.
+            preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
+        self._stats: dict[str, TensorStats] = {}
+        self._pictures: list[Array] = []
+        self._corrected_on: Sequence[Array] = ()
+
+    def calibrate(self, pictures: Sequence[Array]) -> None:
+        """Measure every float tensor over pictures ``(N, H, W, 3)``."""
+        self._pictures = [picture[None] for batch in pictures[:_STEM_PICTURES] for picture in batch][:_STEM_PICTURES]
+        self._corrected_on = pictures[:PICTURES]
+        self._stats = collect(self._run_all(pictures), len(pictures))
+
+    def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
+        """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers.
+
+        Raises:
+            QuantizationError: the runtime would not run it as integers.
+        """
+        out = folder / "model.onnx"
+        if recipe.kind == "weights":
+            self._quantize_products(out)
+            if recipe.weights_of == "everything":
+                store_convolutions(out)
+            halve_tables(out)
+            return (out,), self._outputs
+        prepared = load(self._prepared)
+        quantized = self._quantized(recipe, prepared, out)
+        if recipe.stem == "packed":
+            stem = find_stem(quantized)
+            if stem is not None:
+                most = _MOST_REDUCED if recipe.reduce_range else 127
+                pack_stem(quantized, stem, patch_moments(stem, self._pictures), most)
+        outputs = _integer_outputs(quantized, self._outputs)
+        save(quantized, out)
+        config = TARGETS[recipe.target].config if recipe.target in TARGETS else {}
+        check_fused(out, self._work, int(recipe.stem == "float") + len(recipe.float_layers), config)
+        return (out,), outputs
+
+    def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
+        """See ``Quantizer``: a layer is a convolution, seen after its SiLU, since ranges are chosen by the error there."""
+        quantized = self._quantized(recipe, load(self._prepared), self._work / "layers.onnx")
+        prepared = load(self._prepared)
+        floats = _layer_tensors(prepared)
+        rounded = _rounded_tensors(quantized, floats)
+        names = [name for name in floats if name in rounded]
+        pairs = zip(
+            self._run(prepared, [floats[name] for name in names], pictures),
+            self._run(quantized, [rounded[name] for name in names], pictures),
+            strict=True,
+        )
+        for wanted, found in pairs:
+            yield {n: wanted[floats[n]] for n in names}, {n: found[rounded[n]] for n in names}
+
+    def _quantize_products(self, out: Path) -> None:
+        """Weights of matrix products as int8, activations quantized as they come: what transformers bear."""
+        tools: Any = require("onnxruntime.quantization", "convert")
+        with library("onnxruntime"):
+            tools.quantize_dynamic(
+                str(self._prepared),
+                str(out),
+                op_types_to_quantize=["MatMul", "Gemm"],
+                per_channel=True,
+                weight_type=tools.QuantType.QInt8,
+                extra_options={"MatMulConstBOnly": True},
+            )
+
+    def _run_all(self, pictures: Sequence[Array]) -> Iterator[dict[str, Array]]:
+        """Every float tensor of the float model, for each picture."""
+        model = load(self._prepared)
+        made = [name for node in model.graph.node for name in node.output if name]
+        names = dict.fromkeys([*Graph(model).output_names(), *made])
+        for tensors in self._run(model, list(names), pictures):
+            yield {name: tensor for name, tensor in tensors.items() if tensor.dtype.name in _FLOAT_TENSORS}
+
+    def _run(self, model: Any, names: Sequence[str], pictures: Sequence[Array]) -> Iterator[dict[str, Array]]:
+        """Tensors of a model by name, for each picture; graph optimizations are off so that each tensor exists."""
+        runtime = require("onnxruntime", "onnx")
+        value = require("onnx.helper", "convert").ValueInfoProto
+        shown = type(model)()
+        shown.CopyFrom(model)
+        known = set(Graph(model).output_names())
+        shown.graph.output.extend(value(name=name) for name in dict.fromkeys(names) if name not in known)
+        options = runtime.SessionOptions()
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        with tempfile.NamedTemporaryFile(dir=self._work, suffix=".onnx") as file:
+            save(shown, Path(file.name))
+            session = runtime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
+        entry = session.get_inputs()[0].name
+        for picture in pictures:
+            yield dict(zip(names, session.run(list(names), {entry: picture}), strict=True))
+
+    def _quantized(self, recipe: QuantizeRecipe, prepared: Any, out: Path) -> Any:
+        tools: Any = require("onnxruntime.quantization", "convert")
+        calibrate: Any = require("onnxruntime.quantization.calibrate", "convert")
+        types = {"uint8": tools.QuantType.QUInt8, "int8": tools.QuantType.QInt8}
+        cache = self._work / "ranges.json"
+        ranges = {
+            name: (np.float32(low), np.float32(high)) for name, (low, high) in self._ranges(recipe, prepared).items()
+        }
+        with library("onnxruntime"):
+            data = calibrate.TensorsData(tools.CalibrationMethod.MinMax, ranges)
+            calibrate.save_tensors_data(data, str(cache), smooth_quant=False)
+            tools.quantize_static(
+                str(self._prepared),
+                str(out),
+                None,
+                quant_format=tools.QuantFormat.QDQ,
+                activation_type=types[recipe.activations],
+                weight_type=types[recipe.weights],
+                per_channel=recipe.per_channel,
+                reduce_range=recipe.reduce_range,
+                nodes_to_exclude=[*_float_nodes(prepared), *_blocks(prepared, recipe.float_layers)],
+                calibrate_method=tools.CalibrationMethod.MinMax,
+                calibration_cache_path=str(cache),
+                extra_options={"ActivationSymmetric": recipe.symmetric},
+            )
+        cache.unlink()
+        quantized = load(out)
+        if recipe.bias_correction != "none":
+            pictures = self._corrected_on
+            correct_biases(quantized, prepared, lambda model, names: self._run(model, names, pictures))
+        return quantized
+
+    def _ranges(self, recipe: QuantizeRecipe, prepared: Any) -> dict[str, Range]:
+        graph = Graph(prepared)
+        outputs = set(graph.output_names())
+        chosen: dict[str, Range] = {}
+        for name, stats in self._stats.items():
+            method = recipe.silu_method if _feeds_silu(graph, name) else recipe.method
+            # An output keeps its whole range: a score that is cut off is a changed result.
+            chosen[name] = ESTIMATORS["minmax" if name in outputs else method](stats)
+        return chosen
+
+
+def check_fused(model: Path, work: Path, kept_float: int = 0, config: Mapping[str, str] | None = None) -> None:
+    """Check that onnxruntime turns the convolutions of ``model`` into integer ones on this CPU, but for ``kept_float``.
+
+    ``config`` holds session options under which this CPU fuses what the model's own fuses by itself.
+
+    Raises:
+        QuantizationError: it does not.
+    """
+    runtime = require("onnxruntime", "onnx")
+    optimized = work / "optimized.onnx"
+    options = runtime.SessionOptions()
+    options.optimized_model_filepath = str(optimized)
+    options.log_severity_level = 4
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
+    runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    counts = op_counts(load(optimized))
+    optimized.unlink()
+    fused = counts["QLinearConv"]
+    total = fused + counts["Conv"] + counts["FusedConv"] - kept_float
+    if fused < MINIMUM_FUSED * total:
+        raise QuantizationError(
+            f"onnxruntime runs only {fused} of {total} convolutions as integers: it would be slower than float.",
+            "Choose the recipe for this CPU, or keep float with --fp32.",
+        )
+
+
+def _float_nodes(model: Any) -> list[str]:
+    """Names of the nodes up to the first convolution: they stay float here (``stem.py`` takes what it can)."""
+    names = []
+    for node in model.graph.node:
+        names.append(node.name)
+        if node.op_type == "Conv":
+            break
+    return names
+
+
+def _blocks(model: Any, layers: Sequence[str]) -> list[str]:
+    """Names of the nodes of the named convolutions and of their activations.
+
+    Raises:
+        QuantizationError: there is no such convolution.
+    """
+    convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
+    missing = next((layer for layer in layers if layer not in convolutions), None)
+    if missing is not None:
+        close = get_close_matches(missing, list(convolutions), n=1)
+        raise QuantizationError(
+            f"The model has no convolution '{missing}' to keep float.",
+            f"Did you mean '{close[0]}'?" if close else "`edgecv convert --analyze` lists their names.",
+        )
+    graph = Graph(model)
+    return [node.name for layer in layers for node in _block(graph, convolutions[layer])]
+
+
+def _block(graph: Graph, convolution: Node) -> list[Node]:
+    users = graph.users(convolution.output[0])
+    activations = [node for node in users if node.op_type in _ACTIVATIONS]
+    own = {convolution.output[0], *(node.output[0] for node in activations)}
+    products = [node for node in users if node.op_type == "Mul" and set(node.input) <= own]
+    return [convolution, *activations, *products]
+
+
+def _layer_tensors(model: Any) -> dict[str, str]:
+    """Of every convolution: the tensor that leaves it, after its SiLU where it has one."""
+    graph = Graph(model)
+    return {node.name: _block(graph, node)[-1].output[0] for node in graph.nodes if node.op_type == "Conv"}
+
+
+def _rounded_tensors(model: Any, tensors: Mapping[str, str]) -> dict[str, str]:
+    """The same of a quantized model, of those tensors that it rounds.
+
+    onnxruntime names what it makes of ``x`` ``x_DequantizeLinear_Output``; of an output of the graph, which keeps its name,
+    it renames what comes before.
+    """
+    graph = Graph(model)
+    outputs = set(graph.output_names())
+    rounded = {
+        name: tensor if tensor in outputs else f"{tensor}_DequantizeLinear_Output" for name, tensor in tensors.items()
+    }
+    return {name: tensor for name, tensor in rounded.items() if graph.maker(tensor) is not None}
+
+
+def halve_tables(path: Path) -> None:
+    """Store large float constants (position tables, convolutions) as fp16, cast back when the model is loaded, in place.
+
+    They keep eleven bits, three more than the weights around them; SAM ViT-B's are a fifth of its INT8 file.
+    """
+    model = load(path)
+    helper, arrays = require("onnx.helper", "convert"), require("onnx.numpy_helper", "convert")
+    for tensor in model.graph.initializer:
+        values = arrays.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _TABLE or np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(arrays.from_array(values.astype(np.float16), f"{name}/half"))
+        model.graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], to=_FLOAT))
+    save(model, path)
+
+
+def store_convolutions(path: Path) -> None:
+    """Store the weights of the convolutions of a model as int8, a scale per channel; they are floats again when it runs."""
+    model = load(path)
+    graph = Graph(model)
+    make_node = require("onnx.helper", "convert").make_node
+    made: dict[str, Node] = {}
+    for node in graph.nodes:
+        weights = graph.constant(node.input[1]) if node.op_type == "Conv" else None
+        if weights is None:
+            continue
+        name = node.input[1]
+        if name not in made:
+            scale = np.maximum(np.abs(weights).max(axis=(1, 2, 3)), 1e-12).astype(np.float32) / np.float32(127)
+            parts = [
+                add_constant(model, f"{name}/int8", np.rint(weights / scale[:, None, None, None]).astype(np.int8)),
+                add_constant(model, f"{name}/scale", scale),
+            ]
+            made[name] = make_node("DequantizeLinear", parts, [f"{name}/real"], axis=0)
+        node.input[1] = f"{name}/real"
+    nodes = [*made.values(), *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    drop_unused_constants(model)
+    save(model, path)
+
+
+def _feeds_silu(graph: Graph, tensor: str) -> bool:
+    users = graph.users(tensor)
+    sigmoids = [node.output[0] for node in users if node.op_type == "Sigmoid"]
+    return any(node.op_type == "Mul" and set(node.input) & set(sigmoids) for node in users)
+
+
+def _integer_outputs(model: Any, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """End the graph before its last ``DequantizeLinear``: the decoder turns into floats only the cells it needs."""
+    graph = Graph(model)
+    changed = []
+    for spec, value in zip(specs, model.graph.output, strict=True):
+        last = graph.maker(spec.name)
+        before = graph.maker(last.input[0]) if last is not None and last.op_type == "DequantizeLinear" else None
+        if last is None or before is None or before.op_type != "QuantizeLinear" or len(graph.users(last.input[0])) != 1:
+            changed.append(spec)
+            continue
+        scale, zero = graph.constant(before.input[1]), graph.constant(before.input[2])
+        if scale is None or zero is None or scale.ndim:
+            changed.append(spec)
+            continue
+        model.graph.node.remove(last)
+        before.output[0] = spec.name
+        value.type.tensor_type.elem_type = require("onnx.helper", "convert").np_dtype_to_tensor_dtype(zero.dtype)
+        changed.append(msgspec.structs.replace(spec, dtype=zero.dtype.name, scale=float(scale), zero_point=int(zero)))
+    return tuple(changed)

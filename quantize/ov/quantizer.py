@@ -1,0 +1,77 @@
+"""Static INT8 for OpenVINO: the adapter to NNCF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgecv._internal.extras import require
+from edgecv.protocols import Array
+from edgecv.quantize.ov.ir import save_ir
+from edgecv.quantize.quantizer import LayerOutputs, library
+from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.specs import TensorSpec
+
+_CONVOLUTIONS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData"}
+
+
+class NncfQuantizer:
+    """Quantizes one float OpenVINO model by any number of recipes."""
+
+    def __init__(self, files: Sequence[Path], outputs: tuple[TensorSpec, ...], work: Path) -> None:
+        """Take a float model; ``work`` is a folder for files in between.
+
+        Raises:
+            MissingDependency: nncf or openvino is not installed.
+        """
+        require("nncf", "convert")
+        self._path = files[0]
+        self._outputs = outputs
+        self._work = work
+        self._pictures: list[Array] = []
+
+    def calibrate(self, pictures: Sequence[Array]) -> None:
+        """Remember the pictures ``(N, H, W, 3)``: NNCF reads them with each recipe."""
+        self._pictures = list(pictures)
+
+    def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
+        """Write the INT8 model into ``folder``: its files, and the specs of its outputs."""
+        openvino, nncf = require("openvino", "convert"), require("nncf", "convert")
+        model = openvino.Core().read_model(str(self._path))
+        with library("NNCF"):
+            make = _compressed if recipe.kind == "weights" else self._static
+            quantized = make(nncf, model, recipe)
+        return save_ir(quantized, folder / "model.xml"), self._outputs
+
+    def layer_outputs(
+        self,
+        recipe: QuantizeRecipe,  # noqa: ARG002  (the seam's form)
+        pictures: Sequence[Array],  # noqa: ARG002
+    ) -> Iterator[LayerOutputs]:
+        """Nothing: NNCF merges layers, so that those of the two models do not correspond."""
+        return iter(())
+
+    def _static(self, nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
+        presets = {True: nncf.QuantizationPreset.MIXED, False: nncf.QuantizationPreset.PERFORMANCE}
+        return nncf.quantize(
+            model,
+            nncf.Dataset(self._pictures),
+            preset=presets[recipe.activations == "uint8"],
+            subset_size=len(self._pictures),
+            fast_bias_correction=recipe.bias_correction != "accurate",
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                disable_bias_correction=recipe.bias_correction == "none"
+            ),
+            ignored_scope=nncf.IgnoredScope(names=list(recipe.float_layers)),
+        )
+
+
+def _compressed(nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
+    present = {node.get_type_name() for node in model.get_ops()}
+    kept = (
+        sorted(present & _CONVOLUTIONS) if recipe.weights_of == "products" else []
+    )  # NNCF refuses a type that is absent
+    return nncf.compress_weights(
+        model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=nncf.IgnoredScope(types=kept)
+    )
