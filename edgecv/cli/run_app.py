@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgecv import registry
 from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
+from edgecv.cli.app_options import check_complete, load_model
 from edgecv.cli.console import note, print_json
 from edgecv.errors import ConfigError
 from edgecv.events import Event
@@ -44,7 +45,6 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
         ConfigError: a part is missing, or two parts want the same output.
         EdgeCVError: what ``Pipeline`` raises.
     """
-    from edgecv.model import load
     from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
 
@@ -57,14 +57,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     pipeline: Pipeline | None = None
     model = file.model
     try:
-        with load(
-            model.bundle,
-            runtime=model.runtime,
-            precision=model.precision,
-            threads=model.threads,
-            lanes=_lanes(file),
-            cache_dir=model.cache_dir,
-        ) as loaded:
+        with load_model(file, model.bundle) as loaded:
             check_model(loaded)  # before a sink creates its file
             pipeline = Pipeline(
                 file.sources,
@@ -98,11 +91,6 @@ def _is_live(source: SourceConfig) -> bool:
     return plays_live or bool(getattr(registry.resolve("sources", parsed.scheme), "supervised", False))
 
 
-def _lanes(file: AppFile) -> int:
-    """Two pictures at a time where there is always a next one; one where the newest shall be answered soonest."""
-    return 2 if len(file.sources) > 1 or file.sources[0].file is not None else 1
-
-
 def _advise(app: App, model: Model) -> None:
     """A tracker carries objects on with detections that are not sure: it needs to see them."""
     confidence = app.file.model.confidence
@@ -123,10 +111,7 @@ def _tell(event: Event) -> None:
 
 
 def _check(file: AppFile, json: bool) -> None:
-    if not file.model.bundle:
-        raise ConfigError("There is no bundle.", 'edgecv run BUNDLE ..., or in app.toml: [model] bundle = "NAME.ecv"')
-    if not file.sources:
-        raise ConfigError("There is no source.", "edgecv run BUNDLE --source 0, or [[sources]] in app.toml.")
+    check_complete(file, "run")
     on_stdout = [sink for sink in file.sinks if parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
