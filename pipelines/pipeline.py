@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from types import TracebackType
 
-from edgecv._internal.timing import StageTimer
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.model import Model
@@ -33,8 +32,9 @@ from edgecv.pipelines.loop.inflight import MOST, OrderedInference
 from edgecv.pipelines.loop.scheduler import SourceScheduler
 from edgecv.pipelines.loop.signals import Signals
 from edgecv.pipelines.loop.sink_worker import SinkWorker
-from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, POLL_S, Captured, SourceReader
+from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, POLL_S, SourceReader
 from edgecv.pipelines.loop.step_chain import GateLike, StepChain, StepLike, build_gates, build_steps
+from edgecv.pipelines.loop.work import Work
 from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.source_config import SourceConfig, SourceLike, SourcesLike, as_config, read_sources
 from edgecv.pipelines.steps.filter.classes import ClassFilter
@@ -315,11 +315,11 @@ class Pipeline:
                     if not self._stopping:
                         self._raise_source_error()
                     return None
-                computed, timer = self._lanes.pop()
+                computed = self._lanes.pop()
             except (CancelledError, IndexError):  # closed from another thread
                 return None
             result = self._chain(computed)
-            self._counters.frame_done(computed.frame, None if result is None else result.age_ms, timer.as_ms())
+            self._counters.frame_done(computed.frame, None if result is None else result.age_ms, computed.timings_ms)
             if result is not None:
                 self._deliver(result)
                 return result
@@ -328,18 +328,18 @@ class Pipeline:
     def _fill(self) -> None:
         """Put frames in work until the lanes are full; wait for one only when none is in work."""
         while self._wants_more() and not self._lanes.full:
-            timer = StageTimer()
-            with timer.stage("wait"):
-                captured = self._take(wait=not self._lanes)
-            if captured is None:
+            start_ns = time.perf_counter_ns()
+            work = self._take(wait=not self._lanes)
+            if work is None:
                 return
-            self._lanes.put(captured, timer)
+            work.timer.add("wait", (time.perf_counter_ns() - start_ns) / 1e6)
+            self._lanes.put(work)
 
     def _wants_more(self) -> bool:
         begun = self._counters.frames + len(self._lanes)
         return not self._stopping and not self._ended and (self._max_frames is None or begun < self._max_frames)
 
-    def _take(self, wait: bool) -> Captured | None:
+    def _take(self, wait: bool) -> Work | None:
         """The next frame worth a run; ``None`` when there is none yet (without ``wait``) or none any more."""
         try:
             while not self._stopping:

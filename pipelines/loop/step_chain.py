@@ -103,8 +103,8 @@ class StepChain:
             if current is None:
                 return None
             current = step(current)
-        if current is None or not self._steps:
-            return current
+        if current is None:
+            return None
         return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
     def counts(self, source_id: str) -> Mapping[str, int]:
