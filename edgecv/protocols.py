@@ -94,6 +94,26 @@ class Supervised(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsNewest(Source, Supervised, Protocol):
+    """What a supervised source may have: it keeps its newest frame itself, and needs no thread that reads it."""
+
+    wants: Callable[[], bool] | None  # asked for every frame that comes, from a thread of the source: is it used?
+    on_frame: Callable[[], None] | None  # called when a frame can be taken, from a thread of the source; must not block
+
+    def newest(self) -> Frame | None:
+        """The newest frame that was not taken yet, or ``None`` when there is none now; never waits."""
+        ...
+
+    def begin_close(self) -> None:
+        """Begin to end; never waits, and a second call does nothing."""
+        ...
+
+    def wait_closed(self, timeout_s: float) -> bool:
+        """After ``begin_close``: wait until everything is released; ``False`` when it is not by then."""
+        ...
+
+
 class Sink(Protocol):
     """Where results go; one with a scheme is made by ``SinkType.from_uri(uri, *, fps, overwrite)``."""
 

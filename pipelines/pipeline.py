@@ -29,6 +29,7 @@ from edgecv.pipelines.loop.counters import PipelineCounters
 from edgecv.pipelines.loop.handover import SlotClosed
 from edgecv.pipelines.loop.inference import Inference, Recall
 from edgecv.pipelines.loop.inflight import MOST, OrderedInference
+from edgecv.pipelines.loop.newest_reader import NewestReader
 from edgecv.pipelines.loop.scheduler import SourceScheduler
 from edgecv.pipelines.loop.signals import Signals
 from edgecv.pipelines.loop.sink_worker import SinkWorker
@@ -39,6 +40,7 @@ from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.source_config import SourceConfig, SourceLike, SourcesLike, as_config, read_sources
 from edgecv.pipelines.steps.filter.classes import ClassFilter
 from edgecv.pipelines.summary import Summary
+from edgecv.protocols import KeepsNewest
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount, SourceHealth
 
@@ -372,7 +374,8 @@ class Pipeline:
         except ConfigError:
             opened.close()
             raise
-        capture = SourceReader(
+        keeps_newest = isinstance(opened, KeepsNewest) and config.slot_policy(opened.live) == "latest"
+        capture = (NewestReader if keeps_newest else SourceReader)(
             opened,
             name,
             config,

@@ -58,7 +58,7 @@ class SourceReader:
         self._prepare = prepare
         # Nothing is read that nobody asked for, where each frame that is handed over goes through the model.
         self._left = max_frames if self.policy == "lossless" and config.max_age_ms is None else None
-        self._read = 0
+        self._read = self._came = 0
         self._released = False  # without ever having been read
         self._dropped = dict.fromkeys(("every_nth", "still", "too_old"), 0)
         self._health = SourceHealth(state="connecting", since_ns=time.monotonic_ns())
@@ -171,13 +171,23 @@ class SourceReader:
                 pass
             self._left = None if self._left is None else self._left - 1
 
-    def _work_on(self, frame: Frame) -> Work | None:
+    def _checked(self, frame: Frame) -> Work:
         check_image(frame.image)  # here it ends this source; in the model it would end them all
         self._read += 1
-        if (self._read - 1) % self._config.nth:
+        return Work(frame=frame if frame.source_id == self.name else replace(frame, source_id=self.name))
+
+    def _is_chosen(self) -> bool:
+        """Whether a frame that came is one of ``nth``."""
+        self._came += 1
+        if (self._came - 1) % self._config.nth:
             self._dropped["every_nth"] += 1
+            return False
+        return True
+
+    def _work_on(self, frame: Frame) -> Work | None:
+        work = self._checked(frame)
+        if not self._is_chosen():
             return None
-        work = Work(frame=frame if frame.source_id == self.name else replace(frame, source_id=self.name))
         if self.policy == "lossless":
             if not self._passes(work.frame):
                 return None
