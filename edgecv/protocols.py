@@ -131,6 +131,16 @@ class Sink(Protocol):
 
 
 @runtime_checkable
+class NonBlocking(Protocol):
+    """What a sink may have beyond ``Sink``: with ``non_blocking = True`` the loop calls it directly, without a thread of its own.
+
+    Its ``emit`` must take microseconds. ``emit_event`` is then called from any thread, but never while ``emit`` is at work.
+    """
+
+    non_blocking: bool
+
+
+@runtime_checkable
 class TakesEvents(Protocol):
     """What a sink may have beyond ``Sink``: it wants events that belong to no frame, such as a camera that went away.
 

@@ -32,7 +32,7 @@ from edgecv.pipelines.loop.inflight import MOST, OrderedInference
 from edgecv.pipelines.loop.newest_reader import NewestReader
 from edgecv.pipelines.loop.scheduler import SourceScheduler
 from edgecv.pipelines.loop.signals import Signals
-from edgecv.pipelines.loop.sink_worker import SinkWorker
+from edgecv.pipelines.loop.sink_worker import SinkWorker, worker_for
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, POLL_S, SourceReader
 from edgecv.pipelines.loop.step_chain import GateLike, StepChain, StepLike, build_gates, build_steps
 from edgecv.pipelines.loop.work import Work
@@ -61,9 +61,9 @@ class Pipeline:
         for result in edgecv.Pipeline(["rtsp://door/1", "rtsp://yard/1"], model): ...
         summary = edgecv.Pipeline({"door": "rtsp://10.0.0.7/1"}, model, sinks=[print]).run()
 
-    Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one; the model runs
-    in the thread that iterates, and in a second one where frames are many. Sources take turns. One that breaks does not stop the
-    others; when all have ended and one of them broke, its error is raised.
+    Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one, unless it says
+    that it never blocks. The model runs in the thread that iterates, and in a second one where frames are many. Sources take
+    turns. One that breaks does not stop the others; when all have ended and one of them broke, its error is raised.
     While it runs, SIGTERM and SIGHUP end the program as Ctrl-C does, with exit code 0, unless the program handles them itself.
     Sources and sinks given as objects are closed with the pipeline; the model is not.
     """
@@ -91,7 +91,8 @@ class Pipeline:
                 as a list, or by name. ``SourceConfig`` says which frames of a source are used.
             model: What ``edgecv.load`` returned.
             sinks: ``jsonl:FILE``, ``video:FILE.mp4``, objects with ``emit`` and ``close``, or functions of a result;
-                each works in a thread of its own and never slows the frames of a live source.
+                each works in a thread of its own and never slows the frames of a live source, but for one that says
+                ``non_blocking = True``: the loop calls it.
             steps: Those of ``edgecv.pipelines.steps``, and functions ``Result -> Result | None``, between the model and the
                 sinks, in order; ``None`` drops.
             gates: ``Motion`` of there, and functions ``Frame -> bool``, before the model; a frame for which one says
@@ -409,7 +410,7 @@ class Pipeline:
         fps = readers[0].source.fps if len(readers) == 1 and not readers[0].source.live else 0.0
         for sink in sinks:
             opened = open_sink(sink, fps=fps, overwrite=overwrite) if isinstance(sink, str) else sink
-            self._workers.append(SinkWorker(sink_name(sink), as_sink(opened)))
+            self._workers.append(worker_for(sink_name(sink), as_sink(opened)))
             self._workers[-1].attach(self.status)
         self._suit_sources()
         for capture in readers:  # what a source told before there was a sink

@@ -64,6 +64,7 @@ class PreviewSink:
 
     options_type: ClassVar[type[msgspec.Struct]] = PreviewOptions
     writes_files: ClassVar[bool] = False
+    non_blocking: ClassVar[bool] = True
     name: ClassVar[str] = "preview"
 
     def __init__(

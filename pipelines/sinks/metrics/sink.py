@@ -55,6 +55,7 @@ class MetricsSink:
 
     options_type: ClassVar[type[msgspec.Struct]] = MetricsOptions
     writes_files: ClassVar[bool] = False
+    non_blocking: ClassVar[bool] = True
     name: ClassVar[str] = "metrics"
 
     def __init__(
