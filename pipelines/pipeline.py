@@ -102,8 +102,8 @@ class Pipeline:
             classes: Names or numbers of the classes to keep; all by default.
             max_frames: Stop after so many frames.
             on_result: Called with every result in the thread of the loop; what it raises ends the pipeline.
-            on_event: Called with every event that belongs to no frame, such as a camera that went away, from any thread; it
-                must not block.
+            on_event: Called with every event that belongs to no frame, such as a camera that went away, or whose frame a step
+                dropped; from any thread; it must not block.
             overwrite: Replace existing files of sinks that are given as URIs.
 
         Raises:
@@ -326,6 +326,8 @@ class Pipeline:
             if result is not None:
                 self._deliver(result)
                 return result
+            for event in self._chain.left:
+                self._tell_event(event)
         return None
 
     def _fill(self) -> None:
@@ -436,12 +438,18 @@ class Pipeline:
                 log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
 
     def _tell_sinks(self, name: str, health: SourceHealth) -> None:
-        event = Event(
-            kind=f"source.{health.state}",
-            time_ns=time.time_ns(),
-            source_id=name,
-            data={key: value for key in ("code", "error", "hint", "reconnects") if (value := getattr(health, key))},
+        self._tell_event(
+            Event(
+                kind=f"source.{health.state}",
+                time_ns=time.time_ns(),
+                source_id=name,
+                data={key: value for key in ("code", "error", "hint", "reconnects") if (value := getattr(health, key))},
+                priority="alarm" if health.state == "failed" else "event",
+            )
         )
+
+    def _tell_event(self, event: Event) -> None:
+        """Give an event that travels without a frame to the sinks that take such events, and to the app."""
         for worker in self._workers:
             worker.offer_event(event)
         if self._on_event is not None:

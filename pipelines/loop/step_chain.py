@@ -88,6 +88,9 @@ def _placed(result: Result) -> tuple[Event, ...]:
 class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
+    Attributes:
+        left: The events of the last frame that was given, where a step dropped that frame: they are not lost with it.
+
     A step (or gate) may have ``counts(source_id)``, ``forget(source_id)`` and ``close()``, as ``PerSource`` has.
     """
 
@@ -95,16 +98,17 @@ class StepChain:
         self._steps = tuple(steps)
         self._all: tuple[Any, ...] = (*gates, *steps)
         self._age_ms = age_ms
+        self.left: tuple[Event, ...] = ()
 
     def __call__(self, result: Result) -> Result | None:
         """The result after the steps; call it in the order of the frames."""
-        current: Result | None = result
+        current, self.left = result, ()
         for step in self._steps:
-            if current is None:
+            changed = step(current)
+            if changed is None:
+                self.left = _placed(current)
                 return None
-            current = step(current)
-        if current is None:
-            return None
+            current = changed
         return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
     def counts(self, source_id: str) -> Mapping[str, int]:

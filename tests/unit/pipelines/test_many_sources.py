@@ -464,3 +464,33 @@ def test_what_is_no_source_is_refused_by_name() -> None:
 
 def test_the_description_of_a_source_shows_no_password() -> None:
     assert "secret" not in repr(SourceConfig("rtsp://me:secret@door/1", max_age_ms=5))
+
+
+def test_events_of_a_frame_that_a_later_step_drops_are_told_without_it() -> None:
+    def count(result: Result) -> Result:
+        return replace(result, events=(Event(kind="line.crossed", time_ns=result.frame.index),))
+
+    def thin_out(result: Result) -> Result | None:
+        return result if result.frame.index % 5 == 0 else None
+
+    watcher, heard = Watcher(), list[Event]()
+    results = list(Pipeline(clip(20), BlobModel(), steps=[count, thin_out], sinks=[watcher], on_event=heard.append))
+    told = [event.time_ns for result in results for event in result.events]
+    assert told == [0, 5, 10, 15]
+    left = [index for index in range(20) if index % 5]
+    assert [event.time_ns for event in heard] == left
+    assert [event.time_ns for event in watcher.events] == left
+
+
+def test_a_failed_source_is_an_alarm_and_no_other_news_is() -> None:
+    heard: list[Event] = []
+    with pytest.raises(SourceError):
+        Pipeline({"bad": BreakingSource("synthetic://?frames=9")}, BlobModel(), on_event=heard.append).run()
+    with Pipeline({"gate": Tells("synthetic://?frames=9")}, BlobModel(), on_event=heard.append) as pipeline:
+        results = iter(pipeline)
+        for _ in range(4):
+            next(results)
+        deadline = time.monotonic() + DEADLINE_S
+        while len(heard) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert {event.kind: event.priority for event in heard} == {"source.failed": "alarm", "source.stale": "event"}
