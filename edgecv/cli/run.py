@@ -63,7 +63,10 @@ def run(
     preview_path: Annotated[
         str | None, typer.Option(help="Path under which a proxy serves the page, such as /door.")
     ] = None,
-    metrics: Annotated[int | None, typer.Option(min=0, max=65535, help="Prometheus and /healthz on this port.")] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Prometheus and /healthz on this port; that of the page is fine."),
+    ] = None,
     mqtt: Annotated[str | None, typer.Option(help="Broker: mqtts://user@host?password_file=FILE.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Owner of this device, with --mqtt.")] = None,
     device: Annotated[str | None, typer.Option(help="Name of this device, with --mqtt.")] = None,
