@@ -25,7 +25,6 @@ from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.sink import MqttSink, SyncStats
 from edgecv.converters.convert import convert
 from edgecv.errors import SyncError
-from edgecv.media.drawing import annotate
 from edgecv.media.images import write_image
 from edgecv.model import load, open_variant, runnable, runtime_options
 from edgecv.pipelines.pipeline import Pipeline
@@ -172,7 +171,7 @@ def _run_clip(folder: Path, bundle: Bundle, progress: Progress) -> tuple[Summary
 
     def keep(result: Result) -> None:
         if result.frame.index % _PICTURE_EVERY == 0:
-            write_image(pictures / f"{result.frame.index:05d}.jpg", annotate(result.frame.image, result))
+            write_image(pictures / f"{result.frame.index:05d}.jpg", result.plot())
 
     with EmbeddedBroker() as broker, _ingesting(broker.url, folder / "store") as ingest:
         cloud = MqttSink(broker.url, tenant="demo", device="here", outbox=folder / "outbox")

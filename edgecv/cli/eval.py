@@ -104,7 +104,7 @@ def _document(row: _Row, labels: tuple[str, ...], per_class: bool) -> dict[str, 
 
 def _classes(row: _Row, labels: tuple[str, ...]) -> list[tuple[str, int, float]]:
     """Name, labels and score of every class that the labels show."""
-    from edgecv.results import label_of
+    from edgecv.vision.class_names import label_of
 
     scores, counts = row.scores.by_class(), row.scores.labels_by_class()
     return [
