@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Chosen: TypeAlias = "SupportsIndex | slice | BoolArray | IntArray | Sequence[int]"
 
 # The fields of a detection in JSON: what `data` holds stands beside them.
 ROW_NAMES = frozenset(
@@ -126,26 +127,19 @@ class Detections:
     def __iter__(self) -> Iterator[Detections]:
         return (self[index : index + 1] for index in range(len(self)))
 
-    def __getitem__(self, chosen: SupportsIndex | slice | BoolArray | IntArray | Sequence[int]) -> Detections:
+    def __getitem__(self, chosen: Chosen) -> Detections:
         """The boxes that an index, a slice, a mask or a list of indices chooses.
 
         Raises:
             IndexError: there is no such box.
         """
-        rows = self._row(chosen) if _is_index(chosen) else chosen
+        rows = _rows(chosen, len(self))
         data = None if self.data is None else {name: array[rows] for name, array in self.data.items()}
         chosen_rows: dict[str, Any] = {name: array[rows] for name, array in self._arrays()}
         return replace(self, **chosen_rows, data=data)
 
     def __repr__(self) -> str:
         return f"Detections({_listed(self.names, self.confidence, bool(self.labels))})"
-
-    def _row(self, index: Any) -> slice:
-        """The slice that holds the box of an index alone; negative ones count from the end."""
-        row, count = int(index), len(self)
-        if not -count <= row < count:
-            raise IndexError(f"There is no box {row} among {count}.")
-        return slice(row % count, row % count + 1)
 
     def _arrays(self) -> list[tuple[str, npt.NDArray[Any]]]:
         named = ((name, getattr(self, name)) for name in self.__slots__ if name not in ("data", "labels"))
@@ -173,6 +167,15 @@ class Classification:
 
     def __len__(self) -> int:
         return len(self.class_id)
+
+    def __getitem__(self, chosen: Chosen) -> Classification:
+        """The classes that an index, a slice, a mask or a list of indices chooses.
+
+        Raises:
+            IndexError: there is no such class.
+        """
+        rows = _rows(chosen, len(self))
+        return replace(self, class_id=self.class_id[rows], confidence=self.confidence[rows])
 
     def __repr__(self) -> str:
         return f"Classification({_listed(self.names, self.confidence, bool(self.labels))})"
@@ -228,9 +231,13 @@ def _described(value: object) -> str:
     return type(value).__name__ if shape is None else f"shape {tuple(shape)} of {dtype}"
 
 
-def _is_index(chosen: Any) -> bool:
-    """Whether it is one whole number, such as ``0``, ``-1`` or what ``np.argmax`` gives."""
-    return isinstance(chosen, int | np.integer) and not isinstance(chosen, bool)
+def _rows(chosen: Any, count: int) -> Any:
+    """What chooses rows of an array; of one index, a slice, so that an array of one row comes out."""
+    if not isinstance(chosen, int | np.integer) or isinstance(chosen, bool):
+        return chosen
+    if not -count <= chosen < count:
+        raise IndexError(f"There is no number {chosen} among {count}.")
+    return slice(int(chosen) % count, int(chosen) % count + 1)
 
 
 def _names(class_id: IntArray, labels: Sequence[str]) -> tuple[str, ...]:

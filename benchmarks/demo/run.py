@@ -21,12 +21,13 @@ from edgecv.benchmarks.report import Report, render
 from edgecv.benchmarks.run import run_scenario
 from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.choosing import runnable, runtime_options
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.sink import MqttSink, SyncStats
 from edgecv.converters.convert import convert
 from edgecv.errors import SyncError
 from edgecv.media.images import write_image
-from edgecv.model import load, open_variant, runnable, runtime_options
+from edgecv.model import load, open_variant
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.summary import Summary
 from edgecv.quantize.labels.evaluate import evaluate, labelled_images

@@ -53,8 +53,7 @@ class ClassFilter:
         if found is not None:
             found = found[self._mask(found.class_id)]
         if classes is not None:
-            kept = self._mask(classes.class_id)
-            classes = replace(classes, class_id=classes.class_id[kept], confidence=classes.confidence[kept])
+            classes = classes[self._mask(classes.class_id)]
         return replace(result, detections=found, classification=classes)
 
     def _mask(self, class_id: IntArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

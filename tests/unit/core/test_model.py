@@ -135,7 +135,7 @@ def test_limits_out_of_range_are_refused(model: edgecv.Model, limits: dict[str, 
 def test_a_wrong_image_says_what_is_expected(model: edgecv.Model, image: Any) -> None:
     with pytest.raises(SpecMismatch, match=r"\(H, W, 3\) uint8") as caught:
         model(image)
-    assert "imread" in caught.value.hint
+    assert "edgecv.read_image" in caught.value.hint
 
 
 @pytest.mark.parametrize(
