@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgecv.model import Model as Model
     from edgecv.model import load as load
     from edgecv.pipelines.pipeline import Pipeline as Pipeline
+    from edgecv.pipelines.source_config import SourceConfig as SourceConfig
     from edgecv.promptable import PromptableModel as PromptableModel
     from edgecv.results import Classification as Classification
     from edgecv.results import Detections as Detections
@@ -53,6 +54,7 @@ _LAZY = {
     "PromptableModel": "edgecv.promptable",
     "Result": "edgecv.results",
     "RuntimeOptions": "edgecv.specs",
+    "SourceConfig": "edgecv.pipelines.source_config",
     "convert": "edgecv.converters.convert",
     "load": "edgecv.model",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "PromptableModel",
     "Result",
     "RuntimeOptions",
+    "SourceConfig",
     "__version__",
     "convert",
     "load",

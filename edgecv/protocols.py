@@ -55,6 +55,7 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where frames come from; made by ``SourceType(uri)``."""
 

@@ -36,7 +36,7 @@ from edgecv.pipelines.loop.sink_worker import SinkWorker
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, POLL_S, Captured, SourceReader
 from edgecv.pipelines.loop.step_chain import GateLike, StepChain, StepLike, build_gates, build_steps
 from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.source_config import Freshness, Given, Policy, SourceLike, SourcesLike, open_feed, read_sources
+from edgecv.pipelines.source_config import SourceConfig, SourceLike, SourcesLike, as_config, read_sources
 from edgecv.pipelines.steps.filter.classes import ClassFilter
 from edgecv.pipelines.summary import Summary
 from edgecv.results import Result
@@ -74,9 +74,6 @@ class Pipeline:
         sinks: Sequence[SinkLike] = (),
         steps: Sequence[StepLike] = (),
         gates: Sequence[GateLike] = (),
-        policy: Policy = "auto",
-        nth: int = 1,
-        max_age_ms: float | None = None,
         confidence: float | None = None,
         iou: float | None = None,
         classes: Sequence[str | int] | None = None,
@@ -89,7 +86,7 @@ class Pipeline:
 
         Args:
             source: ``0``, ``clip.mp4``, ``images/``, ``rtsp://...`` or an object with ``read`` and ``close``; or many of them,
-                as a list, or by name. ``Feed`` gives one of them a ``Freshness`` of its own.
+                as a list, or by name. ``SourceConfig`` says which frames of a source are used.
             model: What ``edgecv.load`` returned.
             sinks: ``jsonl:FILE``, ``video:FILE.mp4``, objects with ``emit`` and ``close``, or functions of a result;
                 each works in a thread of its own and never slows the frames of a live source.
@@ -97,9 +94,6 @@ class Pipeline:
                 sinks, in order; ``None`` drops.
             gates: ``Motion`` of there, and functions ``Frame -> bool``, before the model; a frame for which one says
                 ``False`` is not looked at.
-            policy: See ``Freshness``, like the two that follow.
-            nth: Take every nth frame only, with ``policy="every_nth"``.
-            max_age_ms: Drop frames that are older when the model could take them.
             confidence: Lowest confidence kept, 0 to 1; the model's own by default.
             iou: Boxes of one class that overlap more than this are one object; the model's own by default.
             classes: Names or numbers of the classes to keep; all by default.
@@ -117,8 +111,7 @@ class Pipeline:
         """
         check_limits(max_frames, confidence, iou)
         check_model(model)
-        self._freshness = Freshness(policy=policy, nth=nth, max_age_ms=max_age_ms)
-        given = read_sources(source, self._freshness)
+        sources = read_sources(source)
         filters = () if classes is None else (ClassFilter.from_names(classes, model.labels),)
         self._inference = Inference(model=model, confidence=confidence, iou=iou)
         self._gates = tuple(build_gates(gates))
@@ -139,10 +132,10 @@ class Pipeline:
         self._closing = threading.Lock()
         # Of a pipeline that nobody runs or closes, before anything of it is opened: its cameras must not go on for ever.
         self._forgotten = weakref.finalize(self, _forgotten, self._scheduler, self._workers, self._chain)
-        check_sinks(given, sinks)
+        check_sinks(sources, sinks)
         made = new_files(sinks)
         try:
-            for one in given:
+            for one in sources:
                 self._add(one)
             self._add_sinks(sinks, overwrite)
         except BaseException:
@@ -172,7 +165,7 @@ class Pipeline:
         """
         if self._closed:
             raise ConfigError("This pipeline has ended.", "Make a new one for every run.")
-        return self._add(read_sources({name: source}, self._freshness)[0])
+        return self._add(as_config(source, name))
 
     def remove_source(self, name: str) -> None:
         """Release a source; the others go on, and with the last one the pipeline ends. May be called from any thread.
@@ -372,17 +365,17 @@ class Pipeline:
             self._counters.forget_frames(name)
             self._scheduler.free(name)
 
-    def _add(self, given: Given) -> str:
-        opened = open_feed(given.feed)
+    def _add(self, config: SourceConfig) -> str:
+        opened = config.open()
         try:
-            name = self._scheduler.reserve(given.name, opened.source_id)
+            name = self._scheduler.reserve(config.name, opened.source_id)
         except ConfigError:
             opened.close()
             raise
         capture = SourceReader(
             opened,
             name,
-            given.feed.freshness,
+            config,
             self._inference.prepare,
             gates=self._gates,
             max_frames=self._max_frames,

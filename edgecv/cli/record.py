@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +14,12 @@ import typer
 from edgecv.cli.console import note, print_json
 from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures, model_options
 from edgecv.errors import ConfigError, SinkError
-from edgecv.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.sink import RecordSink
-    from edgecv.pipelines.source_config import Feed
+    from edgecv.pipelines.source_config import SourceConfig
     from edgecv.protocols import Source
 
 _STATUS_S = 2.0
@@ -75,7 +74,7 @@ def record(
                 threads=table.threads,
                 cache_dir=table.cache_dir,
             ) as loaded,
-            _opened(check_app(file, str(config or "the command line")).feeds()) as (sources, feeds),
+            _opened(check_app(file, str(config or "the command line")).file.sources) as (sources, configs),
         ):
             check_model(loaded)
             sink = RecordSink(
@@ -88,7 +87,7 @@ def record(
                 **limits,
             )
             with contextlib.closing(sink):  # when the pipeline cannot be made: an empty recording leaves no folder
-                pipeline = Pipeline(feeds, loaded, sinks=[sink], max_frames=max_frames or file.max_frames, **limits)
+                pipeline = Pipeline(configs, loaded, sinks=[sink], max_frames=max_frames or file.max_frames, **limits)
                 _follow(pipeline, sink, seconds)
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
         if pipeline is not None and sink is not None:
@@ -99,12 +98,13 @@ def _described(config: Path | None, uris: list[str] | None, model: dict[str, Any
     """What is to be recorded: the file without what works on results, so that everything can be tried on the recording."""
     from msgspec.structs import replace
 
-    from edgecv.cli.app_config import AppFile, SourceTable, read_app_file
+    from edgecv.cli.app_config import AppFile, read_app_file
+    from edgecv.pipelines.source_config import SourceConfig
 
     file = read_app_file(config) if config is not None else AppFile()
     return AppFile(
         model=replace(file.model, **model),
-        sources=[SourceTable(uri=uri) for uri in uris] if uris else file.sources,
+        sources=[SourceConfig(uri) for uri in uris] if uris else file.sources,
         max_frames=file.max_frames,
     )
 
@@ -117,22 +117,21 @@ def _check(file: AppFile, out: Path) -> None:
         )
     if not file.sources:
         raise ConfigError("There is no source.", "edgecv record BUNDLE --source 0, or [[sources]] in app.toml.")
-    for uri in (parse_source(table.uri) for table in file.sources):
-        is_path = uri.scheme in ("file", "images", "recording")
-        if is_path and Path(uri.path).resolve().is_relative_to(out.resolve()):
-            raise ConfigError(f"{uri.name} lies in {out}, which would be replaced.", "Record to another folder.")
+    for source in file.sources:
+        if source.file is not None and source.file.is_relative_to(out.resolve()):
+            raise ConfigError(f"{source.file} lies in {out}, which would be replaced.", "Record to another folder.")
 
 
 @contextlib.contextmanager
-def _opened(feeds: Mapping[str, Feed]) -> Iterator[tuple[dict[str, Source], dict[str, Feed]]]:
-    """Sources and feeds of them; when the block fails they are closed, else the pipeline does it."""
-    from edgecv.pipelines.source_config import Feed, open_feed
+def _opened(configs: Sequence[SourceConfig]) -> Iterator[tuple[dict[str, Source], list[SourceConfig]]]:
+    """Open sources, and describe them as open ones; when the block fails they are closed, else the pipeline does it."""
+    from msgspec.structs import replace
 
     sources: dict[str, Source] = {}
     try:
-        for name, feed in feeds.items():
-            sources[name] = open_feed(feed)
-        yield sources, {name: Feed(source=source, freshness=feeds[name].freshness) for name, source in sources.items()}
+        for config in configs:
+            sources[config.result_name] = config.open()
+        yield sources, [replace(config, uri=sources[config.result_name], name=config.result_name) for config in configs]
     except BaseException:
         for source in sources.values():
             source.close()

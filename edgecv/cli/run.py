@@ -12,7 +12,8 @@ from edgecv.errors import ConfigError
 from edgecv.uris import parse_source
 
 if TYPE_CHECKING:
-    from edgecv.cli.app_config import AppFile, MqttTable, SourceTable
+    from edgecv.cli.app_config import AppFile, MqttTable
+    from edgecv.pipelines.source_config import SourceConfig
 
 
 def run(
@@ -96,13 +97,13 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _sources(tables: list[SourceTable], uris: list[str] | None, freshness: dict[str, Any]) -> list[SourceTable]:
+def _sources(tables: list[SourceConfig], uris: list[str] | None, freshness: dict[str, Any]) -> list[SourceConfig]:
     """The sources of the command line, else those of the file, with the freshness of the command line where it says one."""
     import msgspec
 
-    from edgecv.cli.app_config import SourceTable
+    from edgecv.pipelines.source_config import SourceConfig
 
-    chosen = [SourceTable(uri=uri, name=name) for uri, name in _named(uris)] if uris else tables
+    chosen = [SourceConfig(uri, name) for uri, name in _named(uris)] if uris else tables
     given = _given(freshness)
     if given.get("policy", "every_nth") != "every_nth":
         given.setdefault("nth", 1)  # that of the file belongs to its policy

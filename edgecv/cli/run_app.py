@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgecv.model import Model
     from edgecv.pipelines.arguments import SinkLike
     from edgecv.pipelines.pipeline import Pipeline
+    from edgecv.pipelines.source_config import SourceConfig
     from edgecv.pipelines.summary import Summary
     from edgecv.status import SinkCount
 
@@ -49,8 +50,8 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
 
     file = app.file
     _check(file, json)
-    uris = [source.uri for source in file.sources]
-    if from_file or any(map(_is_live, uris)):
+    live = [_is_live(source) for source in file.sources]
+    if from_file or any(live):
         keep_files_private()
     cloud = _cloud(file.mqtt) if file.mqtt is not None else None
     pipeline: Pipeline | None = None
@@ -66,9 +67,9 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
         ) as loaded:
             check_model(loaded)  # before a sink creates its file
             pipeline = Pipeline(
-                app.feeds(),
+                file.sources,
                 loaded,
-                sinks=_sinks(file, cloud, is_service=from_file and not overwrite and all(map(_is_live, uris))),
+                sinks=_sinks(file, cloud, is_service=from_file and not overwrite and all(live)),
                 steps=app.steps,
                 gates=app.gates,
                 confidence=model.confidence,
@@ -88,18 +89,18 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
             _report(pipeline.summary, cloud, json)
 
 
-def _is_live(uri: str | int) -> bool:
+def _is_live(source: SourceConfig) -> bool:
     """Whether a source never ends by itself, or plays one that does not."""
-    parsed = parse_source(uri)
+    if not isinstance(source.uri, str | int | Path):
+        return source.uri.live
+    parsed = parse_source(source.uri)
     plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
     return plays_live or bool(getattr(registry.resolve("sources", parsed.scheme), "supervised", False))
 
 
 def _lanes(file: AppFile) -> int:
     """Two pictures at a time where there is always a next one; one where the newest shall be answered soonest."""
-    from edgecv.pipelines.source_config import FILE_SCHEMES
-
-    return 2 if len(file.sources) > 1 or parse_source(file.sources[0].uri).scheme in FILE_SCHEMES else 1
+    return 2 if len(file.sources) > 1 or file.sources[0].file is not None else 1
 
 
 def _advise(app: App, model: Model) -> None:

@@ -11,7 +11,7 @@ from edgecv._internal.printable import printable
 from edgecv.detections import check_image
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
-from edgecv.pipelines.source_config import Freshness
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.protocols import Gate, Source, Supervised, Tensors
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
@@ -63,7 +63,7 @@ class SourceReader:
         self,
         source: Source,
         name: str,
-        freshness: Freshness,
+        config: SourceConfig,
         prepare: Callable[[Frame], Prepared],
         *,
         gates: tuple[Gate, ...] = (),
@@ -75,12 +75,12 @@ class SourceReader:
         self.source = source
         self.error: BaseException | None = None  # what broke it
         self.on_change = on_change
-        self.policy = freshness.slot_policy(source.live)
-        self._freshness = freshness
+        self.policy = config.slot_policy(source.live)
+        self._config = config
         self._gates = gates
         self._prepare = prepare
         # Nothing is read that nobody asked for, where each frame that is handed over goes through the model.
-        self._left = max_frames if self.policy == "lossless" and freshness.max_age_ms is None else None
+        self._left = max_frames if self.policy == "lossless" and config.max_age_ms is None else None
         self._read = 0
         self._released = False  # without ever having been read
         self._dropped = dict.fromkeys(("every_nth", "still", "too_old"), 0)
@@ -136,7 +136,7 @@ class SourceReader:
 
     def admits(self, captured: Captured) -> bool:
         """Whether a frame that was taken shall go through the model; counts why not. Called by the loop alone."""
-        limit_ms = self._freshness.max_age_ms
+        limit_ms = self._config.max_age_ms
         if limit_ms is not None and (time.monotonic_ns() - captured.frame.monotonic_ns) / 1e6 > limit_ms:
             self._dropped["too_old"] += 1
             return False
@@ -197,7 +197,7 @@ class SourceReader:
     def _captured(self, frame: Frame) -> Captured | None:
         check_image(frame.image)  # here it ends this source; in the model it would end them all
         self._read += 1
-        if (self._read - 1) % self._freshness.nth:
+        if (self._read - 1) % self._config.nth:
             self._dropped["every_nth"] += 1
             return None
         if frame.source_id != self.name:

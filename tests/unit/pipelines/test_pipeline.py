@@ -20,6 +20,7 @@ from edgecv.events import Event
 from edgecv.pipelines.loop.sink_worker import SinkWorker
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.sinks.files.jsonl import JsonlSink
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.sources.synthetic import SyntheticSource, square_at
 from edgecv.results import Frame, Result
 from tests.unit.pipelines.blob import DEADLINE_S, BlobModel, assert_no_threads
@@ -157,7 +158,6 @@ def test_on_result_sees_every_result_in_the_calling_thread() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"policy": "newest"},
         {"max_frames": 0},
         {"classes": ["blbo"]},
         {"classes": [2]},
@@ -494,8 +494,11 @@ def test_a_slow_model_on_a_live_source_sees_fresh_frames() -> None:
 
 def test_the_policy_can_be_chosen() -> None:
     endless = "synthetic://?frames=0&width=64&height=48"
-    assert Pipeline(endless, BlobModel(busy_s=0.005), policy="latest", max_frames=10).run().dropped["latest"] > 0
-    assert Pipeline(LIVE, BlobModel(), policy="lossless", max_frames=10).run().dropped == {}
+    assert (
+        Pipeline(SourceConfig(endless, policy="latest"), BlobModel(busy_s=0.005), max_frames=10).run().dropped["latest"]
+        > 0
+    )
+    assert Pipeline(SourceConfig(LIVE, policy="lossless"), BlobModel(), max_frames=10).run().dropped == {}
 
 
 def test_capture_runs_ahead_by_a_bounded_number_of_frames() -> None:
