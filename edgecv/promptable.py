@@ -1,4 +1,4 @@
-"""``PromptableModel``: show it a image once, then ask for objects by points or boxes."""
+"""``PromptableModel``: show it an image once, then ask for objects by points or boxes."""
 
 from __future__ import annotations
 
