@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 __all__ = ["MqttSink"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'edgecv.cloud_sync' has no attribute '{name}'")
-    from edgecv.cloud_sync.sink import MqttSink
+if not TYPE_CHECKING:  # a type checker shall find misspelt names
 
-    return MqttSink
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'edgecv.cloud_sync' has no attribute '{name}'")
+        from edgecv.cloud_sync.sink import MqttSink
+
+        return MqttSink

@@ -72,16 +72,18 @@ _LAZY = {
     "steps": "edgecv.pipelines.steps",
 }
 
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", *_LAZY]  # noqa: PLE0604 - the keys are strings
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'edgecv' has no attribute '{name}'")
-    module = importlib.import_module(_LAZY[name])
-    value = module if _LAZY[name].endswith(f".{name}") else getattr(module, name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker shall find misspelt names
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'edgecv' has no attribute '{name}'")
+        module = importlib.import_module(_LAZY[name])
+        value = module if _LAZY[name].endswith(f".{name}") else getattr(module, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

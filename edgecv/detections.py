@@ -27,7 +27,7 @@ Chosen: TypeAlias = "SupportsIndex | slice | BoolArray | IntArray | Sequence[int
 ROW_NAMES = frozenset(
     {"xyxy", "confidence", "class_id", "label", "tracker_id", "mask", "keypoints", "obb"},
 )
-_SHOWN_ROWS, _SHOWN_CHARACTERS = 5, 24  # in the text of an object
+_SHOWN_ROWS, _SHOWN_CHARACTERS = 3, 24  # in the text of an object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

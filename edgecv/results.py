@@ -34,7 +34,7 @@ __all__ = [
     "run_lengths",
 ]
 
-_SHOWN_CHARACTERS = 60  # of a name, in the text of an object
+_SHOWN_CHARACTERS = 40  # of a name, in the text of an object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -37,13 +37,15 @@ _LAZY = {
     "WebhookSink": "sinks.webhook.sink",
 }
 
-__all__ = [*_LAZY, "check_sink", "open_sink", "writes_files"]
+__all__ = [*_LAZY, "check_sink", "open_sink", "writes_files"]  # noqa: PLE0604 - the keys are strings
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'edgecv.pipelines.sinks' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"edgecv.pipelines.{_LAZY[name]}"), name)
+if not TYPE_CHECKING:  # a type checker shall find misspelt names
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'edgecv.pipelines.sinks' has no attribute '{name}'")
+        return getattr(importlib.import_module(f"edgecv.pipelines.{_LAZY[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from edgecv.errors import SpecMismatch
 from edgecv.media.drawing import annotate, class_color
-from edgecv.results import Classification, Detections
+from edgecv.results import Classification, Detections, Frame, Masks, Result
 
 LABELS = ("person", "car")
 
@@ -87,3 +88,40 @@ def test_rotated_boxes_are_drawn_rotated() -> None:
     side = np.rint(100 + 40 * np.cos(np.pi / 4)), np.rint(120 + 40 * np.sin(np.pi / 4))  # the middle of a short side
     assert tuple(drawn[int(side[1]), int(side[0])]) == class_color(0)
     assert not drawn[155:165, 60:90].any(), "the upright box is not drawn"
+
+
+def test_names_come_from_the_detections_unless_others_are_given() -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    found = _boxes((40, 60, 200, 200))
+    named = dataclasses.replace(found, labels=LABELS)
+    assert (annotate(image, named) == annotate(image, found, LABELS)).all()
+    assert (annotate(image, named) != annotate(image, found)).any()
+
+
+def test_masks_of_prompts_are_painted() -> None:
+    image = np.full((90, 120, 3), 100, np.uint8)
+    crop = np.ones((30, 40), np.bool_)
+    empty = np.zeros((0, 0), np.bool_)
+    box = np.array([[20, 40, 60, 70], [0, 0, 0, 0]], np.float32)
+    found = Masks(xyxy=box, iou=np.array([0.9, 0.1], np.float32), crops=(crop, empty), frame_wh=(120, 90))
+    drawn = annotate(image, found)
+    assert np.allclose(drawn[60, 40], (np.array(class_color(0)) + 100) / 2, atol=1)
+    assert (drawn[80, 100] == 100).all()
+    assert (image == 100).all()
+
+
+def test_what_cannot_be_painted_says_what_can() -> None:
+    image = np.zeros((24, 32, 3), np.uint8)
+    with pytest.raises(SpecMismatch, match="Result") as caught:
+        annotate(image, Result(frame=Frame(image=image)))  # type: ignore[arg-type]
+    assert "result.plot()" in caught.value.hint
+
+
+def test_a_result_paints_itself_on_a_new_image() -> None:
+    image = np.zeros((120, 160, 3), np.uint8)
+    found = _boxes((20, 40, 100, 100))
+    result = Result(frame=Frame(image=image), labels=LABELS, detections=found)
+    assert (result.plot() == annotate(image, found, LABELS)).all()
+    nothing = Result(frame=Frame(image=image)).plot()
+    nothing[:] = 1
+    assert not image.any()
