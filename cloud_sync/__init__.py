@@ -18,3 +18,7 @@ if not TYPE_CHECKING:  # a type checker shall find misspelt names
         from edgecv.cloud_sync.sink import MqttSink
 
         return MqttSink
+
+
+def __dir__() -> list[str]:
+    return __all__
