@@ -46,7 +46,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 if (_CHECKOUT / "setup.py").is_file() and (_CHECKOUT / "converters").is_dir():
     __path__.append(str(_CHECKOUT))
 
-# The module that each public name comes from; a name of a module stands for the module itself.
+# The module that each public name comes from.
 _LAZY = {
     "Bundle": "edgecv.bundles.bundle",
     "Classification": "edgecv.results",
@@ -72,6 +72,8 @@ _LAZY = {
     "steps": "edgecv.pipelines.steps",
 }
 
+_MODULES = ("errors", "sinks", "steps")  # these names stand for the module itself
+
 __all__ = ["__version__", *_LAZY]  # noqa: PLE0604 - the keys are strings
 
 
@@ -81,7 +83,7 @@ if not TYPE_CHECKING:  # a type checker shall find misspelt names
         if name not in _LAZY:
             raise AttributeError(f"module 'edgecv' has no attribute '{name}'")
         module = importlib.import_module(_LAZY[name])
-        value = module if _LAZY[name].endswith(f".{name}") else getattr(module, name)
+        value = module if name in _MODULES else getattr(module, name)
         globals()[name] = value
         return value
 

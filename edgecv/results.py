@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from edgecv._internal.printable import printable
-from edgecv.detections import ROW_NAMES, BoolArray, Classification, Detections, FloatArray, Image, IntArray, Masks
+from edgecv.detections import (
+    ROW_NAMES,
+    BoolArray,
+    Classification,
+    Detections,
+    FloatArray,
+    Image,
+    IntArray,
+    Masks,
+    check_image,
+)
 from edgecv.events import Event
 from edgecv.vision.class_names import label_of
 
@@ -115,10 +125,12 @@ class Result:
         """A new image: that of the frame, with what was found painted on it.
 
         Raises:
+            SpecMismatch: the image is not ``(H, W, 3)`` uint8.
             MissingDependency: OpenCV is not installed.
         """
         from edgecv.media.drawing import annotate
 
+        check_image(self.frame.image)
         painted = self.frame.image
         for found in (self.detections, self.classification):
             if found is not None:
