@@ -11,8 +11,8 @@ import numpy as np
 from edgecv import registry
 from edgecv.bundles.bundle import Manifest, Variant
 from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLING, sample
+from edgecv.choosing import runtimes_for
 from edgecv.converters.source import RANDOM, Example
-from edgecv.model import runtimes_for
 from edgecv.promptable import MAX_BOXES
 from edgecv.protocols import Array
 from edgecv.specs import RuntimeOptions

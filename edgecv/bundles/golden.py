@@ -23,8 +23,8 @@ import numpy as np
 
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.opened_files import OpenedFile
+from edgecv.choosing import float_precision, open_session, runtimes_for
 from edgecv.errors import BundleError, EdgeCVError
-from edgecv.model import float_precision, open_session, runtimes_for
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import RuntimeOptions, TensorSpec
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edgecv._internal.printable import printable
+from edgecv.detections import check_image
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
 from edgecv.pipelines.loop.work import Work
@@ -15,7 +16,6 @@ from edgecv.pipelines.source_config import SourceConfig
 from edgecv.protocols import Gate, Source, Supervised
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
-from edgecv.vision.letterbox import check_image
 
 POLL_S = 0.05  # how soon a waiting thread notices that it shall stop
 # OpenCV waits up to 10 s for a camera that stopped sending; until then its thread cannot end.

@@ -16,13 +16,14 @@ import edgecv
 from edgecv._internal.quiet import quiet
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import verify
+from edgecv.choosing import runnable, runtime_options
 from edgecv.converters.batch import batched
 from edgecv.converters.families.foreign_onnx.open import open_onnx
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.media.images import read_image
-from edgecv.model import open_variant, runnable, runtime_options
+from edgecv.model import open_variant
 from edgecv.results import Classification, Detections, Image
 from edgecv.specs import RuntimeOptions
 from tests.conftest import CHECKOUT

@@ -15,9 +15,10 @@ import pytest
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import GOLDEN, verify
+from edgecv.choosing import runnable, runtime_options
 from edgecv.errors import BundleError, UnsupportedSource
 from edgecv.media.images import read_image
-from edgecv.model import open_variant, runnable, runtime_options
+from edgecv.model import open_variant
 from edgecv.specs import RuntimeOptions
 from tests.conftest import CHECKOUT, SHARED
 

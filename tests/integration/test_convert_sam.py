@@ -16,13 +16,14 @@ import pytest
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import cosine, verify
+from edgecv.choosing import runtime_options, runtimes_for
 from edgecv.converters.families.sam.networks import normalised
 from edgecv.converters.families.sam.sam import SLOTS, open_sam
 from edgecv.converters.families.sam.sam2 import open_sam2
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import CalibrationError, ConfigError, SpecMismatch, UnsupportedSource
-from edgecv.model import open_promptable, open_variant, runtime_options, runtimes_for
-from edgecv.promptable import PromptableModel
+from edgecv.model import open_variant
+from edgecv.promptable import PromptableModel, open_promptable
 from edgecv.quantize.gate.masks import MaskAnswer, judge_masks
 from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Image

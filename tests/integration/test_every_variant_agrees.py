@@ -12,8 +12,9 @@ import pytest
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import verify
+from edgecv.choosing import runtimes_for
 from edgecv.media.images import read_image
-from edgecv.model import open_variant, runtimes_for
+from edgecv.model import open_variant
 from edgecv.quantize.gate.boxes import agreement
 from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Detections

@@ -19,10 +19,11 @@ from onnx import numpy_helper
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import saturates_int8
+from edgecv.choosing import runtime_options
 from edgecv.converters.families import ultralytics_import
 from edgecv.errors import AccuracyGateError, SpecMismatch
 from edgecv.media.images import read_image
-from edgecv.model import Model, open_variant, runtime_options
+from edgecv.model import Model, open_variant
 from edgecv.quantize.gate.accuracy_gate import Answer, answers, compare
 from edgecv.quantize.recipes import GateLimits, find_recipe
 from edgecv.quantize.record import QuantizationRecord, read_record

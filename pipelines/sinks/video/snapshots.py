@@ -12,7 +12,6 @@ import msgspec
 from edgecv._internal.extras import require
 from edgecv._internal.private_files import write_private
 from edgecv.errors import ConfigError, SinkError
-from edgecv.media.drawing import annotate
 from edgecv.pipelines.sinks.documents import encode
 from edgecv.pipelines.sinks.video.file_ring import FileRing
 from edgecv.pipelines.sinks.video.ring_order import Clocks
@@ -169,7 +168,7 @@ class SnapshotsSink:
 
     def _write(self, result: Result) -> None:
         frame = result.frame
-        image = annotate(frame.image, result) if self._options.draw else frame.image
+        image = result.plot() if self._options.draw else frame.image
         stem = self._ring.new_stem(frame.captured_ns, frame.source_id, ".jpg")
         self._put(stem + ".json", encode(result.as_dict(masks=False)))
         try:

@@ -8,7 +8,6 @@ from typing import ClassVar
 import msgspec
 
 from edgecv.errors import SinkError
-from edgecv.media.drawing import annotate
 from edgecv.media.video_writer import VideoWriter
 from edgecv.pipelines.sinks.options import FileSinkOptions
 from edgecv.pipelines.sinks.video.scene_clock import SceneClock
@@ -58,7 +57,7 @@ class VideoSink:
             SinkError: it cannot be written, or comes from another source than the first one did.
         """
         time_s = self._time_s(result.frame)
-        self._writer.write(annotate(result.frame.image, result), time_s)
+        self._writer.write(result.plot(), time_s)
 
     def close(self) -> None:
         """Finish the file; a video without frames leaves none. A second call does nothing.

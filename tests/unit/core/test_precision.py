@@ -14,8 +14,8 @@ import pytest
 import edgecv
 from edgecv.bundles.bundle import MANIFEST, Bundle, describe_file, dump_manifest
 from edgecv.bundles.cpu_classes import has_bf16
+from edgecv.choosing import float_precision
 from edgecv.errors import ConfigError, DeviceError
-from edgecv.model import float_precision
 from edgecv.runtimes.ov import OpenVinoSession, _precision
 from edgecv.specs import RuntimeOptions
 from tests.conftest import CHECKOUT
