@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -49,20 +50,26 @@ def test_the_five_lines_run_where_only_the_wheel_is_installed(wheel: Path, tmp_p
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True, timeout=120)
     python = tmp_path / "env/bin/python"
     install = [str(python), "-m", "pip", "install", "-q", f"{wheel}[device]"]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    # With PYTHONPATH pip could see an EdgeCV in the checkout, and install none.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(install, env=clean, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
     desk = tmp_path / "desk"
     write_bundle(desk / "yolov8n.ecv")
     write_mp4(desk / "clip.mp4", frames=5)
     script = (CHECKOUT / "docs/examples/five_lines.py").read_text()
-    ran = subprocess.run(
-        [str(python), "-c", script], cwd=desk, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=120
-    )
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": "/usr/bin:/bin"}
+        return subprocess.run(
+            command, cwd=desk, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    ran = run(str(python), "-c", script)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert [line.split()[0] for line in ran.stdout.splitlines() if line[0].isdigit()] == list("01234")
-    origin = subprocess.run([str(python), "-c", "import edgecv; print(edgecv.__file__)"], cwd=desk, capture_output=True, text=True)
-    assert origin.stdout.startswith(str(tmp_path / "env")), "the wheel ran, not the checkout"
-    assert subprocess.run([str(python), "-c", "import torch"], capture_output=True).returncode != 0, "a device has no torch"
-    command = subprocess.run([str(tmp_path / "env/bin/edgecv"), "info", "yolov8n.ecv"], cwd=desk, capture_output=True, timeout=60)
-    assert command.returncode == 0, command.stderr.decode()
+    origin = run(str(python), "-c", "import edgecv; print(edgecv.__file__)").stdout
+    assert origin.startswith(str(tmp_path / "env")), "the wheel ran, not the checkout"
+    assert run(str(python), "-c", "import torch").returncode != 0, "a device has no torch"
+    assert run(str(python.parent / "edgecv"), "info", "yolov8n.ecv").returncode == 0
