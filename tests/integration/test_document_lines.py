@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -237,3 +238,11 @@ def test_a_guide_installs_to_the_place_that_the_unit_starts(guide: Path) -> None
     assert "does not use" in text.split("\n\n")[1] or "not for you" in text.split("\n\n")[1], (
         "first what it does not do"
     )
+
+
+@pytest.mark.parametrize("decision", sorted((CHECKOUT / "docs/adr").glob("[0-9]*.md")), ids=named)
+def test_decisions_have_one_form(decision: Path) -> None:
+    text = decision.read_text()
+    assert re.match(r"# \d+\. .+\n\nDate: \d{4}-\d\d-\d\d\. Status: (accepted|replaced by ADR \d+)", text)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+    assert f"({decision.name})" in (CHECKOUT / "docs/adr/README.md").read_text()
