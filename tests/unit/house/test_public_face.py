@@ -85,8 +85,8 @@ def test_every_command_has_help_with_a_sentence(command: str, help_texts: dict[s
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_stands_in_the_readme(command: str) -> None:
-    assert f"`edgecv {command}" in (CHECKOUT / "README.md").read_text()
+def test_every_command_stands_in_the_documents(command: str) -> None:
+    assert f"`edgecv {command}" in (CHECKOUT / "docs/commands.md").read_text()
 
 
 def test_the_root_help_lists_every_command() -> None:
