@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import cv2
@@ -29,7 +28,7 @@ from edgecv.results import Image
 from edgecv.specs import RuntimeOptions
 from edgecv.vision.letterbox import fit
 from edgecv.vision.sam import PADDING_BGR
-from tests.conftest import CHECKOUT
+from tests.command_line import run_here
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
@@ -402,9 +401,8 @@ def test_the_gate_sees_moved_masks_and_turned_embeddings() -> None:
         judge_masks([answer(~square & square)], [answer(square)], GateLimits(), "r")
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgecv", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False)
+def cli(*arguments: str) -> CompletedProcess[str]:
+    return run_here(*arguments)
 
 
 def test_the_command_line_asks_by_point_and_by_box(bundle: Bundle, tmp_path: Path) -> None:
