@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from edgecv.pipelines.steps.track.tracker import Track as Track
 
 _LAZY = {
-    "Classes": "class_filter",
-    "Classify": "classify",
-    "Confidence": "confidence",
-    "Line": "line",
+    "Classes": "filter.classes",
+    "Classify": "second_model.classify",
+    "Confidence": "filter.confidence",
+    "Line": "count.line",
     "Motion": "motion",
-    "Segment": "segment",
-    "Track": "track",
-    "Zone": "zone",
-    "ZoneFilter": "zone_filter",
+    "Segment": "second_model.segment",
+    "Track": "track.tracker",
+    "Zone": "count.zone",
+    "ZoneFilter": "filter.zone",
 }
 
 __all__ = ["Classes", "Classify", "Confidence", "Line", "Motion", "Segment", "Track", "Zone", "ZoneFilter"]
