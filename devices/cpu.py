@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgecv.bundles.cpu_classes import CpuClass, cpu_class_of
+from edgecv.bundles.cpu_classes import CpuClassName, cpu_class_of
 
 # Names as the kernel writes them (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c): instructions that
 # INT8, half and bfloat16 kernels of the runtimes choose by.
@@ -57,7 +57,7 @@ class Cpu:
     model: str
     cores: int
     features: tuple[str, ...]
-    cpu_class: CpuClass
+    cpu_class: CpuClassName
     virtual: bool
 
 

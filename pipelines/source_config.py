@@ -11,8 +11,8 @@ from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotPolicy
 from edgecv.pipelines.sources import open_source
+from edgecv.pipelines.uris import parse_source
 from edgecv.protocols import Source
-from edgecv.uris import parse_source
 
 Policy = Literal["auto", "lossless", "latest", "every_nth"]
 FILE_SCHEMES = frozenset({"file", "images", "recording"})  # sources that wait for us

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 BuiltFor = Literal["x86-vnni", "x86", "arm64"]
-CpuClass = BuiltFor | Literal["other"]
-CPU_CLASSES: tuple[BuiltFor, ...] = get_args(BuiltFor)
+CpuClassName = BuiltFor | Literal["other"]
+CPU_CLASS_NAMES: tuple[BuiltFor, ...] = get_args(BuiltFor)
 
 # Names as `platform.machine()` gives them on Linux, macOS and Windows.
 _X86 = frozenset({"x86_64", "amd64"})
@@ -18,7 +18,7 @@ _VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})  # without one of the
 _BF16 = frozenset({"amx_bf16", "avx512_bf16"})
 
 
-def cpu_class_of(machine: str, flags: frozenset[str] | None) -> CpuClass:
+def cpu_class_of(machine: str, flags: frozenset[str] | None) -> CpuClassName:
     """The class of a processor.
 
     Args:
@@ -31,23 +31,23 @@ def cpu_class_of(machine: str, flags: frozenset[str] | None) -> CpuClass:
     return "arm64" if machine in _ARM64 else "other"
 
 
-def suits(target: str, machine: str, flags: frozenset[str] | None) -> bool:
-    """Whether a variant built for ``target`` is right for a processor.
+def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
+    """Whether a variant built for ``cpu_class`` is right for a processor.
 
     Args:
-        target: As in ``Variant.target``; empty: any will do. A class that this release does not know suits no processor.
+        cpu_class: As in ``Variant.target``; empty: any will do. A class that this release does not know suits no processor.
         machine: As in ``cpu_class_of``.
         flags: As in ``cpu_class_of``.
     """
-    if target not in CPU_CLASSES:
-        return not target
+    if cpu_class not in CPU_CLASS_NAMES:
+        return not cpu_class
     own = cpu_class_of(machine, flags)
-    return target == own or (target == "x86" and own == "x86-vnni")
+    return cpu_class == own or (cpu_class == "x86" and own == "x86-vnni")
 
 
-def suits_this_machine(target: str) -> bool:
-    """Whether a variant built for ``target`` is right for the machine at hand."""
-    return suits(target, platform.machine(), _flags())
+def suits_this_machine(cpu_class: str) -> bool:
+    """Whether a variant built for ``cpu_class`` is right for the machine at hand."""
+    return suits(cpu_class, platform.machine(), _flags())
 
 
 @cache

@@ -21,7 +21,7 @@ from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.step_chain import GateOptions, StepOptions, check_ids
 from edgecv.pipelines.sinks import check_sink
 from edgecv.pipelines.source_config import Feed, Freshness, Policy
-from edgecv.uris import parse_source
+from edgecv.pipelines.uris import parse_source
 
 if sys.version_info >= (3, 11):
     import tomllib

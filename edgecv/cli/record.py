@@ -14,7 +14,7 @@ import typer
 from edgecv.cli.console import note, print_json
 from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures, model_options
 from edgecv.errors import ConfigError, SinkError
-from edgecv.uris import parse_source
+from edgecv.pipelines.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile

@@ -12,7 +12,7 @@ import typer
 from edgecv.cli.console import note, print_json
 from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 from edgecv.errors import ConfigError
-from edgecv.uris import parse_sink
+from edgecv.pipelines.uris import parse_sink
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App

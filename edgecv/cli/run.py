@@ -9,7 +9,7 @@ import typer
 
 from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures, model_options
 from edgecv.errors import ConfigError
-from edgecv.uris import parse_source
+from edgecv.pipelines.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile, MqttTable, SourceTable

@@ -13,9 +13,9 @@ from edgecv._internal.secret_files import read_secret
 from edgecv.cli.console import note, print_json
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.uris import parse_sink, parse_source
 from edgecv.results import Result
 from edgecv.status import Gauge
-from edgecv.uris import parse_sink, parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable

@@ -276,7 +276,7 @@ class AvVideo:
         level = logging.get_level()
         logging.set_level(logging.ERROR)
         try:
-            with logging.SourceReader() as said:
+            with logging.Capture() as said:
                 decoder.decode(packet)
         except (self._av.error.FFmpegError, ValueError):
             pass

@@ -12,9 +12,9 @@ from edgecv.pipelines.loop.step_chain import GateLike, StepLike
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.recording.recording import RecordedModel, RecordedSource, Recording
 from edgecv.pipelines.summary import Summary
+from edgecv.pipelines.uris import parse_sink
 from edgecv.protocols import Source
 from edgecv.results import Result
-from edgecv.uris import parse_sink
 
 
 def open_replay(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from edgecv import registry
 from edgecv.errors import ConfigError
+from edgecv.pipelines.uris import Uri, parse_sink, read_options
 from edgecv.protocols import Sink
-from edgecv.uris import Uri, parse_sink, read_options
 
 
 def check_sink(uri: str | Uri, sources: int) -> None:

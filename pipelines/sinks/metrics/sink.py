@@ -13,11 +13,11 @@ from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SinkError
 from edgecv.pipelines.sinks.metrics.collector import StatusCollector, check_gauges
 from edgecv.pipelines.sinks.metrics.health import health_document
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.pipelines.web.address import HostNames, resolve, split_names
 from edgecv.pipelines.web.small_server import Environment, StartResponse, open_server
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
-from edgecv.uris import Uri, read_options
 
 log = logging.getLogger("edgecv.pipelines")
 

@@ -20,8 +20,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from edgecv._internal.redaction import refuse_doubtful
 from edgecv.errors import ConfigError, SinkError
-from edgecv.uris import refuse_doubtful
 
 NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)  # the last: a host or header that nobody can send
 
