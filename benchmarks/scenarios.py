@@ -26,8 +26,8 @@ from edgecv.devices.detect import detect
 from edgecv.errors import ConfigError
 from edgecv.model import Model, load
 from edgecv.pipelines.pipeline import Pipeline
+from edgecv.pipelines.uris import parse_source
 from edgecv.results import Image
-from edgecv.uris import parse_source
 from edgecv.version import __version__
 
 RENDERED = "rendered"  # what a report calls the pictures of `rendered_pictures`

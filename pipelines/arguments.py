@@ -15,9 +15,9 @@ from edgecv.pipelines.loop.sink_worker import CallableSink
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader
 from edgecv.pipelines.sinks import check_sink, writes_files
 from edgecv.pipelines.source_config import SourceConfig
+from edgecv.pipelines.uris import parse_sink
 from edgecv.protocols import Sink
 from edgecv.results import Result
-from edgecv.uris import parse_sink
 
 SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
 

@@ -12,8 +12,8 @@ from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotPolicy
 from edgecv.pipelines.sources import open_source
+from edgecv.pipelines.uris import parse_source
 from edgecv.protocols import Source
-from edgecv.uris import parse_source
 
 if TYPE_CHECKING:
     Origin: TypeAlias = str | int | Path | Source

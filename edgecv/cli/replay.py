@@ -24,7 +24,7 @@ from edgecv.cli.options import (
     limit_pictures,
 )
 from edgecv.errors import ConfigError
-from edgecv.uris import parse_sink
+from edgecv.pipelines.uris import parse_sink
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile

@@ -22,7 +22,7 @@ from edgecv.cli.options import (
     limit_pictures,
 )
 from edgecv.errors import ConfigError
-from edgecv.uris import parse_source
+from edgecv.pipelines.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile, MqttTable

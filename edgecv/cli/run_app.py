@@ -14,9 +14,9 @@ from edgecv.cli.app_options import check_complete, load_model
 from edgecv.cli.console import note, print_json
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.uris import parse_sink, parse_source
 from edgecv.results import Result
 from edgecv.status import Gauge
-from edgecv.uris import parse_sink, parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable

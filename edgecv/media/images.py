@@ -13,11 +13,10 @@ from edgecv._internal.extras import require
 from edgecv._internal.output_files import open_target
 from edgecv._internal.private_files import write_all
 from edgecv.errors import SinkError, SourceError
-from edgecv.media.image_files import WAY_OUT, pictures_in, unread_format, unread_in
+from edgecv.media.image_files import IMAGE_SUFFIXES, WAY_OUT, pictures_in, unread_format, unread_in
 from edgecv.media.image_headers import check_image_size
 from edgecv.media.image_headers import max_megapixels as limit_megapixels
 from edgecv.results import Image
-from edgecv.uris import IMAGE_SUFFIXES
 
 _MOST_BYTES_PER_PIXEL = 8  # of a picture's file: four channels of 16 bits, not compressed
 

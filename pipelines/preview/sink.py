@@ -15,11 +15,11 @@ from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.pipelines.preview.overview import EventLog, Overview
 from edgecv.pipelines.preview.pictures import Pictures
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.pipelines.web.access import Access, show_new_token
 from edgecv.pipelines.web.address import HostNames, resolve, split_names
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
-from edgecv.uris import Uri, read_options
 
 _MOST_FPS = 30.0
 _WIDTHS = (64, 4096)

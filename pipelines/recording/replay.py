@@ -13,8 +13,8 @@ from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.recording.recording import RecordedModel, RecordedSource, Recording
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.summary import Summary
+from edgecv.pipelines.uris import parse_sink
 from edgecv.results import Result
-from edgecv.uris import parse_sink
 
 
 def open_replay(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgecv import registry
 from edgecv.errors import ConfigError
+from edgecv.pipelines.uris import Uri, parse_sink, read_options
 from edgecv.protocols import Sink
-from edgecv.uris import Uri, parse_sink, read_options
 
 if TYPE_CHECKING:
     from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink

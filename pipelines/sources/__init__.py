@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgecv.pipelines.uris import Uri
     from edgecv.protocols import Source
-    from edgecv.uris import Uri
 
 
 def open_source(uri: str | int | Path | Uri) -> Source:
@@ -27,7 +27,7 @@ def open_source(uri: str | int | Path | Uri) -> Source:
         SourceError: the file or folder is missing, empty or unreadable.
     """
     from edgecv import registry  # here: a worker imports this package and needs neither
-    from edgecv.uris import parse_source
+    from edgecv.pipelines.uris import parse_source
 
     parsed = parse_source(uri)
     kind = registry.resolve("sources", parsed.scheme)

@@ -10,10 +10,10 @@ import msgspec
 from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SinkError
 from edgecv.pipelines.sinks.metrics.collector import StatusCollector, check_gauges
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.pipelines.web.address import HostNames, resolve, split_names
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
-from edgecv.uris import Uri, read_options
 
 
 class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,8 +17,8 @@ from edgecv.pipelines.sinks.video.file_ring import FileRing, RingFile
 from edgecv.pipelines.sinks.video.ring_order import Clocks
 from edgecv.pipelines.sinks.video.scene_clock import SceneClock
 from edgecv.pipelines.sinks.video.video import NOMINAL_FPS
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.results import Frame, Image, Result
-from edgecv.uris import Uri, read_options
 
 log = logging.getLogger("edgecv.pipelines")
 

@@ -16,8 +16,8 @@ from edgecv.pipelines.sinks.documents import encode
 from edgecv.pipelines.sinks.video.file_ring import FileRing
 from edgecv.pipelines.sinks.video.ring_order import Clocks
 from edgecv.pipelines.steps.filter.classes import ClassFilter
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.results import Frame, Image, Result
-from edgecv.uris import Uri, read_options
 
 _MINUTE_NS = 60 * 10**9
 _PRUNE_NS = 5 * 10**9  # how often the budget is looked after

@@ -11,8 +11,8 @@ from edgecv.errors import SinkError
 from edgecv.media.video_writer import VideoWriter
 from edgecv.pipelines.sinks.options import FileSinkOptions
 from edgecv.pipelines.sinks.video.scene_clock import SceneClock
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.results import Frame, Result
-from edgecv.uris import Uri, read_options
 
 NOMINAL_FPS = 25.0  # only paces the key frames when the real times come from the capture clock
 

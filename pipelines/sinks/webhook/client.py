@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from edgecv._internal.extras import require
+from edgecv._internal.redaction import refuse_doubtful
+from edgecv._internal.timing import Backoff
 from edgecv.errors import ConfigError, SinkError
-from edgecv.uris import refuse_doubtful
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
@@ -32,7 +33,6 @@ _MOST_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 307, 308})  # 303 says: done, go and look elsewhere
 _READ_BYTES = 65_536  # of an answer nobody needs; with more the connection is not used again
 _LONGEST_RETRY_AFTER_S = 60.0
-_LONGEST_BACKOFF_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +202,7 @@ def backoff_s(attempt: int, first_s: float, share: float) -> float:
 
     Devices that failed together do not come back together.
     """
-    longest_s = min(_LONGEST_BACKOFF_S, first_s * 2 ** min(attempt, 30))
-    return longest_s * (0.5 + share / 2)
+    return Backoff(initial_s=first_s).delay_s(attempt, share)
 
 
 def retry_after_s(value: str, now: datetime) -> float:

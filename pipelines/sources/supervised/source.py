@@ -16,17 +16,17 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from edgecv import registry
-from edgecv._internal.file_limit import is_out_of_files, more_files_hint
+from edgecv._internal.foreign import is_out_of_files, more_files_hint
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.supervised import wire
 from edgecv.pipelines.sources.supervised.retry import Outage, Retry
 from edgecv.pipelines.sources.supervised.ring import RingReader
 from edgecv.pipelines.sources.supervised.worker_process import WorkerProcess
+from edgecv.pipelines.uris import Uri, parse_source, read_options, scrub
 from edgecv.protocols import Clock
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
-from edgecv.uris import Uri, parse_source, read_options, scrub
 
 _CLOSE_S = 3.0  # a worker is gone after about one second
 _READ_POLL_S = 0.1  # how soon a waiting `read` sees an interrupt that came from a signal handler
