@@ -15,7 +15,6 @@ from edgecv import registry
 from edgecv.bundles.bundle import Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.converters.float_variants import (
-    Base,
     Built,
     Job,
     exported_parts,
@@ -29,14 +28,14 @@ from edgecv.converters.judge import AccuracyJudge, Proof
 from edgecv.converters.source import Exported, Exporter, Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.quantize.quantizer import Quantizer
-from edgecv.quantize.recipes import DEFAULT_TARGET, RECIPE_FILE, TARGETS, QuantizeRecipe, dump_recipe
+from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, RECIPE_FILE, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
 from edgecv.quantize.search import Candidate, Plan, SearchResult, climb, plans
 from edgecv.quantize.sensitivity import PICTURES, FormatSensitivity, rank_layers, with_costs
 from edgecv.specs import RuntimeOptions
 
 
-def build_int8(job: Job, base: Base) -> Built:
+def build_int8(job: Job, base: Built) -> Built:
     """A variant for each plan: the first rung of its ladder that is accurate and faster than float.
 
     Raises:
@@ -44,7 +43,7 @@ def build_int8(job: Job, base: Base) -> Built:
         QuantizationError: the format cannot be quantized.
     """
     exporter, first = base.exporter, quantized_part(job.source)
-    wanted_plans = plans(exporter.format, first.architecture, job.targets, job.recipes)
+    wanted_plans = plans(exporter.format, first.architecture, job.request.cpu_classes, job.request.recipes)
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         floats = base.parts[first.name]
         # It refuses what is too large before the float model is asked about every picture.
@@ -58,6 +57,7 @@ def build_int8(job: Job, base: Base) -> Built:
         found = [(plan, climbed, _layers(bench, climbed)) for plan, climbed in climbs]
         built = [_placed(bench, *one) for one in found]  # last: what fails before leaves nothing in the bundle
     return Built(
+        exporter=exporter,
         variants=tuple(chain.from_iterable(one.variants for one in built)),
         records=tuple(chain.from_iterable(one.records for one in built)),
         sensitivities=tuple(chain.from_iterable(one.sensitivities for one in built)),
@@ -66,14 +66,14 @@ def build_int8(job: Job, base: Base) -> Built:
     )
 
 
-def _examiner(job: Job, base: Base) -> AccuracyJudge:
+def _examiner(job: Job, base: Built) -> AccuracyJudge:
     assert job.calibration is not None
     exporter = base.exporter
     return AccuracyJudge(
         job.source,
         job.calibration.held_out,
         job.labelled,
-        job.max_drop,
+        job.request.int8.max_drop,
         lambda parts: open_parts(exporter, parts),
         base.parts,
         lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
@@ -85,7 +85,7 @@ def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, wanted_plans:
     job.progress(f"Calibrating {exporter.format}", 0, 1)
     if static:
         most = max(recipe.subset_size for recipe in static)
-        quantizer.calibrate(job.pictures[: -(-most // job.source.batch)])
+        quantizer.calibrate(job.images[: -(-most // job.source.batch)])
     job.progress(f"Calibrating {exporter.format}", 1, 1)
 
 
@@ -102,7 +102,7 @@ class _Workbench:
     """What it takes to make and judge candidates for one format."""
 
     job: Job
-    base: Base
+    base: Built
     part: Part
     quantizer: Quantizer
     examiner: AccuracyJudge
@@ -122,12 +122,12 @@ class _Workbench:
             labelled=proof.labelled,
             latency_ms=self.latency_ms(parts, recipe) if proof.report.passed else None,
             bytes=sum(path.stat().st_size for part in parts.values() for path in part.files),
-            foreign=not suits_this_machine(recipe.target),
+            foreign=not suits_this_machine(recipe.cpu_class),
         )
 
     def latency_ms(self, parts: Mapping[str, Exported], recipe: QuantizeRecipe) -> float:
         """One thread, in a process of its own; what another CPU class runs is timed as near to it as this one can."""
-        config = TARGETS[recipe.target].config if recipe.target in TARGETS else {}
+        config = CPU_CLASSES[recipe.cpu_class].config if recipe.cpu_class in CPU_CLASSES else {}
         extra = {"config": config} if config else {}
         return latency_of(self.job, self.base.exporter, parts, recipe.name, RuntimeOptions(threads=1, extra=extra))
 
@@ -136,9 +136,9 @@ class _Workbench:
         if recipe.kind != "static":
             return ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
-        pictures = self.job.pictures[: max(1, PICTURES // self.job.source.batch)]
+        images = self.job.images[: max(1, PICTURES // self.job.source.batch)]
         try:
-            found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
+            found = rank_layers(self.quantizer.layer_outputs(recipe, images))
         except QuantizationError:  # not enough memory to compare: what passed still passed
             found = ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
@@ -174,7 +174,7 @@ class _Workbench:
 
 def _climb(bench: _Workbench, plan: Plan) -> SearchResult[_Made]:
     try:
-        return climb(plan, bench.make, bench.rank, bench.base.variant.latency_ms)
+        return climb(plan, bench.make, bench.rank, bench.base.variants[0].latency_ms)
     except AccuracyGateError as error:
         if not bench.examiner.unfit:
             raise
@@ -183,35 +183,35 @@ def _climb(bench: _Workbench, plan: Plan) -> SearchResult[_Made]:
 
 def _layers(bench: _Workbench, climbed: SearchResult[_Made]) -> tuple[LayerLoss, ...]:
     layers = climbed.layers or bench.rank(climbed.chosen.recipe)
-    return bench.costed(layers, climbed.chosen) if bench.job.analyze else layers
+    return bench.costed(layers, climbed.chosen) if bench.job.request.int8.analyze else layers
 
 
 def _placed(bench: _Workbench, plan: Plan, climbed: SearchResult[_Made], layers: tuple[LayerLoss, ...]) -> Built:
     """Write what came out of a ladder into the bundle. fp16 is the same for every CPU class."""
-    chosen, float_variant, model_format = climbed.chosen, bench.base.variant, bench.base.exporter.format
-    suffix = "" if plan.target in ("", DEFAULT_TARGET) else f"-{plan.target}"
+    chosen, float_variant, model_format = climbed.chosen, bench.base.variants[0], bench.base.exporter.format
+    suffix = "" if plan.cpu_class in ("", DEFAULT_CPU_CLASS) else f"-{plan.cpu_class}"
     half = chosen.recipe.kind == "fp16"
     folder = bench.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
     parts = _moved(chosen.model.parts, bench.work, folder)
     recipe_file = folder / RECIPE_FILE
     recipe_file.write_bytes(dump_recipe(chosen.recipe))
-    target = "" if half else chosen.recipe.target or plan.target
+    cpu_class = "" if half else chosen.recipe.cpu_class or plan.cpu_class
     variant = Variant(
         name=folder.name,
         format=model_format,
         precision="fp16" if half else "int8",
-        target=target,
+        cpu_class=cpu_class,
         recipe=chosen.recipe.name,
         metrics=chosen.report.metrics,
         latency_ms=round(chosen.latency_ms or 0.0, 3),
-        timed=not chosen.foreign and suits_this_machine(target),
+        timed=not chosen.foreign and suits_this_machine(cpu_class),
         models={part: model_files(bench.job.folder, exported) for part, exported in parts.items()},
     )
     threshold = bench.examiner.threshold(chosen.model.proof)
     record = FormatRecord(
         format=f"{model_format}{suffix}",
         float_latency_ms=float_variant.latency_ms,
-        float_bytes=sum(entry.bytes for model in float_variant.models.values() for entry in model.files),
+        float_bytes=float_variant.bytes,
         attempts=climbed.attempts,
         chosen=chosen.recipe.name,
         layers=layers,
@@ -219,9 +219,10 @@ def _placed(bench: _Workbench, plan: Plan, climbed: SearchResult[_Made], layers:
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
+        exporter=bench.base.exporter,
         variants=(variant,),
         records=(record,),
-        sensitivities=(sensitivity,) if bench.job.analyze and layers else (),
+        sensitivities=(sensitivity,) if bench.job.request.int8.analyze and layers else (),
         extras=(recipe_file,),
         thresholds={variant.name: threshold} if threshold is not None else {},
     )

@@ -15,6 +15,8 @@ from edgecv.version import __version__
 if TYPE_CHECKING:
     from edgecv.bundles.bundle import Bundle as Bundle
     from edgecv.converters.convert import convert as convert
+    from edgecv.converters.request import Int8Options as Int8Options
+    from edgecv.converters.source import SourceOptions as SourceOptions
     from edgecv.errors import EdgeCVError as EdgeCVError
     from edgecv.events import Event as Event
     from edgecv.model import Model as Model
@@ -46,6 +48,7 @@ _LAZY = {
     "EdgeCVError": "edgecv.errors",
     "Event": "edgecv.events",
     "Frame": "edgecv.results",
+    "Int8Options": "edgecv.converters.request",
     "Masks": "edgecv.results",
     "Model": "edgecv.model",
     "ModelSpec": "edgecv.specs",
@@ -53,6 +56,7 @@ _LAZY = {
     "PromptableModel": "edgecv.promptable",
     "Result": "edgecv.results",
     "RuntimeOptions": "edgecv.specs",
+    "SourceOptions": "edgecv.converters.source",
     "convert": "edgecv.converters.convert",
     "load": "edgecv.model",
 }
@@ -64,6 +68,7 @@ __all__ = [
     "EdgeCVError",
     "Event",
     "Frame",
+    "Int8Options",
     "Masks",
     "Model",
     "ModelSpec",
@@ -71,6 +76,7 @@ __all__ = [
     "PromptableModel",
     "Result",
     "RuntimeOptions",
+    "SourceOptions",
     "__version__",
     "convert",
     "load",

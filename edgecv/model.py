@@ -366,7 +366,7 @@ def _preference(pair: tuple[Variant, str]) -> tuple[bool, bool, float]:
     machine that could not time it comes first: nothing else has its kernels. Then the fastest.
     """
     variant, _ = pair
-    return not suits_this_machine(variant.target), variant.timed, variant.latency_ms
+    return not suits_this_machine(variant.cpu_class), variant.timed, variant.latency_ms
 
 
 def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> Model:

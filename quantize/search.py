@@ -14,7 +14,7 @@ import msgspec
 
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, QuantizationError
 from edgecv.quantize.gate.accuracy_gate import GateReport
-from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, base_rungs, depends_on_target, last_rungs
+from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe, base_rungs, depends_on_cpu_class, last_rungs
 from edgecv.quantize.record import Attempt, CheckRecord, Labelled, LayerLoss
 
 FLOAT_BLOCKS = (1, 2, 4)
@@ -32,13 +32,13 @@ class Plan:
         rungs: Recipes in the order they are tried.
         last: What is tried when neither they nor they with float blocks do.
         exact: Only ``rungs``: the caller named the recipe.
-        target: CPU class; empty where one file serves all.
+        cpu_class: CPU class; empty where one file serves all.
     """
 
     rungs: tuple[QuantizeRecipe, ...]
     last: tuple[QuantizeRecipe, ...] = ()
     exact: bool = False
-    target: str = ""
+    cpu_class: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,17 +73,21 @@ class SearchResult(Generic[Model]):
 
 
 def plans(
-    model_format: str, architecture: str, targets: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()
+    model_format: str, architecture: str, cpu_classes: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()
 ) -> tuple[Plan, ...]:
     """What is tried for each variant of a format: the recipes that were named, or a ladder for each CPU class."""
-    by_target = depends_on_target(model_format, architecture)
+    by_cpu_class = depends_on_cpu_class(model_format, architecture)
     named = [recipe for recipe in recipes if recipe.format == model_format] or [r for r in recipes if not r.format]
     if named:
-        return tuple(Plan(rungs=(recipe,), exact=True, target=recipe.target if by_target else "") for recipe in named)
+        return tuple(
+            Plan(rungs=(recipe,), exact=True, cpu_class=recipe.cpu_class if by_cpu_class else "") for recipe in named
+        )
     last = last_rungs(model_format, architecture)
-    if not by_target:
+    if not by_cpu_class:
         return (Plan(rungs=base_rungs(model_format, architecture), last=last),)
-    return tuple(Plan(rungs=base_rungs(model_format, architecture, name), last=last, target=name) for name in targets)
+    return tuple(
+        Plan(rungs=base_rungs(model_format, architecture, name), last=last, cpu_class=name) for name in cpu_classes
+    )
 
 
 def check_recipes(recipes: Sequence[QuantizeRecipe], formats: Sequence[str]) -> None:
@@ -92,11 +96,11 @@ def check_recipes(recipes: Sequence[QuantizeRecipe], formats: Sequence[str]) -> 
         if recipe.format and recipe.format not in formats:
             raise ConfigError(f"The recipe '{recipe.name}' is for {recipe.format}.", f"Add --to {recipe.format}.")
     # Only ONNX has a file for each CPU class.
-    places = [(r.format, (r.target or DEFAULT_TARGET) if r.format in ("", "onnx") else "") for r in recipes]
+    places = [(r.format, (r.cpu_class or DEFAULT_CPU_CLASS) if r.format in ("", "onnx") else "") for r in recipes]
     if len(set(places)) < len(places):
         raise ConfigError(
             f"Two of the recipes {', '.join(recipe.name for recipe in recipes)} would make the same variant.",
-            "Give one recipe per format and target.",
+            "Give one recipe per format and CPU class.",
         )
 
 

@@ -88,7 +88,7 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
     if options.weights is not None:
         return _loaded(build, options.weights), _file_source(options.weights), ()
     if options.random_weights:
-        network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.pictures)
+        network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.images)
         return network, _made_source(name, RANDOM), ()
     if options.pretrained:
         weights = models.get_model_weights(name).DEFAULT

@@ -16,22 +16,22 @@ _VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})  # without one of the
 _BF16 = frozenset({"amx_bf16", "avx512_bf16"})
 
 
-def suits(target: str, machine: str, flags: frozenset[str] | None) -> bool:
-    """Whether a variant built for ``target`` is right for a processor.
+def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
+    """Whether a variant built for ``cpu_class`` is right for a processor.
 
     Args:
-        target: As in ``Variant.target``; empty: any will do. A class that this release does not know suits no processor.
+        cpu_class: As in ``Variant.cpu_class``; empty: any will do. A class that this release does not know suits no processor.
         machine: As ``platform.machine()`` says.
         flags: What the processor can do, as ``/proc/cpuinfo`` says; ``None`` where nobody says, which is held against none.
     """
-    if target not in _MACHINES:
-        return not target
-    return machine.lower() in _MACHINES[target] and (target != "x86-vnni" or flags is None or bool(_VNNI & flags))
+    if cpu_class not in _MACHINES:
+        return not cpu_class
+    return machine.lower() in _MACHINES[cpu_class] and (cpu_class != "x86-vnni" or flags is None or bool(_VNNI & flags))
 
 
-def suits_this_machine(target: str) -> bool:
-    """Whether a variant built for ``target`` is right for the machine at hand."""
-    return suits(target, platform.machine(), _flags())
+def suits_this_machine(cpu_class: str) -> bool:
+    """Whether a variant built for ``cpu_class`` is right for the machine at hand."""
+    return suits(cpu_class, platform.machine(), _flags())
 
 
 @cache

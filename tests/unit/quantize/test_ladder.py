@@ -16,7 +16,7 @@ from edgecv.quantize.search import NOT_FASTER, Candidate, Plan, SearchResult, cl
 FLOAT_MS = 10.0
 LIMIT = 0.9
 RUNGS = (RECIPES["ort-u8s8"], RECIPES["ort-u8s8-float-stem"])
-PLAN = Plan(rungs=RUNGS, last=(RECIPES["ort-weights"], FP16), target="x86-vnni")
+PLAN = Plan(rungs=RUNGS, last=(RECIPES["ort-weights"], FP16), cpu_class="x86-vnni")
 LAYERS = tuple(LayerLoss(name=f"conv{n}", sqnr_db=5.0 + n) for n in range(6))
 
 # By recipe: F1 and milliseconds, or the error it ends in. What is not named gives an F1 of 0.
