@@ -17,14 +17,15 @@ from edgecv._internal.progress import Progress
 from edgecv.bundles.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.request import ConversionRequest
-from edgecv.converters.source import Example, Exported, Exporter, Part, SourceModel
+from edgecv.converters.source import Example, Exporter, Part, SourceModel
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet
 from edgecv.quantize.labels.int8_loss import LabelledSet
+from edgecv.quantize.quantizer import Exported
 from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, ThresholdRecord
-from edgecv.quantize.search import plans
+from edgecv.quantize.search import recipe_orders
 from edgecv.quantize.sensitivity import FormatSensitivity
 from edgecv.runtimes.measure import Request, median_latency_ms
 from edgecv.specs import Precision, RuntimeOptions
@@ -85,8 +86,10 @@ class Built:
 def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
     """Whether a recipe for one of the formats looks at what the pictures do to the network."""
     architecture = quantized_part(source).architecture
-    rungs = [plan.rungs for name in formats for plan in plans(name, architecture, (DEFAULT_CPU_CLASS,), recipes)]
-    return any(recipe.kind == "static" for recipe in chain.from_iterable(rungs))
+    orders = [
+        order.first for name in formats for order in recipe_orders(name, architecture, (DEFAULT_CPU_CLASS,), recipes)
+    ]
+    return any(recipe.kind == "static" for recipe in chain.from_iterable(orders))
 
 
 def quantized_part(source: SourceModel) -> Part:
@@ -208,7 +211,7 @@ def model_files(folder: Path, exported: Exported) -> ModelFiles:
 
 
 def each_once(variants: Iterable[Variant]) -> tuple[Variant, ...]:
-    """Variants by name: an fp16 that was asked for and that a ladder ended in, too, has the figures of both."""
+    """Variants by name: an fp16 that was asked for and that a search ended in, too, has the figures of both."""
     found: dict[str, Variant] = {}
     for variant in variants:
         before = found.get(variant.name)

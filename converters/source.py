@@ -16,6 +16,7 @@ from edgecv.bundles.bundle import Source
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
 from edgecv.protocols import Array, Tensors
+from edgecv.quantize.quantizer import Exported
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
 
@@ -199,21 +200,6 @@ class SourceModel:
             found[part.name] = Example(feeds=feeds, outputs=outputs)
             known |= outputs
         return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exported:
-    """One part as files of one format.
-
-    Attributes:
-        files: The file to open first, then what lies beside it.
-        inputs: As the part's, in its order, under the names of the file.
-        outputs: Likewise; layout and stored type may differ.
-    """
-
-    files: tuple[Path, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 class Exporter(Protocol):

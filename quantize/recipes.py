@@ -121,7 +121,7 @@ CPU_CLASSES: Mapping[str, CpuClass] = MappingProxyType(
 )
 
 
-def _onnx_rungs(cpu: CpuClass) -> Iterator[QuantizeRecipe]:
+def _onnx_recipes(cpu: CpuClass) -> Iterator[QuantizeRecipe]:
     """The fastest first: each stem, then other ranges, then corrected biases."""
     for stem in cpu.stems:
         yield _onnx(cpu, cpu.recipe if stem == cpu.stems[0] else f"{cpu.recipe}-float-stem", stem=stem)
@@ -152,7 +152,7 @@ def _tflite(name: str, **changes: Any) -> QuantizeRecipe:
 
 _WEIGHTS: Mapping[str, Any] = MappingProxyType({"kind": "weights", "weights_of": "everything"})
 
-# Rungs in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
+# Recipes in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
 # Full INT8 ruins a vision transformer (docs/int8.md: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
 _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
@@ -181,14 +181,16 @@ _LAST: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
 FP16 = QuantizeRecipe(name="fp16", kind="fp16", cpu_class="")
 
 
-def base_rungs(model_format: str, architecture: str, cpu_class: str = DEFAULT_CPU_CLASS) -> tuple[QuantizeRecipe, ...]:
+def first_recipes(
+    model_format: str, architecture: str, cpu_class: str = DEFAULT_CPU_CLASS
+) -> tuple[QuantizeRecipe, ...]:
     """What is tried first. Only convolutions in ONNX differ from CPU class to CPU class."""
     if (model_format, architecture) == ("onnx", "conv"):
-        return tuple(_onnx_rungs(CPU_CLASSES[cpu_class]))
+        return tuple(_onnx_recipes(CPU_CLASSES[cpu_class]))
     return _BASE[model_format, architecture]
 
 
-def last_rungs(model_format: str, architecture: str) -> tuple[QuantizeRecipe, ...]:
+def last_recipes(model_format: str, architecture: str) -> tuple[QuantizeRecipe, ...]:
     """What is tried when nothing else kept the accuracy: int8 weights under float activations, then fp16."""
     return (*_LAST.get((model_format, architecture), ()), FP16)
 
@@ -200,9 +202,9 @@ def depends_on_cpu_class(model_format: str, architecture: str) -> bool:
 
 def _every_recipe() -> Iterator[QuantizeRecipe]:
     for cpu in CPU_CLASSES.values():
-        yield from _onnx_rungs(cpu)
-    for rungs in (*_BASE.values(), *_LAST.values(), (FP16,)):
-        yield from rungs
+        yield from _onnx_recipes(cpu)
+    for recipes in (*_BASE.values(), *_LAST.values(), (FP16,)):
+        yield from recipes
 
 
 RECIPES: Mapping[str, QuantizeRecipe] = MappingProxyType({recipe.name: recipe for recipe in _every_recipe()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.metric_names import METRIC_NAMES
 from edgecv.cli.console import megabytes
 
 
@@ -49,7 +50,7 @@ def variant_rows(bundle: Bundle) -> list[list[str]]:
             f"{variant.latency_ms:.1f} ms ({variant.latency_ms / base.latency_ms:.2f}x)"
             if variant.timed
             else f"- (for {variant.cpu_class})",
-            ", ".join(f"{_METRIC_NAMES.get(name, name)} {value:.3f}" for name, value in variant.metrics.items()) or "-",
+            ", ".join(f"{METRIC_NAMES.get(name, name)} {value:.3f}" for name, value in variant.metrics.items()) or "-",
             variant.recipe or "-",
         ]
         for variant in bundle.variants
@@ -57,20 +58,3 @@ def variant_rows(bundle: Bundle) -> list[list[str]]:
 
 
 COLUMNS = ("variant", "size", "one thread", "agreement", "recipe")
-_METRIC_NAMES = {
-    "f1_50": "F1@0.5",
-    "f1_75": "F1@0.75",
-    "matched_iou": "box IoU",
-    "score_bias": "score bias",
-    "source_cosine": "cosine with source",
-    "source_worst": "worst element",
-    "output_cosine": "cosine with float",
-    "map50_95_drop": "mAP points lost",
-    "mask_map50_95_drop": "mask mAP points lost",
-    "top1_drop": "top-1 points lost",
-    "embedding_cosine": "embedding cosine",
-    "mask_iou": "mask IoU",
-    "top1_agreement": "same class",
-    "label_f1": "label F1",
-    "top1_lower_bound": "at least",
-}

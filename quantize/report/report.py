@@ -15,7 +15,7 @@ from edgecv.errors import EdgeCVError
 from edgecv.quantize.record import (
     Attempt,
     CalibrationRecord,
-    CheckRecord,
+    Check,
     ClassLoss,
     FormatRecord,
     Labelled,
@@ -288,7 +288,7 @@ def _checks(attempt: Attempt) -> Markup:
     return element("ul", *lines) if lines else Markup("–")
 
 
-def _check(check: CheckRecord) -> Markup:
+def _check(check: Check) -> Markup:
     text = f"{_metric(check.metric)} {_figure(check.value)}"
     if not check.limited:
         return element("li", text)
@@ -417,7 +417,7 @@ def chosen(form: FormatRecord) -> Attempt | None:
     return next((attempt for attempt in form.attempts if attempt.passed and attempt.recipe == form.chosen), None)
 
 
-def _main_check(attempt: Attempt) -> CheckRecord | None:
+def _main_check(attempt: Attempt) -> Check | None:
     """The figure that stands for the whole: the gate's first."""
     return attempt.checks[0] if attempt.checks else None
 

@@ -73,7 +73,7 @@ def test_int8_that_fails_leaves_fp32(resnet20: Path, unreachable: Path, tmp_path
     assert "Nothing was written" not in line
 
 
-def test_what_one_ladder_made_goes_when_another_fails(resnet20: Path, unreachable: Path, tmp_path: Path) -> None:
+def test_what_one_search_made_goes_when_another_fails(resnet20: Path, unreachable: Path, tmp_path: Path) -> None:
     half = written(tmp_path / "half.json", kind="fp16", cpu_class="")
     made = converted(
         resnet20,
@@ -102,7 +102,7 @@ def test_the_gate_is_what_is_told_when_everything_failed(large: Path, unreachabl
     assert not (tmp_path / "l.ecv").exists()
 
 
-def test_a_ladder_that_ends_in_fp16_and_fp16_are_one_variant(resnet20: Path, tmp_path: Path) -> None:
+def test_a_search_that_ends_in_fp16_and_fp16_are_one_variant(resnet20: Path, tmp_path: Path) -> None:
     recipes = [written(tmp_path / f"half{cpu}.json", kind="fp16", cpu_class=cpu) for cpu in ("", "x86")]
     made = converted(
         resnet20, tmp_path / "h.ecv", [], precision=("fp16", "int8"), int8=edgecv.Int8Options(recipes=recipes)

@@ -23,7 +23,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_ladder_is_told_for_every_cpu_class() -> None:
+def test_the_search_is_told_for_every_cpu_class() -> None:
     told = command("--target", "all").stdout
     for words in (
         "for x86-vnni",

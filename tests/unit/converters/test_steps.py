@@ -11,7 +11,7 @@ from edgecv.converters.families.sam.sam import ARCHITECTURE
 from edgecv.converters.request import Int8Options, request_of
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnknownPlugin, UnsupportedSource
-from edgecv.quantize.recipes import base_rungs
+from edgecv.quantize.recipes import first_recipes
 
 FORMATS = ("onnx", "openvino", "tflite")
 
@@ -23,7 +23,7 @@ def test_the_recipes_are_those_of_the_family(source: str, architecture: str) -> 
     told = steps(request_of(source, FORMATS, "int8"))
     for name in FORMATS:
         line = next(line for line in told if line.startswith(f"Quantize {name}"))
-        assert f"({' -> '.join(recipe.name for recipe in base_rungs(name, architecture))}" in line
+        assert f"({' -> '.join(recipe.name for recipe in first_recipes(name, architecture))}" in line
 
 
 def test_every_document_is_named() -> None:
