@@ -27,6 +27,7 @@ from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, ThresholdRecord
 from edgecv.quantize.search import recipe_orders
 from edgecv.quantize.sensitivity import FormatSensitivity
+from edgecv.runtimes.adapter import open_session
 from edgecv.runtimes.measure import Request, median_latency_ms
 from edgecv.specs import Precision, RuntimeOptions
 from edgecv.vision.letterbox import fit
@@ -135,9 +136,11 @@ def open_parts(
     exporter: Exporter, parts: Mapping[str, Exported], options: RuntimeOptions | None = None
 ) -> dict[str, Session]:
     """A session per part."""
-    session_type = registry.resolve("runtimes", exporter.runtime)
     chosen = options or RuntimeOptions()
-    return {name: session_type(part.files[0], chosen, part.inputs, part.outputs) for name, part in parts.items()}
+    return {
+        name: open_session(exporter.runtime, part.files[0], chosen, part.inputs, part.outputs)
+        for name, part in parts.items()
+    }
 
 
 def exported_parts(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv import registry
 from edgecv.bundles.bundle import Variant
 from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLING, sample
 from edgecv.converters.source import Example
 from edgecv.model import runtimes_for
 from edgecv.protocols import Array
+from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions
 
 
@@ -22,9 +22,7 @@ def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[st
     for variant in variants:
         for part, files in variant.models.items():
             runtime = runtimes_for(variant.format)[0]
-            session = registry.resolve("runtimes", runtime)(
-                folder / files.files[0].path, RuntimeOptions(), files.inputs, files.outputs
-            )
+            session = open_session(runtime, folder / files.files[0].path, RuntimeOptions(), files.inputs, files.outputs)
             named = dict(zip((spec.name for spec in files.inputs), examples[part].feeds.values(), strict=True))
             given = session.run(named)
             session.close()

@@ -15,12 +15,12 @@ from edgecv import registry
 from edgecv._internal.strict import check_number
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
-from edgecv.bundles.opened_files import OpenedModel
 from edgecv.bundles.ultralytics_metadata import spec_of
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array, Decoder, SaysPrecision, Session, Tensors
 from edgecv.results import Classification, Detections, Image
+from edgecv.runtimes.adapter import open_session
 from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
@@ -294,20 +294,6 @@ def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOpti
         return open_session(runtime, model, options, files.inputs, files.outputs)
 
 
-def open_session(
-    runtime: str,
-    model: OpenedModel,
-    options: RuntimeOptions,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-) -> Session:
-    """Load the checked files of a bundle on a runtime. One of a plug-in that knows no opened files is given the path."""
-    kind = _runtime(runtime)
-    given = model if getattr(kind, "takes_opened_files", False) else model.path
-    session: Session = kind(given, options, inputs, outputs)
-    return session
-
-
 def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str]]:
     """Every variant that fits the options, each with an installed runtime to run it on.
 
@@ -376,7 +362,7 @@ def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> M
         raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
     if options.precision == "bf16" and not _takes_bf16(chosen):
         raise ConfigError(f"{chosen} does not compute {path.name} in bfloat16.", "OpenVINO does, from an .xml file.")
-    session = _runtime(chosen)(path, options)
+    session = open_session(chosen, path, options)
     return Model(path.stem, spec or spec_of(path, session), session)
 
 
