@@ -1,64 +1,35 @@
-"""``edgecv.convert``: export → parity → quantize → gate → bundle. Nothing is written unless everything holds."""
+"""``edgecv.convert``: check → open → build → write. Nothing is written unless everything holds."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import TypeVar
 
 from edgecv import registry
 from edgecv._internal.atomic import check_target, new_folder
 from edgecv._internal.progress import Progress, silent
-from edgecv.bundles.bundle import (
-    BUNDLE,
-    MANIFEST,
-    SCHEMA,
-    SUFFIX,
-    Bundle,
-    Calibration,
-    Failure,
-    Manifest,
-    Variant,
-    describe_file,
-    dump_manifest,
-)
+from edgecv.bundles.bundle import BUNDLE, SUFFIX, Bundle, Failure
 from edgecv.converters.batch import batched
-from edgecv.converters.documents import write_golden, write_model_card
 from edgecv.converters.families.ultralytics_import import no_cache_of_torch
-from edgecv.converters.float_variants import (
-    DEFAULT_MAX_DROP,
-    Base,
-    Built,
-    Job,
-    build_float,
-    build_half,
-    each_once,
-    fitted,
-    needs_ranges,
-    remove,
-)
+from edgecv.converters.float_variants import Built, Job, build_float, build_half, fitted, needs_ranges, remove
 from edgecv.converters.held_out import with_enough_objects
 from edgecv.converters.int8_variants import build_int8
+from edgecv.converters.manifest import write_documents
 from edgecv.converters.parity import parity_examples
 from edgecv.converters.request import (
+    ConversionRequest,
+    Int8Options,
     check_calibration,
-    check_drop,
-    check_formats,
     check_name,
-    check_source,
     family_of,
-    precisions_of,
-    quantization_of,
+    request_of,
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import Activation, SourceModel, SourceOptions, check_batch, with_names
+from edgecv.converters.source import SourceModel, SourceOptions, with_names
 from edgecv.errors import (
     AccuracyGateError,
     CalibrationError,
@@ -71,43 +42,16 @@ from edgecv.errors import (
     UnsupportedSource,
 )
 from edgecv.media.image_files import utf8_name
+from edgecv.protocols import Array
 from edgecv.quantize.calibration.calibration_set import CalibrationSet, check_overlap, open_calibration
 from edgecv.quantize.labels.int8_loss import LabelledSet, open_labelled
-from edgecv.quantize.recipes import DEFAULT_TARGET
-from edgecv.quantize.record import (
-    QUANTIZATION,
-    REPORT,
-    CalibrationRecord,
-    QuantizationRecord,
-    ThresholdRecord,
-    write_record,
-)
-from edgecv.quantize.report.report import write_report
-from edgecv.quantize.sensitivity import SENSITIVITY, Sensitivity
 from edgecv.specs import Precision
-from edgecv.version import __version__
 
-MOST_PICTURES = (
-    300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
-)
-_TOOLS = (
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "nncf",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "litert-torch",
-    "torch",
-    "torchvision",
-    "ultralytics-opencv-headless",
-    "ultralytics",
-)
+MOST_IMAGES = 300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 
 _Result = TypeVar("_Result")
-# What is made from the fp32 variant, in this order: a ladder that ends in fp16 writes the same files again.
-_BUILDERS: Mapping[Precision, Callable[[Job, Base], Built]] = {"fp16": build_half, "int8": build_int8}
+# What is made from the fp32 variant, in this order: a search that ends in fp16 writes the same files again.
+_BUILDERS: Mapping[Precision, Callable[[Job, Built], Built]] = {"fp16": build_half, "int8": build_int8}
 
 
 @no_cache_of_torch()
@@ -120,21 +64,9 @@ def convert(
     out: str | Path | None = None,
     imgsz: int | tuple[int, int] | None = None,
     force: bool = False,
-    trust_pickle: bool = False,
     keep_going: bool = False,
-    weights: str | Path | None = None,
-    random_weights: bool = False,
-    pretrained: bool = False,
-    preprocess: Mapping[str, Any] | None = None,
-    labels: Sequence[str] = (),
-    activation: Activation = "",
-    batch: int = 1,
-    recipes: Sequence[str | Path] = (),
-    target: str = DEFAULT_TARGET,
-    data: str | Path | None = None,
-    max_drop: float = DEFAULT_MAX_DROP,
-    seed: int = 0,
-    analyze: bool = False,
+    options: SourceOptions | None = None,
+    int8: Int8Options | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Convert a model to a bundle.
@@ -147,24 +79,10 @@ def convert(
         out: Folder to write, ``NAME.ecv`` here by default.
         imgsz: Input size in pixels, one number or ``(width, height)``; the source's own by default.
         force: Replace an existing ``out``.
-        trust_pickle: Run the code in a checkpoint that needs it.
         keep_going: Write what succeeds when a format or a precision fails, unless nothing that was asked for does or the
-            pictures prove nothing; of all formats, what the source cannot give is left out anyway.
-        weights: Weights for an architecture that ``source`` names.
-        random_weights: Weights from seed 0 for it, batch norms calibrated on the calibration images.
-        pretrained: The library's own weights for it, which it downloads.
-        preprocess: Of a foreign classifier's input: any of ``mean std color resize``; the rest is assumed and recorded.
-        labels: Names of the classes, where the source has none.
-        activation: What makes confidences of a foreign classifier's scores, where its file does not say: ``softmax``, ``sigmoid``
-            (several labels per picture, or one output for two classes) or ``none``.
-        batch: Pictures per run, 1 to 64, fixed in the files: ``model.many(images)`` fills them.
-        recipes: Names of INT8 recipes, or files as bundles hold them (``recipe.json``), one per format: exactly that one is
-            tried, and the gate applies. By default one recipe after the other is tried.
-        target: CPU class that INT8 in ONNX is built for: ``x86-vnni``, ``x86`` (AVX2 without VNNI), ``arm64`` or ``all``.
-        data: Labelled images that calibration does not see: INT8 is judged by them as well.
-        max_drop: Points of mAP or top-1 that INT8 may lose on them.
-        seed: Another one splits the calibration images otherwise.
-        analyze: Write ``sensitivity.json``: what each layer loses in INT8, and what leaving it float costs.
+            images prove nothing; of all formats, what the source cannot give is left out anyway.
+        options: How the source is read: its weights, labels, preprocessing and batch size.
+        int8: How INT8 is built and judged: its recipes, CPU class, labelled images and limit.
         progress: Called as long steps go on.
 
     Returns:
@@ -177,99 +95,97 @@ def convert(
         ParityError: the export computes something else than the source.
         AccuracyGateError: no INT8 recipe keeps the accuracy; its ``report`` has the figures.
     """
-    path = Path(source)
-    check_source(path)
-    place = Path(out) if out is not None else Path(stem_of(path) + SUFFIX)
-    precisions = precisions_of(precision)
-    check_formats(formats)
-    check_calibration(precisions, calibration)
-    quantization = quantization_of(precisions, formats, recipes, target, analyze)
-    check_batch(batch)
-    check_drop(max_drop)
-    if data is not None and "int8" not in precisions:
-        raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
-    for name in (path.absolute(), place.absolute(), *([weights] if weights is not None else [])):
-        utf8_name(name)  # exporters and runtimes write and open files there
-    check_name(place)
-    check_target(place, force, BUNDLE)
-    options = SourceOptions(
-        size_wh=size_wh_of(imgsz),
-        trust_pickle=trust_pickle,
-        weights=Path(weights) if weights is not None else None,
-        random_weights=random_weights,
-        pretrained=pretrained,
-        preprocess=preprocess or {},
-        labels=tuple(labels),
-        activation=activation,
-        batch=batch,
-    )
-    images = open_calibration(calibration, progress, seed=seed) if calibration is not None else None
-    options = replace(options, pictures=images.calibrate if images is not None else ())
-    progress("Reading the model", 0, 1)
-    opened = _open_source(path, options)
-    progress("Reading the model", 1, 1)
-    labelled = _labelled(data, opened, images, progress) if data is not None and images is not None else None
-    if "int8" in precisions and images is not None and labelled is None:
-        images = with_enough_objects(opened, images, progress)
-    static = "int8" in precisions and needs_ranges(opened, formats, quantization.recipes)
-    most = max([recipe.subset_size for recipe in quantization.recipes], default=MOST_PICTURES)
-    pictures = fitted(opened, images.calibrate[:most], progress) if images is not None and static else ()
+    sized = options or SourceOptions()
+    if imgsz is not None:
+        sized = replace(sized, size_wh=size_wh_of(imgsz))
+    place = Path(out) if out is not None else Path(stem_of(Path(source)) + SUFFIX)
+    request = request_of(source, formats, precision, sized, int8)
+    _check(request, calibration, place, force)
+    job = _open(request, calibration, place, progress)
     with new_folder(place, force, BUNDLE) as folder:
-        job = Job(
-            source=opened,
-            calibration=images,
-            examples=parity_examples(opened, images, progress),
-            pictures=pictures,
-            folder=folder,
-            progress=progress,
-            targets=quantization.targets,
-            recipes=quantization.recipes,
-            labelled=labelled,
-            max_drop=max_drop,
-            analyze=analyze,
-        )
-        built, failures = _build(job, formats, precisions, keep_going)
-        variants = each_once(variant for one in built for variant in one.variants)
-        threshold = _threshold(built)
-        manifest = _manifest(place, job, variants, threshold)
-        extras = dict.fromkeys((*_side_files(manifest, job, built, threshold, seed), *_documents(job, manifest)))
-        manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(folder, path) for path in extras))
-        (folder / MANIFEST).write_bytes(dump_manifest(manifest))
+        job = replace(job, folder=folder)
+        built, failures = _build(job, keep_going)
+        write_documents(place.name.removesuffix(SUFFIX), job, built)
         Bundle.open(folder).verify_files()  # before it replaces one that can be read
     return replace(Bundle.open(place), failures=failures)
 
 
-def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, progress: Progress) -> LabelledSet:
-    """Labelled pictures, none of which calibration sees."""
-    if not opened.trained:
+def _check(request: ConversionRequest, calibration: str | Path | None, place: Path, force: bool) -> None:
+    """Refuse what could not be read or written."""
+    check_calibration(request.precisions, calibration)
+    weights = request.options.weights
+    for name in (request.source.absolute(), place.absolute(), *([weights] if weights is not None else [])):
+        utf8_name(name)  # exporters and runtimes write and open files there
+    check_name(place)
+    check_target(place, force, BUNDLE)
+
+
+def _open(request: ConversionRequest, calibration: str | Path | None, place: Path, progress: Progress) -> Job:
+    """Read the model and the images, and see whether they can judge INT8."""
+    images = open_calibration(calibration, progress, seed=request.int8.seed) if calibration is not None else None
+    options = replace(request.options, images=images.calibrate if images is not None else ())
+    progress("Reading the model", 0, 1)
+    opener = registry.resolve("families", family_of(request.source))
+    source: SourceModel = with_names(batched(opener(request.source, options), options.batch))
+    progress("Reading the model", 1, 1)
+    labelled = _labelled(request.int8.data, source, images, progress)
+    if "int8" in request.precisions and images is not None and labelled is None:
+        images = with_enough_objects(source, images, progress)
+    return Job(
+        request=request,
+        source=source,
+        calibration=images,
+        examples=parity_examples(source, images, progress),
+        images=_calibration_images(request, source, images, progress),
+        folder=place,
+        progress=progress,
+        labelled=labelled,
+    )
+
+
+def _labelled(
+    data: str | Path | None, source: SourceModel, images: CalibrationSet | None, progress: Progress
+) -> LabelledSet | None:
+    """Labelled images, none of which calibration sees; ``None`` without any."""
+    if data is None or images is None:
+        return None
+    if not source.trained:
         raise ConfigError("Labels cannot judge random weights.", "Leave --data out, or give trained weights.")
-    labelled = open_labelled(data, opened.spec.decode.task, opened.spec.decode.labels)
+    labelled = open_labelled(data, source.spec.decode.task, source.spec.decode.labels)
     check_overlap(images, labelled.images, progress)
     return labelled
 
 
-def _open_source(path: Path, options: SourceOptions) -> SourceModel:
-    opened: SourceModel = registry.resolve("families", family_of(path))(path, options)
-    return with_names(batched(opened, options.batch))
+def _calibration_images(
+    request: ConversionRequest, source: SourceModel, images: CalibrationSet | None, progress: Progress
+) -> tuple[Array, ...]:
+    """The images that recipes measure ranges on, fitted; none where no recipe does."""
+    if images is None or "int8" not in request.precisions:
+        return ()
+    if not needs_ranges(source, request.formats, request.recipes):
+        return ()
+    most = max([recipe.subset_size for recipe in request.recipes], default=MOST_IMAGES)
+    return fitted(source, images.calibrate[:most], progress)
 
 
-def _build(
-    job: Job, formats: Sequence[str], precisions: Sequence[Precision], keep_going: bool
-) -> tuple[list[Built], tuple[Failure, ...]]:
-    """What was asked for, format by format, and, with ``keep_going``, what failed while the rest went on."""
-    every = set(formats) == set(registry.names("exporters"))  # all that can be: what the source cannot give is named
-    failed: list[EdgeCVError] = []
-    failures: list[Failure] = []
+@dataclass(slots=True, kw_only=True)
+class _Attempts:
+    """Goes on after a failure where that was asked for, and keeps what failed."""
 
-    def attempt(name: str, precision: Precision, build: Callable[[], _Result]) -> _Result | None:
+    job: Job
+    keep_going: bool
+    errors: list[EdgeCVError] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def attempt(self, name: str, precision: Precision, build: Callable[[], _Result]) -> _Result | None:
+        """What ``build`` gives; ``None`` where it fails and the rest goes on."""
         try:
             return build()
         except (ConversionError, QuantizationError, PluginError, SessionError) as error:
-            forgiven = keep_going or (every and isinstance(error, UnsupportedSource))
-            if not forgiven or isinstance(error, CalibrationError):
+            if isinstance(error, CalibrationError) or not self._forgives(error):
                 raise
-            failed.append(error)
-            remove(job, name, precision)
+            remove(self.job, name, precision)
+            self.errors.append(error)
             failure = Failure(
                 format=name,
                 precision=precision,
@@ -277,113 +193,35 @@ def _build(
                 hint=error.hint,
                 exit_code=error.exit_code,
             )
-            failures.append(failure)
-            job.progress(str(failure), 1, 1)
+            self.failures.append(failure)
+            self.job.progress(str(failure), 1, 1)
             return None
 
-    built: list[Built] = []
-    for name in formats:
-        base = attempt(name, "fp32", partial(build_float, job, name))
-        if base is None:
-            continue
-        wanted = [precision for precision in _BUILDERS if precision in precisions]
-        made = [attempt(name, precision, partial(_BUILDERS[precision], job, base)) for precision in wanted]
-        found = [one for one in made if one is not None]
-        if found or "fp32" in precisions:
-            built += [base.built, *found]
-        else:
-            remove(job, name, "fp32")  # nobody asked for it alone
-    if failed and not built:
-        raise next((error for error in failed if isinstance(error, AccuracyGateError)), failed[0])
-    return built, tuple(failures)
+    def _forgives(self, error: EdgeCVError) -> bool:
+        """Of all formats there are, those that the source cannot give are left out anyway."""
+        every = set(self.job.request.formats) == set(registry.names("exporters"))
+        return self.keep_going or (every and isinstance(error, UnsupportedSource))
 
 
-def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
-    job.progress("Writing golden vectors and model card", 0, 1)
-    files = (
-        write_golden(job.folder, manifest.variants, job.examples[0 if job.calibration is not None else -1]),
-        write_model_card(job.folder, manifest),
-    )
-    job.progress("Writing golden vectors and model card", 1, 1)
-    return files
+def _build(job: Job, keep_going: bool) -> tuple[list[Built], tuple[Failure, ...]]:
+    """What was asked for, format by format, and what failed while the rest went on."""
+    attempts = _Attempts(job=job, keep_going=keep_going)
+    built = [one for name in job.request.formats for one in _build_format(job, name, attempts)]
+    if attempts.errors and not built:
+        gated = (error for error in attempts.errors if isinstance(error, AccuracyGateError))
+        raise next(gated, attempts.errors[0])
+    return built, tuple(attempts.failures)
 
 
-def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
-    """The confidence for the variant that ``auto`` takes: a bundle has one. The float model keeps its own."""
-    tuned = {name: record for one in built for name, record in one.thresholds.items()}
-    variants = [variant for one in built for variant in one.variants]
-    if not tuned:
-        return None
-    fastest = min(variants, key=lambda variant: (not variant.timed, variant.latency_ms))
-    if fastest.name in tuned:
-        return tuned[fastest.name]
-    default = next(iter(tuned.values())).before
-    return ThresholdRecord(before=default, after=default, reason=f"Kept: `auto` takes {fastest.name} here.")
-
-
-def _side_files(
-    manifest: Manifest, job: Job, built: Sequence[Built], threshold: ThresholdRecord | None, seed: int
-) -> Iterator[Path]:
-    """What lies beside the models: parity and recipes; of INT8 what was tried, the report, the sensitivity if it was asked for."""
-    yield from (path for one in built for path in one.extras)
-    records = tuple(record for one in built for record in one.records)
-    if job.calibration is None or not records:
-        return
-    record = QuantizationRecord(
-        model=manifest.name,
-        source=manifest.source.file,
-        task=manifest.decode.task,
-        calibration=CalibrationRecord(
-            images=len(job.calibration),
-            held_out=len(job.calibration.held_out),
-            sha256=job.calibration.sha256,
-            source=Path(job.calibration.source).name,  # the folder it lies in is the user's own business
-            seed=seed,
-            warnings=job.calibration.warnings,
-            facts=dict(job.calibration.facts),
-        ),
-        formats=records,
-        threshold=threshold,
-        machine=f"{platform.machine()} {platform.system()}",
-        tools=manifest.tools,
-    )
-    write_record(record, job.folder / QUANTIZATION)
-    write_report(record, job.folder / REPORT)
-    yield from (job.folder / QUANTIZATION, job.folder / REPORT)
-    if job.analyze:
-        variants = tuple(found for one in built for found in one.sensitivities)
-        yield _written(job.folder / SENSITIVITY, Sensitivity(variants=variants))
-
-
-def _written(path: Path, value: msgspec.Struct) -> Path:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-    return path
-
-
-def _manifest(place: Path, job: Job, variants: tuple[Variant, ...], threshold: ThresholdRecord | None) -> Manifest:
-    images, decode = job.calibration, job.source.spec.decode
-    return Manifest(
-        schema=SCHEMA,
-        name=place.name.removesuffix(SUFFIX),
-        family=job.source.family,
-        preprocess=job.source.spec.preprocess,
-        decode=msgspec.structs.replace(decode, confidence=threshold.after) if threshold is not None else decode,
-        variants=variants,
-        source=job.source.origin,
-        licence=job.source.licence,
-        calibration=Calibration(images=len(images), held_out=len(images.held_out), sha256=images.sha256)
-        if images is not None
-        else None,
-        assumptions=job.source.assumptions,
-        tools={"edgecv": __version__, **_tool_versions()},
-    )
-
-
-def _tool_versions() -> dict[str, str]:
-    found = {}
-    for name in _TOOLS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def _build_format(job: Job, name: str, attempts: _Attempts) -> list[Built]:
+    """The fp32 variant of a format and what is made from it; nothing when all that was asked for failed."""
+    base = attempts.attempt(name, "fp32", partial(build_float, job, name))
+    if base is None:
+        return []
+    wanted = [precision for precision in _BUILDERS if precision in job.request.precisions]
+    made = [attempts.attempt(name, precision, partial(_BUILDERS[precision], job, base)) for precision in wanted]
+    found = [one for one in made if one is not None]
+    if found or "fp32" in job.request.precisions:
+        return [base, *found]
+    remove(job, name, "fp32")  # nobody asked for it alone
+    return []

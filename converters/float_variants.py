@@ -16,20 +16,22 @@ from edgecv import registry
 from edgecv._internal.progress import Progress
 from edgecv.bundles.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
-from edgecv.converters.source import Example, Exported, Exporter, Part, SourceModel
+from edgecv.converters.request import ConversionRequest
+from edgecv.converters.source import Example, Exporter, Part, SourceModel
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet
 from edgecv.quantize.labels.int8_loss import LabelledSet
-from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe
+from edgecv.quantize.quantizer import Exported
+from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, ThresholdRecord
-from edgecv.quantize.search import plans
+from edgecv.quantize.search import recipe_orders
 from edgecv.quantize.sensitivity import FormatSensitivity
+from edgecv.runtimes.adapter import open_session
 from edgecv.runtimes.measure import Request, median_latency_ms
 from edgecv.specs import Precision, RuntimeOptions
 from edgecv.vision.letterbox import fit
 
-DEFAULT_MAX_DROP = 1.0  # points of mAP or top-1
 # Metrics of float variants: over all outputs and pictures, the lowest cosine, and the worst element as a part of the largest one.
 SOURCE_COSINE, SOURCE_WORST = "source_cosine", "source_worst"
 
@@ -39,62 +41,56 @@ class Job:
     """What every step needs to know.
 
     Attributes:
+        request: What was asked for.
         source: The model.
-        calibration: The pictures; ``None`` for float alone.
-        examples: What the source makes of a few held-out pictures, by part: computed once, for every format and precision.
-        pictures: Calibration pictures, fitted, ``(N, H, W, 3)`` each: decoded once, for every format.
+        calibration: The calibration set; ``None`` for float alone.
+        examples: What the source makes of a few held-out images, by part: computed once, for every format and precision.
+        images: Calibration images, fitted, ``(N, H, W, 3)`` each: decoded once, for every format.
         folder: The bundle under construction.
         progress: Called as steps go on.
-        targets: CPU classes to build for, where a format differs from one to the other.
-        recipes: Recipes that were named: each alone decides for its format.
-        labelled: Labelled pictures to judge by as well; ``None`` without.
-        max_drop: Points that INT8 may lose on them.
-        analyze: Measure what each layer loses, and what leaving it float costs.
+        labelled: Labelled images to judge by as well; ``None`` without.
     """
 
+    request: ConversionRequest
     source: SourceModel
     calibration: CalibrationSet | None
     examples: tuple[Mapping[str, Example], ...]
-    pictures: tuple[Array, ...]
+    images: tuple[Array, ...]
     folder: Path
     progress: Progress
-    targets: tuple[str, ...] = (DEFAULT_TARGET,)
-    recipes: tuple[QuantizeRecipe, ...] = ()
     labelled: LabelledSet | None = None
-    max_drop: float = DEFAULT_MAX_DROP
-    analyze: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Built:
-    """What came out in one precision: its variants, what was tried, files to list beside the models, confidence by variant."""
+    """What came out of one format in one precision.
 
+    Attributes:
+        exporter: What wrote the format.
+        variants: One, or for INT8 one for each CPU class.
+        parts: Of a float variant: its files, which other precisions are made from.
+        records: What was tried for INT8.
+        sensitivities: What each layer loses, where it was asked for.
+        extras: Files to list beside the models.
+        thresholds: The confidence for each INT8 variant that has its own.
+    """
+
+    exporter: Exporter
     variants: tuple[Variant, ...]
+    parts: Mapping[str, Exported] = field(default_factory=dict)
     records: tuple[FormatRecord, ...] = ()
     sensitivities: tuple[FormatSensitivity, ...] = ()
     extras: tuple[Path, ...] = ()
     thresholds: Mapping[str, ThresholdRecord] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Base:
-    """The fp32 variant of a format, which its other precisions are made from."""
-
-    exporter: Exporter
-    parts: dict[str, Exported]
-    built: Built
-
-    @property
-    def variant(self) -> Variant:
-        """The only one."""
-        return self.built.variants[0]
-
-
 def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
     """Whether a recipe for one of the formats looks at what the pictures do to the network."""
     architecture = quantized_part(source).architecture
-    rungs = [plan.rungs for name in formats for plan in plans(name, architecture, (DEFAULT_TARGET,), recipes)]
-    return any(recipe.kind == "static" for recipe in chain.from_iterable(rungs))
+    orders = [
+        order.first for name in formats for order in recipe_orders(name, architecture, (DEFAULT_CPU_CLASS,), recipes)
+    ]
+    return any(recipe.kind == "static" for recipe in chain.from_iterable(orders))
 
 
 def quantized_part(source: SourceModel) -> Part:
@@ -115,7 +111,7 @@ def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> t
     )
 
 
-def build_float(job: Job, model_format: str) -> Base:
+def build_float(job: Job, model_format: str) -> Built:
     """The fp32 variant of one format.
 
     Raises:
@@ -123,29 +119,28 @@ def build_float(job: Job, model_format: str) -> Base:
         ParityError: the export computes something else than the source.
     """
     exporter: Exporter = registry.resolve("exporters", model_format)()
-    parts, parity = exported_parts(job, exporter, "fp32", None, job.folder / f"{model_format}-fp32")
-    return Base(exporter=exporter, parts=parts, built=_float_built(job, exporter, "fp32", parts, parity))
+    return _float_built(job, exporter, "fp32", None)
 
 
-def build_half(job: Job, base: Base) -> Built:
+def build_half(job: Job, base: Built) -> Built:
     """The fp16 variant: the weights of the fp32 one in two bytes.
 
     Raises:
         ConversionError: the format cannot hold it.
         ParityError: it computes something else than the source.
     """
-    exporter = base.exporter
-    parts, parity = exported_parts(job, exporter, "fp16", base.parts, job.folder / f"{exporter.format}-fp16")
-    return _float_built(job, exporter, "fp16", parts, parity)
+    return _float_built(job, base.exporter, "fp16", base.parts)
 
 
 def open_parts(
     exporter: Exporter, parts: Mapping[str, Exported], options: RuntimeOptions | None = None
 ) -> dict[str, Session]:
     """A session per part."""
-    session_type = registry.resolve("runtimes", exporter.runtime)
     chosen = options or RuntimeOptions()
-    return {name: session_type(part.files[0], chosen, part.inputs, part.outputs) for name, part in parts.items()}
+    return {
+        name: open_session(exporter.runtime, part.files[0], chosen, part.inputs, part.outputs)
+        for name, part in parts.items()
+    }
 
 
 def exported_parts(
@@ -178,10 +173,9 @@ def part_folder(base: Path, part: Part) -> Path:
     return folder
 
 
-def _float_built(
-    job: Job, exporter: Exporter, precision: Precision, parts: Mapping[str, Exported], parity: Sequence[OutputParity]
-) -> Built:
+def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Mapping[str, Exported] | None) -> Built:
     name = f"{exporter.format}-{precision}"
+    parts, parity = exported_parts(job, exporter, precision, floats, job.folder / name)
     report = job.folder / name / PARITY_FILE
     report.write_bytes(msgspec.json.format(msgspec.json.encode(parity), indent=2) + b"\n")
     latency_ms = latency_of(job, exporter, parts, name, RuntimeOptions(threads=1))
@@ -196,7 +190,7 @@ def _float_built(
         latency_ms=round(latency_ms, 3),
         models={part: model_files(job.folder, exported) for part, exported in parts.items()},
     )
-    return Built(variants=(variant,), extras=(report,))
+    return Built(exporter=exporter, variants=(variant,), parts=parts, extras=(report,))
 
 
 def latency_of(
@@ -220,7 +214,7 @@ def model_files(folder: Path, exported: Exported) -> ModelFiles:
 
 
 def each_once(variants: Iterable[Variant]) -> tuple[Variant, ...]:
-    """Variants by name: an fp16 that was asked for and that a ladder ended in, too, has the figures of both."""
+    """Variants by name: an fp16 that was asked for and that a search ended in, too, has the figures of both."""
     found: dict[str, Variant] = {}
     for variant in variants:
         before = found.get(variant.name)

@@ -15,7 +15,6 @@ from edgecv import registry
 from edgecv.bundles.bundle import Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.converters.float_variants import (
-    Base,
     Built,
     Job,
     exported_parts,
@@ -25,39 +24,40 @@ from edgecv.converters.float_variants import (
     part_folder,
     quantized_part,
 )
-from edgecv.converters.judge import AccuracyJudge, Proof
-from edgecv.converters.source import Exported, Exporter, Part
+from edgecv.converters.judge import AccuracyJudge
+from edgecv.converters.source import Exporter, Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
-from edgecv.quantize.quantizer import Quantizer
-from edgecv.quantize.recipes import DEFAULT_TARGET, RECIPE_FILE, TARGETS, QuantizeRecipe, dump_recipe
+from edgecv.quantize.quantizer import Exported, Quantizer
+from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, RECIPE_FILE, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
-from edgecv.quantize.search import Candidate, Plan, SearchResult, climb, plans
+from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, recipe_orders, search
 from edgecv.quantize.sensitivity import PICTURES, FormatSensitivity, rank_layers, with_costs
 from edgecv.specs import RuntimeOptions
 
 
-def build_int8(job: Job, base: Base) -> Built:
-    """A variant for each plan: the first rung of its ladder that is accurate and faster than float.
+def build_int8(job: Job, base: Built) -> Built:
+    """A variant for each CPU class: the first recipe that is accurate and faster than float.
 
     Raises:
         AccuracyGateError: no recipe keeps the accuracy.
         QuantizationError: the format cannot be quantized.
     """
     exporter, first = base.exporter, quantized_part(job.source)
-    wanted_plans = plans(exporter.format, first.architecture, job.targets, job.recipes)
+    orders = recipe_orders(exporter.format, first.architecture, job.request.cpu_classes, job.request.recipes)
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         floats = base.parts[first.name]
-        # It refuses what is too large before the float model is asked about every picture.
+        # The quantizer refuses what is too large before the float model is asked about every picture.
         quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(floats.files, floats.outputs, Path(work))
-        examiner = _examiner(job, base)
-        if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
-            wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)
-        _calibrate(job, exporter, quantizer, wanted_plans)
-        bench = _Workbench(job=job, base=base, part=first, quantizer=quantizer, examiner=examiner, work=Path(work))
-        climbs = [(plan, _climb(bench, plan)) for plan in wanted_plans]
-        found = [(plan, climbed, _layers(bench, climbed)) for plan, climbed in climbs]
-        built = [_placed(bench, *one) for one in found]  # last: what fails before leaves nothing in the bundle
+        judge = _judge(job, base)
+        if judge.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
+            orders = tuple(replace(order, last=(), exact=True) for order in orders)
+        _calibrate(job, exporter, quantizer, orders)
+        maker = _CandidateMaker(job=job, base=base, part=first, quantizer=quantizer, judge=judge, work=Path(work))
+        results = [(order, _search(maker, order)) for order in orders]
+        found = [(order, result, _layers(maker, result)) for order, result in results]
+        built = [_placed(maker, *one) for one in found]  # last: what fails before leaves nothing in the bundle
     return Built(
+        exporter=exporter,
         variants=tuple(chain.from_iterable(one.variants for one in built)),
         records=tuple(chain.from_iterable(one.records for one in built)),
         sensitivities=tuple(chain.from_iterable(one.sensitivities for one in built)),
@@ -66,68 +66,59 @@ def build_int8(job: Job, base: Base) -> Built:
     )
 
 
-def _examiner(job: Job, base: Base) -> AccuracyJudge:
+def _judge(job: Job, base: Built) -> AccuracyJudge:
     assert job.calibration is not None
     exporter = base.exporter
     return AccuracyJudge(
         job.source,
         job.calibration.held_out,
         job.labelled,
-        job.max_drop,
+        job.request.int8.max_drop,
         lambda parts: open_parts(exporter, parts),
         base.parts,
         lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
     )
 
 
-def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, wanted_plans: Sequence[Plan]) -> None:
-    static = [recipe for plan in wanted_plans for recipe in plan.rungs if recipe.kind == "static"]
+def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, orders: Sequence[RecipeOrder]) -> None:
+    static = [recipe for order in orders for recipe in order.first if recipe.kind == "static"]
     job.progress(f"Calibrating {exporter.format}", 0, 1)
     if static:
         most = max(recipe.subset_size for recipe in static)
-        quantizer.calibrate(job.pictures[: -(-most // job.source.batch)])
+        quantizer.calibrate(job.images[: -(-most // job.source.batch)])
     job.progress(f"Calibrating {exporter.format}", 1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Made:
-    """A candidate's parts, and what they were found to be worth."""
-
-    parts: dict[str, Exported]
-    proof: Proof
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Workbench:
+class _CandidateMaker:
     """What it takes to make and judge candidates for one format."""
 
     job: Job
-    base: Base
+    base: Built
     part: Part
     quantizer: Quantizer
-    examiner: AccuracyJudge
+    judge: AccuracyJudge
     work: Path
 
-    def make(self, recipe: QuantizeRecipe) -> Candidate[_Made]:
+    def make(self, recipe: QuantizeRecipe) -> Candidate:
         """Quantize by a recipe, judge the outcome, and time it if it is accurate."""
         folder = Path(tempfile.mkdtemp(dir=self.work))
         self.job.progress(f"Quantizing {recipe.name}", 0, 1)
         parts = self._halved(folder) if recipe.kind == "fp16" else self._quantized(recipe, folder)
         self.job.progress(f"Quantizing {recipe.name}", 1, 1)
-        proof = self.examiner.judge(parts, recipe)
+        judgement = self.judge.judge(parts, recipe)
         return Candidate(
             recipe=recipe,
-            model=_Made(parts=parts, proof=proof),
-            report=proof.report,
-            labelled=proof.labelled,
-            latency_ms=self.latency_ms(parts, recipe) if proof.report.passed else None,
+            parts=parts,
+            judgement=judgement,
+            latency_ms=self.latency_ms(parts, recipe) if judgement.report.passed else None,
             bytes=sum(path.stat().st_size for part in parts.values() for path in part.files),
-            foreign=not suits_this_machine(recipe.target),
+            foreign=not suits_this_machine(recipe.cpu_class),
         )
 
     def latency_ms(self, parts: Mapping[str, Exported], recipe: QuantizeRecipe) -> float:
         """One thread, in a process of its own; what another CPU class runs is timed as near to it as this one can."""
-        config = TARGETS[recipe.target].config if recipe.target in TARGETS else {}
+        config = CPU_CLASSES[recipe.cpu_class].config if recipe.cpu_class in CPU_CLASSES else {}
         extra = {"config": config} if config else {}
         return latency_of(self.job, self.base.exporter, parts, recipe.name, RuntimeOptions(threads=1, extra=extra))
 
@@ -136,15 +127,15 @@ class _Workbench:
         if recipe.kind != "static":
             return ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
-        pictures = self.job.pictures[: max(1, PICTURES // self.job.source.batch)]
+        images = self.job.images[: max(1, PICTURES // self.job.source.batch)]
         try:
-            found = rank_layers(self.quantizer.layer_outputs(recipe, pictures))
+            found = rank_layers(self.quantizer.layer_outputs(recipe, images))
         except QuantizationError:  # not enough memory to compare: what passed still passed
             found = ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
         return found
 
-    def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate[_Made]) -> tuple[LayerLoss, ...]:
+    def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate) -> tuple[LayerLoss, ...]:
         """The layers with the cost of leaving the most sensitive ones float; none where no layer is quantized alone."""
         if chosen.recipe.kind != "static":
             return layers
@@ -172,56 +163,57 @@ class _Workbench:
             raise QuantizationError(error.message, error.hint) from error
 
 
-def _climb(bench: _Workbench, plan: Plan) -> SearchResult[_Made]:
+def _search(maker: _CandidateMaker, order: RecipeOrder) -> SearchResult:
     try:
-        return climb(plan, bench.make, bench.rank, bench.base.variant.latency_ms)
+        return search(order, maker.make, maker.rank, maker.base.variants[0].latency_ms)
     except AccuracyGateError as error:
-        if not bench.examiner.unfit:
+        if not maker.judge.unfit:
             raise
-        raise AccuracyGateError(f"{bench.examiner.unfit} {error.message}", error.hint, report=error.report) from error
+        raise AccuracyGateError(f"{maker.judge.unfit} {error.message}", error.hint, report=error.report) from error
 
 
-def _layers(bench: _Workbench, climbed: SearchResult[_Made]) -> tuple[LayerLoss, ...]:
-    layers = climbed.layers or bench.rank(climbed.chosen.recipe)
-    return bench.costed(layers, climbed.chosen) if bench.job.analyze else layers
+def _layers(maker: _CandidateMaker, result: SearchResult) -> tuple[LayerLoss, ...]:
+    layers = result.layers or maker.rank(result.chosen.recipe)
+    return maker.costed(layers, result.chosen) if maker.job.request.int8.analyze else layers
 
 
-def _placed(bench: _Workbench, plan: Plan, climbed: SearchResult[_Made], layers: tuple[LayerLoss, ...]) -> Built:
-    """Write what came out of a ladder into the bundle. fp16 is the same for every CPU class."""
-    chosen, float_variant, model_format = climbed.chosen, bench.base.variant, bench.base.exporter.format
-    suffix = "" if plan.target in ("", DEFAULT_TARGET) else f"-{plan.target}"
+def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, layers: tuple[LayerLoss, ...]) -> Built:
+    """Write what came out of a search into the bundle. fp16 is the same for every CPU class."""
+    chosen, float_variant, model_format = result.chosen, maker.base.variants[0], maker.base.exporter.format
+    suffix = "" if order.cpu_class in ("", DEFAULT_CPU_CLASS) else f"-{order.cpu_class}"
     half = chosen.recipe.kind == "fp16"
-    folder = bench.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
-    parts = _moved(chosen.model.parts, bench.work, folder)
+    folder = maker.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
+    parts = _moved(chosen.parts, maker.work, folder)
     recipe_file = folder / RECIPE_FILE
     recipe_file.write_bytes(dump_recipe(chosen.recipe))
-    target = "" if half else chosen.recipe.target or plan.target
+    cpu_class = "" if half else chosen.recipe.cpu_class or order.cpu_class
     variant = Variant(
         name=folder.name,
         format=model_format,
         precision="fp16" if half else "int8",
-        target=target,
+        cpu_class=cpu_class,
         recipe=chosen.recipe.name,
-        metrics=chosen.report.metrics,
+        metrics=chosen.judgement.report.metrics,
         latency_ms=round(chosen.latency_ms or 0.0, 3),
-        timed=not chosen.foreign and suits_this_machine(target),
-        models={part: model_files(bench.job.folder, exported) for part, exported in parts.items()},
+        timed=not chosen.foreign and suits_this_machine(cpu_class),
+        models={part: model_files(maker.job.folder, exported) for part, exported in parts.items()},
     )
-    threshold = bench.examiner.threshold(chosen.model.proof)
+    threshold = maker.judge.threshold(chosen.judgement)
     record = FormatRecord(
         format=f"{model_format}{suffix}",
         float_latency_ms=float_variant.latency_ms,
-        float_bytes=sum(entry.bytes for model in float_variant.models.values() for entry in model.files),
-        attempts=climbed.attempts,
+        float_bytes=float_variant.bytes,
+        attempts=result.attempts,
         chosen=chosen.recipe.name,
         layers=layers,
-        worst=bench.examiner.worst(chosen.model.proof),
+        worst=maker.judge.worst(chosen.judgement),
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
+        exporter=maker.base.exporter,
         variants=(variant,),
         records=(record,),
-        sensitivities=(sensitivity,) if bench.job.analyze and layers else (),
+        sensitivities=(sensitivity,) if maker.job.request.int8.analyze and layers else (),
         extras=(recipe_file,),
         thresholds={variant.name: threshold} if threshold is not None else {},
     )

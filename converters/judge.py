@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgecv._internal.progress import Progress
 from edgecv.converters.parity import outputs_of
-from edgecv.converters.source import Exported, SourceModel
+from edgecv.converters.source import SourceModel
 from edgecv.errors import CalibrationError
 from edgecv.media.images import read_image
 from edgecv.model import Model
@@ -17,7 +17,6 @@ from edgecv.promptable import PromptableModel
 from edgecv.protocols import Session
 from edgecv.quantize.gate.accuracy_gate import (
     MULTI_LABEL,
-    Check,
     GateReport,
     answers,
     check_classes,
@@ -30,8 +29,10 @@ from edgecv.quantize.gate.threshold import LOW_CONFIDENCE, tune_confidence, tune
 from edgecv.quantize.gate.worst import worst_images
 from edgecv.quantize.labels.int8_loss import LabelledSet, compare_scores, labelled_check
 from edgecv.quantize.labels.scores import DetectorScores, Scores
+from edgecv.quantize.quantizer import Exported
 from edgecv.quantize.recipes import QuantizeRecipe
-from edgecv.quantize.record import Labelled, ThresholdRecord, WorstImage
+from edgecv.quantize.record import ThresholdRecord, WorstImage
+from edgecv.quantize.search import Judgement
 from edgecv.results import Detections
 from edgecv.vision.letterbox import fit
 
@@ -40,23 +41,6 @@ BOX_TASKS = ("detect", "segment", "pose", "obb")
 
 Parts = Mapping[str, Exported]
 Open = Callable[[Parts], Mapping[str, Session]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Proof:
-    """What one candidate was found to be worth.
-
-    Attributes:
-        report: The gate's figures, those by labels among them.
-        labelled: What it loses by labels; ``None`` without labels, or when it did not get that far.
-        answers: What it found in each picture, at a low confidence where the task has one.
-        scores: What it scored by labels.
-    """
-
-    report: GateReport
-    labelled: Labelled | None
-    answers: Sequence[Any]
-    scores: Scores | None
 
 
 class AccuracyJudge:
@@ -98,45 +82,35 @@ class AccuracyJudge:
         self._check_teacher(floats)
         self._float_scores = self._scored(floats, "Float model on labelled images")
 
-    def judge(self, parts: Parts, recipe: QuantizeRecipe) -> Proof:
+    def judge(self, parts: Parts, recipe: QuantizeRecipe) -> Judgement:
         """Judge a candidate: by the float model's answers, then, if it passes, by labels."""
         found = self._asked(parts, f"{recipe.name} on held-out images")
         report = self._agreement(found, recipe)
         if not report.passed or self._float_scores is None:
-            return Proof(report=report, labelled=None, answers=found, scores=None)
+            return Judgement(report=report, answers=found)
         scores = self._scored(parts, f"{recipe.name} on labelled images")
         assert scores is not None
         loss = compare_scores(self._float_scores, scores, self._source.spec.decode.labels)
-        check = labelled_check(loss, self._max_drop).check
-        return Proof(
-            report=GateReport(
-                recipe=report.recipe,
-                teacher_boxes=report.teacher_boxes,
-                checks=(
-                    *report.checks,
-                    Check(metric=check.metric, value=check.value, least=check.least, most=check.most),
-                ),
-            ),
-            labelled=loss,
-            answers=found,
-            scores=scores,
+        check = labelled_check(loss, self._max_drop)
+        return Judgement(
+            report=replace(report, checks=(*report.checks, check)), labelled=loss, answers=found, scores=scores
         )
 
-    def worst(self, proof: Proof) -> tuple[WorstImage, ...]:
+    def worst(self, judgement: Judgement) -> tuple[WorstImage, ...]:
         """The held-out pictures on which a candidate strays furthest."""
         if self._task not in BOX_TASKS or not self._source.trained:
             return ()
-        pairs = self._at_default(self._wanted), self._at_default(proof.answers)
+        pairs = self._at_default(self._wanted), self._at_default(judgement.answers)
         return worst_images(self._images, *pairs, self._source.spec.decode.labels)
 
-    def threshold(self, proof: Proof) -> ThresholdRecord | None:
+    def threshold(self, judgement: Judgement) -> ThresholdRecord | None:
         """The confidence that keeps the float model's precision; ``None`` where the task has none."""
         if self._task not in BOX_TASKS or not self._source.trained:
             return None
         default = self._source.spec.decode.confidence
-        if isinstance(self._float_scores, DetectorScores) and isinstance(proof.scores, DetectorScores):
-            return tune_confidence_labelled(self._float_scores.pairs, proof.scores.pairs, default)
-        return tune_confidence(self._wanted, proof.answers, default)
+        if isinstance(self._float_scores, DetectorScores) and isinstance(judgement.scores, DetectorScores):
+            return tune_confidence_labelled(self._float_scores.pairs, judgement.scores.pairs, default)
+        return tune_confidence(self._wanted, judgement.answers, default)
 
     def _check_teacher(self, floats: Parts) -> None:
         """Where the float model sees too little in the held-out pictures, the labelled ones judge instead.

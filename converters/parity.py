@@ -10,11 +10,12 @@ import numpy as np
 from edgecv._internal.progress import Progress
 from edgecv.bundles.golden import cosine
 from edgecv.converters.families import ultralytics_import
-from edgecv.converters.source import TOLERANCES, Example, Exported, Part, SourceModel, Tolerance
+from edgecv.converters.source import TOLERANCES, Example, Part, SourceModel, Tolerance
 from edgecv.errors import ParityError
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session, Tensors
 from edgecv.quantize.calibration.calibration_set import CalibrationSet
+from edgecv.quantize.quantizer import Exported
 from edgecv.specs import TensorSpec
 from edgecv.vision.letterbox import fit
 

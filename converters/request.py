@@ -3,47 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecv import registry
 from edgecv._internal.printable import is_name
 from edgecv.converters.families.other_sources import refuse_known
+from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.quantize.recipes import DEFAULT_TARGET, QuantizeRecipe, find_recipe, targets_of
+from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of, find_recipe
 from edgecv.quantize.search import check_recipes
 from edgecv.specs import PRECISIONS, Precision
 
+DEFAULT_MAX_DROP = 1.0  # points of mAP or top-1
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """What was asked of INT8."""
+class Int8Options:
+    """How INT8 is built and judged.
 
-    recipes: tuple[QuantizeRecipe, ...]
-    targets: tuple[str, ...]
+    Attributes:
+        recipes: Names of recipes, or files as bundles hold them (``recipe.json``), one for each format: exactly that one is
+            tried, and the gate applies. By default one recipe after the other is tried.
+        cpu_class: CPU class that INT8 in ONNX is built for: ``x86-vnni``, ``x86`` (AVX2 without VNNI), ``arm64`` or ``all``.
+        data: Labelled images that calibration does not see: INT8 is judged by them as well.
+        max_drop: Points of mAP or top-1 that INT8 may lose on them.
+        seed: Another seed splits the calibration images in another way.
+        analyze: Write ``sensitivity.json``: what each layer loses in INT8, and what leaving it float costs.
+    """
+
+    recipes: Sequence[str | Path] = ()
+    cpu_class: str = DEFAULT_CPU_CLASS
+    data: str | Path | None = None
+    max_drop: float = DEFAULT_MAX_DROP
+    seed: int = 0
+    analyze: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop <= 100:
+            raise ConfigError(f"A loss of {self.max_drop:g} points is no limit.", "--max-drop 1.0 allows one point.")
 
 
-def quantization_of(
-    precisions: Sequence[Precision], formats: Sequence[str], recipes: Sequence[str | Path], target: str, analyze: bool
-) -> Quantization:
-    """Recipes and CPU classes by their names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionRequest:
+    """What was asked for, with recipes and CPU classes found by their names."""
+
+    source: Path
+    formats: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    options: SourceOptions = field(default_factory=SourceOptions)
+    int8: Int8Options = field(default_factory=Int8Options)
+    recipes: tuple[QuantizeRecipe, ...] = ()
+    cpu_classes: tuple[str, ...] = (DEFAULT_CPU_CLASS,)
+
+
+def request_of(
+    source: str | Path,
+    formats: Sequence[str],
+    precision: Precision | Sequence[Precision],
+    options: SourceOptions | None = None,
+    int8: Int8Options | None = None,
+) -> ConversionRequest:
+    """Check what can be checked without the model or any image.
 
     Raises:
-        ConfigError: there is none of that name, one fits no format, or INT8 was not asked for.
+        ConfigError: there is no such precision, recipe or CPU class, a recipe fits no format, or something needs INT8.
+        UnknownPlugin: there is no such format.
+        UnsupportedSource: there is no such source.
     """
-    found = tuple(find_recipe(str(recipe)) for recipe in recipes)
-    if "int8" not in precisions and (found or analyze or target != DEFAULT_TARGET):
-        raise ConfigError("Recipes, targets and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
-    check_recipes(found, formats)
-    return Quantization(recipes=found, targets=targets_of(target))
-
-
-def check_drop(max_drop: float) -> None:
-    """Raise ``ConfigError`` unless ``max_drop`` is a number of points."""
-    if not 0 <= max_drop <= 100:
-        raise ConfigError(f"A loss of {max_drop:g} points is no limit.", "--max-drop 1.0 allows one point.")
+    path, int8 = Path(source), int8 or Int8Options()
+    check_source(path)
+    precisions = precisions_of(precision)
+    check_formats(formats)
+    recipes = tuple(find_recipe(str(recipe)) for recipe in int8.recipes)
+    if "int8" not in precisions and (recipes or int8.analyze or int8.cpu_class != DEFAULT_CPU_CLASS):
+        raise ConfigError("Recipes, CPU classes and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
+    if "int8" not in precisions and int8.data is not None:
+        raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
+    check_recipes(recipes, formats)
+    return ConversionRequest(
+        source=path,
+        formats=tuple(formats),
+        precisions=precisions,
+        options=options or SourceOptions(),
+        int8=int8,
+        recipes=recipes,
+        cpu_classes=cpu_classes_of(int8.cpu_class),
+    )
 
 
 def precisions_of(asked: Precision | Sequence[Precision]) -> tuple[Precision, ...]:

@@ -16,6 +16,7 @@ from edgecv.bundles.bundle import Source
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
 from edgecv.protocols import Array, Tensors
+from edgecv.quantize.quantizer import Exported
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
 
@@ -38,14 +39,14 @@ class SourceOptions:
         size_wh: Input size in pixels; ``None`` for the source's own.
         trust_pickle: Run the code in a checkpoint that needs it.
         weights: Weights for an architecture that was named.
-        random_weights: Weights from seed 0 for an architecture that was named; batch norms see the calibration pictures.
+        random_weights: Weights from seed 0 for an architecture that was named; batch norms see the calibration images.
         pretrained: The library's own weights, which it downloads.
-        pictures: Calibration pictures, for batch norms of random weights.
-        preprocess: What the caller says of a foreign classifier's input: any of ``mean std color resize``.
+        images: Calibration images, for batch norms of random weights; ``convert`` fills them in.
+        preprocess: Of a foreign classifier's input: any of ``mean std color resize``; the rest is assumed and recorded.
         labels: Names of the classes, where the source has none.
         activation: What makes confidences of a foreign classifier's scores, where its file does not say: ``softmax``, ``sigmoid``
-            (each class on its own) or ``none``.
-        batch: Pictures per run.
+            (several labels per image, or one output for two classes) or ``none``.
+        batch: Images per run, 1 to 64, fixed in the files: ``model.many(images)`` fills them.
     """
 
     size_wh: tuple[int, int] | None = None
@@ -53,7 +54,7 @@ class SourceOptions:
     weights: Path | None = None
     random_weights: bool = False
     pretrained: bool = False
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     activation: Activation = ""
@@ -77,7 +78,13 @@ class SourceOptions:
                 raise ConfigError(f"{said} means nothing for {origin}.", f"Leave {said} out.")
 
     def __post_init__(self) -> None:
-        check_batch(self.batch)
+        if type(self.batch) is not int or not 1 <= self.batch <= MAX_BATCH:
+            raise ConfigError(
+                f"The batch size must be 1 to {MAX_BATCH}, not {self.batch}.", f"Use --batch 1 to --batch {MAX_BATCH}."
+            )
+        if self.weights is not None:
+            object.__setattr__(self, "weights", Path(self.weights))  # a caller may give a string
+        object.__setattr__(self, "labels", tuple(self.labels))
         read_normalisation(self.preprocess)
         if self.activation not in get_args(Activation):
             raise ConfigError(f"There is no activation '{self.activation}'.", "Use softmax, sigmoid or none.")
@@ -195,21 +202,6 @@ class SourceModel:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exported:
-    """One part as files of one format.
-
-    Attributes:
-        files: The file to open first, then what lies beside it.
-        inputs: As the part's, in its order, under the names of the file.
-        outputs: Likewise; layout and stored type may differ.
-    """
-
-    files: tuple[Path, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
 class Exporter(Protocol):
     """Writes parts in one format."""
 
@@ -279,14 +271,6 @@ def with_names(source: SourceModel) -> SourceModel:
     return replace(
         source, spec=msgspec.structs.replace(source.spec, decode=decode), assumptions=(*source.assumptions, said)
     )
-
-
-def check_batch(batch: int) -> None:
-    """Raise ``ConfigError`` unless ``batch`` is a number of pictures that one run can take."""
-    if type(batch) is not int or not 1 <= batch <= MAX_BATCH:
-        raise ConfigError(
-            f"The batch size must be 1 to {MAX_BATCH}, not {batch}.", f"Use --batch 1 to --batch {MAX_BATCH}."
-        )
 
 
 def weight_bytes(module: Any) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgecv.bundles.bundle import Bundle as Bundle
     from edgecv.cloud_sync.sink import MqttSink as MqttSink
     from edgecv.converters.convert import convert as convert
+    from edgecv.converters.request import Int8Options as Int8Options
+    from edgecv.converters.source import SourceOptions as SourceOptions
     from edgecv.errors import EdgeCVError as EdgeCVError
     from edgecv.events import Event as Event
     from edgecv.media.drawing import annotate as annotate
@@ -54,6 +56,7 @@ _LAZY = {
     "EdgeCVError": "edgecv.errors",
     "Event": "edgecv.events",
     "Frame": "edgecv.results",
+    "Int8Options": "edgecv.converters.request",
     "Masks": "edgecv.results",
     "Model": "edgecv.model",
     "ModelSpec": "edgecv.specs",
@@ -63,6 +66,7 @@ _LAZY = {
     "Result": "edgecv.results",
     "RuntimeOptions": "edgecv.specs",
     "SourceConfig": "edgecv.pipelines.source_config",
+    "SourceOptions": "edgecv.converters.source",
     "annotate": "edgecv.media.drawing",
     "convert": "edgecv.converters.convert",
     "errors": "edgecv.errors",

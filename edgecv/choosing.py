@@ -13,10 +13,10 @@ from edgecv import registry
 from edgecv._internal.strict import check_number
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
-from edgecv.bundles.opened_files import OpenedModel
 from edgecv.errors import ConfigError, MissingDependency, ModelError
 from edgecv.protocols import SaysPrecision, Session
-from edgecv.specs import RuntimeOptions, TensorSpec
+from edgecv.runtimes.adapter import open_session
+from edgecv.specs import RuntimeOptions
 
 _MOST_LANES = 8
 MOST_THREADS = 1024
@@ -141,7 +141,7 @@ def _preference(pair: tuple[Variant, str]) -> tuple[bool, bool, float]:
     machine that could not time it comes first: nothing else has its kernels. Then the fastest.
     """
     variant, _ = pair
-    return not suits_this_machine(variant.target), variant.timed, variant.latency_ms
+    return not suits_this_machine(variant.cpu_class), variant.timed, variant.latency_ms
 
 
 def open_parts(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> dict[str, Session]:
@@ -161,20 +161,6 @@ def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOpti
     files = variant.models[part]
     with bundle.opened_model(variant, part) as model:
         return open_session(runtime, model, options, files.inputs, files.outputs)
-
-
-def open_session(
-    runtime: str,
-    model: OpenedModel,
-    options: RuntimeOptions,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-) -> Session:
-    """Load the checked files of a bundle on a runtime. One of a plug-in that knows no opened files is given the path."""
-    kind = runtime_of(runtime)
-    given = model if getattr(kind, "takes_opened_files", False) else model.path
-    session: Session = kind(given, options, inputs, outputs)
-    return session
 
 
 def float_precision(session: Session) -> str:

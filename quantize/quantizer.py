@@ -1,9 +1,10 @@
-"""``Quantizer``: what the adapter of each format offers to the ladder."""
+"""``Quantizer``: what the adapter of each format offers to the search."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,21 @@ def library(name: str) -> Iterator[None]:
     hint = "Report it with the model; --debug shows the whole error."
     with foreign_errors(QuantizationError, f"{name} cannot quantize this network", hint), quiet():
         yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exported:
+    """One part as files of one format.
+
+    Attributes:
+        files: The file to open first, then what lies beside it.
+        inputs: As the part's, in its order, under the names of the file.
+        outputs: Likewise; layout and stored type may differ.
+    """
+
+    files: tuple[Path, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 class Quantizer(Protocol):

@@ -54,7 +54,7 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         weights_of: With ``weights``: those of matrix ``products`` alone, or of ``everything``.
         bias_correction: Biases take back what rounding shifts on average: ``fast``: each layer for itself; ``accurate`` (NNCF
             alone): one after the other.
-        target: CPU class the kernels are for.
+        cpu_class: CPU class the kernels are for; ``target`` in the file.
         limits: What the gate asks for.
     """
 
@@ -73,15 +73,15 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     weights_of: Literal["products", "everything"] = "products"
     bias_correction: Literal["none", "fast", "accurate"] = "none"
     subset_size: int = 300
-    target: str = "x86-vnni"
+    cpu_class: str = msgspec.field(name="target", default="x86-vnni")
     limits: GateLimits = GateLimits()
 
 
-class CpuTarget(msgspec.Struct, frozen=True, kw_only=True):
+class CpuClass(msgspec.Struct, frozen=True, kw_only=True):
     """What onnxruntime's integer kernels of one CPU class want.
 
     Attributes:
-        name: As in ``Variant.target``.
+        name: As in ``Variant.cpu_class``.
         recipe: Name of its first recipe.
         activations: Type of activations that its kernels fuse and run fastest.
         reduce_range: See ``QuantizeRecipe``.
@@ -99,17 +99,17 @@ class CpuTarget(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, str] = {}
 
 
-DEFAULT_TARGET = "x86-vnni"
+DEFAULT_CPU_CLASS = "x86-vnni"
 
-# A new class, such as symmetric S8S8 for TensorRT, is a line here and its machines in edgecv/targets.py.
-TARGETS: Mapping[str, CpuTarget] = MappingProxyType(
+# A new class, such as symmetric S8S8 for TensorRT, is a line here and its machines in edgecv/bundles/cpu_classes.py.
+CPU_CLASSES: Mapping[str, CpuClass] = MappingProxyType(
     {
-        target.name: target
-        for target in (
-            CpuTarget(name="x86-vnni", recipe="ort-u8s8"),
-            CpuTarget(name="x86", recipe="ort-u8s7-x86", reduce_range=True, bias_correction="fast"),
+        cpu.name: cpu
+        for cpu in (
+            CpuClass(name="x86-vnni", recipe="ort-u8s8"),
+            CpuClass(name="x86", recipe="ort-u8s7-x86", reduce_range=True, bias_correction="fast"),
             # SDOT multiplies signed by signed. The packed stem reads unsigned pixels, which S8S8 kernels do not take.
-            CpuTarget(
+            CpuClass(
                 name="arm64",
                 recipe="ort-s8s8-arm64",
                 activations="int8",
@@ -121,38 +121,38 @@ TARGETS: Mapping[str, CpuTarget] = MappingProxyType(
 )
 
 
-def _onnx_rungs(target: CpuTarget) -> Iterator[QuantizeRecipe]:
+def _onnx_recipes(cpu: CpuClass) -> Iterator[QuantizeRecipe]:
     """The fastest first: each stem, then other ranges, then corrected biases."""
-    for stem in target.stems:
-        yield _onnx(target, target.recipe if stem == target.stems[0] else f"{target.recipe}-float-stem", stem=stem)
-    yield _onnx(target, f"{target.recipe}-float-stem-percentile", stem="float", method="percentile")
-    yield _onnx(target, f"{target.recipe}-float-stem-minmax", stem="float", method="minmax")
-    if target.bias_correction == "none":
-        yield _onnx(target, f"{target.recipe}-bias", stem=target.stems[0], bias_correction="fast")
+    for stem in cpu.stems:
+        yield _onnx(cpu, cpu.recipe if stem == cpu.stems[0] else f"{cpu.recipe}-float-stem", stem=stem)
+    yield _onnx(cpu, f"{cpu.recipe}-float-stem-percentile", stem="float", method="percentile")
+    yield _onnx(cpu, f"{cpu.recipe}-float-stem-minmax", stem="float", method="minmax")
+    if cpu.bias_correction == "none":
+        yield _onnx(cpu, f"{cpu.recipe}-bias", stem=cpu.stems[0], bias_correction="fast")
 
 
-def _onnx(target: CpuTarget, name: str, **changes: Any) -> QuantizeRecipe:
+def _onnx(cpu: CpuClass, name: str, **changes: Any) -> QuantizeRecipe:
     wanted = {
-        "activations": target.activations,
-        "reduce_range": target.reduce_range,
-        "bias_correction": target.bias_correction,
-        "target": target.name,
+        "activations": cpu.activations,
+        "reduce_range": cpu.reduce_range,
+        "bias_correction": cpu.bias_correction,
+        "cpu_class": cpu.name,
     }
     return QuantizeRecipe(name=name, format="onnx", **(wanted | changes))
 
 
 def _openvino(name: str, **changes: Any) -> QuantizeRecipe:
     # NNCF reduces the weights of the first layer by itself (its default OverflowFix.FIRST_LAYER): one file for every x86.
-    return QuantizeRecipe(name=name, format="openvino", **({"target": "x86", "bias_correction": "fast"} | changes))
+    return QuantizeRecipe(name=name, format="openvino", **({"cpu_class": "x86", "bias_correction": "fast"} | changes))
 
 
 def _tflite(name: str, **changes: Any) -> QuantizeRecipe:
-    return QuantizeRecipe(name=name, format="tflite", activations="int8", target="", **changes)
+    return QuantizeRecipe(name=name, format="tflite", activations="int8", cpu_class="", **changes)
 
 
 _WEIGHTS: Mapping[str, Any] = MappingProxyType({"kind": "weights", "weights_of": "everything"})
 
-# Rungs in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
+# Recipes in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
 # Full INT8 ruins a vision transformer (docs/int8.md: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
 _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
@@ -166,59 +166,61 @@ _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
             _tflite("litert-static-percentile", stem="float", method="percentile"),
             _tflite("litert-static-minmax", stem="float", method="minmax"),
         ),
-        ("onnx", "transformer"): (QuantizeRecipe(name="ort-dynamic", format="onnx", kind="weights", target=""),),
-        ("openvino", "transformer"): (_openvino("ov-weights-products", kind="weights", target=""),),
+        ("onnx", "transformer"): (QuantizeRecipe(name="ort-dynamic", format="onnx", kind="weights", cpu_class=""),),
+        ("openvino", "transformer"): (_openvino("ov-weights-products", kind="weights", cpu_class=""),),
         ("tflite", "transformer"): (_tflite("litert-dynamic-products", kind="weights"),),
     }
 )
 _LAST: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
-        ("onnx", "conv"): (QuantizeRecipe(name="ort-weights", format="onnx", target="", **_WEIGHTS),),
-        ("openvino", "conv"): (_openvino("ov-weights", target="", **_WEIGHTS),),
+        ("onnx", "conv"): (QuantizeRecipe(name="ort-weights", format="onnx", cpu_class="", **_WEIGHTS),),
+        ("openvino", "conv"): (_openvino("ov-weights", cpu_class="", **_WEIGHTS),),
         ("tflite", "conv"): (_tflite("litert-dynamic", **_WEIGHTS),),
     }
 )
-FP16 = QuantizeRecipe(name="fp16", kind="fp16", target="")
+FP16 = QuantizeRecipe(name="fp16", kind="fp16", cpu_class="")
 
 
-def base_rungs(model_format: str, architecture: str, target: str = DEFAULT_TARGET) -> tuple[QuantizeRecipe, ...]:
+def first_recipes(
+    model_format: str, architecture: str, cpu_class: str = DEFAULT_CPU_CLASS
+) -> tuple[QuantizeRecipe, ...]:
     """What is tried first. Only convolutions in ONNX differ from CPU class to CPU class."""
     if (model_format, architecture) == ("onnx", "conv"):
-        return tuple(_onnx_rungs(TARGETS[target]))
+        return tuple(_onnx_recipes(CPU_CLASSES[cpu_class]))
     return _BASE[model_format, architecture]
 
 
-def last_rungs(model_format: str, architecture: str) -> tuple[QuantizeRecipe, ...]:
+def last_recipes(model_format: str, architecture: str) -> tuple[QuantizeRecipe, ...]:
     """What is tried when nothing else kept the accuracy: int8 weights under float activations, then fp16."""
     return (*_LAST.get((model_format, architecture), ()), FP16)
 
 
-def depends_on_target(model_format: str, architecture: str) -> bool:
+def depends_on_cpu_class(model_format: str, architecture: str) -> bool:
     """Whether another CPU class needs another file."""
     return (model_format, architecture) == ("onnx", "conv")
 
 
 def _every_recipe() -> Iterator[QuantizeRecipe]:
-    for target in TARGETS.values():
-        yield from _onnx_rungs(target)
-    for rungs in (*_BASE.values(), *_LAST.values(), (FP16,)):
-        yield from rungs
+    for cpu in CPU_CLASSES.values():
+        yield from _onnx_recipes(cpu)
+    for recipes in (*_BASE.values(), *_LAST.values(), (FP16,)):
+        yield from recipes
 
 
 RECIPES: Mapping[str, QuantizeRecipe] = MappingProxyType({recipe.name: recipe for recipe in _every_recipe()})
 
 
-def targets_of(said: str) -> tuple[str, ...]:
+def cpu_classes_of(said: str) -> tuple[str, ...]:
     """CPU classes by name; ``all`` for each.
 
     Raises:
         ConfigError: there is no such class.
     """
     if said == "all":
-        return tuple(TARGETS)
-    if said not in TARGETS:
+        return tuple(CPU_CLASSES)
+    if said not in CPU_CLASSES:
         raise ConfigError(
-            f"There is no target '{said}'.", f"{_nearest(said, TARGETS)}Known: {', '.join(TARGETS)}, all."
+            f"There is no CPU class '{said}'.", f"{_nearest(said, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}, all."
         )
     return (said,)
 
@@ -261,9 +263,10 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
         raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
     if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1:
         raise ConfigError(f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.")
-    if recipe.target and recipe.target not in TARGETS:
+    if recipe.cpu_class and recipe.cpu_class not in CPU_CLASSES:
         raise ConfigError(
-            f"{origin} is for '{recipe.target}'.", f"{_nearest(recipe.target, TARGETS)}Known: {', '.join(TARGETS)}."
+            f"{origin} is for '{recipe.cpu_class}'.",
+            f"{_nearest(recipe.cpu_class, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}.",
         )
     return recipe
 

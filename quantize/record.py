@@ -20,7 +20,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Read strictly: an unknown or missing key names itself."""
 
 
-class CheckRecord(_Record, frozen=True, kw_only=True):
+class Check(_Record, frozen=True, kw_only=True):
     """One figure of the gate against its limits; ``limited`` is false where it is shown but decides nothing."""
 
     metric: str
@@ -29,6 +29,11 @@ class CheckRecord(_Record, frozen=True, kw_only=True):
     most: float
     passed: bool
     limited: bool = True
+
+    @classmethod
+    def of(cls, metric: str, value: float, *, least: float, most: float = 1.0) -> Check:
+        """Hold a figure against its limits: it must lie between ``least`` and ``most``."""
+        return cls(metric=metric, value=value, least=least, most=most, passed=bool(least <= value <= most))
 
 
 class ClassLoss(_Record, frozen=True, kw_only=True):
@@ -107,7 +112,7 @@ class Attempt(_Record, frozen=True, kw_only=True):
     """
 
     recipe: str
-    checks: tuple[CheckRecord, ...] = ()
+    checks: tuple[Check, ...] = ()
     labelled: Labelled | None = None
     passed: bool
     reason: str = ""

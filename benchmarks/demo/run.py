@@ -20,7 +20,7 @@ from edgecv.benchmarks.demo.report import Picture, write_report
 from edgecv.benchmarks.report import Report, render
 from edgecv.benchmarks.run import run_scenario
 from edgecv.benchmarks.scenarios import BenchOptions
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
 from edgecv.choosing import runnable, runtime_options
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.sink import MqttSink, SyncStats
@@ -153,15 +153,11 @@ def _judge(bundle: Bundle, data: Path, progress: Progress) -> tuple[VariantFigur
                 name=variant.name,
                 map50_95=found.map50_95,
                 map50=found.map50,
-                bytes=_size(variant),
+                bytes=variant.bytes,
                 latency_ms=variant.latency_ms,
             )
         )
     return tuple(figures)
-
-
-def _size(variant: Variant) -> int:
-    return sum(entry.bytes for model in variant.models.values() for entry in model.files)
 
 
 def _run_clip(folder: Path, bundle: Bundle, progress: Progress) -> tuple[Summary, SyncStats, int]:

@@ -16,11 +16,12 @@ from edgecv.benchmarks.command import print_figures
 from edgecv.bundles.bundle import Bundle, sha256_of
 from edgecv.cli.console import progress_for
 from edgecv.converters.convert import convert
+from edgecv.converters.request import Int8Options
 from edgecv.model import load
 from edgecv.quantize.gate.boxes import Agreement, agreement
 from edgecv.quantize.labels.coco import MeanAveragePrecision, Truth, coco_map
 from edgecv.quantize.labels.evaluate import judged, labelled_images
-from edgecv.quantize.recipes import DEFAULT_TARGET
+from edgecv.quantize.recipes import DEFAULT_CPU_CLASS
 from edgecv.results import Detections
 from edgecv.specs import DecodeSpec
 
@@ -74,8 +75,7 @@ def cross_split(
     progress: Progress = silent,
     *,
     model_format: str = "onnx",
-    target: str = DEFAULT_TARGET,
-    recipes: Sequence[str | Path] = (),
+    int8: Int8Options | None = None,
 ) -> CrossSplit:
     """Convert ``source`` twice, calibrated on one half of the labelled images, and judge on the other.
 
@@ -84,8 +84,7 @@ def cross_split(
         data: Folder with ``images/`` and ``labels/`` in YOLO form, or a ``data.yaml``.
         progress: Called as long steps go on.
         model_format: Format of the variants.
-        target: As in ``edgecv.convert``, one class; accuracy for another CPU class is judged on this one.
-        recipes: As in ``edgecv.convert``.
+        int8: As in ``edgecv.convert``, one CPU class; accuracy for another class is judged on this one.
 
     Raises:
         ConfigError: there are no labelled images.
@@ -102,8 +101,7 @@ def cross_split(
                 formats=(model_format,),
                 calibration=folder,
                 out=folder.with_suffix(".ecv"),
-                target=target,
-                recipes=recipes,
+                int8=int8,
                 progress=progress,
             )
             _judge(bundle, halves[1 - number], pool, progress)
@@ -153,8 +151,10 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="checkpoint or ONNX that `edgecv convert` reads")
     parser.add_argument("data", type=Path, help="folder with images/ and labels/ in YOLO form, or data.yaml")
     parser.add_argument("--format", default="onnx", help="onnx (default), openvino or tflite")
-    parser.add_argument("--target", default=DEFAULT_TARGET, help="CPU class of INT8 in ONNX")
-    parser.add_argument("--recipe", action="append", default=[], help="recipe by name or file, instead of the ladder")
+    parser.add_argument("--target", default=DEFAULT_CPU_CLASS, help="CPU class of INT8 in ONNX")
+    parser.add_argument(
+        "--recipe", action="append", default=[], help="recipe by name or file, instead of one after the other"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     given = parser.parse_args()
     with progress_for(given.json) as progress:
@@ -163,7 +163,6 @@ def main() -> None:
             given.data,
             progress,
             model_format=given.format,
-            target=given.target,
-            recipes=given.recipe,
+            int8=Int8Options(cpu_class=given.target, recipes=given.recipe),
         )
     print_figures(found.as_dict(), given.json)

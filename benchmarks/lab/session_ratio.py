@@ -15,7 +15,6 @@ from statistics import median
 from edgecv.benchmarks.command import print_figures
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.choosing import runtimes_for
-from edgecv.cli.convert import size_bytes
 from edgecv.errors import ConfigError
 from edgecv.runtimes.measure import Request, median_latency_ms
 from edgecv.specs import RuntimeOptions
@@ -86,7 +85,7 @@ def session_ratio(
         bundle_ms=median(pair[0] for pair in pairs),
         reference_ms=median(pair[1] for pair in pairs),
         rounds_ms=pairs,
-        size_ratio=size_bytes(chosen) / size_bytes(_variant(opened, f"{chosen.format}-fp32")),
+        size_ratio=chosen.bytes / _variant(opened, f"{chosen.format}-fp32").bytes,
         load=os.getloadavg()[0],
     )
 

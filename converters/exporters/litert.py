@@ -10,8 +10,9 @@ import msgspec
 from edgecv._internal.extras import require
 from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
-from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Exported, Part, channels_last, weight_bytes
+from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Part, channels_last, weight_bytes
 from edgecv.errors import ConversionError, UnsupportedSource
+from edgecv.quantize.quantizer import Exported
 from edgecv.specs import TensorSpec
 
 _HALF_WEIGHTS = "float_casting"

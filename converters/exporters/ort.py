@@ -8,9 +8,10 @@ from typing import ClassVar
 from edgecv._internal.extras import require
 from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
-from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Exported, Part, weight_bytes
+from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Part, weight_bytes
 from edgecv.errors import ConversionError, UnsupportedSource
 from edgecv.quantize.ort import graph as onnx_graph
+from edgecv.quantize.quantizer import Exported
 
 OPSET = 18  # what torch's exporter writes natively; onnxruntime's static quantization takes up to 20
 

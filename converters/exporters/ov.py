@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 from edgecv._internal.extras import require
 from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
-from edgecv.converters.source import REPORT, Exported, Part, channels_last
+from edgecv.converters.source import REPORT, Part, channels_last
 from edgecv.errors import ConversionError
 from edgecv.quantize.ort import graph as onnx_graph
 from edgecv.quantize.ov.ir import save_ir
+from edgecv.quantize.quantizer import Exported
 
 
 class OpenVinoExporter:

@@ -26,7 +26,6 @@ from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 
-NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TOLERANCES = {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}  # docs/adr/0013
 _CROP = 224 / 256  # torchvision's evaluation transform: short side to 256, centre 224
@@ -88,7 +87,7 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
     if options.weights is not None:
         return _loaded(build, options.weights), _file_source(options.weights), ()
     if options.random_weights:
-        network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.pictures)
+        network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.images)
         return network, _made_source(name, RANDOM), ()
     if options.pretrained:
         weights = models.get_model_weights(name).DEFAULT

@@ -85,7 +85,7 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
         head_of(network, path.name)
         return damped(network, _last_norm)
 
-    network = with_random_weights(checked, preprocess_of(None, head, options.size_wh), options.pictures)
+    network = with_random_weights(checked, preprocess_of(None, head, options.size_wh), options.images)
     text = f"{path.name}: {RANDOM}"
     made = Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
     return replace(_source(path.stem, made, _frozen(network), head, options), trained=False)

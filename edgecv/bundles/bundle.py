@@ -67,7 +67,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         name: ``FORMAT-PRECISION``, unique in the bundle.
         format: ``onnx``, ``openvino`` or ``tflite``.
         precision: Of the weights and, for int8, of the activations.
-        target: CPU class it was built for, such as ``x86-vnni``; empty when any will do.
+        cpu_class: CPU class it was built for, such as ``x86-vnni``; empty when any will do. It is ``target`` in the file.
         recipe: Name of the quantization recipe; empty for float.
         metrics: What the accuracy gate measured.
         latency_ms: Median of one session run with one thread, on the machine that converted.
@@ -78,12 +78,17 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str
     format: str
     precision: Precision
-    target: str = ""
+    cpu_class: str = msgspec.field(name="target", default="")
     recipe: str = ""
     metrics: dict[str, float] = {}
     latency_ms: float
     timed: bool = True
     models: dict[str, ModelFiles]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(entry.bytes for model in self.models.values() for entry in model.files)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,7 +35,7 @@ def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
     """Whether a variant built for ``cpu_class`` is right for a processor.
 
     Args:
-        cpu_class: As in ``Variant.target``; empty: any will do. A class that this release does not know suits no processor.
+        cpu_class: As in ``Variant.cpu_class``; empty: any will do. A class that this release does not know suits no processor.
         machine: As in ``cpu_class_of``.
         flags: As in ``cpu_class_of``.
     """

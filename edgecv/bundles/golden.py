@@ -1,8 +1,7 @@
 """Golden vectors: a picture and what every variant made of it, to replay on the machine at hand.
 
 ``golden.npz`` holds ``VARIANT/PART/in/NAME`` (inputs), ``VARIANT/PART/out/NAME`` (a sample of at most 4,096 elements of each
-output) and ``sampling``, the rule of the sample; files without one took every n-th element from the first on. It is read with
-``allow_pickle=False``.
+output) and ``sampling``, the rule of the sample. It is read with ``allow_pickle=False``.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ import numpy as np
 
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.opened_files import OpenedFile
-from edgecv.choosing import float_precision, open_session, runtimes_for
+from edgecv.choosing import float_precision, runtimes_for
 from edgecv.errors import BundleError, EdgeCVError
 from edgecv.protocols import Array, Tensors
+from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 GOLDEN = "golden.npz"
@@ -82,12 +82,6 @@ def sample(tensor: Array) -> Array:
     return flat[np.linspace(0, flat.size - 1, min(flat.size, SAMPLE)).round().astype(np.int64)]
 
 
-def _every_nth(tensor: Array) -> Array:
-    """The rule of files that name none: of 4,097 to 8,191 elements it takes the first 4,096."""
-    flat = tensor.reshape(-1)
-    return flat[:: max(1, flat.size // SAMPLE)][:SAMPLE].copy()
-
-
 def real(tensor: Array, spec: TensorSpec) -> Array:
     """Stored numbers as real ones."""
     values = tensor.astype(np.float64)
@@ -130,7 +124,6 @@ class _Vectors:
         if len(infos) > _MOST_VECTORS:
             raise ValueError(f"{len(infos)} entries")
         self._members = {info.filename.removesuffix(".npy"): info for info in infos}
-        self.evenly = SAMPLING in self._members
 
     def read(self, prefix: str, specs: Sequence[TensorSpec], most_elements: int) -> dict[str, Array]:
         """The arrays whose names begin with ``prefix`` and end with the name of a spec.
@@ -180,7 +173,6 @@ def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
 
 def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verdict:
     lowest, computed_in = 1.0, ""
-    sampled = sample if vectors.evenly else _every_nth
     try:
         for part, files in variant.models.items():
             prefix = f"{variant.name}/{part}"
@@ -189,7 +181,7 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verd
             given, computed_in = _run(bundle, variant, part, feeds)
             specs = {spec.name: spec for spec in files.outputs}
             for name, expected in wanted.items():
-                found = real(sampled(given[name]), specs[name])
+                found = real(sample(given[name]), specs[name])
                 lowest = min(lowest, cosine(real(expected, specs[name]), found))
     except EdgeCVError as error:
         return Verdict(variant=variant.name, status="cannot run", cosine=0.0, reason=error.message)

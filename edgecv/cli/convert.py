@@ -11,8 +11,9 @@ import typer
 
 from edgecv import registry
 from edgecv._internal.bounded import read_plain_text
-from edgecv.bundles.bundle import Bundle, Variant
-from edgecv.cli.console import megabytes, note, print_json, print_table, progress_for, say
+from edgecv.bundles.bundle import Bundle
+from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
+from edgecv.cli.console import note, print_json, print_table, progress_for, say
 from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
 from edgecv.errors import ConfigError
 from edgecv.specs import PRECISIONS
@@ -84,15 +85,35 @@ def convert(
     """Convert a model to a bundle with proven accuracy. INT8 that fails the accuracy gate is not written (exit code 3)."""
     from edgecv.converters.convert import convert as convert_model
     from edgecv.converters.explain import steps
-    from edgecv.quantize.recipes import DEFAULT_TARGET
+    from edgecv.converters.request import Int8Options, request_of
+    from edgecv.converters.source import SourceOptions
+    from edgecv.quantize.recipes import DEFAULT_CPU_CLASS
 
     limit_pictures(max_megapixels)
     asked = {"fp32": fp32, "fp16": fp16, "int8": int8}
     precision = [name for name in PRECISIONS if asked[name]] or ["fp32"]
     formats = _formats(to)
+    options = SourceOptions(
+        size_wh=parse_size(imgsz),
+        trust_pickle=trust_pickle,
+        weights=weights,
+        random_weights=random_weights,
+        pretrained=pretrained,
+        preprocess=_preprocess(mean=mean, std=std, color=color, resize=resize),
+        labels=_labels(labels),
+        activation=activation,  # type: ignore[arg-type]  # checked with the other options
+        batch=batch,
+    )
+    int8_options = Int8Options(
+        recipes=recipe or (),
+        cpu_class=target or DEFAULT_CPU_CLASS,
+        data=data,
+        max_drop=max_drop,
+        seed=seed,
+        analyze=analyze,
+    )
     if explain:
-        told = steps(source, formats, precision, batch, recipe or (), target or DEFAULT_TARGET, imgsz=parse_size(imgsz))
-        for number, step in enumerate(told, 1):
+        for number, step in enumerate(steps(request_of(source, formats, precision, options, int8_options)), 1):
             say(f"{number}. {step}")
         return
     with progress_for(json) as progress:
@@ -102,23 +123,10 @@ def convert(
             precision=precision,
             calibration=calib,
             out=out,
-            imgsz=parse_size(imgsz),
             force=force,
-            trust_pickle=trust_pickle,
             keep_going=keep_going,
-            weights=weights,
-            random_weights=random_weights,
-            pretrained=pretrained,
-            preprocess=_preprocess(mean=mean, std=std, color=color, resize=resize),
-            labels=_labels(labels),
-            activation=activation,  # type: ignore[arg-type]  # checked with the other options
-            batch=batch,
-            recipes=recipe or (),
-            target=target or DEFAULT_TARGET,
-            data=data,
-            max_drop=max_drop,
-            seed=seed,
-            analyze=analyze,
+            options=options,
+            int8=int8_options,
             progress=progress,
         )
     for failure in bundle.failures:
@@ -173,81 +181,6 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) > 2 or not all(part.isdecimal() for part in parts):
         raise ConfigError(f"'{text}' is not an input size.", "Use --imgsz 640 or --imgsz 640x384.")
     return int(parts[0]), int(parts[-1])
-
-
-def bundle_summary(bundle: Bundle) -> dict[str, object]:
-    """A bundle for ``--json``."""
-    manifest = bundle.manifest
-    return {
-        "path": str(bundle.path),
-        "name": manifest.name,
-        "family": manifest.family,
-        "task": manifest.decode.task,
-        "labels": list(manifest.decode.labels),
-        "size_wh": list(manifest.preprocess.size_wh),
-        "confidence": manifest.decode.confidence,
-        "float_precision": "float32",  # of layers that are not in integers, on CPUs, unless another is asked for
-        "licence": manifest.licence,
-        "assumptions": list(manifest.assumptions),
-        "source": {"file": manifest.source.file, "sha256": manifest.source.sha256},
-        "tools": manifest.tools,
-        "variants": [
-            {
-                "name": variant.name,
-                "format": variant.format,
-                "precision": variant.precision,
-                "target": variant.target,
-                "recipe": variant.recipe,
-                "bytes": size_bytes(variant),
-                "parts": {part: sum(entry.bytes for entry in files.files) for part, files in variant.models.items()},
-                "latency_ms": variant.latency_ms,
-                "metrics": variant.metrics,
-            }
-            for variant in bundle.variants
-        ],
-    }
-
-
-def size_bytes(variant: Variant) -> int:
-    """Size of every file of a variant."""
-    return sum(entry.bytes for model in variant.models.values() for entry in model.files)
-
-
-def variant_rows(bundle: Bundle) -> list[list[str]]:
-    """A row per variant: name, size, one-thread latency, agreement with the source or the float model."""
-    base = next((variant for variant in bundle.variants if variant.precision == "fp32"), bundle.variants[0])
-    return [
-        [
-            variant.name,
-            f"{megabytes(size_bytes(variant))} ({size_bytes(variant) / size_bytes(base):.2f}x)",
-            f"{variant.latency_ms:.1f} ms ({variant.latency_ms / base.latency_ms:.2f}x)"
-            if variant.timed
-            else f"- (for {variant.target})",
-            ", ".join(f"{_METRIC_NAMES.get(name, name)} {value:.3f}" for name, value in variant.metrics.items()) or "-",
-            variant.recipe or "-",
-        ]
-        for variant in bundle.variants
-    ]
-
-
-COLUMNS = ("variant", "size", "one thread", "agreement", "recipe")
-_METRIC_NAMES = {
-    "f1_50": "F1@0.5",
-    "f1_75": "F1@0.75",
-    "matched_iou": "box IoU",
-    "score_bias": "score bias",
-    "source_cosine": "cosine with source",
-    "source_worst": "worst element",
-    "output_cosine": "cosine with float",
-    "map50_95_drop": "mAP points lost",
-    "mask_map50_95_drop": "mask mAP points lost",
-    "top1_drop": "top-1 points lost",
-    "embedding_cosine": "embedding cosine",
-    "mask_iou": "mask IoU",
-    "top1_agreement": "same class",
-    "label_f1": "label F1",
-    "top1_lower_bound": "at least",
-}
 
 
 def _show_sensitivity(bundle: Bundle) -> None:

@@ -10,21 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.metric_names import METRIC_NAMES
 from edgecv.cli.console import print_json, print_table, progress_for
 from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 
 if TYPE_CHECKING:
     from edgecv.quantize.labels.scores import Scores
     from edgecv.quantize.record import Labelled
-
-_TITLES = {
-    "map50_95": "mAP50-95",
-    "map50": "mAP50",
-    "mask_map50_95": "mask mAP50-95",
-    "mask_map50": "mask mAP50",
-    "top1": "top-1",
-    "top5": "top-5",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,7 +107,7 @@ def _classes(row: _Row, labels: tuple[str, ...]) -> list[tuple[str, int, float]]
 
 def _print_variants(title: str, rows: Sequence[_Row]) -> None:
     names = list(rows[0].scores.figures())
-    columns = ("variant", "runtime", *(_TITLES[name] for name in names), "points lost", "95 % interval")
+    columns = ("variant", "runtime", *(METRIC_NAMES[name] for name in names), "points lost", "95 % interval")
     print_table(title, columns, [_cells(row) for row in rows])
 
 
@@ -135,4 +127,4 @@ def _print_classes(rows: Sequence[_Row], labels: tuple[str, ...]) -> None:
         for number, (label, count, _) in enumerate(columns[0])
     ]
     heads = [f"{row.variant.name} ({row.runtime})" for row in rows]
-    print_table(f"{_TITLES[rows[0].scores.metric]} by class", ("class", "labels", *heads), lines)
+    print_table(f"{METRIC_NAMES[rows[0].scores.metric]} by class", ("class", "labels", *heads), lines)

@@ -9,8 +9,8 @@ import typer
 
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import has_bf16
+from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.console import print_json, print_table, say
-from edgecv.cli.convert import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.options import Json
 
 

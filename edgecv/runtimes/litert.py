@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgecv._internal.extras import require
+from edgecv._internal.foreign import foreign_errors
 from edgecv.bundles.opened_files import OpenedModel, path_of, readable_path
 from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
@@ -56,15 +57,13 @@ class LiteRtSession:
         path = path_of(model)
         utf8_name(readable_path(model), SessionError)
         check_tflite(readable_path(model), path.name)  # a damaged file may end the process
-        try:
+        with foreign_errors(
+            SessionError, f"LiteRT cannot load {path.name}", "Convert the model again, or update ai-edge-litert."
+        ):
             interpreters = [_interpreter(runtime, readable_path(model), options) for _ in range(options.lanes)]
             named_inputs, named_outputs = _named(interpreters[0])
             self.inputs = inputs or tuple(_spec(name, detail) for name, detail in named_inputs.items())
             self.outputs = outputs or tuple(_spec(name, detail) for name, detail in named_outputs.items())
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise SessionError(
-                f"LiteRT cannot load {path.name}: {error}", "Convert the model again, or update ai-edge-litert."
-            ) from error
         self._input_at = _indices(self.inputs, named_inputs, path)
         self._output_at = _indices(self.outputs, named_outputs, path)
         self.providers: tuple[str, ...] = ("cpu",)
@@ -98,12 +97,10 @@ class LiteRtSession:
             self._free.put(None)  # for those who wait for an interpreter
 
     def _compute(self, interpreter: Any, feeds: Tensors) -> dict[str, Array]:
-        try:
+        with foreign_errors(SessionError, "LiteRT failed", "Convert the model again."):
             for name, value in feeds.items():
                 interpreter.set_tensor(self._input_at[name], value)
             interpreter.invoke()
-        except (RuntimeError, ValueError) as error:
-            raise SessionError(f"LiteRT failed: {error}", "Convert the model again.") from error
         return {name: interpreter.get_tensor(at) for name, at in self._output_at.items()}
 
 

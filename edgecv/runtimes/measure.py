@@ -14,9 +14,9 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from edgecv import registry
 from edgecv.errors import SessionError
 from edgecv.protocols import Array, Session, Tensors
+from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 _TIMEOUT_S = 1800  # SAM ViT-H takes over a minute for one run
@@ -56,7 +56,7 @@ def median_latency_ms(request: Request) -> float:
 
 
 def _measure(request: Request) -> float:
-    session = registry.resolve("runtimes", request.runtime)(Path(request.path), request.options)
+    session = open_session(request.runtime, Path(request.path), request.options)
     rng = np.random.default_rng(0)
     feeds = {spec.name: _random(spec, rng) for spec in session.inputs}
     _timed(session, feeds, request.warmup, request.enough_s, fewest=1)

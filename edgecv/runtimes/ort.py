@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgecv._internal.extras import require
+from edgecv._internal.foreign import foreign_errors
 from edgecv.bundles.cpu_classes import saturates_int8
 from edgecv.bundles.opened_files import OpenedModel, path_of
 from edgecv.errors import DeviceError, SessionError
@@ -110,10 +111,8 @@ class OnnxRuntimeSession:
         if session is None:
             raise SessionError("The session is closed.", "Load the model again.")
         check_feeds(feeds, self.inputs)
-        try:
+        with foreign_errors(SessionError, "onnxruntime failed", "Convert the model again."):
             values = session.run(self._output_names, dict(feeds))
-        except Exception as error:
-            raise SessionError(f"onnxruntime failed: {error}", "Convert the model again.") from error
         return dict(zip(self._output_names, values, strict=True))
 
     def close(self) -> None:

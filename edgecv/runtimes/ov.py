@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgecv._internal.extras import require
+from edgecv._internal.foreign import foreign_errors
 from edgecv.bundles.opened_files import OpenedModel, path_of, readable_path
 from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
@@ -67,7 +68,9 @@ class OpenVinoSession:
         _meet_numpy(openvino)
         core = openvino.Core()
         device = _available_device(core, options.device)
-        try:
+        with foreign_errors(
+            SessionError, f"OpenVINO cannot load {path.name}", "Convert the model again, or update openvino."
+        ):
             network = core.read_model(*_names(model))
             compiled = core.compile_model(network, device, _properties(options) | _precision(core, device, options))
             ports = {_name(port, f"output_{at}"): port for at, port in enumerate(compiled.outputs)}
@@ -75,11 +78,6 @@ class OpenVinoSession:
             self.outputs = outputs or tuple(_spec(name, port) for name, port in ports.items())
             self._ports = {spec.name: ports[spec.name] for spec in self.outputs}
             self.metadata = _metadata(network)
-        except (RuntimeError, KeyError, ValueError) as error:  # a name that is no UTF-8 is a ValueError
-            raise SessionError(
-                f"OpenVINO cannot load {path.name}: {_first_line(error)}",
-                "Convert the model again, or update openvino.",
-            ) from error
         self.providers: tuple[str, ...] = (device,)
         self.float_precision = _float_precision(compiled)
         self._compiled: Any = compiled
@@ -94,10 +92,8 @@ class OpenVinoSession:
         request = getattr(requests, "request", None)
         if request is None:
             request = requests.request = compiled.create_infer_request()
-        try:
+        with foreign_errors(SessionError, "OpenVINO failed", "Convert the model again."):
             found = request.infer(dict(feeds), share_inputs=True)
-        except RuntimeError as error:
-            raise SessionError(f"OpenVINO failed: {_first_line(error)}", "Convert the model again.") from error
         return {name: found[port] for name, port in self._ports.items()}
 
     def close(self) -> None:
@@ -202,8 +198,3 @@ def _metadata(model: Any) -> Mapping[str, str]:
     if "model_info" not in info:
         return MappingProxyType({})
     return MappingProxyType({key: value.astype(str) for key, value in info["model_info"].items()})
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else repr(error)

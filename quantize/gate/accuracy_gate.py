@@ -18,6 +18,7 @@ from edgecv.model import Model
 from edgecv.protocols import Array
 from edgecv.quantize.gate.boxes import Agreement, agreement
 from edgecv.quantize.recipes import GateLimits
+from edgecv.quantize.record import Check
 from edgecv.results import Classification, Detections
 
 MINIMUM_TEACHER_BOXES = 50  # below this an F1 of 0.9 and one of 0.8 cannot be told apart
@@ -28,21 +29,6 @@ _LABEL_CONFIDENCE = 0.5  # of a label, where a picture may have several
 MULTI_LABEL = "multi-label"  # the task of a classifier whose classes each stand for themselves
 
 Answer = Detections | Classification
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One figure against its limit: ``value`` must lie between ``least`` and ``most``."""
-
-    metric: str
-    value: float
-    least: float
-    most: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the value lies within."""
-        return self.least <= self.value <= self.most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +87,10 @@ def judge(found: Agreement, limits: GateLimits, recipe: str) -> GateReport:
         recipe=recipe,
         teacher_boxes=found.teacher_boxes,
         checks=(
-            Check(metric="f1_50", value=found.f1_50, least=limits.f1_50, most=1.0),
-            Check(metric="f1_75", value=found.f1_75, least=limits.f1_75, most=1.0),
-            Check(metric="matched_iou", value=found.matched_iou, least=limits.matched_iou, most=1.0),
-            Check(metric="score_bias", value=found.score_bias, least=-limits.score_bias, most=limits.score_bias),
+            Check.of("f1_50", found.f1_50, least=limits.f1_50),
+            Check.of("f1_75", found.f1_75, least=limits.f1_75),
+            Check.of("matched_iou", found.matched_iou, least=limits.matched_iou),
+            Check.of("score_bias", found.score_bias, least=-limits.score_bias, most=limits.score_bias),
         ),
     )
 
@@ -160,11 +146,11 @@ def judge_classes(teacher: Sequence[Answer], student: Sequence[Answer], limits: 
         recipe=recipe,
         teacher_boxes=len(best),
         checks=(
-            Check(metric="top1_agreement", value=same / len(best), least=0.0, most=1.0),
-            Check(metric="top1_lower_bound", value=wilson_lower(same, len(best)), least=limits.top1_lower, most=1.0),
-            Check(
-                metric="score_bias",
-                value=sum(bias) / len(bias),
+            Check.of("top1_agreement", same / len(best), least=0.0),
+            Check.of("top1_lower_bound", wilson_lower(same, len(best)), least=limits.top1_lower),
+            Check.of(
+                "score_bias",
+                sum(bias) / len(bias),
                 least=-limits.score_bias,
                 most=limits.score_bias,
             ),
@@ -189,8 +175,8 @@ def judge_labels(teacher: Sequence[Answer], student: Sequence[Answer], limits: G
         recipe=recipe,
         teacher_boxes=len(pairs),
         checks=(
-            Check(metric="label_f1", value=2 * same / total, least=limits.f1_50, most=1.0),
-            Check(metric="score_bias", value=sum(bias) / len(bias), least=-limits.score_bias, most=limits.score_bias),
+            Check.of("label_f1", 2 * same / total, least=limits.f1_50),
+            Check.of("score_bias", sum(bias) / len(bias), least=-limits.score_bias, most=limits.score_bias),
         ),
     )
 
@@ -214,7 +200,7 @@ def judge_outputs(
     means = [
         float(np.mean([cosine(t[name], s[name]) for t, s in zip(teacher, student, strict=True)])) for name in names
     ]
-    check = Check(metric="output_cosine", value=min(means), least=limits.output_cosine, most=1.0 + 1e-6)
+    check = Check.of("output_cosine", min(means), least=limits.output_cosine, most=1.0 + 1e-6)
     return GateReport(recipe=recipe, teacher_boxes=len(teacher), checks=(check,))
 
 

@@ -14,8 +14,9 @@ from edgecv.errors import CalibrationError
 from edgecv.media.images import read_image
 from edgecv.promptable import PromptableModel
 from edgecv.protocols import Array
-from edgecv.quantize.gate.accuracy_gate import Check, GateReport
+from edgecv.quantize.gate.accuracy_gate import GateReport
 from edgecv.quantize.recipes import GateLimits
+from edgecv.quantize.record import Check
 from edgecv.results import BoolArray
 
 GRID = 3  # prompts per side of the picture
@@ -62,8 +63,8 @@ def judge_masks(
         recipe=recipe,
         teacher_boxes=sum(len(answer.masks) for answer in teacher),
         checks=(
-            Check(metric="embedding_cosine", value=near, least=limits.embedding_cosine, most=1.0 + 1e-6),
-            Check(metric="mask_iou", value=overlap, least=limits.mask_iou if trained else 0.0, most=1.0),
+            Check.of("embedding_cosine", near, least=limits.embedding_cosine, most=1.0 + 1e-6),
+            Check.of("mask_iou", overlap, least=limits.mask_iou if trained else 0.0),
         ),
     )
 

@@ -148,11 +148,6 @@ def in_pixels(labels: Truth, size_wh: tuple[int, int]) -> Truth:
     return replace(labels, xyxy=labels.xyxy * scale, outline=outlines)
 
 
-def read_truth(image: Path, size_wh: tuple[int, int]) -> Truth:
-    """Labelled boxes of a picture of ``size_wh`` pixels; raises as ``read_labels``."""
-    return in_pixels(read_labels(image), size_wh)
-
-
 def judged(
     model: Model, images: Sequence[Path], progress: Progress = silent, labels: Sequence[Truth] | None = None
 ) -> list[tuple[Truth, Detections]]:

@@ -27,7 +27,7 @@ from edgecv.quantize.labels.evaluate import (
     read_labels,
 )
 from edgecv.quantize.labels.scores import ClassifierScores, DetectorScores, Scores
-from edgecv.quantize.record import CheckRecord, ClassLoss, Labelled
+from edgecv.quantize.record import Check, ClassLoss, Labelled
 from edgecv.results import Classification
 from edgecv.vision.class_names import label_of
 
@@ -85,19 +85,6 @@ class LabelledClasses:
 LabelledSet = LabelledBoxes | LabelledClasses
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledVerdict:
-    """Whether the loss is small enough, and what the sample can show, in words."""
-
-    check: CheckRecord
-    reason: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether the loss keeps the limit."""
-        return self.check.passed
-
-
 def open_labelled(data: str | Path, task: str, labels: Sequence[str]) -> LabelledSet:
     """Open what ``--data`` names, and check that its labels fit the model.
 
@@ -122,35 +109,6 @@ def open_labelled(data: str | Path, task: str, labels: Sequence[str]) -> Labelle
         return _open_classes(Path(data), labels) if task == "classify" else _open_boxes(Path(data), task, labels)
     except CalibrationError as error:  # a data.yaml that cannot be read: here it is an argument that is wrong
         raise ConfigError(error.message, error.hint) from error
-
-
-def judge_labelled(
-    float_model: Model | Scores,
-    int8_model: Model | Scores,
-    labelled: LabelledSet,
-    progress: Progress = silent,
-    labels: Sequence[str] = (),
-) -> Labelled:
-    """What INT8 loses on labelled pictures.
-
-    Args:
-        float_model: The float model, or what it scored on the same pictures (``labelled.score``): then it runs once for many
-            recipes.
-        int8_model: The INT8 model, likewise.
-        labelled: The pictures.
-        progress: Called as it goes on.
-        labels: Names of the classes; by default those of a model that was given.
-
-    Raises:
-        ConfigError: a model is not of the kind that the labels are for.
-        MissingDependency: pycocotools is not installed.
-    """
-    given = [model for model in (float_model, int8_model) if isinstance(model, Model)]
-    names = tuple(labels) or (given[0].labels if given else ())
-    floats, int8s = (
-        labelled.score(model, progress) if isinstance(model, Model) else model for model in (float_model, int8_model)
-    )
-    return compare_scores(floats, int8s, names)
 
 
 def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int | None = None) -> Labelled:
@@ -186,37 +144,21 @@ def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resampl
     )
 
 
-def labelled_check(labelled: Labelled, max_drop: float) -> LabelledVerdict:
-    """Hold the loss against ``max_drop`` points: the loss on these pictures decides, its interval is said beside it.
+def labelled_check(labelled: Labelled, max_drop: float) -> Check:
+    """Hold the loss on these images against ``max_drop`` points; its interval decides nothing.
 
     Where masks were judged as well, the greater of the two losses decides.
     """
-    mask_drop = _mask_drop(labelled)
-    metric, drop = labelled.metric, labelled.drop
-    if mask_drop > drop:
-        metric, drop = _MASK_METRIC, mask_drop
-    passed = drop <= max_drop
-    scores = (
-        f"{labelled.metric} {labelled.float_score:.4f} to {labelled.int8_score:.4f}, {labelled.drop:.2f} points lost"
+    metric, drop = max(
+        (labelled.metric, labelled.drop), (_MASK_METRIC, _mask_drop(labelled)), key=lambda figure: figure[1]
     )
-    masks = f", {mask_drop:.2f} of {_MASK_METRIC}" if metric == _MASK_METRIC else ""
-    limit = "" if passed else f" (limit {max_drop:g})"
-    check = CheckRecord(metric=f"{metric}_drop", value=drop, least=-100.0, most=max_drop, passed=passed)
-    return LabelledVerdict(check=check, reason=f"{scores}{masks}{limit}; {what_it_shows(labelled, max_drop)}")
+    return Check.of(f"{metric}_drop", drop, least=-100.0, most=max_drop)
 
 
 def _mask_drop(labelled: Labelled) -> float:
     """Loss of the masks in points; minus infinity where there are none."""
     before, after = (labelled.more.get(f"{kind}_{_MASK_METRIC}") for kind in ("float", "int8"))
     return float("-inf") if before is None or after is None else 100 * (before - after)
-
-
-def what_it_shows(labelled: Labelled, max_drop: float) -> str:
-    """What so many pictures can show about the loss, in words."""
-    between = f"on {labelled.images} images the loss lies between {labelled.low:.1f} and {labelled.high:.1f} points"
-    if labelled.low <= max_drop < labelled.high:
-        return f"{between}: too few to say on which side of {max_drop:g} it is on others"
-    return between
 
 
 def _more(figures: dict[str, float], kind: str, metric: str) -> dict[str, float]:

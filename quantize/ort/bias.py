@@ -6,7 +6,7 @@ back what an earlier one did.
 
 Measured on YOLOv8n by the cross-split (128 images; loss of mAP50-95 and F1 against the float model, without and with): seven-bit
 weights 0.0101 and 0.917, 0.0077 and 0.938; eight-bit weights 0.0037 and 0.941, 0.0065 and 0.946. So it is part of the recipe for
-seven bits, and with eight a rung further down.
+seven bits, and with eight a recipe further down.
 """
 
 from __future__ import annotations

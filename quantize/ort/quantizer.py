@@ -19,7 +19,7 @@ from edgecv.quantize.ort.graph import Graph, Node, add_constant, drop_unused_con
 from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments
 from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
-from edgecv.quantize.recipes import TARGETS, QuantizeRecipe
+from edgecv.quantize.recipes import CPU_CLASSES, QuantizeRecipe
 from edgecv.specs import TensorSpec
 
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
@@ -87,7 +87,7 @@ class OrtStaticQuantizer:
                 pack_stem(quantized, stem, patch_moments(stem, self._pictures), most)
         outputs = _integer_outputs(quantized, self._outputs)
         save(quantized, out)
-        config = TARGETS[recipe.target].config if recipe.target in TARGETS else {}
+        config = CPU_CLASSES[recipe.cpu_class].config if recipe.cpu_class in CPU_CLASSES else {}
         check_fused(out, self._work, int(recipe.stem == "float") + len(recipe.float_layers), config)
         return (out,), outputs
 

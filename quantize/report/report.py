@@ -16,7 +16,7 @@ from edgecv.errors import EdgeCVError
 from edgecv.quantize.record import (
     Attempt,
     CalibrationRecord,
-    CheckRecord,
+    Check,
     FormatRecord,
     Labelled,
     LayerLoss,
@@ -294,7 +294,7 @@ def chosen(form: FormatRecord) -> Attempt | None:
     return next((attempt for attempt in form.attempts if attempt.passed and attempt.recipe == form.chosen), None)
 
 
-def _main_check(attempt: Attempt) -> CheckRecord | None:
+def _main_check(attempt: Attempt) -> Check | None:
     """The figure that stands for the whole: the gate's first."""
     return attempt.checks[0] if attempt.checks else None
 

@@ -70,9 +70,8 @@ def pair(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.
             precision="int8" if batch == 2 else "fp32",
             calibration=images,
             imgsz=SIDE,
-            random_weights=True,
-            batch=batch,
             out=folder / f"{batch}.ecv",
+            options=edgecv.SourceOptions(random_weights=True, batch=batch),
         )
         for batch in (1, 2)
     )
@@ -126,7 +125,12 @@ def test_int8_answers_do_not_depend_on_the_row(pair: tuple[Bundle, ...], picture
 @pytest.mark.slow
 def test_fp16_takes_a_batch_too(tmp_path: Path) -> None:
     made = edgecv.convert(
-        "resnet18", formats=FORMATS, precision="fp16", imgsz=SIDE, random_weights=True, batch=3, out=tmp_path / "h.ecv"
+        "resnet18",
+        formats=FORMATS,
+        precision="fp16",
+        imgsz=SIDE,
+        out=tmp_path / "h.ecv",
+        options=edgecv.SourceOptions(random_weights=True, batch=3),
     )
     assert {variant.models["main"].inputs[0].shape[0] for variant in made.variants} == {3}
     assert {verdict.status for verdict in verify(made)} == {"ok"}
@@ -134,7 +138,13 @@ def test_fp16_takes_a_batch_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model_format", ["onnx", "openvino"])
 def test_a_graph_for_one_picture_becomes_one_for_two(resnet20: Path, tmp_path: Path, model_format: str) -> None:
-    made = edgecv.convert(resnet20, formats=(model_format,), precision="fp32", batch=2, out=tmp_path / "r.ecv")
+    made = edgecv.convert(
+        resnet20,
+        formats=(model_format,),
+        precision="fp32",
+        out=tmp_path / "r.ecv",
+        options=edgecv.SourceOptions(batch=2),
+    )
     with edgecv.load(made.path) as model:
         assert model.batch == 2
         pictures = [np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8) for seed in range(3)]
@@ -188,7 +198,12 @@ def test_an_export_for_two_pictures_becomes_one_for_any_number(yolov8n: Path, tm
 @pytest.mark.parametrize("batch", [0, -1, 65])
 def test_batches_that_cannot_be_are_refused(batch: int, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="batch size must be 1 to 64"):
-        edgecv.convert("resnet18", precision="fp32", random_weights=True, batch=batch, out=tmp_path / "r.ecv")
+        edgecv.convert(
+            "resnet18",
+            precision="fp32",
+            out=tmp_path / "r.ecv",
+            options=edgecv.SourceOptions(random_weights=True, batch=batch),
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,7 +56,7 @@ def bundle(request: pytest.FixtureRequest) -> Bundle:
         precision=("int8", "fp16"),
         calibration=images,
         imgsz=SIDE,
-        random_weights=True,
+        options=edgecv.SourceOptions(random_weights=True),
         out=factory.mktemp("formats") / "all.ecv",
     )
 
@@ -140,7 +140,11 @@ def classifier(resnet20: Path, tmp_path_factory: pytest.TempPathFactory) -> Bund
     names = sorted(path.name for path in (CIFAR / "val").iterdir())
     out = tmp_path_factory.mktemp("resnet20") / "r.ecv"
     return edgecv.convert(
-        resnet20, formats=("onnx", "openvino"), calibration=CIFAR / "calibration", labels=names, out=out
+        resnet20,
+        formats=("onnx", "openvino"),
+        calibration=CIFAR / "calibration",
+        out=out,
+        options=edgecv.SourceOptions(labels=names),
     )
 
 
@@ -162,7 +166,12 @@ def test_a_classifier_from_elsewhere_keeps_its_accuracy(classifier: Bundle) -> N
 
 def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(classifier: Bundle, resnet20: Path, tmp_path: Path) -> None:
     stored = classifier.verified_extra("onnx-int8/recipe.json")
-    again = edgecv.convert(resnet20, calibration=CIFAR / "calibration", out=tmp_path / "again.ecv", recipes=[stored])
+    again = edgecv.convert(
+        resnet20,
+        calibration=CIFAR / "calibration",
+        out=tmp_path / "again.ecv",
+        int8=edgecv.Int8Options(recipes=[stored]),
+    )
     first, second = (
         next(one.verified_path(v).read_bytes() for v in one.variants if v.name == "onnx-int8")
         for one in (classifier, again)
@@ -172,9 +181,14 @@ def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(classifier: Bundle, r
 
 
 def test_a_variant_for_another_cpu_class_is_judged_here_and_left_alone_by_auto(resnet20: Path, tmp_path: Path) -> None:
-    made = edgecv.convert(resnet20, calibration=CIFAR / "calibration", out=tmp_path / "arm.ecv", target="arm64")
+    made = edgecv.convert(
+        resnet20,
+        calibration=CIFAR / "calibration",
+        out=tmp_path / "arm.ecv",
+        int8=edgecv.Int8Options(cpu_class="arm64"),
+    )
     float32, arm = made.variants
-    assert (arm.name, arm.target) == ("onnx-int8-arm64", "arm64")
+    assert (arm.name, arm.cpu_class) == ("onnx-int8-arm64", "arm64")
     assert arm.metrics["top1_agreement"] > 0.8
     if platform.machine() == "x86_64":
         with edgecv.load(made.path) as model:

@@ -27,8 +27,8 @@ def test_a_network_with_the_same_raw_head_converts(name: str, tmp_path: Path) ->
         formats=("onnx",),
         precision="fp32",
         imgsz=SIDE,
-        random_weights=True,
         out=tmp_path / "a.ecv",
+        options=edgecv.SourceOptions(random_weights=True),
     )
     assert [verdict.status for verdict in verify(made)] == ["ok"]
     roles = {spec.role.split("/")[0] for spec in made.variants[0].models["main"].outputs}
@@ -42,8 +42,8 @@ def test_yolo11_converts_to_openvino_and_tflite(tmp_path: Path) -> None:
         formats=("openvino", "tflite"),
         precision="fp32",
         imgsz=SIDE,
-        random_weights=True,
         out=tmp_path / "a.ecv",
+        options=edgecv.SourceOptions(random_weights=True),
     )
     assert [verdict.status for verdict in verify(made)] == ["ok", "ok"]
 
@@ -61,6 +61,12 @@ def test_yolo11_converts_to_openvino_and_tflite(tmp_path: Path) -> None:
 )
 def test_another_head_is_refused_by_name(name: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedSource, match=words) as caught:
-        edgecv.convert(name, formats=("onnx",), precision="fp32", random_weights=True, out=tmp_path / "a.ecv")
+        edgecv.convert(
+            name,
+            formats=("onnx",),
+            precision="fp32",
+            out=tmp_path / "a.ecv",
+            options=edgecv.SourceOptions(random_weights=True),
+        )
     assert caught.value.hint
     assert names_in(tmp_path) == []

@@ -27,7 +27,7 @@ PROOFS = [MANIFEST, "MODEL_CARD.md", "golden.npz"]
 @pytest.fixture
 def unreachable(tmp_path: Path) -> Path:
     """A recipe that no model passes."""
-    return written(tmp_path / "unreachable.json", target="arm64", limits=GateLimits(top1_lower=1.1))
+    return written(tmp_path / "unreachable.json", cpu_class="arm64", limits=GateLimits(top1_lower=1.1))
 
 
 def written(path: Path, **recipe: Any) -> Path:
@@ -64,15 +64,23 @@ def test_fp16_that_fails_leaves_fp32(large: Path, tmp_path: Path) -> None:
 
 def test_int8_that_fails_leaves_fp32(resnet20: Path, unreachable: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    made = converted(resnet20, tmp_path / "r.ecv", told, precision=("fp32", "int8"), recipes=[unreachable])
+    made = converted(
+        resnet20, tmp_path / "r.ecv", told, precision=("fp32", "int8"), int8=edgecv.Int8Options(recipes=[unreachable])
+    )
     check_float_alone(made)
     (line,) = [step for step in told if step.startswith("onnx int8 failed: ")]
     assert "Nothing was written" not in line
 
 
-def test_what_one_ladder_made_goes_when_another_fails(resnet20: Path, unreachable: Path, tmp_path: Path) -> None:
-    half = written(tmp_path / "half.json", kind="fp16", target="")
-    made = converted(resnet20, tmp_path / "r.ecv", [], precision=("fp32", "int8"), recipes=[half, unreachable])
+def test_what_one_search_made_goes_when_another_fails(resnet20: Path, unreachable: Path, tmp_path: Path) -> None:
+    half = written(tmp_path / "half.json", kind="fp16", cpu_class="")
+    made = converted(
+        resnet20,
+        tmp_path / "r.ecv",
+        [],
+        precision=("fp32", "int8"),
+        int8=edgecv.Int8Options(recipes=[half, unreachable]),
+    )
     check_float_alone(made)
 
 
@@ -87,13 +95,17 @@ def test_the_gate_is_what_is_told_when_everything_failed(large: Path, unreachabl
     with pytest.raises(ParityError):
         converted(large, tmp_path / "l.ecv", [], precision="fp16")
     with pytest.raises(AccuracyGateError):
-        converted(large, tmp_path / "l.ecv", [], precision=("fp16", "int8"), recipes=[unreachable])
+        converted(
+            large, tmp_path / "l.ecv", [], precision=("fp16", "int8"), int8=edgecv.Int8Options(recipes=[unreachable])
+        )
     assert not (tmp_path / "l.ecv").exists()
 
 
-def test_a_ladder_that_ends_in_fp16_and_fp16_are_one_variant(resnet20: Path, tmp_path: Path) -> None:
-    recipes = [written(tmp_path / f"half{target}.json", kind="fp16", target=target) for target in ("", "x86")]
-    made = converted(resnet20, tmp_path / "h.ecv", [], precision=("fp16", "int8"), recipes=recipes)
+def test_a_search_that_ends_in_fp16_and_fp16_are_one_variant(resnet20: Path, tmp_path: Path) -> None:
+    recipes = [written(tmp_path / f"half{cpu}.json", kind="fp16", cpu_class=cpu) for cpu in ("", "x86")]
+    made = converted(
+        resnet20, tmp_path / "h.ecv", [], precision=("fp16", "int8"), int8=edgecv.Int8Options(recipes=recipes)
+    )
     assert variants(made) == ["onnx-fp32", "onnx-fp16"]
     half = made.variants[1]
     assert half.recipe

@@ -15,7 +15,7 @@ def command(*arguments: str) -> CompletedProcess[str]:
     return run_here("convert", "resnet18", "--int8", "--explain", *arguments)
 
 
-def test_the_ladder_is_told_for_every_cpu_class() -> None:
+def test_the_search_is_told_for_every_cpu_class() -> None:
     told = command("--target", "all").stdout
     for words in (
         "for x86-vnni",

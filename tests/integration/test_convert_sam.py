@@ -64,8 +64,8 @@ def bundle(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytes
         precision=("fp16", "int8"),
         calibration=images,
         imgsz=SIDE,
-        random_weights=True,
         out=out,
+        options=edgecv.SourceOptions(random_weights=True),
     )
 
 
@@ -74,7 +74,7 @@ def source(images: Path) -> Any:
     """The same network again: seed 0, norms calibrated on the same pictures."""
     from edgecv.quantize.calibration.calibration_set import open_calibration
 
-    options = SourceOptions(size_wh=(SIDE, SIDE), random_weights=True, pictures=open_calibration(images).calibrate)
+    options = SourceOptions(size_wh=(SIDE, SIDE), random_weights=True, images=open_calibration(images).calibrate)
     return open_sam(Path("mobile_sam"), options)
 
 
@@ -341,7 +341,13 @@ def test_weights_from_a_file_are_the_ones_that_run(source: Any, tmp_path: Path) 
     network = build_mobile_sam()
     weights = tmp_path / "mine.pt"
     torch.save(network.state_dict(), weights)
-    made = edgecv.convert("mobile_sam", precision="fp32", weights=weights, imgsz=SIDE, out=tmp_path / "w.ecv")
+    made = edgecv.convert(
+        "mobile_sam",
+        precision="fp32",
+        imgsz=SIDE,
+        out=tmp_path / "w.ecv",
+        options=edgecv.SourceOptions(weights=weights),
+    )
     assert made.manifest.licence == "unknown"
     assert made.manifest.source.file == "mine.pt"
     assert "trained at 1024x1024" in made.manifest.assumptions[0]
@@ -358,12 +364,28 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="where do its weights come from"):
         edgecv.convert("mobile_sam", precision="fp32", out=tmp_path / "a.ecv")
     with pytest.raises(ConfigError, match="square"):
-        edgecv.convert("mobile_sam", precision="fp32", random_weights=True, imgsz=(128, 96), out=tmp_path / "a.ecv")
+        edgecv.convert(
+            "mobile_sam",
+            precision="fp32",
+            imgsz=(128, 96),
+            out=tmp_path / "a.ecv",
+            options=edgecv.SourceOptions(random_weights=True),
+        )
     with pytest.raises(UnsupportedSource, match="does not exist"):
-        edgecv.convert("mobile_sam", precision="fp32", weights=tmp_path / "no.pt", out=tmp_path / "a.ecv")
+        edgecv.convert(
+            "mobile_sam",
+            precision="fp32",
+            out=tmp_path / "a.ecv",
+            options=edgecv.SourceOptions(weights=tmp_path / "no.pt"),
+        )
     torch.save({"other": torch.zeros(3)}, tmp_path / "other.pt")
     with pytest.raises(UnsupportedSource, match="does not hold weights"):
-        edgecv.convert("mobile_sam", precision="fp32", weights=tmp_path / "other.pt", out=tmp_path / "a.ecv")
+        edgecv.convert(
+            "mobile_sam",
+            precision="fp32",
+            out=tmp_path / "a.ecv",
+            options=edgecv.SourceOptions(weights=tmp_path / "other.pt"),
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.pt"]
 
 
@@ -371,7 +393,13 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
 def test_sam2_answers_points_and_boxes_as_its_source_does(tmp_path: Path) -> None:
     """SAM 2.1 tiny, stretched, with finer features; a box is two points and an end."""
     source = open_sam2(Path("sam2.1_t"), SourceOptions(size_wh=(SIDE, SIDE), random_weights=True))
-    made = edgecv.convert("sam2.1_t", precision="fp32", random_weights=True, imgsz=SIDE, out=tmp_path / "2.ecv")
+    made = edgecv.convert(
+        "sam2.1_t",
+        precision="fp32",
+        imgsz=SIDE,
+        out=tmp_path / "2.ecv",
+        options=edgecv.SourceOptions(random_weights=True),
+    )
     fitted, transform = fit(picture(), made.spec.preprocess)
     features = source.parts[0].reference({"image": fitted[None]})
     masks = source.parts[1].module.masks

@@ -78,7 +78,7 @@ def test_the_gate_figures_lie_within_their_limits(trained: Bundle) -> None:
     assert int8.metrics["matched_iou"] >= limits.matched_iou
     assert abs(int8.metrics["score_bias"]) <= limits.score_bias
     assert int8.recipe
-    assert int8.target == "x86-vnni"
+    assert int8.cpu_class == "x86-vnni"
     assert int8.latency_ms > 0
 
 
@@ -166,7 +166,9 @@ def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(
     stored = trained.verified_extra("onnx-int8/recipe.json")
     assert find_recipe(str(stored)).name == variant_of(trained, "onnx-int8").recipe
     out = tmp_path / "again.ecv"
-    again = edgecv.convert(yolov8n, calibration=calibration, imgsz=SIDE, out=out, recipes=[stored])
+    again = edgecv.convert(
+        yolov8n, calibration=calibration, imgsz=SIDE, out=out, int8=edgecv.Int8Options(recipes=[stored])
+    )
     first, second = (one.verified_path(variant_of(one, "onnx-int8")).read_bytes() for one in (trained, again))
     assert first == second
     assert again.verified_extra("onnx-int8/recipe.json").read_bytes() == stored.read_bytes()
@@ -177,9 +179,15 @@ def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(
 def test_an_arm64_variant_is_judged_here_and_left_alone_by_auto(
     yolov8n: Path, calibration: Path, tmp_path: Path
 ) -> None:
-    made = edgecv.convert(yolov8n, calibration=calibration, imgsz=SIDE, out=tmp_path / "arm.ecv", target="arm64")
+    made = edgecv.convert(
+        yolov8n,
+        calibration=calibration,
+        imgsz=SIDE,
+        out=tmp_path / "arm.ecv",
+        int8=edgecv.Int8Options(cpu_class="arm64"),
+    )
     float32, arm = made.variants
-    assert (arm.name, arm.target) == ("onnx-int8-arm64", "arm64")
+    assert (arm.name, arm.cpu_class) == ("onnx-int8-arm64", "arm64")
     assert {output.dtype for output in arm.models["main"].outputs} == {"int8"}
     assert arm.metrics["f1_50"] >= GateLimits().f1_50
     if platform.machine() == "x86_64":
@@ -231,10 +239,10 @@ def test_pictures_that_show_the_model_nothing_are_refused(yolov8n: Path, tmp_pat
         ({"precision": "int4"}, ConfigError, "int4"),
         ({"precision": "int8", "calibration": None}, ConfigError, "calibration images"),
         ({"formats": ()}, ConfigError, "No format"),
-        ({"recipes": ("ort-u8s9",)}, ConfigError, "ort-u8s9"),
-        ({"recipes": ("ov-mixed",)}, ConfigError, "for openvino"),
-        ({"target": "arm"}, ConfigError, "no target 'arm'"),
-        ({"precision": "fp16", "target": "arm64"}, ConfigError, "for INT8"),
+        ({"int8": {"recipes": ("ort-u8s9",)}}, ConfigError, "ort-u8s9"),
+        ({"int8": {"recipes": ("ov-mixed",)}}, ConfigError, "for openvino"),
+        ({"int8": {"cpu_class": "arm"}}, ConfigError, "no CPU class 'arm'"),
+        ({"precision": "fp16", "int8": {"cpu_class": "arm64"}}, ConfigError, "for INT8"),
         ({"formats": ("onx",)}, EdgeCVError, "onx"),
         ({"imgsz": 100}, ConfigError, "multiple of 32"),
         ({"calibration": "missing"}, CalibrationError, "not a folder"),
@@ -249,7 +257,8 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     monkeypatch.chdir(tmp_path)
     given = {"source": yolov8n, "calibration": calibration, "out": tmp_path / "out.ecv"} | changes
     with pytest.raises(error, match=named):
-        edgecv.convert(given.pop("source"), **given)
+        int8 = edgecv.Int8Options(**given.pop("int8", {}))
+        edgecv.convert(given.pop("source"), int8=int8, **given)
     assert names_in(tmp_path) == []
 
 
@@ -323,7 +332,9 @@ def test_an_int8_model_that_strays_is_not_written(stray: Path, calibration: Path
     write_bundle(out)
     before = names_in(out)
     with pytest.raises(AccuracyGateError, match="No INT8 recipe") as caught:
-        edgecv.convert(stray, calibration=calibration, out=out, force=True, recipes=["ort-u8s8"])
+        edgecv.convert(
+            stray, calibration=calibration, out=out, force=True, int8=edgecv.Int8Options(recipes=["ort-u8s8"])
+        )
     assert caught.value.exit_code == 3
     assert isinstance(caught.value.report, GateReport)
     assert not caught.value.report.passed

@@ -25,7 +25,7 @@ from edgecv.model import Model, open_variant
 from edgecv.quantize.gate.accuracy_gate import Answer, answers, compare
 from edgecv.quantize.recipes import GateLimits, find_recipe
 from edgecv.quantize.record import QuantizationRecord, read_record
-from edgecv.quantize.search import Candidate, Plan, climb
+from edgecv.quantize.search import Candidate, Judgement, RecipeOrder, search
 from edgecv.vision.letterbox import fit
 from tests.conftest import names_in
 from tests.integration.trained import JUDGED, SIDE, Data, convert
@@ -130,19 +130,19 @@ def test_one_signed_scale_per_tensor_is_refused(
     assert names_in(tmp_path) == ["recipe.json"]
 
 
-def judged(teacher: Sequence[Answer], student: Sequence[Answer]) -> Callable[..., Candidate[None]]:
-    def make(recipe: object) -> Candidate[None]:
+def judged(teacher: Sequence[Answer], student: Sequence[Answer]) -> Callable[..., Candidate]:
+    def make(recipe: object) -> Candidate:
         chosen = find_recipe("ort-u8s8")
         report = compare("detect", teacher, student, GateLimits(), chosen.name)
-        return Candidate(recipe=chosen, model=None, report=report, latency_ms=1.0, bytes=1)
+        return Candidate(recipe=chosen, parts={}, judgement=Judgement(report=report), latency_ms=1.0, bytes=1)
 
     return make
 
 
 def refused(teacher: Sequence[Answer], student: Sequence[Answer]) -> AccuracyGateError:
-    plan = Plan(rungs=(find_recipe("ort-u8s8"),), exact=True)
+    order = RecipeOrder(first=(find_recipe("ort-u8s8"),), exact=True)
     with pytest.raises(AccuracyGateError) as caught:
-        climb(plan, judged(teacher, student), lambda _: (), float_latency_ms=2.0)
+        search(order, judged(teacher, student), lambda _: (), float_latency_ms=2.0)
     return caught.value
 
 
@@ -213,5 +213,5 @@ def test_the_same_models_pass_when_nothing_is_broken(trained: Bundle, data: Data
     variant = next(variant for variant in trained.variants if variant.name == "onnx-int8")
     with open_variant(trained, variant, runtime_options(), "onnxruntime") as model:
         student = found_by(model, data)
-    plan = Plan(rungs=(find_recipe("ort-u8s8"),), exact=True)
-    assert climb(plan, judged(teacher, student), lambda _: (), float_latency_ms=2.0).attempts[0].passed
+    order = RecipeOrder(first=(find_recipe("ort-u8s8"),), exact=True)
+    assert search(order, judged(teacher, student), lambda _: (), float_latency_ms=2.0).attempts[0].passed

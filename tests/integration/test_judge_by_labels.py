@@ -66,9 +66,9 @@ def test_a_real_loss_is_found_with_an_interval_that_excludes_none(both: tuple[Fo
     loss = compare_scores(both[0].scores, both[1].scores, edgecv.load(MODEL_PATH).labels)
     assert loss.float_score > 0.5
     assert 0 < loss.low < loss.drop < loss.high
-    verdict = labelled_check(loss, 0.5)
-    assert not verdict.passed
-    assert "(limit 0.5)" in verdict.reason
+    check = labelled_check(loss, 0.5)
+    assert not check.passed
+    assert (check.value, check.most) == (loss.drop, 0.5)
     assert loss.classes[0].float_score - loss.classes[0].int8_score >= loss.drop / 100
 
 

@@ -110,7 +110,7 @@ def test_a_bundle_that_cannot_be_read_back_leaves_the_good_one(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = shutil.copytree(bundle, tmp_path / "t.ecv")
-    monkeypatch.setattr("edgecv.converters.convert.dump_manifest", lambda _: b"{}")
+    monkeypatch.setattr("edgecv.converters.manifest.dump_manifest", lambda _: b"{}")
     with pytest.raises(BundleError):
         edgecv.convert(case("convert/t_binary.onnx"), precision="fp32", out=good, force=True)
     Bundle.open(good).verify_files()

@@ -78,8 +78,8 @@ def bundle(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         precision="int8",
         calibration=images,
         imgsz=SIDE,
-        random_weights=True,
         out=tmp_path_factory.mktemp("bundle") / "small.ecv",
+        options=edgecv.SourceOptions(random_weights=True),
     )
     return made.path
 

@@ -19,11 +19,11 @@ from edgecv._internal.printable import printable, printable_json, printable_line
 from edgecv.bundles.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
 from edgecv.bundles.golden import GOLDEN, verify
 from edgecv.bundles.packing import pack, unpack
-from edgecv.choosing import open_session
 from edgecv.cli.console import print_table
 from edgecv.errors import BundleError, CalibrationError, ConfigError, EdgeCVError, SessionError
 from edgecv.model import load
 from edgecv.quantize.labels.dataset import read_dataset
+from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions, TensorSpec
 from tests.models import IMAGE, PREDICTION, arithmetic, detector, manifest, with_external_data, write_bundle
 from tests.security.measured import run_code, run_edgecv

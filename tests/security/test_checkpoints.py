@@ -491,7 +491,12 @@ def test_weights_of_a_named_network_are_read_as_inert_data(tmp_path: Path, name:
     marker = tmp_path / "ran"
     torch.save({"state_dict": shell(marker)}, tmp_path / "evil.pth")
     with pytest.raises(UnsupportedSource, match=r"posix\.system"):
-        edgecv.convert(name, precision="fp32", weights=tmp_path / "evil.pth", out=tmp_path / "out.ecv")
+        edgecv.convert(
+            name,
+            precision="fp32",
+            out=tmp_path / "out.ecv",
+            options=edgecv.SourceOptions(weights=tmp_path / "evil.pth"),
+        )
     assert not marker.exists()
     assert not (tmp_path / "out.ecv").exists()
 

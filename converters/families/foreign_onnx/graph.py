@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgecv._internal.extras import require
-from edgecv._internal.foreign import first_line, foreign_errors
+from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
 from edgecv.bundles.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.bundles.golden import cosine
@@ -367,14 +367,9 @@ def in_memory_session(model: Any) -> Any:
     runtime = require("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    try:
-        with quiet():
-            return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no class in common
-        raise UnsupportedSource(
-            f"onnxruntime cannot run the model: {first_line(error)}",
-            f"Export it with operators of standard ONNX, opset {min(OPSETS)} to {max(OPSETS)}.",
-        ) from error
+    hint = f"Export it with operators of standard ONNX, opset {min(OPSETS)} to {max(OPSETS)}."
+    with foreign_errors(UnsupportedSource, "onnxruntime cannot run the model", hint), quiet():
+        return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def ultralytics_task(metadata: Mapping[str, str]) -> str:

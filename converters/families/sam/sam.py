@@ -84,7 +84,7 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> Any:
     if options.weights is not None:
         load_weights(network, options.weights)
     else:
-        calibrate_norms(network, spec, options.pictures)
+        calibrate_norms(network, spec, options.images)
     return network.float().eval().requires_grad_(False)
 
 

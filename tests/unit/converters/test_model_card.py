@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from edgecv.bundles.bundle import Calibration, Manifest
-from edgecv.converters.documents import write_model_card
+from edgecv.converters.model_card import write_model_card
 from tests.models import write_bundle
 
 SECTIONS = ("Intended use", "Variants", "Calibration", "Limits")
@@ -63,7 +63,7 @@ def test_what_was_judged_on_labels_is_no_limit(manifest: Manifest, tmp_path: Pat
 
 def test_random_weights_assumptions_and_cpu_classes_are_limits(manifest: Manifest, tmp_path: Path) -> None:
     source = msgspec.structs.replace(manifest.source, file="resnet18: random weights, seed 0")
-    variants = tuple(msgspec.structs.replace(variant, target="arm64") for variant in manifest.variants)
+    variants = tuple(msgspec.structs.replace(variant, cpu_class="arm64") for variant in manifest.variants)
     made = changed(manifest, source=source, variants=variants, assumptions=("resize: stretch",))
     text = card_of(made, tmp_path)["Limits"]
     for words in ("random", "`arm64`", "resize: stretch"):

@@ -268,8 +268,8 @@ def test_int8_of_an_old_opset(resnet20: Path, tmp_path: Path) -> None:
         of_opset(tmp_path / "old.onnx", 11),
         precision="int8",
         calibration=SHARED / "data/cifar10-jpeg/calibration",
-        recipes=("ort-u8s8-float-stem",),
         out=tmp_path / "old.ecv",
+        int8=edgecv.Int8Options(recipes=("ort-u8s8-float-stem",)),
     )
     assert [variant.name for variant in bundle.variants] == ["onnx-fp32", "onnx-int8"]
 

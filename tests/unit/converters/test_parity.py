@@ -12,8 +12,9 @@ from edgecv.bundles.golden import cosine
 from edgecv.converters.families.ultralytics_import import photographs
 from edgecv.converters.families.yolov8 import open_architecture
 from edgecv.converters.parity import check_parity, parity_examples
-from edgecv.converters.source import Example, Exported, Part, SourceOptions, Tolerance
+from edgecv.converters.source import Example, Part, SourceOptions, Tolerance
 from edgecv.errors import ParityError
+from edgecv.quantize.quantizer import Exported
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions
 from tests.models import IMAGE, PREDICTION, bright_cell, detector

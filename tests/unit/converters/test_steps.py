@@ -8,8 +8,10 @@ import pytest
 
 from edgecv.converters.explain import steps
 from edgecv.converters.families.sam.sam import ARCHITECTURE
+from edgecv.converters.request import Int8Options, request_of
+from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnknownPlugin, UnsupportedSource
-from edgecv.quantize.recipes import base_rungs
+from edgecv.quantize.recipes import first_recipes
 
 FORMATS = ("onnx", "openvino", "tflite")
 
@@ -18,14 +20,14 @@ FORMATS = ("onnx", "openvino", "tflite")
     ("source", "architecture"), [("mobile_sam", ARCHITECTURE), ("sam2.1_t", ARCHITECTURE), ("resnet18", "conv")]
 )
 def test_the_recipes_are_those_of_the_family(source: str, architecture: str) -> None:
-    told = steps(source, FORMATS, "int8")
+    told = steps(request_of(source, FORMATS, "int8"))
     for name in FORMATS:
         line = next(line for line in told if line.startswith(f"Quantize {name}"))
-        assert f"({' -> '.join(recipe.name for recipe in base_rungs(name, architecture))}" in line
+        assert f"({' -> '.join(recipe.name for recipe in first_recipes(name, architecture))}" in line
 
 
 def test_every_document_is_named() -> None:
-    told = "\n".join(steps("yolov8n.yaml", ("onnx",), ("fp16", "int8")))
+    told = "\n".join(steps(request_of("yolov8n.yaml", ("onnx",), ("fp16", "int8"))))
     for words in ("compare every output", "fp16", "confidence", "edgecv verify", "model card", "bundle.json"):
         assert words in told
 
@@ -37,14 +39,15 @@ def test_every_document_is_named() -> None:
         ({"source": "missing.pt"}, UnsupportedSource),
         ({"formats": ("onnx", "foo")}, UnknownPlugin),
         ({"formats": ()}, ConfigError),
-        ({"imgsz": 33}, ConfigError),
-        ({"batch": 65}, ConfigError),
+        ({"options": {"size_wh": (33, 33)}}, ConfigError),
+        ({"options": {"batch": 65}}, ConfigError),
         ({"precision": "int4"}, ConfigError),
-        ({"recipes": ("nothing",)}, ConfigError),
+        ({"int8": {"recipes": ("nothing",)}}, ConfigError),
     ],
     ids=str,
 )
 def test_what_would_be_refused_is_refused(changes: dict[str, Any], error: type[Exception]) -> None:
     asked: dict[str, Any] = {"source": "resnet18", "formats": ("onnx",), "precision": "int8", **changes}
     with pytest.raises(error):
-        steps(**asked)
+        options, int8 = SourceOptions(**asked.pop("options", {})), Int8Options(**asked.pop("int8", {}))
+        request_of(**asked, options=options, int8=int8)

@@ -9,7 +9,7 @@ import pytest
 
 from edgecv.errors import ConfigError
 from edgecv.quantize.labels.coco import Truth, coco_map
-from edgecv.quantize.labels.evaluate import evaluate, label_path, labelled_images, read_truth
+from edgecv.quantize.labels.evaluate import evaluate, in_pixels, label_path, labelled_images, read_labels
 from edgecv.results import Detections
 
 BOXES = np.array([[10, 10, 60, 60], [100, 100, 180, 160], [200, 20, 280, 90]], np.float32)
@@ -66,20 +66,20 @@ def test_labels_lie_beside_the_images(image: str, label: str) -> None:
 def test_labels_are_read_in_pixels(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/1.txt").write_text("3 0.5 0.5 0.5 0.25\n\n0 0.25 0.25 0.1 0.1 0.9\n")
-    truth = read_truth(tmp_path / "images/1.jpg", (200, 100))
+    truth = in_pixels(read_labels(tmp_path / "images/1.jpg"), (200, 100))
     assert truth.class_id.tolist() == [3, 0]
     assert np.allclose(truth.xyxy, [[50, 37.5, 150, 62.5], [40, 20, 60, 30]])
 
 
 def test_a_picture_without_a_label_file_shows_nothing(tmp_path: Path) -> None:
-    assert read_truth(tmp_path / "images/1.jpg", (200, 100)).xyxy.shape == (0, 4)
+    assert in_pixels(read_labels(tmp_path / "images/1.jpg"), (200, 100)).xyxy.shape == (0, 4)
 
 
 @pytest.mark.parametrize("text", ["a b c d e", "0 0.5", "0 0.5 0.5 0.5\n0 1 1 1 1 1"])
 def test_a_damaged_label_file_names_itself(tmp_path: Path, text: str) -> None:
     (tmp_path / "1.txt").write_text(text)
     with pytest.raises(ConfigError, match=r"1\.txt"):
-        read_truth(tmp_path / "1.jpg", (10, 10))
+        read_labels(tmp_path / "1.jpg")
 
 
 @pytest.mark.parametrize("make", [Path.exists, Path.mkdir, lambda p: (p / "images").mkdir(parents=True)])

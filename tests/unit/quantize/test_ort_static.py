@@ -13,7 +13,7 @@ import pytest
 from edgecv.errors import QuantizationError
 from edgecv.quantize.ort.graph import op_counts
 from edgecv.quantize.ort.quantizer import OrtStaticQuantizer, halve_tables
-from edgecv.quantize.recipes import RECIPES, QuantizeRecipe, base_rungs
+from edgecv.quantize.recipes import RECIPES, QuantizeRecipe, first_recipes
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions, TensorSpec
 from tests.conftest import names_in
@@ -44,7 +44,7 @@ def real(stored: np.ndarray, spec: TensorSpec) -> np.ndarray:
 
 
 @x86_only
-@pytest.mark.parametrize("recipe", base_rungs("onnx", "conv", "x86-vnni"), ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", first_recipes("onnx", "conv", "x86-vnni"), ids=lambda recipe: recipe.name)
 def test_every_recipe_gives_integers_close_to_float(quantizer, tmp_path: Path, recipe: QuantizeRecipe) -> None:
     (path,), (spec,) = quantizer.quantize(recipe, tmp_path)
     assert spec.dtype == "uint8"
@@ -95,7 +95,7 @@ def test_a_float_stem_that_was_asked_for_is_not_held_against_a_small_network(tmp
 @x86_only
 @pytest.mark.parametrize("target", ["x86", "arm64"])
 def test_other_cpu_classes_get_what_their_kernels_want(quantizer, tmp_path: Path, target: str) -> None:
-    recipe = base_rungs("onnx", "conv", target)[0]
+    recipe = first_recipes("onnx", "conv", target)[0]
     (path,), (spec,) = quantizer.quantize(recipe, tmp_path)
     assert spec.dtype == ("int8" if target == "arm64" else "uint8")
     weights = [

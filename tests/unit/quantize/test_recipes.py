@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from edgecv.errors import ConfigError
-from edgecv.quantize.recipes import RECIPES, TARGETS, QuantizeRecipe, dump_recipe, find_recipe, targets_of
-from edgecv.quantize.search import check_recipes, plans
+from edgecv.quantize.recipes import CPU_CLASSES, RECIPES, QuantizeRecipe, cpu_classes_of, dump_recipe, find_recipe
+from edgecv.quantize.search import check_recipes, recipe_orders
 
 PUBLISHED = ("ort-u8s8", "ort-s8s8-arm64", "ov-mixed", "litert-static", "litert-dynamic", "fp16")
 
@@ -21,7 +21,9 @@ def test_published_names_are_found_and_survive_a_file(name: str, tmp_path: Path)
     file = tmp_path / "recipe.json"
     file.write_bytes(dump_recipe(recipe))
     assert find_recipe(str(file)) == recipe
-    assert set(msgspec.json.decode(file.read_bytes())) == {f.name for f in msgspec.structs.fields(QuantizeRecipe)}
+    assert set(msgspec.json.decode(file.read_bytes())) == {
+        f.encode_name for f in msgspec.structs.fields(QuantizeRecipe)
+    }
 
 
 @pytest.mark.parametrize(
@@ -60,40 +62,40 @@ def test_a_file_that_is_no_recipe_says_why(tmp_path: Path, text: str, named: str
     assert hint in caught.value.hint
 
 
-def test_targets_by_name() -> None:
-    assert targets_of("x86") == ("x86",)
-    assert targets_of("all") == tuple(TARGETS) == ("x86-vnni", "x86", "arm64")
-    with pytest.raises(ConfigError, match="no target 'arm'") as caught:
-        targets_of("arm")
+def test_cpu_classes_by_name() -> None:
+    assert cpu_classes_of("x86") == ("x86",)
+    assert cpu_classes_of("all") == tuple(CPU_CLASSES) == ("x86-vnni", "x86", "arm64")
+    with pytest.raises(ConfigError, match="no CPU class 'arm'") as caught:
+        cpu_classes_of("arm")
     assert "arm64" in caught.value.hint
 
 
-def test_every_ladder_starts_fast_and_ends_with_fp16() -> None:
+def test_every_search_starts_fast_and_ends_with_fp16() -> None:
     for model_format in ("onnx", "openvino", "tflite"):
         for architecture in ("conv", "transformer"):
-            for plan in plans(model_format, architecture, tuple(TARGETS)):
-                names = [recipe.name for recipe in (*plan.rungs, *plan.last)]
+            for order in recipe_orders(model_format, architecture, tuple(CPU_CLASSES)):
+                names = [recipe.name for recipe in (*order.first, *order.last)]
                 assert len(set(names)) == len(names)
                 assert names[-1] == "fp16"
-                assert not plan.exact
+                assert not order.exact
                 assert all(RECIPES[name].format in (model_format, "") for name in names)
 
 
 def test_only_convolutions_in_onnx_have_a_variant_per_cpu_class() -> None:
-    assert [plan.target for plan in plans("onnx", "conv", ("x86", "arm64"))] == ["x86", "arm64"]
-    assert [plan.target for plan in plans("tflite", "conv", ("x86", "arm64"))] == [""]
-    arm, x86 = (plans("onnx", "conv", (name,))[0].rungs[0] for name in ("arm64", "x86"))
+    assert [order.cpu_class for order in recipe_orders("onnx", "conv", ("x86", "arm64"))] == ["x86", "arm64"]
+    assert [order.cpu_class for order in recipe_orders("tflite", "conv", ("x86", "arm64"))] == [""]
+    arm, x86 = (recipe_orders("onnx", "conv", (name,))[0].first[0] for name in ("arm64", "x86"))
     assert (arm.activations, arm.per_channel, arm.reduce_range) == ("int8", True, False)
     assert (x86.activations, x86.per_channel, x86.reduce_range) == ("uint8", True, True)
 
 
 def test_a_named_recipe_alone_decides_for_its_format() -> None:
     named = (RECIPES["ort-s8s8-arm64"], RECIPES["fp16"])
-    (onnx,) = plans("onnx", "conv", ("x86-vnni",), named)
-    assert (onnx.rungs, onnx.exact, onnx.target) == ((named[0],), True, "arm64")
-    (tflite,) = plans("tflite", "conv", ("x86-vnni",), named)
-    assert tflite.rungs == (named[1],)
-    (openvino,) = plans("openvino", "conv", ("x86-vnni",), named[:1])
+    (onnx,) = recipe_orders("onnx", "conv", ("x86-vnni",), named)
+    assert (onnx.first, onnx.exact, onnx.cpu_class) == ((named[0],), True, "arm64")
+    (tflite,) = recipe_orders("tflite", "conv", ("x86-vnni",), named)
+    assert tflite.first == (named[1],)
+    (openvino,) = recipe_orders("openvino", "conv", ("x86-vnni",), named[:1])
     assert not openvino.exact
 
 

@@ -19,7 +19,7 @@ from edgecv.quantize.record import (
     Attempt,
     BoxRow,
     CalibrationRecord,
-    CheckRecord,
+    Check,
     ClassLoss,
     FormatRecord,
     Labelled,
@@ -94,7 +94,7 @@ def labelled(drop: float = 0.1, classes: tuple[ClassLoss, ...] = ()) -> Labelled
 
 
 def attempt(recipe: str, passed: bool, f1: float, **more) -> Attempt:
-    check = CheckRecord(metric="f1_50", value=f1, least=0.9, most=1.0, passed=passed)
+    check = Check(metric="f1_50", value=f1, least=0.9, most=1.0, passed=passed)
     return Attempt(recipe=recipe, checks=(check,), passed=passed, **more)
 
 
@@ -239,8 +239,8 @@ def test_a_picture_that_is_no_jpeg_is_left_out() -> None:
 def test_the_unlimited_and_the_infinite_do_not_break_the_page(tmp_path: Path) -> None:
     record = full_record(jpeg(tmp_path))
     checks = (
-        CheckRecord(metric="f1_50", value=float("nan"), least=0.9, most=float("inf"), passed=False),
-        CheckRecord(metric="shown", value=0.5, least=0.0, most=0.0, passed=True, limited=False),
+        Check(metric="f1_50", value=float("nan"), least=0.9, most=float("inf"), passed=False),
+        Check(metric="shown", value=0.5, least=0.0, most=0.0, passed=True, limited=False),
     )
     layers = (LayerLoss(name="same", sqnr_db=float("inf")), LayerLoss(name="lost", sqnr_db=float("-inf")))
     form = msgspec.structs.replace(

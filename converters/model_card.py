@@ -1,21 +1,14 @@
-"""What lies in a bundle beside its models: golden vectors and the model card."""
+"""Writes the model card of a bundle: what it is for, how good it is, and where it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-
-from edgecv import registry
 from edgecv.bundles.bundle import Manifest, Variant
-from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLING, sample
-from edgecv.choosing import runtimes_for
-from edgecv.converters.source import RANDOM, Example
+from edgecv.converters.source import RANDOM
 from edgecv.promptable import MAX_BOXES
-from edgecv.protocols import Array
-from edgecv.specs import RuntimeOptions
 
 MODEL_CARD = "MODEL_CARD.md"
 _PURPOSES: Mapping[str, str] = MappingProxyType(
@@ -28,25 +21,6 @@ _PURPOSES: Mapping[str, str] = MappingProxyType(
         "promptable-segment": "Marks the object that points or a box in a picture ask for.",
     }
 )
-
-
-def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[str, Example]) -> Path:
-    """Run every variant on one picture, whose inputs to each part ``examples`` has, and keep what came out."""
-    vectors: dict[str, Array] = {SAMPLING: np.array(EVENLY)}
-    for variant in variants:
-        for part, files in variant.models.items():
-            runtime = runtimes_for(variant.format)[0]
-            session = registry.resolve("runtimes", runtime)(
-                folder / files.files[0].path, RuntimeOptions(), files.inputs, files.outputs
-            )
-            named = dict(zip((spec.name for spec in files.inputs), examples[part].feeds.values(), strict=True))
-            given = session.run(named)
-            session.close()
-            vectors |= {f"{variant.name}/{part}/in/{name}": value for name, value in named.items()}
-            vectors |= {f"{variant.name}/{part}/out/{name}": sample(value) for name, value in given.items()}
-    path = folder / GOLDEN
-    np.savez_compressed(path, **vectors)  # type: ignore[arg-type]  # names are ours, never `allow_pickle`
-    return path
 
 
 def write_model_card(folder: Path, manifest: Manifest) -> Path:
@@ -111,8 +85,8 @@ def _limits(manifest: Manifest) -> Iterator[str]:
     if any(variant.recipe for variant in manifest.variants):
         yield "INT8 was judged on pictures like those of the calibration set. On others it may do worse."
     for variant in manifest.variants:
-        if variant.target:
-            yield f"{variant.name} is built for CPUs of the class `{variant.target}`; others may run it slowly or less exactly."
+        if variant.cpu_class:
+            yield f"{variant.name} is built for CPUs of the class `{variant.cpu_class}`; others may run it slowly or less exactly."
     if not any(name.endswith("_drop") for variant in manifest.variants for name in variant.metrics):
         yield "Nothing was judged on labels: its accuracy is what its source has, less what the table shows."
     for assumption in manifest.assumptions:
@@ -139,10 +113,9 @@ def _knows(labels: tuple[str, ...]) -> str:
 
 
 def _row(variant: Variant) -> str:
-    size = sum(entry.bytes for model in variant.models.values() for entry in model.files)
     metrics = ", ".join(f"{name} {_figure(value)}" for name, value in variant.metrics.items()) or "-"
-    latency = f"{variant.latency_ms:.1f} ms" if variant.timed else f"not timed: for {variant.target}"
-    return f"| {variant.name} | {variant.recipe or '-'} | {size / 1e6:.2f} MB | {latency} | {metrics} |"
+    latency = f"{variant.latency_ms:.1f} ms" if variant.timed else f"not timed: for {variant.cpu_class}"
+    return f"| {variant.name} | {variant.recipe or '-'} | {variant.bytes / 1e6:.2f} MB | {latency} | {metrics} |"
 
 
 def _figure(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import edgecv
 from edgecv.bundles.bundle import MANIFEST, Bundle, Variant, dump_manifest
 from edgecv.bundles.cpu_classes import suits, suits_this_machine
 from edgecv.errors import ConfigError
+from edgecv.quantize.recipes import RECIPES, dump_recipe, parse_recipe
 from tests.models import manifest, write_bundle
 
 VNNI = frozenset({"avx2", "avx512_vnni"})
@@ -44,7 +46,7 @@ def bundle_with(folder: Path, *targets: str) -> Bundle:
     float32, int8 = write_bundle(folder).variants
     variants: list[Variant] = [float32]
     for number, target in enumerate(targets):
-        changes = {"name": f"onnx-int8-{target}", "target": target, "latency_ms": 1.0 / (number + 1)}
+        changes = {"name": f"onnx-int8-{target}", "cpu_class": target, "latency_ms": 1.0 / (number + 1)}
         variants.append(msgspec.structs.replace(int8, **changes))
     (folder / MANIFEST).write_bytes(dump_manifest(manifest(variants)))
     return Bundle.open(folder)
@@ -88,3 +90,12 @@ def test_a_latency_counts_only_where_the_class_at_hand_was_timed(tmp_path: Path,
     slow = msgspec.structs.replace(int8, latency_ms=float32.latency_ms * 2, timed=timed)
     (bundle.path / MANIFEST).write_bytes(dump_manifest(manifest((float32, slow))))
     assert chosen(bundle) == expected
+
+
+def test_bundles_and_recipes_keep_the_name_target_in_their_files(tmp_path: Path) -> None:
+    bundle = bundle_with(tmp_path / "tiny.ecv", FOREIGN)
+    said = json.loads((bundle.path / MANIFEST).read_text())
+    assert said["variants"][1]["target"] == FOREIGN
+    assert bundle.variants[1].cpu_class == FOREIGN
+    assert json.loads(dump_recipe(RECIPES["ort-s8s8-arm64"]))["target"] == "arm64"
+    assert parse_recipe(b'{"name": "mine", "target": "arm64"}', "mine").cpu_class == "arm64"

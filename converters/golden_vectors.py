@@ -1,0 +1,33 @@
+"""Writes the golden vectors of a bundle: one image and what every variant makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgecv.bundles.bundle import Variant
+from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLING, sample
+from edgecv.choosing import runtimes_for
+from edgecv.converters.source import Example
+from edgecv.protocols import Array
+from edgecv.runtimes.adapter import open_session
+from edgecv.specs import RuntimeOptions
+
+
+def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[str, Example]) -> Path:
+    """Run every variant on one picture, whose inputs to each part ``examples`` has, and keep what came out."""
+    vectors: dict[str, Array] = {SAMPLING: np.array(EVENLY)}
+    for variant in variants:
+        for part, files in variant.models.items():
+            runtime = runtimes_for(variant.format)[0]
+            session = open_session(runtime, folder / files.files[0].path, RuntimeOptions(), files.inputs, files.outputs)
+            named = dict(zip((spec.name for spec in files.inputs), examples[part].feeds.values(), strict=True))
+            given = session.run(named)
+            session.close()
+            vectors |= {f"{variant.name}/{part}/in/{name}": value for name, value in named.items()}
+            vectors |= {f"{variant.name}/{part}/out/{name}": sample(value) for name, value in given.items()}
+    path = folder / GOLDEN
+    np.savez_compressed(path, **vectors)  # type: ignore[arg-type]  # names are ours, never `allow_pickle`
+    return path

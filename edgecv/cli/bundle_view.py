@@ -1,0 +1,60 @@
+"""How a bundle is shown: as a table and as JSON."""
+
+from __future__ import annotations
+
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.metric_names import METRIC_NAMES
+from edgecv.cli.console import megabytes
+
+
+def bundle_summary(bundle: Bundle) -> dict[str, object]:
+    """A bundle for ``--json``."""
+    manifest = bundle.manifest
+    return {
+        "path": str(bundle.path),
+        "name": manifest.name,
+        "family": manifest.family,
+        "task": manifest.decode.task,
+        "labels": list(manifest.decode.labels),
+        "size_wh": list(manifest.preprocess.size_wh),
+        "confidence": manifest.decode.confidence,
+        "float_precision": "float32",  # of layers that are not in integers, on CPUs, unless another is asked for
+        "licence": manifest.licence,
+        "assumptions": list(manifest.assumptions),
+        "source": {"file": manifest.source.file, "sha256": manifest.source.sha256},
+        "tools": manifest.tools,
+        "variants": [
+            {
+                "name": variant.name,
+                "format": variant.format,
+                "precision": variant.precision,
+                "target": variant.cpu_class,
+                "recipe": variant.recipe,
+                "bytes": variant.bytes,
+                "parts": {part: sum(entry.bytes for entry in files.files) for part, files in variant.models.items()},
+                "latency_ms": variant.latency_ms,
+                "metrics": variant.metrics,
+            }
+            for variant in bundle.variants
+        ],
+    }
+
+
+def variant_rows(bundle: Bundle) -> list[list[str]]:
+    """A row per variant: name, size, one-thread latency, agreement with the source or the float model."""
+    base = next((variant for variant in bundle.variants if variant.precision == "fp32"), bundle.variants[0])
+    return [
+        [
+            variant.name,
+            f"{megabytes(variant.bytes)} ({variant.bytes / base.bytes:.2f}x)",
+            f"{variant.latency_ms:.1f} ms ({variant.latency_ms / base.latency_ms:.2f}x)"
+            if variant.timed
+            else f"- (for {variant.cpu_class})",
+            ", ".join(f"{METRIC_NAMES.get(name, name)} {value:.3f}" for name, value in variant.metrics.items()) or "-",
+            variant.recipe or "-",
+        ]
+        for variant in bundle.variants
+    ]
+
+
+COLUMNS = ("variant", "size", "one thread", "agreement", "recipe")

@@ -1,0 +1,38 @@
+"""Opens a session on a runtime: the one place where the adapter of a runtime is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgecv import registry
+from edgecv.bundles.opened_files import OpenedModel
+from edgecv.protocols import Session
+from edgecv.specs import RuntimeOptions, TensorSpec
+
+
+def open_session(
+    runtime: str,
+    model: Path | OpenedModel,
+    options: RuntimeOptions,
+    inputs: tuple[TensorSpec, ...] = (),
+    outputs: tuple[TensorSpec, ...] = (),
+) -> Session:
+    """Load a model on a runtime.
+
+    Args:
+        runtime: Name of the runtime.
+        model: A model file, or the checked files of a bundle. A plug-in that knows no opened files is given their path.
+        options: Device, threads and the like.
+        inputs: Specs of the inputs; the file's own by default.
+        outputs: Specs of the outputs; the file's own by default.
+
+    Raises:
+        UnknownPlugin: there is no such runtime.
+        MissingDependency: the runtime is not installed.
+        SessionError: the runtime cannot load the model.
+    """
+    adapter = registry.resolve("runtimes", runtime)
+    if isinstance(model, OpenedModel) and not getattr(adapter, "takes_opened_files", False):
+        model = model.path
+    session: Session = adapter(model, options, inputs, outputs)
+    return session
