@@ -324,11 +324,16 @@ def _weights_alone(path: Path, names: Sequence[str]) -> UnsupportedSource:
     return UnsupportedSource(f"{path} holds the weights of {what} without the network itself (a state dict).", hint)
 
 
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported. A plain folder of that name, which Python takes for an empty package, does not count."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
 def _foreign(path: Path, error: ForeignNetwork) -> UnsupportedSource:
     """The refusal of a network of somebody's own class: with the code at hand it may be trusted, else nothing helps here."""
     package = error.module.partition(".")[0]
-    known = package != "__main__" and importlib.util.find_spec(package) is not None
-    if known:
+    if package != "__main__" and _is_installed(package):
         return UnsupportedSource(
             f"{path} cannot be read without running code: {error}.",
             "EdgeCV builds Ultralytics' networks from their description. If you trust whoever made this file: --trust-pickle runs "

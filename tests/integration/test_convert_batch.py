@@ -214,7 +214,7 @@ def command(*arguments: str) -> CompletedProcess[str]:
 def test_the_command_refuses_and_explains_batches() -> None:
     assert command("resnet18", "--random-weights", "--batch", "0").returncode == 2
     assert command("resnet18", "--batch", "65", "--explain").returncode == 2
-    assert "4 pictures per run" in command("resnet18", "--batch", "4", "--explain").stdout
+    assert "4 images per run" in command("resnet18", "--batch", "4", "--explain").stdout
 
 
 def test_a_bare_file_of_another_shape_of_outputs_is_refused(tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ def test_a_prompt_before_a_picture_and_a_call_are_refused(bundle: Bundle) -> Non
     with edgecv.load(bundle.path, runtime="onnxruntime", precision="fp32") as model:
         assert isinstance(model, PromptableModel)
         assert model.task == "promptable-segment"
-        with pytest.raises(ConfigError, match="No picture was set"):
+        with pytest.raises(ConfigError, match="No image was set"):
             model.predict(points=[[1, 2]])
         with pytest.raises(ConfigError, match="answers prompts"):
             model(picture())

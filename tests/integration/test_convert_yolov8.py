@@ -149,7 +149,14 @@ def test_the_analysis_lists_every_layer_and_the_cost_of_the_most_sensitive(
         SHARED / "data/cifar10-jpeg/calibration" if source == "resnet20" else request.getfixturevalue("calibration")
     )
     size = {} if source == "resnet20" else {"imgsz": SIDE}
-    made = edgecv.convert(path, precision="int8", calibration=images, out=tmp_path / "a.ecv", analyze=True, **size)
+    made = edgecv.convert(
+        path,
+        precision="int8",
+        calibration=images,
+        out=tmp_path / "a.ecv",
+        int8=edgecv.Int8Options(analyze=True),
+        **size,
+    )
     (found,) = read(made, "sensitivity.json", Sensitivity).variants
     assert (found.variant, found.recipe) == ("onnx-int8", made.variants[1].recipe)
     assert len(found.layers) >= least

@@ -220,7 +220,7 @@ def test_files_that_a_document_names_exist(document: Path) -> None:
 def test_the_small_application_of_the_guides_is_valid() -> None:
     text = (CHECKOUT / "docs/examples/app.toml").read_text()
     app = check_app(read_struct(msgspec.toml.decode(text), AppFile, "app.toml"), "app.toml")
-    assert list(app.feeds()) == ["door"]
+    assert [source.name for source in app.file.sources] == ["door"]
     assert len(app.steps) == 2
 
 

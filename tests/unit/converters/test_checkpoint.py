@@ -231,9 +231,17 @@ def test_what_is_no_detector_checkpoint_says_so(tmp_path: Path, make, named: str
     assert caught.value.exit_code == 1
 
 
+def test_a_folder_with_the_name_of_the_missing_package_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_yolov5(tmp_path / "v5.pt")
+    (tmp_path / "models").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnsupportedSource, match="package 'models', which is not installed"):
+        open_checkpoint(tmp_path / "v5.pt", SourceOptions())
+
+
 def test_code_that_is_missing_is_named_with_trust_too(tmp_path: Path) -> None:
     of_yolov5(tmp_path / "v5.pt")
-    with pytest.raises(UnsupportedSource, match="needs code that is not here: the module 'models'") as caught:
+    with pytest.raises(UnsupportedSource, match=r"needs code that is not here: the module 'models(\.yolo)?'") as caught:
         open_checkpoint(tmp_path / "v5.pt", SourceOptions(trust_pickle=True))
     assert "trust" not in caught.value.hint
     with pytest.raises(UnsupportedSource) as caught:

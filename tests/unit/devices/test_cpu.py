@@ -4,7 +4,7 @@ import pytest
 
 from edgecv.bundles.cpu_classes import CPU_CLASS_NAMES, cpu_class_of, suits
 from edgecv.devices.cpu import read_cpu
-from edgecv.quantize.recipes import TARGETS
+from edgecv.quantize.recipes import CPU_CLASSES
 from tests.unit.devices.boards import ORIN_CPUINFO, PI5_CPUINFO, TX2_CPUINFO, X86_CPUINFO
 
 
@@ -26,7 +26,7 @@ def test_model_cores_and_class_of_known_machines(cpuinfo, arch, model, cores, cp
 
 
 def test_devices_recipes_and_bundles_name_the_same_classes():
-    assert tuple(TARGETS) == CPU_CLASS_NAMES
+    assert tuple(CPU_CLASSES) == CPU_CLASS_NAMES
     assert all(suits(name, platform, frozenset(flags)) for name, platform, flags in CLASSES)
     assert [cpu_class_of(platform, frozenset(flags)) for _, platform, flags in CLASSES] == list(CPU_CLASS_NAMES)
 
