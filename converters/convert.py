@@ -58,7 +58,7 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import Activation, SourceModel, SourceOptions, check_batch, with_names
+from edgecv.converters.source import Activation, SourceModel, SourceOptions, check_batch, family, with_names
 from edgecv.errors import (
     AccuracyGateError,
     CalibrationError,
@@ -249,8 +249,7 @@ def _labelled(data: str | Path, opened: SourceModel, images: CalibrationSet, pro
 
 
 def _open_source(path: Path, options: SourceOptions) -> SourceModel:
-    opened: SourceModel = registry.resolve("families", family_of(path))(path, options)
-    return with_names(batched(opened, options.batch))
+    return with_names(batched(family(family_of(path)).open(path, options), options.batch))
 
 
 def _build(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgecv import registry
 from edgecv.converters.request import (
     check_formats,
     check_source,
@@ -15,7 +13,7 @@ from edgecv.converters.request import (
     quantization_of,
     size_wh_of,
 )
-from edgecv.converters.source import SourceOptions
+from edgecv.converters.source import SourceOptions, family
 from edgecv.quantize.recipes import DEFAULT_TARGET
 from edgecv.quantize.search import Plan, plans
 from edgecv.specs import Precision
@@ -43,7 +41,7 @@ def steps(
     SourceOptions(batch=batch, size_wh=size_wh_of(imgsz))
     precisions = precisions_of(precision)
     quantization = quantization_of(precisions, formats, recipes, target, analyze=False)
-    architecture = _architecture(path)
+    architecture = family(family_of(path)).architecture
     told = [f"Read {source} and prepare its network: uint8 pixels in, raw outputs out."]
     if batch > 1:
         told.append(
@@ -56,12 +54,6 @@ def steps(
         told.append("Of a detector: tune the confidence until INT8 has the float model's precision.")
     told.append("Run every variant on one picture and keep what comes out, for `edgecv verify` on the device.")
     return [*told, "Write model card and bundle.json with hashes, flush, and rename the folder into place."]
-
-
-def _architecture(path: Path) -> str:
-    """Which recipes suit a source: its family's module says so where it is no network of convolutions."""
-    opener = registry.resolve("families", family_of(path))
-    return str(getattr(sys.modules[opener.__module__], "ARCHITECTURE", "conv"))
 
 
 def _of_format(name: str, precisions: Sequence[Precision], planned: Sequence[Plan]) -> Iterator[str]:

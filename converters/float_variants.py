@@ -17,6 +17,7 @@ from edgecv._internal.progress import Progress
 from edgecv.bundles.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.source import Example, Exported, Exporter, Part, SourceModel
+from edgecv.converters.source import exporter as exporter_of
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet
@@ -122,7 +123,7 @@ def build_float(job: Job, model_format: str) -> Base:
         ConversionError: the format cannot express the source.
         ParityError: the export computes something else than the source.
     """
-    exporter: Exporter = registry.resolve("exporters", model_format)()
+    exporter = exporter_of(model_format)
     parts, parity = exported_parts(job, exporter, "fp32", None, job.folder / f"{model_format}-fp32")
     return Base(exporter=exporter, parts=parts, built=_float_built(job, exporter, "fp32", parts, parity))
 

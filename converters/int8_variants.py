@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from edgecv import registry
 from edgecv.bundles.bundle import Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.converters.float_variants import (
@@ -28,7 +27,7 @@ from edgecv.converters.float_variants import (
 from edgecv.converters.judge import AccuracyJudge, Proof
 from edgecv.converters.source import Exported, Exporter, Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
-from edgecv.quantize.quantizer import Quantizer
+from edgecv.quantize.quantizer import Quantizer, quantizer_type
 from edgecv.quantize.recipes import DEFAULT_TARGET, RECIPE_FILE, TARGETS, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
 from edgecv.quantize.search import Candidate, Plan, SearchResult, climb, plans
@@ -48,7 +47,7 @@ def build_int8(job: Job, base: Base) -> Built:
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         floats = base.parts[first.name]
         # It refuses what is too large before the float model is asked about every picture.
-        quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(floats.files, floats.outputs, Path(work))
+        quantizer = quantizer_type(exporter.format)(floats.files, floats.outputs, Path(work))
         examiner = _examiner(job, base)
         if examiner.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
             wanted_plans = tuple(replace(plan, last=(), exact=True) for plan in wanted_plans)

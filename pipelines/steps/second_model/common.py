@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecv.model import load
+from edgecv._internal.printable import short
+from edgecv.model import Model, load
+from edgecv.promptable import PromptableModel
 from edgecv.results import Detections, IntArray
 
 
@@ -18,6 +20,11 @@ def opened(model: Any, runtime: str, precision: str, threads: int) -> Any:
         ModelError: there is nothing at the path, or it is no model; ``load`` lists what else can go wrong.
     """
     return load(model, runtime, precision, threads) if isinstance(model, str | Path) else model
+
+
+def model_name(model: object) -> str:
+    """What messages call a model, or what was given in its place."""
+    return model.name if isinstance(model, Model | PromptableModel) else short(model)
 
 
 def best_of(found: Detections, wanted: frozenset[int] | None, most: int | None = None) -> IntArray:
