@@ -124,6 +124,21 @@ DecoderType: TypeAlias = Callable[[DecodeSpec, tuple[TensorSpec, ...]], Decoder]
 
 
 @runtime_checkable
+class LoadedModel(Protocol):
+    """What a pipeline, and a step with a second model, look at before they use a model: is it one, and of which kind?"""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """What it does, such as ``detect``."""
+        ...
+
+
+@runtime_checkable
 class Source(Protocol):
     """Where frames come from."""
 

@@ -11,23 +11,20 @@ from typing import TypeAlias
 from edgecv._internal.printable import short
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError, SourceError
-from edgecv.model import Model
-from edgecv.pipelines.loop.inference import Recall
 from edgecv.pipelines.loop.sink_worker import CallableSink
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader
 from edgecv.pipelines.sinks import SINK_HINT, check_sink, writes_files
 from edgecv.pipelines.source_config import Given, file_of
-from edgecv.promptable import PromptableModel
-from edgecv.protocols import Named, Sink, lacks
+from edgecv.protocols import LoadedModel, Named, Sink, lacks
 from edgecv.results import Result
 from edgecv.uris import parse_sink
 
 SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
 
 
-def check_model(model: Model | Recall) -> None:
+def check_model(model: object) -> None:
     """Raise ``ConfigError`` for what is no model, or one that has nothing to say about a frame by itself."""
-    if not isinstance(model, Model | PromptableModel | Recall):
+    if not isinstance(model, LoadedModel):
         raise ConfigError(
             f"The model of a pipeline must be a loaded one, not {short(model)}.", "Load it first: edgecv.load(PATH)."
         )

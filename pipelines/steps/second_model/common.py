@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgecv._internal.printable import short
-from edgecv.model import Model, load
-from edgecv.promptable import PromptableModel
+from edgecv.errors import ConfigError
+from edgecv.model import load
+from edgecv.protocols import LoadedModel
 from edgecv.results import Detections, IntArray
 
 
@@ -22,9 +23,10 @@ def opened(model: Any, runtime: str, precision: str, threads: int) -> Any:
     return load(model, runtime, precision, threads) if isinstance(model, str | Path) else model
 
 
-def model_name(model: object) -> str:
-    """What messages call a model, or what was given in its place."""
-    return model.name if isinstance(model, Model | PromptableModel) else short(model)
+def check_task(model: object, task: str, wrong: str, hint: str) -> None:
+    """Raise ``ConfigError``, which says ``wrong`` of the model, unless it is a loaded one for ``task``."""
+    if not isinstance(model, LoadedModel) or model.task != task:
+        raise ConfigError(f"{model.name if isinstance(model, LoadedModel) else short(model)} {wrong}.", hint)
 
 
 def best_of(found: Detections, wanted: frozenset[int] | None, most: int | None = None) -> IntArray:
