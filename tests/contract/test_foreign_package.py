@@ -22,7 +22,7 @@ DEADLINE_S = 90
 def _blocks() -> dict[str, str]:
     """The code in docs/plugins.md, by the name of the file that stands before it."""
     text = (CHECKOUT / "docs/plugins.md").read_text()
-    return {name: code for name, code in re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", text, re.DOTALL)}
+    return dict(re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", text, re.DOTALL))
 
 
 @pytest.fixture(scope="module")
