@@ -84,7 +84,7 @@ class NoClose:
     ("sink", "said"),
     [
         (NoClose(), "The sink NoClose lacks close"),
-        (NoClose, "NoClose'> \\(type\\) is no sink"),
+        (NoClose, r"NoClose'> \(type\) is no sink"),
         (3, r"3 \(int\) is no sink"),
     ],
 )
@@ -104,12 +104,12 @@ def test_a_model_that_was_not_loaded_is_told_how(model: Any) -> None:
 @pytest.mark.parametrize("given", [3, None, "track", Always])
 def test_what_is_no_step_and_no_gate_is_refused(given: Any) -> None:
     for wrong in ({"steps": [given]}, {"gates": [given]}):
-        with pytest.raises(ConfigError, match="is no (step|gate)"):
+        with pytest.raises(ConfigError, match=r"is no (step|gate)"):
             Pipeline(SOURCE, BlobModel(), **wrong)
 
 
 def test_an_unknown_priority_lists_the_choices() -> None:
-    with pytest.raises(ConfigError, match="'crowd.began' has the priority 'urgent'") as caught:
+    with pytest.raises(ConfigError, match=r"'crowd.began' has the priority 'urgent'") as caught:
         Event(kind="crowd.began", time_ns=0, priority="urgent")  # type: ignore[arg-type]
     assert "alarm, event, telemetry, blob" in caught.value.hint
 
@@ -236,9 +236,10 @@ class TestForeignSourcesAndSinks:
             open_source("noid://x")
 
     def test_a_camera_that_gives_no_frames_says_so_from_its_process(self) -> None:
-        with contextlib.closing(open_source("notframes://x?connect_s=20")) as source:
-            with pytest.raises(SourceError, match=r"notframes://x gave 3 \(int\), not a Frame"):
-                source.read()
+        said = r"notframes://x gave 3 \(int\), not a Frame"
+        source = open_source("notframes://x?connect_s=20")
+        with contextlib.closing(source), pytest.raises(SourceError, match=said):
+            source.read()
 
     def test_a_supervised_source_needs_the_options_of_a_live_one(self) -> None:
         with pytest.raises(PluginError, match="no LiveOptions") as caught:
