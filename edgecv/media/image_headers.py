@@ -98,11 +98,17 @@ def check_pixels(width: int, height: int, what: str, max_megapixels: float | Non
 def _check_limit(pixels: float, what: str, max_megapixels: float | None) -> None:
     limit = _LIMIT.megapixels if max_megapixels is None else max_megapixels
     if pixels > limit * 1e6:
-        raise SourceError(
-            f"{what}: above the limit of {limit:g} megapixels.",
-            "It may be made to fill the memory. If you trust it, raise the limit with --max-megapixels.",
-            code="codec",
-        )
+        raise too_many_pixels(what, limit)
+
+
+def too_many_pixels(what: str, max_megapixels: float | None = None) -> SourceError:
+    """The error for an image above the limit, whose size may be unknown."""
+    limit = _LIMIT.megapixels if max_megapixels is None else max_megapixels
+    return SourceError(
+        f"{what}: above the limit of {limit:g} megapixels.",
+        "It may be made to fill the memory. If you trust it, raise the limit with --max-megapixels.",
+        code="codec",
+    )
 
 
 def max_megapixels() -> float:

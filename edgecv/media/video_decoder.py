@@ -20,14 +20,13 @@ import numpy as np
 
 from edgecv._internal.extras import require
 from edgecv.errors import SourceError
-from edgecv.media.image_headers import check_pixels, max_megapixels
+from edgecv.media.image_headers import check_pixels, max_megapixels, too_many_pixels
 from edgecv.media.video_files import FILE_FORMATS, check_no_text
 from edgecv.results import Image
 
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG: BGR goes from 0 to 255 whatever the range of the video is
-_UNREADABLE_EXPLAINED = 20  # packets that are looked at again to say why they cannot be decoded
+_UNREADABLE_EXPLAINED = 20  # frames that are looked at again to say why they cannot be decoded
 _FAILED_READS_ALLOWED = 100  # in a row, of a container that is damaged
-_TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) (?:exceeds|is invalid)")
 _SEEK_BACK_S = 1.0
 
 
@@ -108,6 +107,7 @@ class AvVideo:
         self._av = require("av", "video")
         self._path, self._max_megapixels = path, max_megapixels
         self.unreadable = 0
+        self._key: Any = None  # the last packet that needs no other
         self._seen_s = 0.0  # how far any stream of the file was read
         self._container = self._opened()
         try:
@@ -232,11 +232,12 @@ class AvVideo:
                 continue
             if getattr(packet, "is_discard", False) and self.is_counted:  # cut off by an edit list
                 self.frame_count -= 1
+            self._key = packet if packet.is_keyframe else self._key
             try:
                 frames = packet.decode()
             except self._av.error.FFmpegError:
                 if packet.size:
-                    self._pass(packet)
+                    self._pass()
                 continue
             yield from frames
 
@@ -263,28 +264,28 @@ class AvVideo:
             end = packet.pts + (packet.duration or 0)
             self._seen_s = max(self._seen_s, float(end * packet.time_base) - start_s)
 
-    def _pass(self, packet: Any) -> None:
-        """Count a packet that cannot be decoded; say so when it is too large: libav tells its log only."""
+    def _pass(self) -> None:
+        """Count a frame that cannot be decoded; refuse the video when the last key frame is above the limit.
+
+        Sizes change at key frames. The error itself comes late, with a packet behind it: several threads decode.
+        libav names the reason in its log alone. PyAV's capture of that log is not used: its level belongs to the whole process, and
+        changing it while the threads of some decoder write to the log ends the process.
+        """
         self.unreadable += 1
-        if self.unreadable > _UNREADABLE_EXPLAINED:
+        if self._key is None or self.unreadable > _UNREADABLE_EXPLAINED:
             return
         codec = self._stream.codec_context
         decoder = self._av.CodecContext.create(codec.name, "r")  # another one: this one goes on with the next packet
         decoder.options, decoder.extradata = self._limit(), codec.extradata
         decoder.thread_count = 1
-        logging = self._av.logging
-        level = logging.get_level()
-        logging.set_level(logging.ERROR)
         try:
-            with logging.SourceReader() as said:
-                decoder.decode(packet)
-        except (self._av.error.FFmpegError, ValueError):
-            pass
-        finally:
-            logging.set_level(level)
-        for _, _, text in said:
-            if (found := _TOO_LARGE.search(text)) is not None:
-                self._check(int(found[1]), int(found[2]))
+            decoder.decode(self._key)
+        except self._av.error.ArgumentError as error:
+            self._check(decoder.width, decoder.height)
+            # Most decoders refuse a size with this error, and do not keep it. Damage gives other errors.
+            raise too_many_pixels(f"A frame of {self._path}", self._max_megapixels) from error
+        except (self._av.error.FFmpegError, ValueError, MemoryError):
+            self._check(decoder.width, decoder.height)
 
     def _time_s(self, frame: Any) -> float | None:
         if frame.pts is None or not frame.time_base:

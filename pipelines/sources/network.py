@@ -266,7 +266,7 @@ class NetworkSource(LiveSource):
         logging = self._av.logging
         logging.set_level(logging.ERROR)
         try:
-            with logging.SourceReader() as said:
+            with logging.Capture() as said:
                 packet.decode()
         except self._av.error.FFmpegError:
             pass

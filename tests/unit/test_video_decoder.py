@@ -229,18 +229,48 @@ def test_sound_alone_is_no_video_even_with_a_cover(tmp_path: Path, cover: bool) 
     assert caught.value.code == "codec"
 
 
-def test_a_frame_above_the_limit_is_refused_with_its_size(tmp_path: Path) -> None:
-    small, large = (
-        encode(tmp_path / f"{size[0]}.ts", [quarters(size)] * 10, options={"g": "5"}) for size in ((64, 48), (640, 480))
+@pytest.fixture(params=["libx264", "mpeg2video"])
+def growing(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A stream whose frames become larger than 0.01 megapixels in its middle."""
+    parts = (
+        encode(tmp_path / f"{size[0]}.ts", [quarters(size)] * 10, request.param, options={"g": "5"})
+        for size in ((64, 48), (640, 480))
     )
     joined = tmp_path / "joined.ts"
-    joined.write_bytes(small.read_bytes() + large.read_bytes())
-    reader = VideoReader(joined, max_megapixels=0.01)
-    with pytest.raises(SourceError, match=r"640 x 480 pixels: above the limit of 0\.01 megapixels"):
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return joined
+
+
+def test_a_frame_above_the_limit_is_refused(growing: Path) -> None:
+    reader = VideoReader(growing, max_megapixels=0.01)
+    with pytest.raises(SourceError, match=r"above the limit of 0\.01 megapixels"):
         while reader.read() is not None:
             pass
-    with pytest.raises(SourceError, match="640 x 480 pixels"):
-        VideoReader(large, max_megapixels=0.01)
+    with pytest.raises(SourceError, match=r"above the limit of 0\.01 megapixels"):
+        VideoReader(growing.with_name("640.ts"), max_megapixels=0.01).read()
+
+
+_AGAIN_AND_AGAIN = """
+import sys
+from edgecv.errors import SourceError
+from edgecv.media.video_reader import VideoReader
+for _ in range(300):
+    reader = VideoReader(sys.argv[1], max_megapixels=0.01)
+    try:
+        while reader.read() is not None:
+            pass
+    except SourceError:
+        reader.close()
+print("whole")
+"""
+
+
+@pytest.mark.slow
+def test_refusing_large_frames_never_ends_the_process(growing: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _AGAIN_AND_AGAIN, str(growing)], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.stdout == "whole\n", done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("content", [b"\0" * 4096, b"\x00\x00\x00\x18ftypmp42" + b"\0" * 99, b"RIFF\x10\0\0\0AVI LIST"])
