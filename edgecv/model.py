@@ -18,7 +18,7 @@ from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.bundles.ultralytics_metadata import spec_of
 from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
 from edgecv.promptable import PromptableModel
-from edgecv.protocols import Array, Decoder, SaysPrecision, Session, Tensors
+from edgecv.protocols import Array, Decoder, RuntimeAdapter, SaysPrecision, Session, Tensors
 from edgecv.results import Classification, Detections, Image
 from edgecv.runtimes.adapter import open_session
 from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
@@ -331,12 +331,8 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
 
 def _has_precision(variant: Variant, runtime: str, options: RuntimeOptions) -> bool:
     if options.precision == "bf16":
-        return _takes_bf16(runtime) and (variant.precision == "fp32" or options.variant == variant.name)
+        return _runtime(runtime).takes_bf16 and (variant.precision == "fp32" or options.variant == variant.name)
     return options.precision in ("auto", variant.precision)
-
-
-def _takes_bf16(runtime: str) -> bool:
-    return bool(getattr(_runtime(runtime), "takes_bf16", False))
 
 
 def _load_bundle(bundle: Bundle, options: RuntimeOptions) -> Model | PromptableModel:
@@ -360,7 +356,7 @@ def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> M
     chosen = next((name for name in fitting if options.runtime in ("auto", name)), None)
     if chosen is None:
         raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
-    if options.precision == "bf16" and not _takes_bf16(chosen):
+    if options.precision == "bf16" and not _runtime(chosen).takes_bf16:
         raise ConfigError(f"{chosen} does not compute {path.name} in bfloat16.", "OpenVINO does, from an .xml file.")
     session = open_session(chosen, path, options)
     return Model(path.stem, spec or spec_of(path, session), session)
@@ -414,11 +410,11 @@ def runtime_options(**given: Any) -> RuntimeOptions:
     check_number("lanes", options.lanes, 1, _MOST_LANES, whole=True, hint="2 for files and many cameras.")
     check_number("threads", options.threads, 0, MOST_THREADS, whole=True, hint="0: the runtime chooses.")
     if options.runtime != "auto":
-        registry.target("runtimes", options.runtime)  # names the known ones when it is misspelt
+        registry.place("runtimes", options.runtime)  # names the known ones when it is misspelt
     return options
 
 
-def _runtime(name: str) -> Any:
+def _runtime(name: str) -> type[RuntimeAdapter]:
     return registry.resolve("runtimes", name)
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from edgecv._internal.printable import short
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotPolicy
-from edgecv.pipelines.sources import open_source
-from edgecv.protocols import Source
+from edgecv.pipelines.sources import SOURCE_HINT, open_source
+from edgecv.protocols import Source, lacks
 from edgecv.uris import parse_source
 
 Policy = Literal["auto", "lossless", "latest", "every_nth"]
@@ -100,8 +101,12 @@ def read_sources(sources: SourcesLike, freshness: Freshness) -> list[Given]:
 
 
 def open_feed(feed: Feed) -> Source:
-    """The source itself; errors as ``open_source``."""
-    return open_source(feed.source) if isinstance(feed.source, str | int | Path) else feed.source
+    """The source itself; errors as ``open_source``, and ``ConfigError`` for an object that is no source."""
+    if isinstance(feed.source, str | int | Path):
+        return open_source(feed.source)
+    if missing := lacks(feed.source, Source):
+        raise ConfigError(f"{short(feed.source)} is no source: it lacks {', '.join(missing)}.", SOURCE_HINT)
+    return feed.source
 
 
 def file_of(feed: Feed) -> Path | None:

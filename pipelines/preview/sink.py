@@ -17,6 +17,7 @@ from edgecv.pipelines.preview.overview import EventLog, Overview
 from edgecv.pipelines.preview.pictures import Pictures
 from edgecv.pipelines.web.access import Access, show_new_token
 from edgecv.pipelines.web.address import HostNames, listen, resolve, split_names
+from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
 from edgecv.uris import Uri, read_options
@@ -48,7 +49,7 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
 
 
-class PreviewSink:
+class PreviewSink(SinkType):
     """Serves a page that shows what a pipeline sees, in a thread of its own.
 
     When nobody watches it costs nothing: it keeps a reference to the newest result of each source and encodes none. A
@@ -62,7 +63,7 @@ class PreviewSink:
         url: What to type into a browser.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = PreviewOptions
+    Options: ClassVar[type[msgspec.Struct]] = PreviewOptions
     writes_files: ClassVar[bool] = False
     name: ClassVar[str] = "preview"
 

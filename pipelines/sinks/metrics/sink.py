@@ -15,6 +15,7 @@ from edgecv.pipelines.sinks.metrics.collector import StatusCollector, check_gaug
 from edgecv.pipelines.sinks.metrics.health import health_document
 from edgecv.pipelines.web.address import HostNames, resolve, split_names
 from edgecv.pipelines.web.small_server import Environment, StartResponse, open_server
+from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
 from edgecv.uris import Uri, read_options
@@ -42,7 +43,7 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: str = ""
 
 
-class MetricsSink:
+class MetricsSink(SinkType):
     """Answers ``/metrics`` and ``/healthz`` over HTTP; it counts nothing itself but asks the pipeline when it is asked.
 
     ``/healthz`` is 200 while the pipeline runs and at least one source is live, else 503; its JSON says why. The port is taken
@@ -53,7 +54,7 @@ class MetricsSink:
         port: The port in use; another than asked for only where that was 0.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = MetricsOptions
+    Options: ClassVar[type[msgspec.Struct]] = MetricsOptions
     writes_files: ClassVar[bool] = False
     name: ClassVar[str] = "metrics"
 
