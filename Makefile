@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install -q
 LOCKED := $(INSTALL) --require-hashes
 OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: setup demo test test-slow check format types bench lock audit system-deps clean
+.PHONY: setup demo test test-slow check format types bench dist lock audit system-deps clean
 
 setup: $(VENV)/.dev
 
@@ -21,7 +21,7 @@ demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo)
 	$(BIN)/edgecv demo
 
 test: setup check $(if $(filter true,$(CI)),system-deps,system-deps-hint)
-	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
@@ -42,6 +42,11 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m edgecv.benchmarks
+
+# The source archive and the wheel. The wheel is made from the archive: what the archive lacks, the tests of the wheel miss.
+dist: setup
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
 
 # Write .ci/*.lock anew, after a change of pyproject.toml or constraints.txt.
 lock: setup

@@ -10,7 +10,6 @@ import msgspec
 
 from edgecv._internal.printable import printable
 from edgecv.benchmarks.statistics import StageStatistics
-from edgecv.errors import ConfigError
 
 SCHEMA = 1
 _MEGABYTE = 1e6
@@ -60,29 +59,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     float_precision: str = ""
 
 
-class _SchemaOnly(msgspec.Struct):
-    schema: int
-
-
 def as_document(report: Report) -> dict[str, Any]:
     """The JSON form."""
     document: dict[str, Any] = msgspec.to_builtins(report)
     return document
-
-
-def parse_report(text: str | bytes) -> Report:
-    """Read a report.
-
-    Raises:
-        ConfigError: it is damaged, or of a newer EdgeCV.
-    """
-    try:
-        schema = msgspec.json.decode(text, type=_SchemaOnly).schema
-        if schema > SCHEMA:
-            raise ConfigError(f"The report has schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV.")
-        return msgspec.json.decode(text, type=Report)
-    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
-        raise ConfigError(f"This is no benchmark report: {error}.", "Make one: edgecv bench BUNDLE --json") from error
 
 
 def table(reports: Sequence[Report]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

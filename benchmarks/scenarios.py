@@ -21,12 +21,13 @@ from edgecv.benchmarks.images import read_pictures, rendered_pictures
 from edgecv.benchmarks.memory import read_memory
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.statistics import describe_stages
+from edgecv.choosing import float_precision
 from edgecv.devices.detect import detect
 from edgecv.errors import ConfigError
-from edgecv.model import Model, float_precision, load
+from edgecv.model import Model, load
 from edgecv.pipelines.pipeline import Pipeline
+from edgecv.pipelines.uris import parse_source
 from edgecv.results import Image
-from edgecv.uris import parse_source
 from edgecv.version import __version__
 
 RENDERED = "rendered"  # what a report calls the pictures of `rendered_pictures`

@@ -129,7 +129,7 @@ class _BatchHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
-    """The result of one frame: its JSON form plus ``frame_wh`` and per box ``xyxyn``, 0 to 1 of the frame."""
+    """The result of one frame, as telemetry: its JSON form plus ``frame_wh`` and per box ``xyxyn``, 0 to 1 of the frame."""
     frame = result.frame
     return _stamped(
         stamp,
@@ -137,6 +137,7 @@ def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
         time=_rfc3339(frame.captured_ns),
         mono_ns=frame.monotonic_ns,
         model=result.model,
+        lane="telemetry",
         data=_with_normalised_boxes(result),
     )
 

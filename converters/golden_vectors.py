@@ -9,8 +9,8 @@ import numpy as np
 
 from edgecv.bundles.bundle import Variant
 from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLING, sample
+from edgecv.choosing import runtimes_for
 from edgecv.converters.source import Example
-from edgecv.model import runtimes_for
 from edgecv.protocols import Array
 from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions

@@ -6,17 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
-CpuClass = Literal["x86-vnni", "x86", "arm64-dotprod", "arm64", "other"]
+from edgecv.bundles.cpu_classes import CpuClassName, cpu_class_of
 
 # Names as the kernel writes them (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c): instructions that
 # INT8, half and bfloat16 kernels of the runtimes choose by.
 _X86_FEATURES = ("sse4_2", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 _ARM_FEATURES = ("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme")
-_VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
-_X86 = frozenset({"x86_64", "amd64", "i686", "i386"})
-_ARM64 = frozenset({"aarch64", "arm64"})
 _ARM_LIMITED = "0x41"  # implementer number of Arm's own designs
 # Part numbers of the MIDR_EL1 register; source: util-linux sys-utils/lscpu-arm.c.
 _ARM_PARTS: Mapping[str, str] = MappingProxyType(
@@ -54,14 +50,14 @@ class Cpu:
         model: Its name; of several kinds of cores each with its count; empty when nothing says it.
         cores: Logical cores; 0 when nothing says it.
         features: Of the instructions that matter for INT8, those every core has.
-        cpu_class: The class of the processor; variants of bundles know `x86-vnni`, `x86` and `arm64`.
+        cpu_class: The class of the processor, as variants of bundles and ``--target`` name it.
         virtual: Whether a hypervisor says it stands below.
     """
 
     model: str
     cores: int
     features: tuple[str, ...]
-    cpu_class: CpuClass
+    cpu_class: CpuClassName
     virtual: bool
 
 
@@ -69,13 +65,12 @@ def read_cpu(cpuinfo: str, arch: str) -> Cpu:
     """Read the text of ``/proc/cpuinfo`` of a machine with the architecture ``arch`` (``uname -m``)."""
     cores = _cores(cpuinfo)
     everywhere = _common_flags(cores)
-    known = _X86_FEATURES if arch in _X86 else _ARM_FEATURES
-    features = tuple(name for name in known if name in everywhere)
+    features = tuple(name for name in (*_X86_FEATURES, *_ARM_FEATURES) if name in everywhere)
     return Cpu(
         model=_model(cores),
         cores=len(cores),
         features=features,
-        cpu_class=_cpu_class(arch, features),
+        cpu_class=cpu_class_of(arch, everywhere),
         virtual="hypervisor" in everywhere,
     )
 
@@ -108,11 +103,3 @@ def _core_name(core: dict[str, str]) -> str:
     if core.get("CPU implementer") == _ARM_LIMITED and part in _ARM_PARTS:
         return _ARM_PARTS[part]  # "model name" says no more than ARMv8 there
     return core.get("model name") or (f"ARM part {part}" if part else "")
-
-
-def _cpu_class(arch: str, features: tuple[str, ...]) -> CpuClass:
-    if arch in _X86:
-        return "x86-vnni" if _VNNI.intersection(features) else "x86"
-    if arch in _ARM64:
-        return "arm64-dotprod" if "asimddp" in features else "arm64"
-    return "other"

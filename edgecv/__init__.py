@@ -13,15 +13,22 @@ from typing import TYPE_CHECKING, Any
 from edgecv.version import __version__
 
 if TYPE_CHECKING:
+    from edgecv import errors as errors
     from edgecv.bundles.bundle import Bundle as Bundle
+    from edgecv.cloud_sync.sink import MqttSink as MqttSink
     from edgecv.converters.convert import convert as convert
     from edgecv.converters.request import Int8Options as Int8Options
     from edgecv.converters.source import SourceOptions as SourceOptions
     from edgecv.errors import EdgeCVError as EdgeCVError
     from edgecv.events import Event as Event
+    from edgecv.media.drawing import annotate as annotate
+    from edgecv.media.images import read_image as read_image
     from edgecv.model import Model as Model
     from edgecv.model import load as load
+    from edgecv.pipelines import sinks as sinks
+    from edgecv.pipelines import steps as steps
     from edgecv.pipelines.pipeline import Pipeline as Pipeline
+    from edgecv.pipelines.source_config import SourceConfig as SourceConfig
     from edgecv.promptable import PromptableModel as PromptableModel
     from edgecv.results import Classification as Classification
     from edgecv.results import Detections as Detections
@@ -41,6 +48,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 if (_CHECKOUT / "setup.py").is_file() and (_CHECKOUT / "converters").is_dir():
     __path__.append(str(_CHECKOUT))
 
+# The module that each public name comes from.
 _LAZY = {
     "Bundle": "edgecv.bundles.bundle",
     "Classification": "edgecv.results",
@@ -52,43 +60,36 @@ _LAZY = {
     "Masks": "edgecv.results",
     "Model": "edgecv.model",
     "ModelSpec": "edgecv.specs",
+    "MqttSink": "edgecv.cloud_sync.sink",
     "Pipeline": "edgecv.pipelines.pipeline",
     "PromptableModel": "edgecv.promptable",
     "Result": "edgecv.results",
     "RuntimeOptions": "edgecv.specs",
+    "SourceConfig": "edgecv.pipelines.source_config",
     "SourceOptions": "edgecv.converters.source",
+    "annotate": "edgecv.media.drawing",
     "convert": "edgecv.converters.convert",
+    "errors": "edgecv.errors",
     "load": "edgecv.model",
+    "read_image": "edgecv.media.images",
+    "sinks": "edgecv.pipelines.sinks",
+    "steps": "edgecv.pipelines.steps",
 }
 
-__all__ = [
-    "Bundle",
-    "Classification",
-    "Detections",
-    "EdgeCVError",
-    "Event",
-    "Frame",
-    "Int8Options",
-    "Masks",
-    "Model",
-    "ModelSpec",
-    "Pipeline",
-    "PromptableModel",
-    "Result",
-    "RuntimeOptions",
-    "SourceOptions",
-    "__version__",
-    "convert",
-    "load",
-]
+_MODULES = ("errors", "sinks", "steps")  # these names stand for the module itself
+
+__all__ = ["__version__", *_LAZY]  # noqa: PLE0604 - the keys are strings
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'edgecv' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker shall find misspelt names
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'edgecv' has no attribute '{name}'")
+        module = importlib.import_module(_LAZY[name])
+        value = module if name in _MODULES else getattr(module, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,44 +1,77 @@
-"""``load`` and ``Model``: a picture in, what is in it out."""
+"""``load`` and ``Model``: an image in, what is in it out."""
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 import numpy as np
 
 from edgecv import registry
 from edgecv._internal.strict import check_number
+from edgecv._internal.timing import StageTimer
 from edgecv.bundles.bundle import Bundle, Variant
-from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.bundles.ultralytics_metadata import spec_of
-from edgecv.errors import ConfigError, MissingDependency, ModelError, SpecMismatch
-from edgecv.promptable import PromptableModel
-from edgecv.protocols import Array, Decoder, RuntimeAdapter, SaysPrecision, Session, Tensors
-from edgecv.results import Classification, Detections, Image
-from edgecv.runtimes.adapter import open_session
+from edgecv.choosing import (
+    LoadOptions,
+    check_exists,
+    choose,
+    choose_for_file,
+    file_suffixes,
+    open_parts,
+    runtime_of,
+    runtime_options,
+)
+from edgecv.errors import ConfigError, SpecMismatch
+from edgecv.promptable import open_promptable
+from edgecv.protocols import Array, Decoder, Session, Tensors
+from edgecv.results import Classification, Detections, Frame, Image, Result
 from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
+from edgecv.vision.class_names import class_ids
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
 
-_MOST_LANES = 8
-MOST_THREADS = 1024
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Limits(TypedDict, total=False):
+    """What a call keeps of what it finds; ``None`` stands for the bundle's own limit.
+
+    Attributes:
+        confidence: Lowest confidence kept, 0 to 1.
+        iou: Boxes of one class that overlap more than this are one object, 0 to 1.
+        max_detections: At most this many boxes.
+        multi_label: Keep every class of a box that passes, not its best alone.
+        classes: Names or numbers of the only classes kept; ``None`` for all of them.
+    """
+
+    confidence: float | None
+    iou: float | None
+    max_detections: int | None
+    multi_label: bool
+    classes: Sequence[str | int] | None
+
+
+class _LoadOptions(LoadOptions, total=False):
+    spec: ModelSpec | None
 
 
 class Model:
-    """A loaded model; call it with a picture. May be used from several threads.
+    """A loaded model; call it with an image. May be used from several threads.
 
     Attributes:
         name: Name of the bundle and variant, such as ``yolov8n/onnx-int8``.
-        spec: How pictures go in and results come out.
+        spec: How images go in and results come out.
         session: The runtime session; ``session.run(feeds)`` gives the raw outputs.
         bundle: The bundle it came from; ``None`` for a bare model file.
         variant: The variant that was chosen; ``None`` for a bare model file.
-        batch: Pictures per run of the session; ``many`` fills them, a call with one picture leaves the others black.
+        batch: Images per run of the session; ``many`` fills them, a call with one image leaves the others black.
     """
 
     def __init__(
@@ -56,7 +89,7 @@ class Model:
         self.variant = variant
         self._image = _image_input(session.inputs)
         self.batch = max(1, self._image.shape[0])
-        outputs = _of_one_picture(session.outputs, self.batch)
+        outputs = _of_one_image(session.outputs, self.batch)
         self._decoder: Decoder = registry.resolve("decoders", spec.decode.decoder)(spec.decode, outputs)
 
     @property
@@ -69,65 +102,74 @@ class Model:
         """What the model does: ``detect``, ``classify`` ..."""
         return self.spec.decode.task
 
-    def __call__(
-        self,
-        image: Image,
-        *,
-        confidence: float | None = None,
-        iou: float | None = None,
-        max_detections: int | None = None,
-        multi_label: bool = False,
-    ) -> Detections | Classification:
-        """Find what is in one picture.
+    @classmethod
+    def load(cls, path: str | Path, **options: Unpack[_LoadOptions]) -> Model:
+        """Load a bundle or a bare model file as ``edgecv.load`` does, with the same options; the result is always a ``Model``.
+
+        Raises:
+            ConfigError: the model answers prompts; ``PromptableModel.load`` is for those.
+        """
+        model = load(path, **options)
+        if isinstance(model, Model):
+            return model
+        model.close()
+        raise ConfigError(f"{model.name} answers prompts.", f"Load it with edgecv.PromptableModel.load({str(path)!r}).")
+
+    def __call__(self, image: Image, **limits: Unpack[Limits]) -> Detections | Classification:
+        """Find what is in one image.
 
         Args:
-            image: ``(H, W, 3)`` uint8, BGR.
-            confidence: Lowest confidence kept, 0 to 1; the bundle's own by default.
-            iou: Boxes of one class that overlap more than this are one object; the bundle's own by default.
-            max_detections: At most this many boxes; the bundle's own by default.
-            multi_label: Keep every class of a box that passes, not its best alone.
+            image: ``(H, W, 3)`` uint8, BGR, as ``edgecv.read_image`` gives it.
+            limits: ``confidence``, ``iou``, ``max_detections``, ``multi_label`` and ``classes``; see ``Limits``.
 
         Raises:
             SpecMismatch: ``image`` is not ``(H, W, 3)`` uint8.
-            ConfigError: a limit is out of its range.
+            ConfigError: a limit is out of its range, or the model has no such class; the hint lists those it has.
             SessionError: the runtime failed.
         """
         feeds, transform = self.prepare(image)
-        return self.decode(
-            self.infer(feeds),
-            transform,
-            confidence=confidence,
-            iou=iou,
-            max_detections=max_detections,
-            multi_label=multi_label,
+        return self.decode(self.infer(feeds), transform, **limits)
+
+    def look(self, image: Image, **limits: Unpack[Limits]) -> Result:
+        """Find what is in one image, as a call does, and give a ``Result``: with ``names``, ``as_dict()`` and ``plot()``.
+
+        Args:
+            image: As in a call.
+            limits: As in a call.
+
+        Raises:
+            EdgeCVError: as a call does.
+        """
+        frame, timer = Frame(image=image), StageTimer()
+        with timer.stage("preprocess"):
+            feeds, transform = self.prepare(image)
+        with timer.stage("inference"):
+            outputs = self.infer(feeds)
+        with timer.stage("postprocess"):
+            found = self.decode(outputs, transform, **limits)
+        return Result(
+            frame=frame,
+            labels=self.labels,
+            detections=found if isinstance(found, Detections) else None,
+            classification=found if isinstance(found, Classification) else None,
+            timings_ms=timer.as_ms(),
+            age_ms=(time.monotonic_ns() - frame.monotonic_ns) / 1e6,
+            model=self.name,
         )
 
-    def many(
-        self,
-        images: Iterable[Image],
-        *,
-        confidence: float | None = None,
-        iou: float | None = None,
-        max_detections: int | None = None,
-        multi_label: bool = False,
-    ) -> list[Detections | Classification]:
-        """Find what is in each of any number of pictures, ``batch`` of them per run.
+    def many(self, images: Iterable[Image], **limits: Unpack[Limits]) -> list[Detections | Classification]:
+        """Find what is in each of any number of images, ``batch`` of them per run.
 
         Args:
             images: ``(H, W, 3)`` uint8, BGR each; their sizes may differ. They are taken one at a time: those of a
                 generator that reads files are never in memory together.
-            confidence: As in ``__call__``, like the limits that follow.
-            iou: See there.
-            max_detections: See there.
-            multi_label: See there.
+            limits: As in a call.
 
         Returns:
-            A result per picture, in their order: what a call with that picture alone gives.
+            A result per image, in their order: what a call with that image alone gives.
 
         Raises:
-            SpecMismatch: an image is not ``(H, W, 3)`` uint8.
-            ConfigError: a limit is out of its range.
-            SessionError: the runtime failed.
+            EdgeCVError: as a call does.
         """
         found: list[Detections | Classification] = []
         waiting = iter(images)
@@ -136,21 +178,10 @@ class Model:
             if not transforms:
                 return found
             outputs = self.infer(feeds)
-            found += [
-                self.decode(
-                    outputs,
-                    transform,
-                    row=row,
-                    confidence=confidence,
-                    iou=iou,
-                    max_detections=max_detections,
-                    multi_label=multi_label,
-                )
-                for row, transform in enumerate(transforms)
-            ]
+            found += [self.decode(outputs, transform, row, **limits) for row, transform in enumerate(transforms)]
 
     def prepare(self, image: Image) -> tuple[dict[str, Array], ImageTransform]:
-        """The session's feeds for one picture, in the first row of a batch, and the transform to bring boxes back."""
+        """The session's feeds for one image, in the first row of a batch, and the transform to bring boxes back."""
         feeds, (transform,) = self._prepare_rows([image])
         return feeds, transform
 
@@ -172,21 +203,14 @@ class Model:
         return self.session.run(feeds)
 
     def decode(
-        self,
-        outputs: Tensors,
-        transform: ImageTransform,
-        *,
-        row: int = 0,
-        confidence: float | None = None,
-        iou: float | None = None,
-        max_detections: int | None = None,
-        multi_label: bool = False,
+        self, outputs: Tensors, transform: ImageTransform, row: int = 0, **limits: Unpack[Limits]
     ) -> Detections | Classification:
-        """Raw outputs to the result of the picture in ``row``, in frame pixels; limits as in ``__call__``."""
-        spec = _with_limits(self.spec.decode, confidence, iou, max_detections)
+        """Raw outputs to the result of the image in ``row`` of a batch, in its own pixels; limits as in a call."""
+        asked = _Asked.of(self.spec.decode, **limits)
         if self.batch > 1:
             outputs = {name: value[row : row + 1] for name, value in outputs.items()}
-        return self._decoder(outputs, transform, spec, multi_label)
+        found = self._decoder(outputs, transform, asked.spec, asked.multi_label)
+        return asked.chosen(replace(found, labels=self.labels))
 
     def close(self) -> None:
         """Free the session; a second call does nothing."""
@@ -211,8 +235,10 @@ def load(
     lanes: int = 1,
     cache_dir: str | Path = "",
     extra: Mapping[str, Any] | None = None,
-) -> Any:
+) -> Model | Any:
     """Load a bundle, or a bare model file: a ``Model``, or a ``PromptableModel`` from a bundle of SAM.
+
+    Which of the two it is stands in the bundle. Where a type checker shall know, call ``Model.load`` or ``PromptableModel.load``.
 
     Args:
         path: ``NAME.ecv`` folder, or a ``.onnx``, ``.xml`` or ``.tflite`` file.
@@ -224,8 +250,8 @@ def load(
         device: ``cpu``, ``cuda`` ...: never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
-        lanes: Pictures computed at the same time (``RuntimeOptions``): 2 for files and several cameras, 1 for the quickest
-            answer to one picture.
+        lanes: Images computed at the same time (``RuntimeOptions``): 2 for files and several cameras, 1 for the quickest
+            answer to one image.
         cache_dir: Folder where a runtime that compiles models (OpenVINO) keeps what it compiled: the next start is quicker.
         extra: Options of one runtime (see its module).
 
@@ -244,16 +270,18 @@ def load(
         device=device,
         variant=variant,
         lanes=lanes,
-        cache_dir=str(cache_dir),
+        cache_dir=cache_dir,
         extra=extra or {},
     )
-    if not path.exists():
-        raise ModelError(f"{path} does not exist.", "Make a bundle with: edgecv convert MODEL --int8 --calib IMAGES")
-    if path.is_file() and path.suffix in _suffixes():
-        return _load_file(path, options, spec)
+    check_exists(path)
+    if path.is_file() and path.suffix in file_suffixes():
+        session = runtime_of(choose_for_file(path, options))(path, options)
+        return Model(path.stem, spec or spec_of(path, session), session)
     if spec is not None:
         raise ConfigError("spec= is for bare model files; a bundle has its own.")
-    return _load_bundle(Bundle.open(path), options)
+    bundle, best, name = choose(path, options)
+    opener = open_promptable if bundle.manifest.decode.task == "promptable-segment" else open_variant
+    return opener(bundle, best, options, name)
 
 
 def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> Model:
@@ -266,100 +294,8 @@ def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runt
     """
     if "main" not in variant.models:
         raise ConfigError(f"{bundle.name} answers prompts.", "Use set_image and predict of edgecv.load(...).")
-    session = _open_part(bundle, variant, "main", _of_variant(options, variant), runtime)
-    return Model(f"{bundle.name}/{variant.name}", bundle.spec, session, bundle, variant)
-
-
-def open_promptable(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> PromptableModel:
-    """Load one variant of a bundle of SAM on one runtime; raises as ``open_variant``."""
-    options = _of_variant(options, variant)
-    sessions = {part: _open_part(bundle, variant, part, options, runtime) for part in variant.models}
-    return PromptableModel(f"{bundle.name}/{variant.name}", bundle.spec, sessions, bundle, variant)
-
-
-def _of_variant(options: RuntimeOptions, variant: Variant) -> RuntimeOptions:
-    """The options with the variant's own precision, which ``auto`` leaves open."""
-    precision = "bf16" if options.precision == "bf16" else variant.precision
-    return msgspec.structs.replace(options, precision=precision)
-
-
-def float_precision(session: Session) -> str:
-    """In which type a session computes what is not in integers, such as ``float32``; empty where it does not say."""
-    return session.float_precision if isinstance(session, SaysPrecision) else ""
-
-
-def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOptions, runtime: str) -> Session:
-    files = variant.models[part]
-    with bundle.opened_model(variant, part) as model:
-        return open_session(runtime, model, options, files.inputs, files.outputs)
-
-
-def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str]]:
-    """Every variant that fits the options, each with an installed runtime to run it on.
-
-    Raises:
-        ConfigError: no variant has that runtime and precision.
-        MissingDependency: one has, but its runtime is not installed.
-    """
-    pairs = [
-        (variant, name)
-        for variant in bundle.variants
-        for name in runtimes_for(variant.format)
-        if options.runtime in ("auto", name)
-        and _has_precision(variant, name, options)
-        and options.variant in ("", variant.name)
-    ]
-    if not pairs and options.precision == "bf16":
-        raise ConfigError(
-            f"Nothing computes {options.variant or bundle.path} in bfloat16 on the runtime {options.runtime}.",
-            "OpenVINO does: convert with --to openvino, or leave bf16 out.",
-        )
-    if not pairs:
-        raise ConfigError(
-            f"{bundle.path} has no {options.variant or options.precision} variant for the runtime {options.runtime}.",
-            f"It has: {', '.join(variant.name for variant in bundle.variants)}.",
-        )
-    installed = [pair for pair in pairs if _installed(pair[1])]
-    if not installed:
-        missing = sorted({name for _, name in pairs})
-        raise MissingDependency(
-            f"No runtime for {bundle.path} is installed ({', '.join(missing)}).",
-            f"Install one with: pip install 'edgecv[{_runtime(missing[0]).extra}]'",
-        )
-    return installed
-
-
-def _has_precision(variant: Variant, runtime: str, options: RuntimeOptions) -> bool:
-    if options.precision == "bf16":
-        return _runtime(runtime).takes_bf16 and (variant.precision == "fp32" or options.variant == variant.name)
-    return options.precision in ("auto", variant.precision)
-
-
-def _load_bundle(bundle: Bundle, options: RuntimeOptions) -> Model | PromptableModel:
-    variant, runtime = min(runnable(bundle, options), key=_preference)
-    opener = open_promptable if bundle.manifest.decode.task == "promptable-segment" else open_variant
-    return opener(bundle, variant, options, runtime)
-
-
-def _preference(pair: tuple[Variant, str]) -> tuple[bool, bool, float]:
-    """Order of variants, the best first.
-
-    What is built for another CPU class comes last: its kernels are slow here, or saturate. What is built for this one on a
-    machine that could not time it comes first: nothing else has its kernels. Then the fastest.
-    """
-    variant, _ = pair
-    return not suits_this_machine(variant.cpu_class), variant.timed, variant.latency_ms
-
-
-def _load_file(path: Path, options: RuntimeOptions, spec: ModelSpec | None) -> Model:
-    fitting = [name for name in registry.names("runtimes") if path.suffix in _runtime(name).suffixes]
-    chosen = next((name for name in fitting if options.runtime in ("auto", name)), None)
-    if chosen is None:
-        raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
-    if options.precision == "bf16" and not _runtime(chosen).takes_bf16:
-        raise ConfigError(f"{chosen} does not compute {path.name} in bfloat16.", "OpenVINO does, from an .xml file.")
-    session = open_session(chosen, path, options)
-    return Model(path.stem, spec or spec_of(path, session), session)
+    sessions = open_parts(bundle, variant, options, runtime)
+    return Model(f"{bundle.name}/{variant.name}", bundle.spec, sessions["main"], bundle, variant)
 
 
 def _image_input(inputs: tuple[TensorSpec, ...]) -> TensorSpec:
@@ -371,61 +307,66 @@ def _image_input(inputs: tuple[TensorSpec, ...]) -> TensorSpec:
     return msgspec.structs.replace(spec, layout="NHWC" if spec.shape[3] == 3 else "NCHW")
 
 
-def _of_one_picture(outputs: tuple[TensorSpec, ...], batch: int) -> tuple[TensorSpec, ...]:
+def _of_one_image(outputs: tuple[TensorSpec, ...], batch: int) -> tuple[TensorSpec, ...]:
     """What a decoder gets: the outputs of one row."""
     if batch == 1:
         return outputs
     if any(spec.shape[:1] not in ((batch,), (-1,)) for spec in outputs):
-        raise SpecMismatch(f"{batch} pictures go in, but {[spec.shape for spec in outputs]} comes out.")
+        raise SpecMismatch(f"{batch} images go in, but {[spec.shape for spec in outputs]} comes out.")
     return tuple(msgspec.structs.replace(spec, shape=(1, *spec.shape[1:])) for spec in outputs)
 
 
-def _with_limits(
-    spec: DecodeSpec, confidence: float | None, iou: float | None, max_detections: int | None
-) -> DecodeSpec:
-    given = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
-    changes = {name: value for name, value in given.items() if value is not None}
-    if not changes:
-        return spec
-    for name, value in changes.items():
-        if name == "max_detections":
-            check_number(name, value, 1, whole=True)
-        else:
-            check_number(name, value, 0, 1, hint="Leave it out for the model's own.")
-    return msgspec.structs.replace(spec, **changes)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What one call asks of the decoder, and what it then keeps.
 
-
-def runtime_options(**given: Any) -> RuntimeOptions:
-    """Checked options; fields as in ``RuntimeOptions``.
-
-    Raises:
-        ConfigError: a value is out of its range.
-        UnknownPlugin: no runtime has that name.
+    Attributes:
+        spec: The decoder's limits.
+        multi_label: As in ``Limits``.
+        wanted: Numbers of the classes that are kept; ``None`` for all of them.
+        most: At most this many boxes are kept.
     """
-    try:
-        options = msgspec.convert(given, RuntimeOptions)
-    except msgspec.ValidationError as error:
-        hint = "precision: auto, fp32, fp16, int8 or bf16." if "$.precision" in str(error) else ""
-        raise ConfigError(f"A runtime option is wrong: {error}.", hint) from error
-    check_number("lanes", options.lanes, 1, _MOST_LANES, whole=True, hint="2 for files and many cameras.")
-    check_number("threads", options.threads, 0, MOST_THREADS, whole=True, hint="0: the runtime chooses.")
-    if options.runtime != "auto":
-        registry.place("runtimes", options.runtime)  # names the known ones when it is misspelt
-    return options
 
+    spec: DecodeSpec
+    multi_label: bool
+    wanted: frozenset[int] | None
+    most: int
 
-def _runtime(name: str) -> type[RuntimeAdapter]:
-    return registry.resolve("runtimes", name)
+    @classmethod
+    def of(
+        cls,
+        spec: DecodeSpec,
+        *,
+        confidence: float | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
+        multi_label: bool = False,
+        classes: Sequence[str | int] | None = None,
+    ) -> _Asked:
+        """From the bundle's own limits and those of the call.
 
+        Raises:
+            ConfigError: a limit is out of its range, or the model has no such class.
+        """
+        given = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
+        changes = {name: value for name, value in given.items() if value is not None}
+        for name, value in changes.items():
+            if name == "max_detections":
+                check_number(name, value, 1, whole=True)
+            else:
+                check_number(name, value, 0, 1, hint="Leave it out for the model's own.")
+        most = max_detections or spec.max_detections
+        if classes is not None:  # boxes of other classes shall not take the places of those wanted
+            changes["max_detections"] = max(most, spec.max_detections)
+        return cls(
+            spec=msgspec.structs.replace(spec, **changes) if changes else spec,
+            multi_label=multi_label,
+            wanted=None if classes is None else class_ids(classes, spec.labels),
+            most=most,
+        )
 
-def runtimes_for(model_format: str) -> list[str]:
-    """Names of the runtimes that run a format, installed or not."""
-    return [name for name in registry.names("runtimes") if model_format in _runtime(name).formats]
-
-
-def _suffixes() -> set[str]:
-    return {suffix for name in registry.names("runtimes") for suffix in _runtime(name).suffixes}
-
-
-def _installed(runtime: str) -> bool:
-    return importlib.util.find_spec(_runtime(runtime).package) is not None
+    def chosen(self, found: Detections | Classification) -> Detections | Classification:
+        """What is kept of what the decoder found."""
+        if self.wanted is None:
+            return found
+        return found[np.isin(found.class_id, list(self.wanted))][: self.most]

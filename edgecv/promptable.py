@@ -1,23 +1,28 @@
-"""``PromptableModel``: show it a picture once, then ask for objects by points or boxes."""
+"""``PromptableModel``: show it an image once, then ask for objects by points or boxes."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from edgecv._internal.extras import require
 from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.choosing import LoadOptions, choose, open_parts, runtime_options
 from edgecv.errors import ConfigError, SpecMismatch
 from edgecv.protocols import Array, Session
 from edgecv.results import BoolArray, FloatArray, Image, Masks
-from edgecv.specs import ModelSpec
+from edgecv.specs import ModelSpec, RuntimeOptions
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import fit
 from edgecv.vision.sam import INSIDE, OUTSIDE, box_prompt, content_wh, point_prompt
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MAX_BOXES = 100  # per call; each is a run of the decoder
 _PROMPT = ("point_coords", "point_labels", "mask_input", "has_mask_input")
@@ -25,18 +30,18 @@ _PROMPT = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Shown:
-    """The picture that ``predict`` asks about."""
+    """The image that ``predict`` asks about."""
 
     features: Mapping[str, Array]  # by role
     transform: ImageTransform
 
 
 class PromptableModel:
-    """A loaded SAM. May be used from several threads: ``predict`` asks about the picture that was set last.
+    """A loaded SAM. May be used from several threads: ``predict`` asks about the image that was set last.
 
     Attributes:
         name: Name of the bundle and variant, such as ``mobile_sam/onnx-int8``.
-        spec: How pictures go in.
+        spec: How images go in.
         sessions: ``encoder`` and ``decoder``.
         bundle: The bundle it came from.
         variant: The variant that was chosen.
@@ -67,6 +72,17 @@ class PromptableModel:
         self._shown: _Shown | None = None
         self._lock = threading.Lock()
 
+    @classmethod
+    def load(cls, path: str | Path, **options: Unpack[LoadOptions]) -> PromptableModel:
+        """Load a bundle of SAM; options and errors as of ``edgecv.load``.
+
+        Raises:
+            ConfigError: the model takes no prompts; ``Model.load`` is for those.
+        """
+        checked = runtime_options(**options)
+        bundle, variant, runtime = choose(Path(path), checked)
+        return open_promptable(bundle, variant, checked, runtime)
+
     @property
     def task(self) -> str:
         """``promptable-segment``."""
@@ -74,7 +90,7 @@ class PromptableModel:
 
     @property
     def embeddings(self) -> Array:
-        """``(1, 256, S/16, S/16)`` float32 embeddings of the picture that was set.
+        """``(1, 256, S/16, S/16)`` float32 embeddings of the image that was set.
 
         Raises:
             ConfigError: none was.
@@ -90,7 +106,7 @@ class PromptableModel:
         raise ConfigError(f"{self.name} answers prompts.", "Call set_image(image), then predict(points=...).")
 
     def set_image(self, image: Image) -> None:
-        """Encode a ``(H, W, 3)`` uint8 BGR picture; ``predict`` then asks about it.
+        """Encode a ``(H, W, 3)`` uint8 BGR image; ``predict`` then asks about it.
 
         Raises:
             SpecMismatch: ``image`` is not ``(H, W, 3)`` uint8.
@@ -112,7 +128,7 @@ class PromptableModel:
         multimask: bool = False,
         low_res: bool = False,
     ) -> Masks:
-        """Objects of the picture that was set.
+        """Objects of the image that was set.
 
         Args:
             points: ``(K, 2)`` frame pixels, all of one object.
@@ -122,7 +138,7 @@ class PromptableModel:
             low_res: Keep the logits as well.
 
         Raises:
-            ConfigError: no picture was set, or the prompts contradict each other or are too many.
+            ConfigError: no image was set, or the prompts contradict each other or are too many.
             SpecMismatch: points or boxes of another shape.
             SessionError: the runtime failed.
         """
@@ -147,7 +163,7 @@ class PromptableModel:
     def _current(self) -> _Shown:
         with self._lock:
             if self._shown is None:
-                raise ConfigError("No picture was set.", "Call set_image(image) before predict.")
+                raise ConfigError("No image was set.", "Call set_image(image) before predict.")
             return self._shown
 
     def _prompts(self, transform: ImageTransform, points: Any, labels: Any, boxes: Any) -> list[tuple[Array, Array]]:
@@ -192,6 +208,20 @@ class PromptableModel:
         # The first of the four is meant for prompts that leave no doubt; the others are whole, part and part of a part.
         chosen = slice(1, None) if multimask else slice(best, best + 1)
         return logits[chosen], iou[chosen]
+
+
+def open_promptable(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> PromptableModel:
+    """Load one variant of a bundle of SAM on one runtime.
+
+    Raises:
+        ConfigError: the model takes no prompts.
+        BundleError: a file of the variant is missing or changed.
+        SessionError: the runtime cannot load it.
+    """
+    if "main" in variant.models:
+        raise ConfigError(f"{bundle.name} takes no prompts.", f"Load it with edgecv.Model.load({str(bundle.path)!r}).")
+    sessions = open_parts(bundle, variant, options, runtime)
+    return PromptableModel(f"{bundle.name}/{variant.name}", bundle.spec, sessions, bundle, variant)
 
 
 def _numbers(values: Any, columns: int, what: str) -> FloatArray:

@@ -24,7 +24,7 @@ from edgecv.vision.geometry import ImageTransform
 
 if TYPE_CHECKING:
     from edgecv.bundles.opened_files import OpenedModel
-    from edgecv.uris import Uri
+    from edgecv.pipelines.uris import Uri
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -235,6 +235,26 @@ class Supervised(Protocol):
 
 
 @runtime_checkable
+class KeepsNewest(Source, Supervised, Protocol):
+    """What a supervised source may have: it keeps its newest frame itself, and needs no thread that reads it."""
+
+    wants: Callable[[], bool] | None  # asked for every frame that comes, from a thread of the source: is it used?
+    on_frame: Callable[[], None] | None  # called when a frame can be taken, from a thread of the source; must not block
+
+    def newest(self) -> Frame | None:
+        """The newest frame that was not taken yet, or ``None`` when there is none now; never waits."""
+        ...
+
+    def begin_close(self) -> None:
+        """Begin to end; never waits, and a second call does nothing."""
+        ...
+
+    def wait_closed(self, timeout_s: float) -> bool:
+        """After ``begin_close``: wait until everything is released; ``False`` when it is not by then."""
+        ...
+
+
+@runtime_checkable
 class Named(Protocol):
     """What a step or a sink may have besides: the name that counts and messages use."""
 
@@ -270,11 +290,13 @@ class SinkType(Sink, Protocol):
         Options: The strict struct that the query of the URI is read into.
         writes_files: Whether the path of its URI is a file or folder that it writes.
         one_source: Whether it has no place for the results of a second source.
+        non_blocking: As in ``NonBlocking``.
     """
 
     Options: ClassVar[type[msgspec.Struct]] = NoOptions
     writes_files: ClassVar[bool] = True
     one_source: ClassVar[bool] = False
+    non_blocking: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -301,6 +323,16 @@ class CountsLost(Protocol):
     def lost(self) -> int:
         """Results so far."""
         ...
+
+
+@runtime_checkable
+class NonBlocking(Protocol):
+    """What a sink may have beyond ``Sink``: with ``non_blocking = True`` the loop calls it directly, without a thread of its own.
+
+    Its ``emit`` must take microseconds. ``emit_event`` is then called from any thread, but never while ``emit`` is at work.
+    """
+
+    non_blocking: bool
 
 
 @runtime_checkable

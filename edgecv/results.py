@@ -5,48 +5,68 @@ Arrays are shared, never copied: treat them as read-only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from edgecv.errors import SpecMismatch
-from edgecv.events import Event
-
-Image = npt.NDArray[np.uint8]
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
-# The fields of a detection in JSON: what `data` holds stands beside them.
-ROW_NAMES = frozenset(
-    {"xyxy", "confidence", "class_id", "label", "tracker_id", "mask", "keypoints", "obb"},
+from edgecv._internal.printable import printable
+from edgecv.detections import (
+    ROW_NAMES,
+    BoolArray,
+    Classification,
+    Detections,
+    FloatArray,
+    Image,
+    IntArray,
+    Masks,
+    check_image,
 )
+from edgecv.events import Event
+from edgecv.vision.class_names import label_of
+
+__all__ = [
+    "ROW_NAMES",
+    "BoolArray",
+    "Classification",
+    "Detections",
+    "FloatArray",
+    "Frame",
+    "Image",
+    "IntArray",
+    "Masks",
+    "Result",
+    "answer_rows",
+    "mask_rows",
+    "run_lengths",
+]
+
+_SHOWN_CHARACTERS = 40  # of a name, in the text of an object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """One picture from a source.
+    """One image and where it comes from; ``Frame(image=image)`` is enough for one that comes from no source.
 
     Attributes:
         image: ``(H, W, 3)`` uint8, BGR.
         index: Position in the source, from 0; gaps are frames that were dropped.
-        source_id: Name of the source, free of credentials.
-        captured_ns: When it was captured, UTC nanoseconds since the epoch.
-        monotonic_ns: The same moment on this machine's monotonic clock; ages are measured on it.
+        source_id: Name of the source, free of credentials; empty for an image that comes from no source.
+        captured_ns: When it was captured, UTC nanoseconds since the epoch; now by default.
+        monotonic_ns: The same moment on this machine's monotonic clock, by which ages are measured.
         position_ns: Position in a file that has a time of its own; ``None`` for a camera.
-        path: The file that it is, where the source is a folder of pictures; empty for any other.
-        is_damaged: Whether the file is damaged here, and the decoder made up a part of the picture.
+        path: The file that it is, where the source is a folder of images; empty for any other.
+        is_damaged: Whether the file is damaged here, and the decoder made up a part of the image.
     """
 
     image: Image
-    index: int
-    source_id: str
-    captured_ns: int
-    monotonic_ns: int
+    index: int = 0
+    source_id: str = ""
+    captured_ns: int = field(default_factory=time.time_ns)
+    monotonic_ns: int = field(default_factory=time.monotonic_ns)
     position_ns: int | None = None
     path: str = ""
     is_damaged: bool = False
@@ -61,137 +81,19 @@ class Frame:
         """Nanoseconds on the clock of what is seen: however fast a file is read, a second in it is a second."""
         return self.monotonic_ns if self.position_ns is None else self.position_ns
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Detections:
-    """``N`` boxes of one frame, best first.
-
-    Attributes:
-        xyxy: ``(N, 4)`` float32, left, top, right, bottom in frame pixels.
-        confidence: ``(N,)`` float32, 0 to 1.
-        class_id: ``(N,)`` int64, index into the model's labels.
-        tracker_id: ``(N,)`` int64, or ``None`` without a tracker.
-        mask: ``(N, H, W)`` bool, or ``None``.
-        keypoints: ``(N, K, 3)`` float32, x, y in frame pixels and confidence, or ``None``.
-        obb: ``(N, 5)`` float32, centre x, centre y, width, height in frame pixels and angle in radians, or ``None``.
-        data: What steps say about each box beyond that, arrays of ``N`` rows by name, or ``None``. In JSON each is a field
-            of its detection.
-
-    Raises:
-        SpecMismatch: a field has another length or shape than ``xyxy`` asks for, or ``data`` uses the name of a field.
-    """
-
-    xyxy: FloatArray
-    confidence: FloatArray
-    class_id: IntArray
-    tracker_id: IntArray | None = None
-    mask: BoolArray | None = None
-    keypoints: FloatArray | None = None
-    obb: FloatArray | None = None
-    data: Mapping[str, npt.NDArray[Any]] | None = None
-
-    def __post_init__(self) -> None:
-        if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
-            raise SpecMismatch(f"xyxy must have shape (N, 4), not {self.xyxy.shape}.")
-        for name, array in (*self._arrays(), *(self.data or {}).items()):
-            if array.shape[:1] != self.xyxy.shape[:1]:
-                raise SpecMismatch(f"{name} has the shape {array.shape} for {len(self.xyxy)} boxes.")
-        taken = ROW_NAMES & set(self.data or ())
-        if taken:
-            raise SpecMismatch(f"data cannot be named {', '.join(sorted(taken))}.", "Choose another name.")
-
-    @classmethod
-    def empty(cls) -> Detections:
-        """No boxes."""
-        return cls(
-            xyxy=np.zeros((0, 4), np.float32),
-            confidence=np.zeros(0, np.float32),
-            class_id=np.zeros(0, np.int64),
-        )
-
-    @classmethod
-    def from_supervision(cls, found: Any) -> Detections:
-        """From a ``supervision.Detections``; see ``edgecv.media.supervision_bridge.from_supervision``."""
-        from edgecv.media.supervision_bridge import from_supervision
-
-        return from_supervision(found)
-
-    def as_supervision(self, labels: Sequence[str] = ()) -> dict[str, Any]:
-        """What ``supervision.Detections(**...)`` takes; see ``edgecv.media.supervision_bridge.as_supervision``."""
-        from edgecv.media.supervision_bridge import as_supervision
-
-        return as_supervision(self, labels)
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-    def __iter__(self) -> Iterator[Detections]:
-        return (self[index : index + 1] for index in range(len(self)))
-
-    def __getitem__(self, chosen: slice | BoolArray | IntArray | list[int]) -> Detections:
-        """The boxes that a slice, a mask or a list of indices chooses."""
-        data = None if self.data is None else {name: array[chosen] for name, array in self.data.items()}
-        return replace(self, **{name: array[chosen] for name, array in self._arrays()}, data=data)
-
-    def _arrays(self) -> list[tuple[str, npt.NDArray[Any]]]:
-        named = ((name, getattr(self, name)) for name in self.__slots__ if name != "data")
-        return [(name, array) for name, array in named if array is not None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Classification:
-    """Classes of one frame, best first.
-
-    Attributes:
-        class_id: ``(K,)`` int64, index into the model's labels.
-        confidence: ``(K,)`` float32, 0 to 1.
-    """
-
-    class_id: IntArray
-    confidence: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.class_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Masks:
-    """``N`` masks of one frame, each kept as the crop of its box: a hundred whole ones at 1080p are 200 MB.
-
-    Attributes:
-        xyxy: ``(N, 4)`` float32 frame pixels, around each mask; zeros for an empty one.
-        iou: ``(N,)`` float32, the model's own estimate of each mask's overlap with the object.
-        crops: ``N`` boolean arrays, each as large as its box.
-        frame_wh: Width and height of the frame in pixels.
-        low_res: ``(N, S/4, S/4)`` float32 logits in the model's square of ``S`` pixels, where they were asked for.
-    """
-
-    xyxy: FloatArray
-    iou: FloatArray
-    crops: tuple[BoolArray, ...]
-    frame_wh: tuple[int, int]
-    low_res: FloatArray | None = None
-
-    def __len__(self) -> int:
-        return len(self.crops)
-
-    @property
-    def mask(self) -> BoolArray:
-        """``(N, H, W)`` in frame size, made anew at each call."""
-        width, height = self.frame_wh
-        full = np.zeros((len(self), height, width), np.bool_)
-        for canvas, crop, box in zip(full, self.crops, self.xyxy.astype(int), strict=True):
-            canvas[box[1] : box[3], box[0] : box[2]] = crop
-        return full
+    def __repr__(self) -> str:
+        height, width = (*getattr(self.image, "shape", ()), 0, 0)[:2]
+        source = f" of {printable(self.source_id)[:_SHOWN_CHARACTERS]}" if self.source_id else ""
+        return f"Frame({width} x {height}, number {self.index}{source})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
-    """What a pipeline found in one frame.
+    """What a model or a pipeline found in one image.
 
     Attributes:
         frame: The frame itself; its image is still in memory while you hold the result.
-        labels: Name of each class.
+        labels: Name of each class of the model.
         detections: Boxes, or ``None`` for another task.
         classification: Classes, or ``None`` for another task.
         timings_ms: Milliseconds per stage: ``wait, preprocess, inference, postprocess``.
@@ -213,10 +115,38 @@ class Result:
         """Name of a class, or its number when the model has no names."""
         return label_of(self.labels, class_id)
 
-    def as_dict(self, masks: bool = True) -> dict[str, Any]:
-        """The JSON form of design section 4: one document per frame, empty or not; ``masks=False`` leaves masks out.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class name of each box or class that was found, best first."""
+        found = self.classification if self.detections is None else self.detections
+        return () if found is None else tuple(self.label(int(class_id)) for class_id in found.class_id)
 
-        ``path`` stands there only for pictures of a folder, ``position_s`` only for a file that has a time of its own, ``damaged``
+    def plot(self) -> Image:
+        """A new image: that of the frame, with what was found painted on it.
+
+        Raises:
+            SpecMismatch: the image is not ``(H, W, 3)`` uint8.
+            MissingDependency: OpenCV is not installed.
+        """
+        from edgecv.media.drawing import annotate
+
+        check_image(self.frame.image)
+        painted = self.frame.image
+        for found in (self.detections, self.classification):
+            if found is not None:
+                painted = annotate(painted, found, self.labels)
+        return painted.copy() if painted is self.frame.image else painted
+
+    def __repr__(self) -> str:
+        found = [repr(one) for one in (self.detections, self.classification) if one is not None]
+        events = [f"{len(self.events)} events"] if self.events else []
+        model = [printable(self.model)[:_SHOWN_CHARACTERS]] if self.model else []
+        return f"Result({', '.join([*model, repr(self.frame), *found, *events])})"
+
+    def as_dict(self, masks: bool = True) -> dict[str, Any]:
+        """The form that JSON can hold: one document per image, empty or not; ``masks=False`` leaves masks out.
+
+        ``path`` stands there only for images of a folder, ``position_s`` only for a file that has a time of its own, ``damaged``
         only where the file is, ``events`` only when steps had something to say.
         """
         frame = self.frame
@@ -233,11 +163,6 @@ class Result:
             "timings_ms": {name: round(ms, 3) for name, ms in self.timings_ms.items()},
             **({"events": [event.as_dict() for event in self.events]} if self.events else {}),
         }
-
-
-def label_of(labels: tuple[str, ...], class_id: int) -> str:
-    """Name of a class, or its number when there are no names."""
-    return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
 
 
 def answer_rows(

@@ -14,10 +14,10 @@ from edgecv.errors import ConfigError, SourceError
 from edgecv.pipelines.loop.sink_worker import CallableSink
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader
 from edgecv.pipelines.sinks import SINK_HINT, check_sink, writes_files
-from edgecv.pipelines.source_config import Given, file_of
+from edgecv.pipelines.source_config import SourceConfig
+from edgecv.pipelines.uris import parse_sink
 from edgecv.protocols import LoadedModel, Named, Sink, lacks
 from edgecv.results import Result
-from edgecv.uris import parse_sink
 
 SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
 
@@ -44,12 +44,12 @@ def check_limits(max_frames: int | None, confidence: float | None, iou: float | 
             check_number(name, value, 0, 1, hint="0.25 for example; leave it out for the model's own.")
 
 
-def check_sinks(given: Sequence[Given], sinks: Sequence[SinkLike]) -> None:
+def check_sinks(sources: Sequence[SourceConfig], sinks: Sequence[SinkLike]) -> None:
     """Refuse what cannot work, and to overwrite the video that is being read or one sink's file by another."""
-    taken = {path for one in given if (path := file_of(one.feed)) is not None}
+    taken = {path for source in sources if (path := source.file) is not None}
     uris = [parse_sink(sink) for sink in sinks if isinstance(sink, str)]
     for uri in uris:
-        check_sink(uri, len(given))
+        check_sink(uri, len(sources))
     for uri in filter(writes_files, uris):
         target = Path(uri.path).resolve()
         if target in taken:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from types import TracebackType
 
-from edgecv._internal.timing import StageTimer
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.model import Model
@@ -30,15 +29,18 @@ from edgecv.pipelines.loop.counters import PipelineCounters
 from edgecv.pipelines.loop.handover import SlotClosed
 from edgecv.pipelines.loop.inference import Inference, Recall
 from edgecv.pipelines.loop.inflight import MOST, OrderedInference
+from edgecv.pipelines.loop.newest_reader import NewestReader
 from edgecv.pipelines.loop.scheduler import SourceScheduler
 from edgecv.pipelines.loop.signals import Signals
-from edgecv.pipelines.loop.sink_worker import SinkWorker
-from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, POLL_S, Captured, SourceReader
+from edgecv.pipelines.loop.sink_worker import SinkWorker, worker_for
+from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, POLL_S, SourceReader
 from edgecv.pipelines.loop.step_chain import GateLike, StepChain, StepLike, build_gates, build_steps
+from edgecv.pipelines.loop.work import Work
 from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.source_config import Freshness, Given, Policy, SourceLike, SourcesLike, open_feed, read_sources
+from edgecv.pipelines.source_config import SourceConfig, SourceLike, SourcesLike, as_config, read_sources
 from edgecv.pipelines.steps.filter.classes import ClassFilter
 from edgecv.pipelines.summary import Summary
+from edgecv.protocols import KeepsNewest
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount, SourceHealth
 
@@ -59,9 +61,9 @@ class Pipeline:
         for result in edgecv.Pipeline(["rtsp://door/1", "rtsp://yard/1"], model): ...
         summary = edgecv.Pipeline({"door": "rtsp://10.0.0.7/1"}, model, sinks=[print]).run()
 
-    Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one; the model runs
-    in the thread that iterates, and in a second one where frames are many. Sources take turns. One that breaks does not stop the
-    others; when all have ended and one of them broke, its error is raised.
+    Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one, unless it says
+    that it never blocks. The model runs in the thread that iterates, and in a second one where frames are many. Sources take
+    turns. One that breaks does not stop the others; when all have ended and one of them broke, its error is raised.
     While it runs, SIGTERM and SIGHUP end the program as Ctrl-C does, with exit code 0, unless the program handles them itself.
     Sources and sinks given as objects are closed with the pipeline; the model is not.
     """
@@ -74,9 +76,6 @@ class Pipeline:
         sinks: Sequence[SinkLike] = (),
         steps: Sequence[StepLike] = (),
         gates: Sequence[GateLike] = (),
-        policy: Policy = "auto",
-        nth: int = 1,
-        max_age_ms: float | None = None,
         confidence: float | None = None,
         iou: float | None = None,
         classes: Sequence[str | int] | None = None,
@@ -89,24 +88,22 @@ class Pipeline:
 
         Args:
             source: ``0``, ``clip.mp4``, ``images/``, ``rtsp://...`` or an object with ``read`` and ``close``; or many of them,
-                as a list, or by name. ``Feed`` gives one of them a ``Freshness`` of its own.
+                as a list, or by name. ``SourceConfig`` says which frames of a source are used.
             model: What ``edgecv.load`` returned.
             sinks: ``jsonl:FILE``, ``video:FILE.mp4``, objects with ``emit`` and ``close``, or functions of a result;
-                each works in a thread of its own and never slows the frames of a live source.
+                each works in a thread of its own and never slows the frames of a live source, but for one that says
+                ``non_blocking = True``: the loop calls it.
             steps: Those of ``edgecv.pipelines.steps``, and functions ``Result -> Result | None``, between the model and the
                 sinks, in order; ``None`` drops.
             gates: ``Motion`` of there, and functions ``Frame -> bool``, before the model; a frame for which one says
                 ``False`` is not looked at.
-            policy: See ``Freshness``, like the two that follow.
-            nth: Take every nth frame only, with ``policy="every_nth"``.
-            max_age_ms: Drop frames that are older when the model could take them.
             confidence: Lowest confidence kept, 0 to 1; the model's own by default.
             iou: Boxes of one class that overlap more than this are one object; the model's own by default.
             classes: Names or numbers of the classes to keep; all by default.
             max_frames: Stop after so many frames.
             on_result: Called with every result in the thread of the loop; what it raises ends the pipeline.
-            on_event: Called with every event that belongs to no frame, such as a camera that went away, from any thread; it
-                must not block.
+            on_event: Called with every event that belongs to no frame, such as a camera that went away, or whose frame a step
+                dropped; from any thread; it must not block.
             overwrite: Replace existing files of sinks that are given as URIs.
 
         Raises:
@@ -117,8 +114,7 @@ class Pipeline:
         """
         check_limits(max_frames, confidence, iou)
         check_model(model)
-        self._freshness = Freshness(policy=policy, nth=nth, max_age_ms=max_age_ms)
-        given = read_sources(source, self._freshness)
+        sources = read_sources(source)
         filters = () if classes is None else (ClassFilter.from_names(classes, model.labels),)
         self._inference = Inference(model=model, confidence=confidence, iou=iou)
         self._gates = tuple(build_gates(gates))
@@ -139,10 +135,10 @@ class Pipeline:
         self._closing = threading.Lock()
         # Of a pipeline that nobody runs or closes, before anything of it is opened: its cameras must not go on for ever.
         self._forgotten = weakref.finalize(self, _forgotten, self._scheduler, self._workers, self._chain)
-        check_sinks(given, sinks)
+        check_sinks(sources, sinks)
         made = new_files(sinks)
         try:
-            for one in given:
+            for one in sources:
                 self._add(one)
             self._add_sinks(sinks, overwrite)
         except BaseException:
@@ -172,7 +168,7 @@ class Pipeline:
         """
         if self._closed:
             raise ConfigError("This pipeline has ended.", "Make a new one for every run.")
-        return self._add(read_sources({name: source}, self._freshness)[0])
+        return self._add(as_config(source, name))
 
     def remove_source(self, name: str) -> None:
         """Release a source; the others go on, and with the last one the pipeline ends. May be called from any thread.
@@ -322,31 +318,33 @@ class Pipeline:
                     if not self._stopping:
                         self._raise_source_error()
                     return None
-                computed, timer = self._lanes.pop()
+                computed = self._lanes.pop()
             except (CancelledError, IndexError):  # closed from another thread
                 return None
             result = self._chain(computed)
-            self._counters.frame_done(computed.frame, None if result is None else result.age_ms, timer.as_ms())
+            self._counters.frame_done(computed.frame, None if result is None else result.age_ms, computed.timings_ms)
             if result is not None:
                 self._deliver(result)
                 return result
+            for event in self._chain.left:
+                self._tell_event(event)
         return None
 
     def _fill(self) -> None:
         """Put frames in work until the lanes are full; wait for one only when none is in work."""
         while self._wants_more() and not self._lanes.full:
-            timer = StageTimer()
-            with timer.stage("wait"):
-                captured = self._take(wait=not self._lanes)
-            if captured is None:
+            start_ns = time.perf_counter_ns()
+            work = self._take(wait=not self._lanes)
+            if work is None:
                 return
-            self._lanes.put(captured, timer)
+            work.timer.add("wait", (time.perf_counter_ns() - start_ns) / 1e6)
+            self._lanes.put(work)
 
     def _wants_more(self) -> bool:
         begun = self._counters.frames + len(self._lanes)
         return not self._stopping and not self._ended and (self._max_frames is None or begun < self._max_frames)
 
-    def _take(self, wait: bool) -> Captured | None:
+    def _take(self, wait: bool) -> Work | None:
         """The next frame worth a run; ``None`` when there is none yet (without ``wait``) or none any more."""
         try:
             while not self._stopping:
@@ -372,17 +370,18 @@ class Pipeline:
             self._counters.forget_frames(name)
             self._scheduler.free(name)
 
-    def _add(self, given: Given) -> str:
-        opened = open_feed(given.feed)
+    def _add(self, config: SourceConfig) -> str:
+        opened = config.open()
         try:
-            name = self._scheduler.reserve(given.name, opened.source_id)
+            name = self._scheduler.reserve(config.name, opened.source_id)
         except ConfigError:
             opened.close()
             raise
-        capture = SourceReader(
+        keeps_newest = isinstance(opened, KeepsNewest) and config.slot_policy(opened.live) == "latest"
+        capture = (NewestReader if keeps_newest else SourceReader)(
             opened,
             name,
-            given.feed.freshness,
+            config,
             self._inference.prepare,
             gates=self._gates,
             max_frames=self._max_frames,
@@ -413,7 +412,7 @@ class Pipeline:
         fps = readers[0].source.fps if len(readers) == 1 and not readers[0].source.live else 0.0
         for sink in sinks:
             opened = open_sink(sink, fps=fps, overwrite=overwrite) if isinstance(sink, str) else sink
-            self._workers.append(SinkWorker(sink_name(sink), as_sink(opened)))
+            self._workers.append(worker_for(sink_name(sink), as_sink(opened)))
             self._workers[-1].attach(self.status)
         self._suit_sources()
         for capture in readers:  # what a source told before there was a sink
@@ -439,12 +438,18 @@ class Pipeline:
                 log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
 
     def _tell_sinks(self, name: str, health: SourceHealth) -> None:
-        event = Event(
-            kind=f"source.{health.state}",
-            time_ns=time.time_ns(),
-            source_id=name,
-            data={key: value for key in ("code", "error", "hint", "reconnects") if (value := getattr(health, key))},
+        self._tell_event(
+            Event(
+                kind=f"source.{health.state}",
+                time_ns=time.time_ns(),
+                source_id=name,
+                data={key: value for key in ("code", "error", "hint", "reconnects") if (value := getattr(health, key))},
+                priority="alarm" if health.state == "failed" else "event",
+            )
         )
+
+    def _tell_event(self, event: Event) -> None:
+        """Give an event that travels without a frame to the sinks that take such events, and to the app."""
         for worker in self._workers:
             worker.offer_event(event)
         if self._on_event is not None:

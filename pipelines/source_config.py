@@ -1,56 +1,71 @@
-"""What a pipeline is given as its sources, and how the frames of each are treated."""
+"""``SourceConfig``: one source of a pipeline, and how its frames are treated."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import msgspec
 
 from edgecv._internal.printable import short
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotPolicy
 from edgecv.pipelines.sources import SOURCE_HINT, open_source
+from edgecv.pipelines.uris import parse_source
 from edgecv.protocols import Source, lacks
-from edgecv.uris import parse_source
+
+if TYPE_CHECKING:
+    Origin: TypeAlias = str | int | Path | Source
+else:
+    Origin = Any  # msgspec knows no protocols; `SourceConfig` checks it
 
 Policy = Literal["auto", "lossless", "latest", "every_nth"]
-FILE_SCHEMES = frozenset({"file", "images", "recording"})  # sources that wait for us
+POLICIES: tuple[Policy, ...] = ("auto", "lossless", "latest", "every_nth")
+_FILE_SCHEMES = frozenset({"file", "images", "recording"})  # sources that wait for us
 _NTH = 'For every third frame: policy="every_nth", nth=3 (--policy every_nth --nth 3 on the command line).'
 _LEAST_AGE_MS = 0.001
-POLICIES: tuple[Policy, ...] = ("auto", "lossless", "latest", "every_nth")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Freshness:
-    """Which frames of a source go through the model.
+class SourceConfig(msgspec.Struct, frozen=True):
+    """One source and how its frames are treated: an argument of ``Pipeline``, and a table ``[[sources]]`` of ``app.toml``.
+
+    ``edgecv.Pipeline(edgecv.SourceConfig("rtsp://door/1", name="door", max_age_ms=500), model)``
 
     Attributes:
-        policy: ``lossless``: every frame, the source waits. ``latest``: the newest, older ones go. ``every_nth``: one of ``nth``.
-            ``auto``: a live source ``latest``, another ``lossless``.
+        uri: ``0``, ``clip.mp4``, ``rtsp://user@camera/1?password_file=door.secret`` or an object with ``read`` and ``close``.
+        name: What its results are called; the URI without credentials by default.
+        policy: ``lossless``: every frame is used, and the source waits. ``latest``: the newest frame is used, and older ones
+            are dropped. ``every_nth``: one of ``nth`` frames is used. ``auto``: a live source has ``latest``, another ``lossless``.
         nth: For ``every_nth``, which then does as ``auto`` with the frames that are left.
-        max_age_ms: Frames older than this are dropped before the model; ``None`` for no limit.
+        max_age_ms: Frames that are older than this are dropped before the model; ``None`` for no limit.
 
     Raises:
-        ConfigError: there is no such policy, or a number makes no sense.
+        ConfigError: ``uri`` is no source, there is no such policy, or a number makes no sense.
     """
 
+    uri: Origin
+    name: str = ""
     policy: Policy = "auto"
-    nth: int = 1
-    max_age_ms: float | None = None
+    nth: Annotated[int, msgspec.Meta(ge=1)] = 1
+    max_age_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
+        _check_origin(self.uri)
         if self.policy not in POLICIES:
             raise ConfigError(f"There is no policy '{self.policy}'.", f"Known: {', '.join(POLICIES)}.")
         check_number("nth", self.nth, 1, whole=True, hint=_NTH)
         if self.nth > 1 and self.policy != "every_nth":
-            raise ConfigError(
-                f"nth is {self.nth}, and the policy is '{self.policy}'.",
-                _NTH,
-            )
+            raise ConfigError(f"nth is {self.nth}, and the policy is '{self.policy}'.", _NTH)
         if self.max_age_ms is not None:
             check_number("max_age_ms", self.max_age_ms, _LEAST_AGE_MS, hint="Leave it out for no limit.")
+
+    def __repr__(self) -> str:
+        """Without the password that a URI may hold."""
+        return (
+            f"SourceConfig({self.result_name!r}, policy={self.policy!r}, nth={self.nth}, max_age_ms={self.max_age_ms})"
+        )
 
     def slot_policy(self, live: bool) -> SlotPolicy:
         """How frames are handed to the loop."""
@@ -58,60 +73,61 @@ class Freshness:
             return "lossless" if self.policy == "lossless" else "latest"
         return "latest" if live else "lossless"
 
+    def open(self) -> Source:
+        """The source itself; errors as ``open_source``."""
+        return open_source(self.uri) if isinstance(self.uri, str | int | Path) else self.uri
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
-    """A source that is treated in its own way: ``Pipeline({"door": Feed(source="rtsp://...", freshness=...)}, model)``."""
+    @property
+    def result_name(self) -> str:
+        """What its results are called; raises as ``parse_source``."""
+        if isinstance(self.uri, str | int | Path):
+            return self.name or parse_source(self.uri).name
+        return self.name or self.uri.source_id
 
-    source: str | int | Path | Source
-    freshness: Freshness
+    @property
+    def file(self) -> Path | None:
+        """The file or folder that is read, where there is one; raises as ``parse_source``."""
+        if not isinstance(self.uri, str | int | Path):
+            return None
+        uri = parse_source(self.uri)
+        return Path(uri.path).resolve() if uri.scheme in _FILE_SCHEMES else None
 
 
-SourceLike: TypeAlias = "str | int | Path | Source | Feed"
+def _check_origin(origin: object) -> None:
+    if isinstance(origin, str | int | Path) and not isinstance(origin, bool):
+        return
+    if isinstance(origin, type):
+        raise ConfigError(f"{short(origin)} is no source but a class.", "Give an object of it.")
+    if missing := lacks(origin, Source):
+        raise ConfigError(
+            f"{short(origin)} is no source: it lacks {', '.join(missing)}.",
+            f"Give a camera number, a file, a folder, a URI or an object. {SOURCE_HINT}",
+        )
+
+
+SourceLike: TypeAlias = "str | int | Path | Source | SourceConfig"
 SourcesLike: TypeAlias = "SourceLike | Sequence[SourceLike] | Mapping[str, SourceLike]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """One source as it was given; ``name`` is empty when it shall keep its own."""
-
-    name: str
-    feed: Feed
-
-
-def read_sources(sources: SourcesLike, freshness: Freshness) -> list[Given]:
-    """One or many sources, each with its name and its freshness (``freshness`` where it says nothing).
+def read_sources(sources: SourcesLike) -> list[SourceConfig]:
+    """One source or many; the names of a mapping win.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or one is no source.
     """
-    named: list[tuple[str, SourceLike]]
     if isinstance(sources, Mapping):
-        named = [(str(name), source) for name, source in sources.items()]
+        found = [as_config(source, str(name)) for name, source in sources.items()]
     elif isinstance(sources, Sequence) and not isinstance(sources, str):
-        named = [("", source) for source in sources]
+        found = [as_config(source) for source in sources]
     else:
-        named = [("", sources)]
-    if not named:
+        found = [as_config(sources)]
+    if not found:
         raise ConfigError("There is no source.", "Give at least one: a camera number, a video, a folder or a URI.")
-    return [
-        Given(name=name, feed=source if isinstance(source, Feed) else Feed(source=source, freshness=freshness))
-        for name, source in named
-    ]
+    return found
 
 
-def open_feed(feed: Feed) -> Source:
-    """The source itself; errors as ``open_source``, and ``ConfigError`` for an object that is no source."""
-    if isinstance(feed.source, str | int | Path):
-        return open_source(feed.source)
-    if missing := lacks(feed.source, Source):
-        raise ConfigError(f"{short(feed.source)} is no source: it lacks {', '.join(missing)}.", SOURCE_HINT)
-    return feed.source
-
-
-def file_of(feed: Feed) -> Path | None:
-    """The file or folder that a feed reads, where it has one."""
-    if not isinstance(feed.source, str | Path):
-        return None
-    uri = parse_source(feed.source)
-    return Path(uri.path).resolve() if uri.scheme in FILE_SCHEMES else None
+def as_config(source: SourceLike, name: str = "") -> SourceConfig:
+    """The description of a source that is given in any way; ``name`` wins where it is not empty."""
+    if not isinstance(source, SourceConfig):
+        return SourceConfig(source, name)
+    return msgspec.structs.replace(source, name=name or source.name)

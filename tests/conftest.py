@@ -24,6 +24,35 @@ os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="f
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
+# What takes longest, longest first: the workers of `make test` take the files in this order (Makefile), so that they end
+# together. Files that read the same conversion stand apart: the second worker does something else meanwhile.
+LONGEST_FIRST = (
+    "integration/test_every_variant_agrees.py",
+    "integration/test_convert_sam.py",
+    "integration/test_convert_tasks.py",
+    "integration/test_convert_bad_input.py",
+    "integration/test_preview_page.py",
+    "integration/test_convert_yolov8.py",
+    "integration/test_gate_verdicts.py",
+    "integration/test_convert_batch.py",
+    "integration/test_convert_precisions.py",
+    "integration/test_convert_formats.py",
+    "integration/test_sync_faults.py",
+    "integration/test_sync_reasons.py",
+    "unit/core/test_bare_files.py",
+    "unit/converters/test_onnx_source.py",
+    "unit/pipelines/test_pipeline.py",
+    "security/test_checkpoints.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    places = {CHECKOUT / "tests" / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 def _shared(relative: str) -> Path:
     path = SHARED / relative
     if not path.exists():

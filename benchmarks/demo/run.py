@@ -21,13 +21,13 @@ from edgecv.benchmarks.report import Report, render
 from edgecv.benchmarks.run import run_scenario
 from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.bundles.bundle import Bundle
+from edgecv.choosing import runnable, runtime_options
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.sink import MqttSink, SyncStats
 from edgecv.converters.convert import convert
 from edgecv.errors import SyncError
-from edgecv.media.drawing import annotate
 from edgecv.media.images import write_image
-from edgecv.model import load, open_variant, runnable, runtime_options
+from edgecv.model import load, open_variant
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.summary import Summary
 from edgecv.quantize.labels.evaluate import evaluate, labelled_images
@@ -168,7 +168,7 @@ def _run_clip(folder: Path, bundle: Bundle, progress: Progress) -> tuple[Summary
 
     def keep(result: Result) -> None:
         if result.frame.index % _PICTURE_EVERY == 0:
-            write_image(pictures / f"{result.frame.index:05d}.jpg", annotate(result.frame.image, result))
+            write_image(pictures / f"{result.frame.index:05d}.jpg", result.plot())
 
     with EmbeddedBroker() as broker, _ingesting(broker.url, folder / "store") as ingest:
         cloud = MqttSink(broker.url, tenant="demo", device="here", outbox=folder / "outbox")

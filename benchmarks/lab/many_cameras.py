@@ -26,6 +26,7 @@ from edgecv.benchmarks.statistics import percentile
 from edgecv.errors import ConfigError
 from edgecv.model import Model, load
 from edgecv.pipelines.pipeline import Pipeline
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.protocols import Source
 
 AGE_LIMIT = 8.0  # times the inference time
@@ -166,7 +167,7 @@ def many_cameras(model: Model, sources: Mapping[str, str | Source], fps: float, 
         EdgeCVError: the pipeline failed, or gave too few results.
     """
     session_p50_ms = _session_ms(model)
-    pipeline = Pipeline(dict(sources), model, policy="latest")
+    pipeline = Pipeline([SourceConfig(source, name, "latest") for name, source in sources.items()], model)
     seen = list(watch(pipeline, seconds))
     dropped: Counter[str] = Counter()
     for source in pipeline.status().sources:

@@ -8,17 +8,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecv.benchmarks.memory import read_memory
-from edgecv.errors import DeviceError
+import psutil
 
-_PROC = Path("/proc")
 _EVERY_S = 0.1  # between two looks; a shorter peak may be missed
 _PSS_EVERY = 3  # looks at the resident memory for one at the proportional
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +77,12 @@ def run_measured(
 
 def tree_rss_bytes(pid: int) -> int:
     """Resident memory of a process and everything below it; 0 when it is gone."""
-    return sum(_rss_bytes(member) for member in _tree(pid))
+    return _sum(pid, lambda process: process.memory_info().rss)
 
 
 def tree_pss_bytes(pid: int) -> int:
     """Proportional memory of a process and everything below it; 0 when it is gone."""
-    return sum(_pss_bytes(member) for member in _tree(pid))
+    return _sum(pid, lambda process: process.memory_full_info().pss)
 
 
 def _watch(process: subprocess.Popen[bytes], deadline_s: float, pss: bool) -> tuple[int, int]:
@@ -107,33 +104,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _tree(pid: int) -> list[int]:
-    found = [pid]
-    for member in found:  # grows while it is walked
-        found.extend(_children(member))
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    """Children of every thread: a process started by a worker thread is listed under that thread."""
-    children: list[int] = []
-    for path in (_PROC / str(pid) / "task").glob("*/children"):
-        try:
-            children.extend(int(word) for word in path.read_text().split())
-        except OSError:  # the thread ended meanwhile
-            continue
-    return children
-
-
-def _rss_bytes(pid: int) -> int:
+def _sum(pid: int, read: Callable[[psutil.Process], int]) -> int:
+    """A figure of a process and everything below it, together; who ends meanwhile counts nothing."""
     try:
-        return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE_BYTES
-    except (OSError, IndexError):
+        top = psutil.Process(pid)
+        members = [top, *top.children(recursive=True)]
+    except psutil.Error:
         return 0
-
-
-def _pss_bytes(pid: int) -> int:
-    try:
-        return read_memory(_PROC / str(pid)).pss_bytes
-    except DeviceError:  # it ended meanwhile
-        return 0
+    total = 0
+    for member in members:
+        with contextlib.suppress(psutil.Error):
+            total += read(member)
+    return total

@@ -14,8 +14,8 @@ from statistics import median
 
 from edgecv.benchmarks.command import print_figures
 from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.choosing import runtimes_for
 from edgecv.errors import ConfigError
-from edgecv.model import runtimes_for
 from edgecv.runtimes.measure import Request, median_latency_ms
 from edgecv.specs import RuntimeOptions
 

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from edgecv._internal.printable import printable
+from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, Key, decode_acks, to_ranges
 from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
 from edgecv.cloud_sync.delivery.notices import Notice
@@ -25,7 +26,6 @@ from edgecv.cloud_sync.mqtt.events import (
     NOT_AUTHORIZED,
     PAYLOAD_INVALID,
     TOO_LARGE,
-    Backoff,
     Connected,
     Delivered,
     Disconnected,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from edgecv._internal.redaction import refuse_doubtful
 from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError
-from edgecv.uris import refuse_doubtful
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _OPTIONS = frozenset({"password_file", "insecure", "ca_file", "cert_file", "key_file", "protocol"})

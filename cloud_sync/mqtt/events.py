@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
+
+from edgecv._internal.timing import Backoff
 
 TOO_LARGE = 0x95  # MQTT 5 reason codes
 NO_SUBSCRIBERS = 0x10
@@ -72,18 +73,6 @@ class Will:
 
     topic: str
     payload: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """Growing, jittered delays: a thousand devices must not come back in the same second."""
-
-    initial_s: float = 0.5
-    cap_s: float = 30.0
-
-    def delay_s(self, attempt: int) -> float:
-        """Seconds before attempt ``attempt``, counted from 0: half to all of a doubling, capped delay."""
-        return random.uniform(0.5, 1.0) * min(self.cap_s, self.initial_s * 2.0 ** min(attempt, 30))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,4 +2,4 @@ import edgecv
 
 model = edgecv.load("yolov8n.ecv")
 for result in edgecv.Pipeline("clip.mp4", model):
-    print(result.frame.index, result.detections.xyxy, result.age_ms)
+    print(result.frame.index, result.names, result.age_ms)

@@ -10,16 +10,16 @@ import sys
 import edgecv
 from edgecv.pipelines.steps import Confidence, Line, Motion, Track
 
-LINE = [[0.1, 0.6], [0.9, 0.6]]  # shares of the width and height of the picture
+LINE = [[0.1, 0.6], [0.9, 0.6]]  # shares of the width and height of the image
 
 
 def only_daylight(result: edgecv.Result) -> edgecv.Result | None:
-    """A step of one's own: dark pictures are dropped, and counted as such."""
+    """A step of your own: dark images are dropped."""
     return result if result.frame.image[::16, ::16].mean() > 10 else None
 
 
 def tell(result: edgecv.Result) -> None:
-    """A sink of one's own, in a thread of its own."""
+    """A sink of your own; it runs in a thread of its own."""
     for event in result.events:
         print(f"{event.source_id}: {event.data['label']} went {event.data['direction']}, {event.data['total']} so far")
 

@@ -1,12 +1,15 @@
-"""Errors of foreign libraries, said in EdgeCV's words once: where the library is called."""
+"""Errors of foreign libraries and of the system, said in EdgeCV's words once."""
 
 from __future__ import annotations
 
+import errno
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgecv.errors import EdgeCVError
 
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 # OpenVINO begins with where in its own source something went wrong, and says what on a later line.
 _PLACES = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
 
@@ -31,3 +34,21 @@ def foreign_errors(kind: type[EdgeCVError], what: str, hint: str) -> Iterator[No
         raise
     except Exception as error:
         raise kind(f"{what}: {first_line(error)}", hint) from error
+
+
+def is_out_of_files(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is that no more files can be opened."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OUT_OF_FILES:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def more_files_hint() -> str:
+    """The next step for a program that may open no more files."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return (
+        f"This program may have {limit} files open at once; a camera takes about 8 of them. Allow more: ulimit -n 4096, or "
+        "LimitNOFILE=4096 in a systemd service."
+    )

@@ -1,10 +1,12 @@
-"""Milliseconds per stage, of one frame and over a whole run."""
+"""Milliseconds per stage, of one frame and over a whole run; and how long to wait before something is tried again."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import exp, floor, log
 from time import perf_counter_ns
 
@@ -75,3 +77,24 @@ class StageStats:
     def percentile(self, percent: float) -> dict[str, float]:
         """``{stage: ms}`` at one percentile."""
         return {name: round(stage.percentile(percent), 3) for name, stage in self._stages.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Waits between tries: they double up to a cap, and a part is left to chance, so that devices do not come back together.
+
+    Attributes:
+        initial_s: The longest wait before the first try.
+        cap_s: The longest wait of all.
+    """
+
+    initial_s: float = 0.5
+    cap_s: float = 30.0
+
+    def longest_s(self, attempt: int) -> float:
+        """The longest wait before attempt ``attempt``, counted from 0."""
+        return min(self.cap_s, self.initial_s * 2.0 ** min(attempt, 30))
+
+    def delay_s(self, attempt: int, share: float | None = None) -> float:
+        """Seconds before attempt ``attempt``: half of the longest wait, and ``share`` (0 to 1, random) of its other half."""
+        return self.longest_s(attempt) * (0.5 + (random.random() if share is None else share) / 2)

@@ -1,19 +1,34 @@
-"""CPU classes that INT8 variants are built for, and whether this machine is one of them."""
+"""CPU classes: INT8 variants are built for them, devices report them, and ``--target`` takes them."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
+from typing import Literal, get_args
+
+BuiltFor = Literal["x86-vnni", "x86", "arm64"]
+CpuClassName = BuiltFor | Literal["other"]
+CPU_CLASS_NAMES: tuple[BuiltFor, ...] = get_args(BuiltFor)
 
 # Names as `platform.machine()` gives them on Linux, macOS and Windows.
 _X86 = frozenset({"x86_64", "amd64"})
 _ARM64 = frozenset({"aarch64", "arm64"})
-_MACHINES: Mapping[str, frozenset[str]] = MappingProxyType({"x86-vnni": _X86, "x86": _X86, "arm64": _ARM64})
 _VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})  # without one of them U8S8 products saturate at 16 bits
 _BF16 = frozenset({"amx_bf16", "avx512_bf16"})
+
+
+def cpu_class_of(machine: str, flags: frozenset[str] | None) -> CpuClassName:
+    """The class of a processor.
+
+    Args:
+        machine: As ``platform.machine()`` says.
+        flags: What the processor can do, as ``/proc/cpuinfo`` says; ``None`` where nobody says, which is held against none.
+    """
+    machine = machine.lower()
+    if machine in _X86:
+        return "x86-vnni" if flags is None or _VNNI & flags else "x86"
+    return "arm64" if machine in _ARM64 else "other"
 
 
 def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
@@ -21,12 +36,13 @@ def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
 
     Args:
         cpu_class: As in ``Variant.cpu_class``; empty: any will do. A class that this release does not know suits no processor.
-        machine: As ``platform.machine()`` says.
-        flags: What the processor can do, as ``/proc/cpuinfo`` says; ``None`` where nobody says, which is held against none.
+        machine: As in ``cpu_class_of``.
+        flags: As in ``cpu_class_of``.
     """
-    if cpu_class not in _MACHINES:
+    if cpu_class not in CPU_CLASS_NAMES:
         return not cpu_class
-    return machine.lower() in _MACHINES[cpu_class] and (cpu_class != "x86-vnni" or flags is None or bool(_VNNI & flags))
+    own = cpu_class_of(machine, flags)
+    return cpu_class == own or (cpu_class == "x86" and own == "x86-vnni")
 
 
 def suits_this_machine(cpu_class: str) -> bool:

@@ -22,8 +22,8 @@ import numpy as np
 
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.opened_files import OpenedFile
+from edgecv.choosing import float_precision, runtimes_for
 from edgecv.errors import BundleError, EdgeCVError
-from edgecv.model import float_precision, runtimes_for
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions, TensorSpec

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from edgecv._internal.file_limit import is_out_of_files, more_files_hint
+from edgecv._internal.foreign import is_out_of_files, more_files_hint
 from edgecv.cli.console import fail, log_lines, show_traceback
 from edgecv.errors import EdgeCVError
 from edgecv.version import __version__

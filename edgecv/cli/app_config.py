@@ -20,10 +20,9 @@ from edgecv._internal.strict import read_struct
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.step_chain import check_ids
 from edgecv.pipelines.sinks import check_sink
-from edgecv.pipelines.source_config import Feed, Freshness, Policy
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.steps.options import step_type
 from edgecv.protocols import GateOptions, StepOptions
-from edgecv.uris import parse_source
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,7 +31,6 @@ else:
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
-_Age = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,24 +55,6 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     confidence: _Share | None = None
     iou: _Share | None = None
     classes: list[str | int] | None = None
-
-
-class SourceTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[[sources]]``.
-
-    Attributes:
-        uri: ``0``, ``rtsp://user@camera/1?password_file=door.secret`` ...
-        name: What its results are called; the URI without credentials by default.
-        policy: ``auto``, ``lossless``, ``latest`` or ``every_nth``.
-        nth: For ``every_nth``.
-        max_age_ms: Frames older than this are dropped before the model.
-    """
-
-    uri: str | int
-    name: str = ""
-    policy: Policy = "auto"
-    nth: _Count = 1
-    max_age_ms: _Age | None = None
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +107,7 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file; ``gates`` and ``steps`` are tables with a ``type`` (``edgecv plugins`` lists them), in order."""
 
     model: ModelTable = msgspec.field(default_factory=ModelTable)
-    sources: list[SourceTable] = []
+    sources: list[SourceConfig] = []
     gates: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
     sinks: list[str] = []
@@ -151,10 +131,6 @@ class App:
     steps: tuple[StepOptions, ...]
     gates: tuple[GateOptions, ...]
 
-    def feeds(self) -> dict[str, Feed]:
-        """The sources by name."""
-        return {_source_name(table): _feed(table) for table in self.file.sources}
-
 
 def read_app_file(path: Path) -> AppFile:
     """Read ``app.toml``; nothing is opened yet.
@@ -176,7 +152,7 @@ def check_app(file: AppFile, where: str) -> App:
         ConfigError: a name stands twice or does not exist, a value does not fit, or a step counts what nothing tracks.
         UnknownPlugin: there is no step or gate of that type.
     """
-    names = [_source_name(table) for table in file.sources]
+    names = [source.result_name for source in file.sources]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
@@ -210,12 +186,3 @@ def _plugin(kind: str, table: Mapping[str, Any], where: str) -> Any:
         )
     struct: type[Any] = step_type(name) if kind == "steps" else registry.resolve("gates", name)
     return read_struct(options, struct, f"{where}, {kind}, {name}")
-
-
-def _source_name(table: SourceTable) -> str:
-    return table.name or parse_source(table.uri).name
-
-
-def _feed(table: SourceTable) -> Feed:
-    freshness = Freshness(policy=table.policy, nth=table.nth, max_age_ms=table.max_age_ms)
-    return Feed(source=table.uri, freshness=freshness)

@@ -12,8 +12,8 @@ from typing import Any
 
 from edgecv._internal.printable import PrintableFormatter, printable, printable_json, printable_lines
 from edgecv._internal.progress import Progress, silent
+from edgecv._internal.redaction import redact
 from edgecv.errors import EdgeCVError
-from edgecv.uris import redact
 
 _PIPED_WIDTH = 120  # a log has no width; rich would take 80
 

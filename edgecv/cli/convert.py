@@ -40,7 +40,7 @@ def convert(
         Path | None, typer.Option(help="Labelled images that calibration does not see: judge INT8 by them as well.")
     ] = None,
     max_drop: Annotated[float, typer.Option(help="Points of mAP or top-1 that INT8 may lose on --data.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Another one splits the calibration images otherwise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split into calibration and held-out images.")] = 0,
     recipe: Annotated[
         list[str] | None,
         typer.Option(help="INT8 recipe by name, or recipe.json of a bundle: exactly that; one per format."),
@@ -52,7 +52,7 @@ def convert(
         bool, typer.Option("--analyze", help="Write sensitivity.json: what each layer loses in INT8.")
     ] = False,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
-    batch: Annotated[int, typer.Option(help="Pictures per run, 1 to 64, fixed in the files.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images per run, 1 to 64, fixed in the files.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Bundle to write. Default: NAME.ecv here.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     trust_pickle: Annotated[
@@ -62,21 +62,27 @@ def convert(
         bool, typer.Option("--keep-going", help="Write what succeeds when a format or precision fails.")
     ] = False,
     weights: Annotated[Path | None, typer.Option(help="Weights for an architecture given by name.")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Weights from seed 0 for it.")] = False,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="The library's own download for it.")] = False,
-    mean: Annotated[str | None, typer.Option(help="Of a foreign classifier: 0.485,0.456,0.406")] = None,
-    std: Annotated[str | None, typer.Option(help="Of a foreign classifier: 0.229,0.224,0.225")] = None,
-    color: Annotated[str | None, typer.Option(help="Of a foreign classifier: rgb or bgr.")] = None,
-    resize: Annotated[str | None, typer.Option(help="Of a foreign classifier: stretch, letterbox or crop.")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Random weights from seed 0.")] = False,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Download torchvision's pretrained weights for it.")
+    ] = False,
+    mean: Annotated[
+        str | None, typer.Option(help="Classifier .onnx: mean of each channel, such as 0.485,0.456,0.406.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Classifier .onnx: deviation of each channel, such as 0.229,0.224,0.225.")
+    ] = None,
+    color: Annotated[str | None, typer.Option(help="Classifier .onnx: order of its channels, rgb or bgr.")] = None,
+    resize: Annotated[str | None, typer.Option(help="Classifier .onnx: stretch, letterbox or crop.")] = None,
     activation: Annotated[
-        str, typer.Option(help="Of a foreign classifier whose file ends in plain scores: softmax, sigmoid or none.")
+        str, typer.Option(help="Classifier .onnx that ends in plain scores: softmax, sigmoid or none.")
     ] = "",
     labels: Annotated[Path | None, typer.Option(help="File with one label per line.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the steps without running them.")] = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
-    """Convert a model to a bundle whose accuracy is proven; nothing is written that fails its gate (exit code 3)."""
+    """Convert a model to a bundle with proven accuracy. INT8 that fails the accuracy gate is not written (exit code 3)."""
     from edgecv.converters.convert import convert as convert_model
     from edgecv.converters.explain import steps
     from edgecv.converters.request import Int8Options, request_of

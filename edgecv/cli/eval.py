@@ -41,7 +41,8 @@ def eval(  # noqa: A001  (the name of the command)
     json: Json = False,
 ) -> None:
     """Measure COCO mAP, or top-1 and top-5, of every variant on labelled images; give ones that calibration did not see."""
-    from edgecv.model import open_variant, runnable, runtime_options
+    from edgecv.choosing import runnable, runtime_options
+    from edgecv.model import open_variant
     from edgecv.quantize.labels.int8_loss import open_labelled
 
     limit_pictures(max_megapixels)
@@ -96,7 +97,7 @@ def _document(row: _Row, labels: tuple[str, ...], per_class: bool) -> dict[str, 
 
 def _classes(row: _Row, labels: tuple[str, ...]) -> list[tuple[str, int, float]]:
     """Name, labels and score of every class that the labels show."""
-    from edgecv.results import label_of
+    from edgecv.vision.class_names import label_of
 
     scores, counts = row.scores.by_class(), row.scores.labels_by_class()
     return [

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from edgecv.media.image_headers import set_max_megapixels
 
-Runtime = Annotated[str, typer.Option(help="auto or a runtime: see `edgecv plugins`.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")]
-Threads = Annotated[int, typer.Option(min=0, max=1024, help="Threads of the session; 0 lets the runtime choose.")]
+_RUNTIME = typer.Option(help="auto or a runtime: see `edgecv plugins`.")
+_PRECISION = typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")
+_THREADS = typer.Option(min=0, max=1024, help="Threads of the session; 0 lets the runtime choose.")
+Runtime = Annotated[str, _RUNTIME]
+Precision = Annotated[str, _PRECISION]
+Threads = Annotated[int, _THREADS]
+# The same where app.toml has a say, too: what is not given leaves it to the file.
+AppRuntime = Annotated[str | None, _RUNTIME]
+AppPrecision = Annotated[str | None, _PRECISION]
+AppThreads = Annotated[int | None, _THREADS]
+AppBundle = Annotated[Path | None, typer.Argument(help="Bundle, or a bare model file that carries metadata.")]
+Classes = Annotated[str | None, typer.Option(help="Names or numbers of the classes to keep, with commas.")]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
 Confidence = Annotated[float | None, typer.Option(help="Lowest confidence kept. Default: the bundle's own.")]
 Iou = Annotated[float | None, typer.Option(help="Overlap above which two boxes are one. Default: the bundle's own.")]
 MaxMegapixels = Annotated[
@@ -29,25 +39,3 @@ def limit_pictures(megapixels: float | None) -> None:
     """
     if megapixels is not None:
         set_max_megapixels(megapixels)
-
-
-def model_options(
-    bundle: Path | None,
-    runtime: str | None,
-    precision: str | None,
-    threads: int | None,
-    conf: float | None,
-    iou: float | None,
-    classes: str | None,
-) -> dict[str, Any]:
-    """What options say of ``[model]`` in ``app.toml``, by the names there; those that were not given are left out."""
-    options = {
-        "bundle": None if bundle is None else str(bundle),
-        "runtime": runtime,
-        "precision": precision,
-        "threads": threads,
-        "confidence": conf,
-        "iou": iou,
-        "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
-    }
-    return {name: value for name, value in options.items() if value is not None}

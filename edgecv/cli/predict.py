@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from edgecv._internal.output_files import not_opened
 from edgecv.cli.console import print_json, say
 from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
 from edgecv.errors import ConfigError, SourceError
@@ -16,7 +18,7 @@ from edgecv.media.image_files import text_of
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Bundle, or a bare model file that carries metadata.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
@@ -25,39 +27,49 @@ def predict(
     point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y in the object; may be repeated.")] = None,
     not_point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y outside the object; may be repeated.")] = None,
     box: Annotated[list[str] | None, typer.Option(help="SAM: X1,Y1,X2,Y2 around an object; may be repeated.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder to write each image to as NAME.jpg, with what was found painted on it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --save: replace existing images.")] = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
-    """Print what a model finds in pictures; of SAM, what its prompts mark. Pictures that cannot be read are named at the end."""
-    from edgecv.media.images import list_images, read_image, unreadable
+    """Print what a model finds in images; of SAM, what its prompts mark. Images that cannot be read are named at the end."""
+    from edgecv.media.drawing import annotate
+    from edgecv.media.images import list_images, read_image, unreadable, write_image
     from edgecv.model import load
     from edgecv.promptable import PromptableModel
-    from edgecv.results import Image, answer_rows, mask_rows
+    from edgecv.results import Classification, Detections, Image, Masks, answer_rows, mask_rows
 
     limit_pictures(max_megapixels)
     prompts = _prompts(point or [], not_point or [], box or [])
+    paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
+    targets = [] if save is None else _targets(save, paths, force)
     with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
         if prompts and not isinstance(model, PromptableModel):
             raise ConfigError(f"{model.name} takes no prompts.", "Leave --point, --not-point and --box out.")
         if not prompts and isinstance(model, PromptableModel):
             raise ConfigError(f"{model.name} answers prompts.", "Add --point X,Y or --box X1,Y1,X2,Y2.")
 
-        def answer(image: Image) -> dict[str, list[dict[str, Any]]]:
+        def answer(image: Image) -> Detections | Classification | Masks:
             if isinstance(model, PromptableModel):
                 model.set_image(image)
-                return mask_rows(model.predict(**prompts))
-            return answer_rows(model(image, confidence=conf, iou=iou), model.labels)
+                return model.predict(**prompts)
+            return model(image, confidence=conf, iou=iou)
 
         rows: list[dict[str, Any]] = []
         bad: list[SourceError] = []
-        paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
-        for path in paths:
+        for number, path in enumerate(paths):
             try:
-                picture = read_image(path)
+                image = read_image(path)
             except SourceError as error:
                 bad.append(error)
                 continue
-            rows.append({"image": text_of(path), **answer(picture)})
+            found = answer(image)
+            listed = mask_rows(found) if isinstance(found, Masks) else answer_rows(found, found.labels)
+            rows.append({"image": text_of(path), **listed})
+            if targets:
+                write_image(targets[number], annotate(image, found), overwrite=force)
     if json:
         print_json(rows)
     else:
@@ -73,6 +85,32 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
             place = " ".join(f"{value:.0f}" for value in item.get("xyxy", ()))
             what = item.get("label", "mask")
             say(f"  {item.get('confidence', item.get('iou')):.3f} {what} {place}".rstrip())
+
+
+def _targets(folder: Path, images: Sequence[Path], force: bool) -> list[Path]:
+    """Where each image is written; of several images with one name, the later ones get a number.
+
+    Raises:
+        ConfigError: one exists and is not to be replaced, it is one of the images themselves, or ``folder`` is a file.
+        SinkError: the folder cannot be made.
+    """
+    targets: list[Path] = []
+    for path in images:
+        names = (f"{path.stem}{'' if number == 1 else f'-{number}'}.jpg" for number in itertools.count(1))
+        targets.append(next(target for name in names if (target := folder / name) not in targets))
+    inputs = {path.resolve() for path in images}
+    for target in targets:
+        if target.resolve() in inputs:
+            raise ConfigError(f"{target} is one of the images that are read.", "Give --save another folder.")
+        if target.exists() and not force:
+            raise ConfigError(f"{target} exists.", "Give --save another folder, or replace what is in it with --force.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigError(f"{folder} is a file.", "Give --save a folder.") from error
+    except OSError as error:
+        raise not_opened(folder, error) from error
+    return targets
 
 
 def _prompts(points: list[str], not_points: list[str], boxes: list[str]) -> dict[str, Any]:

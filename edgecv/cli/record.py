@@ -5,22 +5,34 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgecv.cli.app_options import COMMAND_LINE, check_complete, load_model, read_options
 from edgecv.cli.console import note, print_json
-from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures, model_options
+from edgecv.cli.options import (
+    AppBundle,
+    AppPrecision,
+    AppRuntime,
+    AppThreads,
+    Classes,
+    Confidence,
+    Iou,
+    Json,
+    MaxFrames,
+    MaxMegapixels,
+    limit_pictures,
+)
 from edgecv.errors import ConfigError, SinkError
-from edgecv.uris import parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.sink import RecordSink
-    from edgecv.pipelines.source_config import Feed
+    from edgecv.pipelines.source_config import SourceConfig
     from edgecv.protocols import Source
 
 _STATUS_S = 2.0
@@ -28,7 +40,7 @@ _STATUS_S = 2.0
 
 def record(
     out: Annotated[Path, typer.Option(help="Folder to write, such as door.rec.")],
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle, or a bare model file that carries metadata.")] = None,
+    bundle: AppBundle = None,
     source: Annotated[
         list[str] | None, typer.Option(help="0, rtsp://..., FILE.mp4 as in `edgecv run`; may be repeated.")
     ] = None,
@@ -38,13 +50,13 @@ def record(
     frames: Annotated[
         str, typer.Option(help="jpeg, or png: large and slow, but a model finds the same in them again, bit for bit.")
     ] = "jpeg",
-    runtime: Annotated[str | None, typer.Option(help="auto or a runtime: see `edgecv plugins`.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16 or int8.")] = None,
-    threads: Annotated[int | None, typer.Option(min=0, help="Threads of the session; 0: the runtime chooses.")] = None,
+    runtime: AppRuntime = None,
+    precision: AppPrecision = None,
+    threads: AppThreads = None,
     conf: Confidence = None,
     iou: Iou = None,
-    classes: Annotated[str | None, typer.Option(help="Names or numbers of the classes to keep, with commas.")] = None,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    classes: Classes = None,
+    max_frames: MaxFrames = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after this time.")] = None,
     max_gb: Annotated[float, typer.Option(help="Stop when the recording is this large.")] = 20.0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing recording.")] = False,
@@ -53,14 +65,13 @@ def record(
 ) -> None:
     """Keep the frames of a source, their times and what a model finds, to replay them later."""
     from edgecv.cli.app_config import check_app
-    from edgecv.model import load
     from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.sink import RecordSink
 
     limit_pictures(max_megapixels)
-    model = model_options(bundle, runtime, precision, threads, conf, iou, classes)
-    file = _described(config, source, model)
+    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes)
+    file = _without_what_works_on_results(file, source)
     table = file.model
     _check(file, out)
     limits: dict[str, Any] = {"confidence": table.confidence, "iou": table.iou, "classes": table.classes}
@@ -68,14 +79,8 @@ def record(
     pipeline: Pipeline | None = None
     try:
         with (
-            load(
-                table.bundle,
-                runtime=table.runtime,
-                precision=table.precision,
-                threads=table.threads,
-                cache_dir=table.cache_dir,
-            ) as loaded,
-            _opened(check_app(file, str(config or "the command line")).feeds()) as (sources, feeds),
+            load_model(file, table.bundle) as loaded,
+            _opened(check_app(file, str(config or COMMAND_LINE)).file.sources) as (sources, configs),
         ):
             check_model(loaded)
             sink = RecordSink(
@@ -88,51 +93,43 @@ def record(
                 **limits,
             )
             with contextlib.closing(sink):  # when the pipeline cannot be made: an empty recording leaves no folder
-                pipeline = Pipeline(feeds, loaded, sinks=[sink], max_frames=max_frames or file.max_frames, **limits)
+                pipeline = Pipeline(configs, loaded, sinks=[sink], max_frames=max_frames or file.max_frames, **limits)
                 _follow(pipeline, sink, seconds)
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
         if pipeline is not None and sink is not None:
             _report(pipeline, sink, out, json)
 
 
-def _described(config: Path | None, uris: list[str] | None, model: dict[str, Any]) -> AppFile:
-    """What is to be recorded: the file without what works on results, so that everything can be tried on the recording."""
-    from msgspec.structs import replace
+def _without_what_works_on_results(file: AppFile, uris: list[str] | None) -> AppFile:
+    """The model and the sources alone: steps and sinks can be tried on the recording."""
+    from edgecv.cli.app_config import AppFile
+    from edgecv.pipelines.source_config import SourceConfig
 
-    from edgecv.cli.app_config import AppFile, SourceTable, read_app_file
-
-    file = read_app_file(config) if config is not None else AppFile()
     return AppFile(
-        model=replace(file.model, **model),
-        sources=[SourceTable(uri=uri) for uri in uris] if uris else file.sources,
+        model=file.model,
+        sources=[SourceConfig(uri) for uri in uris] if uris else file.sources,
         max_frames=file.max_frames,
     )
 
 
 def _check(file: AppFile, out: Path) -> None:
     """Nothing is missing, and nothing is read from the place that is written: --force would remove it first."""
-    if not file.model.bundle:
-        raise ConfigError(
-            "There is no bundle.", 'edgecv record BUNDLE ..., or in app.toml: [model] bundle = "NAME.ecv"'
-        )
-    if not file.sources:
-        raise ConfigError("There is no source.", "edgecv record BUNDLE --source 0, or [[sources]] in app.toml.")
-    for uri in (parse_source(table.uri) for table in file.sources):
-        is_path = uri.scheme in ("file", "images", "recording")
-        if is_path and Path(uri.path).resolve().is_relative_to(out.resolve()):
-            raise ConfigError(f"{uri.name} lies in {out}, which would be replaced.", "Record to another folder.")
+    check_complete(file, "record")
+    for source in file.sources:
+        if source.file is not None and source.file.is_relative_to(out.resolve()):
+            raise ConfigError(f"{source.file} lies in {out}, which would be replaced.", "Record to another folder.")
 
 
 @contextlib.contextmanager
-def _opened(feeds: Mapping[str, Feed]) -> Iterator[tuple[dict[str, Source], dict[str, Feed]]]:
-    """Sources and feeds of them; when the block fails they are closed, else the pipeline does it."""
-    from edgecv.pipelines.source_config import Feed, open_feed
+def _opened(configs: Sequence[SourceConfig]) -> Iterator[tuple[dict[str, Source], list[SourceConfig]]]:
+    """Open sources, and describe them as open ones; when the block fails they are closed, else the pipeline does it."""
+    from msgspec.structs import replace
 
     sources: dict[str, Source] = {}
     try:
-        for name, feed in feeds.items():
-            sources[name] = open_feed(feed)
-        yield sources, {name: Feed(source=source, freshness=feeds[name].freshness) for name, source in sources.items()}
+        for config in configs:
+            sources[config.result_name] = config.open()
+        yield sources, [replace(config, uri=sources[config.result_name], name=config.result_name) for config in configs]
     except BaseException:
         for source in sources.values():
             source.close()

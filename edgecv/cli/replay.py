@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgecv.cli.app_options import COMMAND_LINE, load_model, read_options
 from edgecv.cli.console import note, print_json
-from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
+from edgecv.cli.options import (
+    AppPrecision,
+    AppRuntime,
+    AppThreads,
+    Classes,
+    Confidence,
+    Iou,
+    Json,
+    MaxFrames,
+    MaxMegapixels,
+    limit_pictures,
+)
 from edgecv.errors import ConfigError
-from edgecv.uris import parse_sink
+from edgecv.pipelines.uris import parse_sink
 
 if TYPE_CHECKING:
-    from edgecv.cli.app_config import App
-    from edgecv.model import Model
+    from edgecv.cli.app_config import App, AppFile
     from edgecv.pipelines.arguments import SinkLike
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.recording import Recording
@@ -30,15 +41,16 @@ def replay(
     config: Annotated[
         Path | None, typer.Option(help="app.toml: its gates and steps; never its sinks, nothing is told to the world.")
     ] = None,
-    runtime: Runtime = "auto",
-    precision: Precision = "auto",
-    threads: Threads = 0,
+    runtime: AppRuntime = None,
+    precision: AppPrecision = None,
+    threads: AppThreads = None,
     conf: Confidence = None,
     iou: Iou = None,
+    classes: Classes = None,
     out: Annotated[list[str] | None, typer.Option(help="Sink, such as jsonl:FILE; may be repeated.")] = None,
     save: Annotated[Path | None, typer.Option(help="Annotated video to write (.mp4).")] = None,
     speed: Annotated[float, typer.Option(min=0, help="0: as fast as possible. 1: as fast as recorded.")] = 0.0,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    max_frames: MaxFrames = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing output files.")] = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
@@ -50,13 +62,14 @@ def replay(
     limit_pictures(max_megapixels)
     if json and any(parse_sink(sink).path == "-" for sink in out or ()):
         raise ConfigError("--json and --out SINK:- both write to stdout.", "Write the results to a file.")
-    app = _app(config)
+    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes)
+    app = _without_the_world(file, str(config or COMMAND_LINE))
     opened, table = Recording.open(recording), app.file.model
-    if bundle is None:
+    if bundle is None and conf is None and iou is None:
         _tell_other_limits(opened, app)
     pipeline: Pipeline | None = None
     try:
-        with _model(bundle, runtime, precision, threads, table.cache_dir) as model:
+        with load_model(app.file, bundle) if bundle is not None else contextlib.nullcontext() as model:
             pipeline = open_replay(
                 opened,
                 model=model,
@@ -64,8 +77,9 @@ def replay(
                 gates=app.gates,
                 sinks=_sinks(out, save, force),
                 speed=speed,
-                confidence=_chosen(conf, table.confidence, model),
-                iou=_chosen(iou, table.iou, model),
+                # Without a model the limits of the file have no say, and those of an option are refused.
+                confidence=conf if model is None else table.confidence,
+                iou=iou if model is None else table.iou,
                 classes=table.classes,
                 max_frames=max_frames,
             )
@@ -75,18 +89,12 @@ def replay(
             _report(opened, pipeline, json)
 
 
-def _app(config: Path | None) -> App:
-    """Limits, gates and steps of ``app.toml``, checked. Counters start from 0 and leave the files of the real ones alone."""
-    from edgecv.cli.app_config import AppFile, check_app, read_app_file
+def _without_the_world(file: AppFile, where: str) -> App:
+    """The model, gates and steps, checked. Counters start from 0 and leave the files of the real ones alone."""
+    from edgecv.cli.app_config import AppFile, check_app
 
-    file = read_app_file(config) if config is not None else AppFile()
     steps = [{name: value for name, value in table.items() if name != _STATE} for table in file.steps]
-    return check_app(AppFile(model=file.model, gates=file.gates, steps=steps), str(config))
-
-
-def _chosen(option: float | None, in_file: float | None, model: Model | None) -> float | None:
-    """The limit for a model that runs again: the option, else that of the file; without a model the file has no say."""
-    return option if option is not None or model is None else in_file
+    return check_app(AppFile(model=file.model, gates=file.gates, steps=steps), where)
 
 
 def _tell_other_limits(recording: Recording, app: App) -> None:
@@ -95,17 +103,6 @@ def _tell_other_limits(recording: Recording, app: App) -> None:
         if asked is not None and asked != recorded:
             then = "the model's own" if recorded is None else recorded
             note(f"note: the file says {name} = {asked}, recorded was with {then}: run the model again with --bundle")
-
-
-@contextlib.contextmanager
-def _model(bundle: Path | None, runtime: str, precision: str, threads: int, cache_dir: str) -> Iterator[Model | None]:
-    if bundle is None:
-        yield None
-        return
-    from edgecv.model import load
-
-    with load(bundle, runtime=runtime, precision=precision, threads=threads, cache_dir=cache_dir) as model:
-        yield model
 
 
 def _sinks(out: list[str] | None, save: Path | None, force: bool) -> list[SinkLike]:

@@ -7,16 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, limit_pictures, model_options
+from edgecv.cli.app_options import COMMAND_LINE, read_options
+from edgecv.cli.options import (
+    AppBundle,
+    AppPrecision,
+    AppRuntime,
+    AppThreads,
+    Classes,
+    Confidence,
+    Iou,
+    Json,
+    MaxFrames,
+    MaxMegapixels,
+    limit_pictures,
+)
 from edgecv.errors import ConfigError
-from edgecv.uris import parse_source
+from edgecv.pipelines.uris import parse_source
 
 if TYPE_CHECKING:
-    from edgecv.cli.app_config import AppFile, MqttTable, SourceTable
+    from edgecv.cli.app_config import AppFile, MqttTable
+    from edgecv.pipelines.source_config import SourceConfig
 
 
 def run(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle, or a bare model file that carries metadata.")] = None,
+    bundle: AppBundle = None,
     source: Annotated[
         list[str] | None,
         typer.Option(
@@ -26,23 +40,19 @@ def run(
     config: Annotated[
         Path | None, typer.Option(help="app.toml: sources, steps, sinks (docs/app.md). Options given here win.")
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto or a runtime: see `edgecv plugins`.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=0, max=1024, help="Threads of the session; 0: the runtime chooses.")
-    ] = None,
+    runtime: AppRuntime = None,
+    precision: AppPrecision = None,
+    threads: AppThreads = None,
     conf: Confidence = None,
     iou: Iou = None,
-    classes: Annotated[str | None, typer.Option(help="Names or numbers of the classes to keep, with commas.")] = None,
+    classes: Classes = None,
     policy: Annotated[
         str | None, typer.Option(help="auto, lossless, latest or every_nth. Default: live sources drop, files do not.")
     ] = None,
     nth: Annotated[int | None, typer.Option(min=1, help="With --policy every_nth.")] = None,
     max_age_ms: Annotated[float | None, typer.Option(help="Drop frames older than this before the model.")] = None,
     track: Annotated[bool, typer.Option("--track", help="Give objects numbers that stay (ByteTrack).")] = False,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    max_frames: MaxFrames = None,
     out: Annotated[list[str] | None, typer.Option(help="Sink, such as jsonl:FILE; may be repeated.")] = None,
     save: Annotated[Path | None, typer.Option(help="Annotated video to write (.mp4).")] = None,
     preview: Annotated[int | None, typer.Option(min=0, max=65535, help="Serve a live page on this port.")] = None,
@@ -53,7 +63,10 @@ def run(
     preview_path: Annotated[
         str | None, typer.Option(help="Path under which a proxy serves the page, such as /door.")
     ] = None,
-    metrics: Annotated[int | None, typer.Option(min=0, max=65535, help="Prometheus and /healthz on this port.")] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Prometheus and /healthz on this port; that of the page is fine."),
+    ] = None,
     mqtt: Annotated[str | None, typer.Option(help="Broker: mqtts://user@host?password_file=FILE.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Owner of this device, with --mqtt.")] = None,
     device: Annotated[str | None, typer.Option(help="Name of this device, with --mqtt.")] = None,
@@ -68,17 +81,15 @@ def run(
     import msgspec
 
     limit_pictures(max_megapixels)
-    from edgecv.cli.app_config import AppFile, check_app, read_app_file
+    from edgecv.cli.app_config import check_app
     from edgecv.cli.run_app import run_app
 
-    file = read_app_file(config) if config is not None else AppFile()
-    model = model_options(bundle, runtime, precision, threads, conf, iou, classes)
+    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes)
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
     page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
     cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}
     file = msgspec.structs.replace(
         file,
-        model=msgspec.structs.replace(file.model, **model),
         sources=_sources(file.sources, source, freshness),
         steps=[{"type": "track"}, *file.steps] if track and not _tracks(file) else file.steps,
         sinks=[*file.sinks, *(out or []), *([f"video:{save}"] if save else [])],
@@ -87,22 +98,20 @@ def run(
         mqtt=_mqtt(file, cloud),
         max_frames=max_frames or file.max_frames,
     )
-    run_app(
-        check_app(file, str(config or "the command line")), overwrite=force, json=json, from_file=config is not None
-    )
+    run_app(check_app(file, str(config or COMMAND_LINE)), overwrite=force, json=json, from_file=config is not None)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _sources(tables: list[SourceTable], uris: list[str] | None, freshness: dict[str, Any]) -> list[SourceTable]:
+def _sources(tables: list[SourceConfig], uris: list[str] | None, freshness: dict[str, Any]) -> list[SourceConfig]:
     """The sources of the command line, else those of the file, with the freshness of the command line where it says one."""
     import msgspec
 
-    from edgecv.cli.app_config import SourceTable
+    from edgecv.pipelines.source_config import SourceConfig
 
-    chosen = [SourceTable(uri=uri, name=name) for uri, name in _named(uris)] if uris else tables
+    chosen = [SourceConfig(uri, name) for uri, name in _named(uris)] if uris else tables
     given = _given(freshness)
     if given.get("policy", "every_nth") != "every_nth":
         given.setdefault("nth", 1)  # that of the file belongs to its policy
@@ -132,7 +141,7 @@ def _table(file: AppFile, name: str, options: dict[str, Any], needs: str) -> Any
     begun = {key: getattr(table, key) for key in table.__struct_fields__} if table is not None else {}
     if "port" in options and "port" not in {**begun, **given}:
         raise ConfigError(f"The options of the {name} page are for {needs}, which is missing.", "Name a port: 8080.")
-    return getattr(read_struct({name: {**begun, **given}}, AppFile, "the command line"), name)
+    return getattr(read_struct({name: {**begun, **given}}, AppFile, COMMAND_LINE), name)
 
 
 def _mqtt(file: AppFile, options: dict[str, Any]) -> MqttTable | None:

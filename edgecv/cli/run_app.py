@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from edgecv import registry
 from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
+from edgecv.cli.app_options import check_complete, load_model
 from edgecv.cli.console import note, print_json
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.uris import parse_sink, parse_source
 from edgecv.results import Result
 from edgecv.status import Gauge
-from edgecv.uris import parse_sink, parse_source
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edgecv.model import Model
     from edgecv.pipelines.arguments import SinkLike
     from edgecv.pipelines.pipeline import Pipeline
+    from edgecv.pipelines.source_config import SourceConfig
     from edgecv.pipelines.summary import Summary
     from edgecv.status import SinkCount
 
@@ -43,32 +45,24 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
         ConfigError: a part is missing, or two parts want the same output.
         EdgeCVError: what ``Pipeline`` raises.
     """
-    from edgecv.model import load
     from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
 
     file = app.file
     _check(file, json)
-    uris = [source.uri for source in file.sources]
-    if from_file or any(map(_is_live, uris)):
+    live = [_is_live(source) for source in file.sources]
+    if from_file or any(live):
         keep_files_private()
     cloud = _cloud(file.mqtt) if file.mqtt is not None else None
     pipeline: Pipeline | None = None
     model = file.model
     try:
-        with load(
-            model.bundle,
-            runtime=model.runtime,
-            precision=model.precision,
-            threads=model.threads,
-            lanes=_lanes(file),
-            cache_dir=model.cache_dir,
-        ) as loaded:
+        with load_model(file, model.bundle) as loaded:
             check_model(loaded)  # before a sink creates its file
             pipeline = Pipeline(
-                app.feeds(),
+                file.sources,
                 loaded,
-                sinks=_sinks(file, cloud, is_service=from_file and not overwrite and all(map(_is_live, uris))),
+                sinks=_sinks(file, cloud, is_service=from_file and not overwrite and all(live)),
                 steps=app.steps,
                 gates=app.gates,
                 confidence=model.confidence,
@@ -88,18 +82,13 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
             _report(pipeline.summary, cloud, json)
 
 
-def _is_live(uri: str | int) -> bool:
+def _is_live(source: SourceConfig) -> bool:
     """Whether a source never ends by itself, or plays one that does not."""
-    parsed = parse_source(uri)
+    if not isinstance(source.uri, str | int | Path):
+        return source.uri.live
+    parsed = parse_source(source.uri)
     plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
     return plays_live or registry.resolve("sources", parsed.scheme).supervised
-
-
-def _lanes(file: AppFile) -> int:
-    """Two pictures at a time where there is always a next one; one where the newest shall be answered soonest."""
-    from edgecv.pipelines.source_config import FILE_SCHEMES
-
-    return 2 if len(file.sources) > 1 or parse_source(file.sources[0].uri).scheme in FILE_SCHEMES else 1
 
 
 def _advise(app: App, model: Model) -> None:
@@ -123,10 +112,7 @@ def _tell(event: Event) -> None:
 
 
 def _check(file: AppFile, json: bool) -> None:
-    if not file.model.bundle:
-        raise ConfigError("There is no bundle.", 'edgecv run BUNDLE ..., or in app.toml: [model] bundle = "NAME.ecv"')
-    if not file.sources:
-        raise ConfigError("There is no source.", "edgecv run BUNDLE --source 0, or [[sources]] in app.toml.")
+    check_complete(file, "run")
     on_stdout = [sink for sink in file.sinks if parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")

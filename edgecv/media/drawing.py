@@ -1,60 +1,68 @@
-"""Results painted onto pictures."""
+"""Paints what was found onto images."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 
 import numpy as np
 
 from edgecv._internal.extras import require
-from edgecv.results import BoolArray, Classification, Detections, FloatArray, Image, Result
-from edgecv.vision.letterbox import check_image
+from edgecv.detections import BoolArray, Classification, Detections, FloatArray, Image, Masks, check_image
+from edgecv.errors import SpecMismatch
+from edgecv.vision.class_names import label_of
 
 Color = tuple[int, int, int]
 
 _GOLDEN_ANGLE = 0.381966  # of a turn: neighbouring class numbers get hues far apart
-_SHORT_SIDE_PER_LINE = 320  # a line grows by one pixel for every so many pixels of the picture's short side
+_SHORT_SIDE_PER_LINE = 320  # a line grows by one pixel for every so many pixels of the image's short side
 _SHOWN_CLASSES = 3
 _MASK_SHARE = 0.5  # of the colour in a mask
-_SEEN = 0.5  # keypoints below this confidence are hidden in the picture, or not there
+_SEEN = 0.5  # keypoints below this confidence are hidden in the image, or not there
 
 
-def annotate(image: Image, result: Result) -> Image:
-    """Paint boxes, masks, keypoints and labels, or the best classes, onto a copy.
+def annotate(image: Image, found: Detections | Classification | Masks, labels: Sequence[str] = ()) -> Image:
+    """Paint what was found onto a copy of the image: boxes, masks, keypoints and names, or the best classes.
 
     Args:
-        image: ``(H, W, 3)`` uint8 BGR, in the pixels that ``result`` speaks of: ``result.frame.image``.
-        result: What was found in it.
+        image: ``(H, W, 3)`` uint8 BGR, the image in which it was found.
+        found: What a model gave for this image.
+        labels: Name of each class; by default the names that ``found`` holds.
 
     Returns:
         A new ``(H, W, 3)`` uint8 BGR image.
 
     Raises:
-        SpecMismatch: ``image`` is not ``(H, W, 3)`` uint8.
+        SpecMismatch: ``image`` is not ``(H, W, 3)`` uint8, or ``found`` is something else.
+        MissingDependency: OpenCV is not installed.
     """
     check_image(image)
     painted: Image = image.copy()
-    if result.detections is not None:
-        _draw_detections(painted, result.detections, result)
-    if result.classification is not None:
-        _draw_classes(painted, result.classification, result)
+    if isinstance(found, Masks):
+        _draw_masks(painted, found)
+    elif isinstance(found, Detections):
+        _draw_detections(painted, found, labels or found.labels)
+    elif isinstance(found, Classification):
+        _draw_classes(painted, found, labels or found.labels)
+    else:
+        raise SpecMismatch(f"A {type(found).__name__} cannot be painted.", "Of a Result, call result.plot().")
     return painted
 
 
 @functools.cache
 def class_color(class_id: int) -> Color:
-    """The colour of a class, BGR; the same in every picture and run."""
+    """The colour of a class, BGR; the same in every image and run."""
     red, green, blue = hsv_to_rgb((class_id * _GOLDEN_ANGLE) % 1.0, 0.85, 1.0)
     return round(blue * 255), round(green * 255), round(red * 255)
 
 
-def _draw_detections(painted: Image, found: Detections, result: Result) -> None:
+def _draw_detections(painted: Image, found: Detections, labels: Sequence[str]) -> None:
     # The best are painted last, so that their labels stay on top.
     for row in reversed(range(len(found))):
         class_id = int(found.class_id[row])
         corners = [round(float(value)) for value in found.xyxy[row]]
-        text = f"{result.label(class_id)} {float(found.confidence[row]):.2f}"
+        text = f"{label_of(labels, class_id)} {float(found.confidence[row]):.2f}"
         if found.tracker_id is not None:
             text = f"#{int(found.tracker_id[row])} {text}"
         color = class_color(class_id)
@@ -67,6 +75,15 @@ def _draw_detections(painted: Image, found: Detections, result: Result) -> None:
         if found.keypoints is not None:
             _draw_keypoints(painted, found.keypoints[row], color)
         _draw_text(painted, text, (corners[0], corners[1]), color)
+
+
+def _draw_masks(painted: Image, found: Masks) -> None:
+    for row, (crop, box) in enumerate(zip(found.crops, found.xyxy.astype(int).tolist(), strict=True)):
+        left, top, right, bottom = box
+        color = class_color(row)
+        _draw_mask(painted[top:bottom, left:right], crop, color)
+        _draw_box(painted, box, color)
+        _draw_text(painted, f"{float(found.iou[row]):.2f}", (left, top), color)
 
 
 def _draw_box(painted: Image, corners: list[int], color: Color) -> None:
@@ -97,15 +114,15 @@ def _draw_keypoints(painted: Image, keypoints: FloatArray, color: Color) -> None
             cv2.circle(painted, (round(float(x)), round(float(y))), _line(painted) + 1, color, cv2.FILLED)
 
 
-def _draw_classes(painted: Image, found: Classification, result: Result) -> None:
+def _draw_classes(painted: Image, found: Classification, labels: Sequence[str]) -> None:
     for row in range(min(_SHOWN_CLASSES, len(found))):
         class_id = int(found.class_id[row])
-        text = f"{result.label(class_id)} {float(found.confidence[row]):.2f}"
+        text = f"{label_of(labels, class_id)} {float(found.confidence[row]):.2f}"
         _draw_text(painted, text, (0, (row + 1) * _text_height(painted)), class_color(class_id))
 
 
 def _draw_text(painted: Image, text: str, bottom_left: tuple[int, int], color: Color) -> None:
-    """A filled plate with text: above the point, moved inside the picture where it would leave it."""
+    """A filled plate with text: above the point, moved inside the image where it would leave it."""
     cv2 = require("cv2", "vision")
     scale, height = _line(painted) * 0.25 + 0.25, _text_height(painted)
     width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] + 4

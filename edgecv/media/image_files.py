@@ -11,8 +11,20 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgecv.errors import ConfigError, EdgeCVError
-from edgecv.uris import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+# Pictures that are not read, by suffix: where they lie in a folder, they are named.
+UNREAD_SUFFIXES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
+        **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx"), "JPEG 2000"),
+        **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"), "raw"),
+        ".avif": "AVIF",
+        ".gif": "GIF",
+        ".jxl": "JPEG XL",
+        ".psd": "PSD",
+    }
+)
 _log = logging.getLogger("edgecv")
 _DIGITS = re.compile("([0-9]+)")
 # Copies and thumbnails that macOS, Synology and Windows put beside pictures; hidden names are left out as well.

@@ -13,65 +13,78 @@ from edgecv._internal.extras import require
 from edgecv._internal.output_files import open_target
 from edgecv._internal.private_files import write_all
 from edgecv.errors import SinkError, SourceError
-from edgecv.media.image_files import WAY_OUT, pictures_in, unread_format, unread_in
+from edgecv.media.image_files import IMAGE_SUFFIXES, WAY_OUT, pictures_in, unread_format, unread_in
 from edgecv.media.image_headers import check_image_size
 from edgecv.media.image_headers import max_megapixels as limit_megapixels
 from edgecv.results import Image
-from edgecv.uris import IMAGE_SUFFIXES
 
 _MOST_BYTES_PER_PIXEL = 8  # of a picture's file: four channels of 16 bits, not compressed
 
 
-def read_image(path: str | Path, max_megapixels: float | None = None) -> Image:
-    """Read a picture.
+def read_image(source: str | Path | bytes, max_megapixels: float | None = None) -> Image:
+    """Read an image from a file, or from the bytes of one, such as the body of a request.
 
     Args:
-        path: PNG, JPEG, BMP, WebP, TIFF, PNM or GIF.
-        max_megapixels: Largest picture that is decoded, in millions of pixels; by default the limit of the process: 64, or
+        source: The path of a PNG, JPEG, BMP, WebP, TIFF, PNM or GIF file, or what such a file holds.
+        max_megapixels: Largest image that is decoded, in millions of pixels; by default the limit of the process: 64, or
             what ``edgecv.media.image_headers.set_max_megapixels`` says.
 
     Returns:
         ``(H, W, 3)`` uint8, BGR, turned upright as its EXIF data say.
 
     Raises:
-        SourceError: the file is missing, empty, cut short, no picture or one above the limit.
+        SourceError: the file is missing, empty, cut short, no image or one above the limit.
         MissingDependency: OpenCV is not installed.
     """
-    data = _file_bytes(Path(path), max_megapixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decoded(_checked_bytes(bytes(source), "The data", max_megapixels), "The data", None, max_megapixels)
+    if not isinstance(source, str | Path):
+        raise SourceError(
+            f"An image is read from a path or from bytes, not from a {type(source).__name__}.",
+            "Of an open file, give file.read().",
+            code="missing",
+        )
+    path = Path(source)
+    return _decoded(_file_bytes(path, max_megapixels), str(source), path, max_megapixels)
+
+
+def _decoded(data: bytes, name: str, path: Path | None, max_megapixels: float | None) -> Image:
+    """The image in ``data``; ``name`` is what messages call it."""
     if _is_cut_jpeg(data):  # OpenCV 4 pads it with grey and says nothing
-        raise SourceError(f"{path} ends in the middle of the picture.", "Copy it again.", code="codec")
+        raise SourceError(f"{name} ends in the middle of the image.", "Copy it again.", code="codec")
     unread = unread_format(data)
     if unread:
-        name = Path(path)
+        shown = path or Path("FILE")
         raise SourceError(
-            f"{path} is a picture in the format {unread}, which is not read.",
-            WAY_OUT.format(name=name.name, stem=name.stem),
+            f"{name} is an image in the format {unread}, which is not read.",
+            WAY_OUT.format(name=shown.name, stem=shown.stem),
             code="codec",
         )
-    check_image_size(data, str(path), max_megapixels)
+    check_image_size(data, name, max_megapixels)
     cv2 = _cv2()
     try:
         image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise SourceError(f"{path} cannot be decoded: {error}.", "Is it a picture?", code="codec") from error
+        raise SourceError(f"{name} cannot be decoded: {error}.", "Is it an image?", code="codec") from error
     except MemoryError as error:
-        raise SourceError(f"{path} needs more memory than there is.", "Use a smaller picture.", code="codec") from error
+        raise SourceError(f"{name} needs more memory than there is.", "Use a smaller image.", code="codec") from error
     if image is None:
-        raise SourceError(f"{path} cannot be decoded as a picture.", "It is damaged or no picture.", code="codec")
+        raise SourceError(f"{name} cannot be decoded as an image.", "It is damaged or no image.", code="codec")
     return image
 
 
-def write_image(path: str | Path, image: Image) -> None:
-    """Write a ``(H, W, 3)`` uint8 BGR picture in the format that the suffix names.
+def write_image(path: str | Path, image: Image, *, overwrite: bool = True) -> None:
+    """Write a ``(H, W, 3)`` uint8 BGR image in the format that the suffix names.
 
     Raises:
+        ConfigError: the file exists and ``overwrite`` is not set, or it is a link.
         SinkError: it cannot be written.
         MissingDependency: OpenCV is not installed.
     """
     cv2 = _cv2()
     try:
         _, data = cv2.imencode(Path(path).suffix, image)
-        with open_target(path, overwrite=True) as file:
+        with open_target(path, overwrite=overwrite) as file:
             write_all(file.fileno(), data.tobytes())
     except cv2.error as error:
         raise SinkError(f"{path} is no picture format.", "Use .jpg or .png.") from error
@@ -120,15 +133,24 @@ def check_file(path: Path) -> None:
 
 def _file_bytes(path: Path, megapixels: float | None) -> bytes:
     check_file(path)
-    most = int((megapixels or limit_megapixels()) * 1e6 * _MOST_BYTES_PER_PIXEL)
     try:
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            data = file.read(_most_bytes(megapixels) + 1)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}.", "May you read it?", code="refused") from error
-    if len(data) > most:
-        raise SourceError(f"{path} is larger than a picture that is read.", "Raise --max-megapixels.", code="codec")
+    return _checked_bytes(data, str(path), megapixels)
+
+
+def _checked_bytes(data: bytes, name: str, megapixels: float | None) -> bytes:
+    if not data:
+        raise SourceError(f"{name} is empty.", "Was it copied or sent to its end?", code="eof")
+    if len(data) > _most_bytes(megapixels):
+        raise SourceError(f"{name} is larger than an image that is read.", "Raise --max-megapixels.", code="codec")
     return data
+
+
+def _most_bytes(megapixels: float | None) -> int:
+    return int((megapixels or limit_megapixels()) * 1e6 * _MOST_BYTES_PER_PIXEL)
 
 
 def _is_cut_jpeg(data: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from edgecv._internal.extras import require
 from edgecv.errors import SourceError
 from edgecv.media.file_capture import FileCapture
-from edgecv.media.video_decoder import Picture
+from edgecv.media.video_files import DecodedImage
 
 # Containers whose header counts the frames; elsewhere OpenCV estimates them from duration and frame rate.
 _COUNTED_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi"})
@@ -43,14 +43,14 @@ class OpenCvVideo:
         self.is_counted = path.suffix.lower() in _COUNTED_SUFFIXES
         self.unreadable = 0  # OpenCV does not say: it stops there
         self._last_s = 0.0
-        self._ahead: deque[Picture] = deque()
+        self._ahead: deque[DecodedImage] = deque()
         try:
             self._look_ahead()
         except BaseException:
             self.close()
             raise
 
-    def read(self) -> Picture | None:
+    def read(self) -> DecodedImage | None:
         """The next frame, or ``None`` at the end.
 
         Raises:
@@ -80,11 +80,11 @@ class OpenCvVideo:
         self._ahead.clear()
         self._capture.release()
 
-    def _taken(self) -> Picture | None:
+    def _taken(self) -> DecodedImage | None:
         taken, image = self._capture.read()
         if not taken:
             return None
-        return Picture(image, self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1e3, False)
+        return DecodedImage(image, self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1e3, False)
 
     def _look_ahead(self) -> None:
         """Read until a picture shows something."""
@@ -98,7 +98,9 @@ class OpenCvVideo:
                 return
             if black is None or black.shape != picture.image.shape:
                 black = picture.image
-            self._ahead.append(Picture(black, picture.time_s, False))  # one array for all, lest they fill the memory
+            self._ahead.append(
+                DecodedImage(black, picture.time_s, False)
+            )  # one array for all, lest they fill the memory
         if self._ahead:
             raise SourceError(
                 f"{self._path} gives {len(self._ahead)} pictures that are black to the last pixel.",

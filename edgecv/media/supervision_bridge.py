@@ -1,4 +1,4 @@
-"""``Detections`` to and from ``supervision.Detections``, without importing supervision.
+"""What ``Detections`` needs to read and to fill a ``supervision.Detections``, without importing supervision.
 
 Their ``data`` holds what their class has no field for: rotated boxes as the four corners under ``xyxyxyxy``, class names
 under ``class_name``; keypoints travel there under ``keypoints``.
@@ -6,72 +6,35 @@ under ``class_name``; keypoints travel there under ``keypoints``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import pi
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from edgecv.errors import SpecMismatch
-from edgecv.protocols import Array
-from edgecv.results import Detections, FloatArray, label_of
-
-_CORNERS, _KEYPOINTS, _NAMES = "xyxyxyxy", "keypoints", "class_name"
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
 
 
-def as_supervision(found: Detections, labels: Sequence[str] = ()) -> dict[str, Any]:
-    """Keyword arguments for ``supervision.Detections(**...)``; arrays are shared, not copied.
-
-    supervision's zones and lines take the id -1 of unconfirmed objects for an object: hand them
-    ``found[found.tracker_id >= 0]``.
-
-    Args:
-        found: Boxes of one frame.
-        labels: Name of each class, which supervision's annotators show; left out by default.
-    """
-    data: dict[str, Any] = dict(found.data or {})
-    if found.obb is not None:
-        data[_CORNERS] = corners_of(found.obb)
-    if found.keypoints is not None:
-        data[_KEYPOINTS] = found.keypoints
-    if labels:
-        data[_NAMES] = np.array([label_of(tuple(labels), int(one)) for one in found.class_id], np.str_)
-    return {
-        "xyxy": found.xyxy,
-        "confidence": found.confidence,
-        "class_id": found.class_id,
-        "tracker_id": found.tracker_id,
-        "mask": found.mask,
-        "data": data,
-    }
-
-
-def from_supervision(found: Any) -> Detections:
-    """From anything with the fields of ``supervision.Detections``.
-
-    Where it has no confidence each box gets 1.0, where it has no class the class 0.
+def fields_of(found: Any) -> dict[str, Any]:
+    """The fields of ``Detections`` from anything with the fields of ``supervision.Detections``.
 
     Raises:
-        SpecMismatch: a field has another length than ``xyxy``, or is no array.
+        AttributeError, TypeError, ValueError: it has no such fields, or they are no arrays.
     """
-    try:
-        xyxy = np.asarray(found.xyxy, np.float32).reshape(-1, 4)
-        data = {name: _column(values) for name, values in (getattr(found, "data", None) or {}).items()}
-        corners, keypoints = data.pop(_CORNERS, None), data.pop(_KEYPOINTS, None)
-        return Detections(
-            xyxy=xyxy,
-            confidence=_or_full(found.confidence, len(xyxy), 1, np.float32),
-            class_id=_or_full(found.class_id, len(xyxy), 0, np.int64),
-            tracker_id=_or_none(getattr(found, "tracker_id", None), np.int64),
-            mask=_or_none(getattr(found, "mask", None), np.bool_),
-            keypoints=_or_none(keypoints, np.float32),
-            obb=None if corners is None else obb_of(np.asarray(corners, np.float64)),
-            data=data or None,
-        )
-    except (AttributeError, TypeError, ValueError) as error:
-        raise SpecMismatch(
-            f"This is not like supervision.Detections: {error}.", "It needs xyxy, confidence and class_id."
-        ) from error
+    xyxy = np.asarray(found.xyxy, np.float32).reshape(-1, 4)
+    data = {name: _column(values) for name, values in (getattr(found, "data", None) or {}).items()}
+    corners, keypoints = data.pop("xyxyxyxy", None), data.pop("keypoints", None)
+    return {
+        "xyxy": xyxy,
+        "confidence": _or_full(found.confidence, len(xyxy), 1, np.float32),
+        "class_id": _or_full(found.class_id, len(xyxy), 0, np.int64),
+        "tracker_id": _or_none(getattr(found, "tracker_id", None), np.int64),
+        "mask": _or_none(getattr(found, "mask", None), np.bool_),
+        "keypoints": _or_none(keypoints, np.float32),
+        "obb": None if corners is None else obb_of(np.asarray(corners, np.float64)),
+        "data": data or None,
+    }
 
 
 def corners_of(obb: FloatArray) -> FloatArray:

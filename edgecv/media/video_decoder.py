@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,28 +20,13 @@ import numpy as np
 from edgecv._internal.extras import require
 from edgecv.errors import SourceError
 from edgecv.media.image_headers import check_pixels, max_megapixels, too_many_pixels
-from edgecv.media.video_files import FILE_FORMATS, check_no_text
+from edgecv.media.video_files import FILE_FORMATS, DecodedImage, check_no_text
 from edgecv.results import Image
 
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG: BGR goes from 0 to 255 whatever the range of the video is
 _UNREADABLE_EXPLAINED = 20  # frames that are looked at again to say why they cannot be decoded
 _FAILED_READS_ALLOWED = 100  # in a row, of a container that is damaged
 _SEEK_BACK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """One decoded frame.
-
-    Attributes:
-        image: ``(H, W, 3)`` uint8, BGR, upright.
-        time_s: When it is shown, from the start of the file; ``None`` where the file does not say.
-        is_damaged: Whether the decoder made up a part of it.
-    """
-
-    image: Image
-    time_s: float | None
-    is_damaged: bool
 
 
 class VideoDecoder(Protocol):
@@ -60,7 +44,7 @@ class VideoDecoder(Protocol):
     is_counted: bool
     unreadable: int
 
-    def read(self) -> Picture | None:
+    def read(self) -> DecodedImage | None:
         """The next frame, or ``None`` at the end."""
         ...
 
@@ -120,7 +104,7 @@ class AvVideo:
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._frames = self._decoded()
 
-    def read(self) -> Picture | None:
+    def read(self) -> DecodedImage | None:
         """The next frame, or ``None`` at the end.
 
         Raises:
@@ -131,7 +115,7 @@ class AvVideo:
             return None
         self._check(frame.width, frame.height)
         made = self._reformatter.reformat(frame, format="bgr24", dst_color_range=_FULL_RANGE, **self._threads)
-        return Picture(_upright(made.to_ndarray(), frame), self._time_s(frame), bool(frame.is_corrupt))
+        return DecodedImage(_upright(made.to_ndarray(), frame), self._time_s(frame), bool(frame.is_corrupt))
 
     def skip(self) -> bool:
         """Decode the next frame without making a picture of it; ``False`` at the end."""

@@ -7,8 +7,10 @@ names, in the network too.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from edgecv.detections import Image
 from edgecv.errors import SourceError
 
 _HEAD_BYTES = 512
@@ -56,6 +58,21 @@ _FILES = (
 )
 STREAM_FORMATS = ",".join(_STREAMED)
 FILE_FORMATS = ",".join((*_STREAMED, *_FILES))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """One decoded frame.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8, BGR, upright.
+        time_s: When it is shown, from the start of the file; ``None`` where the file does not say.
+        is_damaged: Whether the decoder made up a part of it.
+    """
+
+    image: Image
+    time_s: float | None
+    is_damaged: bool
 
 
 def check_no_text(path: Path) -> None:

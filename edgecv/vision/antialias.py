@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecv.results import FloatArray, Image
+from edgecv.detections import FloatArray, Image
 
 # Output rows per matrix product: most weights in a block are not zero, and OpenBLAS keeps products this small on one thread
 # (waking a second one for each costs more than it saves, and milliseconds where the cores are busy).

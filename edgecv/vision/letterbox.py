@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgecv._internal.extras import require
+from edgecv.detections import Image, check_image
 from edgecv.errors import SpecMismatch
 from edgecv.protocols import Array
-from edgecv.results import Image
 from edgecv.specs import PreprocessSpec, TensorSpec
 from edgecv.vision.antialias import Window, resize_antialiased
 from edgecv.vision.geometry import ImageTransform
@@ -139,21 +139,6 @@ def prepare(image: Image, spec: PreprocessSpec, tensor: TensorSpec) -> tuple[Arr
     """``fit`` and ``to_tensor`` in one."""
     picture, transform = fit(image, spec)
     return to_tensor(picture, spec, tensor), transform
-
-
-def check_image(image: Image) -> None:
-    """Raise ``SpecMismatch`` unless ``image`` is ``(H, W, 3)`` uint8 with at least one pixel."""
-    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
-    if shape is None or len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
-        raise SpecMismatch(
-            f"An image must be a (H, W, 3) uint8 array in BGR order, not {_described(image)}.",
-            "cv2.imread gives this form; for a PIL image use np.asarray(image)[..., ::-1].",
-        )
-
-
-def _described(value: object) -> str:
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    return type(value).__name__ if shape is None else f"shape {tuple(shape)} of {dtype}"
 
 
 def _resized(image: Image, size_wh: tuple[int, int], interpolation: str, window: Window | None = None) -> Image:

@@ -130,6 +130,11 @@ class FrameSlot(Generic[T]):
                 raise SlotClosed
             return self._items[0] if self._items else None
 
+    def notify(self) -> None:
+        """Let whoever waits for this slot look again."""
+        with self._changed:
+            self._changed.notify_all()
+
     def close(self, *, discard: bool = False) -> int:
         """Let nothing more in; what is inside may still be taken, unless ``discard``.
 

@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from edgecv._internal.timing import StageTimer
 from edgecv.model import Model
-from edgecv.pipelines.loop.source_reader import Captured, Prepared
+from edgecv.pipelines.loop.work import Work
 from edgecv.protocols import Clock
 from edgecv.results import Classification, Detections, Frame, Result
 
@@ -46,25 +45,22 @@ class Inference:
     iou: float | None = None
     clock: Clock = time.monotonic_ns
 
-    def prepare(self, frame: Frame) -> Prepared:
-        """The frame as the model wants it."""
-        if isinstance(self.model, Recall):
-            return Prepared(feeds={}, transform=None, elapsed_ms=0.0)
-        start = self.clock()
-        feeds, transform = self.model.prepare(frame.image)
-        return Prepared(feeds=feeds, transform=transform, elapsed_ms=(self.clock() - start) / 1e6)
+    def prepare(self, work: Work) -> None:
+        """Make of the frame what the model wants."""
+        if not isinstance(self.model, Recall):
+            with work.timer.stage("preprocess"):
+                work.feeds, work.transform = self.model.prepare(work.frame.image)
 
-    def compute(self, captured: Captured, timer: StageTimer) -> Result:
-        """The result of a frame before the steps; ``timer`` already holds the wait. May run in several threads."""
-        frame, model = captured.frame, self.model
-        found = model.recall(frame) if isinstance(model, Recall) else self._infer(model, captured, timer)
+    def compute(self, work: Work) -> Result:
+        """The result of a frame before the steps; its age comes after them. May run in several threads."""
+        frame, model = work.frame, self.model
+        found = model.recall(frame) if isinstance(model, Recall) else self._infer(model, work)
         return Result(
             frame=frame,
             labels=self.model.labels,
             detections=found if isinstance(found, Detections) else None,
             classification=found if isinstance(found, Classification) else None,
-            timings_ms=timer.as_ms(),
-            age_ms=self.age_ms(frame),
+            timings_ms=work.timer.as_ms(),
             model=self.model.name,
         )
 
@@ -74,11 +70,12 @@ class Inference:
             return 0.0
         return (self.clock() - frame.monotonic_ns) / 1e6
 
-    def _infer(self, model: Model, captured: Captured, timer: StageTimer) -> Detections | Classification:
-        prepared = captured.prepared or self.prepare(captured.frame)
-        assert prepared.transform is not None
-        timer.add("preprocess", prepared.elapsed_ms)
-        with timer.stage("inference"):
-            outputs = model.infer(prepared.feeds)
-        with timer.stage("postprocess"):
-            return model.decode(outputs, prepared.transform, confidence=self.confidence, iou=self.iou)
+    def _infer(self, model: Model, work: Work) -> Detections | Classification:
+        if work.feeds is None:
+            self.prepare(work)
+        assert work.feeds is not None
+        assert work.transform is not None
+        with work.timer.stage("inference"):
+            outputs = model.infer(work.feeds)
+        with work.timer.stage("postprocess"):
+            return model.decode(outputs, work.transform, confidence=self.confidence, iou=self.iou)

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock, Thread
 
-from edgecv._internal.timing import StageTimer
-from edgecv.pipelines.loop.source_reader import Captured
+from edgecv.pipelines.loop.work import Work
 from edgecv.results import Result
 
-Compute = Callable[[Captured, StageTimer], Result]
+Compute = Callable[[Work], Result]
 MOST = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Work:
-    captured: Captured
-    timer: StageTimer
-    future: Future[Result] | None
 
 
 class OrderedInference:
@@ -38,9 +29,9 @@ class OrderedInference:
     def __init__(self, compute: Compute, count: int) -> None:
         self.count = count
         self._compute = compute
-        self._work: deque[_Work] = deque()
+        self._work: deque[Work] = deque()
         # Not a ThreadPoolExecutor: the interpreter shuts those down before the threads of the app have ended.
-        self._todo: SimpleQueue[_Work | None] = SimpleQueue()
+        self._todo: SimpleQueue[Work | None] = SimpleQueue()
         self._threads: list[Thread] = []
         self._changing = Lock()
         self._closed = False
@@ -55,11 +46,11 @@ class OrderedInference:
 
     def holds(self, source_id: str) -> bool:
         """Whether a frame of this source is in work."""
-        return any(work.captured.frame.source_id == source_id for work in self._work)
+        return any(work.frame.source_id == source_id for work in self._work)
 
-    def put(self, captured: Captured, timer: StageTimer) -> None:
-        """Take a frame; ``timer`` goes with it. Raises ``CancelledError`` once closed."""
-        work = _Work(captured=captured, timer=timer, future=Future() if self.count > 1 else None)
+    def put(self, work: Work) -> None:
+        """Take a frame. Raises ``CancelledError`` once closed."""
+        work.future = Future() if self.count > 1 else None
         with self._changing:
             if self._closed:
                 raise CancelledError
@@ -68,11 +59,10 @@ class OrderedInference:
                 self._start()
                 self._todo.put(work)
 
-    def pop(self) -> tuple[Result, StageTimer]:
-        """The result of the oldest frame, and its timer; raises what computing it raised."""
+    def pop(self) -> Result:
+        """The result of the oldest frame; raises what computing it raised."""
         work = self._work.popleft()
-        result = self._compute(work.captured, work.timer) if work.future is None else work.future.result()
-        return result, work.timer
+        return self._compute(work) if work.future is None else work.future.result()
 
     def close(self) -> None:
         """Let what is being computed end, drop the rest; a second call does nothing."""
@@ -99,7 +89,7 @@ class OrderedInference:
             if not work.future.set_running_or_notify_cancel():
                 continue
             try:
-                work.future.set_result(self._compute(work.captured, work.timer))
+                work.future.set_result(self._compute(work))
             except BaseException as error:  # noqa: BLE001 - the loop raises it
                 work.future.set_exception(error)
             del work  # a frame is not kept until the next one comes

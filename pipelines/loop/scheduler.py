@@ -7,7 +7,8 @@ import time
 
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotClosed
-from edgecv.pipelines.loop.source_reader import POLL_S, Captured, SourceReader
+from edgecv.pipelines.loop.source_reader import POLL_S, SourceReader
+from edgecv.pipelines.loop.work import Work
 
 
 class SourceScheduler:
@@ -15,7 +16,7 @@ class SourceScheduler:
 
     Where every source says which place its frames have among all (a recording of several), they are taken in that order instead.
 
-    Captures may be added and removed from any thread; frames are taken by the loop alone.
+    Readers may be added and removed from any thread; frames are taken by the loop alone.
 
     Attributes:
         changed: The condition that all readers notify.
@@ -95,7 +96,7 @@ class SourceScheduler:
             for capture in self._readers.values():
                 capture.start()
 
-    def take(self, timeout_s: float) -> tuple[SourceReader, Captured] | None:
+    def take(self, timeout_s: float) -> tuple[SourceReader, Work] | None:
         """The next frame: in their order, or of the source that has waited longest; ``None`` when none came until the deadline.
 
         Raises:
@@ -122,12 +123,12 @@ class SourceScheduler:
         deadline_s = time.monotonic() + timeout_s
         return [capture for capture in self.readers if not capture.join(deadline_s)]
 
-    def _poll(self) -> tuple[SourceReader, Captured] | None:
+    def _poll(self) -> tuple[SourceReader, Work] | None:
         if all(capture.is_placed for capture in self._readers.values()):
             return self._poll_in_order()
         return self._poll_in_turn()
 
-    def _poll_in_order(self) -> tuple[SourceReader, Captured] | None:
+    def _poll_in_order(self) -> tuple[SourceReader, Work] | None:
         """The first frame of all, which is only known when every source that has not ended holds one."""
         places: dict[str, int] = {}
         for name in self._turn:
@@ -141,21 +142,21 @@ class SourceScheduler:
         if not places:
             raise SlotClosed
         first = self._readers[min(places, key=places.__getitem__)]
-        captured = first.poll()
-        return None if captured is None else (first, captured)
+        work = first.poll()
+        return None if work is None else (first, work)
 
-    def _poll_in_turn(self) -> tuple[SourceReader, Captured] | None:
+    def _poll_in_turn(self) -> tuple[SourceReader, Work] | None:
         ended = 0
         for name in self._turn:
             try:
-                captured = self._readers[name].poll()
+                work = self._readers[name].poll()
             except SlotClosed:
                 ended += 1
                 continue
-            if captured is not None:
+            if work is not None:
                 self._turn.remove(name)
                 self._turn.append(name)
-                return self._readers[name], captured
+                return self._readers[name], work
         if ended == len(self._turn):
             raise SlotClosed
         return None

@@ -13,7 +13,7 @@ from edgecv.errors import EdgeCVError
 from edgecv.events import Event
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
-from edgecv.protocols import CountsLost, Sink, TakesEvents, WatchesStatus
+from edgecv.protocols import CountsLost, NonBlocking, Sink, TakesEvents, WatchesStatus
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount
 
@@ -179,3 +179,42 @@ class SinkWorker:
         if self._error is None:
             self._error = error
             log.warning("Sink %s failed, the frames go on: %s", self.name, error)
+
+
+class DirectSink(SinkWorker):
+    """A sink that never blocks: the loop calls it, and its failures are treated as those of the others."""
+
+    def __init__(self, name: str, sink: Sink) -> None:
+        super().__init__(name, sink)
+        self._calling = threading.RLock()  # events come from any thread
+        self._ended = False
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def offer(self, result: Result, stopping: Callable[[], bool]) -> None:  # noqa: ARG002 - nobody waits here
+        """Hand a result to the sink."""
+        with self._calling:
+            if self._ended:
+                self._lose([result])
+            else:
+                self._emit(result)
+
+    def offer_event(self, event: Event) -> None:
+        """Hand an event that belongs to no frame to the sink."""
+        with self._calling:
+            super().offer_event(event)
+            if not self._ended:
+                self._emit_events()
+
+    def close(self, timeout_s: float) -> None:  # noqa: ARG002 - nothing is queued
+        """Close the sink."""
+        with self._calling:
+            self._ended = True
+        self._close_sink()
+
+
+def worker_for(name: str, sink: Sink) -> SinkWorker:
+    """What feeds this sink: a thread, or the loop itself where the sink says that it never blocks."""
+    is_direct = isinstance(sink, NonBlocking) and sink.non_blocking
+    return DirectSink(name, sink) if is_direct else SinkWorker(name, sink)

@@ -5,46 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edgecv._internal.printable import printable
+from edgecv.detections import check_image
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
-from edgecv.pipelines.source_config import Freshness
+from edgecv.pipelines.loop.work import Work
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.sources.frames import check_frame
-from edgecv.protocols import CountsDropped, CountsUnreadable, Gate, Placed, Source, Supervised, Tensors
+from edgecv.protocols import CountsDropped, CountsUnreadable, Gate, Placed, Source, Supervised
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
-from edgecv.vision.geometry import ImageTransform
-from edgecv.vision.letterbox import check_image
 
 POLL_S = 0.05  # how soon a waiting thread notices that it shall stop
 # OpenCV waits up to 10 s for a camera that stopped sending; until then its thread cannot end.
 CLOSE_TIMEOUT_S = 12.0
 _AHEAD = 2  # prepared frames in waiting: one hides a slow read, more would only hold memory
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prepared:
-    """A frame as the model wants it.
-
-    Attributes:
-        feeds: Input tensors by name.
-        transform: The way back to frame pixels; ``None`` where no model runs.
-        elapsed_ms: How long it took.
-    """
-
-    feeds: Tensors
-    transform: ImageTransform | None
-    elapsed_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Captured:
-    """A frame, and what the capture thread has already made of it (``None``: nothing yet)."""
-
-    frame: Frame
-    prepared: Prepared | None
 
 
 class SourceReader:
@@ -64,8 +41,8 @@ class SourceReader:
         self,
         source: Source,
         name: str,
-        freshness: Freshness,
-        prepare: Callable[[Frame], Prepared],
+        config: SourceConfig,
+        prepare: Callable[[Work], None],
         *,
         gates: tuple[Gate, ...] = (),
         max_frames: int | None = None,
@@ -76,17 +53,17 @@ class SourceReader:
         self.source = source
         self.error: BaseException | None = None  # what broke it
         self.on_change = on_change
-        self.policy = freshness.slot_policy(source.live)
-        self._freshness = freshness
+        self.policy = config.slot_policy(source.live)
+        self._config = config
         self._gates = gates
         self._prepare = prepare
         # Nothing is read that nobody asked for, where each frame that is handed over goes through the model.
-        self._left = max_frames if self.policy == "lossless" and freshness.max_age_ms is None else None
-        self._read = 0
+        self._left = max_frames if self.policy == "lossless" and config.max_age_ms is None else None
+        self._read = self._came = 0
         self._released = False  # without ever having been read
         self._dropped = dict.fromkeys(("every_nth", "still", "too_old"), 0)
         self._health = SourceHealth(state="connecting", since_ns=time.monotonic_ns())
-        self._slot: FrameSlot[Captured] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
+        self._slot: FrameSlot[Work] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
         self._thread = threading.Thread(target=self._run, name=f"edgecv-capture-{name}", daemon=True)
         self._was_live, self._reason = False, ""
         if isinstance(source, Supervised):
@@ -116,7 +93,7 @@ class SourceReader:
         """Begin to read."""
         self._thread.start()
 
-    def poll(self) -> Captured | None:
+    def poll(self) -> Work | None:
         """The next frame, or ``None`` when there is none now.
 
         Raises:
@@ -131,19 +108,19 @@ class SourceReader:
 
     def next_place(self) -> int | None:
         """Place of the frame that ``poll`` would give, or ``None`` when there is none now; raises as ``poll``."""
-        captured = self._slot.peek()
-        if captured is None or not isinstance(self.source, Placed) or self.source.place is None:
+        work = self._slot.peek()
+        if work is None or not isinstance(self.source, Placed) or self.source.place is None:
             return None
-        return self.source.place(captured.frame)
+        return self.source.place(work.frame)
 
-    def admits(self, captured: Captured) -> bool:
+    def admits(self, work: Work) -> bool:
         """Whether a frame that was taken shall go through the model; counts why not. Called by the loop alone."""
-        limit_ms = self._freshness.max_age_ms
-        if limit_ms is not None and (time.monotonic_ns() - captured.frame.monotonic_ns) / 1e6 > limit_ms:
+        limit_ms = self._config.max_age_ms
+        if limit_ms is not None and (time.monotonic_ns() - work.frame.monotonic_ns) / 1e6 > limit_ms:
             self._dropped["too_old"] += 1
             return False
         try:
-            return self.policy == "lossless" or self._passes(captured.frame)
+            return self.policy == "lossless" or self._passes(work.frame)
         except Exception as error:  # noqa: BLE001 - a gate that fails ends its source, and no other
             self._fail(error)
             self.begin_close()
@@ -189,25 +166,36 @@ class SourceReader:
                 return
             if self._health.state == "connecting":
                 self._become("live")
-            item = self._captured(frame)
+            item = self._work_on(frame)
             if item is None:
                 continue
             while not self._slot.put(item, POLL_S):
                 pass
             self._left = None if self._left is None else self._left - 1
 
-    def _captured(self, frame: Frame) -> Captured | None:
+    def _checked(self, frame: Frame) -> Work:
         check_frame(frame, self.name)
         check_image(frame.image)  # here it ends this source; in the model it would end them all
         self._read += 1
-        if (self._read - 1) % self._freshness.nth:
+        return Work(frame=frame if frame.source_id == self.name else replace(frame, source_id=self.name))
+
+    def _is_chosen(self) -> bool:
+        """Whether a frame that came is one of ``nth``."""
+        self._came += 1
+        if (self._came - 1) % self._config.nth:
             self._dropped["every_nth"] += 1
+            return False
+        return True
+
+    def _work_on(self, frame: Frame) -> Work | None:
+        work = self._checked(frame)
+        if not self._is_chosen():
             return None
-        if frame.source_id != self.name:
-            frame = replace(frame, source_id=self.name)
-        if self.policy == "latest":
-            return Captured(frame=frame, prepared=None)
-        return Captured(frame=frame, prepared=self._prepare(frame)) if self._passes(frame) else None
+        if self.policy == "lossless":
+            if not self._passes(work.frame):
+                return None
+            self._prepare(work)
+        return work
 
     def _passes(self, frame: Frame) -> bool:
         if all(gate(frame) for gate in self._gates):

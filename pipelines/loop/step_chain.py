@@ -82,6 +82,9 @@ def _placed(result: Result) -> tuple[Event, ...]:
 class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
+    Attributes:
+        left: The events of the last frame that was given, where a step dropped that frame: they are not lost with it.
+
     A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is.
     """
 
@@ -89,21 +92,22 @@ class StepChain:
         self._steps = tuple(steps)
         self._all: tuple[object, ...] = (*gates, *steps)
         self._age_ms = age_ms
+        self.left: tuple[Event, ...] = ()
 
     def __call__(self, result: Result) -> Result | None:
         """The result after the steps; call it in the order of the frames."""
-        current: Result | None = result
+        current, self.left = result, ()
         for number, step in enumerate(self._steps, 1):
-            if current is None:
+            changed = step(current)
+            if changed is None:
+                self.left = _placed(current)
                 return None
-            current = step(current)
-            if current is not None and not isinstance(current, Result):
+            if not isinstance(changed, Result):
                 raise ConfigError(
-                    f"Step {number} of {len(self._steps)}, '{printable(step_name(step))}', gave {short(current)}.",
+                    f"Step {number} of {len(self._steps)}, '{printable(step_name(step))}', gave {short(changed)}.",
                     "A step returns a Result, or None to drop the frame: dataclasses.replace(result, ...) makes a changed one.",
                 )
-        if current is None or not self._steps:
-            return current
+            current = changed
         return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
     def counts(self, source_id: str) -> Mapping[str, int]:

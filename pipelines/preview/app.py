@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -24,6 +22,7 @@ from edgecv.pipelines.preview.pictures import Channel
 from edgecv.pipelines.preview.streams import MjpegResponse, PictureResponse, Streams
 from edgecv.pipelines.web.access import SESSION_S, Access
 from edgecv.pipelines.web.address import HostNames
+from edgecv.pipelines.web.questions import SharedQuestion
 from edgecv.pipelines.web.request_checks import Gate, admits, client_address
 
 _STATUS_S = 3.0  # for the pipeline and the gauges to answer; they are asked in a thread that may be left behind
@@ -65,7 +64,7 @@ class Site:
 
 def build_app(site: Site) -> ASGIApp:
     """The page as an ASGI application."""
-    asking = _SharedQuestion(site.overview.document)
+    asking = SharedQuestion(site.overview.document, _STATUS_S)
     routes = [
         *(Route(path, _static(name, kind), methods=["GET"]) for path, (name, kind) in _STATIC.items()),
         Route("/login", _login_form, methods=["GET"]),
@@ -125,9 +124,9 @@ async def _small_body(request: Request) -> bytes:
     return body
 
 
-async def _status(site: Site, asking: _SharedQuestion, request: Request) -> Response:
+async def _status(site: Site, asking: SharedQuestion[dict[str, Any]], request: Request) -> Response:
     try:
-        document = await asyncio.wait_for(asking.answer(), _STATUS_S)
+        document = await asking.answer()
     except Exception as error:  # noqa: BLE001 - whatever the pipeline or a gauge raises, the page says it and asks again
         problem = "it does not answer" if isinstance(error, asyncio.TimeoutError) else str(error)
         return _json({"problem": problem}, 503)
@@ -179,24 +178,3 @@ def _missing() -> Response:
 
 def _json(document: dict[str, Any], code: int = 200) -> Response:
     return Response(msgspec.json.encode(document, enc_hook=str), code, media_type="application/json")
-
-
-class _SharedQuestion:
-    """Asks in a thread of its own, once for all who wait: an answer that takes long stops no picture."""
-
-    def __init__(self, ask: Callable[[], dict[str, Any]]) -> None:
-        self._ask = ask
-        self._asked: Future[dict[str, Any]] | None = None
-
-    async def answer(self) -> dict[str, Any]:
-        if self._asked is None or self._asked.done():
-            self._asked = Future()
-            # Not a pool: its threads would keep the program from ending when a gauge hangs.
-            threading.Thread(target=self._run, args=(self._asked,), name="edgecv-preview-status", daemon=True).start()
-        return await asyncio.shield(asyncio.wrap_future(self._asked))
-
-    def _run(self, asked: Future[dict[str, Any]]) -> None:
-        try:
-            asked.set_result(self._ask())
-        except Exception as error:  # noqa: BLE001 - raised where the answer is awaited
-            asked.set_exception(error)

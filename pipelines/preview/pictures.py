@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from edgecv._internal.extras import require
-from edgecv.media.drawing import annotate
 from edgecv.results import Image, Result
 
 log = logging.getLogger("edgecv.pipelines")
@@ -148,7 +147,7 @@ def encode(result: Result, width: int) -> bytes:
         MissingDependency: OpenCV is not installed.
     """
     cv2 = require("cv2", "vision")
-    shown = _fit(annotate(result.frame.image, result), width)
+    shown = _fit(result.plot(), width)
     return bytes(cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1])
 
 

@@ -15,12 +15,12 @@ from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.pipelines.preview.overview import EventLog, Overview
 from edgecv.pipelines.preview.pictures import Pictures
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.pipelines.web.access import Access, show_new_token
-from edgecv.pipelines.web.address import HostNames, listen, resolve, split_names
+from edgecv.pipelines.web.address import HostNames, resolve, split_names
 from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
-from edgecv.uris import Uri, read_options
 
 _MOST_FPS = 30.0
 _WIDTHS = (64, 4096)
@@ -50,7 +50,7 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreviewSink(SinkType):
-    """Serves a page that shows what a pipeline sees, in a thread of its own.
+    """Serves a page that shows what a pipeline sees; ``metrics:`` at the same host and port shares its server.
 
     When nobody watches it costs nothing: it keeps a reference to the newest result of each source and encodes none. A
     picture is encoded once for all who watch. Watchers are limited; slow ones miss pictures.
@@ -65,6 +65,7 @@ class PreviewSink(SinkType):
 
     Options: ClassVar[type[msgspec.Struct]] = PreviewOptions
     writes_files: ClassVar[bool] = False
+    non_blocking: ClassVar[bool] = True
     name: ClassVar[str] = "preview"
 
     def __init__(
@@ -104,7 +105,7 @@ class PreviewSink(SinkType):
         for module, extra in (("cv2", "vision"), ("starlette", "preview"), ("uvicorn", "preview")):
             require(module, extra)
         from edgecv.pipelines.preview.streams import Streams
-        from edgecv.pipelines.web.server import ServerThread
+        from edgecv.pipelines.web.places import take_place
 
         address = resolve(host, port)
         hosts = HostNames(address, allowed_hosts)
@@ -115,11 +116,10 @@ class PreviewSink(SinkType):
         self._pictures = Pictures(fps, width)
         self._events = EventLog()
         self._overview = Overview(self._pictures, self._events, gauges)
-        listener = listen(address)
-        self.port: int = listener.getsockname()[1]
+        self._place = take_place(address)
+        self.port = self._place.port
         self.url = address.url(self.port)
-        self._server = ServerThread(listener)
-        self._streams = Streams(self._pictures, self._server.abort)
+        self._streams = Streams(self._pictures, self._place.abort)
         self._start(title[:_TITLE], access, hosts, path)
 
     @classmethod
@@ -174,7 +174,7 @@ class PreviewSink(SinkType):
         self._events.add(event)
 
     def close(self) -> None:
-        """End all streams and the server; a second call does nothing.
+        """End all streams, and the server where it serves nothing else; a second call does nothing.
 
         Raises:
             SinkError: the server did not end in time.
@@ -182,7 +182,7 @@ class PreviewSink(SinkType):
         self._closed = True
         self._streams.close()
         try:
-            self._server.close()
+            self._place.close()
         finally:
             self._pictures.close()
 
@@ -199,7 +199,7 @@ class PreviewSink(SinkType):
             streams=self._streams,
             overview=self._overview,
         )
-        self._server.start(build_app(site))
+        self._place.serve(build_app(site))
 
     def _check_open(self) -> None:
         if self._closed:

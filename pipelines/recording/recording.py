@@ -16,10 +16,10 @@ from edgecv.errors import ConfigError, SourceError
 from edgecv.media.images import read_image
 from edgecv.pipelines.recording.layout import RESULTS, Header, inside, picture_path, read_header
 from edgecv.pipelines.recording.records import Extent, Record, measure, read_records, restore
+from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.protocols import Clock, SourceType
 from edgecv.results import Classification, Detections, Frame
 from edgecv.status import SourceHealth, SourceState
-from edgecv.uris import Uri, parse_source, read_options
 
 _LONGEST_WAIT_S = 3600.0  # threads refuse to wait for centuries, which a damaged time may ask for
 

@@ -11,10 +11,10 @@ from edgecv.pipelines.arguments import SinkLike
 from edgecv.pipelines.loop.step_chain import GateLike, StepLike
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.recording.recording import RecordedModel, RecordedSource, Recording
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.summary import Summary
-from edgecv.protocols import Source
+from edgecv.pipelines.uris import parse_sink
 from edgecv.results import Result
-from edgecv.uris import parse_sink
 
 
 def open_replay(
@@ -65,16 +65,16 @@ def open_replay(
     opened = recording if isinstance(recording, Recording) else Recording.open(recording)
     _check_apart(opened, sinks)
     header = opened.header
-    sources: dict[str, Source] = {
-        source.name: RecordedSource(opened, number, speed=speed) for number, source in enumerate(header.sources)
-    }
+    sources = [
+        SourceConfig(RecordedSource(opened, number, speed=speed), source.name, "lossless")
+        for number, source in enumerate(header.sources)
+    ]
     return Pipeline(
         sources,
         RecordedModel(header) if model is None else model,
         steps=steps,
         gates=gates,
         sinks=sinks,
-        policy="lossless",
         confidence=header.confidence if confidence is None and model is not None else confidence,
         iou=header.iou if iou is None and model is not None else iou,
         classes=header.classes if classes is None and model is not None else classes,

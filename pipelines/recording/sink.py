@@ -33,9 +33,9 @@ from edgecv.pipelines.recording.layout import (
     write_header,
 )
 from edgecv.pipelines.recording.records import Record, encode_record, store
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import Clock, SinkType
 from edgecv.results import Detections, Frame, Image, Result
-from edgecv.uris import Uri, read_options
 from edgecv.version import __version__
 
 MAX_GB = 20.0  # fits a 32 GB card; 1080p at 25 frames per second and 310 kB each (vtest.avi, enlarged): 40 minutes

@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from edgecv import registry
 from edgecv.errors import ConfigError, PluginError
+from edgecv.pipelines.uris import Uri, parse_sink, read_options
 from edgecv.protocols import Sink, lacks
-from edgecv.uris import Uri, parse_sink, read_options
+
+if TYPE_CHECKING:
+    from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink
+    from edgecv.pipelines.recording.sink import RecordSink as RecordSink
+    from edgecv.pipelines.sinks.files.csv import CsvSink as CsvSink
+    from edgecv.pipelines.sinks.files.jsonl import JsonlSink as JsonlSink
+    from edgecv.pipelines.sinks.metrics.sink import MetricsSink as MetricsSink
+    from edgecv.pipelines.sinks.video.segments import SegmentsSink as SegmentsSink
+    from edgecv.pipelines.sinks.video.snapshots import SnapshotsSink as SnapshotsSink
+    from edgecv.pipelines.sinks.video.video import VideoSink as VideoSink
+    from edgecv.pipelines.sinks.webhook.sink import WebhookSink as WebhookSink
+
+_LAZY = {
+    "CsvSink": "sinks.files.csv",
+    "JsonlSink": "sinks.files.jsonl",
+    "MetricsSink": "sinks.metrics.sink",
+    "PreviewSink": "preview.sink",
+    "RecordSink": "recording.sink",
+    "SegmentsSink": "sinks.video.segments",
+    "SnapshotsSink": "sinks.video.snapshots",
+    "VideoSink": "sinks.video.video",
+    "WebhookSink": "sinks.webhook.sink",
+}
+
+__all__ = [*_LAZY, "check_sink", "open_sink", "writes_files"]  # noqa: PLE0604 - the keys are strings
+
+
+if not TYPE_CHECKING:  # a type checker shall find misspelt names
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'edgecv.pipelines.sinks' has no attribute '{name}'")
+        return getattr(importlib.import_module(f"edgecv.pipelines.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 SINK_HINT = "A sink has emit(result) and close()."
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgecv.pipelines.uris import Uri
     from edgecv.protocols import Source
-    from edgecv.uris import Uri
 
 SOURCE_HINT = "A source has source_id, live, fps, read() and close(): see docs/plugins.md."
 
@@ -30,8 +30,8 @@ def open_source(uri: str | int | Path | Uri) -> Source:
     """
     from edgecv import registry  # here: a worker imports this package and needs neither
     from edgecv.errors import PluginError
+    from edgecv.pipelines.uris import parse_source, read_options
     from edgecv.protocols import Source, lacks
-    from edgecv.uris import parse_source, read_options
 
     parsed = parse_source(uri)
     kind = registry.resolve("sources", parsed.scheme)

@@ -10,8 +10,8 @@ from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SourceError
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable, need
+from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.results import Frame
-from edgecv.uris import Uri, parse_source, read_options
 
 _FPS_TOLERANCE = 1.0  # drivers say 29.97 or 30.00003 for 30
 

@@ -19,8 +19,8 @@ from edgecv.pipelines.sources.gstreamer import GstStream
 from edgecv.pipelines.sources.jpeg_stream import JpegStream
 from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable, check_size, need
 from edgecv.pipelines.sources.program import Program
+from edgecv.pipelines.uris import Uri, parse_source, read_options, scrub
 from edgecv.results import Frame
-from edgecv.uris import Uri, parse_source, read_options, scrub
 
 _RPICAM = ("rpicam-vid", "libcamera-vid")  # the second is its name before Raspberry Pi OS 12
 _JETSON = Path("/etc/nv_tegra_release")

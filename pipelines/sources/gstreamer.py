@@ -18,8 +18,8 @@ from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable
 from edgecv.pipelines.sources.pace import Pace
 from edgecv.pipelines.sources.program import Program
 from edgecv.pipelines.sources.y4m import BOUNDARY, Y4mReader
+from edgecv.pipelines.uris import Uri, parse_source, read_options, scrub
 from edgecv.results import Frame
-from edgecv.uris import Uri, parse_source, read_options, scrub
 
 _INSTALL = "Install it: sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 _WORDS = 400  # of what the program said, in the message

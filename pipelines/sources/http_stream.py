@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from edgecv._internal.printable import printable
+from edgecv._internal.redaction import redact
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.live import Unrecoverable
-from edgecv.uris import redact
 from edgecv.version import __version__
 
 HTTP_ERRORS = (OSError, http.client.HTTPException, ValueError)  # the last: a host or a header that nobody can send

@@ -10,12 +10,12 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from edgecv.errors import SourceError
-from edgecv.media.image_files import in_natural_order, text_of
+from edgecv.media.image_files import IMAGE_SUFFIXES, in_natural_order, text_of
 from edgecv.media.images import list_images, read_image, unreadable
 from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.protocols import SourceType
 from edgecv.results import Frame
-from edgecv.uris import IMAGE_SUFFIXES, Uri, parse_source, read_options
 
 log = logging.getLogger("edgecv.pipelines")
 

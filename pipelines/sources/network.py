@@ -3,8 +3,8 @@
 RTSP is read by libav as well, HTTP is not: a camera must not lead us to other hosts, to files or to what never ends
 (``http_stream``, ``jpeg_stream``, ``rtsp_redirects``).
 
-Known options are ours, the rest of the query goes to the camera (see ``edgecv.uris``). ``rtsps`` and ``https`` encrypt; the
-certificate is not checked, because cameras sign their own.
+Known options are ours, the rest of the query goes to the camera (see ``edgecv.pipelines.uris``). ``rtsps`` and ``https`` encrypt;
+the certificate is not checked, because cameras sign their own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 
 from edgecv._internal.extras import require
 from edgecv._internal.printable import printable
+from edgecv._internal.redaction import split_userinfo
 from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, SourceError
 from edgecv.media.image_headers import image_size
@@ -30,8 +31,8 @@ from edgecv.pipelines.sources.http_stream import HTTP_ERRORS, HttpStream, OnlyRe
 from edgecv.pipelines.sources.jpeg_stream import JpegStream
 from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable, check_size, need
 from edgecv.pipelines.sources.rtsp_redirects import no_redirect
+from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.results import Frame, Image
-from edgecv.uris import Uri, parse_source, read_options, split_userinfo
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came

@@ -11,9 +11,9 @@ import numpy as np
 
 from edgecv.errors import ConfigError
 from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.protocols import SourceType
 from edgecv.results import Frame, Image
-from edgecv.uris import Uri, parse_source, read_options
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Side = Annotated[int, msgspec.Meta(ge=16, le=8192)]

@@ -8,9 +8,9 @@ import msgspec
 
 from edgecv.media.video_reader import VideoReader
 from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.protocols import SourceType
 from edgecv.results import Frame
-from edgecv.uris import Uri, parse_source, read_options
 
 
 class VideoOptions(msgspec.Struct, frozen=True, kw_only=True):

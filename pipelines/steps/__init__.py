@@ -55,10 +55,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'edgecv.pipelines.steps' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"edgecv.pipelines.steps.{_LAZY[name]}"), name)
+if not TYPE_CHECKING:  # a type checker shall find misspelt names
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'edgecv.pipelines.steps' has no attribute '{name}'")
+        return getattr(importlib.import_module(f"edgecv.pipelines.steps.{_LAZY[name]}"), name)
 
 
 def __dir__() -> list[str]:

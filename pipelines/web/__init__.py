@@ -1,1 +1,1 @@
-"""What the two HTTP servers, the preview page and the metrics, have in common: names, addresses, limits for visitors."""
+"""The web server of the preview page, ``/metrics`` and ``/healthz``: addresses, names that are believed, limits for visitors."""

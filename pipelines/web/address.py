@@ -12,7 +12,7 @@ from typing import Any
 
 from edgecv.errors import ConfigError, SinkError
 
-_BACKLOG = 32
+_BACKLOG = 128  # of a flood the system drops what does not fit, and honest clients would ask again after a second
 # Per connection; the kernel doubles it. Left to itself it would grow to megabytes: seconds of old pictures for a slow watcher.
 _SEND_BUFFER_BYTES = 1 << 17
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]+)(:[0-9]{1,5})?")
@@ -87,7 +87,7 @@ def listen(address: Address) -> socket.socket:
 
 def _next_step(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "Another program listens there. Take another port; port 0 takes a free one."
+        return "Something listens there. Take another port; 0 finds a free port. A page and its metrics share one at the same host."
     if error.errno in (errno.EACCES, errno.EPERM):
         return "Ports below 1024 are for root. Take a higher one, such as 8080."
     return "Give an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them."

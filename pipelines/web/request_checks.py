@@ -61,6 +61,8 @@ class Gate:
         with suppress(ClientDisconnect):  # in the middle of a body: there is nobody to answer
             if refusal is None and not self._knows(request):
                 refusal = await self._refuse_stranger(request)
+            if refusal is None:
+                scope.setdefault("state", {})["admitted"] = True  # the server cuts it for nobody else
             await (refusal or self._app)(scope, receive, send_guarded)
 
     def _refuse(self, request: Request) -> Response | None:
@@ -97,10 +99,11 @@ async def admits(access: Access, token: str, request: Request) -> bool:
     pause_s = access.pause_s(address)
     if pause_s:
         state = request.scope.setdefault("state", {})
-        state["waits"] = True  # the server may cut it for somebody else
+        was_admitted = state.get("admitted", False)
+        state["admitted"] = False  # while it waits the server may cut it for somebody else
         if await _leaves_within(request, pause_s):
             return False
-        state["waits"] = False
+        state["admitted"] = was_admitted
     return access.admits(token, address)
 
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -51,7 +52,7 @@ class _Seldom(logging.Filter):
 
 # uvicorn has a line for each odd request: whoever wants to fill a disk would only have to send them. What is left are faults
 # of ours, and those seldom: if a request can cause one, many can.
-_errors = logging.getLogger("edgecv.pipelines.preview.requests")
+_errors = logging.getLogger("edgecv.pipelines.web.requests")
 _errors.setLevel(logging.ERROR)
 _errors.addFilter(_Seldom())
 
@@ -83,9 +84,10 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def patience(self) -> int | None:
-        """Who has sent no whole request goes first, then who does not take the answer, then who waits after wrong tokens.
+        """Who has sent no whole request goes first, then who does not take the answer, then who has shown no token yet.
 
-        Whoever has just come goes last: the request of an honest visitor is on its way.
+        The last are also those who wait after wrong tokens. Whoever has just come goes after them all: the request of an honest
+        visitor is on its way.
         """
         if self._look()[0] == "asking":
             return 3 if not self._answered and self.loop.time() - self._came_s < _NEW_S else 0
@@ -94,7 +96,7 @@ class BoundedProtocol(H11Protocol):
             return None
         if self.transport.get_write_buffer_size():
             return 1
-        return 2 if state.get("waits") else None
+        return None if state.get("admitted") else 2
 
     def cut(self) -> None:
         """End it at once; what was not sent yet is forgotten."""
@@ -149,6 +151,7 @@ class ServerThread:
         self._listener = listener
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, app: ASGIApp) -> None:
         """Begin to answer.
@@ -169,13 +172,13 @@ class ServerThread:
             timeout_graceful_shutdown=_GRACE_S,
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, args=(self._server,), name="edgecv-preview", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._server,), name="edgecv-web", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + _START_S
         while not self._server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
                 self.close()
-                raise SinkError("The preview page did not start.", "Its log says why; try another port.")
+                raise SinkError("The web server did not start.", "Its log says why; try another port.")
             time.sleep(0.005)
 
     def abort(self, client: object) -> None:
@@ -184,6 +187,13 @@ class ServerThread:
         for connection in _bounded(self._server.server_state.connections):
             if connection.client == client:
                 connection.cut()
+
+    def cut_all(self) -> None:
+        """Cut all connections that there are now. From any thread."""
+        if self._loop is not None and self._server is not None:
+            connections = self._server.server_state.connections
+            with suppress(RuntimeError):  # the loop has ended, and with it every connection
+                self._loop.call_soon_threadsafe(_cut, connections)
 
     def close(self) -> None:
         """End every answer and the thread; a second call does nothing.
@@ -197,14 +207,14 @@ class ServerThread:
         self._server.should_exit = True
         self._thread.join(_CLOSE_S)
         if self._thread.is_alive():
-            raise SinkError(f"The preview page did not end within {_CLOSE_S:.0f} s.", "Its thread is left behind.")
+            raise SinkError(f"The web server did not end within {_CLOSE_S:.0f} s.", "Its thread is left behind.")
 
     def _run(self, server: uvicorn.Server) -> None:
-        loop = asyncio.new_event_loop()
+        loop = self._loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(_serve(server, self._listener))
         except Exception:
-            log.exception("The preview page ended early; the frames go on.")
+            log.exception("The web server ended early; the frames go on.")
         finally:
             self._listener.close()
             loop.close()
@@ -229,13 +239,17 @@ async def _watch(server: uvicorn.Server) -> None:
 
 async def _cut_all(server: uvicorn.Server) -> None:
     """End what the grace did not end: who reads nothing would stay connected."""
-    for connection in _bounded(server.server_state.connections):
-        connection.cut()
+    _cut(server.server_state.connections)
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
     if rest:
         await asyncio.wait(rest, timeout=1.0)
+
+
+def _cut(connections: Iterable[Any]) -> None:
+    for connection in _bounded(connections):
+        connection.cut()
 
 
 def _bounded(connections: Iterable[Any]) -> list[BoundedProtocol]:

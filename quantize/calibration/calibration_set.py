@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecv._internal.progress import Progress, silent
 from edgecv.errors import CalibrationError
-from edgecv.media.image_files import files_below, in_natural_order, pictures_below, unread_in
+from edgecv.media.image_files import IMAGE_SUFFIXES, files_below, in_natural_order, pictures_below, unread_in
 from edgecv.quantize.calibration.checks import (
     Fingerprint,
     copies,
@@ -30,7 +30,6 @@ from edgecv.quantize.calibration.video import (
     video_frames,
 )
 from edgecv.quantize.labels.dataset import dataset_places, is_dataset, pictures_at
-from edgecv.uris import IMAGE_SUFFIXES
 
 MINIMUM_IMAGES = 16  # fewer different pictures give ranges that the next picture leaves
 HELD_OUT_FRACTION = 0.25  # part that calibration never sees and the gate judges by

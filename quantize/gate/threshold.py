@@ -107,14 +107,19 @@ def _tuned(floats: ScoredDetections, int8s: ScoredDetections, default: float, me
     for name, model in (("the float model", floats), ("INT8", int8s)):
         if model.count(default) < MINIMUM_BOXES:
             found = model.count(default)
-            return _unchanged(default, f"{name} finds only {found} objects at {default:g}, too few to tune by")
+            return _unchanged(
+                default, f"{name} finds only {found} objects at {default:g}, which are too few to tune it"
+            )
     wanted, given = floats.precision(default), int8s.precision(default)
-    both = f"at {default:g} the {measure} is {wanted:.3f} of float and {given:.3f} of INT8"
+    both = f"at a confidence of {default:g} the {measure} is {wanted:.3f} for float and {given:.3f} for INT8"
     lost = _interval(floats, int8s, default)
     if lost.low <= 0 <= lost.high:
-        return _unchanged(default, f"{both}; a loss between {lost.low:.3f} and {lost.high:.3f} is no proof of one")
+        return _unchanged(
+            default, f"{both}; the loss lies between {lost.low:.3f} and {lost.high:.3f}, which is no proof of one"
+        )
     after = _nearest(int8s, wanted, default)
-    reason = f"{both}; at {after:g} INT8 has {int8s.precision(after):.3f}"
+    moved = f"default confidence changed from {default:g} to {after:g}, so that INT8 is as precise as float"
+    reason = f"{moved}: {both}, and {int8s.precision(after):.3f} for INT8 at {after:g}"
     if _bounded(after, default):
         reason += f" (the change is limited to {LARGEST_CHANGE:g}, within {_LOWEST:g} to {_HIGHEST:g})"
     return ThresholdRecord(before=default, after=after, reason=f"{reason[0].upper()}{reason[1:]}.")

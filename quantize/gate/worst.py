@@ -12,7 +12,8 @@ from edgecv.media.images import read_image
 from edgecv.quantize.gate.accuracy_gate import Answer
 from edgecv.quantize.gate.boxes import match
 from edgecv.quantize.record import BoxRow, WorstImage
-from edgecv.results import Detections, Image, label_of
+from edgecv.results import Detections, Image
+from edgecv.vision.class_names import label_of
 from edgecv.vision.nms import iou_matrix
 
 _WIDTH_PX, _JPEG_QUALITY = 480, 80  # about 30 kB each

@@ -12,8 +12,7 @@ from typing import Any
 from edgecv._internal.bounded import plain_text, read_bounded, read_plain_text
 from edgecv._internal.yaml_files import parse_yaml
 from edgecv.errors import CalibrationError
-from edgecv.media.image_files import pictures_below
-from edgecv.uris import IMAGE_SUFFIXES
+from edgecv.media.image_files import IMAGE_SUFFIXES, pictures_below
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 LIST_SUFFIX = ".txt"

@@ -28,7 +28,8 @@ from edgecv.quantize.labels.evaluate import (
 )
 from edgecv.quantize.labels.scores import ClassifierScores, DetectorScores, Scores
 from edgecv.quantize.record import Check, ClassLoss, Labelled
-from edgecv.results import Classification, label_of
+from edgecv.results import Classification
+from edgecv.vision.class_names import label_of
 
 _PARTS = ("val", "test", "train")  # of a folder of class folders: the first of them that exists is judged by
 _NOT_FOUND = 1 << 30  # rank of a class that is not among the answers

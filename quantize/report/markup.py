@@ -1,4 +1,4 @@
-"""HTML and SVG built from values: text is escaped unless it was built here, so that no label can become markup."""
+"""SVG and its HTML built from values: text is escaped unless it was built here, so that no label can become markup."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from html import escape
 
 from edgecv._internal.printable import printable
 
-_VOID = frozenset({"meta", "br", "img"})
-
 
 class Markup(str):
     """Text that is markup already."""
 
     __slots__ = ()
+
+    def __html__(self) -> str:
+        """The same; by this name templates know that it is not to be escaped."""
+        return self
 
 
 def element(name: str, /, *children: str, **attributes: str | float) -> Markup:
@@ -27,14 +29,8 @@ def element(name: str, /, *children: str, **attributes: str | float) -> Markup:
         f' {key.rstrip("_").replace("_", "-")}="{escape(printable(_number(value)))}"'
         for key, value in attributes.items()
     )
-    if name in _VOID:
-        return Markup(f"<{name}{named}>")
-    return Markup(f"<{name}{named}>{join(children)}</{name}>")
-
-
-def join(children: tuple[str, ...] | list[str]) -> Markup:
-    """Elements and texts one after another."""
-    return Markup("".join(child if isinstance(child, Markup) else escape(printable(child)) for child in children))
+    inner = "".join(child if isinstance(child, Markup) else escape(printable(child)) for child in children)
+    return Markup(f"<{name}{named}>{inner}</{name}>")
 
 
 def _number(value: str | float) -> str:

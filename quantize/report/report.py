@@ -7,7 +7,8 @@ have is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,21 +17,19 @@ from edgecv.quantize.record import (
     Attempt,
     CalibrationRecord,
     Check,
-    ClassLoss,
     FormatRecord,
     Labelled,
     LayerLoss,
     QuantizationRecord,
-    ThresholdRecord,
     WorstImage,
 )
 from edgecv.quantize.report.charts import Point, bar, pareto, side_by_side
-from edgecv.quantize.report.markup import Markup, element, join
-from edgecv.quantize.report.words import FORMATS, GLOSSARY, METRICS, STYLE
+from edgecv.quantize.report.markup import Markup
+from edgecv.quantize.report.template import render_report
+from edgecv.quantize.report.words import FORMATS, GLOSSARY, METRICS
 
 _MOST_CLASSES, _MOST_LAYERS = 20, 12
 _UNLIMITED = 1e300
-_LONG_CELL = 24  # characters
 _FACTS: Mapping[str, str] = MappingProxyType(
     {
         "brightness": "brightness (middle picture, 0 to 255)",
@@ -60,62 +59,77 @@ def write_report(record: QuantizationRecord, path: Path) -> None:
 
 def report_html(record: QuantizationRecord) -> str:
     """The report as text."""
-    title = f"INT8 report: {record.model}"
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", Markup(STYLE)),
+    return render_report(
+        "edgecv.quantize.report",
+        "convert",
+        record=record,
+        formats=_parts(record),
+        labelled=_is_labelled(record),
+        variants=_variants(record),
+        picture=_picture(record),
+        facts=[*_facts(record.calibration), ("sha256 of the pictures", record.calibration.sha256)],
+        glossary=GLOSSARY,
+        most_classes=_MOST_CLASSES,
+        **_HELPERS,
     )
-    body = element("body", element("main", element("h1", title), *(part for part in _parts(record) if part)))
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
-def _parts(record: QuantizationRecord) -> list[Markup]:
-    attempts = _firsts([len(form.attempts) for form in record.formats], 1)
-    pictures = _firsts([len(form.worst) for form in record.formats], 1)
-    return [
-        _verdicts(record),
-        _variants(record),
-        _picture(record, attempts),
-        *(_tried(each, first) for each, first in zip(record.formats, attempts, strict=True)),
-        *(_accuracy(each) for each in record.formats),
-        *(_layers(each) for each in record.formats),
-        *(_worst(each, first) for each, first in zip(record.formats, pictures, strict=True)),
-        _calibration(record.calibration),
-        _threshold(record.threshold),
-        _glossary(),
-        _made_by(record),
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One format of the record, as the template shows it.
+
+    Attributes:
+        form: Its record.
+        name: Its name.
+        first: Number of its first attempt, when all are counted through.
+        best: The attempt that became the variant.
+        judged: What labels say about that attempt, or about the last one that met them.
+        timed: Whether it is known what leaving a layer float costs.
+        pairs: The worst images that can be shown, and float beside INT8 of each.
+    """
+
+    form: FormatRecord
+    name: str
+    first: int
+    best: Attempt | None
+    judged: Labelled | None
+    timed: bool
+    pairs: tuple[tuple[WorstImage, Markup], ...]
 
 
-def _verdicts(record: QuantizationRecord) -> Markup:
-    what = "Quantizing stores the numbers of a model in 8 bits (INT8), so that it becomes smaller and faster. "
-    how = f"This page tells what that gave for {record.model} ({record.task}), compared with its float model, the original."
-    return element("section", element("p", what + how), *(_verdict(each, record) for each in record.formats))
+def _parts(record: QuantizationRecord) -> list[_Part]:
+    parts = []
+    attempts, pictures = 1, 1  # counted through all formats
+    for form in record.formats:
+        best = chosen(form)
+        judged = best or next((attempt for attempt in reversed(form.attempts) if attempt.labelled), None)
+        pairs = [(image, side_by_side(image, pictures + at)) for at, image in enumerate(form.worst)]
+        parts.append(
+            _Part(
+                form=form,
+                name=_name(form),
+                first=attempts,
+                best=best,
+                judged=judged.labelled if judged is not None else None,
+                timed=any(layer.float_cost_ms is not None for layer in form.layers),
+                pairs=tuple((image, pair) for image, pair in pairs if pair),
+            )
+        )
+        attempts, pictures = attempts + len(form.attempts), pictures + len(form.worst)
+    return parts
 
 
-def _verdict(form: FormatRecord, record: QuantizationRecord) -> Markup:
+def _verdict(form: FormatRecord, record: QuantizationRecord) -> str:
     best = chosen(form)
     if best is None:
         reasons = [attempt for attempt in form.attempts if attempt.reason]
         why = f" The last one: {reasons[-1].reason}." if reasons else ""
-        text = f"no INT8 variant. {_recipes(len(form.attempts))} kept what was asked for, so none was written.{why}"
-        return element("p", element("strong", f"{_name(form)}: "), text, class_="verdict bad")
+        return f"no INT8 variant. {_recipes(len(form.attempts))} kept what was asked for, so none was written.{why}"
     note = f"Note: {best.reason}." if best.reason else ""
-    found = (_speed(form, best), _size(form, best), _quality(best, record), note)
-    ready = (
-        "No INT8 recipe passed: fp16 was written."
-        if best.recipe == "fp16"
-        else f"INT8 is ready (recipe {best.recipe})."
-    )
-    sentences = [ready, *found]
-    text = " ".join(sentence for sentence in sentences if sentence)
-    return element("p", element("strong", f"{_name(form)}: "), text, class_="verdict good")
+    is_fp16 = best.recipe == "fp16"
+    ready = "No INT8 recipe passed: fp16 was written." if is_fp16 else f"INT8 is ready (recipe {best.recipe})."
+    sentences = (ready, _speed(form, best), _size(form, best), _quality(best, record), note)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _recipes(count: int) -> str:
@@ -162,36 +176,24 @@ def _loss(found: Labelled) -> str:
     return said + (" Zero lies within: the difference may be chance alone." if found.low <= 0 <= found.high else "")
 
 
-def _variants(record: QuantizationRecord) -> Markup:
-    labelled = any(attempt.labelled for form in record.formats for attempt in form.attempts)
-    header = [
-        "variant",
-        "size",
-        "of float",
-        "time",
-        "of float",
-        "against labels" if labelled else "agreement with float",
-    ]
-    rows = []
+def _is_labelled(record: QuantizationRecord) -> bool:
+    return any(attempt.labelled for form in record.formats for attempt in form.attempts)
+
+
+def _variants(record: QuantizationRecord) -> list[tuple[str, ...]]:
+    labelled = _is_labelled(record)
+    rows: list[tuple[str, ...]] = []
     for form in record.formats:
         best = chosen(form)
         known = next((f"{100 * a.labelled.float_score:.1f}" for a in form.attempts if a.labelled), "–")
         score = known if labelled else "1"
         size, time = _megabytes(form.float_bytes), _ms(form.float_latency_ms)
-        rows.append([f"{_name(form)} float", size, "1", time, "1", score])
+        rows.append((f"{_name(form)} float", size, "1", time, "1", score))
         if best is not None:
             size, time = _ratio(best.bytes, form.float_bytes), _ratio(best.latency_ms, form.float_latency_ms)
-            rows.append(
-                [
-                    f"{_name(form)} INT8",
-                    _megabytes(best.bytes),
-                    size,
-                    _ms(best.latency_ms),
-                    time,
-                    _score(best, labelled),
-                ]
-            )
-    return element("section", element("h2", "INT8 beside float"), _table(header, rows))
+            score = _score(best, labelled)
+            rows.append((f"{_name(form)} INT8", _megabytes(best.bytes), size, _ms(best.latency_ms), time, score))
+    return rows
 
 
 def _score(attempt: Attempt, labelled: bool) -> str:
@@ -201,29 +203,17 @@ def _score(attempt: Attempt, labelled: bool) -> str:
     return _figure(main.value) if main else "–"
 
 
-def _picture(record: QuantizationRecord, firsts: Sequence[int]) -> Markup:
+def _picture(record: QuantizationRecord) -> Markup:
     """Latency against accuracy: labelled when every attempt that was measured was, else agreement."""
     measured = [
         attempt for form in record.formats for attempt in form.attempts if attempt.labelled or _main_check(attempt)
     ]
-    labelled = bool(measured) and all(attempt.labelled for attempt in measured)
-    points = [
-        point for form, first in zip(record.formats, firsts, strict=True) for point in _points(form, first, labelled)
-    ]
     if not measured:
         return Markup()
-    metric = (
-        f"{_metric(measured[0].labelled.metric)} x 100"
-        if labelled and measured[0].labelled
-        else "agreement with the float model"
-    )
-    legend = "Each number is one attempt of the tables below. Square: float. Disc: chosen. Ring: good, not chosen. Cross: refused. "
-    return element(
-        "section",
-        element("h2", "What speed costs"),
-        element("div", pareto(points, metric), class_="scroll"),
-        element("p", legend + "The best variant stands at the upper left.", class_="note"),
-    )
+    labelled = all(attempt.labelled for attempt in measured)
+    points = [point for part in _parts(record) for point in _points(part.form, part.first, labelled)]
+    known = measured[0].labelled
+    return pareto(points, f"{_metric(known.metric)} x 100" if labelled and known else "agreement with the float model")
 
 
 def _points(form: FormatRecord, first: int, labelled: bool) -> list[Point]:
@@ -254,97 +244,36 @@ def _height(attempt: Attempt, labelled: bool) -> float:
     return main.value if main else math.nan
 
 
-def _tried(form: FormatRecord, first: int) -> Markup:
-    """Every attempt in the order it was made, numbered from ``first``."""
-    if not form.attempts:
-        return Markup()
-    best = chosen(form)
-    rows = [
-        [
-            str(first + index),
-            attempt.recipe,
-            "chosen" if attempt is best else "good" if attempt.passed else "refused",
-            _ms(attempt.latency_ms),
-            _ratio(attempt.latency_ms, form.float_latency_ms),
-            _checks(attempt),
-            attempt.reason or "–",
-        ]
-        for index, attempt in enumerate(form.attempts)
-    ]
-    header = ["no.", "recipe", "outcome", "time", "of float", "figures (and their limits)", "remark"]
-    told = "Recipes are tried in turn until one keeps what was asked for. Each was judged on pictures it had not seen."
-    return element(
-        "section", element("h2", f"What was tried for {_name(form)}"), element("p", told), _table(header, rows, mark=2)
-    )
+def _figure_rows(found: Labelled) -> list[tuple[str, str]]:
+    return [(_metric(name), f"{value:.3f}") for name, value in found.more.items()]
 
 
-def _checks(attempt: Attempt) -> Markup:
-    """The figures of the gate, a line each; one that failed is said to have failed."""
-    lines = [_check(check) for check in attempt.checks]
-    if attempt.labelled is not None:
-        found = attempt.labelled
-        text = f"{_metric(found.metric)} loss {found.drop:.1f} points ({found.low:.1f} to {found.high:.1f})"
-        lines.append(element("li", text))
-    return element("ul", *lines) if lines else Markup("–")
-
-
-def _check(check: Check) -> Markup:
-    text = f"{_metric(check.metric)} {_figure(check.value)}"
-    if not check.limited:
-        return element("li", text)
-    limits = f" (from {_figure(check.least)} to {_figure(check.most)})"
-    return element("li", text, limits, "" if check.passed else element("strong", " failed"))
-
-
-def _accuracy(form: FormatRecord) -> Markup:
-    best = chosen(form) or next((attempt for attempt in reversed(form.attempts) if attempt.labelled), None)
-    if best is None or best.labelled is None:
-        return Markup()
-    found = best.labelled
-    parts = [element("h2", f"Accuracy of {_name(form)} against labels"), element("p", _loss(found))]
-    if found.more:
-        rows = [[_metric(name), f"{value:.3f}"] for name, value in found.more.items()]
-        parts.append(_table(["figure", "value"], rows))
-    if found.classes:
-        parts += [element("h3", "Classes that lost most"), _classes(found.classes)]
-    return element("section", *parts)
-
-
-def _classes(classes: Sequence[ClassLoss]) -> Markup:
-    rows = [
-        [
+def _class_rows(found: Labelled) -> list[tuple[str, ...]]:
+    return [
+        (
             each.label,
             f"{100 * each.float_score:.1f}",
             f"{100 * each.int8_score:.1f}",
             f"{100 * (each.float_score - each.int8_score):+.1f}",
             str(each.count),
-        ]
-        for each in classes[:_MOST_CLASSES]
+        )
+        for each in found.classes[:_MOST_CLASSES]
     ]
-    left = len(classes) - len(rows)
-    note = f"{left} more classes are in quantization.json. " if left else ""
-    said = element("p", f"{note}A class with few examples moves by several points by chance.", class_="note")
-    return join([_table(["class", "float", "INT8", "loss in points", "examples"], rows), said])
 
 
-def _layers(form: FormatRecord) -> Markup:
+def _layer_rows(part: _Part) -> list[tuple[str, ...]]:
     """Bars of the noise that INT8 adds, worst layer first: 20 dB is a tenth of the signal."""
-    if not form.layers:
-        return Markup()
-    layers = sorted(form.layers, key=lambda layer: layer.sqnr_db)[:_MOST_LAYERS]
-    timed = any(layer.float_cost_ms is not None for layer in layers)
-    rows: list[list[str]] = [
-        [layer.name, bar(_noise(layer)), f"{_noise(layer):.1%}", _decibels(layer.sqnr_db)] for layer in layers
+    layers = sorted(part.form.layers, key=lambda layer: layer.sqnr_db)[:_MOST_LAYERS]
+    return [
+        (
+            layer.name,
+            bar(_noise(layer)),
+            f"{_noise(layer):.1%}",
+            _decibels(layer.sqnr_db),
+            *([_ms(layer.float_cost_ms)] if part.timed else []),
+        )
+        for layer in layers
     ]
-    if timed:
-        rows = [[*row, _ms(layer.float_cost_ms)] for row, layer in zip(rows, layers, strict=True)]
-    header = ["layer", "noise", "of the signal", "signal to noise", *(["cost of leaving it float"] if timed else [])]
-    told = (
-        "How much INT8 disturbs what each layer computes, on its own. Leaving the worst ones float is the first remedy."
-    )
-    return element(
-        "section", element("h2", f"Most sensitive layers of {_name(form)}"), element("p", told), _table(header, rows)
-    )
 
 
 def _decibels(value: float) -> str:
@@ -356,60 +285,8 @@ def _noise(layer: LayerLoss) -> float:
     return float(min(10.0, 10 ** (-max(-20.0, layer.sqnr_db) / 20)))
 
 
-def _worst(form: FormatRecord, first: int) -> Markup:
-    shown = [_worst_image(picture, first + at) for at, picture in enumerate(form.worst)]
-    figures = [figure for figure in shown if figure]
-    if not figures:
-        return Markup()
-    told = (
-        "The held-out pictures on which INT8 differs most from float: the worst there is, not the usual. "
-        "Dashed boxes have no counterpart on the other side."
-    )
-    return element("section", element("h2", f"Worst pictures of {_name(form)}"), element("p", told), *figures)
-
-
-def _worst_image(picture: WorstImage, number: int) -> Markup:
-    pair = side_by_side(picture, number)
-    caption = element("figcaption", f"{picture.name}: agreement {picture.agreement:.2f} of 1")
-    return element("figure", caption, pair) if pair else Markup()
-
-
-def _calibration(found: CalibrationRecord) -> Markup:
-    told = (
-        f"INT8 was fitted to {found.images - found.held_out} pictures and judged on {found.held_out} others, all from "
-        f"{found.source}. They must look like what the camera will see."
-    )
-    rows = [[_FACTS.get(name, name), _figure(value)] for name, value in found.facts.items()]
-    rows.append(["sha256 of the pictures", found.sha256])
-    warnings = [element("p", element("strong", "Warning: "), text, class_="verdict warn") for text in found.warnings]
-    return element(
-        "section", element("h2", "Calibration pictures"), element("p", told), *warnings, _table(["fact", "value"], rows)
-    )
-
-
-def _threshold(found: ThresholdRecord | None) -> Markup:
-    if found is None:
-        return Markup()
-    moved = (
-        f"It stays {_figure(found.after)}."
-        if found.before == found.after
-        else f"It was {_figure(found.before)} and is now {_figure(found.after)}."
-    )
-    told = f"The confidence below which a detection is not reported. {moved} {found.reason}"
-    return element("section", element("h2", "Confidence threshold"), element("p", told))
-
-
-def _glossary() -> Markup:
-    entries = [part for word, meaning in GLOSSARY.items() for part in (element("dt", word), element("dd", meaning))]
-    return element("section", element("h2", "Words"), element("dl", *entries))
-
-
-def _made_by(record: QuantizationRecord) -> Markup:
-    tools = ", ".join(f"{name} {version}" for name, version in record.tools.items())
-    said = [f"Source: {record.source}."]
-    said += [f"Measured on: {record.machine}."] if record.machine else []
-    said += [f"Made with: {tools}."] if tools else []
-    return element("footer", element("p", " ".join(said)))
+def _facts(found: CalibrationRecord) -> list[tuple[str, str]]:
+    return [(_FACTS.get(name, name), _figure(value)) for name, value in found.facts.items()]
 
 
 def chosen(form: FormatRecord) -> Attempt | None:
@@ -420,27 +297,6 @@ def chosen(form: FormatRecord) -> Attempt | None:
 def _main_check(attempt: Attempt) -> Check | None:
     """The figure that stands for the whole: the gate's first."""
     return attempt.checks[0] if attempt.checks else None
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], mark: int | None = None) -> Markup:
-    """A table that scrolls on its own where the screen is narrow; column ``mark`` becomes the class of its row."""
-    head = element("thead", element("tr", *(element("th", name, scope="col") for name in header)))
-    body = element(
-        "tbody",
-        *(element("tr", *(_cell(cell) for cell in row), class_="" if mark is None else row[mark]) for row in rows),
-    )
-    return element("div", element("table", head, body), class_="scroll")
-
-
-def _cell(text: str) -> Markup:
-    """A cell; a long text without spaces, such as a hash, may break anywhere."""
-    is_long = not isinstance(text, Markup) and len(text) > _LONG_CELL
-    return element("td", text, class_="long") if is_long else element("td", text)
-
-
-def _firsts(counts: Sequence[int], start: int) -> list[int]:
-    """The first number of each group when all are counted through."""
-    return [start + sum(counts[:at]) for at in range(len(counts))]
 
 
 def _name(form: FormatRecord) -> str:
@@ -472,3 +328,19 @@ def _megabytes(size: int) -> str:
 
 def _ratio(value: float | None, base: float) -> str:
     return f"{value / base:.2f}" if value and base > 0 else "–"
+
+
+# What the template calls.
+_HELPERS: Mapping[str, object] = MappingProxyType(
+    {
+        "verdict": _verdict,
+        "loss": _loss,
+        "metric": _metric,
+        "figure": _figure,
+        "ms": _ms,
+        "ratio": _ratio,
+        "figure_rows": _figure_rows,
+        "class_rows": _class_rows,
+        "layer_rows": _layer_rows,
+    }
+)

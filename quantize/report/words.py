@@ -1,4 +1,4 @@
-"""Words and looks of the report: names of figures, the glossary, the style sheet."""
+"""Words of the report: names of formats and figures, and the glossary."""
 
 from __future__ import annotations
 
@@ -52,46 +52,3 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "dB": "Signal to noise on a logarithmic scale: 20 dB is noise of a tenth of the signal, 40 dB of a hundredth.",
     }
 )
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --page: #ffffff; --band: #f3f5f7;
-  --good: #1a7f37; --bad: #c0262d; --warn: #9a6700; --mark: #0b62c4; --float: #57606a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9da7b1; --line: #3d444d; --page: #0d1117; --band: #161b22;
-  --good: #3fb950; --bad: #ff7b72; --warn: #d29922; --mark: #58a6ff; --float: #9da7b1; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-main { max-width: 62rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; } h3 { font-size: 1rem; }
-.verdict { border-left: 5px solid var(--line); background: var(--band); padding: .7rem 1rem; margin: .7rem 0; }
-.good { border-color: var(--good); } .bad { border-color: var(--bad); } .warn { border-color: var(--warn); }
-.note, footer, .side { color: var(--soft); font-size: .88rem; }
-.side { margin: 0 0 .2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
-th { color: var(--soft); font-weight: 600; } td { min-width: 3.2rem; max-width: 26rem; } .long { overflow-wrap: anywhere; }
-td ul { margin: 0; padding-left: 1rem; min-width: 15rem; }
-tr.chosen td:nth-child(-n+3) { font-weight: 700; } tr.chosen td:nth-child(3) { color: var(--good); }
-tr.refused td:nth-child(3) { color: var(--bad); }
-svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
-.chart { width: 100%; min-width: 32rem; max-width: 46rem; height: auto; display: block; }
-.chart .grid { stroke: var(--line); } .chart .axis { stroke: var(--soft); } .chart .name { fill: var(--soft); }
-.chart .band { fill: var(--band); } .chart .number { font-weight: 600; }
-.mark { stroke-width: 2.5; fill: none; } .mark.chosen { fill: var(--good); stroke: var(--good); }
-.mark.passed { stroke: var(--mark); } .mark.refused { stroke: var(--bad); }
-.mark.float { fill: var(--float); stroke: var(--float); }
-.bar { width: 9rem; height: .8rem; background: var(--band); border: 1px solid var(--line); vertical-align: middle; }
-.bar rect { fill: var(--mark); }
-figure { margin: 1.2rem 0; } figcaption { font-weight: 600; margin-bottom: .3rem; }
-.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; }
-.photo { width: 100%; height: auto; display: block; border-radius: 4px; }
-.box rect { fill: none; stroke: #21c55d; stroke-width: 2; } .box.alone rect { stroke: #ff4d4d; stroke-dasharray: 6 3; }
-.box text { fill: #ffffff; stroke: #000000; stroke-width: 2.5px; paint-order: stroke; }
-dt { font-weight: 600; } dd { margin: 0 0 .5rem; }
-footer { border-top: 1px solid var(--line); margin-top: 2rem; }
-@media (max-width: 40rem) { .pair { grid-template-columns: 1fr; } }
-@media print { :root { color-scheme: light; --ink: #000000; --soft: #444444; --line: #bbbbbb; --page: #ffffff; --band: #f3f5f7;
-  --good: #1a7f37; --bad: #c0262d; --warn: #9a6700; --mark: #0b62c4; --float: #57606a; }
-  body { font-size: 11pt; } h2, h3 { break-after: avoid; } figure, tr, .verdict, .chart, dt { break-inside: avoid; }
-  .scroll { overflow: visible; } svg, .verdict { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
-"""

@@ -12,8 +12,8 @@ import numpy as np
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.results import Frame
-from edgecv.uris import Uri, read_options
 
 TARGET = "tests.cameras.scripted:ScriptedSource"
 _HONEST_FRAMES = 5  # before it misbehaves

@@ -65,7 +65,7 @@ def children(parent: int | None = None) -> list[int]:
 
 def workers() -> list[int]:
     """Worker processes of this process."""
-    return [pid for pid in children() if b"supervision.worker" in _cmdline(pid)]
+    return [pid for pid in children() if b"supervised.worker" in _cmdline(pid)]
 
 
 def is_running(pid: int) -> bool:

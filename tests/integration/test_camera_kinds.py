@@ -13,7 +13,7 @@ from edgecv.errors import ConfigError, SourceError
 from edgecv.media.video_writer import VideoWriter
 from edgecv.pipelines.sources.network import NetworkSource
 from edgecv.pipelines.sources.supervised.source import SupervisedSource
-from edgecv.uris import parse_source
+from edgecv.pipelines.uris import parse_source
 from tests.cameras.hostile import hostile, http, jpeg
 from tests.cameras.world import PATIENCE_S, need_gstreamer, rtsp_server
 

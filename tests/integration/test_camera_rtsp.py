@@ -117,7 +117,7 @@ def test_a_password_that_is_right_and_one_that_is_wrong(tmp_path: Path, caplog: 
     assert diary.has("failed", "auth")
     told = f"{caught.value} {caught.value.hint} {[h for _, h in diary.entries]} {source.source_id} {caplog.text}"
     assert "hunter2" not in told
-    assert "supervision.worker" in listing
+    assert "supervised.worker" in listing
     assert "hunter2" not in listing
 
 

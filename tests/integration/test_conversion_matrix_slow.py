@@ -50,6 +50,7 @@ def test_one_command_fills_cells_of_several_formats(resnet20: Path, tmp_path: Pa
     assert (refused.status, refused.reason) == ("refused", "An .onnx cannot be converted to TFLite.")
 
 
+@pytest.mark.slow
 def test_the_float_cells_come_from_one_command(resnet20: Path, tmp_path: Path) -> None:
     found = _run(tmp_path, *[_cell(f"resnet20-cifar10.onnx onnx {name}") for name in ("fp32", "fp16")])
     assert [outcome.status for outcome in found.values()] == ["ok", "ok"]

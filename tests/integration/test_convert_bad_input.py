@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 from edgecv.bundles.bundle import Bundle
 from edgecv.converters.families.ultralytics_import import tasks
+from tests.command_line import run_here
 from tests.conftest import CHECKOUT, SHARED, names_in
 
 DEADLINE_S = 100
@@ -38,11 +39,9 @@ class Attack:
         return os.system, (f"touch {self.marker}",)
 
 
-def convert(folder: Path, *arguments: object, prelude: str = "") -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, writing to ``folder/out.ecv``; ``prelude`` runs in it first."""
-    program = f"{prelude}\nfrom edgecv.cli.entry import main\nmain()"
-    command = [sys.executable, "-c", program, "convert", *map(str, arguments), "--out", str(folder / "out.ecv")]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+def convert(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command, writing to ``folder/out.ecv``."""
+    return run_here("convert", *arguments, "--out", folder / "out.ecv")
 
 
 def check_refused(done: subprocess.CompletedProcess[str], folder: Path, words: str, code: int = 1) -> None:
@@ -187,14 +186,24 @@ def test_an_odd_number_is_refused_before_a_picture_is_read(
         ("ai_edge_quantizer", ("--to", "tflite", "--fp16")),
         ("openvino", ("--to", "openvino")),
         ("onnxscript", ("--to", "onnx")),
-        ("ultralytics", ()),
         ("torch", ()),
     ],
 )
-def test_a_missing_extra_is_named_with_its_pip_line(module: str, options: tuple[str, ...], target: Path) -> None:
-    hidden = f"import sys; sys.modules[{module!r}] = None"
-    done = convert(target, "yolov8n.yaml", *_SMALL, *options, prelude=hidden)
+def test_a_missing_extra_is_named_with_its_pip_line(
+    module: str, options: tuple[str, ...], target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    done = convert(target, "yolov8n.yaml", *_SMALL, *options)
     check_refused(done, target, f"'{module}")
+    assert "pip install 'edgecv[" in done.stderr
+
+
+def test_ultralytics_that_is_missing_is_named_with_its_pip_line(target: Path) -> None:
+    """In a process of its own: this one has imported it already."""
+    program = "import sys; sys.modules['ultralytics'] = None; from edgecv.cli.entry import main; main()"
+    command = [sys.executable, "-c", program, "convert", "yolov8n.yaml", *_SMALL, "--out", str(target / "out.ecv")]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    check_refused(done, target, "'ultralytics")
     assert "pip install 'edgecv[" in done.stderr
 
 

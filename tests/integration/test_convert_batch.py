@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import cv2
 import numpy as np
@@ -16,16 +15,17 @@ import edgecv
 from edgecv._internal.quiet import quiet
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import verify
+from edgecv.choosing import runnable, runtime_options
 from edgecv.converters.batch import batched
 from edgecv.converters.families.foreign_onnx.open import open_onnx
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.media.images import read_image
-from edgecv.model import open_variant, runnable, runtime_options
+from edgecv.model import open_variant
 from edgecv.results import Classification, Detections, Image
 from edgecv.specs import RuntimeOptions
-from tests.conftest import CHECKOUT
+from tests.command_line import run_here
 from tests.models import SPEC, detector
 
 pytest.importorskip("litert_torch")
@@ -207,15 +207,8 @@ def test_batches_that_cannot_be_are_refused(batch: int, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgecv", "convert", *arguments],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def command(*arguments: str) -> CompletedProcess[str]:
+    return run_here("convert", *arguments)
 
 
 def test_the_command_refuses_and_explains_batches() -> None:

@@ -15,15 +15,16 @@ import pytest
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import GOLDEN, verify
+from edgecv.choosing import runnable, runtime_options
 from edgecv.errors import BundleError, UnsupportedSource
 from edgecv.media.images import read_image
-from edgecv.model import open_variant, runnable, runtime_options
+from edgecv.model import open_variant
 from edgecv.specs import RuntimeOptions
 from tests.conftest import CHECKOUT, SHARED
 
 pytest.importorskip("litert_torch")
 pytest.importorskip("nncf")
-pytestmark = pytest.mark.timeout(300)  # the fixture makes nine variants of a network
+pytestmark = pytest.mark.timeout(900)  # the fixture makes nine variants of a network
 
 FORMATS = ("onnx", "openvino", "tflite")
 SIDE = 64
@@ -39,17 +40,24 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# test_every_variant_agrees.py has YOLOv8n in all of them, with its trained weights.
-@pytest.fixture(scope="module", params=[pytest.param("yolov8n.yaml", marks=pytest.mark.slow), "resnet18"])
-def bundle(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+_UNTRAINED = [pytest.param(name, marks=pytest.mark.slow) for name in ("yolov8n.yaml", "resnet18")]
+
+
+# The trained YOLOv8n is the one that test_every_variant_agrees.py reads, too.
+@pytest.fixture(scope="module", params=["trained", *_UNTRAINED])
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    if request.param == "trained":
+        trained: Bundle = request.getfixturevalue("trained")
+        return trained
+    images, factory = (request.getfixturevalue(name) for name in ("images", "tmp_path_factory"))
     return edgecv.convert(
         request.param,
         formats=FORMATS,
         precision=("int8", "fp16"),
         calibration=images,
         imgsz=SIDE,
-        out=tmp_path_factory.mktemp("formats") / "all.ecv",
         options=edgecv.SourceOptions(random_weights=True),
+        out=factory.mktemp("formats") / "all.ecv",
     )
 
 
@@ -58,7 +66,8 @@ def test_every_format_has_every_precision(bundle: Bundle) -> None:
     assert [variant.name for variant in bundle.variants] == [f"{f}-{p}" for f in FORMATS for p in precisions]
     for variant in bundle.variants[2::3]:
         assert variant.recipe
-        assert variant.metrics["output_cosine"] > (0.99 if bundle.manifest.family == "resnet" else 0.8)
+        if "f1_50" not in variant.metrics:  # the trained detector is judged by its boxes
+            assert variant.metrics["output_cosine"] > (0.99 if bundle.manifest.family == "resnet" else 0.8)
 
 
 def test_int8_files_are_small(bundle: Bundle) -> None:

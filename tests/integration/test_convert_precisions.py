@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -17,7 +15,8 @@ from edgecv.bundles.golden import verify
 from edgecv.errors import AccuracyGateError, ConfigError, ParityError
 from edgecv.quantize.recipes import GateLimits, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import QUANTIZATION, read_record
-from tests.conftest import CHECKOUT, SHARED, names_in
+from tests.command_line import run_here
+from tests.conftest import SHARED, names_in
 
 pytest.importorskip("openvino")
 
@@ -124,9 +123,8 @@ def test_a_precision_must_exist(precision: Any, resnet20: Path, tmp_path: Path) 
         edgecv.convert(resnet20, precision=precision, out=tmp_path / "p.ecv")
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words: Sequence[str] = [sys.executable, "-m", "edgecv", "convert", *map(str, arguments)]
-    return subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=90, check=False)
+def command(*arguments: object) -> CompletedProcess[str]:
+    return run_here("convert", *arguments)
 
 
 def test_the_command_takes_several_and_names_what_failed(resnet20: Path, unreachable: Path, tmp_path: Path) -> None:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from edgecv.quantize.recipes import RECIPES, dump_recipe
-from tests.conftest import CHECKOUT
+from tests.command_line import run_here
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgecv", "convert", "resnet18", "--int8", "--explain", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=CHECKOUT,
-    )
+def command(*arguments: str) -> CompletedProcess[str]:
+    return run_here("convert", "resnet18", "--int8", "--explain", *arguments)
 
 
 def test_the_search_is_told_for_every_cpu_class() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import cv2
@@ -16,20 +15,21 @@ import pytest
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import cosine, verify
+from edgecv.choosing import runtime_options, runtimes_for
 from edgecv.converters.families.sam.networks import normalised
 from edgecv.converters.families.sam.sam import SLOTS, open_sam
 from edgecv.converters.families.sam.sam2 import open_sam2
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import CalibrationError, ConfigError, SpecMismatch, UnsupportedSource
-from edgecv.model import open_promptable, open_variant, runtime_options, runtimes_for
-from edgecv.promptable import PromptableModel
+from edgecv.model import open_variant
+from edgecv.promptable import PromptableModel, open_promptable
 from edgecv.quantize.gate.masks import MaskAnswer, judge_masks
 from edgecv.quantize.recipes import GateLimits
 from edgecv.results import Image
 from edgecv.specs import RuntimeOptions
 from edgecv.vision.letterbox import fit
 from edgecv.vision.sam import PADDING_BGR
-from tests.conftest import CHECKOUT
+from tests.command_line import run_here
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
@@ -55,12 +55,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def bundle(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+@pytest.fixture(scope="module", params=[FORMATS[:2], pytest.param(FORMATS, marks=pytest.mark.slow)], ids=len)
+def bundle(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out = tmp_path_factory.mktemp("sam") / "sam.ecv"
     return edgecv.convert(
         "mobile_sam",
-        formats=FORMATS,
+        formats=request.param,
         precision=("fp16", "int8"),
         calibration=images,
         imgsz=SIDE,
@@ -91,13 +91,20 @@ def opened(bundle: Bundle, name: str) -> PromptableModel:
     return open_promptable(bundle, variant, RuntimeOptions(), runtime)
 
 
+def formats_of(bundle: Bundle) -> tuple[str, ...]:
+    """The formats that were asked for; all three of them take a minute longer and are for ``make test-slow``."""
+    formats = tuple(dict.fromkeys(variant.format for variant in bundle.variants))
+    assert formats in (FORMATS[:2], FORMATS)
+    return formats
+
+
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
     return float((first & second).sum() / max(1, (first | second).sum()))
 
 
 def test_every_format_has_every_precision_and_the_int8_embeddings_agree(bundle: Bundle) -> None:
     precisions = ("fp32", "fp16", "int8")
-    assert [variant.name for variant in bundle.variants] == [f"{f}-{p}" for f in FORMATS for p in precisions]
+    assert [variant.name for variant in bundle.variants] == [f"{f}-{p}" for f in formats_of(bundle) for p in precisions]
     for variant in bundle.variants[2::3]:
         assert variant.metrics["embedding_cosine"] >= 0.99
 
@@ -105,7 +112,7 @@ def test_every_format_has_every_precision_and_the_int8_embeddings_agree(bundle: 
 def test_int8_shrinks_the_encoder_and_shares_the_float_decoder(bundle: Bundle) -> None:
     sizes = {v.name: sum(entry.bytes for entry in v.models["encoder"].files) for v in bundle.variants}
     paths = {v.name: [entry.path for entry in v.models["decoder"].files] for v in bundle.variants}
-    for name in FORMATS:
+    for name in formats_of(bundle):
         assert sizes[f"{name}-int8"] < 0.55 * sizes[f"{name}-fp32"]  # MobileSAM is half convolutions, which stay float
         assert paths[f"{name}-int8"] == paths[f"{name}-fp32"]
 
@@ -317,7 +324,7 @@ def test_open_variant_names_the_way_for_prompts(bundle: Bundle) -> None:
 def test_fp16_keeps_the_embeddings_and_halves_the_files(bundle: Bundle) -> None:
     sizes = {v.name: sum(entry.bytes for part in v.models.values() for entry in part.files) for v in bundle.variants}
     metrics = {v.name: v.metrics for v in bundle.variants}
-    for name in FORMATS:
+    for name in formats_of(bundle):
         assert sizes[f"{name}-fp16"] < 0.62 * sizes[f"{name}-fp32"]
         assert metrics[f"{name}-fp16"]["source_cosine"] >= 0.9999
 
@@ -430,9 +437,8 @@ def test_the_gate_sees_moved_masks_and_turned_embeddings() -> None:
         judge_masks([answer(~square & square)], [answer(square)], GateLimits(), "r")
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgecv", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, check=False)
+def cli(*arguments: str) -> CompletedProcess[str]:
+    return run_here(*arguments)
 
 
 def test_the_command_line_asks_by_point_and_by_box(bundle: Bundle, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import edgecv
 from edgecv._internal.quiet import quiet
-from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
 from edgecv.media.images import read_image
@@ -26,28 +26,20 @@ from edgecv.quantize.recipes import GateLimits, find_recipe
 from edgecv.quantize.record import QuantizationRecord
 from edgecv.quantize.sensitivity import COSTED, Sensitivity
 from edgecv.results import Detections
-from tests.conftest import names_in
+from tests.conftest import SHARED, names_in
+from tests.integration.trained import CALIBRATION, FORMATS, SIDE, UNSEEN, Data
 from tests.models import write_bundle
 
-SIDE = 320
-IMAGES = 64
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)  # it may wait for the conversion that several files share
 
 
-@pytest.fixture(scope="module")
-def calibration(coco_images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("calibration")
-    for path in coco_images[:IMAGES]:
-        shutil.copy(path, folder)
-    return folder
+@pytest.fixture
+def calibration(data: Data) -> Path:
+    return data.calibration
 
 
-@pytest.fixture(scope="module")
-def bundle(yolov8n: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    out = tmp_path_factory.mktemp("out") / "yolov8n.ecv"
-    return edgecv.convert(
-        yolov8n, precision="int8", calibration=calibration, imgsz=SIDE, out=out, int8=edgecv.Int8Options(analyze=True)
-    )
+def variant_of(bundle: Bundle, name: str) -> Variant:
+    return next(variant for variant in bundle.variants if variant.name == name)
 
 
 def size_of(bundle: Bundle, name: str) -> int:
@@ -55,37 +47,31 @@ def size_of(bundle: Bundle, name: str) -> int:
     return sum(entry.bytes for model in variant.models.values() for entry in model.files)
 
 
-def test_the_bundle_holds_both_variants_and_opens_again(bundle: Bundle) -> None:
-    assert names_in(bundle.path.parent) == ["yolov8n.ecv"]
-    assert names_in(bundle.path) == [
-        "MODEL_CARD.md",
-        "bundle.json",
-        "golden.npz",
-        "onnx-fp32",
-        "onnx-int8",
-        "quantization.json",
-        "report.html",
-        "sensitivity.json",
-    ]
-    again = Bundle.open(bundle.path)
-    assert again.manifest == bundle.manifest
-    assert [v.name for v in again.variants] == ["onnx-fp32", "onnx-int8"]
+def test_the_bundle_holds_its_variants_and_opens_again(trained: Bundle) -> None:
+    variants = [f"{name}-{precision}" for name in FORMATS for precision in ("fp32", "fp16", "int8")]
+    assert names_in(trained.path.parent) == ["yolov8n.ecv"]
+    assert names_in(trained.path) == sorted(
+        ["MODEL_CARD.md", "bundle.json", "golden.npz", "quantization.json", "report.html", *variants]
+    )
+    again = Bundle.open(trained.path)
+    assert again.manifest == trained.manifest
+    assert [v.name for v in again.variants] == variants
     assert all(again.verified_path(variant).is_file() for variant in again.variants)
 
 
-def test_the_bundle_says_where_it_comes_from(bundle: Bundle, yolov8n: Path) -> None:
-    manifest = bundle.manifest
+def test_the_bundle_says_where_it_comes_from(trained: Bundle, yolov8n: Path) -> None:
+    manifest = trained.manifest
     assert manifest.source.file == yolov8n.name
     assert manifest.licence == "AGPL-3.0"
     assert manifest.calibration is not None
-    assert (manifest.calibration.images, manifest.calibration.held_out) == (IMAGES, IMAGES // 4)
+    assert (manifest.calibration.images, manifest.calibration.held_out) == (CALIBRATION, CALIBRATION // 4)
     assert {"edgecv", "onnx", "onnxruntime", "torch"} <= manifest.tools.keys()
     assert manifest.preprocess.size_wh == (SIDE, SIDE)
     assert manifest.decode.labels[0] == "person"
 
 
-def test_the_gate_figures_lie_within_their_limits(bundle: Bundle) -> None:
-    int8 = bundle.variants[1]
+def test_the_gate_figures_lie_within_their_limits(trained: Bundle) -> None:
+    int8 = variant_of(trained, "onnx-int8")
     limits = GateLimits()
     assert int8.metrics["f1_50"] >= limits.f1_50
     assert int8.metrics["f1_75"] >= limits.f1_75
@@ -96,14 +82,17 @@ def test_the_gate_figures_lie_within_their_limits(bundle: Bundle) -> None:
     assert int8.latency_ms > 0
 
 
-def test_int8_is_less_than_a_third_of_float(bundle: Bundle) -> None:
-    assert size_of(bundle, "onnx-int8") <= 0.30 * size_of(bundle, "onnx-fp32")
+def test_int8_is_less_than_a_third_of_float(trained: Bundle) -> None:
+    assert size_of(trained, "onnx-int8") <= 0.30 * size_of(trained, "onnx-fp32")
 
 
-def test_int8_finds_what_float_finds_on_photographs_it_never_saw(bundle: Bundle, coco_images: list[Path]) -> None:
-    with edgecv.load(bundle.path, precision="fp32") as teacher, edgecv.load(bundle.path, precision="int8") as student:
+def test_int8_finds_what_float_finds_on_photographs_it_never_saw(trained: Bundle, coco_images: list[Path]) -> None:
+    with (
+        edgecv.load(trained.path, variant="onnx-fp32") as teacher,
+        edgecv.load(trained.path, variant="onnx-int8") as student,
+    ):
         assert (teacher.name, student.name) == ("yolov8n/onnx-fp32", "yolov8n/onnx-int8")
-        images = [read_image(path) for path in coco_images[-24:]]
+        images = [read_image(path) for path in coco_images[-UNSEEN:]]
         pairs = [(detections(teacher, image), detections(student, image)) for image in images]
     found = agreement(pairs)
     assert found.teacher_boxes > 50
@@ -118,8 +107,8 @@ def detections(model: edgecv.Model, image: np.ndarray) -> Detections:
     return found
 
 
-def test_int8_outputs_are_integers_with_a_scale_each(bundle: Bundle) -> None:
-    outputs = bundle.variants[1].models["main"].outputs
+def test_int8_outputs_are_integers_with_a_scale_each(trained: Bundle) -> None:
+    outputs = variant_of(trained, "onnx-int8").models["main"].outputs
     assert len(outputs) == 6
     assert {o.dtype for o in outputs} == {"uint8"}
     assert len({o.scale for o in outputs}) == 6
@@ -129,24 +118,41 @@ def read(bundle: Bundle, name: str, kind: type[Any]) -> Any:
     return msgspec.json.decode(bundle.verified_extra(name).read_bytes(), type=kind)
 
 
-def test_what_was_tried_is_recorded(bundle: Bundle) -> None:
-    record = read(bundle, "quantization.json", QuantizationRecord)
-    assert bundle.manifest.calibration is not None
-    assert record.calibration.sha256 == bundle.manifest.calibration.sha256
+def test_what_was_tried_is_recorded(trained: Bundle) -> None:
+    record = read(trained, "quantization.json", QuantizationRecord)
+    assert trained.manifest.calibration is not None
+    assert record.calibration.sha256 == trained.manifest.calibration.sha256
     assert record.threshold is not None
-    assert bundle.manifest.decode.confidence == record.threshold.after
-    (found,) = record.formats
-    chosen = next(attempt for attempt in found.attempts if attempt.recipe == found.chosen)
-    assert chosen.passed
-    assert {check.metric: round(check.value, 4) for check in chosen.checks} == bundle.variants[1].metrics
-    assert chosen.bytes == size_of(bundle, "onnx-int8")
-    assert found.float_bytes == size_of(bundle, "onnx-fp32")
+    assert trained.manifest.decode.confidence == record.threshold.after
+    assert [found.format for found in record.formats] == list(FORMATS)
+    for found in record.formats:
+        chosen = next(attempt for attempt in found.attempts if attempt.recipe == found.chosen)
+        assert chosen.passed
+        kept = variant_of(trained, f"{found.format}-int8")
+        assert {check.metric: round(check.value, 4) for check in chosen.checks} == kept.metrics
+        assert chosen.bytes == size_of(trained, f"{found.format}-int8")
+        assert found.float_bytes == size_of(trained, f"{found.format}-fp32")
 
 
-def test_the_analysis_lists_every_layer_and_the_cost_of_the_most_sensitive(bundle: Bundle) -> None:
-    (found,) = read(bundle, "sensitivity.json", Sensitivity).variants
-    assert (found.variant, found.recipe) == ("onnx-int8", bundle.variants[1].recipe)
-    assert len(found.layers) >= 60
+@pytest.mark.parametrize(
+    ("source", "least"),
+    [
+        pytest.param("resnet20", 19, id="resnet20"),
+        pytest.param("yolov8n", 60, id="yolov8n", marks=pytest.mark.slow),
+    ],
+)
+def test_the_analysis_lists_every_layer_and_the_cost_of_the_most_sensitive(
+    source: str, least: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    path: Path = request.getfixturevalue(source)
+    images = (
+        SHARED / "data/cifar10-jpeg/calibration" if source == "resnet20" else request.getfixturevalue("calibration")
+    )
+    size = {} if source == "resnet20" else {"imgsz": SIDE}
+    made = edgecv.convert(path, precision="int8", calibration=images, out=tmp_path / "a.ecv", analyze=True, **size)
+    (found,) = read(made, "sensitivity.json", Sensitivity).variants
+    assert (found.variant, found.recipe) == ("onnx-int8", made.variants[1].recipe)
+    assert len(found.layers) >= least
     figures = [layer.sqnr_db for layer in found.layers]
     assert figures == sorted(figures)
     assert 0 < figures[0] < figures[-1] < 60
@@ -155,15 +161,15 @@ def test_the_analysis_lists_every_layer_and_the_cost_of_the_most_sensitive(bundl
 
 @pytest.mark.slow  # test_convert_formats.py has it with a smaller network
 def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(
-    bundle: Bundle, yolov8n: Path, calibration: Path, tmp_path: Path
+    trained: Bundle, yolov8n: Path, calibration: Path, tmp_path: Path
 ) -> None:
-    stored = bundle.verified_extra("onnx-int8/recipe.json")
-    assert find_recipe(str(stored)).name == bundle.variants[1].recipe
+    stored = trained.verified_extra("onnx-int8/recipe.json")
+    assert find_recipe(str(stored)).name == variant_of(trained, "onnx-int8").recipe
     out = tmp_path / "again.ecv"
     again = edgecv.convert(
         yolov8n, calibration=calibration, imgsz=SIDE, out=out, int8=edgecv.Int8Options(recipes=[stored])
     )
-    first, second = (one.verified_path(one.variants[1]).read_bytes() for one in (bundle, again))
+    first, second = (one.verified_path(variant_of(one, "onnx-int8")).read_bytes() for one in (trained, again))
     assert first == second
     assert again.verified_extra("onnx-int8/recipe.json").read_bytes() == stored.read_bytes()
     assert len(read(again, "quantization.json", QuantizationRecord).formats[0].attempts) == 1

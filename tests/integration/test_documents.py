@@ -56,7 +56,7 @@ def test_the_application_of_the_documents_is_valid() -> None:
     (text,) = re.findall(r"```toml\n(.*?)```", (CHECKOUT / "docs/app.md").read_text(), re.DOTALL)
     document = msgspec.toml.decode(text)
     app = check_app(read_struct(document, AppFile, "docs/app.md"), "docs/app.md")
-    assert list(app.feeds()) == ["door", "yard"]
+    assert [source.result_name for source in app.file.sources] == ["door", "yard"]
     assert len(app.steps) == 3
     shown = {name for table in ("model", "preview", "metrics", "mqtt") for name in document[table]}
     assert {"bundle", "threads", "port", "token_file", "tenant", "ack"} <= shown

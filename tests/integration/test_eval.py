@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
 from edgecv.bundles.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
-from tests.conftest import CHECKOUT
+from tests.command_line import run_here
 from tests.models import manifest, write_bundle
 from tests.unit.quantize.test_labelled import boxes_in, colour_classifier, colours_in
 
-DEADLINE_S = 60
 
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgecv", "eval", *map(str, arguments)]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+def run(*arguments: str | Path) -> CompletedProcess[str]:
+    return run_here("eval", *arguments)
 
 
 def document(*arguments: str | Path) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def next_picture(stream: http.client.HTTPResponse) -> np.ndarray:
 
 
 def preview_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("edgecv-preview")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("edgecv-preview", "edgecv-web"))]
 
 
 # --- what it shows ---

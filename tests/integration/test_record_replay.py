@@ -114,6 +114,15 @@ def test_a_file_with_other_limits_than_recorded_is_told(tmp_path: Path, bundle: 
     assert lines(tmp_path / "out.jsonl")[0]["detections"] == [], "recorded was a car"
 
 
+def test_replay_keeps_the_named_classes_and_reads_the_runtime_of_the_file(tmp_path: Path, bundle: Path) -> None:
+    path, config, out = recorded(tmp_path / "a.rec", [result_of(0)]), tmp_path / "app.toml", tmp_path / "out.jsonl"
+    assert run("replay", path, "--classes", " person,", "--out", f"jsonl:{out}")[0] == 0
+    assert lines(out)[0]["detections"] == [], "recorded was a car"
+    config.write_text("[model]\nruntime = 'teleport'")
+    code, _, stderr = run("replay", path, "--bundle", bundle, "--config", config)
+    assert (code, "teleport" in stderr) == (2, True), stderr
+
+
 def test_the_bundle_finds_the_same_again_in_lossless_frames(tmp_path: Path, bundle: Path) -> None:
     path, out = tmp_path / "a.rec", tmp_path / "again.jsonl"
     limits = ("--conf", "0.4", "--threads", "1")

@@ -19,7 +19,19 @@ from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.sinks.webhook.sink import WebhookOptions, WebhookSink
 from tests.unit.pipelines.blob import BlobModel, assert_no_threads
 from tests.unit.pipelines.made_results import made_event, made_result
-from tests.unit.pipelines.receiver import Receiver, cut_answer, cut_body, drip, hang, refuse, take, write_secret
+from tests.unit.pipelines.receiver import (
+    Behaviour,
+    Receiver,
+    cut_answer,
+    cut_body,
+    drip,
+    drip_answer,
+    hang,
+    long_answer,
+    refuse,
+    take,
+    write_secret,
+)
 
 DEADLINE_S = 30.0
 QUICK = {"linger_s": 0.01, "retry_s": 0.01}
@@ -104,6 +116,19 @@ def test_an_answer_that_breaks_off_after_its_status_is_an_answer() -> None:
         receiver.wait_for(lambda: sink.delivered == 1)
         sink.close()
     assert len(receiver.documents) == 1
+
+
+@pytest.mark.parametrize("behaviour", [drip_answer, long_answer])
+def test_an_answer_that_never_ends_holds_nobody(behaviour: Behaviour) -> None:
+    with Receiver(behaviour) as receiver:
+        sink = open_sink(receiver.url, timeout_s=0.5, retry_s=20.0, batch=1)
+        start = time.monotonic()
+        sink.emit(made_result(0.0))
+        sink.emit(made_result(0.1))
+        receiver.wait_for(lambda: sink.delivered == 2)
+        assert time.monotonic() - start < 5.0
+        sink.close()
+    assert len(receiver.documents) == 2, "its status counts, and nothing is sent twice"
 
 
 def test_retry_after_is_honoured() -> None:

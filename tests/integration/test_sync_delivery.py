@@ -116,7 +116,7 @@ def test_a_row_holds_the_event_and_where_it_came_from(mosquitto: Mosquitto, tmp_
             db.row_factory = sqlite3.Row
             (row,) = db.execute("SELECT * FROM events").fetchall()
     assert (row["tenant"], row["device"], row["source"]) == ("acme", "cam-1", "edgecv/acme/cam-1")
-    assert (row["id"], row["type"], row["lane"]) == (f"{row['boot']}:1", "edgecv.result", "event")
+    assert (row["id"], row["type"], row["lane"]) == (f"{row['boot']}:1", "edgecv.result", "telemetry")
     assert (row["model"], row["time"]) == ("demo/onnx-int8", "2023-11-14T22:13:20.000000004Z")
     data = json.loads(row["data"])
     assert data["detections"][0]["xyxyn"] == [0.1, 0.1, 0.5, 0.5]

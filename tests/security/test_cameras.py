@@ -27,9 +27,9 @@ from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.network import NetworkSource
 from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.pipelines.sources.y4m import Y4mReader
+from edgecv.pipelines.uris import parse_source
 from edgecv.quantize.calibration.video import video_frames
 from edgecv.status import SourceHealth
-from edgecv.uris import parse_source
 from tests.cameras.hostile import (
     CHUNK,
     MULTIPART,

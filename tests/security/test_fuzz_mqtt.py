@@ -20,12 +20,13 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
+from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, encode_acks, to_ranges
 from edgecv.cloud_sync.delivery.sender import Sender, SendOptions
 from edgecv.cloud_sync.envelope import encode, encode_batch
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
-from edgecv.cloud_sync.mqtt.events import Backoff, Received
+from edgecv.cloud_sync.mqtt.events import Received
 from edgecv.cloud_sync.mqtt.topics import parse_events_topic
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from tests.security.fuzz_mqtt import (

@@ -18,9 +18,9 @@ import msgspec
 
 from edgecv import registry
 from edgecv.benchmarks.lab.process_tree import Measured, run_measured
+from edgecv.media.image_files import IMAGE_SUFFIXES
 from edgecv.quantize.calibration.calibration_set import MINIMUM_IMAGES
 from edgecv.specs import PRECISIONS
-from edgecv.uris import IMAGE_SUFFIXES
 
 FORMATS = ("onnx", "openvino", "tflite")
 TIMEOUT_S = 3600.0  # per format

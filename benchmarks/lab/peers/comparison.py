@@ -13,8 +13,8 @@ import msgspec
 
 from edgecv.benchmarks.lab.process_tree import Measured, run_measured
 from edgecv.bundles.bundle import Bundle
+from edgecv.choosing import runnable, runtime_options
 from edgecv.errors import EdgeCVError
-from edgecv.model import runnable, runtime_options
 
 OPENVINO_PEER = "ultralytics/openvino-int8"
 ONNX_PEER = "ultralytics/onnx-int8"

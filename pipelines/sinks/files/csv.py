@@ -15,9 +15,9 @@ from edgecv._internal.atomic import file_kind
 from edgecv._internal.printable import printable
 from edgecv.pipelines.sinks.files.line_file import LineFile, LineStyle
 from edgecv.pipelines.sinks.options import LineSinkOptions
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
 from edgecv.results import Classification, Detections, Result
-from edgecv.uris import Uri, read_options
 
 COLUMNS = (
     "source_id",

@@ -13,9 +13,9 @@ from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.files.line_file import LineFile, LineStyle
 from edgecv.pipelines.sinks.options import LineSinkOptions
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
 from edgecv.results import Result
-from edgecv.uris import Uri, read_options
 
 _BEGINNINGS = (b'{"index":', b'{"source_id":', b'{"event":')
 _RESULTS = file_kind("a JSONL file of results", r'\s*\{"(index|source_id|event)":')

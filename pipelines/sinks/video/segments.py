@@ -12,15 +12,14 @@ import msgspec
 
 from edgecv._internal.extras import require
 from edgecv.errors import SinkError
-from edgecv.media.drawing import annotate
 from edgecv.media.video_writer import VideoWriter
 from edgecv.pipelines.sinks.video.file_ring import FileRing, RingFile
 from edgecv.pipelines.sinks.video.ring_order import Clocks
 from edgecv.pipelines.sinks.video.scene_clock import SceneClock
 from edgecv.pipelines.sinks.video.video import NOMINAL_FPS
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
 from edgecv.results import Frame, Image, Result
-from edgecv.uris import Uri, read_options
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -153,7 +152,7 @@ class SegmentsSink(SinkType):
         if recording is not None and recording.is_over(frame, self._options.seconds):
             self._finish(frame.source_id)
         try:
-            image = annotate(frame.image, result) if self._options.draw else frame.image
+            image = result.plot() if self._options.draw else frame.image
             self._recording(frame).write(image, frame)
             self._tend(frame.monotonic_ns)
         except SinkError:

@@ -12,14 +12,13 @@ import msgspec
 from edgecv._internal.extras import require
 from edgecv._internal.private_files import write_private
 from edgecv.errors import ConfigError, SinkError
-from edgecv.media.drawing import annotate
 from edgecv.pipelines.sinks.documents import encode
 from edgecv.pipelines.sinks.video.file_ring import FileRing
 from edgecv.pipelines.sinks.video.ring_order import Clocks
 from edgecv.pipelines.steps.filter.classes import ClassFilter
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
 from edgecv.results import Frame, Image, Result
-from edgecv.uris import Uri, read_options
 
 _MINUTE_NS = 60 * 10**9
 _PRUNE_NS = 5 * 10**9  # how often the budget is looked after
@@ -170,7 +169,7 @@ class SnapshotsSink(SinkType):
 
     def _write(self, result: Result) -> None:
         frame = result.frame
-        image = annotate(frame.image, result) if self._options.draw else frame.image
+        image = result.plot() if self._options.draw else frame.image
         stem = self._ring.new_stem(frame.captured_ns, frame.source_id, ".jpg")
         self._put(stem + ".json", encode(result.as_dict(masks=False)))
         try:

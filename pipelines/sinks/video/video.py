@@ -8,13 +8,12 @@ from typing import ClassVar
 import msgspec
 
 from edgecv.errors import SinkError
-from edgecv.media.drawing import annotate
 from edgecv.media.video_writer import VideoWriter
 from edgecv.pipelines.sinks.options import FileSinkOptions
 from edgecv.pipelines.sinks.video.scene_clock import SceneClock
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
 from edgecv.results import Frame, Result
-from edgecv.uris import Uri, read_options
 
 NOMINAL_FPS = 25.0  # only paces the key frames when the real times come from the capture clock
 
@@ -59,7 +58,7 @@ class VideoSink(SinkType):
             SinkError: it cannot be written, or comes from another source than the first one did.
         """
         time_s = self._time_s(result.frame)
-        self._writer.write(annotate(result.frame.image, result), time_s)
+        self._writer.write(result.plot(), time_s)
 
     def close(self) -> None:
         """Finish the file; a video without frames leaves none. A second call does nothing.

@@ -1,35 +1,38 @@
 """POST to one address, with a deadline for the whole of it.
 
-``http.client`` and no HTTP library: a device needs no further package for it, it follows no redirect and asks no proxy by itself,
-and the deadline can cover the answer as a whole; elsewhere a time-out starts anew with every byte.
+urllib3 sends and keeps the connection. What it does not have is here: a deadline for the whole answer, however slowly its bytes
+come, and redirects to the same scheme, host and port only.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from edgecv._internal.extras import require
+from edgecv._internal.redaction import refuse_doubtful
+from edgecv._internal.timing import Backoff
 from edgecv.errors import ConfigError, SinkError
-from edgecv.uris import refuse_doubtful
 
-NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)  # the last: a host or header that nobody can send
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, HTTPConnectionPool
+
+NETWORK_ERRORS = (OSError, ValueError)  # the last: a host or header that nobody can send
 
 _MOST_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 307, 308})  # 303 says: done, go and look elsewhere
 _READ_BYTES = 65_536  # of an answer nobody needs; with more the connection is not used again
 _LONGEST_RETRY_AFTER_S = 60.0
-_LONGEST_BACKOFF_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,17 @@ class Poster:
         url: Checked by ``check_url``.
         headers: Sent with every request.
         context: Certificates to trust; that they are verified cannot be turned off.
+
+    Raises:
+        MissingDependency: urllib3 is not installed.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> None:
+        self._urllib3 = require("urllib3", "webhook")
         self._url = url
         self._headers = dict(headers)
-        self._context = context
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: Any = None  # the one of the pool
+        self._pool = self._open_pool(urlsplit(url), context)
 
     def post(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
         """Send and wait for the answer; redirects within the same scheme, host and port are followed three times.
@@ -87,21 +94,36 @@ class Poster:
 
     def interrupt(self) -> None:
         """Let a ``post`` in another thread fail soon."""
-        connection = self._connection
-        sock = None if connection is None else connection.sock
+        sock = getattr(self._connection, "sock", None)
         if sock is not None:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection; the next ``post`` opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the connection for good."""
+        self._pool.close()
 
-    def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> http.client.HTTPResponse:
+    def _open_pool(self, parts: SplitResult, context: ssl.SSLContext | None) -> HTTPConnectionPool:
+        pool: HTTPConnectionPool
+        if parts.scheme == "https":
+            trusted = context or ssl.create_default_context()
+            pool = self._urllib3.HTTPSConnectionPool(
+                parts.hostname, parts.port, ssl_context=trusted, cert_reqs=ssl.CERT_REQUIRED
+            )
+        else:
+            pool = self._urllib3.HTTPConnectionPool(parts.hostname, parts.port)
+        make: Any = pool.ConnectionCls
+
+        def remember(*arguments: Any, **options: Any) -> Any:
+            self._connection = make(*arguments, **options)
+            return self._connection
+
+        pool.ConnectionCls = remember  # type: ignore[assignment]  # urllib3 does no more than call it
+        return pool
+
+    def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> BaseHTTPResponse:
         """One request; on a connection that the receiver closed in the meantime it is made again at once."""
-        was_open = self._connection is not None
+        was_open = getattr(self._connection, "sock", None) is not None
         try:
             return self._request(url, body, headers, deadline)
         except (ConnectionError, ssl.SSLError):
@@ -109,65 +131,39 @@ class Poster:
                 raise
         return self._request(url, body, headers, deadline)
 
-    def _request(self, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> http.client.HTTPResponse:
+    def _request(self, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> BaseHTTPResponse:
+        # urllib3's limits begin anew with every byte that comes: this one ends an answer that drips.
+        alarm = threading.Timer(_left_s(deadline), self.interrupt)
+        alarm.daemon = True
+        alarm.start()
         try:
-            connection = self._connect(deadline)
-            connection.request("POST", _target(urlsplit(url)), body, {**self._headers, **headers})
-            response = connection.getresponse()
-            if response.will_close or not _read_to_end(response):
-                self.close()
-        except NETWORK_ERRORS:
-            self.close()
-            raise
+            response = self._pool.urlopen(
+                "POST",
+                _target(urlsplit(url)),
+                body,
+                {**self._headers, **headers},
+                retries=False,
+                redirect=False,
+                timeout=self._urllib3.Timeout(total=_left_s(deadline)),
+                preload_content=False,
+                decode_content=False,
+            )
+        except self._urllib3.exceptions.HTTPError as error:
+            _left_s(deadline)
+            raise _cause(error) from error
+        else:
+            self._read_to_end(response)
+        finally:
+            alarm.cancel()
         return response
 
-    def _connect(self, deadline: float) -> http.client.HTTPConnection:
-        left_s = _left_s(deadline)
-        if self._connection is None:
-            self._connection = self._new_connection(left_s)
-            self._connection.connect()
-        self._connection.sock.settimeout(_left_s(deadline))
-        # Any: http.client calls it with a socket of which it needs no more than this one has.
-        answer: Any = lambda sock, *rest, **more: http.client.HTTPResponse(_timed(sock, deadline), *rest, **more)  # noqa: E731
-        self._connection.response_class = answer
-        return self._connection
-
-    def _new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        parts = urlsplit(self._url)
-        host = parts.hostname or ""
-        if parts.scheme == "https":
-            context = self._context or ssl.create_default_context()
-            return http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=context)
-        return http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
-
-
-class _TimedReader(io.RawIOBase):
-    """Reads from a socket until one moment, however slowly the bytes come."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(_left_s(self._deadline))
-        return self._sock.recv_into(buffer)
-
-
-class _TimedSocket:
-    """What ``HTTPResponse`` needs of a socket."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._reader = _TimedReader(sock, deadline)
-
-    def makefile(self, *_: Any) -> io.BufferedReader:
-        return io.BufferedReader(self._reader)
-
-
-def _timed(sock: socket.socket, deadline: float) -> Any:
-    return _TimedSocket(sock, deadline)
+    def _read_to_end(self, response: BaseHTTPResponse) -> None:
+        """Read what is worth reading: if it breaks off, its status still counts, and if there is more, the connection goes."""
+        with suppress(OSError, self._urllib3.exceptions.HTTPError):
+            response.read(_READ_BYTES)
+            if response.closed:
+                return
+        response.close()
 
 
 def check_url(url: str) -> str:
@@ -206,8 +202,7 @@ def backoff_s(attempt: int, first_s: float, share: float) -> float:
 
     Devices that failed together do not come back together.
     """
-    longest_s = min(_LONGEST_BACKOFF_S, first_s * 2 ** min(attempt, 30))
-    return longest_s * (0.5 + share / 2)
+    return Backoff(initial_s=first_s).delay_s(attempt, share)
 
 
 def retry_after_s(value: str, now: datetime) -> float:
@@ -245,13 +240,12 @@ def _target(parts: SplitResult) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _read_to_end(response: http.client.HTTPResponse) -> bool:
-    """Whether the answer ended within what is worth reading; if it breaks off, its status still counts."""
-    try:
-        response.read(_READ_BYTES)
-    except NETWORK_ERRORS:
-        return False
-    return response.isclosed()
+def _cause(error: BaseException) -> OSError:
+    """What the network said; urllib3's own words repeat addresses."""
+    innermost = error
+    while innermost.__cause__ is not None and not isinstance(innermost, OSError):
+        innermost = innermost.__cause__
+    return innermost if isinstance(innermost, OSError) else OSError(str(innermost))
 
 
 def _left_s(deadline: float) -> float:

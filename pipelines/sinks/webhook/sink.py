@@ -23,9 +23,9 @@ from edgecv.events import Event
 from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
 from edgecv.pipelines.sinks.webhook.queue import Waiting
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
 from edgecv.results import Result
-from edgecv.uris import Uri, read_options
 from edgecv.version import __version__
 
 log = logging.getLogger("edgecv.pipelines")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgecv._internal.timing import Backoff
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
@@ -28,8 +30,8 @@ class Retry:
 
     def limit_s(self, tries: int, late_tries: int) -> float:
         """The longest wait after ``tries`` failures, of which ``late_tries`` fell after ``early_s``."""
-        early = min(self.early_cap_s, self.first_s * 2.0 ** min(tries - 1, 30))
-        return min(self.late_cap_s, early * 2.0 ** min(late_tries, 30)) if late_tries else early
+        early_s = Backoff(initial_s=self.first_s, cap_s=self.early_cap_s).longest_s(tries - 1)
+        return Backoff(initial_s=early_s, cap_s=self.late_cap_s).longest_s(late_tries) if late_tries else early_s
 
 
 class Outage:

@@ -12,19 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 from edgecv import registry
-from edgecv._internal.file_limit import is_out_of_files, more_files_hint
+from edgecv._internal.foreign import is_out_of_files, more_files_hint
 from edgecv.errors import PluginError, SourceError
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.supervised import wire
 from edgecv.pipelines.sources.supervised.retry import Outage, Retry
 from edgecv.pipelines.sources.supervised.ring import RingReader
 from edgecv.pipelines.sources.supervised.worker_process import WorkerProcess
+from edgecv.pipelines.uris import Uri, parse_source, read_options, scrub
 from edgecv.protocols import Clock, SourceType
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
-from edgecv.uris import Uri, parse_source, read_options, scrub
 
 _CLOSE_S = 3.0  # a worker is gone after about one second
 _READ_POLL_S = 0.1  # how soon a waiting `read` sees an interrupt that came from a signal handler
@@ -35,6 +36,7 @@ _HANGS = wire.Failed("stale", "", "")
 _DIED = wire.Failed("eof", "", "")
 # What a process says before it ends because it gets no more memory: C++, Python, GLib, libc.
 _NO_MEMORY = re.compile(r"bad_alloc|MemoryError|out of memory|failed to allocate|cannot allocate memory", re.IGNORECASE)
+_Newest: TypeAlias = tuple[WorkerProcess, RingReader, wire.Picture, int]
 _LOG = logging.getLogger(__name__)
 
 
@@ -50,6 +52,8 @@ class SupervisedSource:
         fps: Frames per second the camera announces, or the option ``fps`` when that is less; 0.0 while unknown.
         dropped: Frames that arrived and went unread because newer ones came.
         on_change: Called with every change of state or of the class of the error, from a thread of the source.
+        wants: Asked for every frame that comes, from a thread of the source; one that it does not want is dropped.
+        on_frame: Called when a frame can be taken, from a thread of the source.
     """
 
     live = True
@@ -85,15 +89,18 @@ class SupervisedSource:
         self.fps = 0.0
         self.dropped = 0
         self.on_change: Callable[[SourceHealth], None] | None = None
+        self.wants: Callable[[], bool] | None = None
+        self.on_frame: Callable[[], None] | None = None
         self._changed = threading.Condition()
         self._health = SourceHealth(state="connecting", since_ns=clock())
-        self._newest: tuple[WorkerProcess, RingReader, wire.Picture, int] | None = None
+        self._newest: _Newest | None = None
         self._next_index = 0
         self._live_since_ns: int | None = None  # in the worker of now
         self._was_live = False
         self._interrupted = False
         self._closing = threading.Event()
-        self._wake_read, self._wake_write = self._pipe()
+        self._pipe_ends: tuple[int, ...] = self._pipe()
+        self._wake_read, self._wake_write = self._pipe_ends
         self._thread = threading.Thread(target=self._supervise, name=f"edgecv-supervisor-{self.source_id}", daemon=True)
         self._thread.start()
 
@@ -113,15 +120,23 @@ class SupervisedSource:
         with self._changed:
             while self._newest is None and not self._is_over():
                 self._changed.wait(_READ_POLL_S)
-            if self._interrupted or self._closing.is_set():
-                return None
-            newest, self._newest = self._newest, None
-        if newest is not None:
-            return self._copy(*newest)
+        if self._interrupted:
+            return None
+        frame = self.newest()
+        if frame is not None or self._closing.is_set():
+            return frame
         health = self._health
         if health.state == "failed":
             raise SourceError(health.error, health.hint, code=health.code)
         return None
+
+    def newest(self) -> Frame | None:
+        """The newest frame that was not taken yet, or ``None`` when there is none now; never waits."""
+        with self._changed:
+            if self._closing.is_set():
+                return None
+            newest, self._newest = self._newest, None
+        return None if newest is None else self._copy(*newest)
 
     def interrupt(self) -> None:
         """Let a ``read`` in another thread return ``None`` soon, and every later one at once."""
@@ -133,17 +148,31 @@ class SupervisedSource:
 
     def close(self) -> None:
         """End the worker and everything it started; a second call does nothing."""
+        self.begin_close()
+        self.wait_closed(_CLOSE_S)
+
+    def begin_close(self) -> None:
+        """Begin to end; never waits, and a second call does nothing."""
         with self._changed:
             if self._closing.is_set():
                 return
             self._closing.set()
             self._changed.notify_all()
-        os.write(self._wake_write, b"x")
-        self._thread.join(_CLOSE_S)
-        self._newest = None  # one may have come in meanwhile, and it holds the shared memory
-        if not self._thread.is_alive():
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            os.write(self._wake_write, b"x")
+
+    def wait_closed(self, timeout_s: float) -> bool:
+        """After ``begin_close``: wait until everything is released; ``False`` when it is not by then."""
+        if self._thread is threading.current_thread():  # a listener that closes its source: it ends when that returns
+            return True
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return False
+        with self._changed:
+            self._newest = None  # one may have come in meanwhile, and it holds the shared memory
+            pipe, self._pipe_ends = self._pipe_ends, ()
+        for end in pipe:
+            os.close(end)
+        return True
 
     def _pipe(self) -> tuple[int, int]:
         try:
@@ -247,13 +276,19 @@ class SupervisedSource:
 
     def _take(self, worker: WorkerProcess, picture: wire.Picture, index: int) -> None:
         assert worker.ring is not None
+        is_wanted = self.wants is None or self.wants()
         with self._changed:
-            replaced, self._newest = self._newest, (worker, worker.ring, picture, index)
-            self.dropped += index - self._next_index + (replaced is not None)
+            self.dropped += index - self._next_index
             self._next_index = index + 1
+            unused: _Newest | None = (worker, worker.ring, picture, index)
+            if is_wanted:
+                unused, self._newest = self._newest, unused
+                self.dropped += unused is not None
             self._changed.notify_all()
-        if replaced is not None:
-            replaced[0].give_back(replaced[2])
+        if unused is not None:
+            unused[0].give_back(unused[2])
+        if is_wanted and self.on_frame is not None:
+            self.on_frame()
         if self._live_since_ns is None:
             self._live_since_ns = self._clock()
             self._change("live")

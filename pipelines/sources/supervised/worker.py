@@ -41,7 +41,7 @@ def main() -> None:
     _limit_memory(start["memory_bytes"])
     sys.path += [entry for entry in start["sys_path"] if entry not in sys.path]
     from edgecv.pipelines.sources.supervised import wire  # only now every package can be found
-    from edgecv.uris import Uri
+    from edgecv.pipelines.uris import Uri
 
     uri = Uri(scheme=start["scheme"], path=start["path"], options=start["options"], separator=start["separator"])
     stopping = threading.Event()
@@ -119,7 +119,7 @@ def _failure(error: Exception, uri: Any, memory_bytes: int) -> wire.Failed:
     from edgecv.errors import EdgeCVError, SourceError
     from edgecv.pipelines.sources.live import Unrecoverable
     from edgecv.pipelines.sources.supervised import wire
-    from edgecv.uris import scrub
+    from edgecv.pipelines.uris import scrub
 
     if _is_out_of_memory(error):
         return wire.out_of_memory(uri.name, memory_bytes)

@@ -12,11 +12,11 @@ from edgecv.events import Event
 from edgecv.pipelines.steps.count.counting import Name, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.count.memory import Memory
 from edgecv.pipelines.steps.count.totals import CounterFile, Totals
-from edgecv.pipelines.steps.filter.classes import class_ids
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.pipelines.steps.regions import Anchor, Placement, Point, Points, Shape, Units, turn
 from edgecv.results import Result
+from edgecv.vision.class_names import class_ids
 
 
 class Line(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class Line(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         options = checked(self)
         shape = Shape.line(options.points, options.units, f"line '{options.name}'")
-        wanted = class_ids(options.classes, labels)
+        wanted = class_ids(options.classes, labels) if options.classes else None
         file = CounterFile(options.state, options.name) if options.state else None
 
         def make(source_id: str) -> LineCounter:

@@ -13,11 +13,11 @@ from edgecv.events import Event
 from edgecv.pipelines.steps.count.counting import Name, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.count.memory import Memory
 from edgecv.pipelines.steps.count.totals import CounterFile, Totals
-from edgecv.pipelines.steps.filter.classes import class_ids
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.pipelines.steps.regions import Anchor, Placement, Polygon, Shape, Units, inside
 from edgecv.results import Frame, Result
+from edgecv.vision.class_names import class_ids
 
 
 class Zone(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class Zone(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         options = checked(self)
         shape = Shape.polygon(options.points, options.units, f"zone '{options.name}'")
-        wanted = class_ids(options.classes, labels)
+        wanted = class_ids(options.classes, labels) if options.classes else None
         file = CounterFile(options.state, options.name) if options.state else None
         names = ("entered", "left", "dwelled") if options.dwell_s else ("entered", "left")
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from edgecv.pipelines.steps.filter.classes import class_id_of
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.results import BoolArray, Classification, Detections, Result
+from edgecv.vision.class_names import class_id_of
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from edgecv.pipelines.steps.filter.classes import class_ids
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.second_model.common import best_of, check_task, opened
 from edgecv.promptable import MAX_BOXES, PromptableModel
 from edgecv.results import Result
+from edgecv.vision.class_names import class_ids
 
 
 class Segment(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ class Segment(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ConfigError: the model answers no prompts, or the detector has no such class.
         """
         options = checked(self)
-        wanted = class_ids(options.classes, labels)
+        wanted = class_ids(options.classes, labels) if options.classes else None
         model = opened(options.model, options.runtime, options.precision, options.threads)
         check_task(model, "promptable-segment", "answers no prompts", "Give a SAM, such as mobile_sam.")
         return BoxSegmenter(model, wanted, options.most)

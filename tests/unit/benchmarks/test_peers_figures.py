@@ -19,6 +19,7 @@ from edgecv.errors import ConfigError, SourceError
 from edgecv.media.video_writer import VideoWriter
 from edgecv.model import load
 from edgecv.pipelines.pipeline import Pipeline
+from edgecv.pipelines.source_config import SourceConfig
 from tests.unit.benchmarks.tiny_bundle import write_bundle
 
 _FRAMES = 12
@@ -137,7 +138,7 @@ def test_every_camera_of_a_real_pipeline_is_counted(bundle: Path, video: Path, r
         images = first_images(video, _FRAMES)
         sources = {name: ReplayedCamera(name, images, 40.0) for name in sources}
     with load(bundle, precision="int8", threads=1) as model:
-        pipeline = Pipeline(dict(sources), model, policy="latest")
+        pipeline = Pipeline([SourceConfig(source, name, "latest") for name, source in sources.items()], model)
         seen = list(many_cameras.watch(pipeline, seconds=1.0, settle_s=0.1))
     assert {one.camera for one in seen} == {"camera-1", "camera-2", "camera-3"}
     assert many_cameras.summed_up(seen, list(sources), 1.0, 120.0, {}).fairness > 0.3

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from paho.mqtt import publish as paho_publish
 
+from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.delivery.sender import SendOptions
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event
 from edgecv.cloud_sync.ingest.ingest import Ingest
-from edgecv.cloud_sync.mqtt.events import Backoff
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox

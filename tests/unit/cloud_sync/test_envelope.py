@@ -46,7 +46,7 @@ def test_a_result_becomes_a_cloudevent() -> None:
         "time": "2023-11-14T22:13:20.000000000Z",
     }
     assert (document["boot"], document["seq"], document["mono_ns"], document["clock_synced"]) == (7, 3, 1000, True)
-    assert (document["model"], document["lane"]) == ("demo/onnx-int8", "event")
+    assert (document["model"], document["lane"]) == ("demo/onnx-int8", "telemetry")
 
 
 def test_boxes_travel_in_pixels_and_normalised() -> None:

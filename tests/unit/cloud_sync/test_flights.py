@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.delivery.in_flight import InFlightBatches
-from edgecv.cloud_sync.mqtt.events import Backoff
 from edgecv.cloud_sync.outbox.database import Row
 
 

@@ -68,6 +68,7 @@ def test_operators_that_do_not_load_are_declared(tmp_path: Path) -> None:
     assert Path(origin).is_relative_to(tmp_path)
 
 
+@pytest.mark.slow  # it compiles C++; where torchvision fits its torch, every conversion shows the same
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_operators_that_load_are_not_declared_a_second_time(tmp_path: Path) -> None:
     import torch

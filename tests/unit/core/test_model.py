@@ -135,7 +135,7 @@ def test_limits_out_of_range_are_refused(model: edgecv.Model, limits: dict[str, 
 def test_a_wrong_image_says_what_is_expected(model: edgecv.Model, image: Any) -> None:
     with pytest.raises(SpecMismatch, match=r"\(H, W, 3\) uint8") as caught:
         model(image)
-    assert "imread" in caught.value.hint
+    assert "edgecv.read_image" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -281,3 +281,84 @@ def test_an_input_without_a_layout_gets_the_one_its_shape_shows(tmp_path: Path) 
     with edgecv.load(detector(tmp_path / "planes.onnx", METADATA, floats=True)) as model:
         assert model.session.inputs == (TensorSpec(name="images", role="", shape=(1, 3, SIDE, SIDE), dtype="float32"),)
         assert model.prepare(bright_cell(0, 0))[0]["images"].shape == (1, 3, SIDE, SIDE)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> edgecv.Model:
+    return edgecv.Model.load(write_bundle(tmp_path_factory.mktemp("tiny") / "tiny.ecv").path, threads=1)
+
+
+def test_a_look_gives_a_result_with_names_a_document_and_an_image(tiny: edgecv.Model) -> None:
+    image = bright_cell(1, 2)
+    result = tiny.look(image)
+    assert result.names == ("bright",)
+    assert result.as_dict()["detections"][0]["label"] == "bright"
+    assert result.as_dict()["captured_ns"] > 1.6e18
+    assert result.plot().shape == image.shape
+    assert (result.plot() != image).any()
+    assert set(result.timings_ms) == {"preprocess", "inference", "postprocess"}
+    assert np.array_equal(result.detections.xyxy, tiny(image).xyxy)  # type: ignore[union-attr]
+    assert edgecv.annotate(image, tiny(image)).tolist() == result.plot().tolist()
+
+
+@pytest.mark.parametrize(
+    ("classes", "count"), [(["bright"], 1), ([0], 1), ([np.int64(0)], 1), (("never", 0), 1), ([1], 0)]
+)
+def test_classes_are_given_by_name_or_number(tiny: edgecv.Model, classes: list[str | int], count: int) -> None:
+    image = bright_cell(1, 2)
+    assert len(tiny(image, classes=classes)) == count
+    assert len(tiny.look(image, classes=classes).names) == count
+    assert [len(found) for found in tiny.many([image, image], classes=classes)] == [count, count]
+
+
+@pytest.mark.parametrize("classes", [["brigth"], [2], [-1], [True], [1.0], "bright", 0, []], ids=str)
+def test_an_unknown_class_lists_the_classes(tiny: edgecv.Model, classes: list[str | int]) -> None:
+    image = bright_cell(1, 2)
+    with pytest.raises(ConfigError) as caught:
+        tiny(image, classes=classes)
+    assert "bright, never" in caught.value.hint or "must be a list" in caught.value.message
+
+
+def two_boxes(path: Path) -> Path:
+    """A detector that always finds a box of `bright` at 0.9 and another of `never` at 0.6."""
+    found = np.zeros((1, 6, 2), np.float32)
+    found[0, :, 0], found[0, :, 1] = (16, 16, 8, 8, 0.9, 0), (48, 48, 8, 8, 0, 0.6)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["real"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["found", "nothing"], ["prediction"]),
+    ]
+    inputs = [("image", onnx.TensorProto.UINT8, (1, SIDE, SIDE, 3))]
+    outputs = [("prediction", onnx.TensorProto.FLOAT, found.shape)]
+    return save(path, nodes, inputs, outputs, {"zero": np.float32(0), "found": found}, METADATA)
+
+
+def test_boxes_of_other_classes_do_not_take_the_place_of_those_wanted(tmp_path: Path) -> None:
+    with edgecv.Model.load(two_boxes(tmp_path / "two.onnx"), threads=1) as model:
+        image = bright_cell(1, 2)
+        assert model(image).names == ("bright", "never")
+        assert model(image, max_detections=1).names == ("bright",)
+        assert model(image, max_detections=1, classes=["never"]).names == ("never",)
+        assert model(image, max_detections=1, classes=[1, "bright"]).names == ("bright",)
+
+
+def test_the_typed_doors_load_as_edgecv_load_does(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "tiny.ecv").path
+    with edgecv.Model.load(path, runtime="onnxruntime", threads=1) as model:
+        assert isinstance(model, edgecv.Model)
+    with pytest.raises(ConfigError, match="takes no prompts") as caught:
+        edgecv.PromptableModel.load(path)
+    assert "edgecv.Model.load" in caught.value.hint
+    with pytest.raises(ModelError, match="does not exist"):
+        edgecv.PromptableModel.load(tmp_path / "none.ecv")
+    with pytest.raises(TypeError, match="thraeds"):
+        edgecv.Model.load(path, thraeds=1)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="thraeds"):
+        edgecv.PromptableModel.load(path, thraeds=1)  # type: ignore[call-arg]
+
+
+def test_a_path_in_place_of_an_image_says_how_to_read_it(tiny: edgecv.Model) -> None:
+    with pytest.raises(SpecMismatch, match="not str") as caught:
+        tiny("bus.jpg")  # type: ignore[arg-type]
+    assert "edgecv.read_image" in caught.value.hint

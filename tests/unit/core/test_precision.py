@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -14,11 +12,11 @@ import pytest
 import edgecv
 from edgecv.bundles.bundle import MANIFEST, Bundle, describe_file, dump_manifest
 from edgecv.bundles.cpu_classes import has_bf16
+from edgecv.choosing import float_precision
 from edgecv.errors import ConfigError, DeviceError
-from edgecv.model import float_precision
 from edgecv.runtimes.ov import OpenVinoSession, _precision
 from edgecv.specs import RuntimeOptions
-from tests.conftest import CHECKOUT
+from tests.command_line import run_here
 from tests.models import SPEC, bright_cell, detector, write_bundle
 
 
@@ -128,14 +126,7 @@ def test_a_bare_graph_of_openvino_is_computed_in_float32(bundle: Bundle) -> None
 
 def command(*arguments: str) -> str:
     """What a command prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "edgecv", *arguments],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

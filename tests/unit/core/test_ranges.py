@@ -12,7 +12,7 @@ import pytest
 import edgecv
 from edgecv.errors import ConfigError
 from edgecv.pipelines.pipeline import Pipeline
-from edgecv.pipelines.source_config import Freshness
+from edgecv.pipelines.source_config import SourceConfig
 from tests.models import METADATA, bright_cell, detector
 
 NAN = math.nan
@@ -66,12 +66,12 @@ def test_shares(model: edgecv.Model, name: str, value: Any) -> None:
 def test_counts(model: edgecv.Model, value: Any) -> None:
     refused(lambda: model(bright_cell(0, 0), max_detections=value), "max_detections", "at least 1")
     refused(lambda: Pipeline("synthetic://?frames=2", model, max_frames=value), "max_frames", "at least 1")
-    refused(lambda: Freshness(policy="every_nth", nth=value), "nth", "at least 1")
+    refused(lambda: SourceConfig("clip.mp4", policy="every_nth", nth=value), "nth", "at least 1")
 
 
 @pytest.mark.parametrize("value", [0, -1, NAN, "5", True])
 def test_ages(value: Any) -> None:
-    refused(lambda: Freshness(max_age_ms=value), "max_age_ms", "at least")
+    refused(lambda: SourceConfig("clip.mp4", max_age_ms=value), "max_age_ms", "at least")
 
 
 @pytest.mark.parametrize("value", [-1, 99, 1.5, True, "nobody"])

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import CHECKOUT
 from tests.models import write_bundle
+from tests.unit.house.source_tree import ROOMS, SHIPPED, SOURCES, files, imported, text_of, tree_of
 
-ROOMS = ("converters", "quantize", "pipelines", "devices", "cloud_sync", "benchmarks")
 MAY_IMPORT = {
     "core": {"core"},
     "quantize": {"core", "quantize"},
@@ -30,37 +30,10 @@ MAY_IMPORT = {
     "benchmarks": {"core", "cli", *ROOMS},
     "cli": {"core", "cli", *ROOMS},
 }
+BUILD_ROOMS = ("converters", "quantize")
 BUILD_PACKAGES = {"torch", "torchvision", "ultralytics", "nncf", "onnx", "onnxscript", "litert_torch"}
 HEAVY = BUILD_PACKAGES | {"numpy", "cv2", "onnxruntime", "openvino", "ai_edge_litert", "typer", "rich", "av", "paho"}
 DEADLINE_S = 60
-
-
-def _files(*folders: str) -> list[Path]:
-    return sorted(path.relative_to(CHECKOUT) for folder in folders for path in (CHECKOUT / folder).rglob("*.py"))
-
-
-def _imported(path: Path, *, for_types: bool = True) -> Iterator[str]:
-    """Modules a file imports anywhere, by statement or through ``require("...")``."""
-    tree = ast.parse((CHECKOUT / path).read_text())
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if not for_types and id(node) in typing_only:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: write `from {'.' * node.level}{node.module}` in full"
-            assert node.module is not None
-            yield from ({node.module} if node.module != "edgecv" else {f"edgecv.{a.name}" for a in node.names})
-        elif isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
-            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-            if name in ("require", "import_module", "__import__") and node.args:
-                yield from [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
 
 
 def _room(module: str) -> str:
@@ -75,51 +48,60 @@ def _room_of_file(path: Path) -> str:
     return "cli" if path.parts[1] in ("cli", "__main__.py") else "core"
 
 
-SOURCES = _files("edgecv", *ROOMS)
+def test_imports_point_down() -> None:
+    for path in SOURCES:
+        room = _room_of_file(path)
+        modules = imported(path, for_types=path != Path("edgecv/__init__.py"))
+        wrong = [m for m in modules if m.split(".")[0] == "edgecv" and _room(m) not in MAY_IMPORT[room]]
+        assert not wrong, f"{path} is in {room}, which may import {sorted(MAY_IMPORT[room])} only"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_imports_point_down(path: Path) -> None:
-    room = _room_of_file(path)
-    modules = _imported(path, for_types=path != Path("edgecv/__init__.py"))
-    wrong = [m for m in modules if m.split(".")[0] == "edgecv" and _room(m) not in MAY_IMPORT[room]]
-    assert not wrong, f"{path} is in {room}, which may import {sorted(MAY_IMPORT[room])} only"
+def test_build_packages_stay_in_the_build_rooms() -> None:
+    outside = [path for path in SOURCES if _room_of_file(path) not in BUILD_ROOMS]
+    found = {str(path): _packages(path) & BUILD_PACKAGES - _allowed(path) for path in outside}
+    assert not {path: packages for path, packages in found.items() if packages}
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if _room_of_file(p) not in ("converters", "quantize")], ids=str)
-def test_build_packages_stay_in_the_build_rooms(path: Path) -> None:
-    allowed = (
+def _packages(path: Path) -> set[str]:
+    return {module.split(".")[0] for module in imported(path)}
+
+
+def _allowed(path: Path) -> set[str]:
+    return (
         {"torch", "torchvision", "ultralytics", "onnx"} if _room_of_file(path) == "benchmarks" else set()
-    )  # it compares with peers
-    assert not {module.split(".")[0] for module in _imported(path)} & BUILD_PACKAGES - allowed
+    )  # its peers
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if _room_of_file(p) in ("converters", "quantize")], ids=str)
-def test_no_build_module_imports_a_heavy_package_at_its_top_level(path: Path) -> None:
-    tree = ast.parse((CHECKOUT / path).read_text())
+def test_no_build_module_imports_a_heavy_package_at_its_top_level() -> None:
+    inside = [path for path in SOURCES if _room_of_file(path) in BUILD_ROOMS]
+    found = {str(path): _top_level_packages(path) & BUILD_PACKAGES for path in inside}
+    assert not {path: packages for path, packages in found.items() if packages}
+
+
+def _top_level_packages(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in tree.body:
+    for node in tree_of(path).body:
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(str(node.module).split(".")[0])
-    assert not names & BUILD_PACKAGES
+    return names
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[:2] != ("benchmarks", "lab")], ids=str)
-def test_what_is_installed_needs_no_program_of_the_laboratory(path: Path) -> None:
-    assert not [module for module in _imported(path) if module.startswith("edgecv.benchmarks.lab")]
+def test_what_is_installed_needs_no_program_of_the_laboratory() -> None:
+    found = [str(path) for path in SHIPPED if any(m.startswith("edgecv.benchmarks.lab") for m in imported(path))]
+    assert not found
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES} - {Path("edgecv/cli")}), ids=str)
-def test_a_folder_holds_fifteen_modules_at_most(folder: Path) -> None:
-    modules = [path for path in SOURCES if path.parent == folder and path.name != "__init__.py"]
-    assert len(modules) <= 15, "make a sub-room of what belongs together"
+def test_a_folder_holds_fifteen_modules_at_most() -> None:
+    modules = Counter(str(path.parent) for path in SOURCES if path.name != "__init__.py")
+    full = {folder: count for folder, count in modules.items() if count > 15 and folder != "edgecv/cli"}
+    assert not full, "make a sub-room of what belongs together"
 
 
-@pytest.mark.parametrize("path", _files("edgecv", "tests", *ROOMS), ids=str)
-def test_rooms_are_imported_through_the_package_only(path: Path) -> None:
-    second_copies = {module for module in _imported(path) if module.split(".")[0] in ROOMS}
+def test_rooms_are_imported_through_the_package_only() -> None:
+    found = {str(path): _packages(path) & set(ROOMS) for path in files("edgecv", "tests", *ROOMS)}
+    second_copies = {path: rooms for path, rooms in found.items() if rooms}
     assert not second_copies, "a second copy of the module would be loaded: write edgecv.<room>"
 
 
@@ -219,10 +201,5 @@ def test_pickles_are_read_in_one_place_only() -> None:
         "torch.jit.load(",
         "allow_pickle=True",
     )
-    found = {
-        str(path): reader
-        for path in _files("edgecv", *ROOMS)
-        for reader in readers
-        if reader in (CHECKOUT / path).read_text(encoding="utf-8")
-    }
+    found = {str(path): reader for path in SOURCES for reader in readers if reader in text_of(path)}
     assert found == {"converters/checkpoints/checkpoint.py": "torch.load("}  # behind --trust-pickle

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -17,6 +18,11 @@ from tests.conftest import CHECKOUT
 
 def test_every_public_name_resolves() -> None:
     assert all(getattr(edgecv, name) is not None for name in edgecv.__all__)
+
+
+def test_what_is_not_named_as_a_module_is_none() -> None:
+    modules = {name for name in edgecv.__all__ if isinstance(getattr(edgecv, name), ModuleType)}
+    assert modules == {"errors", "sinks", "steps"}
 
 
 def test_dir_lists_exactly_the_public_names() -> None:
@@ -79,8 +85,8 @@ def test_every_command_has_help_with_a_sentence(command: str, help_texts: dict[s
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_stands_in_the_readme(command: str) -> None:
-    assert f"`edgecv {command}" in (CHECKOUT / "README.md").read_text()
+def test_every_command_stands_in_the_documents(command: str) -> None:
+    assert f"`edgecv {command}" in (CHECKOUT / "docs/commands.md").read_text()
 
 
 def test_the_root_help_lists_every_command() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.conftest import CHECKOUT
-from tests.unit.house.test_imports import SOURCES
+from tests.unit.house.source_tree import SOURCES, nodes_of
 
 LOCKS = sorted((CHECKOUT / ".ci").glob("*.lock"))
 REPORTING = {"onnxruntime", "openvino", "nncf", "ultralytics"}
@@ -34,18 +35,20 @@ def direct_dependencies() -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in lines} - {"edgecv"}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_packages_that_report_their_use_are_imported_through_require(path: Path) -> None:
+def test_packages_that_report_their_use_are_imported_through_require() -> None:
     """``require`` and the first lines of ``edgecv`` keep them silent."""
-    found = set()
-    for node in ast.walk(ast.parse((CHECKOUT / path).read_text())):
+    found = {str(path): {name.split(".")[0] for name in _plainly_imported(path)} & REPORTING for path in SOURCES}
+    assert not {path: packages for path, packages in found.items() if packages}
+
+
+def _plainly_imported(path: Path) -> Iterator[str]:
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found.add(str(node.module))
+            yield str(node.module)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            found |= {str(one.value) for one in node.args if isinstance(one, ast.Constant)}
-    assert not {name.split(".")[0] for name in found} & REPORTING
+            yield from (str(one.value) for one in node.args if isinstance(one, ast.Constant))
 
 
 @pytest.mark.parametrize("own", [None, "0"])

@@ -96,12 +96,30 @@ def cut_body(request: Request) -> None:
     request.close_connection = True
 
 
-def cut_answer(request: Request) -> None:
-    """Take it, announce a long answer and hang up in the middle of that."""
+def take_quietly(request: Request) -> None:
+    """Keep the documents and answer nothing yet."""
     with request.receiver.lock:
         request.receiver.batches.append(json.loads(request.read_body()))
+
+
+def cut_answer(request: Request) -> None:
+    """Take it, announce a long answer and hang up in the middle of that."""
+    take_quietly(request)
     request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nso far")
     request.close_connection = True
+
+
+def drip_answer(request: Request) -> None:
+    """Take it, and let a long answer come a byte at a time, for ever."""
+    take_quietly(request)
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    drip(request)
+
+
+def long_answer(request: Request) -> None:
+    """Take it, and answer with more than anybody reads."""
+    take_quietly(request)
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000)
 
 
 class Receiver:

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 import edgecv
 from edgecv import registry
 from edgecv.bundles.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.choosing import runtime_options
 from edgecv.errors import ConfigError
-from edgecv.model import runtime_options
 from edgecv.pipelines.steps import Classify, Segment
 from edgecv.promptable import PromptableModel
 from edgecv.results import Detections, Frame, Result

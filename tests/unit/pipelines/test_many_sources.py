@@ -15,7 +15,7 @@ import pytest
 from edgecv.errors import ConfigError, SinkError, SourceError, SpecMismatch
 from edgecv.events import Event
 from edgecv.pipelines.pipeline import Pipeline
-from edgecv.pipelines.source_config import Feed, Freshness
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.synthetic import SyntheticSource
 from edgecv.pipelines.steps import Track
@@ -169,7 +169,7 @@ def test_with_the_last_source_the_pipeline_ends() -> None:
 
 
 def test_every_nth_frame_of_a_file() -> None:
-    pipeline = Pipeline(clip(20), BlobModel(), policy="every_nth", nth=3)
+    pipeline = Pipeline(SourceConfig(clip(20), policy="every_nth", nth=3), BlobModel())
     assert [result.frame.index for result in pipeline] == [0, 3, 6, 9, 12, 15, 18]
     assert pipeline.summary.dropped == {"every_nth": 13}
 
@@ -183,15 +183,15 @@ class OldFrames(SyntheticSource):
 
 
 def test_frames_too_old_are_dropped_before_the_model_and_counted() -> None:
-    pipeline = Pipeline(OldFrames("synthetic://?frames=20"), BlobModel(), max_age_ms=5000)
+    pipeline = Pipeline(SourceConfig(OldFrames("synthetic://?frames=20"), max_age_ms=5000), BlobModel())
     results = list(pipeline)
     assert [result.frame.index for result in results] == list(range(0, 20, 2))
     assert pipeline.summary.dropped == {"too_old": 10}
     assert all(result.age_ms < 5000 for result in results)
 
 
-def test_a_feed_is_treated_in_its_own_way() -> None:
-    sparse = Feed(source=clip(20), freshness=Freshness(policy="every_nth", nth=10))
+def test_a_source_is_treated_in_its_own_way() -> None:
+    sparse = SourceConfig(clip(20), policy="every_nth", nth=10)
     counts = Counter(result.frame.source_id for result in Pipeline({"all": clip(20), "few": sparse}, BlobModel()))
     assert counts == {"all": 20, "few": 2}
 
@@ -215,9 +215,9 @@ def test_a_gate_keeps_frames_from_the_model(source: Callable[[], SyntheticSource
     ],
     ids=str,
 )
-def test_a_freshness_that_makes_no_sense_is_refused(arguments: dict[str, object]) -> None:
+def test_a_source_config_that_makes_no_sense_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        Pipeline(clip(), BlobModel(), **arguments)  # type: ignore[arg-type]
+        SourceConfig(clip(), **arguments)  # type: ignore[arg-type]
 
 
 def test_steps_of_one_source_see_only_its_frames() -> None:
@@ -354,8 +354,8 @@ class OddFrames(SyntheticSource):
 
 @pytest.mark.parametrize("policy", ["lossless", "latest"])
 def test_a_frame_that_is_none_ends_its_source_and_no_other(policy: str) -> None:
-    sources = {"odd": OddFrames("synthetic://?frames=9"), "good": camera(200, frames=30)}
-    pipeline = Pipeline(sources, BlobModel(), policy=policy)  # type: ignore[arg-type]
+    given = {"odd": OddFrames("synthetic://?frames=9"), "good": camera(200, frames=30)}
+    pipeline = Pipeline([SourceConfig(source, name, policy) for name, source in given.items()], BlobModel())  # type: ignore[arg-type]
     counts: Counter[str] = Counter()
     with pytest.raises(SpecMismatch):
         for result in pipeline:
@@ -455,3 +455,42 @@ def test_events_reach_the_app() -> None:
     with pytest.raises(SourceError):
         pipeline.run()
     assert told == ["source.failed"]
+
+
+def test_what_is_no_source_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"3\.5 is no source"):
+        Pipeline([clip(), 3.5], BlobModel())  # type: ignore[list-item]
+
+
+def test_the_description_of_a_source_shows_no_password() -> None:
+    assert "secret" not in repr(SourceConfig("rtsp://me:secret@door/1", max_age_ms=5))
+
+
+def test_events_of_a_frame_that_a_later_step_drops_are_told_without_it() -> None:
+    def count(result: Result) -> Result:
+        return replace(result, events=(Event(kind="line.crossed", time_ns=result.frame.index),))
+
+    def thin_out(result: Result) -> Result | None:
+        return result if result.frame.index % 5 == 0 else None
+
+    watcher, heard = Watcher(), list[Event]()
+    results = list(Pipeline(clip(20), BlobModel(), steps=[count, thin_out], sinks=[watcher], on_event=heard.append))
+    told = [event.time_ns for result in results for event in result.events]
+    assert told == [0, 5, 10, 15]
+    left = [index for index in range(20) if index % 5]
+    assert [event.time_ns for event in heard] == left
+    assert [event.time_ns for event in watcher.events] == left
+
+
+def test_a_failed_source_is_an_alarm_and_no_other_news_is() -> None:
+    heard: list[Event] = []
+    with pytest.raises(SourceError):
+        Pipeline({"bad": BreakingSource("synthetic://?frames=9")}, BlobModel(), on_event=heard.append).run()
+    with Pipeline({"gate": Tells("synthetic://?frames=9")}, BlobModel(), on_event=heard.append) as pipeline:
+        results = iter(pipeline)
+        for _ in range(4):
+            next(results)
+        deadline = time.monotonic() + DEADLINE_S
+        while len(heard) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert {event.kind: event.priority for event in heard} == {"source.failed": "alarm", "source.stale": "event"}

@@ -7,12 +7,13 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from edgecv._internal.redaction import redact
 from edgecv.cli.console import fail
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.errors import ConfigError
 from edgecv.pipelines.sinks.webhook.client import check_url
 from edgecv.pipelines.sources.network import NetworkOptions, NetworkSource, _camera_url
-from edgecv.uris import parse_sink, parse_source, redact, scrub
+from edgecv.pipelines.uris import parse_sink, parse_source, scrub
 
 MARKS = sorted({*string.punctuation, " "})
 # The first begins like a port, the second like a word, the third ends like a host: what stands before and after the mark.

@@ -20,9 +20,10 @@ from edgecv.events import Event
 from edgecv.pipelines.loop.sink_worker import SinkWorker
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.sinks.files.jsonl import JsonlSink
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.sources.synthetic import SyntheticSource, square_at
 from edgecv.results import Frame, Result
-from tests.unit.pipelines.blob import DEADLINE_S, BlobModel, assert_no_threads
+from tests.unit.pipelines.blob import DEADLINE_S, BlobModel, assert_no_threads, pipeline_threads
 
 CLIP = "synthetic://?frames=40&width=64&height=48&fps=10"
 LIVE = "synthetic://?frames=0&width=64&height=48&fps=200&live=1"
@@ -157,7 +158,6 @@ def test_on_result_sees_every_result_in_the_calling_thread() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"policy": "newest"},
         {"max_frames": 0},
         {"classes": ["blbo"]},
         {"classes": [2]},
@@ -494,8 +494,11 @@ def test_a_slow_model_on_a_live_source_sees_fresh_frames() -> None:
 
 def test_the_policy_can_be_chosen() -> None:
     endless = "synthetic://?frames=0&width=64&height=48"
-    assert Pipeline(endless, BlobModel(busy_s=0.005), policy="latest", max_frames=10).run().dropped["latest"] > 0
-    assert Pipeline(LIVE, BlobModel(), policy="lossless", max_frames=10).run().dropped == {}
+    assert (
+        Pipeline(SourceConfig(endless, policy="latest"), BlobModel(busy_s=0.005), max_frames=10).run().dropped["latest"]
+        > 0
+    )
+    assert Pipeline(SourceConfig(LIVE, policy="lossless"), BlobModel(), max_frames=10).run().dropped == {}
 
 
 def test_capture_runs_ahead_by_a_bounded_number_of_frames() -> None:
@@ -524,3 +527,39 @@ def test_capture_overlaps_with_the_model() -> None:
     source = SlowSource("synthetic://?frames=30&width=64&height=48")
     summary = Pipeline(source, BlobModel(busy_s=0.01)).run()
     assert summary.elapsed_s < 30 * 0.02 * 0.9
+
+
+class QuickSink(SlowSink):
+    """Says that it never blocks, and notes in which threads it is called."""
+
+    non_blocking = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[str] = set()
+
+    def emit(self, result: Result) -> None:
+        self.threads.add(threading.current_thread().name)
+        super().emit(result)
+
+
+def test_a_sink_that_never_blocks_is_called_by_the_loop() -> None:
+    sink = QuickSink()
+    pipeline = Pipeline(CLIP, BlobModel(), sinks=[sink])
+    for _ in pipeline:
+        assert not [name for name in pipeline_threads() if "sink" in name]
+    assert sink.threads == {threading.current_thread().name}
+    assert pipeline.summary.sinks[0].emitted == pipeline.summary.frames
+
+
+class QuickFailure(FailingSink):
+    non_blocking = True
+
+
+def test_a_sink_that_never_blocks_and_fails_does_not_end_the_run() -> None:
+    pipeline = Pipeline(CLIP, BlobModel(), sinks=[QuickFailure()])
+    with pytest.raises(SinkError, match=r"lost .* The wire is cut"):
+        pipeline.run()
+    count = pipeline.summary.sinks[0]
+    assert count.emitted + count.failed == pipeline.summary.frames
+    assert count.emitted > 0 < count.failed

@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError, SourceError
+from edgecv.pipelines.pipeline import Pipeline
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.sources.supervised.retry import Retry
+from edgecv.pipelines.sources.supervised.ring import RingReader
 from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.protocols import Supervised
 from tests.cameras.scripted import LEVELS, TARGET
 from tests.cameras.world import PATIENCE_S, Diary, children, is_running, next_frame, wait_until, workers
 from tests.conftest import CHECKOUT
+from tests.unit.pipelines.blob import BlobModel, pipeline_threads
 
 Open = Callable[..., tuple[SupervisedSource, Diary]]
 
@@ -318,3 +322,35 @@ def test_wrong_options_are_refused_at_once(camera: Open) -> None:
         camera("deadline=3")
     with pytest.raises(ConfigError, match="deadline_s"):
         camera("deadline_s=0")
+
+
+def test_a_pipeline_takes_the_newest_frame_without_a_thread_before_the_source(camera: Open) -> None:
+    source, _ = camera("rate=200&frames=300")
+    with Pipeline(SourceConfig(source, "door", "every_nth", 2), BlobModel(busy_s=0.02), max_frames=12) as pipeline:
+        numbers = []
+        for result in pipeline:
+            numbers.append(result.frame.index)
+            assert not [name for name in pipeline_threads() if "capture" in name]
+    assert numbers == sorted(set(numbers))
+    dropped = pipeline.summary.dropped
+    assert dropped["every_nth"] > 10
+    assert dropped["latest"] > 5
+    assert pipeline.summary.frames == 12
+
+
+def test_a_dropped_frame_is_never_copied(camera: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = []
+    copy = RingReader.copy
+    monkeypatch.setattr(RingReader, "copy", lambda ring, picture: copies.append(picture) or copy(ring, picture))
+    source, _ = camera("rate=200&frames=200")
+    pipeline = Pipeline(source, BlobModel(busy_s=0.03))
+    pipeline.run()
+    assert len(copies) == pipeline.summary.frames
+    assert pipeline.summary.dropped["latest"] > 50
+
+
+def test_the_error_of_a_camera_that_is_given_up_ends_the_pipeline(camera: Open) -> None:
+    source, _ = camera("fail=auth")
+    with pytest.raises(SourceError) as caught:
+        Pipeline(source, BlobModel()).run()
+    assert caught.value.code == "auth"

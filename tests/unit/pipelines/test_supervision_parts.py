@@ -14,7 +14,7 @@ from edgecv.pipelines.sources.pace import Pace
 from edgecv.pipelines.sources.supervised.rate import RateLimit
 from edgecv.pipelines.sources.supervised.retry import Outage, Retry
 from edgecv.pipelines.sources.y4m import Y4mReader
-from edgecv.uris import parse_source
+from edgecv.pipelines.uris import parse_source
 
 
 def _waits(draw: float, times_s: list[float]) -> list[float | None]:

@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgecv._internal.redaction import redact
 from edgecv.errors import ConfigError, UnknownPlugin
 from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.sources import open_source
-from edgecv.uris import Uri, parse_sink, parse_source, read_options, redact, scrub
+from edgecv.pipelines.uris import Uri, parse_sink, parse_source, read_options, scrub
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from edgecv.quantize.report.charts import Point, jpeg_size_wh, pareto, ticks, un
 from edgecv.quantize.report.markup import Markup, element
 from edgecv.quantize.report.report import report_html, write_report
 from edgecv.results import Classification, Detections
+from tests.conftest import CHECKOUT
 
 EVIL = "<script>alert('x')</script> & \"quoted\" 'single' --> ]]> {0} %s $x \x00\u202e"
 
@@ -159,6 +160,7 @@ def test_the_report_is_well_formed_and_loads_nothing(tmp_path: Path) -> None:
     assert "default-src 'none'" in str(dict(tree.attributes).get("content")) or "default-src" in html
     assert "prefers-color-scheme: dark" in html
     assert "@media print" in html
+    assert (CHECKOUT / "quantize/report/report.css").read_text() in html
 
 
 def test_the_body_is_well_formed_xml_too(tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""Which variant of a bundle runs on this machine, on which runtime, and how its sessions are opened."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import msgspec
+
+from edgecv import registry
+from edgecv._internal.strict import check_number
+from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.errors import ConfigError, MissingDependency, ModelError
+from edgecv.protocols import RuntimeAdapter, SaysPrecision, Session
+from edgecv.runtimes.adapter import open_session
+from edgecv.specs import RuntimeOptions
+
+_MOST_LANES = 8
+MOST_THREADS = 1024
+
+
+class LoadOptions(TypedDict, total=False):
+    """The options of ``edgecv.load``, by keyword; see there."""
+
+    runtime: str
+    precision: str
+    threads: int
+    device: str
+    variant: str
+    lanes: int
+    cache_dir: str | Path
+    extra: Mapping[str, Any]
+
+
+def runtime_options(**given: Any) -> RuntimeOptions:
+    """Checked options; fields as in ``RuntimeOptions``.
+
+    Raises:
+        ConfigError: a value is out of its range.
+        UnknownPlugin: no runtime has that name.
+    """
+    try:
+        options = msgspec.convert({**given, "cache_dir": str(given.get("cache_dir", ""))}, RuntimeOptions)
+    except msgspec.ValidationError as error:
+        hint = "precision: auto, fp32, fp16, int8 or bf16." if "$.precision" in str(error) else ""
+        raise ConfigError(f"A runtime option is wrong: {error}.", hint) from error
+    check_number("lanes", options.lanes, 1, _MOST_LANES, whole=True, hint="2 for files and many cameras.")
+    check_number("threads", options.threads, 0, MOST_THREADS, whole=True, hint="0: the runtime chooses.")
+    if options.runtime != "auto":
+        registry.place("runtimes", options.runtime)  # names the known ones when it is misspelt
+    return options
+
+
+def check_exists(path: Path) -> None:
+    """Raise ``ModelError`` unless there is something at ``path``."""
+    if not path.exists():
+        raise ModelError(f"{path} does not exist.", "Make a bundle with: edgecv convert MODEL --int8 --calib IMAGES")
+
+
+def choose(path: Path, options: RuntimeOptions) -> tuple[Bundle, Variant, str]:
+    """Open a bundle and choose the variant that runs best here, with the runtime for it.
+
+    Raises:
+        ModelError: there is nothing at ``path``.
+        BundleError: the bundle is damaged.
+        ConfigError: no variant has that runtime and precision.
+        MissingDependency: one has, but its runtime is not installed.
+    """
+    check_exists(path)
+    bundle = Bundle.open(path)
+    return bundle, *min(runnable(bundle, options), key=_preference)
+
+
+def choose_for_file(path: Path, options: RuntimeOptions) -> str:
+    """The runtime that shall run a bare model file.
+
+    Raises:
+        ConfigError: no runtime does, or none computes it as asked.
+    """
+    fitting = [name for name in registry.names("runtimes") if path.suffix in runtime_of(name).suffixes]
+    chosen = next((name for name in fitting if options.runtime in ("auto", name)), None)
+    if chosen is None:
+        raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
+    if options.precision == "bf16" and not runtime_of(chosen).takes_bf16:
+        raise ConfigError(f"{chosen} does not compute {path.name} in bfloat16.", "OpenVINO does, from an .xml file.")
+    return chosen
+
+
+def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str]]:
+    """Every variant that fits the options, each with an installed runtime to run it on.
+
+    Raises:
+        ConfigError: no variant has that runtime and precision.
+        MissingDependency: one has, but its runtime is not installed.
+    """
+    pairs = [
+        (variant, name)
+        for variant in bundle.variants
+        for name in runtimes_for(variant.format)
+        if options.runtime in ("auto", name)
+        and _has_precision(variant, name, options)
+        and options.variant in ("", variant.name)
+    ]
+    if not pairs and options.precision == "bf16":
+        raise ConfigError(
+            f"Nothing computes {options.variant or bundle.path} in bfloat16 on the runtime {options.runtime}.",
+            "OpenVINO does: convert with --to openvino, or leave bf16 out.",
+        )
+    if not pairs:
+        raise ConfigError(
+            f"{bundle.path} has no {options.variant or options.precision} variant for the runtime {options.runtime}.",
+            f"It has: {', '.join(variant.name for variant in bundle.variants)}.",
+        )
+    installed = [pair for pair in pairs if _installed(pair[1])]
+    if not installed:
+        missing = sorted({name for _, name in pairs})
+        raise MissingDependency(
+            f"No runtime for {bundle.path} is installed ({', '.join(missing)}).",
+            f"Install one with: pip install 'edgecv[{runtime_of(missing[0]).extra}]'",
+        )
+    return installed
+
+
+def _has_precision(variant: Variant, runtime: str, options: RuntimeOptions) -> bool:
+    if options.precision == "bf16":
+        return runtime_of(runtime).takes_bf16 and (variant.precision == "fp32" or options.variant == variant.name)
+    return options.precision in ("auto", variant.precision)
+
+
+def _preference(pair: tuple[Variant, str]) -> tuple[bool, bool, float]:
+    """Order of variants, the best first.
+
+    What is built for another CPU class comes last: its kernels are slow here, or saturate. What is built for this one on a
+    machine that could not time it comes first: nothing else has its kernels. Then the fastest.
+    """
+    variant, _ = pair
+    return not suits_this_machine(variant.cpu_class), variant.timed, variant.latency_ms
+
+
+def open_parts(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> dict[str, Session]:
+    """A session for each model of a variant, by its part: ``main``, or ``encoder`` and ``decoder``.
+
+    Raises:
+        BundleError: a file of the variant is missing or changed.
+        SessionError: the runtime cannot load it.
+    """
+    # The precision is the variant's own, which ``auto`` leaves open.
+    precision = "bf16" if options.precision == "bf16" else variant.precision
+    options = msgspec.structs.replace(options, precision=precision)
+    return {part: _open_part(bundle, variant, part, options, runtime) for part in variant.models}
+
+
+def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOptions, runtime: str) -> Session:
+    files = variant.models[part]
+    with bundle.opened_model(variant, part) as model:
+        return open_session(runtime, model, options, files.inputs, files.outputs)
+
+
+def float_precision(session: Session) -> str:
+    """In which type a session computes what is not in integers, such as ``float32``; empty where it does not say."""
+    return session.float_precision if isinstance(session, SaysPrecision) else ""
+
+
+def runtime_of(name: str) -> type[RuntimeAdapter]:
+    """The class of a runtime, installed or not.
+
+    Raises:
+        UnknownPlugin: no runtime has that name.
+    """
+    return registry.resolve("runtimes", name)
+
+
+def runtimes_for(model_format: str) -> list[str]:
+    """Names of the runtimes that run a format, installed or not."""
+    return [name for name in registry.names("runtimes") if model_format in runtime_of(name).formats]
+
+
+def file_suffixes() -> set[str]:
+    """The suffixes of bare model files that some runtime loads."""
+    return {suffix for name in registry.names("runtimes") for suffix in runtime_of(name).suffixes}
+
+
+def _installed(runtime: str) -> bool:
+    return importlib.util.find_spec(runtime_of(runtime).package) is not None

@@ -1,0 +1,76 @@
+"""What ``edgecv run``, ``record`` and ``replay`` read in the same way: a model and sources, from options and ``app.toml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgecv.cli.app_config import AppFile
+    from edgecv.model import Model
+
+COMMAND_LINE = "the command line"
+
+
+def read_options(
+    config: Path | None,
+    bundle: Path | None,
+    runtime: str | None,
+    precision: str | None,
+    threads: int | None,
+    conf: float | None,
+    iou: float | None,
+    classes: str | None,
+) -> AppFile:
+    """The file, or an empty one, with what the options say of ``[model]`` in place of what stands there.
+
+    Raises:
+        ConfigError: see ``read_app_file``.
+    """
+    from msgspec.structs import replace
+
+    from edgecv.cli.app_config import AppFile, read_app_file
+
+    file = read_app_file(config) if config is not None else AppFile()
+    options = {
+        "bundle": None if bundle is None else str(bundle),
+        "runtime": runtime,
+        "precision": precision,
+        "threads": threads,
+        "confidence": conf,
+        "iou": iou,
+        "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
+    }
+    return replace(
+        file, model=replace(file.model, **{key: value for key, value in options.items() if value is not None})
+    )
+
+
+def check_complete(file: AppFile, command: str) -> None:
+    """Raise ``ConfigError`` where a command has no model or no source."""
+    if not file.model.bundle:
+        hint = f'edgecv {command} BUNDLE ..., or in app.toml: [model] bundle = "NAME.ecv"'
+        raise ConfigError("There is no bundle.", hint)
+    if not file.sources:
+        hint = f"edgecv {command} BUNDLE --source 0, or [[sources]] in app.toml."
+        raise ConfigError("There is no source.", hint)
+
+
+def load_model(file: AppFile, bundle: Path | str) -> Model:
+    """The model as ``[model]`` wants it; errors as ``edgecv.load``.
+
+    It is loaded for two images at a time where there is always a next one, and for one where the newest is to be answered soonest.
+    """
+    from edgecv.model import load
+
+    is_camera = len(file.sources) == 1 and file.sources[0].file is None
+    return load(
+        bundle,
+        runtime=file.model.runtime,
+        precision=file.model.precision,
+        threads=file.model.threads,
+        lanes=1 if is_camera else 2,
+        cache_dir=file.model.cache_dir,
+    )
