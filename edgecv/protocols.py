@@ -24,7 +24,7 @@ from edgecv.vision.geometry import ImageTransform
 
 if TYPE_CHECKING:
     from edgecv.bundles.opened_files import OpenedModel
-    from edgecv.pipelines.uris import Uri
+    from edgecv.uri import Uri
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
