@@ -90,6 +90,7 @@ def test_every_format_has_an_exporter_a_runtime_and_a_quantizer() -> None:
     assert set(registry.names("quantizers")) == set(registry.names("exporters"))
 
 
+@pytest.mark.slow
 def test_an_export_computes_what_the_source_computes(exported: tuple[str, Exported], part: Part) -> None:
     name, files = exported
     assert [spec.role for spec in files.inputs] == ["image"]
@@ -99,6 +100,7 @@ def test_an_export_computes_what_the_source_computes(exported: tuple[str, Export
     assert agreement(files, exporter(name).runtime, part) > 0.9999
 
 
+@pytest.mark.slow
 def test_a_half_export_is_smaller_and_agrees(exported: tuple[str, Exported], part: Part, tmp_path: Path) -> None:
     name, files = exported
     half = exporter(name).half(files, part, tmp_path)
@@ -106,6 +108,7 @@ def test_a_half_export_is_smaller_and_agrees(exported: tuple[str, Exported], par
     assert agreement(half, exporter(name).runtime, part) > 0.999
 
 
+@pytest.mark.slow
 def test_a_quantizer_writes_what_its_recipes_say(exported: tuple[str, Exported], part: Part, tmp_path: Path) -> None:
     name, files = exported
     work = tmp_path / "work"
@@ -135,6 +138,7 @@ def test_every_family_says_which_recipes_suit_it_and_refuses_what_it_cannot_read
     assert caught.value.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "yolov8n.yaml"])
 def test_a_family_gives_a_model_whose_parts_are_what_they_say(name: str) -> None:
     pytest.importorskip("torch")

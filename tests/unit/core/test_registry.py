@@ -128,7 +128,7 @@ class TestEntryPoints:
         ("kind", "name", "said"),
         [
             ("sinks", "no_close", "lacks close"),
-            ("sinks", "foreign", "lacks Options, writes_files, one_source, from_uri, close"),
+            ("sinks", "foreign", "lacks Options, writes_files, one_source, non_blocking, from_uri, close"),
             ("sinks", "function", "must be a class"),
             ("decoders", "number", "must be a class or function, not 3"),
         ],
