@@ -22,7 +22,7 @@ from edgecv.converters.source import (
 )
 from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.quantize.quantizer import quantizer_type
-from edgecv.quantize.recipes import base_rungs
+from edgecv.quantize.recipes import first_recipes
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 SIDE = 32
@@ -115,7 +115,7 @@ def test_a_quantizer_writes_what_its_recipes_say(exported: tuple[str, Exported],
     work.mkdir()
     quantizer = quantizer_type(name)(files.files, files.outputs, work)
     quantizer.calibrate(images(4))
-    recipe = base_rungs(name, "conv")[0]
+    recipe = first_recipes(name, "conv")[0]
     for again in ("first", "second"):  # calibration runs once, for any number of recipes
         folder = tmp_path / again
         folder.mkdir()
