@@ -43,7 +43,7 @@ def measure(task: Task) -> Outcome:
     set_max_megapixels(task.max_megapixels)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # the outcome is all that stdout may hold
-            report = registry.resolve("scenarios", task.scenario)(task.bundle, task.options)
+            report: Report = registry.resolve("scenarios", task.scenario)(task.bundle, task.options)
     except EdgeCVError as error:
         return Outcome(failure=Failure(error=type(error).__name__, message=error.message, hint=error.hint))
     return Outcome(report=report)

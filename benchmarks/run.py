@@ -32,7 +32,7 @@ def run_scenario(
         UnknownPlugin: there is no such scenario.
         EdgeCVError: what the scenario raised, or that its process crashed or took too long.
     """
-    registry.target("scenarios", name)
+    registry.place("scenarios", name)
     task = Task(scenario=name, bundle=str(bundle), options=options or BenchOptions(), max_megapixels=max_megapixels())
     answer = call_module("edgecv.benchmarks.child", msgspec.json.encode(task).decode(), timeout_s=timeout_s)
     outcome = msgspec.json.decode(answer, type=Outcome)

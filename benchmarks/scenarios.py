@@ -118,7 +118,7 @@ def runtime_of(model: Model) -> str:
     """Registered name of the runtime that runs a model, without importing the others."""
     session_type = type(model.session)
     target = f"{session_type.__module__}:{session_type.__qualname__}"
-    named = (name for name in registry.names("runtimes") if registry.target("runtimes", name) == target)
+    named = (name for name in registry.names("runtimes") if registry.place("runtimes", name) == target)
     return next(named, session_type.__qualname__)
 
 

@@ -29,7 +29,7 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import SourceModel, SourceOptions, with_names
+from edgecv.converters.source import SourceModel, SourceOptions, family, with_names
 from edgecv.errors import (
     AccuracyGateError,
     CalibrationError,
@@ -125,8 +125,8 @@ def _open(request: ConversionRequest, calibration: str | Path | None, place: Pat
     images = open_calibration(calibration, progress, seed=request.int8.seed) if calibration is not None else None
     options = replace(request.options, images=images.calibrate if images is not None else ())
     progress("Reading the model", 0, 1)
-    opener = registry.resolve("families", family_of(request.source))
-    source: SourceModel = with_names(batched(opener(request.source, options), options.batch))
+    opened = family(family_of(request.source)).open(request.source, options)
+    source = with_names(batched(opened, options.batch))
     progress("Reading the model", 1, 1)
     labelled = _labelled(request.int8.data, source, images, progress)
     if "int8" in request.precisions and images is not None and labelled is None:

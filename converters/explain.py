@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from edgecv import registry
 from edgecv.converters.request import ConversionRequest, family_of
+from edgecv.converters.source import family
 from edgecv.quantize.search import RecipeOrder, recipe_orders
 from edgecv.specs import Precision
 
 
 def steps(request: ConversionRequest) -> list[str]:
     """What ``convert`` would do, in words, without doing it."""
-    architecture = _architecture(request.source)
+    architecture = family(family_of(request.source)).architecture
     told = [f"Read {request.source} and prepare its network: uint8 pixels in, raw outputs out."]
     if request.options.batch > 1:
         told.append(
@@ -28,12 +26,6 @@ def steps(request: ConversionRequest) -> list[str]:
         told.append("Of a detector: tune the confidence until INT8 has the float model's precision.")
     told.append("Run every variant on one image and keep what comes out, for `edgecv verify` on the device.")
     return [*told, "Write model card and bundle.json with hashes, flush, and rename the folder into place."]
-
-
-def _architecture(path: Path) -> str:
-    """Which recipes suit a source: its family's module says so where it is no network of convolutions."""
-    opener = registry.resolve("families", family_of(path))
-    return str(getattr(sys.modules[opener.__module__], "ARCHITECTURE", "conv"))
 
 
 def _of_format(name: str, precisions: Sequence[Precision], orders: Sequence[RecipeOrder]) -> Iterator[str]:

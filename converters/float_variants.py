@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgecv import registry
 from edgecv._internal.progress import Progress
 from edgecv.bundles.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.request import ConversionRequest
 from edgecv.converters.source import Example, Exporter, Part, SourceModel
+from edgecv.converters.source import exporter as exporter_of
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet
@@ -118,8 +118,7 @@ def build_float(job: Job, model_format: str) -> Built:
         ConversionError: the format cannot express the source.
         ParityError: the export computes something else than the source.
     """
-    exporter: Exporter = registry.resolve("exporters", model_format)()
-    return _float_built(job, exporter, "fp32", None)
+    return _float_built(job, exporter_of(model_format), "fp32", None)
 
 
 def build_half(job: Job, base: Built) -> Built:

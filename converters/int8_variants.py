@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from edgecv import registry
 from edgecv.bundles.bundle import Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.converters.float_variants import (
@@ -27,7 +26,7 @@ from edgecv.converters.float_variants import (
 from edgecv.converters.judge import AccuracyJudge
 from edgecv.converters.source import Exporter, Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
-from edgecv.quantize.quantizer import Exported, Quantizer
+from edgecv.quantize.quantizer import Exported, Quantizer, quantizer_type
 from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, RECIPE_FILE, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
 from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, recipe_orders, search
@@ -47,7 +46,7 @@ def build_int8(job: Job, base: Built) -> Built:
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         floats = base.parts[first.name]
         # The quantizer refuses what is too large before the float model is asked about every picture.
-        quantizer: Quantizer = registry.resolve("quantizers", exporter.format)(floats.files, floats.outputs, Path(work))
+        quantizer = quantizer_type(exporter.format)(floats.files, floats.outputs, Path(work))
         judge = _judge(job, base)
         if judge.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
             orders = tuple(replace(order, last=(), exact=True) for order in orders)

@@ -112,7 +112,7 @@ def check_formats(formats: Sequence[str]) -> None:
     if not formats:
         raise ConfigError("No format was asked for.", f"Known: {', '.join(registry.names('exporters'))}.")
     for name in formats:
-        registry.target("exporters", name)
+        registry.place("exporters", name)
 
 
 def check_name(place: Path) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import msgspec
 import numpy as np
 
+from edgecv import registry
 from edgecv._internal.printable import as_name
 from edgecv.bundles.bundle import Source
 from edgecv.converters.normalisation import read_normalisation
@@ -24,6 +25,7 @@ MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
 MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message (ONNX) and of a flatbuffer (TFLite)
 # What a caller may say of a source that not every source takes.
 _CHOICES = ("trust_pickle", "weights", "random_weights", "pretrained", "preprocess", "labels", "activation")
+Architecture = Literal["conv", "transformer", "float"]
 Activation = Literal["", "softmax", "sigmoid", "none"]
 MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
 RANDOM = "random weights, seed 0"  # how the record of a source calls them
@@ -118,7 +120,7 @@ class Part:
     reference: Callable[[Tensors], dict[str, Array]]
     module: Any = None
     graph: Any = None
-    architecture: Literal["conv", "transformer", "float"] = "conv"
+    architecture: Architecture = "conv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -203,10 +205,15 @@ class SourceModel:
 
 
 class Exporter(Protocol):
-    """Writes parts in one format."""
+    """Writes parts in one format; made without arguments.
 
-    format: str
-    runtime: str
+    Attributes:
+        format: The name of the format in a bundle.
+        runtime: The registered runtime that opens what it writes.
+    """
+
+    format: ClassVar[str]
+    runtime: ClassVar[str]
 
     def export(self, part: Part, folder: Path) -> Exported:
         """Write a part in fp32 into an empty folder."""
@@ -215,6 +222,41 @@ class Exporter(Protocol):
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
         """Write the same in fp16 into an empty folder."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How a kind of source is read. A plain function may be registered in its place: its networks are convolutions.
+
+    Attributes:
+        open: Reads the source at a path, or the one of that name.
+        architecture: Which recipes suit its networks.
+    """
+
+    open: Callable[[Path, SourceOptions], SourceModel]
+    architecture: Architecture = "conv"
+
+    def __call__(self, path: Path, options: SourceOptions) -> SourceModel:
+        """Read a source."""
+        return self.open(path, options)
+
+
+def family(name: str) -> Family:
+    """A registered family.
+
+    Raises:
+        UnknownPlugin: there is no such family.
+        PluginError: it cannot be loaded.
+    """
+    found = registry.resolve("families", name)
+    return found if isinstance(found, Family) else Family(found)
+
+
+def exporter(name: str) -> Exporter:
+    """A registered exporter; errors as ``family``, and ``PluginError`` for one that lacks a member."""
+    found = registry.resolve("exporters", name)
+    kind: type[Exporter] = registry.check(found, Exporter, f"The exporter '{name}'")
+    return kind()
 
 
 def raw_head_outputs(

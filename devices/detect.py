@@ -1,8 +1,9 @@
-"""What this device is: board, processor, memory, accelerators, installed runtimes. Standard library only; nothing is opened
+"""What this device is: board, processor, memory, accelerators, installed runtimes. Nothing is opened
 or started, so it is safe beside a running pipeline."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -10,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edgecv import registry
 from edgecv.devices.cpu import Cpu, read_cpu
+from edgecv.errors import PluginError
 
 BoardSource = Literal["device-tree", "dmi", "hypervisor", "unknown"]
 
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert", "tflite-runtime")
 # What makers leave in the firmware when they did not fill it in.
 _PLACEHOLDERS = frozenset({"", "to be filled by o.e.m.", "system product name", "default string", "not specified"})
 # Kind and device node. Jetson boards before JetPack 6 have no /dev/nvidia0 but always /dev/nvhost-gpu.
@@ -216,11 +218,11 @@ def _usable_cores() -> int:
 
 def _installed_runtimes() -> dict[str, str]:
     found = {}
-    for name in _RUNTIMES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    for runtime in registry.names("runtimes"):
+        with contextlib.suppress(PluginError):  # one that is broken is told where it is used
+            for name in registry.resolve("runtimes", runtime).distributions:
+                with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                    found[name] = importlib.metadata.version(name)
     return found
 
 

@@ -14,7 +14,7 @@ from edgecv._internal.strict import check_number
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.errors import ConfigError, MissingDependency, ModelError
-from edgecv.protocols import SaysPrecision, Session
+from edgecv.protocols import RuntimeAdapter, SaysPrecision, Session
 from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions
 
@@ -50,7 +50,7 @@ def runtime_options(**given: Any) -> RuntimeOptions:
     check_number("lanes", options.lanes, 1, _MOST_LANES, whole=True, hint="2 for files and many cameras.")
     check_number("threads", options.threads, 0, MOST_THREADS, whole=True, hint="0: the runtime chooses.")
     if options.runtime != "auto":
-        registry.target("runtimes", options.runtime)  # names the known ones when it is misspelt
+        registry.place("runtimes", options.runtime)  # names the known ones when it is misspelt
     return options
 
 
@@ -84,7 +84,7 @@ def choose_for_file(path: Path, options: RuntimeOptions) -> str:
     chosen = next((name for name in fitting if options.runtime in ("auto", name)), None)
     if chosen is None:
         raise ConfigError(f"{options.runtime} does not run {path.suffix} files.", f"Use: {', '.join(fitting)}.")
-    if options.precision == "bf16" and not _takes_bf16(chosen):
+    if options.precision == "bf16" and not runtime_of(chosen).takes_bf16:
         raise ConfigError(f"{chosen} does not compute {path.name} in bfloat16.", "OpenVINO does, from an .xml file.")
     return chosen
 
@@ -126,12 +126,8 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
 
 def _has_precision(variant: Variant, runtime: str, options: RuntimeOptions) -> bool:
     if options.precision == "bf16":
-        return _takes_bf16(runtime) and (variant.precision == "fp32" or options.variant == variant.name)
+        return runtime_of(runtime).takes_bf16 and (variant.precision == "fp32" or options.variant == variant.name)
     return options.precision in ("auto", variant.precision)
-
-
-def _takes_bf16(runtime: str) -> bool:
-    return bool(getattr(runtime_of(runtime), "takes_bf16", False))
 
 
 def _preference(pair: tuple[Variant, str]) -> tuple[bool, bool, float]:
@@ -168,7 +164,7 @@ def float_precision(session: Session) -> str:
     return session.float_precision if isinstance(session, SaysPrecision) else ""
 
 
-def runtime_of(name: str) -> Any:
+def runtime_of(name: str) -> type[RuntimeAdapter]:
     """The class of a runtime, installed or not.
 
     Raises:

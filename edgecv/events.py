@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from edgecv.errors import ConfigError
 
 Priority = Literal["alarm", "event", "telemetry", "blob"]
 
@@ -26,6 +28,13 @@ class Event:
     source_id: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     priority: Priority = "event"
+
+    def __post_init__(self) -> None:
+        if self.priority not in get_args(Priority):
+            raise ConfigError(
+                f"The event '{self.kind}' has the priority {self.priority!r}.",
+                f"Use one of {', '.join(get_args(Priority))}.",
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

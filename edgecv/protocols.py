@@ -1,29 +1,47 @@
-"""The seams: what a source, session, decoder, step or sink must be able to do. Each is small enough to write in an evening."""
+"""The seams: everything that EdgeCV asks of a runtime, decoder, source, sink, step or gate, of its own or of a plug-in.
+
+What an *object* may do besides the least is a protocol of its own, such as ``TakesEvents``: EdgeCV asks with ``isinstance``.
+What a registered *class* declares stands in ``RuntimeAdapter``, ``SourceType`` and ``SinkType``, with the defaults: a plug-in
+inherits the protocol, or declares every member (docs/adr/0020).
+"""
 
 from __future__ import annotations
 
+import inspect
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
+import msgspec
 import numpy.typing as npt
 
 from edgecv.events import Event
 from edgecv.results import Classification, Detections, Frame, Result
-from edgecv.specs import DecodeSpec, TensorSpec
+from edgecv.specs import DecodeSpec, RuntimeOptions, TensorSpec
 from edgecv.status import PipelineStatus, SourceHealth
 from edgecv.vision.geometry import ImageTransform
+
+if TYPE_CHECKING:
+    from edgecv.bundles.opened_files import OpenedModel
+    from edgecv.uri import Uri
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
 
+class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The options of a plug-in that has none: every option is an error."""
+
+
 class Session(Protocol):
-    """One loaded model file; made by ``SessionType(model, options, inputs, outputs)`` (see ``edgecv.runtimes``)."""
+    """One loaded model file, made by a ``RuntimeAdapter``."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     providers: tuple[str, ...]
 
+    @abstractmethod
     def run(self, feeds: Tensors) -> dict[str, Array]:
         """Compute the outputs by name from the inputs by name.
 
@@ -33,8 +51,47 @@ class Session(Protocol):
         """
         ...
 
+    @abstractmethod
     def close(self) -> None:
         """Free what the runtime holds; a second call does nothing."""
+        ...
+
+
+class RuntimeAdapter(Session, Protocol):
+    """What a registered runtime is: a class of sessions that says what it runs.
+
+    Attributes:
+        package: The module that must be installed, such as ``onnxruntime``; it is imported when a model is opened.
+        extra: The extra of ``pip install 'edgecv[...]'`` that brings it.
+        formats: The formats of a bundle's variants that it runs.
+        suffixes: The suffixes of bare model files that it runs.
+        distributions: The names under which ``edgecv devices`` looks for installed versions.
+        takes_opened_files: Whether ``model`` may be an ``OpenedModel``, whose files were checked and are open; else it is a path.
+        takes_bf16: Whether it can compute float layers in bfloat16.
+    """
+
+    package: ClassVar[str]
+    extra: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]]
+    suffixes: ClassVar[tuple[str, ...]]
+    distributions: ClassVar[tuple[str, ...]] = ()
+    takes_opened_files: ClassVar[bool] = False
+    takes_bf16: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model: Path | OpenedModel,
+        options: RuntimeOptions,
+        inputs: tuple[TensorSpec, ...] = (),
+        outputs: tuple[TensorSpec, ...] = (),
+    ) -> None:
+        """Load a model; without ``inputs`` and ``outputs`` the specs are what the file says, with empty roles.
+
+        Raises:
+            MissingDependency: the package is not installed.
+            DeviceError: the device asked for is not there.
+            SessionError: the file cannot be loaded.
+        """
         ...
 
 
@@ -43,6 +100,13 @@ class SaysPrecision(Protocol):
     """What a session may have beyond ``Session``: it says in which type it computes the layers that are not integers."""
 
     float_precision: str  # "float32", "bfloat16", "float16"
+
+
+@runtime_checkable
+class HasMetadata(Protocol):
+    """What a session may have beyond ``Session``: the texts that a converter left in the model file, by name."""
+
+    metadata: Mapping[str, str]
 
 
 class Decoder(Protocol):
@@ -55,14 +119,34 @@ class Decoder(Protocol):
         ...
 
 
+DecoderType: TypeAlias = Callable[[DecodeSpec, tuple[TensorSpec, ...]], Decoder]
+"""What a registered decoder is: a class, or a function, that makes the decoder of one model."""
+
+
+@runtime_checkable
+class LoadedModel(Protocol):
+    """What a pipeline, and a step with a second model, look at before they use a model: is it one, and of which kind?"""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """What it does, such as ``detect``."""
+        ...
+
+
 @runtime_checkable
 class Source(Protocol):
-    """Where frames come from; made by ``SourceType(uri)``."""
+    """Where frames come from."""
 
     source_id: str  # free of credentials
     live: bool  # True: frames are lost when nobody reads them; False: the source waits
     fps: float  # frames per second the source announces, 0.0 when it does not know
 
+    @abstractmethod
     def read(self) -> Frame | None:
         """The next frame, or ``None`` at the end.
 
@@ -71,9 +155,65 @@ class Source(Protocol):
         """
         ...
 
+    @abstractmethod
     def close(self) -> None:
         """Release the device or file; a second call does nothing."""
         ...
+
+
+class SourceType(Source, Protocol):
+    """What a registered source is: a class that is made from a URI with its scheme.
+
+    Attributes:
+        Options: The strict struct that the query of the URI is read into. Of a supervised source it is ``LiveOptions`` of
+            ``edgecv.pipelines.sources.live`` or inherits from it.
+        supervised: Whether the source is read in a process of its own, which is started again when it fails: for cameras.
+    """
+
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
+    supervised: ClassVar[bool] = False
+
+    def __init__(self, uri: Uri) -> None:
+        """Open the source.
+
+        Raises:
+            SourceError: it cannot be opened.
+            ConfigError: an option does not exist or has a wrong value.
+        """
+        ...
+
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Refuse what can never work, without touching the source.
+
+        Raises:
+            ConfigError: the URI is wrong.
+            MissingDependency: a package is not installed.
+        """
+
+
+@runtime_checkable
+class CountsDropped(Protocol):
+    """What a source may have beyond ``Source``: how many frames it lost because nobody took them in time."""
+
+    dropped: int
+
+
+@runtime_checkable
+class CountsUnreadable(Protocol):
+    """What a source may have beyond ``Source``: how many frames it passed over because they could not be decoded."""
+
+    @property
+    def unreadable(self) -> int:
+        """Frames so far."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """What a source may have beyond ``Source``: its frames have places among those of others, and are taken in that order."""
+
+    place: Callable[[Frame], int] | None  # None: this time they have none
 
 
 @runtime_checkable
@@ -114,9 +254,21 @@ class KeepsNewest(Source, Supervised, Protocol):
         ...
 
 
-class Sink(Protocol):
-    """Where results go; one with a scheme is made by ``SinkType.from_uri(uri, *, fps, overwrite)``."""
+@runtime_checkable
+class Named(Protocol):
+    """What a step or a sink may have besides: the name that counts and messages use."""
 
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where results go."""
+
+    @abstractmethod
     def emit(self, result: Result) -> None:
         """Take one result.
 
@@ -125,8 +277,51 @@ class Sink(Protocol):
         """
         ...
 
+    @abstractmethod
     def close(self) -> None:
         """Write what is still held and release; a second call does nothing."""
+        ...
+
+
+class SinkType(Sink, Protocol):
+    """What a registered sink is: a class that is made from a URI with its scheme.
+
+    Attributes:
+        Options: The strict struct that the query of the URI is read into.
+        writes_files: Whether the path of its URI is a file or folder that it writes.
+        one_source: Whether it has no place for the results of a second source.
+        non_blocking: As in ``NonBlocking``.
+    """
+
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
+    writes_files: ClassVar[bool] = True
+    one_source: ClassVar[bool] = False
+    non_blocking: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> Sink:
+        """Open the sink that a URI names.
+
+        Args:
+            uri: The URI; its query is checked already, ``read_options(uri, cls.Options)`` reads it.
+            fps: Frames per second of the source; 0.0 when frames come at any time.
+            overwrite: Replace an existing target.
+
+        Raises:
+            ConfigError: the target exists and is not to be overwritten.
+            SinkError: the target cannot be written.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsLost(Protocol):
+    """What a sink may have beyond ``Sink``: how many results it took and could not bring to their place."""
+
+    @property
+    def lost(self) -> int:
+        """Results so far."""
         ...
 
 
@@ -168,11 +363,105 @@ class WatchesStatus(Protocol):
 Step = Callable[[Result], Result | None]
 """A function between decoding and the sinks, called in the order of the frames; ``None`` drops the result.
 
-One that remembers something between frames must keep the sources apart: see ``edgecv.pipelines.steps.per_source``.
+One that remembers something between frames must keep the sources apart: see ``edgecv.pipelines.steps.PerSource``.
 """
 
 Gate = Callable[[Frame], bool]
 """Says before the model runs whether a frame is worth it, called in the order of the frames of a source."""
 
+
+@runtime_checkable
+class HasOptions(Protocol):
+    """What a registered class of steps may have: the strict struct of its options, with which it is made."""
+
+    Options: ClassVar[type[msgspec.Struct]]
+
+
+@runtime_checkable
+class StepOptions(Protocol):
+    """The options of a step, from which it is made: a strict struct that inherits ``edgecv.pipelines.steps.Options``."""
+
+    @property
+    def needs_ids(self) -> bool:
+        """Whether objects must have tracker ids before the step."""
+        ...
+
+    @property
+    def gives_ids(self) -> bool:
+        """Whether objects have tracker ids after the step."""
+        ...
+
+    def build(self, labels: tuple[str, ...]) -> Step:
+        """The step for a model with these labels.
+
+        Raises:
+            ConfigError: an option does not fit, or names a class that the model does not have.
+        """
+        ...
+
+
+@runtime_checkable
+class GateOptions(Protocol):
+    """The options of a gate, from which it is made: a strict struct."""
+
+    def build(self) -> Gate:
+        """The gate; errors as in ``StepOptions``."""
+        ...
+
+
+@runtime_checkable
+class CountsObjects(Protocol):
+    """What a step or gate may have besides: numbers for the summary, the page and the metrics."""
+
+    def counts(self, source_id: str) -> Mapping[str, int]:
+        """What it counted at one source so far, by name."""
+        ...
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    """What a step or gate may have besides: it remembers sources, and is told when one is gone."""
+
+    def forget(self, source_id: str) -> None:
+        """Drop what is known of a source."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """What a step or gate may have besides: it holds something that must be released, such as a file."""
+
+    def close(self) -> None:
+        """The pipeline ended."""
+        ...
+
+
+@runtime_checkable
+class CountsOneSource(Protocol):
+    """As ``CountsObjects``, of the step of one source that ``PerSource`` makes."""
+
+    def counts(self) -> Mapping[str, int]:
+        """What it counted so far, by name."""
+        ...
+
+
 Clock = Callable[[], int]
 """Nanoseconds; handed in, so that tests own the time."""
+
+
+def lacks(given: object, protocol: type) -> list[str]:
+    """Which members of a protocol an object lacks; of a class, those that its objects get in their constructor do not matter."""
+    abstract = given.__abstractmethods__ if isinstance(given, ABCMeta) else frozenset()
+    there = set(dir(given)) - abstract
+    return [name for name in _members(protocol, of_class=isinstance(given, type)) if name not in there]
+
+
+def _members(protocol: type, *, of_class: bool) -> list[str]:
+    found: list[str] = []
+    for base in protocol.__mro__:
+        if base.__module__ != __name__ and base is not protocol:  # Protocol, Generic and object
+            continue
+        fields = inspect.get_annotations(base)
+        found += [name for name, kind in fields.items() if not of_class or str(kind).startswith("ClassVar")]
+        found += [name for name in vars(base) if not name.startswith("_") and name not in fields]
+    return list(dict.fromkeys(found))

@@ -1,19 +1,24 @@
-"""One table: a name finds its code, lazily.
+"""One table: a name finds its code, which is imported when it is first used.
 
 Adding a runtime, decoder, source, sink, family or format means one line here. Packages outside EdgeCV register through
-entry points of the group ``edgecv.KIND`` (such as ``edgecv.runtimes``); a built-in name wins over an entry point.
+entry points of the group ``edgecv.KIND`` (such as ``edgecv.runtimes``). A name stands for one thing: where two packages, or a
+package and EdgeCV, register the same name, using it is an error.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from edgecv.errors import PluginError, UnknownPlugin
+
+if TYPE_CHECKING:
+    from edgecv.protocols import DecoderType, GateOptions, RuntimeAdapter, SinkType, SourceType
 
 _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -42,7 +47,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "gst": "edgecv.pipelines.sources.gstreamer:GstSource",
             "images": "edgecv.pipelines.sources.images:ImagesSource",
             "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
-            "recording": "edgecv.pipelines.recording.recording:open_recorded",
+            "recording": "edgecv.pipelines.recording.recording:RecordingSource",
         },
         "sinks": {
             "csv": "edgecv.pipelines.sinks.files.csv:CsvSink",
@@ -55,7 +60,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "webhook": "edgecv.pipelines.sinks.webhook.sink:WebhookSink",
             "record": "edgecv.pipelines.recording.sink:RecordSink",
         },
-        # Steps by the `type` of a table in app.toml: a strict msgspec struct of options with `build(labels) -> Step`.
+        # Steps by the `type` of a table in app.toml: see `step_type` in edgecv/pipelines/steps/options.py.
         "steps": {
             "classes": "edgecv.pipelines.steps.filter.classes:Classes",
             "classify": "edgecv.pipelines.steps.second_model.classify:Classify",
@@ -78,11 +83,11 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "resnet50": "edgecv.converters.families.resnet:open_named",
             "resnet101": "edgecv.converters.families.resnet:open_named",
             "resnet152": "edgecv.converters.families.resnet:open_named",
-            "mobile_sam": "edgecv.converters.families.sam.sam:open_sam",
-            "sam_b": "edgecv.converters.families.sam.sam:open_sam",
-            "sam_l": "edgecv.converters.families.sam.sam:open_sam",
-            "sam_h": "edgecv.converters.families.sam.sam:open_sam",
-            "sam2.1_t": "edgecv.converters.families.sam.sam2:open_sam2",
+            "mobile_sam": "edgecv.converters.families.sam.sam:SAM",
+            "sam_b": "edgecv.converters.families.sam.sam:SAM",
+            "sam_l": "edgecv.converters.families.sam.sam:SAM",
+            "sam_h": "edgecv.converters.families.sam.sam:SAM",
+            "sam2.1_t": "edgecv.converters.families.sam.sam2:SAM2",
         },
         "exporters": {
             "onnx": "edgecv.converters.exporters.ort:OnnxExporter",
@@ -106,45 +111,112 @@ KINDS: tuple[str, ...] = tuple(_TABLE)
 
 def names(kind: str) -> tuple[str, ...]:
     """Every name of a kind, built in or installed, sorted."""
-    return tuple(sorted({*_TABLE[kind], *(point.name for point in _entry_points(kind))}))
+    return tuple(sorted({*_TABLE[kind], *(point.name for point in entry_points(kind))}))
 
 
-def target(kind: str, name: str) -> str:
-    """``module:attribute`` behind a name.
+def place(kind: str, name: str) -> str:
+    """The code behind a name, as ``module:attribute``.
 
     Raises:
-        UnknownPlugin: no such name; the hint lists what there is.
+        UnknownPlugin: there is no such name; the hint lists the names there are.
+        PluginError: the name stands for two things; the message says where both are.
     """
-    if name in _TABLE[kind]:
-        return _TABLE[kind][name]
-    for point in _entry_points(kind):
-        if point.name == name:
-            return point.value
-    known = names(kind)
+    places = _places(kind, name)
+    if not places:
+        raise unknown(kind.removesuffix("s"), name, names(kind))
+    if len(places) > 1:
+        said = " and ".join(f"{code} (from {package})" for code, package in places.items())
+        raise PluginError(
+            f"The {kind.removesuffix('s')} '{name}' is registered twice: {said}.",
+            "Uninstall one of the packages, or ask its maker for another name.",
+        )
+    return next(iter(places))
+
+
+def unknown(what: str, name: str, known: tuple[str, ...]) -> UnknownPlugin:
+    """The error for a name that does not exist; its hint says the nearest name and lists all."""
     close = get_close_matches(name, known, n=1)
     suggestion = f"Did you mean '{close[0]}'? " if close else ""
-    raise UnknownPlugin(
-        f"There is no {kind.removesuffix('s')} named '{name}'.",
-        f"{suggestion}Known: {', '.join(known)}.",
-    )
+    return UnknownPlugin(f"There is no {what} named '{name}'.", f"{suggestion}Known: {', '.join(known)}.")
 
 
-def resolve(kind: str, name: str) -> Any:
-    """Import what a name stands for.
+@overload
+def resolve(kind: Literal["runtimes"], name: str) -> type[RuntimeAdapter]: ...
+@overload
+def resolve(kind: Literal["decoders"], name: str) -> DecoderType: ...
+@overload
+def resolve(kind: Literal["sources"], name: str) -> type[SourceType]: ...
+@overload
+def resolve(kind: Literal["sinks"], name: str) -> type[SinkType]: ...
+@overload
+def resolve(kind: Literal["gates"], name: str) -> type[GateOptions]: ...
+@overload
+def resolve(kind: str, name: str) -> Callable[..., Any]: ...
+def resolve(kind: str, name: str) -> Callable[..., Any]:
+    """Import what a name stands for, and check that it has every member that its kind asks for.
+
+    The kinds whose protocol stands in a room above the core are checked there: ``step_type``, ``family``, ``exporter`` ...
 
     Raises:
-        UnknownPlugin: no such name.
-        PluginError: the plug-in is installed but broken.
+        UnknownPlugin: there is no such name.
+        PluginError: the plug-in is installed but broken, lacks a member, or its name stands for two things.
     """
-    module_name, _, attribute = target(kind, name).partition(":")
+    code = place(kind, name)
+    what = f"The {kind.removesuffix('s')} '{name}' ({code})"
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        found = load(code)
     except (ImportError, AttributeError) as error:
+        raise PluginError(f"{what} cannot be loaded: {error}", "Reinstall the package that provides it.") from error
+    from edgecv import protocols
+
+    promised: Mapping[str, type] = {
+        "runtimes": protocols.RuntimeAdapter,
+        "sources": protocols.SourceType,
+        "sinks": protocols.SinkType,
+        "gates": protocols.GateOptions,
+    }
+    if kind in promised:
+        return check(found, promised[kind], what)
+    if not callable(found):
+        raise PluginError(f"{what} must be a class or function, not {found!r}.", "See docs/plugins.md.")
+    made: Callable[..., Any] = found
+    return made
+
+
+def load(code: str) -> Any:
+    """Import ``module:attribute``."""
+    module, _, attribute = code.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def check(found: object, protocol: type, what: str) -> Any:
+    """A class, after a look at whether it has every member of its protocol.
+
+    Raises:
+        PluginError: it is no class, or lacks a member.
+    """
+    from edgecv.protocols import lacks
+
+    if not isinstance(found, type):
+        raise PluginError(f"{what} must be a class, not {found!r}.", f"See {protocol.__name__} in docs/plugins.md.")
+    if missing := lacks(found, protocol):
         raise PluginError(
-            f"The {kind.removesuffix('s')} '{name}' ({module_name}:{attribute}) cannot be loaded: {error}",
-            "Reinstall the package that provides it.",
-        ) from error
+            f"{what} lacks {', '.join(missing)}.",
+            f"Let it inherit from {protocol.__module__}.{protocol.__name__}, which has the defaults, or declare them.",
+        )
+    return found
 
 
-def _entry_points(kind: str) -> importlib.metadata.EntryPoints:
+def _places(kind: str, name: str) -> dict[str, str]:
+    """What a name stands for, and which package says so: one place, unless two of them clash."""
+    found = {_TABLE[kind][name]: "EdgeCV"} if name in _TABLE[kind] else {}
+    for point in entry_points(kind):
+        if point.name == name:
+            found.setdefault(point.value, point.dist.name if point.dist is not None else "an unnamed package")
+    return found
+
+
+@cache
+def entry_points(kind: str) -> importlib.metadata.EntryPoints:
+    """The entry points of a kind: read once, since it takes a look at every installed package."""
     return importlib.metadata.entry_points(group=f"edgecv.{kind}")

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
+from edgecv._internal.printable import short
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError, SourceError
-from edgecv.model import Model
-from edgecv.pipelines.loop.inference import Recall
 from edgecv.pipelines.loop.sink_worker import CallableSink
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader
-from edgecv.pipelines.sinks import check_sink, writes_files
+from edgecv.pipelines.sinks import SINK_HINT, check_sink, writes_files
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.uris import parse_sink
-from edgecv.protocols import Sink
+from edgecv.protocols import LoadedModel, Named, Sink, lacks
 from edgecv.results import Result
 
 SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
 
 
-def check_model(model: Model | Recall) -> None:
-    """Raise ``ConfigError`` for a model that has nothing to say about a frame by itself."""
+def check_model(model: object) -> None:
+    """Raise ``ConfigError`` for what is no model, or one that has nothing to say about a frame by itself."""
+    if not isinstance(model, LoadedModel):
+        raise ConfigError(
+            f"The model of a pipeline must be a loaded one, not {short(model)}.", "Load it first: edgecv.load(PATH)."
+        )
     if model.task == "promptable-segment":
         raise ConfigError(
             f"{model.name} answers prompts; a pipeline has none.",
@@ -67,21 +71,27 @@ def remove_empty(paths: Sequence[Path]) -> None:
                 path.unlink()
 
 
-def as_sink(sink: Sink | Callable[[Result], object]) -> Sink:
+def as_sink(sink: object) -> Sink:
     """A sink, or a function of a result as one; ``ConfigError`` for anything else."""
-    if hasattr(sink, "emit"):
-        return cast(Sink, sink)
-    if callable(sink):
+    if isinstance(sink, Sink) and not isinstance(sink, type):
+        return sink
+    missing = lacks(sink, Sink)
+    if not isinstance(sink, type) and missing != ["emit", "close"]:
+        raise ConfigError(f"The sink {sink_name(sink)} lacks {', '.join(missing)}.", SINK_HINT)
+    if callable(sink) and not isinstance(sink, type):
         return CallableSink(sink)
-    raise ConfigError(f"{sink!r} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result.")
+    raise ConfigError(
+        f"{short(sink)} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result."
+    )
 
 
-def sink_name(sink: SinkLike) -> str:
+def sink_name(sink: object) -> str:
     """What messages and counts call it."""
     if isinstance(sink, str):
         return parse_sink(sink).name
-    otherwise = type(sink).__name__
-    return str(getattr(sink, "name", otherwise) if hasattr(sink, "emit") else getattr(sink, "__name__", otherwise))
+    if isinstance(sink, Named) and isinstance(sink, Sink):
+        return sink.name
+    return sink.__name__ if inspect.isroutine(sink) else type(sink).__name__
 
 
 def hangs(captures: Sequence[SourceReader]) -> SourceError:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from edgecv._internal.printable import short
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotPolicy
-from edgecv.pipelines.sources import open_source
+from edgecv.pipelines.sources import SOURCE_HINT, open_source
 from edgecv.pipelines.uris import parse_source
-from edgecv.protocols import Source
+from edgecv.protocols import Source, lacks
 
 if TYPE_CHECKING:
     Origin: TypeAlias = str | int | Path | Source
@@ -51,10 +52,7 @@ class SourceConfig(msgspec.Struct, frozen=True):
     max_age_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.uri, bool) or not isinstance(self.uri, str | int | Path | Source):
-            raise ConfigError(
-                f"{self.uri!r} is no source.", "Give a camera number, a file, a folder, a URI or an object with read()."
-            )
+        _check_origin(self.uri)
         if self.policy not in POLICIES:
             raise ConfigError(f"There is no policy '{self.policy}'.", f"Known: {', '.join(POLICIES)}.")
         check_number("nth", self.nth, 1, whole=True, hint=_NTH)
@@ -93,6 +91,18 @@ class SourceConfig(msgspec.Struct, frozen=True):
             return None
         uri = parse_source(self.uri)
         return Path(uri.path).resolve() if uri.scheme in _FILE_SCHEMES else None
+
+
+def _check_origin(origin: object) -> None:
+    if isinstance(origin, str | int | Path) and not isinstance(origin, bool):
+        return
+    if isinstance(origin, type):
+        raise ConfigError(f"{short(origin)} is no source but a class.", "Give an object of it.")
+    if missing := lacks(origin, Source):
+        raise ConfigError(
+            f"{short(origin)} is no source: it lacks {', '.join(missing)}.",
+            f"Give a camera number, a file, a folder, a URI or an object. {SOURCE_HINT}",
+        )
 
 
 SourceLike: TypeAlias = "str | int | Path | Source | SourceConfig"

@@ -13,9 +13,7 @@ when it looks like ``?name=value&name=value``, so that ``img?.jpg`` stays a patt
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -24,11 +22,12 @@ from urllib.parse import parse_qsl, unquote, unquote_plus
 import msgspec
 
 from edgecv._internal import redaction
-from edgecv._internal.printable import printable
-from edgecv._internal.redaction import SHOWN_LENGTH, redact, redact_pipeline, refuse_doubtful, split_userinfo
+from edgecv._internal.redaction import SHOWN_LENGTH, redact, refuse_doubtful, split_userinfo
 from edgecv._internal.strict import read_struct
 from edgecv.errors import ConfigError
 from edgecv.media.image_files import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from edgecv.uri import SECRET_PATHS
+from edgecv.uri import Uri as Uri  # noqa: PLC0414 - who reads URIs gets it from here
 
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NETWORK_OPTIONS = frozenset(
@@ -42,38 +41,9 @@ _Options = TypeVar("_Options", bound=msgspec.Struct)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _QUERY = re.compile(r"\?(?=[A-Za-z_][\w-]*=)")  # a '?' in a glob is not followed by NAME=
 _PATH_SCHEMES = frozenset({"file", "images"})
-_SECRET_PATHS = frozenset({"webhook"})  # chat services put the secret into the path of the URL
 _SUFFIX_SINKS: Mapping[str, str] = MappingProxyType(
     {".csv": "csv", ".jsonl": "jsonl", ".mkv": "video", ".mp4": "video"}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uri:
-    """A source or sink by name, taken apart.
-
-    Attributes:
-        scheme: Its name in the registry: ``file``, ``usb``, ``jsonl`` ...
-        path: What follows the scheme, without the query. It may hold credentials: show ``name`` instead.
-        options: The query, not yet checked (see ``read_options``).
-        separator: What stood between scheme and path.
-    """
-
-    scheme: str
-    path: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    separator: str = "://"
-
-    @property
-    def name(self) -> str:
-        """What to call it in results, logs and errors: without credentials, options and control characters."""
-        if self.scheme in ("file", "images"):
-            return printable(self.path)
-        if self.scheme in _SECRET_PATHS:
-            return printable(f"{self.scheme}:{'/'.join(redact(self.path).split('/')[:3])}")
-        if self.scheme == "gst":
-            return printable(_pipeline_name(self.path))
-        return printable(redact(f"{self.scheme}{self.separator}{self.path}"))
 
 
 def parse_source(text: str | int | Path | Uri) -> Uri:
@@ -119,7 +89,7 @@ def parse_sink(text: str | Uri) -> Uri:
         target = text if text and found is None else "out.jsonl"
         raise ConfigError(f"'{redact(text)}' does not say what to write.", f"Write for example: {scheme}:{target}")
     separator = "://" if text.startswith("//", found.end()) else ":"
-    if found.group(1).lower() in _SECRET_PATHS:
+    if found.group(1).lower() in SECRET_PATHS:
         refuse_doubtful(text[found.end() :], "write the URL into a file: webhook:FILE")
     elif separator == "://":
         refuse_doubtful(text)
@@ -139,14 +109,6 @@ def read_options(uri: Uri, options_type: type[_Options]) -> _Options:
 def scrub(text: str, uri: Uri) -> str:
     """A foreign text without the credentials of ``uri`` and of any URL in it, and without what steers a terminal."""
     return redaction.scrub(text, uri.path)
-
-
-def _pipeline_name(pipeline: str) -> str:
-    shown = redact_pipeline(pipeline)
-    if len(shown) > SHOWN_LENGTH:  # the sum keeps two pipelines apart that begin alike
-        whole = shown.encode(errors="backslashreplace")
-        shown = f"{shown[:SHOWN_LENGTH]}...{zlib.crc32(whole):08x}"
-    return f"gst:{shown}"
 
 
 def _parse_uri(scheme: str, rest: str) -> Uri:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from edgecv import registry
 from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
 from edgecv.errors import QuantizationError
@@ -45,6 +46,10 @@ class Exported:
 class Quantizer(Protocol):
     """Quantizes one float model by any number of recipes; calibration runs once."""
 
+    def __init__(self, files: Sequence[Path], outputs: tuple[TensorSpec, ...], work: Path) -> None:
+        """Prepare the float model in ``files``, whose outputs are ``outputs``; ``work`` is a folder for what lies in between."""
+        ...
+
     def calibrate(self, pictures: Sequence[Array]) -> None:
         """Measure what recipes need to know, over pictures ``(N, H, W, 3)``."""
         ...
@@ -60,3 +65,15 @@ class Quantizer(Protocol):
     def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
         """What every quantized layer gives for each picture; nothing where layers cannot be told apart."""
         ...
+
+
+def quantizer_type(model_format: str) -> type[Quantizer]:
+    """The registered quantizer of a format.
+
+    Raises:
+        UnknownPlugin: there is none.
+        PluginError: it cannot be loaded, or lacks a member.
+    """
+    found = registry.resolve("quantizers", model_format)
+    kind: type[Quantizer] = registry.check(found, Quantizer, f"The quantizer '{model_format}'")
+    return kind

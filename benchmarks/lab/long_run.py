@@ -18,13 +18,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 
-from edgecv import registry
 from edgecv.benchmarks.command import print_figures
 from edgecv.benchmarks.lab.process_tree import tree_rss_bytes
 from edgecv.benchmarks.lab.replayed import EndlessVideo
@@ -32,6 +31,7 @@ from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.model import Model, load
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.sinks import open_sink
+from edgecv.pipelines.steps.options import step_type
 from edgecv.protocols import Step
 from edgecv.results import Result
 
@@ -157,7 +157,7 @@ def steps(labels: tuple[str, ...]) -> list[Step]:
     Raises:
         UnknownPlugin: a step is missing.
     """
-    return [cast(Step, registry.resolve("steps", name)(**options).build(labels)) for name, options in _STEPS]
+    return [step_type(name)(**options).build(labels) for name, options in _STEPS]
 
 
 def summed_up(

@@ -18,6 +18,7 @@ _CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _ESCAPED = _CONTROLS | {"Cf"}
 # In JSON text the same stand in strings alone; JSON itself demands escapes of U+0000 to U+001F only.
 _IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_SHORT = 60  # characters of a value in a message
 _SUSPECT = re.compile("[^\t\n -~]")  # most texts have none, and are done
 
 
@@ -32,6 +33,11 @@ def printable(text: str, limit: int | None = None) -> str:
     if "\n" not in text and not _SUSPECT.search(text):
         return text
     return "".join(_escaped(char) for char in text)
+
+
+def short(value: object) -> str:
+    """A value of any type for a message, such as ``True (bool)``: cut where it is long."""
+    return f"{printable(repr(value), _SHORT)} ({type(value).__name__})"
 
 
 def is_name(text: str) -> bool:

@@ -19,7 +19,7 @@ from edgecv._internal.bounded import read_plain_text
 from edgecv._internal.yaml_files import class_names, parse_yaml
 from edgecv.bundles.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.errors import SpecMismatch
-from edgecv.protocols import Session
+from edgecv.protocols import HasMetadata, Session
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 
 _MAX_BYTES = 1 << 20  # metadata of a thousand classes has 30 kB; more is something else
@@ -106,7 +106,7 @@ def _labels(names: object) -> tuple[str, ...]:
 def _metadata(path: Path, session: Session) -> Mapping[str, Any]:
     if path.suffix == ".tflite":
         return _appended(path)
-    written: Mapping[str, str] = getattr(session, "metadata", {})
+    written: Mapping[str, str] = session.metadata if isinstance(session, HasMetadata) else {}
     if path.suffix == ".xml":
         return _beside(path) if _sidecar(path).is_file() else _runtime_info(written, session)
     literal = {name: _literal(written[name]) for name in ("names", "imgsz")}

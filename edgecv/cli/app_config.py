@@ -18,9 +18,11 @@ from edgecv import registry
 from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.strict import read_struct
 from edgecv.errors import ConfigError
-from edgecv.pipelines.loop.step_chain import GateOptions, StepOptions, check_ids
+from edgecv.pipelines.loop.step_chain import check_ids
 from edgecv.pipelines.sinks import check_sink
 from edgecv.pipelines.source_config import SourceConfig
+from edgecv.pipelines.steps.options import step_type
+from edgecv.protocols import GateOptions, StepOptions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -182,5 +184,5 @@ def _plugin(kind: str, table: Mapping[str, Any], where: str) -> Any:
         raise ConfigError(
             f"{where} has a table in '{kind}' without a type.", f"Known: {', '.join(registry.names(kind))}."
         )
-    read: Any = read_struct(options, registry.resolve(kind, name), f"{where}, {kind}, {name}")
-    return read
+    struct: type[Any] = step_type(name) if kind == "steps" else registry.resolve("gates", name)
+    return read_struct(options, struct, f"{where}, {kind}, {name}")

@@ -37,7 +37,7 @@ def bench(
     )
     chosen = scenario or list(registry.names("scenarios"))
     for name in chosen:
-        registry.target("scenarios", name)
+        registry.place("scenarios", name)
     reports = [run_scenario(name, bundle, options) for name in chosen]
     if json:
         print_json([msgspec.to_builtins(report) for report in reports])

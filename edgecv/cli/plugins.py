@@ -9,7 +9,7 @@ from edgecv.cli.options import Json
 
 def plugins(json: Json = False) -> None:
     """List every runtime, decoder, source, sink, step, gate, family, exporter, quantizer and scenario, built in or installed."""
-    found = {kind: {name: registry.target(kind, name) for name in registry.names(kind)} for kind in registry.KINDS}
+    found = {kind: {name: registry.place(kind, name) for name in registry.names(kind)} for kind in registry.KINDS}
     if json:
         print_json(found)
         return

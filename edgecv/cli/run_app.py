@@ -88,16 +88,17 @@ def _is_live(source: SourceConfig) -> bool:
         return source.uri.live
     parsed = parse_source(source.uri)
     plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
-    return plays_live or bool(getattr(registry.resolve("sources", parsed.scheme), "supervised", False))
+    return plays_live or registry.resolve("sources", parsed.scheme).supervised
 
 
 def _advise(app: App, model: Model) -> None:
     """A tracker carries objects on with detections that are not sure: it needs to see them."""
     confidence = app.file.model.confidence
     least = model.spec.decode.confidence if confidence is None else confidence
+    from edgecv.pipelines.steps.track.tracker import Track
+
     for step in app.steps:
-        low = getattr(step, "low", None)
-        if low is not None and least > low:
+        if isinstance(step, Track) and least > (low := step.low):
             note(
                 f"track: the model keeps detections from confidence {least:g} on; from {low:g} on it loses fewer objects. "
                 f"In app.toml: [model] confidence = {low:g}, and a step confidence after track (docs/steps.md)."
@@ -134,9 +135,10 @@ def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[S
     sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
     gauges = _gauges(cloud)
     if file.preview is not None:
+        from edgecv.pipelines.preview.sink import PreviewSink
+
         token = read_secret(file.preview.token_file) if file.preview.token_file else None
-        preview = registry.resolve("sinks", "preview")
-        page = preview(
+        page = PreviewSink(
             port=file.preview.port,
             host=file.preview.host,
             token=token,
@@ -147,8 +149,9 @@ def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[S
         note(f"preview: {page.url}")
         sinks.append(page)
     if file.metrics is not None:
-        metrics = registry.resolve("sinks", "metrics")
-        numbers = metrics(
+        from edgecv.pipelines.sinks.metrics.sink import MetricsSink
+
+        numbers = MetricsSink(
             port=file.metrics.port,
             host=file.metrics.host,
             gauges=gauges,

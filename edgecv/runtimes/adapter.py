@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgecv import registry
 from edgecv.bundles.opened_files import OpenedModel
-from edgecv.protocols import Session
+from edgecv.protocols import RuntimeAdapter, Session
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 
@@ -31,8 +31,7 @@ def open_session(
         MissingDependency: the runtime is not installed.
         SessionError: the runtime cannot load the model.
     """
-    adapter = registry.resolve("runtimes", runtime)
-    if isinstance(model, OpenedModel) and not getattr(adapter, "takes_opened_files", False):
+    adapter: type[RuntimeAdapter] = registry.resolve("runtimes", runtime)
+    if isinstance(model, OpenedModel) and not adapter.takes_opened_files:
         model = model.path
-    session: Session = adapter(model, options, inputs, outputs)
-    return session
+    return adapter(model, options, inputs, outputs)

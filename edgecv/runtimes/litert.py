@@ -17,7 +17,7 @@ from edgecv._internal.foreign import foreign_errors
 from edgecv.bundles.opened_files import OpenedModel, path_of, readable_path
 from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
-from edgecv.protocols import Array, Tensors
+from edgecv.protocols import Array, RuntimeAdapter, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.tflite_files import check_tflite
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -25,7 +25,7 @@ from edgecv.specs import RuntimeOptions, TensorSpec
 _PACKAGES = ("ai_edge_litert", "tflite_runtime")
 
 
-class LiteRtSession:
+class LiteRtSession(RuntimeAdapter):
     """LiteRT interpreters on XNNPACK, one per lane; ``run`` may be called from several threads, so many at a time compute.
 
     Names of inputs and outputs are those of the file's signature. ``device`` is ``cpu``.
@@ -35,6 +35,7 @@ class LiteRtSession:
     extra: ClassVar[str] = "tflite"
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+    distributions: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "tflite-runtime")
     takes_opened_files: ClassVar[bool] = True
 
     def __init__(

@@ -16,7 +16,7 @@ from edgecv.bundles.cpu_classes import saturates_int8
 from edgecv.bundles.opened_files import OpenedModel, path_of
 from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
-from edgecv.protocols import Array, Tensors
+from edgecv.protocols import Array, RuntimeAdapter, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.onnx_files import check_external
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -43,7 +43,7 @@ _DTYPES: Mapping[str, str] = MappingProxyType(
 _FATAL_ONLY = 4  # onnxruntime's log level: errors come as exceptions, its own lines would only repeat them
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(RuntimeAdapter):
     """A session of ONNX Runtime; ``run`` may be called from several threads.
 
     Options: ``device`` is ``cpu``, ``cuda`` or ``tensorrt``; ``extra`` takes ``spinning`` (default false: spinning worker
@@ -54,6 +54,7 @@ class OnnxRuntimeSession:
     extra: ClassVar[str] = "onnx"
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
     takes_opened_files: ClassVar[bool] = True
 
     def __init__(

@@ -15,7 +15,7 @@ from edgecv._internal.foreign import foreign_errors
 from edgecv.bundles.opened_files import OpenedModel, path_of, readable_path
 from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
-from edgecv.protocols import Array, Tensors
+from edgecv.protocols import Array, RuntimeAdapter, Tensors
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
 
@@ -28,7 +28,7 @@ _HEAD_BYTES = 256
 _FIRST_USE = threading.Lock()
 
 
-class OpenVinoSession:
+class OpenVinoSession(RuntimeAdapter):
     """A compiled OpenVINO model; ``run`` may be called from several threads, each gets its own request.
 
     Options: ``device`` is ``cpu``, ``gpu``, ``npu`` or any OpenVINO device; ``cache_dir`` keeps compiled models; ``extra`` takes
@@ -45,6 +45,7 @@ class OpenVinoSession:
     extra: ClassVar[str] = "openvino"
     formats: ClassVar[tuple[str, ...]] = ("openvino",)
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+    distributions: ClassVar[tuple[str, ...]] = ("openvino",)
     takes_opened_files: ClassVar[bool] = True
     takes_bf16: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ from edgecv.errors import EdgeCVError
 from edgecv.events import Event
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
-from edgecv.protocols import NonBlocking, Sink, TakesEvents, WatchesStatus
+from edgecv.protocols import CountsLost, NonBlocking, Sink, TakesEvents, WatchesStatus
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount
 
@@ -114,7 +114,7 @@ class SinkWorker:
             name=self.name,
             emitted=self._emitted,
             failed=self._failed,
-            dropped=self._slot.dropped + self._lost + int(getattr(self._sink, "lost", 0)),
+            dropped=self._slot.dropped + self._lost + (self._sink.lost if isinstance(self._sink, CountsLost) else 0),
             error="" if self._error is None else str(self._error) or type(self._error).__name__,
             events_lost=self._events_lost,
         )

@@ -13,7 +13,8 @@ from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
 from edgecv.pipelines.loop.work import Work
 from edgecv.pipelines.source_config import SourceConfig
-from edgecv.protocols import Gate, Source, Supervised
+from edgecv.pipelines.sources.frames import check_frame
+from edgecv.protocols import CountsDropped, CountsUnreadable, Gate, Placed, Source, Supervised
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
 
@@ -72,8 +73,8 @@ class SourceReader:
     @property
     def dropped(self) -> dict[str, int]:
         """Frames that gave no result, by reason; those that never happened are left out."""
-        latest = self._slot.dropped + int(getattr(self.source, "dropped", 0))
-        unreadable = int(getattr(self.source, "unreadable", 0))
+        latest = self._slot.dropped + (self.source.dropped if isinstance(self.source, CountsDropped) else 0)
+        unreadable = self.source.unreadable if isinstance(self.source, CountsUnreadable) else 0
         dropped = {"latest": latest, **self._dropped, "unreadable": unreadable}
         return {reason: count for reason, count in dropped.items() if count}
 
@@ -103,13 +104,14 @@ class SourceReader:
     @property
     def is_placed(self) -> bool:
         """Whether its frames have a place among those of the other sources, as in a recording of several."""
-        return getattr(self.source, "place", None) is not None
+        return isinstance(self.source, Placed) and self.source.place is not None
 
     def next_place(self) -> int | None:
         """Place of the frame that ``poll`` would give, or ``None`` when there is none now; raises as ``poll``."""
         work = self._slot.peek()
-        place: Callable[[Frame], int] = getattr(self.source, "place")  # noqa: B009 - what only some sources have
-        return None if work is None else place(work.frame)
+        if work is None or not isinstance(self.source, Placed) or self.source.place is None:
+            return None
+        return self.source.place(work.frame)
 
     def admits(self, work: Work) -> bool:
         """Whether a frame that was taken shall go through the model; counts why not. Called by the loop alone."""
@@ -172,6 +174,7 @@ class SourceReader:
             self._left = None if self._left is None else self._left - 1
 
     def _checked(self, frame: Frame) -> Work:
+        check_frame(frame, self.name)
         check_image(frame.image)  # here it ends this source; in the model it would end them all
         self._read += 1
         return Work(frame=frame if frame.source_id == self.name else replace(frame, source_id=self.name))
@@ -210,7 +213,7 @@ class SourceReader:
         self._health = SourceHealth(
             state=state,
             since_ns=time.monotonic_ns(),
-            code=getattr(error, "code", ""),
+            code=error.code if isinstance(error, SourceError) else "",
             # It may hold names of files that others chose.
             error="" if error is None else printable(str(error)) or type(error).__name__,
             hint=error.hint if isinstance(error, EdgeCVError) else "",

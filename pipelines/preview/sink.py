@@ -18,6 +18,7 @@ from edgecv.pipelines.preview.pictures import Pictures
 from edgecv.pipelines.uris import Uri, read_options
 from edgecv.pipelines.web.access import Access, show_new_token
 from edgecv.pipelines.web.address import HostNames, resolve, split_names
+from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
 
@@ -48,7 +49,7 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
 
 
-class PreviewSink:
+class PreviewSink(SinkType):
     """Serves a page that shows what a pipeline sees; ``metrics:`` at the same host and port shares its server.
 
     When nobody watches it costs nothing: it keeps a reference to the newest result of each source and encodes none. A
@@ -62,7 +63,7 @@ class PreviewSink:
         url: What to type into a browser.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = PreviewOptions
+    Options: ClassVar[type[msgspec.Struct]] = PreviewOptions
     writes_files: ClassVar[bool] = False
     non_blocking: ClassVar[bool] = True
     name: ClassVar[str] = "preview"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from edgecv.media.images import read_image
 from edgecv.pipelines.recording.layout import RESULTS, Header, inside, picture_path, read_header
 from edgecv.pipelines.recording.records import Extent, Record, measure, read_records, restore
 from edgecv.pipelines.uris import Uri, parse_source, read_options
-from edgecv.protocols import Clock
+from edgecv.protocols import Clock, SourceType
 from edgecv.results import Classification, Detections, Frame
 from edgecv.status import SourceHealth, SourceState
 
@@ -255,17 +255,22 @@ class RecordingOptions(msgspec.Struct, frozen=True, kw_only=True):
     speed: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
 
 
-def open_recorded(uri: str | Uri) -> RecordedSource:
-    """``recording://door.rec?source=0``: the frames of a recording as a source for any model.
+class RecordingSource(RecordedSource, SourceType):
+    """``recording://door.rec?source=0``: the frames of a recording as a source for any model."""
 
-    Raises:
-        SourceError: see ``Recording.open``.
-        ConfigError: there is no such source or option.
-    """
-    parsed = parse_source(uri)
-    options = read_options(parsed, RecordingOptions)
-    recording = Recording.open(parsed.path)
-    return RecordedSource(recording, recording.number_of(options.source), speed=options.speed)
+    Options: ClassVar[type[msgspec.Struct]] = RecordingOptions
+
+    def __init__(self, uri: str | Uri) -> None:
+        """Open the recording.
+
+        Raises:
+            SourceError: see ``Recording.open``.
+            ConfigError: there is no such source or option.
+        """
+        parsed = parse_source(uri)
+        options = read_options(parsed, RecordingOptions)
+        recording = Recording.open(parsed.path)
+        super().__init__(recording, recording.number_of(options.source), speed=options.speed)
 
 
 class RecordedModel:

@@ -34,7 +34,7 @@ from edgecv.pipelines.recording.layout import (
 )
 from edgecv.pipelines.recording.records import Record, encode_record, store
 from edgecv.pipelines.uris import Uri, read_options
-from edgecv.protocols import Clock
+from edgecv.protocols import Clock, SinkType
 from edgecv.results import Detections, Frame, Image, Result
 from edgecv.version import __version__
 
@@ -52,7 +52,7 @@ class RecordOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_minutes: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
-class RecordSink:
+class RecordSink(SinkType):
     """Writes a recording that stays readable, up to the last whole frame, when the process is killed; for its owner alone.
 
     It records what it is given: in a pipeline with steps that is what they left. A recording that shall be replayed through
@@ -64,7 +64,7 @@ class RecordSink:
         full: Why nothing more is recorded: ``max_gb`` or ``max_minutes`` was reached; empty before.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = RecordOptions
+    Options: ClassVar[type[msgspec.Struct]] = RecordOptions
 
     def __init__(
         self,

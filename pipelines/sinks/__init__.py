@@ -1,8 +1,4 @@
-"""Sinks by name. A sink type has ``from_uri(uri, *, fps, overwrite)``; the registry finds it by its scheme.
-
-It may have ``options_type``, the struct of its query; ``writes_files = False`` when its path is no file; ``one_source = True``
-when it has no place for a second source; and a ``name`` for the counts.
-"""
+"""Sinks by name: the registry finds the ``SinkType`` of a scheme."""
 
 from __future__ import annotations
 
@@ -10,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from edgecv import registry
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, PluginError
 from edgecv.pipelines.uris import Uri, parse_sink, read_options
-from edgecv.protocols import Sink
+from edgecv.protocols import Sink, lacks
 
 if TYPE_CHECKING:
     from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink
@@ -52,6 +48,9 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+SINK_HINT = "A sink has emit(result) and close()."
+
+
 def check_sink(uri: str | Uri, sources: int) -> None:
     """Refuse what can never work, before anything is opened.
 
@@ -65,15 +64,14 @@ def check_sink(uri: str | Uri, sources: int) -> None:
     """
     parsed = parse_sink(uri)
     kind = registry.resolve("sinks", parsed.scheme)
-    if hasattr(kind, "options_type"):
-        read_options(parsed, kind.options_type)
-    if sources > 1 and getattr(kind, "one_source", False):
+    read_options(parsed, kind.Options)
+    if sources > 1 and kind.one_source:
         raise ConfigError(f"{parsed.name} holds one source, and there are {sources}.", "Write to segments:DIR instead.")
 
 
 def writes_files(uri: Uri) -> bool:
     """Whether the path of a sink is a file or folder."""
-    return bool(getattr(registry.resolve("sinks", uri.scheme), "writes_files", True))
+    return registry.resolve("sinks", uri.scheme).writes_files
 
 
 def open_sink(uri: str | Uri, *, fps: float = 0.0, overwrite: bool = False) -> Sink:
@@ -90,5 +88,9 @@ def open_sink(uri: str | Uri, *, fps: float = 0.0, overwrite: bool = False) -> S
         SinkError: the target cannot be written.
     """
     parsed = parse_sink(uri)
-    sink: Sink = registry.resolve("sinks", parsed.scheme).from_uri(parsed, fps=fps, overwrite=overwrite)
+    kind = registry.resolve("sinks", parsed.scheme)
+    read_options(parsed, kind.Options)
+    sink = kind.from_uri(parsed, fps=fps, overwrite=overwrite)
+    if missing := lacks(sink, Sink):
+        raise PluginError(f"The sink {parsed.name} lacks {', '.join(missing)}.", SINK_HINT)
     return sink

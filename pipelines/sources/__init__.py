@@ -1,4 +1,4 @@
-"""Sources by name. A source is a class made by ``SourceType(uri)``; the registry finds it by the scheme of the URI."""
+"""Sources by name: the registry finds the ``SourceType`` of a scheme."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgecv.pipelines.uris import Uri
     from edgecv.protocols import Source
+
+SOURCE_HINT = "A source has source_id, live, fps, read() and close(): see docs/plugins.md."
 
 
 def open_source(uri: str | int | Path | Uri) -> Source:
@@ -27,13 +29,18 @@ def open_source(uri: str | int | Path | Uri) -> Source:
         SourceError: the file or folder is missing, empty or unreadable.
     """
     from edgecv import registry  # here: a worker imports this package and needs neither
-    from edgecv.pipelines.uris import parse_source
+    from edgecv.errors import PluginError
+    from edgecv.pipelines.uris import parse_source, read_options
+    from edgecv.protocols import Source, lacks
 
     parsed = parse_source(uri)
     kind = registry.resolve("sources", parsed.scheme)
-    if getattr(kind, "supervised", False) and hasattr(os, "memfd_create"):
+    if kind.supervised and hasattr(os, "memfd_create"):
         from edgecv.pipelines.sources.supervised.source import SupervisedSource
 
         return SupervisedSource(parsed)
-    source: Source = kind(parsed)
+    read_options(parsed, kind.Options)
+    source = kind(parsed)
+    if missing := lacks(source, Source):
+        raise PluginError(f"The source {parsed.name} lacks {', '.join(missing)}.", SOURCE_HINT)
     return source

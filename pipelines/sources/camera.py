@@ -9,14 +9,14 @@ from typing import Any
 from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SourceError
 from edgecv.pipelines.sources.frames import FrameStamper
-from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
+from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable, need
 from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.results import Frame
 
 _FPS_TOLERANCE = 1.0  # drivers say 29.97 or 30.00003 for 30
 
 
-class UsbSource:
+class UsbSource(LiveSource):
     """A camera; frames that nobody takes are lost.
 
     Attributes:
@@ -24,10 +24,6 @@ class UsbSource:
         live: ``True``.
         fps: Frames per second the driver announces, 0.0 when it does not.
     """
-
-    live = True
-    supervised = True
-    options = LiveOptions
 
     @staticmethod
     def check(uri: Uri) -> None:

@@ -17,7 +17,7 @@ from edgecv.media.image_headers import image_size
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.gstreamer import GstStream
 from edgecv.pipelines.sources.jpeg_stream import JpegStream
-from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, check_size, need
+from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable, check_size, need
 from edgecv.pipelines.sources.program import Program
 from edgecv.pipelines.uris import Uri, parse_source, read_options, scrub
 from edgecv.results import Frame
@@ -30,7 +30,7 @@ _INSTALL = (
 )
 
 
-class CsiSource:
+class CsiSource(LiveSource):
     """A camera of the board; frames that nobody takes are lost.
 
     Attributes:
@@ -38,10 +38,6 @@ class CsiSource:
         live: ``True``.
         fps: The option ``fps``, or what the pipeline announces; 0.0 when unknown.
     """
-
-    live = True
-    supervised = True
-    options = LiveOptions
 
     @staticmethod
     def check(uri: Uri) -> None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import time
 
+from edgecv._internal.printable import short
+from edgecv.errors import PluginError
 from edgecv.results import Frame, Image
+
+
+def check_frame(given: object, name: str) -> None:
+    """Raise ``PluginError`` unless ``given``, which the source ``name`` gave, is a ``Frame``."""
+    if not isinstance(given, Frame):
+        raise PluginError(
+            f"The source {name} gave {short(given)}, not a Frame.",
+            "Its read() returns an edgecv.Frame (FrameStamper makes one of an image), or None at its end.",
+        )
 
 
 class FrameStamper:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SourceError
 from edgecv.pipelines.sources.frames import FrameStamper
-from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, need
+from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable, need
 from edgecv.pipelines.sources.pace import Pace
 from edgecv.pipelines.sources.program import Program
 from edgecv.pipelines.sources.y4m import BOUNDARY, Y4mReader
@@ -49,7 +49,7 @@ _SAYINGS: tuple[tuple[str, str, bool, str], ...] = (
 )
 
 
-class GstSource:
+class GstSource(LiveSource):
     """What a GStreamer pipeline gives.
 
     One that is not live (a file, a test picture) runs at the rate it announces; one that is, as it comes.
@@ -59,10 +59,6 @@ class GstSource:
         live: ``True``.
         fps: Frames per second the pipeline announces, 0.0 when it does not.
     """
-
-    live = True
-    supervised = True
-    options = LiveOptions
 
     @staticmethod
     def check(uri: Uri) -> None:

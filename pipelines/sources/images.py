@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from edgecv.media.image_files import IMAGE_SUFFIXES, in_natural_order, text_of
 from edgecv.media.images import list_images, read_image, unreadable
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.uris import Uri, parse_source, read_options
+from edgecv.protocols import SourceType
 from edgecv.results import Frame
 
 log = logging.getLogger("edgecv.pipelines")
@@ -31,7 +32,7 @@ class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_megapixels: Annotated[float, msgspec.Meta(ge=0, le=1024)] = 0.0
 
 
-class ImagesSource:
+class ImagesSource(SourceType):
     """Every picture of a folder or pattern, in the order in which a person counts: 1, 2, 10.
 
     Those that cannot be read are passed; after the last picture an error names them all.
@@ -43,6 +44,7 @@ class ImagesSource:
     """
 
     live = False
+    Options: ClassVar[type[msgspec.Struct]] = ImagesOptions
 
     def __init__(self, uri: str | Uri) -> None:
         """List the pictures.

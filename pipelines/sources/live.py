@@ -1,24 +1,21 @@
 """What live sources share: their options, and errors that trying again does not mend.
 
-A live source runs in a worker process of its own (``edgecv.pipelines.sources.supervised``). It is a plain class made by
-``SourceType(uri)`` with ``read`` and ``close``, and has besides:
-
-- ``supervised = True``;
-- ``options``: a struct derived from ``LiveOptions``;
-- ``check(uri)``, a static method, called where the app runs: refuses what can never work, without touching the camera.
+A live source runs in a worker process of its own (``edgecv.pipelines.sources.supervised``). Its class inherits ``LiveSource``;
+its ``check`` is called where the app runs, ``__init__``, ``read`` and ``close`` in the worker.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from edgecv._internal.extras import require
 from edgecv.errors import SourceError
 from edgecv.media.image_headers import max_megapixels
+from edgecv.protocols import SourceType
 
 _Side = Annotated[int, msgspec.Meta(ge=0, le=16384)]
 # A worker takes 0.1 GB, an MJPEG picture 10 bytes per pixel (decoded, as BGR, copied and waiting; measured: 0.71 GB in all at 64
@@ -59,6 +56,14 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.max_memory_mb:
             return self.max_memory_mb * 10**6
         return min(_BASE_BYTES + _BYTES_PER_PIXEL * self.most_pixels, _physical_bytes() * 3 // 4)
+
+
+class LiveSource(SourceType):
+    """The base of cameras and streams: they lose frames that nobody takes, and are opened again when they fail."""
+
+    live = True
+    supervised: ClassVar[bool] = True
+    Options: ClassVar[type[msgspec.Struct]] = LiveOptions
 
 
 class Unrecoverable(SourceError):

@@ -29,7 +29,7 @@ from edgecv.media.video_files import STREAM_FORMATS
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.http_stream import HTTP_ERRORS, HttpStream, OnlyRead, why
 from edgecv.pipelines.sources.jpeg_stream import JpegStream
-from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable, check_size, need
+from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable, check_size, need
 from edgecv.pipelines.sources.rtsp_redirects import no_redirect
 from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.results import Frame, Image
@@ -63,7 +63,7 @@ class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
     every_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
 
 
-class NetworkSource:
+class NetworkSource(LiveSource):
     """A stream of a camera; frames are decoded and resized as they arrive.
 
     Attributes:
@@ -72,9 +72,7 @@ class NetworkSource:
         fps: Frames per second the stream announces, 0.0 when it does not.
     """
 
-    live = True
-    supervised = True
-    options = NetworkOptions
+    Options = NetworkOptions
 
     @staticmethod
     def check(uri: Uri) -> None:

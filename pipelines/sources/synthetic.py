@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from edgecv.errors import ConfigError
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.uris import Uri, parse_source, read_options
+from edgecv.protocols import SourceType
 from edgecv.results import Frame, Image
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -36,7 +37,7 @@ class SyntheticOptions(msgspec.Struct, frozen=True, kw_only=True):
     live: bool = False
 
 
-class SyntheticSource:
+class SyntheticSource(SourceType):
     """A bright square that wanders over a gradient: the same pixels in every run.
 
     Attributes:
@@ -44,6 +45,8 @@ class SyntheticSource:
         live: The option ``live``.
         fps: The option ``fps``.
     """
+
+    Options: ClassVar[type[msgspec.Struct]] = SyntheticOptions
 
     def __init__(self, uri: str | Uri) -> None:
         """Read the options.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from edgecv.media.video_reader import VideoReader
 from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.uris import Uri, parse_source, read_options
+from edgecv.protocols import SourceType
 from edgecv.results import Frame
 
 
@@ -22,7 +23,7 @@ class VideoOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_megapixels: Annotated[float, msgspec.Meta(ge=0, le=1024)] = 0.0
 
 
-class VideoSource:
+class VideoSource(SourceType):
     """Every frame of a video file, as fast as they are taken.
 
     Attributes:
@@ -32,6 +33,7 @@ class VideoSource:
     """
 
     live = False
+    Options: ClassVar[type[msgspec.Struct]] = VideoOptions
 
     def __init__(self, uri: str | Uri) -> None:
         """Open the file.

@@ -2,6 +2,7 @@
 
 Each of the names below is a set of options, the same in Python and in ``app.toml`` (there ``type`` is the name in snake
 case). ``Pipeline(steps=[Track(), ...], gates=[Motion()])`` takes them as they are. They are loaded when they are first used.
+``Options``, ``checked`` and ``PerSource`` are for steps of your own (docs/plugins.md).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from edgecv.pipelines.steps.filter.confidence import Confidence as Confidence
     from edgecv.pipelines.steps.filter.zone import ZoneFilter as ZoneFilter
     from edgecv.pipelines.steps.motion import Motion as Motion
+    from edgecv.pipelines.steps.options import Options as Options
+    from edgecv.pipelines.steps.options import checked as checked
+    from edgecv.pipelines.steps.per_source import PerSource as PerSource
     from edgecv.pipelines.steps.second_model.classify import Classify as Classify
     from edgecv.pipelines.steps.second_model.segment import Segment as Segment
     from edgecv.pipelines.steps.track.tracker import Track as Track
@@ -26,13 +30,29 @@ _LAZY = {
     "Confidence": "filter.confidence",
     "Line": "count.line",
     "Motion": "motion",
+    "Options": "options",
+    "PerSource": "per_source",
     "Segment": "second_model.segment",
     "Track": "track.tracker",
     "Zone": "count.zone",
     "ZoneFilter": "filter.zone",
+    "checked": "options",
 }
 
-__all__ = ["Classes", "Classify", "Confidence", "Line", "Motion", "Segment", "Track", "Zone", "ZoneFilter"]
+__all__ = [
+    "Classes",
+    "Classify",
+    "Confidence",
+    "Line",
+    "Motion",
+    "Options",
+    "PerSource",
+    "Segment",
+    "Track",
+    "Zone",
+    "ZoneFilter",
+    "checked",
+]
 
 
 if not TYPE_CHECKING:  # a type checker shall find misspelt names

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgecv.protocols import Closes, CountsOneSource
 from edgecv.results import Frame, Result
 
 
@@ -33,8 +34,8 @@ class PerSource:
 
     def counts(self, source_id: str) -> Mapping[str, int]:
         """What the step of this source counted; empty when it counts nothing."""
-        counts = getattr(self._steps.get(source_id), "counts", None)
-        return counts() if counts is not None else {}
+        step = self._steps.get(source_id)
+        return step.counts() if isinstance(step, CountsOneSource) else {}
 
     def forget(self, source_id: str) -> None:
         """The source is gone: drop its step."""
@@ -49,6 +50,5 @@ class PerSource:
 
 
 def _close(step: object) -> None:
-    close = getattr(step, "close", None)
-    if close is not None:
-        close()
+    if isinstance(step, Closes):
+        step.close()

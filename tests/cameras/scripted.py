@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.frames import FrameStamper
-from edgecv.pipelines.sources.live import LiveOptions, Unrecoverable
+from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable
 from edgecv.pipelines.uris import Uri, read_options
 from edgecv.results import Frame
 
@@ -45,7 +45,7 @@ class ScriptedOptions(LiveOptions, frozen=True, kw_only=True):
     die: bool = False
 
 
-class ScriptedSource:
+class ScriptedSource(LiveSource):
     """Frames whose every pixel is their number modulo ``LEVELS``.
 
     The path of the URI is a file: while it is absent there is no camera; while it holds ``frozen`` the camera hangs.
@@ -53,7 +53,7 @@ class ScriptedSource:
 
     live = True
     supervised = True
-    options = ScriptedOptions
+    Options = ScriptedOptions
 
     def __init__(self, uri: Uri) -> None:
         self._options = read_options(uri, ScriptedOptions)

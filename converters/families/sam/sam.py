@@ -16,7 +16,16 @@ from edgecv.converters.checkpoints.checkpoint import read_weights
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.sam.networks import calibrate_norms, decoder_module, encoder_module, normalised
 from edgecv.converters.families.torch_input import SEED
-from edgecv.converters.source import RANDOM, TOLERANCES, Part, SourceModel, SourceOptions, Tolerance, image_input
+from edgecv.converters.source import (
+    RANDOM,
+    TOLERANCES,
+    Family,
+    Part,
+    SourceModel,
+    SourceOptions,
+    Tolerance,
+    image_input,
+)
 from edgecv.errors import ConfigError
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
@@ -192,6 +201,9 @@ def weights_origin(name: str, options: SourceOptions) -> Source:
         return Source(file=options.weights.name, sha256=sha256_of(options.weights))
     text = f"{name}: {RANDOM}"
     return Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+SAM = Family(open_sam, architecture=ARCHITECTURE)
 
 
 def check_weights(name: str, options: SourceOptions) -> None:

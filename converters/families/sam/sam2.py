@@ -27,7 +27,7 @@ from edgecv.converters.families.sam.sam import (
     weights_origin,
 )
 from edgecv.converters.families.torch_input import SEED, normalised
-from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input
+from edgecv.converters.source import Family, Part, SourceModel, SourceOptions, image_input
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 
@@ -134,3 +134,6 @@ def _decode(network: Any, feeds: Tensors) -> dict[str, Array]:
             high_res_features=[given["high_res_0"], given["high_res_1"]],
         )
     return {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
+
+
+SAM2 = Family(open_sam2, architecture=ARCHITECTURE)

@@ -16,6 +16,7 @@ from edgecv._internal.printable import printable
 from edgecv.pipelines.sinks.files.line_file import LineFile, LineStyle
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.uris import Uri, read_options
+from edgecv.protocols import SinkType
 from edgecv.results import Classification, Detections, Result
 
 COLUMNS = (
@@ -43,7 +44,7 @@ _RESULTS = file_kind("a CSV file of results", r"source_id,index,")
 Cell = str | int
 
 
-class CsvSink:
+class CsvSink(SinkType):
     """Writes a header and one row per detection, or per frame the best class of a classifier.
 
     Frames in which nothing was found give no row; events and masks are not written. Quoted as in RFC 4180, UTF-8, lines end
@@ -51,7 +52,7 @@ class CsvSink:
     process together, so a kill cuts none.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = LineSinkOptions
+    Options: ClassVar[type[msgspec.Struct]] = LineSinkOptions
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, options: LineSinkOptions | None = None) -> None:
         """Open the target and write the header.

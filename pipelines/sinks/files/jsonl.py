@@ -14,20 +14,21 @@ from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.files.line_file import LineFile, LineStyle
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.uris import Uri, read_options
+from edgecv.protocols import SinkType
 from edgecv.results import Result
 
 _BEGINNINGS = (b'{"index":', b'{"source_id":', b'{"event":')
 _RESULTS = file_kind("a JSONL file of results", r'\s*\{"(index|source_id|event)":')
 
 
-class JsonlSink:
+class JsonlSink(SinkType):
     """Writes ``Result.as_dict()`` line by line; each line leaves the process whole, so a kill cuts none.
 
     Events of steps stand in the line of their frame, under ``events``. What happens to a source gets a line of its own,
     ``{"event": {"kind", "time_ns", "source_id", "data", "priority"}}``: a line that has no ``event`` is a frame.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = LineSinkOptions
+    Options: ClassVar[type[msgspec.Struct]] = LineSinkOptions
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, options: LineSinkOptions | None = None) -> None:
         """Open the target.

@@ -12,6 +12,7 @@ from edgecv.errors import ConfigError, SinkError
 from edgecv.pipelines.sinks.metrics.collector import StatusCollector, check_gauges
 from edgecv.pipelines.uris import Uri, read_options
 from edgecv.pipelines.web.address import HostNames, resolve, split_names
+from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
 
@@ -29,7 +30,7 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: str = ""
 
 
-class MetricsSink:
+class MetricsSink(SinkType):
     """Answers ``/metrics`` and ``/healthz`` over HTTP; it counts nothing itself but asks the pipeline when it is asked.
 
     ``/healthz`` is 200 while the pipeline runs and at least one source is live, else 503; its JSON says why. ``preview:`` at the
@@ -40,7 +41,7 @@ class MetricsSink:
         port: The port in use; another than asked for only where that was 0.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = MetricsOptions
+    Options: ClassVar[type[msgspec.Struct]] = MetricsOptions
     writes_files: ClassVar[bool] = False
     non_blocking: ClassVar[bool] = True
     name: ClassVar[str] = "metrics"

@@ -18,6 +18,7 @@ from edgecv.pipelines.sinks.video.ring_order import Clocks
 from edgecv.pipelines.sinks.video.scene_clock import SceneClock
 from edgecv.pipelines.sinks.video.video import NOMINAL_FPS
 from edgecv.pipelines.uris import Uri, read_options
+from edgecv.protocols import SinkType
 from edgecv.results import Frame, Image, Result
 
 log = logging.getLogger("edgecv.pipelines")
@@ -75,7 +76,7 @@ class _Recording:
         self.frames += 1
 
 
-class SegmentsSink:
+class SegmentsSink(SinkType):
     """Records every source into files of its own, ``DIR/20261121T154418.123Z_SOURCE.mp4`` (UTC of the first frame).
 
     A new file begins after ``seconds``, when the frames get another size, and after a gap of ten seconds. A kill loses about
@@ -88,7 +89,7 @@ class SegmentsSink:
         leftovers: Files of earlier runs that were there at the start, oldest first.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = SegmentsOptions
+    Options: ClassVar[type[msgspec.Struct]] = SegmentsOptions
 
     def __init__(
         self,

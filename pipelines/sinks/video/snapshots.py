@@ -17,6 +17,7 @@ from edgecv.pipelines.sinks.video.file_ring import FileRing
 from edgecv.pipelines.sinks.video.ring_order import Clocks
 from edgecv.pipelines.steps.filter.classes import ClassFilter
 from edgecv.pipelines.uris import Uri, read_options
+from edgecv.protocols import SinkType
 from edgecv.results import Frame, Image, Result
 
 _MINUTE_NS = 60 * 10**9
@@ -63,7 +64,7 @@ class _Pace:
         return not too_soon and len(self.taken_ns) < max_per_minute
 
 
-class SnapshotsSink:
+class SnapshotsSink(SinkType):
     """Writes ``DIR/20261121T154418.123Z_SOURCE.jpg`` (UTC of the frame) and the document of the frame as ``.json`` beside it.
 
     Each file appears whole or not at all, the JSON first: whoever sees a picture finds its document. The budget may be passed
@@ -73,7 +74,7 @@ class SnapshotsSink:
         skipped: Frames that were wanted, but came too soon after another.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = SnapshotsOptions
+    Options: ClassVar[type[msgspec.Struct]] = SnapshotsOptions
 
     def __init__(
         self, folder: str | Path, *, options: SnapshotsOptions | None = None, clocks: Clocks | None = None

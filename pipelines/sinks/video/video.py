@@ -12,18 +12,19 @@ from edgecv.media.video_writer import VideoWriter
 from edgecv.pipelines.sinks.options import FileSinkOptions
 from edgecv.pipelines.sinks.video.scene_clock import SceneClock
 from edgecv.pipelines.uris import Uri, read_options
+from edgecv.protocols import SinkType
 from edgecv.results import Frame, Result
 
 NOMINAL_FPS = 25.0  # only paces the key frames when the real times come from the capture clock
 
 
-class VideoSink:
+class VideoSink(SinkType):
     """Writes an annotated MP4 or MKV of one source that stays readable when the process is killed.
 
     Frames that were dropped leave a gap of their length: the video runs at the speed of the scene.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = FileSinkOptions
+    Options: ClassVar[type[msgspec.Struct]] = FileSinkOptions
     one_source: ClassVar[bool] = True
 
     def __init__(self, path: str | Path, *, fps: float = 0.0, overwrite: bool = False) -> None:

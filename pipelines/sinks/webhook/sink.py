@@ -24,6 +24,7 @@ from edgecv.pipelines.sinks.documents import encode, event_document
 from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
 from edgecv.pipelines.sinks.webhook.queue import Waiting
 from edgecv.pipelines.uris import Uri, read_options
+from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.version import __version__
 
@@ -69,7 +70,7 @@ class WebhookOptions(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=20)] = 5.0
 
 
-class WebhookSink:
+class WebhookSink(SinkType):
     """POSTs a JSON array of documents, those of ``jsonl:``.
 
     Each batch has an ``Idempotency-Key`` that stays the same when it is tried again: a receiver that remembers them counts
@@ -82,7 +83,7 @@ class WebhookSink:
         lost: Documents that were given up.
     """
 
-    options_type: ClassVar[type[msgspec.Struct]] = WebhookOptions
+    Options: ClassVar[type[msgspec.Struct]] = WebhookOptions
     writes_files: ClassVar[bool] = False
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import random
@@ -17,14 +16,14 @@ from typing import TypeAlias
 
 from edgecv import registry
 from edgecv._internal.foreign import is_out_of_files, more_files_hint
-from edgecv.errors import SourceError
+from edgecv.errors import PluginError, SourceError
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.supervised import wire
 from edgecv.pipelines.sources.supervised.retry import Outage, Retry
 from edgecv.pipelines.sources.supervised.ring import RingReader
 from edgecv.pipelines.sources.supervised.worker_process import WorkerProcess
 from edgecv.pipelines.uris import Uri, parse_source, read_options, scrub
-from edgecv.protocols import Clock
+from edgecv.protocols import Clock, SourceType
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
 
@@ -83,7 +82,7 @@ class SupervisedSource:
             SourceError: this program may open no more files.
         """
         self._uri = parse_source(uri)
-        self._target = target or registry.target("sources", self._uri.scheme)
+        self._target = target or registry.place("sources", self._uri.scheme)
         self._options = _checked_options(self._uri, self._target)
         self._retry, self._draw, self._clock = retry or Retry(), draw, clock
         self.source_id = self._uri.name
@@ -378,9 +377,11 @@ def _lower_rate(announced: float, wanted: float) -> float:
 
 def _checked_options(uri: Uri, target: str) -> LiveOptions:
     """The options of a source, after everything that can be said without touching the camera."""
-    module, _, attribute = target.partition(":")
-    kind = getattr(importlib.import_module(module), attribute)
-    options: LiveOptions = read_options(uri, getattr(kind, "options", LiveOptions))
-    if hasattr(kind, "check"):
-        kind.check(uri)
-    return options
+    kind: type[SourceType] = registry.load(target)
+    if not issubclass(kind.Options, LiveOptions):
+        raise PluginError(
+            f"The options of {target} are no LiveOptions, and it is supervised.",
+            "Let the class inherit from edgecv.pipelines.sources.live.LiveSource.",
+        )
+    kind.check(uri)
+    return read_options(uri, kind.Options)

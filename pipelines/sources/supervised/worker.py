@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import json
 import os
 import resource
@@ -58,14 +57,14 @@ def main() -> None:
 def _serve(
     connection: socket.socket, uri: Any, start: dict[str, Any], stopping: threading.Event
 ) -> wire.Ended | wire.Failed:
+    from edgecv import registry
     from edgecv.pipelines.sources.supervised import wire
     from edgecv.pipelines.sources.supervised.rate import RateLimit
     from edgecv.pipelines.sources.supervised.ring import RingWriter
 
     ring = RingWriter(connection)
     threading.Thread(target=_listen, args=(connection, ring, stopping), daemon=True).start()
-    module, _, attribute = start["target"].partition(":")
-    source: Source = getattr(importlib.import_module(module), attribute)(uri)
+    source: Source = registry.load(start["target"])(uri)
     try:
         connection.send(wire.encode(wire.Opened(float(source.fps))))
         _pump(source, connection, ring, RateLimit(start["fps"]), stopping)
@@ -78,6 +77,7 @@ def _serve(
 def _pump(
     source: Source, connection: socket.socket, ring: RingWriter, rate: RateLimit, stopping: threading.Event
 ) -> None:
+    from edgecv.pipelines.sources.frames import check_frame
     from edgecv.pipelines.sources.live import LiveOptions, check_size
     from edgecv.pipelines.sources.supervised import wire
 
@@ -87,6 +87,7 @@ def _pump(
         frame = source.read()
         if frame is None:
             return
+        check_frame(frame, source.source_id)
         if frame.image.shape != shape:
             # A source that did not look itself: the memory that we share must not grow for it.
             shape = frame.image.shape
@@ -127,7 +128,7 @@ def _failure(error: Exception, uri: Any, memory_bytes: int) -> wire.Failed:
     return wire.Failed(
         code=error.code if isinstance(error, SourceError) else "codec",
         message=scrub(message, uri)[: wire.MAX_TEXT],
-        hint=scrub(getattr(error, "hint", ""), uri)[: wire.MAX_TEXT],
+        hint=scrub(error.hint if isinstance(error, EdgeCVError) else "", uri)[: wire.MAX_TEXT],
         # What a library raises may pass; a wrong option or a missing package stays.
         final=isinstance(error, Unrecoverable) or (known and not isinstance(error, SourceError)),
     )

@@ -14,7 +14,7 @@ from edgecv.pipelines.steps.count.counting import Name, Seconds, tracked
 from edgecv.pipelines.steps.count.memory import Memory
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.second_model.common import best_of, opened
+from edgecv.pipelines.steps.second_model.common import best_of, check_task, opened
 from edgecv.results import ROW_NAMES, Classification, Detections, Image, IntArray, Result
 from edgecv.vision.class_names import class_ids, label_of
 
@@ -63,8 +63,7 @@ class Classify(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigError(f"A label cannot be named '{options.name}'.", f"Taken: {', '.join(sorted(ROW_NAMES))}.")
         wanted = class_ids(options.classes, labels) if options.classes else None
         model = opened(options.model, options.runtime, options.precision, options.threads)
-        if getattr(model, "task", "") != "classify":
-            raise ConfigError(f"{getattr(model, 'name', model)} is no classifier.", "Give one, such as a ResNet.")
+        check_task(model, "classify", "is no classifier", "Give one, such as a ResNet.")
         return PerSource(lambda _: BoxClassifier(options, model, wanted))
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from edgecv._internal.printable import short
+from edgecv.errors import ConfigError
 from edgecv.model import load
+from edgecv.protocols import LoadedModel
 from edgecv.results import Detections, IntArray
 
 
@@ -18,6 +21,12 @@ def opened(model: Any, runtime: str, precision: str, threads: int) -> Any:
         ModelError: there is nothing at the path, or it is no model; ``load`` lists what else can go wrong.
     """
     return load(model, runtime, precision, threads) if isinstance(model, str | Path) else model
+
+
+def check_task(model: object, task: str, wrong: str, hint: str) -> None:
+    """Raise ``ConfigError``, which says ``wrong`` of the model, unless it is a loaded one for ``task``."""
+    if not isinstance(model, LoadedModel) or model.task != task:
+        raise ConfigError(f"{model.name if isinstance(model, LoadedModel) else short(model)} {wrong}.", hint)
 
 
 def best_of(found: Detections, wanted: frozenset[int] | None, most: int | None = None) -> IntArray:

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from edgecv.errors import ConfigError
 from edgecv.pipelines.steps.options import Options, checked
-from edgecv.pipelines.steps.second_model.common import best_of, opened
+from edgecv.pipelines.steps.second_model.common import best_of, check_task, opened
 from edgecv.promptable import MAX_BOXES, PromptableModel
 from edgecv.results import Result
 from edgecv.vision.class_names import class_ids
@@ -45,8 +44,7 @@ class Segment(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         options = checked(self)
         wanted = class_ids(options.classes, labels) if options.classes else None
         model = opened(options.model, options.runtime, options.precision, options.threads)
-        if getattr(model, "task", "") != "promptable-segment":
-            raise ConfigError(f"{getattr(model, 'name', model)} answers no prompts.", "Give a SAM, such as mobile_sam.")
+        check_task(model, "promptable-segment", "answers no prompts", "Give a SAM, such as mobile_sam.")
         return BoxSegmenter(model, wanted, options.most)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from edgecv import registry
 from edgecv._internal.extras import require
 from edgecv.errors import MissingDependency, PluginError, UnknownPlugin
+from edgecv.protocols import NoOptions
 
 EVERY = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 
@@ -37,24 +39,74 @@ def test_a_misspelt_name_is_told_the_nearest(kind: str, name: str, suggestion: s
 
 def test_a_name_like_no_other_is_told_all() -> None:
     with pytest.raises(UnknownPlugin) as caught:
-        registry.target("runtimes", "zzz")
+        registry.place("runtimes", "zzz")
     assert "Did you mean" not in caught.value.hint
     assert "onnxruntime" in caught.value.hint
 
 
-@pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A distribution on the path, as pip leaves it, with a good, a broken and a competing entry point."""
-    info = tmp_path / "other_package-1.0.dist-info"
+MODULE = """
+from edgecv.protocols import SinkType
+
+
+class Notebook(SinkType):
+    @classmethod
+    def from_uri(cls, uri, *, fps=0.0, overwrite=False):
+        return cls()
+
+    def emit(self, result): ...
+
+    def close(self): ...
+
+
+class NoClose(SinkType):
+    @classmethod
+    def from_uri(cls, uri, *, fps=0.0, overwrite=False):
+        return cls()
+
+    def emit(self, result): ...
+
+
+class Foreign:
+    def emit(self, result): ...
+
+
+def function(uri): ...
+
+
+number = 3
+"""
+
+
+def install(folder: Path, package: str, points: str) -> None:
+    """A distribution on the path, as pip leaves it."""
+    info = folder / f"{package}-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(points)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two distributions: good, broken and competing entry points."""
+    install(
+        tmp_path,
+        "other_package",
         "[edgecv.sinks]\nnotebook = other_package:Notebook\nbroken = other_package:Missing\n"
-        "absent = no_such_module:Sink\njsonl = other_package:Notebook\n"
+        "absent = no_such_module:Sink\njsonl = other_package:Notebook\ntwice = other_package:Notebook\n"
+        "no_close = other_package:NoClose\nforeign = other_package:Foreign\nfunction = other_package:function\n"
+        "[edgecv.decoders]\nnumber = other_package:number\n",
     )
-    (tmp_path / "other_package.py").write_text("class Notebook: pass\n")
+    install(
+        tmp_path,
+        "third_package",
+        "[edgecv.sinks]\ntwice = third_package:Other\nnotebook = other_package:Notebook\n",
+    )
+    (tmp_path / "other_package.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "other_package", raising=False)
+    registry.entry_points.cache_clear()
+    yield
+    registry.entry_points.cache_clear()
 
 
 @pytest.mark.usefixtures("plugin")
@@ -63,13 +115,51 @@ class TestEntryPoints:
         assert "notebook" in registry.names("sinks")
         assert registry.resolve("sinks", "notebook").__name__ == "Notebook"
 
+    def test_it_has_the_defaults_of_its_kind(self) -> None:
+        kind = registry.resolve("sinks", "notebook")
+        assert (kind.Options, kind.writes_files, kind.one_source) == (NoOptions, True, False)
+
     @pytest.mark.parametrize("name", ["broken", "absent"])
     def test_a_broken_plugin_names_itself(self, name: str) -> None:
         with pytest.raises(PluginError, match=f"'{name}'.*cannot be loaded"):
             registry.resolve("sinks", name)
 
-    def test_a_built_in_name_wins(self) -> None:
-        assert registry.target("sinks", "jsonl").startswith("edgecv.")
+    @pytest.mark.parametrize(
+        ("kind", "name", "said"),
+        [
+            ("sinks", "no_close", "lacks close"),
+            ("sinks", "foreign", "lacks Options, writes_files, one_source, non_blocking, from_uri, close"),
+            ("sinks", "function", "must be a class"),
+            ("decoders", "number", "must be a class or function, not 3"),
+        ],
+    )
+    def test_what_a_plugin_lacks_is_said_when_it_is_loaded(self, kind: str, name: str, said: str) -> None:
+        with pytest.raises(PluginError, match=rf"'{name}' \(other_package:\w+\) .*{said}") as caught:
+            registry.resolve(kind, name)
+        assert caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("name", "places"),
+        [
+            ("jsonl", ["edgecv.pipelines.sinks.files.jsonl:JsonlSink (from EdgeCV)", "(from other_package)"]),
+            ("twice", ["other_package:Notebook (from other_package)", "third_package:Other (from third_package)"]),
+        ],
+    )
+    def test_a_name_that_stands_for_two_things_is_an_error_with_both_places(self, name: str, places: list[str]) -> None:
+        with pytest.raises(PluginError, match=f"'{name}' is registered twice") as caught:
+            registry.resolve("sinks", name)
+        assert all(place in caught.value.message for place in places)
+
+    def test_a_clash_of_one_name_leaves_the_others_alone(self) -> None:
+        assert registry.resolve("sinks", "csv").__name__ == "CsvSink"
+
+
+def test_installed_packages_are_looked_through_once_for_each_kind() -> None:
+    registry.entry_points.cache_clear()
+    for _ in range(3):
+        registry.names("sinks")
+        registry.place("sinks", "csv")
+    assert registry.entry_points.cache_info().misses == 1
 
 
 def test_a_missing_package_is_named_with_its_pip_line() -> None:

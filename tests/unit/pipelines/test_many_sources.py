@@ -458,7 +458,7 @@ def test_events_reach_the_app() -> None:
 
 
 def test_what_is_no_source_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"3\.5 is no source"):
+    with pytest.raises(ConfigError, match=r"3\.5 \(float\) is no source"):
         Pipeline([clip(), 3.5], BlobModel())  # type: ignore[list-item]
 
 
