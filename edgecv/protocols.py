@@ -2,7 +2,7 @@
 
 What an *object* may do besides the least is a protocol of its own, such as ``TakesEvents``: EdgeCV asks with ``isinstance``.
 What a registered *class* declares stands in ``RuntimeAdapter``, ``SourceType`` and ``SinkType``, with the defaults: a plug-in
-inherits the protocol, or declares every member (docs/adr/0020).
+inherits the protocol, or declares every member (docs/adr/0014).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What EdgeCV asks of a plug-in stands in a protocol: nothing is looked up by a name in a text (docs/adr/0020)."""
+"""What EdgeCV asks of a plug-in stands in a protocol: nothing is looked up by a name in a text (docs/adr/0014)."""
 
 from __future__ import annotations
 
