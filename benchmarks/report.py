@@ -60,7 +60,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def as_document(report: Report) -> dict[str, Any]:
-    """The JSON form."""
+    """Return the report as a dict that JSON can hold."""
     document: dict[str, Any] = msgspec.to_builtins(report)
     return document
 

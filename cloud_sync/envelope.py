@@ -156,7 +156,7 @@ def envelope_from_event(event: Event, stamp: Stamp, *, mono_ns: int, model: str 
 
 
 def encode(envelope: Envelope) -> bytes:
-    """An envelope as JSON bytes.
+    """Encode an envelope as JSON bytes.
 
     Raises:
         SyncError: the payload holds something that JSON cannot.
@@ -171,7 +171,7 @@ def encode(envelope: Envelope) -> bytes:
 
 
 def decode(body: bytes | msgspec.Raw) -> Arrived:
-    """An envelope from JSON.
+    """Decode an envelope from JSON bytes.
 
     Raises:
         SyncError: it is too large, no JSON, or not an envelope.
@@ -185,7 +185,7 @@ def decode(body: bytes | msgspec.Raw) -> Arrived:
 
 
 def encode_batch(bodies: Iterable[bytes], nonce: str | None = None) -> bytes:
-    """Several encoded envelopes as one compressed message.
+    """Compress several encoded envelopes into one message.
 
     Args:
         bodies: The envelopes.

@@ -136,7 +136,7 @@ class MqttSink:
                 raise SyncError("The outbox could not store its last events in time.", "Is the disk slow or full?")
 
     def stats(self) -> SyncStats:
-        """Counts of this moment."""
+        """The counts of this sink, its outbox and its sender at this moment."""
         outbox, sender = self._outbox.stats(), self._sender.stats()
         return SyncStats(
             emitted=self._emitted,

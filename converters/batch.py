@@ -54,7 +54,7 @@ def _batched_part(part: Part, batch: int) -> Part:
 
 
 def len_of(feeds: Tensors) -> int:
-    """Pictures in feeds."""
+    """How many images the feeds hold."""
     return len(next(iter(feeds.values())))
 
 

@@ -38,7 +38,7 @@ def _of_format(name: str, precisions: Sequence[Precision], orders: Sequence[Reci
 
 
 def _told(model_format: str, order: RecipeOrder) -> str:
-    """One search in words."""
+    """Describe the INT8 search of one format in a sentence."""
     built_for = f" for {order.cpu_class}" if order.cpu_class else ""
     judged = "agrees with the float model on the images that calibration did not see (a quarter, up to half)"
     if order.exact:

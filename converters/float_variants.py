@@ -134,7 +134,7 @@ def build_half(job: Job, base: Built) -> Built:
 def open_parts(
     exporter: Exporter, parts: Mapping[str, Exported], options: RuntimeOptions | None = None
 ) -> dict[str, Session]:
-    """A session per part."""
+    """Open a session for each exported part, by the name of the part."""
     chosen = options or RuntimeOptions()
     return {
         name: open_session(exporter.runtime, part.files[0], chosen, part.inputs, part.outputs)

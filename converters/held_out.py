@@ -29,7 +29,7 @@ class _SourceSession:
         return self._part.reference(feeds)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to release."""
 
 
 def with_enough_objects(source: SourceModel, images: CalibrationSet, progress: Progress) -> CalibrationSet:

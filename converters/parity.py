@@ -41,7 +41,7 @@ class OutputParity(msgspec.Struct, frozen=True, kw_only=True):
     worst_absolute: float
 
     def and_also(self, other: OutputParity) -> OutputParity:
-        """Both pictures' worst."""
+        """Combine two comparisons of one output and keep the worse of each figure."""
         return OutputParity(
             part=self.part,
             name=self.name,

@@ -181,7 +181,7 @@ class SourceModel:
 
     @property
     def batch(self) -> int:
-        """Pictures per run."""
+        """How many images one run takes."""
         return self.parts[0].inputs[0].shape[0]
 
     def entry(self, picture: Image) -> dict[str, Array]:
@@ -237,7 +237,7 @@ class Family:
     architecture: Architecture = "conv"
 
     def __call__(self, path: Path, options: SourceOptions) -> SourceModel:
-        """Read a source."""
+        """Read the source at a path with ``open``."""
         return self.open(path, options)
 
 

@@ -101,7 +101,7 @@ class Device:
     runtimes: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the description as a dict that JSON can hold."""
         return asdict(self)
 
 

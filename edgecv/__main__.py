@@ -1,4 +1,4 @@
-"""``python -m edgecv``."""
+"""Runs the command line as ``python -m edgecv``."""
 
 from edgecv.cli.entry import main
 

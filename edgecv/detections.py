@@ -74,7 +74,7 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """Detections without a box."""
+        """Create detections of zero boxes, without masks or other extras."""
         return cls(
             xyxy=np.zeros((0, 4), np.float32),
             confidence=np.zeros(0, np.float32),

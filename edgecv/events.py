@@ -37,7 +37,7 @@ class Event:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the event as a dict that JSON can hold."""
         return {
             "kind": self.kind,
             "time_ns": self.time_ns,

@@ -94,7 +94,7 @@ class Model:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Name of each class."""
+        """The class names, in the order of the class ids."""
         return self.spec.decode.labels
 
     @property
@@ -199,7 +199,7 @@ class Model:
         return {self._image.name: rows}, transforms
 
     def infer(self, feeds: Tensors) -> dict[str, Array]:
-        """Raw outputs by name."""
+        """Run the network and return its raw outputs by name."""
         return self.session.run(feeds)
 
     def decode(

@@ -85,7 +85,7 @@ class PromptableModel:
 
     @property
     def task(self) -> str:
-        """``promptable-segment``."""
+        """The task of the model, which is always ``promptable-segment``."""
         return self.spec.decode.task
 
     @property

@@ -129,7 +129,7 @@ class LoadedModel(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the model in messages."""
         ...
 
     @property
@@ -140,7 +140,7 @@ class LoadedModel(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """Where frames come from."""
+    """A source delivers frames, one at a time."""
 
     source_id: str  # free of credentials
     live: bool  # True: frames are lost when nobody reads them; False: the source waits
@@ -205,7 +205,7 @@ class CountsUnreadable(Protocol):
 
     @property
     def unreadable(self) -> int:
-        """Frames so far."""
+        """How many frames could not be decoded so far."""
         ...
 
 
@@ -260,13 +260,13 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """The name."""
+        """The name that counts and messages use."""
         ...
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where results go."""
+    """A sink takes the results of a pipeline."""
 
     @abstractmethod
     def emit(self, result: Result) -> None:
@@ -321,7 +321,7 @@ class CountsLost(Protocol):
 
     @property
     def lost(self) -> int:
-        """Results so far."""
+        """How many results were lost so far."""
         ...
 
 
@@ -432,7 +432,7 @@ class Closes(Protocol):
     """What a step or gate may have besides: it holds something that must be released, such as a file."""
 
     def close(self) -> None:
-        """The pipeline ended."""
+        """Release what is held; called when the pipeline ends."""
         ...
 
 

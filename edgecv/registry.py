@@ -184,7 +184,7 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
 
 
 def load(code: str) -> Any:
-    """Import ``module:attribute``."""
+    """Import the object that ``module:attribute`` names."""
     module, _, attribute = code.partition(":")
     return getattr(importlib.import_module(module), attribute)
 

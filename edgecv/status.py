@@ -108,7 +108,7 @@ class PipelineStatus:
     sinks: tuple[SinkCount, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the status as a dict that JSON can hold."""
         return asdict(self)
 
 

@@ -40,5 +40,5 @@ class Summary:
     damaged: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the summary as a dict that JSON can hold."""
         return asdict(self)

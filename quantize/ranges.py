@@ -59,7 +59,7 @@ def _finite(values: Array) -> Array:
 
 
 def minmax(stats: TensorStats) -> Range:
-    """Everything that was seen."""
+    """The full range of the values that were seen."""
     return stats.low, stats.high
 
 

@@ -153,7 +153,7 @@ class ThresholdRecord(_Record, frozen=True, kw_only=True):
 
 
 class QuantizationRecord(_Record, frozen=True, kw_only=True):
-    """``quantization.json``, whole."""
+    """The content of ``quantization.json``: how each format was quantized."""
 
     schema: int = SCHEMA
     model: str

@@ -26,7 +26,7 @@ class FormatSensitivity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Sensitivity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``sensitivity.json``."""
+    """The content of ``sensitivity.json``, one entry per variant."""
 
     schema: int = 1
     variants: tuple[FormatSensitivity, ...]

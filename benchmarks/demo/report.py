@@ -19,7 +19,7 @@ class Picture:
 
     @property
     def base64(self) -> str:
-        """The JPEG as text."""
+        """The JPEG encoded as base64 text."""
         return base64.b64encode(self.jpeg).decode()
 
 

@@ -161,7 +161,7 @@ class Sender:
         self._thread.start()
 
     def stats(self) -> SenderStats:
-        """Counts of this moment."""
+        """The counts of the sender at this moment."""
         return self._stats
 
     def drain(self, timeout_s: float) -> bool:

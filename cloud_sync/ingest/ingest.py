@@ -129,7 +129,7 @@ class Ingest:
         return self._landing.path
 
     def stats(self) -> IngestStats:
-        """Counts of this moment."""
+        """The counts of the ingest at this moment."""
         return replace(self._stats, dropped=self._dropped)
 
     def run(self, stop: threading.Event) -> None:

@@ -122,7 +122,7 @@ class PacketGuard:
 
 
 class _Refused(Exception):
-    """Becomes ``PacketGuard.refusal``."""
+    """Raised for a packet that is not allowed; its text becomes ``PacketGuard.refusal``."""
 
     def __str__(self) -> str:
         return f"sent {self.args[0]}"

@@ -1,4 +1,4 @@
-"""Names and topics: ``edgecv/<tenant>/<device>/{ev,ack,status}``."""
+"""Builds and reads the topics ``edgecv/<tenant>/<device>/{ev,ack,status}`` and checks the names in them."""
 
 from __future__ import annotations
 

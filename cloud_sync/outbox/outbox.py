@@ -146,7 +146,7 @@ class Outbox:
         self._on_stored = callback
 
     def stats(self) -> OutboxStats:
-        """Counts of this moment."""
+        """The counts of the outbox at this moment."""
         with self._lock:
             counts, refused = self._counts, self._refused
             queued = len(self._incoming) + self._committing

@@ -74,7 +74,7 @@ class OutboxStore:
 
     @property
     def boot(self) -> int:
-        """Number of this opening."""
+        """The number that tells this opening of the file from earlier ones."""
         return self._db.boot
 
     @property
@@ -83,7 +83,7 @@ class OutboxStore:
         return bool(self._owed)
 
     def counts(self) -> Counts:
-        """Counts of this moment."""
+        """The counts of the store at this moment."""
         db = self._db
         return replace(self._counts, pending=db.pending, dead=db.dead, used_bytes=db.used_bytes)
 
@@ -116,17 +116,17 @@ class OutboxStore:
         return reasons
 
     def claim(self, *, limit: int, max_bytes: int, lanes: int, now_ns: int) -> Claim:
-        """See ``OutboxDb.claim``."""
+        """Claim rows as ``OutboxDb.claim`` does, and count the expired ones."""
         claim = self._survive(lambda db: db.claim(limit=limit, max_bytes=max_bytes, lanes=lanes, now_ns=now_ns))
         self._count(expired=claim.expired)
         return claim
 
     def rewind(self) -> None:
-        """See ``OutboxDb.rewind``."""
+        """Offer every remaining row again, as ``OutboxDb.rewind`` does."""
         self._survive(lambda db: db.rewind())
 
     def bury(self, key: Key, reason: str) -> bool:
-        """See ``OutboxDb.bury``."""
+        """Keep a row but never send it again, as ``OutboxDb.bury`` does."""
         return self._survive(lambda db: db.bury(key, reason))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The ONNX exporter."""
+"""Exports the parts of a model as ONNX files."""
 
 from __future__ import annotations
 

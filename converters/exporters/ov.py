@@ -1,4 +1,4 @@
-"""The OpenVINO exporter."""
+"""Exports the parts of a model as OpenVINO IR."""
 
 from __future__ import annotations
 

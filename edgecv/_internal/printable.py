@@ -68,7 +68,7 @@ class PrintableFormatter(logging.Formatter):
     """Log lines in which nothing is left for a terminal to obey."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in `logging`
-        """See ``logging.Formatter``."""
+        """Format a record as ``logging.Formatter`` does, with every line made printable."""
         return printable_lines(super().formatMessage(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - the name in `logging`

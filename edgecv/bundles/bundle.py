@@ -192,12 +192,12 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """The name of the model, as the manifest gives it."""
         return self.manifest.name
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """Every format × precision."""
+        """The variants that the bundle holds, one for each format and precision."""
         return self.manifest.variants
 
     @property
@@ -207,7 +207,7 @@ class Bundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Name of each class."""
+        """The class names, in the order of the class ids."""
         return self.manifest.decode.labels
 
     def verify_files(self) -> None:
@@ -297,7 +297,7 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
-    """``bundle.json``'s text."""
+    """Encode a manifest as the text of ``bundle.json``."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
@@ -370,7 +370,7 @@ BUNDLE = Kind(name="a bundle", other=_no_bundle)  # what --force replaces
 
 
 def _check_values(manifest: Manifest, origin: str) -> None:
-    """What types cannot say."""
+    """Check names and ranges, which the types of a manifest cannot express."""
     decode, preprocess = manifest.decode, manifest.preprocess
     for name in (manifest.name, *decode.labels, *(variant.name for variant in manifest.variants)):
         if not is_name(name):

@@ -1,4 +1,4 @@
-"""``edgecv bench``."""
+"""``edgecv bench`` measures a bundle on this device."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from edgecv.cli.console import megabytes
 
 
 def bundle_summary(bundle: Bundle) -> dict[str, object]:
-    """A bundle for ``--json``."""
+    """Describe a bundle as the dict that ``--json`` prints."""
     manifest = bundle.manifest
     return {
         "path": str(bundle.path),

@@ -1,4 +1,4 @@
-"""``edgecv convert``."""
+"""``edgecv convert`` makes a bundle from a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgecv demo``."""
+"""``edgecv demo`` runs the whole job offline with an embedded model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgecv devices``."""
+"""``edgecv devices`` describes this device and its installed runtimes."""
 
 from __future__ import annotations
 

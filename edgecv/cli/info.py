@@ -1,4 +1,4 @@
-"""``edgecv info``."""
+"""``edgecv info`` shows what a bundle holds."""
 
 from __future__ import annotations
 

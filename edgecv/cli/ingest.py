@@ -1,4 +1,4 @@
-"""``edgecv ingest``."""
+"""``edgecv ingest`` stores the events that devices publish to a broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgecv pack``."""
+"""``edgecv pack`` zips a bundle for transfer."""
 
 from __future__ import annotations
 

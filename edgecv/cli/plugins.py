@@ -1,4 +1,4 @@
-"""``edgecv plugins``."""
+"""``edgecv plugins`` lists everything that is registered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgecv predict``."""
+"""``edgecv predict`` runs a model on images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgecv record``."""
+"""``edgecv record`` keeps frames and results of a source."""
 
 from __future__ import annotations
 

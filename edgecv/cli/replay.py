@@ -1,4 +1,4 @@
-"""``edgecv replay``."""
+"""``edgecv replay`` gives the results of a recording again."""
 
 from __future__ import annotations
 

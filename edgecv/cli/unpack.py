@@ -1,4 +1,4 @@
-"""``edgecv unpack``."""
+"""``edgecv unpack`` restores a bundle from its zip file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgecv verify``."""
+"""``edgecv verify`` replays the golden vectors of a bundle."""
 
 from __future__ import annotations
 

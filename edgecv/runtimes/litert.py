@@ -78,7 +78,7 @@ class LiteRtSession(RuntimeAdapter):
             self._free.put(made)
 
     def run(self, feeds: Tensors) -> dict[str, Array]:
-        """See ``edgecv.protocols.Session``."""
+        """Compute the outputs by name; see ``edgecv.protocols.Session``."""
         check_feeds(feeds, self.inputs)
         interpreter = None if self._closed else self._free.get()  # each comes back as soon as it has computed
         try:

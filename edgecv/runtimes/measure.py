@@ -64,7 +64,7 @@ def _measure(request: Request) -> float:
 
 
 def _timed(session: Session, feeds: Tensors, runs: int, enough_s: float, fewest: int) -> list[float]:
-    """Milliseconds of each run."""
+    """Time runs one by one and return the milliseconds of each."""
     times: list[float] = []
     while len(times) < runs and sum(times) < (fewest if len(times) < fewest else 1) * enough_s * 1e3:
         start = time.perf_counter_ns()

@@ -107,7 +107,7 @@ class OnnxRuntimeSession(RuntimeAdapter):
         self._output_names = [output.name for output in self.outputs]
 
     def run(self, feeds: Tensors) -> dict[str, Array]:
-        """See ``edgecv.protocols.Session``."""
+        """Compute the outputs by name; see ``edgecv.protocols.Session``."""
         session = self._session  # another thread may close this one meanwhile
         if session is None:
             raise SessionError("The session is closed.", "Load the model again.")
@@ -117,7 +117,7 @@ class OnnxRuntimeSession(RuntimeAdapter):
         return dict(zip(self._output_names, values, strict=True))
 
     def close(self) -> None:
-        """See ``edgecv.protocols.Session``."""
+        """Release the model; a second call does nothing."""
         self._session = None
 
 

@@ -85,7 +85,7 @@ class OpenVinoSession(RuntimeAdapter):
         self._requests = threading.local()
 
     def run(self, feeds: Tensors) -> dict[str, Array]:
-        """See ``edgecv.protocols.Session``."""
+        """Compute the outputs by name; see ``edgecv.protocols.Session``."""
         compiled, requests = self._compiled, self._requests  # another thread may close the session meanwhile
         if compiled is None:
             raise SessionError("The session is closed.", "Load the model again.")
@@ -98,7 +98,7 @@ class OpenVinoSession(RuntimeAdapter):
         return {name: found[port] for name, port in self._ports.items()}
 
     def close(self) -> None:
-        """See ``edgecv.protocols.Session``."""
+        """Release the model; a second call does nothing."""
         self._compiled = None
         self._requests = threading.local()
 

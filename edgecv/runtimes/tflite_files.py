@@ -59,7 +59,7 @@ class _Table:
         self._size = _u16(data, self._fields)
 
     def number(self, field: int, code: str, default: int = 0) -> int:
-        """A whole number."""
+        """Read a whole number from a field, or the default where the field is missing."""
         at = self._place(field)
         return default if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
 
@@ -82,7 +82,7 @@ class _Table:
         return struct.unpack_from(f"<{count}i", self._data, start) if count else ()
 
     def tables(self, field: int, *, needed: bool = True) -> Iterator[_Table]:
-        """A vector of tables."""
+        """Read the tables of a vector, one after the other."""
         start, count = self.vector(field, 4, needed=needed)
         if count > _MOST_ITEMS:
             raise ValueError("it has too many parts")

@@ -277,7 +277,7 @@ def cell_count(spec: TensorSpec) -> int:
 
 
 def channels_of(spec: TensorSpec) -> int:
-    """Channels of an output."""
+    """How many channels an output has, whatever its layout."""
     return spec.shape[3] if spec.layout == "NHWC" else spec.shape[1]
 
 

@@ -19,7 +19,7 @@ _RECENT_FRAMES = 512  # enough for 100 frames per second over that time
 
 
 class SourceCounters:
-    """What one source gave."""
+    """Counts the frames of one source."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -85,7 +85,7 @@ class PipelineCounters:
             self._gone["step"] += self._sources.pop(name, SourceCounters()).dropped_by_step
 
     def summary(self, readers: Sequence[SourceReader], sinks: tuple[SinkCount, ...]) -> Summary:
-        """The numbers so far."""
+        """Summarise all that was counted so far."""
         with self._lock:
             by_step = sum(tally.dropped_by_step for tally in self._sources.values())
             dropped = sum((Counter(capture.dropped) for capture in readers), self._gone + Counter(step=by_step))

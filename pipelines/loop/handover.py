@@ -62,7 +62,7 @@ class FrameSlot(Generic[T]):
 
     @property
     def dropped(self) -> int:
-        """Items that ``latest`` gave up."""
+        """How many items were dropped from a full slot with ``latest``."""
         with self._changed:
             return self._dropped
 

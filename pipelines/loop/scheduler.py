@@ -90,7 +90,7 @@ class SourceScheduler:
             return self._readers.pop(name)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start to read from every source."""
         with self.changed:
             self._started = True
             for capture in self._readers.values():

@@ -46,7 +46,7 @@ class Signals:
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """In here signals wait."""
+        """Hold signals back while the block runs."""
         self._depth += 1
         try:
             yield

@@ -31,11 +31,11 @@ class CallableSink:
     function: Callable[[Result], object]
 
     def emit(self, result: Result) -> None:
-        """Call the function."""
+        """Call the function with one result."""
         self.function(result)
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Does nothing: a function holds nothing to release."""
 
 
 class SinkWorker:
@@ -56,7 +56,7 @@ class SinkWorker:
 
     @property
     def error(self) -> BaseException | None:
-        """The first failure."""
+        """The first error the sink raised, or ``None``."""
         return self._error
 
     def attach(self, status: Callable[[], PipelineStatus]) -> None:
@@ -190,7 +190,7 @@ class DirectSink(SinkWorker):
         self._ended = False
 
     def start(self) -> None:
-        """Nothing to begin."""
+        """Does nothing: this sink has no thread to start."""
 
     def offer(self, result: Result, stopping: Callable[[], bool]) -> None:  # noqa: ARG002 - nobody waits here
         """Hand a result to the sink."""
@@ -208,7 +208,7 @@ class DirectSink(SinkWorker):
                 self._emit_events()
 
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 - nothing is queued
-        """Close the sink."""
+        """Close the sink; later results count as lost."""
         with self._calling:
             self._ended = True
         self._close_sink()

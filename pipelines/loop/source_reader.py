@@ -90,7 +90,7 @@ class SourceReader:
         return self._health
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start the thread that reads the source."""
         self._thread.start()
 
     def poll(self) -> Work | None:

@@ -119,7 +119,7 @@ class StepChain:
         return found
 
     def forget(self, source_id: str) -> None:
-        """A source is gone."""
+        """Let every step drop what it knows of a source."""
         for step in self._all:
             if isinstance(step, Forgets):
                 step.forget(source_id)

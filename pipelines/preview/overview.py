@@ -39,7 +39,7 @@ class EventLog:
             self._rows.appendleft(row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What JSON can hold."""
+        """The events as dicts that JSON can hold, newest first."""
         with self._lock:
             return list(self._rows)
 

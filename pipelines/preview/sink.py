@@ -146,7 +146,7 @@ class PreviewSink(SinkType):
 
     @property
     def watchers(self) -> int:
-        """Streams that are open."""
+        """How many streams are open at this moment."""
         return len(self._streams)
 
     def attach(self, status: Callable[[], PipelineStatus]) -> None:

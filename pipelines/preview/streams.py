@@ -36,7 +36,7 @@ class Streams:
     def __init__(
         self, pictures: Pictures, abort: Abort, most: int = MOST_STREAMS, stalled_s: float = _STALLED_S
     ) -> None:
-        """Begin without an open stream.
+        """Create it with no open streams.
 
         Args:
             pictures: What is shown.
@@ -148,7 +148,7 @@ class PictureResponse:
         self._jpeg = jpeg
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the interface's
-        """Send it."""
+        """Send the JPEG as the answer to one request."""
         with self._streams.taking(_address(scope)):
             await send(_start(b"image/jpeg", len(self._jpeg)))
             for at in range(0, len(self._jpeg), _SLICE_BYTES):

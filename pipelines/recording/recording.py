@@ -196,7 +196,7 @@ class RecordedSource:
         self._records.close()  # type: ignore[attr-defined]  # a generator
 
     def health(self) -> SourceHealth:
-        """How it is."""
+        """The state of the replay at this moment."""
         return self._health
 
     def interrupt(self) -> None:

@@ -211,7 +211,7 @@ class NetworkSource(LiveSource):
                     yield self._image(frame)
 
     def _video(self) -> Any:
-        """The video stream, checked."""
+        """Find the video stream; raise ``Unrecoverable`` where none can be decoded."""
         streams = self._container.streams.video
         if not streams:
             raise Unrecoverable(f"{self.source_id} has no video.", "Does the path lead to a camera?", code="codec")

@@ -1,4 +1,4 @@
-"""``clip.mp4``: a video file."""
+"""Reads a video file, such as ``clip.mp4``, as a source."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class HostNames:
 
 
 def split_names(names: str) -> list[str]:
-    """The names in ``A,B``."""
+    """Split ``A,B`` into its names, without spaces and empty ones."""
     return [name.strip() for name in names.split(",") if name.strip()]
 
 

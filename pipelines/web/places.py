@@ -99,7 +99,7 @@ class _Server:
         return any(place.paths == paths for place in self._places)
 
     def add(self, paths: frozenset[str]) -> Place:
-        """Make a place."""
+        """Create the place that answers for some paths of this server."""
         place = Place(self, paths)
         self._places = [*self._places, place]
         return place

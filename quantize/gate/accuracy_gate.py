@@ -46,7 +46,7 @@ class GateReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures by name."""
+        """The value of each check by metric, rounded to four decimals."""
         return {check.metric: round(check.value, 4) for check in self.checks}
 
     def reason(self) -> str:

@@ -27,7 +27,7 @@ _IOU = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoredDetections:
-    """Detections of one model: with what probability each is taken to be right.
+    """Detections of one model, each with the assumed probability that it is correct.
 
     Attributes:
         score: ``(N,)`` float64, the model's own.
@@ -47,7 +47,7 @@ class ScoredDetections:
         return float(self.truth[passing].mean()) if passing.any() else float("nan")
 
     def count(self, confidence: float) -> int:
-        """How many pass."""
+        """How many detections reach a confidence."""
         return int((self.score >= confidence).sum())
 
     def of_draws(self, counts: IntArray, confidence: float) -> RealArray:

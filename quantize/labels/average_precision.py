@@ -37,7 +37,7 @@ class Matches:
 
     @property
     def images(self) -> int:
-        """How many pictures."""
+        """How many images the labels cover."""
         return int(self.labels.shape[1])
 
 

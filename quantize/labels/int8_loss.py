@@ -1,4 +1,4 @@
-"""Measures what INT8 loses on pictures with labels (``--data``)."""
+"""Measures what INT8 loses against labelled images (``--data``)."""
 
 from __future__ import annotations
 

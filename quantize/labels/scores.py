@@ -24,7 +24,7 @@ class Scores(Protocol):
 
     @property
     def images(self) -> int:
-        """How many pictures."""
+        """How many images were scored."""
 
     @property
     def resamples(self) -> int:
@@ -59,12 +59,12 @@ class DetectorScores:
 
     @property
     def metric(self) -> str:
-        """``map50_95``."""
+        """The figure that decides, which is ``map50_95``."""
         return "map50_95"
 
     @property
     def images(self) -> int:
-        """How many pictures."""
+        """How many images were scored."""
         return len(self.pairs)
 
     @property
@@ -81,7 +81,7 @@ class DetectorScores:
         return _means("", self.matches) | (_means("mask_", self.mask_matches) if self.mask_matches else {})
 
     def by_class(self) -> RealArray:
-        """AP50-95 of each class."""
+        """Average precision of each class over IoU 0.50 to 0.95."""
         return _precisions(self.matches).mean(axis=1)
 
     def labels_by_class(self) -> IntArray:
@@ -102,7 +102,7 @@ def _precisions(matches: Matches) -> RealArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClassifierScores:
-    """Of a classifier.
+    """Scores of one classification model.
 
     Attributes:
         class_id: ``(I,)`` int64, the labelled class of each picture.
@@ -116,12 +116,12 @@ class ClassifierScores:
 
     @property
     def metric(self) -> str:
-        """``top1``."""
+        """The figure that decides, which is ``top1``."""
         return "top1"
 
     @property
     def images(self) -> int:
-        """How many pictures."""
+        """How many images were scored."""
         return len(self.class_id)
 
     @property
@@ -130,11 +130,11 @@ class ClassifierScores:
         return RESAMPLES
 
     def of_draws(self, counts: IntArray) -> RealArray:
-        """Top-1 of each draw."""
+        """The top-1 accuracy of each draw, 0 to 1."""
         return counts @ (self.rank == 0) / counts.sum(axis=1)
 
     def figures(self) -> dict[str, float]:
-        """``top1`` and ``top5``."""
+        """The accuracies ``top1`` and ``top5`` over all images."""
         return {"top1": float(np.mean(self.rank == 0)), "top5": float(np.mean(self.rank < 5))}
 
     def by_class(self) -> RealArray:
@@ -144,5 +144,5 @@ class ClassifierScores:
         return np.divide(right, labels, out=np.full(self.classes, np.nan), where=labels > 0)
 
     def labels_by_class(self) -> IntArray:
-        """Pictures of each class."""
+        """How many labelled images each class has."""
         return np.bincount(self.class_id, minlength=self.classes).astype(np.int64)

@@ -52,7 +52,7 @@ class Graph:
         return [value.name for value in self.model.graph.input if value.name not in self._constants]
 
     def output_names(self) -> list[str]:
-        """Names of the outputs."""
+        """The names of the graph's outputs, in order."""
         return [value.name for value in self.model.graph.output]
 
 

@@ -1,4 +1,4 @@
-"""Writing OpenVINO IR."""
+"""Writes OpenVINO models as IR files."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def write_report(record: QuantizationRecord, path: Path) -> None:
 
 
 def report_html(record: QuantizationRecord) -> str:
-    """The report as text."""
+    """Render a quantization record as an HTML page."""
     return render_report(
         "edgecv.quantize.report",
         "convert",

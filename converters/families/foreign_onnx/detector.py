@@ -56,7 +56,7 @@ class _Form:
 
     @property
     def group(self) -> int:
-        """Convolutions per grid."""
+        """How many convolutions of the head belong to each grid."""
         return 3 if self.head.branch else 2
 
 

@@ -257,7 +257,7 @@ def output_shapes(model: Any) -> list[tuple[int, ...]]:
 
 
 def input_shape(model: Any) -> tuple[int, ...]:
-    """Shape of the input."""
+    """The shape of the first input; a dynamic size is 0."""
     name = Graph(model).input_names()[0]
     value = next(value for value in model.graph.input if value.name == name)
     return tuple(size.dim_value for size in value.type.tensor_type.shape.dim)

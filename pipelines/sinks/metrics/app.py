@@ -86,7 +86,7 @@ class _Collected:
         self._families = families
 
     def collect(self) -> Iterator[Any]:
-        """Each of them."""
+        """Iterate over the metric families that were collected."""
         return iter(self._families)
 
 

@@ -92,7 +92,7 @@ class StatusCollector:
         return _filled(self._core.GaugeMetricFamily(name, text, labels=labels), rows)
 
     def _counter(self, name: str, text: str, rows: Rows, *labels: str) -> Any:
-        """The library appends ``_total``."""
+        """Make a counter; the library appends ``_total`` to its name."""
         return _filled(self._core.CounterMetricFamily(name, text, labels=labels), rows)
 
     def _read(self, gauge: Gauge) -> float | None:

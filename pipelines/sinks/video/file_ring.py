@@ -174,7 +174,7 @@ def source_slug(source_id: str) -> str:
 
 
 def _utc(time_ns: int) -> str:
-    """``20261121T154418.123``."""
+    """Write a moment in UTC for a file name, such as ``20261121T154418.123``."""
     moment = _EPOCH + timedelta(milliseconds=time_ns // 1_000_000)
     return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}"
 

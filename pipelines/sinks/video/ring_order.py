@@ -124,7 +124,7 @@ class RingOrder:
                 self._rewrite()
 
     def forget_all_but(self, stems: set[str]) -> None:
-        """Files were deleted."""
+        """Drop the entries of deleted files once there are many; files of ``stems`` still exist."""
         if len(self._moments) > 2 * len(stems) + _LINES_TO_SPARE:
             self._moments = {stem: moment for stem, moment in self._moments.items() if stem in stems}
             self._rewrite()

@@ -64,7 +64,7 @@ class Poster:
     Args:
         url: Checked by ``check_url``.
         headers: Sent with every request.
-        context: Certificates to trust; that they are verified cannot be turned off.
+        context: Trusted certificates. Verification cannot be turned off.
 
     Raises:
         MissingDependency: urllib3 is not installed.

@@ -123,7 +123,7 @@ class LineCounter:
         return self._totals.counts()
 
     def close(self) -> None:
-        """Write the counts."""
+        """Write the counts that are not yet in the file."""
         self._totals.close()
 
     def _count(self, crossed: Sighting, side: int, result: Result) -> Event:

@@ -179,7 +179,7 @@ class Totals:
         return tuple(self._event(kind, message, frame) for kind, message in told)
 
     def counts(self) -> dict[str, int]:
-        """Every count, as ``COUNTER.NAME``."""
+        """Every count by name, such as ``COUNTER.NAME``."""
         return {f"{self._counter}.{name}": count for name, count in tuple(self._counts.items())}
 
     def close(self) -> None:

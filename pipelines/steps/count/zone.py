@@ -77,8 +77,8 @@ class _Stay:
     seen: Sighting
     seen_ns: int  # monotonic, as all times here
     is_in: bool  # in this frame
-    since_ns: int  # when it came to the side where it is now
-    turned: Sighting  # how it was then
+    since_ns: int  # when the object appeared or last crossed the border
+    turned: Sighting  # the sighting at that moment
     was_out: bool = False  # whether it was seen to stay out before
     entered_ns: int | None = None  # since when it counts as in; None while it does not
     has_dwelled: bool = False
@@ -122,7 +122,7 @@ class ZoneCounter:
         return {f"{self._options.name}.inside": self._inside, **self._totals.counts()}
 
     def close(self) -> None:
-        """Write the counts."""
+        """Write the counts that are not yet in the file."""
         self._totals.close()
 
     def _gone(self, now_ns: int) -> list[_Stay]:

@@ -1,4 +1,4 @@
-"""Keep only some classes."""
+"""Keeps only the detections of some classes."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Classify(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def needs_ids(self) -> bool:
-        """To keep labels."""
+        """Whether the step requires tracker ids, which it does to keep labels between frames."""
         return self.refresh_s > 0
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:

@@ -83,7 +83,7 @@ class Motion:
         )
 
     def take(self, rows: npt.NDArray[np.int64]) -> Motion:
-        """Only these objects."""
+        """Select the motions of the objects in these rows."""
         return Motion(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def joined(self, other: Motion) -> Motion:

@@ -32,3 +32,14 @@ def _is_annotated(function: Function) -> bool:
     arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, *starred]
     named = [argument for argument in arguments if argument.arg not in ("self", "cls")]
     return function.returns is not None and all(argument.annotation is not None for argument in named)
+
+
+def test_at_most_twenty_docstrings_have_four_words_or_fewer() -> None:
+    short = [f"{path}:{line} {text}" for path in SHIPPED for line, text in _docstrings(path) if len(text.split()) <= 4]
+    assert len(short) <= 20, "\n".join(["say what a caller needs in an ordinary sentence:", *short])
+
+
+def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    for node in nodes_of(path):
+        if isinstance(node, (ast.Module, ast.ClassDef, Function)) and (text := ast.get_docstring(node)) is not None:
+            yield node.body[0].lineno, text
