@@ -19,7 +19,7 @@ RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
 class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an INT8 model must reach against the float model on pictures that calibration did not see.
 
-    Set between recipes known to be good and known to be bad (YOLOv8n, docs/int8.md): the recipe below gives an F1 of 0.94; ranges
+    Set between recipes known to be good and known to be bad (YOLOv8n): the recipe below gives an F1 of 0.94; ranges
     from noise 0.866 with a score bias of -0.23; the S8S8 per-tensor recipe 0.875; one scale for all outputs 0.
     """
 
@@ -153,7 +153,7 @@ def _tflite(name: str, **changes: Any) -> QuantizeRecipe:
 _WEIGHTS: Mapping[str, Any] = MappingProxyType({"kind": "weights", "weights_of": "everything"})
 
 # Recipes in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
-# Full INT8 ruins a vision transformer (docs/int8.md: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
+# Full INT8 ruins a vision transformer (../shared/docs/int8.md: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
 _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
         ("openvino", "conv"): (
