@@ -60,6 +60,10 @@ def parse_source(text: str | int | Path | Uri) -> Uri:
     whole = str(text)
     if not whole:
         raise ConfigError("The source is empty.", "Give a camera number, a video, a folder of images or a URI.")
+    if "\0" in whole:
+        raise ConfigError(
+            "The source holds a zero byte, which no name can hold.", "Is it text, and read with the right encoding?"
+        )
     if whole.isdecimal():
         return Uri(scheme="usb", path=whole)
     if whole.startswith("gst:"):
@@ -144,7 +148,7 @@ def _parse_network(scheme: str, rest: str) -> Uri:
 def _is_there(path: str) -> bool:
     """Whether there is such a file or folder; what cannot name one is a mistake."""
     try:
-        return "\0" not in path and Path(path).exists()
+        return Path(path).exists()
     except OSError as error:
         raise ConfigError(f"'{path[:SHOWN_LENGTH]}...' is no source: {error.strerror}.", "Check the name.") from error
 

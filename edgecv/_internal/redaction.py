@@ -179,7 +179,9 @@ def _secrets(text: str) -> Iterator[str]:
         values = [rest[start:end] for start, end in _secret_spans(rest)]
         written = [f"{user}:{password}", password, *values]
         plain = [unquote(text) for text in written]
-        yield from (*written, *plain, *map(quote, plain), *(quote(text, safe="") for text in plain))
+        # Arguments of a program may hold bytes that are no UTF-8.
+        quoted = [quote(text, safe=safe, errors="surrogateescape") for text in plain for safe in ("/", "")]
+        yield from (*written, *plain, *quoted)
     yield from (value.strip("\"'") for _, name, value in _PROPERTY.findall(text) if names_secret(name))
 
 

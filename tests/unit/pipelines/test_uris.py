@@ -262,3 +262,13 @@ def test_an_unknown_scheme_names_those_there_are_and_no_password() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(UnknownPlugin, match="jsnol"):
         open_sink("jsnol:out")
+
+
+def test_a_source_with_a_zero_byte_is_refused() -> None:
+    with pytest.raises(ConfigError, match="zero byte"):
+        parse_source("images/\0*.png")
+
+
+def test_an_error_text_of_a_url_that_is_no_utf_8_is_scrubbed() -> None:
+    text = "https://[::1]:8443/v;stok=S3CRET/x?of=ht\udcf4p%3A%2F%2Fme%3AS3CRET%40h"
+    assert "S3CRET" not in scrub(text, parse_source(text))
