@@ -14,7 +14,7 @@ EdgeCVError(message, hint="")
 │   └── ParityError                  an export computes something else than its source
 ├── QuantizationError
 │   ├── CalibrationError             the calibration images prove nothing
-│   └── AccuracyGateError            exit 3: no INT8 rung passed; carries the report
+│   └── AccuracyGateError            exit 3: no INT8 recipe passed; carries the report
 ├── SourceError(code)                a camera, stream or file: auth, dns, refused, timeout, codec, stale, eof, missing,
 │                                    memory
 ├── SinkError                        a result could not be written where it was asked for

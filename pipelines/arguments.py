@@ -94,10 +94,10 @@ def sink_name(sink: object) -> str:
     return sink.__name__ if inspect.isroutine(sink) else type(sink).__name__
 
 
-def hangs(captures: Sequence[SourceReader]) -> SourceError:
+def hangs(readers: Sequence[SourceReader]) -> SourceError:
     """The error for sources whose read does not return."""
     return SourceError(
-        f"{', '.join(capture.name for capture in captures)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
+        f"{', '.join(reader.name for reader in readers)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
         "The thread is left behind until the program ends.",
         code="timeout",
     )

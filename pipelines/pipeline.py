@@ -153,7 +153,7 @@ class Pipeline:
 
     def status(self) -> PipelineStatus:
         """How sources, loop and sinks do at this moment; may be called from any thread."""
-        sources = {capture: self._chain.counts(capture.name) for capture in self._scheduler.readers}
+        sources = {reader: self._chain.counts(reader.name) for reader in self._scheduler.readers}
         running = self._started and not self._closed
         return self._counters.status(running, self._inference.model.name, sources, self._sink_counts())
 
@@ -177,15 +177,15 @@ class Pipeline:
             ConfigError: there is no source of that name.
             SourceError: it did not return from a read in time; its thread is left behind.
         """
-        capture = self._scheduler.remove(name)
-        capture.on_change = None
-        capture.begin_close()
+        reader = self._scheduler.remove(name)
+        reader.on_change = None
+        reader.begin_close()
         self._suit_sources()
-        released = capture.join(time.monotonic() + CLOSE_TIMEOUT_S)
-        self._counters.keep_drops(capture)
+        released = reader.join(time.monotonic() + CLOSE_TIMEOUT_S)
+        self._counters.keep_drops(reader)
         self._leaving.append(name)
         if not released:
-            raise hangs([capture])
+            raise hangs([reader])
 
     def run(self) -> Summary:
         """Work until the source ends, ``max_frames`` or ``stop()``.
@@ -359,9 +359,9 @@ class Pipeline:
 
     def _raise_source_error(self) -> None:
         """Once everything is through: what broke a source."""
-        for capture in self._scheduler.readers:
-            if capture.error is not None:
-                raise capture.error
+        for reader in self._scheduler.readers:
+            if reader.error is not None:
+                raise reader.error
 
     def _forget_removed(self) -> None:
         for name in [name for name in self._leaving if not self._lanes.holds(name)]:
@@ -378,7 +378,7 @@ class Pipeline:
             opened.close()
             raise
         keeps_newest = isinstance(opened, KeepsNewest) and config.slot_policy(opened.live) == "latest"
-        capture = (NewestReader if keeps_newest else SourceReader)(
+        reader = (NewestReader if keeps_newest else SourceReader)(
             opened,
             name,
             config,
@@ -389,18 +389,18 @@ class Pipeline:
             on_change=_while_alive(self._source_changed),
         )
         try:
-            self._scheduler.add(capture)
+            self._scheduler.add(reader)
         except ConfigError:
             opened.close()
             raise
         self._suit_sources()
         self._ended = False
-        self._log(name, capture.health())  # what it told before anyone listened
+        self._log(name, reader.health())  # what it told before anyone listened
         return name
 
     def _suit_sources(self) -> None:
         """What depends on which sources there are: called when one comes or goes."""
-        policies = {capture.policy for capture in self._scheduler.readers}
+        policies = {reader.policy for reader in self._scheduler.readers}
         # A live source alone has one lane, so that its results are fresh; where frames are plenty, two see more of them.
         self._lanes.count = 1 if len(self._scheduler) == 1 and policies == {"latest"} else MOST
         for worker in self._workers:
@@ -415,9 +415,9 @@ class Pipeline:
             self._workers.append(worker_for(sink_name(sink), as_sink(opened)))
             self._workers[-1].attach(self.status)
         self._suit_sources()
-        for capture in readers:  # what a source told before there was a sink
-            if (health := capture.health()).state != "connecting" or health.code:
-                self._tell_sinks(capture.name, health)
+        for reader in readers:  # what a source told before there was a sink
+            if (health := reader.health()).state != "connecting" or health.code:
+                self._tell_sinks(reader.name, health)
 
     def _sink_counts(self) -> tuple[SinkCount, ...]:
         return tuple(worker.count() for worker in self._workers)
@@ -490,7 +490,7 @@ def _while_alive(method: Callable[[str, SourceHealth], None]) -> Callable[[str, 
 
 def _forgotten(scheduler: SourceScheduler, workers: Sequence[SinkWorker], chain: StepChain) -> None:
     """Say that a pipeline was never run, and release what it opened."""
-    names = ", ".join(capture.name for capture in scheduler.readers)
+    names = ", ".join(reader.name for reader in scheduler.readers)
     log.warning(
         "A Pipeline on %s was made and never run; its sources are released. Iterate over it, call run(), or close() it.",
         names or "no source",

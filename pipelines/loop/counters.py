@@ -74,10 +74,10 @@ class PipelineCounters:
             if age_ms is not None:
                 self._ages.add(age_ms)
 
-    def keep_drops(self, capture: SourceReader) -> None:
+    def keep_drops(self, reader: SourceReader) -> None:
         """A source was removed; what it dropped stays in the summary."""
         with self._lock:
-            self._gone += Counter(capture.dropped)
+            self._gone += Counter(reader.dropped)
 
     def forget_frames(self, name: str) -> None:
         """The last frame of a source that was removed is through."""
@@ -87,8 +87,8 @@ class PipelineCounters:
     def summary(self, readers: Sequence[SourceReader], sinks: tuple[SinkCount, ...]) -> Summary:
         """Summarise all that was counted so far."""
         with self._lock:
-            by_step = sum(tally.dropped_by_step for tally in self._sources.values())
-            dropped = sum((Counter(capture.dropped) for capture in readers), self._gone + Counter(step=by_step))
+            by_step = sum(counted.dropped_by_step for counted in self._sources.values())
+            dropped = sum((Counter(reader.dropped) for reader in readers), self._gone + Counter(step=by_step))
             return Summary(
                 frames=self.frames,
                 dropped=dict(dropped),
@@ -107,7 +107,7 @@ class PipelineCounters:
     ) -> PipelineStatus:
         """The numbers of this moment; ``sources`` gives what was counted at each."""
         with self._lock:
-            sources_now = tuple(self._source(capture, counts) for capture, counts in sources.items())
+            sources_now = tuple(self._source(reader, counts) for reader, counts in sources.items())
             return PipelineStatus(
                 running=running,
                 model=model,
@@ -121,23 +121,23 @@ class PipelineCounters:
                 sinks=sinks,
             )
 
-    def _source(self, capture: SourceReader, counts: Mapping[str, int]) -> SourceStatus:
-        tally = self._sources.get(capture.name, SourceCounters())
+    def _source(self, reader: SourceReader, counts: Mapping[str, int]) -> SourceStatus:
+        counted = self._sources.get(reader.name, SourceCounters())
         return SourceStatus(
-            source_id=capture.name,
-            health=capture.health(),
-            frames=tally.frames,
-            fps=tally.fps(self._clock()),
-            age_ms=round(tally.age_ms, 3),
-            size_wh=tally.size_wh,
-            dropped=self._dropped(capture),
+            source_id=reader.name,
+            health=reader.health(),
+            frames=counted.frames,
+            fps=counted.fps(self._clock()),
+            age_ms=round(counted.age_ms, 3),
+            size_wh=counted.size_wh,
+            dropped=self._dropped(reader),
             counts=counts,
         )
 
-    def _dropped(self, capture: SourceReader) -> dict[str, int]:
-        tally = self._sources.get(capture.name)
-        by_step = {"step": tally.dropped_by_step} if tally is not None and tally.dropped_by_step else {}
-        return {**capture.dropped, **by_step}
+    def _dropped(self, reader: SourceReader) -> dict[str, int]:
+        counted = self._sources.get(reader.name)
+        by_step = {"step": counted.dropped_by_step} if counted is not None and counted.dropped_by_step else {}
+        return {**reader.dropped, **by_step}
 
     def _elapsed_s(self, now_ns: int | None = None) -> float:
         """Until now, or until the last result."""

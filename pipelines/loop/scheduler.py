@@ -59,20 +59,20 @@ class SourceScheduler:
         with self.changed:
             self._reserved.discard(name)
 
-    def add(self, capture: SourceReader) -> None:
+    def add(self, reader: SourceReader) -> None:
         """One more, under the name that was reserved for it; it starts at once when the others run.
 
         Raises:
             ConfigError: the pipeline has ended meanwhile.
         """
         with self.changed:
-            self._reserved.discard(capture.name)
+            self._reserved.discard(reader.name)
             if self._closed:
                 raise ConfigError("This pipeline has ended.", "Make a new one for every run.")
-            self._readers[capture.name] = capture
-            self._turn.append(capture.name)
+            self._readers[reader.name] = reader
+            self._turn.append(reader.name)
             if self._started:
-                capture.start()
+                reader.start()
             self.changed.notify_all()
 
     def remove(self, name: str) -> SourceReader:
@@ -93,8 +93,8 @@ class SourceScheduler:
         """Start to read from every source."""
         with self.changed:
             self._started = True
-            for capture in self._readers.values():
-                capture.start()
+            for reader in self._readers.values():
+                reader.start()
 
     def take(self, timeout_s: float) -> tuple[SourceReader, Work] | None:
         """The next frame: in their order, or of the source that has waited longest; ``None`` when none came until the deadline.
@@ -115,16 +115,16 @@ class SourceScheduler:
         """Let nothing more in, and stop all sources."""
         with self.changed:
             self._closed = True
-        for capture in self.readers:
-            capture.begin_close()
+        for reader in self.readers:
+            reader.begin_close()
 
     def join(self, timeout_s: float) -> list[SourceReader]:
         """Wait for all sources to be released; those that hang in a read."""
         deadline_s = time.monotonic() + timeout_s
-        return [capture for capture in self.readers if not capture.join(deadline_s)]
+        return [reader for reader in self.readers if not reader.join(deadline_s)]
 
     def _poll(self) -> tuple[SourceReader, Work] | None:
-        if all(capture.is_placed for capture in self._readers.values()):
+        if all(reader.is_placed for reader in self._readers.values()):
             return self._poll_in_order()
         return self._poll_in_turn()
 

@@ -49,7 +49,7 @@ class Line(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def needs_ids(self) -> bool:
-        """It needs them: objects without a tracker number cannot be counted."""
+        """Whether the step needs tracker ids: yes, objects without one cannot be counted."""
         return True
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
