@@ -1,4 +1,4 @@
-"""From a source to the float variants of a bundle: export → parity, format by format; what INT8 (``int8.py``) starts from."""
+"""From a source to the float variants of a bundle: export → parity, format by format; where INT8 starts from."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,10 @@ def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[st
     for variant in variants:
         for part, files in variant.models.items():
             runtime = runtimes_for(variant.format)[0]
-            session = open_session(runtime, folder / files.files[0].path, RuntimeOptions(), files.inputs, files.outputs)
+            path = folder / files.files[0].path
             named = dict(zip((spec.name for spec in files.inputs), examples[part].feeds.values(), strict=True))
-            given = session.run(named)
-            session.close()
+            with closing(open_session(runtime, path, RuntimeOptions(), files.inputs, files.outputs)) as session:
+                given = session.run(named)
             vectors |= {f"{variant.name}/{part}/in/{name}": value for name, value in named.items()}
             vectors |= {f"{variant.name}/{part}/out/{name}": sample(value) for name, value in given.items()}
     path = folder / GOLDEN

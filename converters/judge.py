@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,14 +155,13 @@ class AccuracyJudge:
     def _computed(self, parts: Parts, step: str) -> Sequence[Any]:
         """Raw outputs: two untrained models have no answers that could agree."""
         part = self._source.parts[0]
-        session = self._sessions({part.name: parts[part.name]})[part.name]
         found = []
-        for done, path in enumerate(self._images):
-            self._progress(step, done, len(self._images))
-            feeds = self._source.entry(fit(read_image(path), self._source.spec.preprocess)[0])
-            found.append(outputs_of(part, parts[part.name], session, feeds))
+        with closing(self._sessions({part.name: parts[part.name]})[part.name]) as session:
+            for done, path in enumerate(self._images):
+                self._progress(step, done, len(self._images))
+                feeds = self._source.entry(fit(read_image(path), self._source.spec.preprocess)[0])
+                found.append(outputs_of(part, parts[part.name], session, feeds))
         self._progress(step, len(self._images), len(self._images))
-        session.close()
         return found
 
     def _scored(self, parts: Parts, step: str) -> Scores | None:

@@ -153,7 +153,7 @@ def _tflite(name: str, **changes: Any) -> QuantizeRecipe:
 _WEIGHTS: Mapping[str, Any] = MappingProxyType({"kind": "weights", "weights_of": "everything"})
 
 # Recipes in the order they are tried, per format and architecture: the fastest first, each next one keeps more of the float model.
-# Full INT8 ruins a vision transformer (../shared/docs/int8.md: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
+# Full INT8 ruins a vision transformer (measured: cosine 0.49 to 0.88) and is no faster; its weights alone do not.
 _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
         ("openvino", "conv"): (

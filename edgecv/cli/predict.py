@@ -94,10 +94,10 @@ def _targets(folder: Path, images: Sequence[Path], force: bool) -> list[Path]:
         ConfigError: one exists and is not to be replaced, it is one of the images themselves, or ``folder`` is a file.
         SinkError: the folder cannot be made.
     """
-    targets: list[Path] = []
+    targets: dict[Path, None] = {}  # in order, and quick to search
     for path in images:
         names = (f"{path.stem}{'' if number == 1 else f'-{number}'}.jpg" for number in itertools.count(1))
-        targets.append(next(target for name in names if (target := folder / name) not in targets))
+        targets[next(target for name in names if (target := folder / name) not in targets)] = None
     inputs = {path.resolve() for path in images}
     for target in targets:
         if target.resolve() in inputs:
@@ -110,7 +110,7 @@ def _targets(folder: Path, images: Sequence[Path], force: bool) -> list[Path]:
         raise ConfigError(f"{folder} is a file.", "Give --save a folder.") from error
     except OSError as error:
         raise not_opened(folder, error) from error
-    return targets
+    return list(targets)
 
 
 def _prompts(points: list[str], not_points: list[str], boxes: list[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from edgecv.results import Image
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mpg", ".mpeg", ".mjpeg"})
 ARRAY_SUFFIX = ".npy"
-FRAMES = 200  # within the 100 to 300 pictures that calibration asks for (../shared/docs/int8.md)
+FRAMES = 200  # within the 100 to 300 pictures that calibration asks for
 _SEEK_FRAMES = 300  # longer gaps are jumped: a seek decodes from the last key frame, at most 250 back (x264's default)
 # Headers overcount: a few frames where they count, up to a second of sound where the count is an estimate (see VideoReader).
 _MISSING_FRAMES_ALLOWED, _MISSING_PART_ALLOWED, _MISSING_TIME_ALLOWED_S = 3, 0.01, 1.0

@@ -1,6 +1,6 @@
 """Average precision of any draw of the pictures, from matches made once: what makes a bootstrap of mAP affordable.
 
-pycocotools matches boxes picture by picture (``coco_map.match_boxes``); what it then does with the matches of all pictures
+pycocotools matches boxes picture by picture (``coco.match_boxes``); what it then does with the matches of all pictures
 (``COCOeval.accumulate``) is done here in numpy, for many draws at a time. A picture drawn twice counts twice. With every picture
 drawn once the result is that of pycocotools.
 """
