@@ -240,9 +240,9 @@ class Pipeline:
         steps = (
             self._scheduler.begin_close,
             lambda: self._scheduler.join(_QUICK_CLOSE_S),
-            self._end_outlets,
+            self._end_workers,
             self._lanes.close,
-            self._close_outlets,
+            self._close_workers,
             # A read that hangs must not keep what was found from being written: so it is waited for last.
             lambda: self._left_behind.extend(self._scheduler.join(deadline_s - time.monotonic())),
             self._chain.close,
@@ -256,11 +256,11 @@ class Pipeline:
         if errors:
             raise errors[0]
 
-    def _end_outlets(self) -> None:
+    def _end_workers(self) -> None:
         for worker in self._workers:
             worker.end()
 
-    def _close_outlets(self) -> None:
+    def _close_workers(self) -> None:
         deadline_s = time.monotonic() + _SINK_CLOSE_TIMEOUT_S
         for worker in self._workers:
             worker.close(max(0.0, deadline_s - time.monotonic()))

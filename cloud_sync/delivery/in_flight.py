@@ -70,7 +70,7 @@ class InFlightBatches:
         self._flights.append(Flight(rows={row.key: row for row in rows}, lane=rows[0].lane, due_s=due_s))
 
     def due(self, now_s: float) -> list[Flight]:
-        """InFlightBatches to publish now, the most urgent lane first."""
+        """Flights to publish now, the most urgent lane first."""
         return sorted((flight for flight in self._flights if flight.due_s <= now_s), key=lambda flight: flight.lane)
 
     def next_due_s(self) -> float | None:
@@ -108,11 +108,11 @@ class InFlightBatches:
                 flight.due_s = min(flight.due_s, now_s)
 
     def unanswered(self) -> list[Flight]:
-        """InFlightBatches of which the broker said nothing since they were published."""
+        """Flights of which the broker said nothing since they were published."""
         return [flight for flight in self._flights if flight.token and not flight.taken]
 
     def in_vain(self, attempts: int) -> list[Flight]:
-        """InFlightBatches that the broker took so often or oftener, and that nobody acknowledged."""
+        """Flights that the broker took so often or oftener, and that nobody acknowledged."""
         return [flight for flight in self._flights if flight.taken and flight.attempts >= attempts]
 
     def sendable(self, now_s: float) -> list[Flight]:

@@ -51,7 +51,7 @@ class Found:
 
 
 class RingOrder:
-    """Recall stems in the order of writing, each with its moment on a time that counts only what really passed.
+    """Remembers stems in the order of writing, each with its moment on a time that counts only what really passed.
 
     That time goes on with the steady clock. What passed while nothing ran is told by the clock of the system: up to a day is
     believed at once, more only when that clock follows a time server or has run for ten minutes without a jump. So a clock that

@@ -75,6 +75,7 @@ class Poster:
         self._url = url
         self._headers = dict(headers)
         self._connection: Any = None  # the one of the pool
+        self._is_interrupted = False
         self._pool = self._open_pool(urlsplit(url), context)
 
     def post(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
@@ -93,7 +94,11 @@ class Poster:
         raise SinkError(f"{origin(self._url)} redirects more than {_MOST_REDIRECTS} times.", "Give the final address.")
 
     def interrupt(self) -> None:
-        """Let a ``post`` in another thread fail soon."""
+        """Let a ``post`` in another thread fail soon, and no other begin."""
+        self._is_interrupted = True
+        self._cut()
+
+    def _cut(self) -> None:
         sock = getattr(self._connection, "sock", None)
         if sock is not None:
             with suppress(OSError):
@@ -127,13 +132,13 @@ class Poster:
         try:
             return self._request(url, body, headers, deadline)
         except (ConnectionError, ssl.SSLError):
-            if not was_open:
+            if not was_open or self._is_interrupted:
                 raise
         return self._request(url, body, headers, deadline)
 
     def _request(self, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> BaseHTTPResponse:
         # urllib3's limits begin anew with every byte that comes: this one ends an answer that drips.
-        alarm = threading.Timer(_left_s(deadline), self.interrupt)
+        alarm = threading.Timer(_left_s(deadline), self._cut)
         alarm.daemon = True
         alarm.start()
         try:
@@ -241,10 +246,13 @@ def _target(parts: SplitResult) -> str:
 
 
 def _cause(error: BaseException) -> OSError:
-    """What the network said; urllib3's own words repeat addresses."""
-    innermost = error
-    while innermost.__cause__ is not None and not isinstance(innermost, OSError):
-        innermost = innermost.__cause__
+    """What the network said; urllib3's own words repeat addresses.
+
+    urllib3 names the cause of some errors, and leaves that of others (a closed connection, TLS) in their context.
+    """
+    innermost: BaseException = error
+    while not isinstance(innermost, OSError) and (deeper := innermost.__cause__ or innermost.__context__):
+        innermost = deeper
     return innermost if isinstance(innermost, OSError) else OSError(str(innermost))
 
 

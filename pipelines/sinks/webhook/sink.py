@@ -263,7 +263,7 @@ def _trust(ca_file: str) -> ssl.SSLContext | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "No answer in time."
-    # Some errors of http.client repeat what the receiver sent.
+    # Some errors of urllib3 and http.client repeat what the receiver sent.
     return f"{printable(getattr(error, 'strerror', None) or str(error) or type(error).__name__)[:_LONGEST_REASON]}."
 
 

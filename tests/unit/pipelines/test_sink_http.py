@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from datetime import datetime, timezone
@@ -11,7 +12,7 @@ import pytest
 
 from edgecv.errors import ConfigError
 from edgecv.pipelines.sinks import open_sink
-from edgecv.pipelines.sinks.webhook.client import backoff_s, check_url, origin, retry_after_s
+from edgecv.pipelines.sinks.webhook.client import Poster, backoff_s, check_url, origin, retry_after_s
 from edgecv.pipelines.sinks.webhook.queue import Waiting
 from tests.unit.pipelines.receiver import write_secret
 
@@ -160,3 +161,44 @@ def test_closing_wakes_who_waits() -> None:
         thread.join(20.0)
         assert not thread.is_alive()
     assert taken == [[]]
+
+
+def answer_once_each(listener: socket.socket, asked: list[bytes], hang_up_after: int) -> None:
+    """Answer a request on each connection; then read ``hang_up_after`` more on the first one and close it without a word."""
+    for number in range(2):
+        peer, _ = listener.accept()
+        with peer:
+            asked.append(peer.recv(65536))
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            for _ in range(hang_up_after if number == 0 else 0):
+                asked.append(peer.recv(65536))
+
+
+def test_a_request_on_a_connection_that_the_receiver_closed_is_made_again_at_once() -> None:
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        receiver = threading.Thread(target=answer_once_each, args=(listener, asked, 1), daemon=True)
+        receiver.start()
+        poster = Poster(f"http://127.0.0.1:{listener.getsockname()[1]}/hook", {})
+        assert poster.post(b"1", {}, 5).is_delivered
+        assert poster.post(b"2", {}, 5).is_delivered
+        poster.close()
+        receiver.join(10)
+    assert len(asked) == 3
+
+
+def test_a_connection_that_is_closed_without_an_answer_is_named_in_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def hang_up() -> None:
+            with listener.accept()[0] as peer:
+                peer.recv(65536)
+
+        receiver = threading.Thread(target=hang_up, daemon=True)
+        receiver.start()
+        poster = Poster(f"http://127.0.0.1:{listener.getsockname()[1]}/hook", {})
+        with pytest.raises(ConnectionError, match=r"^Remote end closed connection without response$"):
+            poster.post(b"1", {}, 5)
+        receiver.join(10)
