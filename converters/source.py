@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -215,10 +216,12 @@ class Exporter(Protocol):
     format: ClassVar[str]
     runtime: ClassVar[str]
 
+    @abstractmethod
     def export(self, part: Part, folder: Path) -> Exported:
         """Write a part in fp32 into an empty folder."""
         ...
 
+    @abstractmethod
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
         """Write the same in fp16 into an empty folder."""
         ...

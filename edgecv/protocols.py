@@ -391,6 +391,7 @@ class StepOptions(Protocol):
         """Whether objects have tracker ids after the step."""
         ...
 
+    @abstractmethod
     def build(self, labels: tuple[str, ...]) -> Step:
         """The step for a model with these labels.
 
@@ -404,6 +405,7 @@ class StepOptions(Protocol):
 class GateOptions(Protocol):
     """The options of a gate, from which it is made: a strict struct."""
 
+    @abstractmethod
     def build(self) -> Gate:
         """The gate; errors as in ``StepOptions``."""
         ...

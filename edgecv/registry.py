@@ -202,7 +202,7 @@ def check(found: object, protocol: type, what: str) -> Any:
     if missing := lacks(found, protocol):
         raise PluginError(
             f"{what} lacks {', '.join(missing)}.",
-            f"Let it inherit from {protocol.__module__}.{protocol.__name__}, which has the defaults, or declare them.",
+            f"Let it inherit from {protocol.__module__}.{protocol.__name__} for its defaults, and declare the others.",
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,10 +51,12 @@ class Quantizer(Protocol):
         """Prepare the float model in ``files``, whose outputs are ``outputs``; ``work`` is a folder for what lies in between."""
         ...
 
+    @abstractmethod
     def calibrate(self, pictures: Sequence[Array]) -> None:
         """Measure what recipes need to know, over pictures ``(N, H, W, 3)``."""
         ...
 
+    @abstractmethod
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the model of a recipe into ``folder``: its files, and the specs of its outputs.
 
@@ -62,6 +65,7 @@ class Quantizer(Protocol):
         """
         ...
 
+    @abstractmethod
     def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
         """What every quantized layer gives for each picture; nothing where layers cannot be told apart."""
         ...

@@ -10,8 +10,9 @@ import pytest
 
 from edgecv import registry
 from edgecv._internal.extras import require
+from edgecv.converters.source import Exported, Exporter, Part
 from edgecv.errors import MissingDependency, PluginError, UnknownPlugin
-from edgecv.protocols import NoOptions
+from edgecv.protocols import NoOptions, StepOptions, lacks
 
 EVERY = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 
@@ -174,3 +175,17 @@ def test_a_package_that_lacks_one_of_its_own_is_not_called_missing(tmp_path: Pat
     with pytest.raises(PluginError, match="'half_installed' is installed, but 'a_module_nobody_has'") as caught:
         require("half_installed", "vision")
     assert not isinstance(caught.value, MissingDependency)
+
+
+def test_a_class_that_inherits_its_kind_and_forgets_a_method_lacks_it() -> None:
+    class HalfExporter(Exporter):
+        format, runtime = "onnx", "onnxruntime"
+
+        def export(self, part: Part, folder: Path) -> Exported:
+            raise NotImplementedError
+
+    class NoBuild(StepOptions):
+        needs_ids = gives_ids = False
+
+    assert lacks(HalfExporter, Exporter) == ["half"]
+    assert "build" in lacks(NoBuild, StepOptions)
