@@ -1,4 +1,4 @@
-"""The pictures that are measured with: the same in every run."""
+"""The images that are measured with: the same in every run."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from edgecv.pipelines.sources import open_source
 from edgecv.results import Image
 
 # Few: they stay in memory (2.8 MB each) and count in the RSS of the report.
-PICTURES = 4
+IMAGES = 4
 SIZE_WH = (1280, 720)
 
 
-def rendered_pictures(count: int = PICTURES, size_wh: tuple[int, int] = SIZE_WH) -> list[Image]:
+def rendered_images(count: int = IMAGES, size_wh: tuple[int, int] = SIZE_WH) -> list[Image]:
     """Shapes on textured ground with noise, by seed: ``(H, W, 3)`` uint8 BGR."""
     return [render_scene(seed, size_wh).image for seed in range(count)]
 
 
-def read_pictures(uri: str, count: int = PICTURES) -> list[Image]:
-    """The first pictures of a source; fewer when it ends before.
+def read_images(uri: str, count: int = IMAGES) -> list[Image]:
+    """The first images of a source; fewer when it ends before.
 
     Raises:
         SourceError: it gives none, or broke.
@@ -29,5 +29,5 @@ def read_pictures(uri: str, count: int = PICTURES) -> list[Image]:
     finally:
         source.close()
     if not frames:
-        raise SourceError(f"{source.source_id} gives no pictures.", "Give another --source.", code="eof")
+        raise SourceError(f"{source.source_id} gives no images.", "Give another --source.", code="eof")
     return frames

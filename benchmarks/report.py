@@ -26,7 +26,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         runtime: What ran it.
         float_precision: The type in which it computed what is not in integers; empty where the runtime does not say.
         options: What was asked for.
-        source: Where the pictures came from.
+        source: Where the images came from.
         warmup: Runs or frames before the first that counts.
         runs: Runs or frames that count.
         stages: Statistics per stage; ``total`` is a whole frame, ``age`` the time from capture to result.

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgecv import registry
 from edgecv._internal.timing import StageTimer
-from edgecv.benchmarks.images import read_pictures, rendered_pictures
+from edgecv.benchmarks.images import read_images, rendered_images
 from edgecv.benchmarks.memory import read_memory
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.statistics import describe_stages
@@ -30,7 +30,7 @@ from edgecv.pipelines.uris import parse_source
 from edgecv.results import Image
 from edgecv.version import __version__
 
-RENDERED = "rendered"  # what a report calls the pictures of `rendered_pictures`
+RENDERED = "rendered"  # what a report calls the images of `rendered_images`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class BenchOptions:
         threads: Threads of the session; 0 lets the runtime choose.
         runs: Runs or frames that count, from 1 on.
         warmup: Runs or frames before the first that counts.
-        source: URI of the pictures, as in ``edgecv run --source``; ``None`` for the scenario's own.
+        source: URI of the images, as in ``edgecv run --source``; ``None`` for the scenario's own.
     """
 
     runtime: str = "auto"
@@ -68,20 +68,20 @@ class _Measured:
 
 
 def single_stream(bundle: str | Path, options: BenchOptions) -> Report:
-    """One picture after the other through ``model(image)``, nothing beside it: the latency of a call.
+    """One image after the other through ``model(image)``, nothing beside it: the latency of a call.
 
-    The pictures, rendered shapes at 1280×720 by default, are in memory before the first run.
+    The images, rendered shapes at 1280×720 by default, are in memory before the first run.
 
     Raises:
-        EdgeCVError: the bundle cannot be loaded or run, or the source gives no pictures.
+        EdgeCVError: the bundle cannot be loaded or run, or the source gives no images.
     """
     started = _now()
     with _load(bundle, options) as model:
-        pictures = read_pictures(options.source) if options.source else rendered_pictures()
-        for image in islice(cycle(pictures), options.warmup):
+        images = read_images(options.source) if options.source else rendered_images()
+        for image in islice(cycle(images), options.warmup):
             _time_call(model, image)
         start = time.perf_counter()
-        times = [_time_call(model, image) for image in islice(cycle(pictures), options.runs)]
+        times = [_time_call(model, image) for image in islice(cycle(images), options.runs)]
         elapsed_s = time.perf_counter() - start
         source = parse_source(options.source).name if options.source else RENDERED
         measured = _Measured(stages_ms=times, elapsed_s=elapsed_s, source=source)

@@ -18,7 +18,7 @@ from edgecv.errors import SyncError
 from edgecv.events import Event, Priority
 from edgecv.results import Result
 
-LANES: tuple[Priority, ...] = ("alarm", "event", "telemetry", "blob")
+PRIORITIES: tuple[Priority, ...] = ("alarm", "event", "telemetry", "blob")
 """Most urgent first; a full outbox gives up the later ones first. The position is what the database stores."""
 
 MAX_EVENT_BYTES = 256 * 1024
@@ -44,7 +44,7 @@ class EnvelopeHead(msgspec.Struct, frozen=True, kw_only=True):
         mono_ns: The same moment on the device's monotonic clock.
         clock_synced: Whether the device's clock was known to follow a time server.
         model: Bundle and variant, or empty.
-        lane: How urgent; one of ``LANES``.
+        priority: How urgent; one of ``PRIORITIES``.
     """
 
     specversion: Literal["1.0"] = "1.0"
@@ -57,7 +57,7 @@ class EnvelopeHead(msgspec.Struct, frozen=True, kw_only=True):
     mono_ns: _Nanoseconds
     clock_synced: bool
     model: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    lane: Priority = "event"
+    priority: Priority = msgspec.field(name="lane", default="event")
 
     def __post_init__(self) -> None:
         if self.id != f"{self.boot}:{self.seq}":
@@ -137,7 +137,7 @@ def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
         time=_rfc3339(frame.captured_ns),
         mono_ns=frame.monotonic_ns,
         model=result.model,
-        lane="telemetry",
+        priority="telemetry",
         data=_with_normalised_boxes(result),
     )
 
@@ -150,7 +150,7 @@ def envelope_from_event(event: Event, stamp: Stamp, *, mono_ns: int, model: str 
         time=_rfc3339(event.time_ns),
         mono_ns=mono_ns,
         model=model,
-        lane=event.priority,
+        priority=event.priority,
         data={"source_id": event.source_id, **event.data},
     )
 

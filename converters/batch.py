@@ -1,4 +1,4 @@
-"""A fixed number of pictures per run: a source for one picture as a source for ``N``."""
+"""A fixed number of images per run: a source for one image as a source for ``N``."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import TensorSpec
 
-_SAME = 0.9999  # cosine of each picture's outputs with those of the graph for one picture
+_SAME = 0.9999  # cosine of each image's outputs with those of the graph for one image
 
 
 def batched(source: SourceModel, batch: int) -> SourceModel:
-    """The source for ``batch`` pictures per run; every input and output gains rows, nothing else changes.
+    """The source for ``batch`` images per run; every input and output gains rows, nothing else changes.
 
-    The reference still computes picture by picture, so the parity check proves that rows do not mix.
+    The reference still computes image by image, so the parity check proves that rows do not mix.
 
     Raises:
-        ConfigError: the model has several networks, which share one picture.
-        UnsupportedSource: a graph was exported for one picture and cannot be changed.
+        ConfigError: the model has several networks, which share one image.
+        UnsupportedSource: a graph was exported for one image and cannot be changed.
     """
     if batch == 1:
         return source
     if len(source.parts) != 1:
-        raise ConfigError(f"{source.name} takes one picture at a time.", "Leave --batch away.")
+        raise ConfigError(f"{source.name} takes one image at a time.", "Leave --batch away.")
     return replace(source, parts=(_batched_part(source.parts[0], batch),))
 
 
@@ -63,7 +63,7 @@ def _rows(spec: TensorSpec, batch: int) -> TensorSpec:
 
 
 def _batched_graph(graph: Any, batch: int) -> Any:
-    """The graph over ``batch`` pictures; every shape that was inferred for one is dropped."""
+    """The graph over ``batch`` images; every shape that was inferred for one is dropped."""
     changed = copy.deepcopy(graph)
     open_reshapes(changed, 1)
     changed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
@@ -74,19 +74,19 @@ def _batched_graph(graph: Any, batch: int) -> Any:
 
 
 def _proven(graph: Any, part: Part) -> Any:
-    """The graph, after it gave for different pictures what the source gives for each of them.
+    """The graph, after it gave for different images what the source gives for each of them.
 
     Raises:
         UnsupportedSource: it does not run, or gives something else.
     """
-    pictures = np.random.default_rng(0).integers(0, 256, part.inputs[0].shape, np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, part.inputs[0].shape, np.uint8)
     names = [spec.name for spec in part.outputs]
     try:
         with quiet():
-            given = in_memory_session(graph).run(names, {part.inputs[0].name: pictures})
+            given = in_memory_session(graph).run(names, {part.inputs[0].name: images})
     except Exception as error:  # onnxruntime has an exception class per status code, without a base of their own
         raise _refusal(part, "it does not run on more") from error
-    wanted = part.reference({part.inputs[0].name: pictures})
+    wanted = part.reference({part.inputs[0].name: images})
     for name, value in zip(names, given, strict=True):
         if value.shape != wanted[name].shape:
             raise _refusal(part, f"{name} becomes {value.shape}, not {wanted[name].shape}")
@@ -97,6 +97,6 @@ def _proven(graph: Any, part: Part) -> Any:
 
 def _refusal(part: Part, reason: str) -> UnsupportedSource:
     return UnsupportedSource(
-        f"The graph was exported for one picture and cannot be changed to {part.inputs[0].shape[0]}: {reason}.",
+        f"The graph was exported for one image and cannot be changed to {part.inputs[0].shape[0]}: {reason}.",
         "Export it with an open batch axis (dynamic axes), or leave --batch away.",
     )

@@ -29,8 +29,8 @@ def steps(request: ConversionRequest) -> list[str]:
 
 
 def _of_format(name: str, precisions: Sequence[Precision], orders: Sequence[RecipeOrder]) -> Iterator[str]:
-    pictures = "held-out images (without --calib on Ultralytics' example photographs)"
-    yield f"Export {name} fp32 and compare every output with the source on {pictures}: cosine >= 0.9999, no element far off."
+    images = "held-out images (without --calib on Ultralytics' example photographs)"
+    yield f"Export {name} fp32 and compare every output with the source on {images}: cosine >= 0.9999, no element far off."
     if "fp16" in precisions:
         yield f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999)."
     yield from (_told(name, order) for order in orders)

@@ -32,7 +32,7 @@ from edgecv.runtimes.measure import Request, median_latency_ms
 from edgecv.specs import Precision, RuntimeOptions
 from edgecv.vision.letterbox import fit
 
-# Metrics of float variants: over all outputs and pictures, the lowest cosine, and the worst element as a part of the largest one.
+# Metrics of float variants: over all outputs and images, the lowest cosine, and the worst element as a part of the largest one.
 SOURCE_COSINE, SOURCE_WORST = "source_cosine", "source_worst"
 
 
@@ -85,7 +85,7 @@ class Built:
 
 
 def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
-    """Whether a recipe for one of the formats looks at what the pictures do to the network."""
+    """Whether a recipe for one of the formats looks at what the images do to the network."""
     architecture = quantized_part(source).architecture
     orders = [
         order.first for name in formats for order in recipe_orders(name, architecture, (DEFAULT_CPU_CLASS,), recipes)
@@ -99,7 +99,7 @@ def quantized_part(source: SourceModel) -> Part:
 
 
 def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> tuple[Array, ...]:
-    """Pictures as the model's input ``(N, H, W, 3)`` uint8; the last batch is filled up with the first pictures."""
+    """Images as the model's input ``(N, H, W, 3)`` uint8; the last batch is filled up with the first images."""
     found = []
     for done, path in enumerate(images):
         progress("Reading calibration images", done, len(images))

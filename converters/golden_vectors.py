@@ -18,7 +18,7 @@ from edgecv.specs import RuntimeOptions
 
 
 def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[str, Example]) -> Path:
-    """Run every variant on one picture, whose inputs to each part ``examples`` has, and keep what came out."""
+    """Run every variant on one image, whose inputs to each part ``examples`` has, and keep what came out."""
     vectors: dict[str, Array] = {SAMPLING: np.array(EVENLY)}
     for variant in variants:
         for part, files in variant.models.items():

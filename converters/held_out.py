@@ -1,4 +1,4 @@
-"""Whether the held-out pictures can judge INT8, asked of the source itself before anything is exported."""
+"""Whether the held-out images can judge INT8, asked of the source itself before anything is exported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _SourceSession:
 
 
 def with_enough_objects(source: SourceModel, images: CalibrationSet, progress: Progress) -> CalibrationSet:
-    """The pictures, split so that the held-out ones show enough objects: up to half of them, where a quarter shows too few.
+    """The images, split so that the held-out ones show enough objects: up to half of them, where a quarter shows too few.
 
     Raises:
         CalibrationError: half of them shows too few as well.
@@ -53,8 +53,8 @@ def _objects(source: SourceModel, paths: Sequence[Path], progress: Progress) -> 
     with Model(source.name, source.spec, _SourceSession(source.parts[0])) as model:
         for done in range(0, len(paths), model.batch):
             progress(step, done, len(paths))
-            pictures = [read_image(path) for path in paths[done : done + model.batch]]
-            found += sum(len(answer) for answer in model.many(pictures))
+            images = [read_image(path) for path in paths[done : done + model.batch]]
+            found += sum(len(answer) for answer in model.many(images))
             if found >= MINIMUM_TEACHER_BOXES:
                 break
     progress(step, len(paths), len(paths))

@@ -30,7 +30,7 @@ from edgecv.quantize.quantizer import Exported, Quantizer, quantizer_type
 from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, RECIPE_FILE, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
 from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, recipe_orders, search
-from edgecv.quantize.sensitivity import PICTURES, FormatSensitivity, rank_layers, with_costs
+from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, with_costs
 from edgecv.specs import RuntimeOptions
 
 
@@ -45,10 +45,10 @@ def build_int8(job: Job, base: Built) -> Built:
     orders = recipe_orders(exporter.format, first.architecture, job.request.cpu_classes, job.request.recipes)
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
         floats = base.parts[first.name]
-        # The quantizer refuses what is too large before the float model is asked about every picture.
+        # The quantizer refuses what is too large before the float model is asked about every image.
         quantizer = quantizer_type(exporter.format)(floats.files, floats.outputs, Path(work))
         judge = _judge(job, base)
-        if judge.unfit:  # what does not rest on calibration would pass, and hide that the pictures are wrong
+        if judge.unfit:  # what does not rest on calibration would pass, and hide that the images are wrong
             orders = tuple(replace(order, last=(), exact=True) for order in orders)
         _calibrate(job, exporter, quantizer, orders)
         maker = _CandidateMaker(job=job, base=base, part=first, quantizer=quantizer, judge=judge, work=Path(work))
@@ -122,11 +122,11 @@ class _CandidateMaker:
         return latency_of(self.job, self.base.exporter, parts, recipe.name, RuntimeOptions(threads=1, extra=extra))
 
     def rank(self, recipe: QuantizeRecipe) -> tuple[LayerLoss, ...]:
-        """Layers by what they lose; none where the format cannot tell or no picture was prepared."""
+        """Layers by what they lose; none where the format cannot tell or no image was prepared."""
         if recipe.kind != "static":
             return ()
         self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
-        images = self.job.images[: max(1, PICTURES // self.job.source.batch)]
+        images = self.job.images[: max(1, IMAGES // self.job.source.batch)]
         try:
             found = rank_layers(self.quantizer.layer_outputs(recipe, images))
         except QuantizationError:  # not enough memory to compare: what passed still passed

@@ -37,7 +37,7 @@ from edgecv.quantize.search import Judgement
 from edgecv.results import Detections
 from edgecv.vision.letterbox import fit
 
-_LEAST_BOXES_PER_PICTURE = 0.25  # photographs of COCO have seven
+_LEAST_BOXES_PER_IMAGE = 0.25  # photographs of COCO have seven
 BOX_TASKS = ("detect", "segment", "pose", "obb")
 
 Parts = Mapping[str, Exported]
@@ -61,8 +61,8 @@ class AccuracyJudge:
 
         Args:
             source: The model.
-            held_out: Pictures that calibration did not see.
-            labelled: Labelled pictures; of an untrained model they prove nothing.
+            held_out: Images that calibration did not see.
+            labelled: Labelled images; of an untrained model they prove nothing.
             max_drop: Points that INT8 may lose on them.
             sessions: Opens the parts of a candidate.
             floats: The float model.
@@ -98,7 +98,7 @@ class AccuracyJudge:
         )
 
     def worst(self, judgement: Judgement) -> tuple[WorstImage, ...]:
-        """The held-out pictures on which a candidate strays furthest."""
+        """The held-out images on which a candidate strays furthest."""
         if self._task not in BOX_TASKS or not self._source.trained:
             return ()
         pairs = self._at_default(self._wanted), self._at_default(judgement.answers)
@@ -114,9 +114,9 @@ class AccuracyJudge:
         return tune_confidence(self._wanted, judgement.answers, default)
 
     def _check_teacher(self, floats: Parts) -> None:
-        """Where the float model sees too little in the held-out pictures, the labelled ones judge instead.
+        """Where the float model sees too little in the held-out images, the labelled ones judge instead.
 
-        Where it sees next to nothing, the calibration pictures are wrong: that is remembered as the likely cause of a failure.
+        Where it sees next to nothing, the calibration images are wrong: that is remembered as the likely cause of a failure.
         """
         if self._task == "promptable-segment" or not self._source.trained:
             return
@@ -137,9 +137,9 @@ class AccuracyJudge:
             check_classes(self._wanted)
 
     def _remember_cause(self, error: CalibrationError) -> None:
-        """A few objects too few is a small set; next to none, or one class, are the wrong pictures."""
+        """A few objects too few is a small set; next to none, or one class, are the wrong images."""
         boxes = sum(len(found) for found in self._at_default(self._wanted))
-        if self._task not in BOX_TASKS or boxes < _LEAST_BOXES_PER_PICTURE * len(self._images):
+        if self._task not in BOX_TASKS or boxes < _LEAST_BOXES_PER_IMAGE * len(self._images):
             self.unfit = f"The calibration images are not what the model was trained for: {error.message}"
 
     def _asked(self, parts: Parts, step: str) -> Sequence[Any]:

@@ -13,12 +13,12 @@ from edgecv.promptable import MAX_BOXES
 MODEL_CARD = "MODEL_CARD.md"
 _PURPOSES: Mapping[str, str] = MappingProxyType(
     {
-        "detect": "Finds the objects of its classes in a picture, an upright box each.",
-        "segment": "Finds the objects of its classes in a picture, a box and a mask each.",
-        "pose": "Finds the objects of its classes in a picture, a box and keypoints each.",
-        "obb": "Finds the objects of its classes in a picture seen from above, a rotated box each.",
-        "classify": "Names the class of a whole picture.",
-        "promptable-segment": "Marks the object that points or a box in a picture ask for.",
+        "detect": "Finds the objects of its classes in an image, an upright box each.",
+        "segment": "Finds the objects of its classes in an image, a box and a mask each.",
+        "pose": "Finds the objects of its classes in an image, a box and keypoints each.",
+        "obb": "Finds the objects of its classes in an image seen from above, a rotated box each.",
+        "classify": "Names the class of a whole image.",
+        "promptable-segment": "Marks the object that points or a box in an image ask for.",
     }
 )
 
@@ -77,13 +77,13 @@ def _card(manifest: Manifest) -> list[str]:
 def _limits(manifest: Manifest) -> Iterator[str]:
     """Where the model ends, and what nobody has looked at."""
     width, height = manifest.preprocess.size_wh
-    yield f"Pictures are brought to {width}x{height} ({manifest.preprocess.resize}): what is a few pixels small there is not seen."
+    yield f"Images are brought to {width}x{height} ({manifest.preprocess.resize}): what is a few pixels small there is not seen."
     if manifest.source.file.endswith(RANDOM):
         yield "Its weights are random: it knows nothing, and proves that the conversion works."
     if manifest.decode.task == "promptable-segment":
         yield f"One call takes {_most_points(manifest)} points of one object, or {MAX_BOXES} boxes of one object each."
     if any(variant.recipe for variant in manifest.variants):
-        yield "INT8 was judged on pictures like those of the calibration set. On others it may do worse."
+        yield "INT8 was judged on images like those of the calibration set. On others it may do worse."
     for variant in manifest.variants:
         if variant.cpu_class:
             yield f"{variant.name} is built for CPUs of the class `{variant.cpu_class}`; others may run it slowly or less exactly."
@@ -96,8 +96,8 @@ def _limits(manifest: Manifest) -> Iterator[str]:
 def _judging(manifest: Manifest) -> str:
     """What its user should do first; labels cannot judge what answers prompts."""
     if manifest.decode.task == "promptable-segment":
-        return "look at its masks on pictures of your own"
-    return "judge it on labelled pictures of your own: `edgecv eval BUNDLE --data DIR`"
+        return "look at its masks on images of your own"
+    return "judge it on labelled images of your own: `edgecv eval BUNDLE --data DIR`"
 
 
 def _most_points(manifest: Manifest) -> int:

@@ -23,7 +23,7 @@ def read_normalisation(said: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[s
         The same, and what was done, in words.
 
     Raises:
-        ConfigError: they are no numbers that pictures have, or one is of 0 to 255 and the other is not.
+        ConfigError: they are no numbers that images have, or one is of 0 to 255 and the other is not.
     """
     found = dict(said)
     for name in ("mean", "std"):

@@ -20,11 +20,11 @@ from edgecv.specs import TensorSpec
 from edgecv.vision.letterbox import fit
 
 PARITY_FILE = "parity.json"  # beside the model that was compared
-_PICTURES = 3
+_IMAGES = 3
 
 
 class OutputParity(msgspec.Struct, frozen=True, kw_only=True):
-    """One output over all pictures.
+    """One output over all images.
 
     Attributes:
         part: Of the model.
@@ -59,18 +59,18 @@ def parity_examples(
     Noise reaches every weight, and may be kept in a bundle (golden vectors) where those photographs may not.
     """
     spec = source.spec.preprocess
-    most = max(1, _PICTURES // source.batch)  # a batch shifts its picture from row to row
+    most = max(1, _IMAGES // source.batch)  # a batch shifts its image from row to row
     paths = calibration.held_out if calibration is not None else ultralytics_import.photographs()
     width, height = spec.size_wh
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    pictures = [fit(read_image(path), spec)[0] for path in paths[:most]]
+    images = [fit(read_image(path), spec)[0] for path in paths[:most]]
     if calibration is None:
-        pictures.append(noise)
+        images.append(noise)
     found = []
-    for done, picture in enumerate(pictures):
-        progress("Running the source", done, len(pictures))
-        found.append(source.examples(picture))
-    progress("Running the source", len(pictures), len(pictures))
+    for done, image in enumerate(images):
+        progress("Running the source", done, len(images))
+        found.append(source.examples(image))
+    progress("Running the source", len(images), len(images))
     return tuple(found)
 
 
@@ -87,7 +87,7 @@ def check_parity(
         part: The source.
         exported: The export.
         session: A session of the export, computing in fp32.
-        examples: What the source makes of each picture.
+        examples: What the source makes of each image.
         tolerance: How far it may be from the source.
 
     Raises:

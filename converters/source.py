@@ -126,7 +126,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Example:
-    """Inputs of a part for one picture, and what the source makes of them; both by the part's names."""
+    """Inputs of a part for one image, and what the source makes of them; both by the part's names."""
 
     feeds: Tensors
     outputs: Tensors
@@ -134,7 +134,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How far an export may be from its source, in every output on every picture.
+    """How far an export may be from its source, in every output on every image.
 
     Attributes:
         cosine: The least cosine of the whole output. It sees a wrong direction, and no wrong scale.
@@ -164,7 +164,7 @@ class SourceModel:
         spec: Preprocessing and decoding.
         parts: The networks, in the order they run.
         assumptions: What was assumed because the source does not say; printed and recorded.
-        trained: False for random weights: there is nothing in a picture that two such models could agree on.
+        trained: False for random weights: there is nothing in an image that two such models could agree on.
         prompts: Example inputs of later parts that no earlier part makes.
         tolerances: How far exports of a float precision may be from the source.
     """
@@ -185,17 +185,17 @@ class SourceModel:
         """How many images one run takes."""
         return self.parts[0].inputs[0].shape[0]
 
-    def entry(self, picture: Image) -> dict[str, Array]:
-        """Input of the first part for one fitted ``(H, W, 3)`` uint8 BGR picture.
+    def entry(self, image: Image) -> dict[str, Array]:
+        """Input of the first part for one fitted ``(H, W, 3)`` uint8 BGR image.
 
-        Of a batch, the first row is the picture, each further one the picture shifted sideways: rows that mix are seen.
+        Of a batch, the first row is the image, each further one the image shifted sideways: rows that mix are seen.
         """
-        rows = np.stack([np.roll(picture, row * picture.shape[1] // self.batch, axis=1) for row in range(self.batch)])
+        rows = np.stack([np.roll(image, row * image.shape[1] // self.batch, axis=1) for row in range(self.batch)])
         return {self.parts[0].inputs[0].name: rows}
 
-    def examples(self, picture: Image) -> dict[str, Example]:
-        """What the source makes of one fitted picture, part by part; later parts take what earlier ones give."""
-        known: dict[str, Array] = {**self.entry(picture), **self.prompts}
+    def examples(self, image: Image) -> dict[str, Example]:
+        """What the source makes of one fitted image, part by part; later parts take what earlier ones give."""
+        known: dict[str, Array] = {**self.entry(image), **self.prompts}
         found = {}
         for part in self.parts:
             feeds = {spec.name: known[spec.name] for spec in part.inputs}

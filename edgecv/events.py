@@ -20,7 +20,7 @@ class Event:
         time_ns: When, UTC nanoseconds since the epoch.
         source_id: The source it happened at, free of credentials.
         data: Details that JSON can hold.
-        priority: The lane it travels in; a full outbox gives up the later ones first.
+        priority: How urgent it is; a full outbox gives up the later ones first.
     """
 
     kind: str

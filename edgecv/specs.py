@@ -20,9 +20,9 @@ class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Attributes:
         size_wh: Width and height of the model's input in pixels.
         resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` does not, ``crop`` cuts the centre.
-        crop_fraction: Part of the resized picture's short side that ``crop`` keeps.
+        crop_fraction: Part of the resized image's short side that ``crop`` keeps.
         pad_value: Grey level of the padding, or its (blue, green, red), 0 to 255.
-        pad_anchor: Where the picture sits in its padding.
+        pad_anchor: Where the image sits in its padding.
         interpolation: How pixels are interpolated; ``antialias`` filters when it shrinks, as Pillow does.
         color: Channel order the network was trained on.
         mean: Per channel (in ``color`` order), subtracted after dividing pixels by 255.
@@ -98,9 +98,9 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         runtime: ``auto`` or a registered runtime.
         device: ``cpu``, ``cuda``, ``tensorrt`` ...: what the runtime shall compute on.
         threads: Threads of the session; 0 lets the runtime choose.
-        lanes: Pictures that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
-            With 2 each picture takes longer, but more of them get done: no thread waits for another at the end of each layer
-            (YOLOv8n INT8 in OpenVINO on two cores: 30 instead of 36 ms of processor time per picture).
+        lanes: Images that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
+            With 2 each image takes longer, but more of them get done: no thread waits for another at the end of each layer
+            (YOLOv8n INT8 in OpenVINO on two cores: 30 instead of 36 ms of processor time per image).
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``: which files of a bundle. ``bf16``: the float32 ones, computed in
             bfloat16; never chosen unasked, because scores differ (by up to 0.03 on YOLOv8n).
         variant: Name of a bundle's variant; empty for the best one.
@@ -119,5 +119,5 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def lane_threads(self) -> int:
-        """Threads of one picture; 0 lets the runtime choose."""
+        """Threads of one image; 0 lets the runtime choose."""
         return max(1, self.threads // self.lanes) if self.threads else 0

@@ -129,8 +129,8 @@ class Pipeline:
         self._done = threading.Event()  # everything is closed
         self._closer: threading.Thread | None = None
         self._scheduler = SourceScheduler()
-        self._lanes = OrderedInference(self._inference.compute, 1)
-        self._leaving: list[str] = []  # removed sources whose last frames may be in work still
+        self._in_flight = OrderedInference(self._inference.compute, 1)
+        self._leaving: list[str] = []  # removed sources whose last frames may still be in flight
         self._workers: list[SinkWorker] = []
         self._closing = threading.Lock()
         # Of a pipeline that nobody runs or closes, before anything of it is opened: its cameras must not go on for ever.
@@ -209,7 +209,7 @@ class Pipeline:
         return self._iterate()
 
     def stop(self) -> None:
-        """End after the frame in work. May be called from any thread, a signal handler or a callback."""
+        """End after the frame in flight. May be called from any thread, a signal handler or a callback."""
         self._stopping = True  # nothing but this: a signal handler must not take a lock
 
     def close(self) -> None:
@@ -241,7 +241,7 @@ class Pipeline:
             self._scheduler.begin_close,
             lambda: self._scheduler.join(_QUICK_CLOSE_S),
             self._end_workers,
-            self._lanes.close,
+            self._in_flight.close,
             self._close_workers,
             # A read that hangs must not keep what was found from being written: so it is waited for last.
             lambda: self._left_behind.extend(self._scheduler.join(deadline_s - time.monotonic())),
@@ -314,11 +314,11 @@ class Pipeline:
             self._forget_removed()
             try:
                 self._fill()
-                if not self._lanes:
+                if not self._in_flight:
                     if not self._stopping:
                         self._raise_source_error()
                     return None
-                computed = self._lanes.pop()
+                computed = self._in_flight.pop()
             except (CancelledError, IndexError):  # closed from another thread
                 return None
             result = self._chain(computed)
@@ -331,17 +331,17 @@ class Pipeline:
         return None
 
     def _fill(self) -> None:
-        """Put frames in work until the lanes are full; wait for one only when none is in work."""
-        while self._wants_more() and not self._lanes.full:
+        """Take frames until no more may be in flight; wait for one only when none is."""
+        while self._wants_more() and not self._in_flight.full:
             start_ns = time.perf_counter_ns()
-            work = self._take(wait=not self._lanes)
+            work = self._take(wait=not self._in_flight)
             if work is None:
                 return
             work.timer.add("wait", (time.perf_counter_ns() - start_ns) / 1e6)
-            self._lanes.put(work)
+            self._in_flight.put(work)
 
     def _wants_more(self) -> bool:
-        begun = self._counters.frames + len(self._lanes)
+        begun = self._counters.frames + len(self._in_flight)
         return not self._stopping and not self._ended and (self._max_frames is None or begun < self._max_frames)
 
     def _take(self, wait: bool) -> Work | None:
@@ -364,7 +364,7 @@ class Pipeline:
                 raise reader.error
 
     def _forget_removed(self) -> None:
-        for name in [name for name in self._leaving if not self._lanes.holds(name)]:
+        for name in [name for name in self._leaving if not self._in_flight.holds(name)]:
             self._leaving.remove(name)
             self._chain.forget(name)
             self._counters.forget_frames(name)
@@ -401,8 +401,8 @@ class Pipeline:
     def _suit_sources(self) -> None:
         """What depends on which sources there are: called when one comes or goes."""
         policies = {reader.policy for reader in self._scheduler.readers}
-        # A live source alone has one lane, so that its results are fresh; where frames are plenty, two see more of them.
-        self._lanes.count = 1 if len(self._scheduler) == 1 and policies == {"latest"} else MOST
+        # A live source alone has one frame in flight, so that its results are fresh; where frames are plenty, two see more of them.
+        self._in_flight.count = 1 if len(self._scheduler) == 1 and policies == {"latest"} else MOST
         for worker in self._workers:
             worker.become("latest" if "latest" in policies else "lossless")
 

@@ -25,7 +25,7 @@ class Summary:
         age_p99_ms: The age that 99 % stay below.
         sinks: One count per sink.
         never_live: Cameras that never gave a frame, each with the last reason that it gave.
-        damaged: Of ``frames``, those whose file is damaged there: the decoder made up a part of the picture.
+        damaged: Of ``frames``, those whose file is damaged there: the decoder made up a part of the image.
     """
 
     frames: int

@@ -157,8 +157,8 @@ def _path_scheme(path: str) -> str:
     if (Path(path) / "recording.json").is_file():
         return "recording"
     suffix = Path(path).suffix.lower()
-    is_picture = suffix in IMAGE_SUFFIXES or (suffix in UNREAD_SUFFIXES and suffix != ".gif")  # a GIF is a clip
-    if Path(path).is_dir() or path.endswith("/") or is_picture:
+    is_image = suffix in IMAGE_SUFFIXES or (suffix in UNREAD_SUFFIXES and suffix != ".gif")  # a GIF is a clip
+    if Path(path).is_dir() or path.endswith("/") or is_image:
         return "images"
     is_pattern = any(char in path for char in "*?[") and not Path(path).is_file()
     return "images" if is_pattern else "file"

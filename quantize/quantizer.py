@@ -17,7 +17,7 @@ from edgecv.protocols import Array
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.specs import TensorSpec
 
-# For one picture, outputs by layer: of the float model, and of the INT8 model as real numbers.
+# For one image, outputs by layer: of the float model, and of the INT8 model as real numbers.
 LayerOutputs = tuple[Mapping[str, Array], Mapping[str, Array]]
 
 
@@ -52,8 +52,8 @@ class Quantizer(Protocol):
         ...
 
     @abstractmethod
-    def calibrate(self, pictures: Sequence[Array]) -> None:
-        """Measure what recipes need to know, over pictures ``(N, H, W, 3)``."""
+    def calibrate(self, images: Sequence[Array]) -> None:
+        """Measure what recipes need to know, over images ``(N, H, W, 3)``."""
         ...
 
     @abstractmethod
@@ -66,8 +66,8 @@ class Quantizer(Protocol):
         ...
 
     @abstractmethod
-    def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
-        """What every quantized layer gives for each picture; nothing where layers cannot be told apart."""
+    def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
+        """What every quantized layer gives for each image; nothing where layers cannot be told apart."""
         ...
 
 

@@ -17,7 +17,7 @@ RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
 
 
 class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an INT8 model must reach against the float model on pictures that calibration did not see.
+    """What an INT8 model must reach against the float model on images that calibration did not see.
 
     Set between recipes known to be good and known to be bad (YOLOv8n): the recipe below gives an F1 of 0.94; ranges
     from noise 0.866 with a score bias of -0.23; the S8S8 per-tensor recipe 0.875; one scale for all outputs 0.
@@ -49,7 +49,7 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         stem: ``packed``: the first convolution is int8 over exact pixels, with rounding fitted to them, several output pixels per
             row; ``float``: it stays float.
         float_layers: Names of convolutions that stay float, with their activation.
-        subset_size: At most this many calibration pictures are used.
+        subset_size: At most this many calibration images are used.
         kind: ``static``: weights and activations, ranges from calibration; ``weights``: weights alone; ``fp16``: no integers.
         weights_of: With ``weights``: those of matrix ``products`` alone, or of ``everything``.
         bias_correction: Biases take back what rounding shifts on average: ``fast``: each layer for itself; ``accurate`` (NNCF

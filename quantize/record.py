@@ -50,7 +50,7 @@ class Labelled(_Record, frozen=True, kw_only=True):
 
     Attributes:
         metric: ``map50_95``, ``top1`` or ``mask_iou``.
-        images: How many pictures.
+        images: How many images.
         float_score: 0 to 1.
         int8_score: 0 to 1.
         drop: ``float_score - int8_score`` in points (hundredths).
@@ -88,7 +88,7 @@ class BoxRow(_Record, frozen=True, kw_only=True):
 
 
 class WorstImage(_Record, frozen=True, kw_only=True):
-    """A held-out picture on which INT8 strays furthest; ``jpeg`` is a small copy, ``scale`` its pixels per frame pixel."""
+    """A held-out image on which INT8 strays furthest; ``jpeg`` is a small copy, ``scale`` its pixels per frame pixel."""
 
     name: str
     agreement: float

@@ -12,7 +12,7 @@ from edgecv.protocols import Array
 from edgecv.quantize.record import LayerLoss
 
 SENSITIVITY = "sensitivity.json"
-PICTURES = 4  # the order of the layers is settled: on YOLOv8n its rank correlation with that of 8 is 0.995
+IMAGES = 4  # the order of the layers is settled: on YOLOv8n its rank correlation with that of 8 is 0.995
 COSTED = 8  # blocks whose cost is measured: each means quantizing and timing once more
 _HIGHEST_DB = 200.0  # of a layer without any error; JSON knows no infinity
 
@@ -59,14 +59,14 @@ def sqnr_db(signal: float, noise: float) -> float:
     return min(_HIGHEST_DB, 10 * float(np.log10(max(signal, 1e-30) / noise)))
 
 
-def rank_layers(pictures: Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]]) -> tuple[LayerLoss, ...]:
+def rank_layers(images: Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]]) -> tuple[LayerLoss, ...]:
     """The layers by what INT8 loses at their outputs, the most first.
 
     Args:
-        pictures: For each picture, outputs by layer: of the float and of the INT8 model.
+        images: For each image, outputs by layer: of the float and of the INT8 model.
     """
     energies = _Energies()
-    for wanted, found in pictures:
+    for wanted, found in images:
         for layer, tensor in wanted.items():
             energies.add(layer, tensor, found[layer])
     losses = [

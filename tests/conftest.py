@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SHARED = CHECKOUT / "../shared"  # real models and pictures; absent on other machines
+SHARED = CHECKOUT / "../shared"  # real models and images; absent on other machines
 
 # The same examples in every run, and no time limit per example: the machine is shared. pytest-timeout guards each test.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, database=None, max_examples=60)

@@ -116,10 +116,10 @@ def detector(path: Path, metadata: Mapping[str, str] | None = None, *, floats: b
 
 
 def bright_cell(row: int, column: int) -> np.ndarray:
-    """A black ``(64, 64, 3)`` picture with one white cell."""
-    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
-    picture[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = 255
-    return picture
+    """A black ``(64, 64, 3)`` image with one white cell."""
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = 255
+    return image
 
 
 def with_external_data(path: Path, location: str = "weights.bin") -> Path:

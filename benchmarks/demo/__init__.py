@@ -1,4 +1,4 @@
-"""The demo's own small world: a detector trained by this project, and pictures of shapes with known truth."""
+"""The demo's own small world: a detector trained by this project, and images of shapes with known truth."""
 
 from __future__ import annotations
 

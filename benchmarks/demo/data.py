@@ -1,6 +1,6 @@
-"""The demo's pictures on disk: calibration images, a labelled data set in YOLO form, a clip with its truth.
+"""The demo's images on disk: calibration images, a labelled data set in YOLO form, a clip with its truth.
 
-Different seeds give different pictures. Training draws from seeds of its own (``benchmarks/lab/demo_training/train.py``).
+Different seeds give different images. Training draws from seeds of its own (``benchmarks/lab/demo_training/train.py``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FrameTruth:
 
 
 def write_images(folder: Path, count: int, seed: int, size_wh: tuple[int, int] = SIZE_WH) -> tuple[Path, ...]:
-    """Write ``count`` pictures without labels, as calibration wants them; the folder is made when it is missing.
+    """Write ``count`` images without labels, as calibration wants them; the folder is made when it is missing.
 
     Raises:
         SinkError: a file cannot be written.
@@ -41,10 +41,10 @@ def write_images(folder: Path, count: int, seed: int, size_wh: tuple[int, int] =
 
 
 def write_dataset(folder: Path, count: int, seed: int, size_wh: tuple[int, int] = SIZE_WH) -> Path:
-    """Write ``count`` labelled pictures in YOLO form: ``images/``, ``labels/`` and ``data.yaml``.
+    """Write ``count`` labelled images in YOLO form: ``images/``, ``labels/`` and ``data.yaml``.
 
     Returns:
-        Path of the ``data.yaml``; its ``train`` and ``val`` are the same pictures.
+        Path of the ``data.yaml``; its ``train`` and ``val`` are the same images.
 
     Raises:
         SinkError: a file cannot be written.
@@ -106,7 +106,7 @@ def read_truth(path: Path) -> tuple[FrameTruth, ...]:
 
 
 def labelled_frames(count: int, seed: int, size_wh: tuple[int, int] = SIZE_WH) -> Iterator[LabelledFrame]:
-    """``count`` pictures; the first ones of a longer series are those of a shorter one."""
+    """``count`` images; the first ones of a longer series are those of a shorter one."""
     for index in range(count):
         yield render_scene([seed, index], size_wh)
 
@@ -130,7 +130,7 @@ def _write_jpeg(path: Path, image: Image) -> None:
 
 
 def _yolo_lines(frame: LabelledFrame, size_wh: tuple[int, int]) -> Sequence[str]:
-    """``class x y w h``: centre and size in parts of the picture."""
+    """``class x y w h``: centre and size in parts of the image."""
     scale = np.array(size_wh, np.float64)
     center, size = (frame.xyxy[:, :2] + frame.xyxy[:, 2:]) / 2 / scale, (frame.xyxy[:, 2:] - frame.xyxy[:, :2]) / scale
     rows = zip(frame.class_id, np.concatenate([center, size], axis=1), strict=True)

@@ -11,7 +11,7 @@ from edgecv.quantize.report.template import render_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Image:
     """A JPEG with its caption."""
 
     title: str
@@ -23,7 +23,7 @@ class Picture:
         return base64.b64encode(self.jpeg).decode()
 
 
-def write_report(path: Path, figures: Sequence[tuple[str, str]], pictures: Sequence[Picture]) -> None:
+def write_report(path: Path, figures: Sequence[tuple[str, str]], images: Sequence[Image]) -> None:
     """Write the page; every text is escaped."""
-    page = render_report("edgecv.benchmarks.demo", "demo", figures=figures, pictures=pictures)
+    page = render_report("edgecv.benchmarks.demo", "demo", figures=figures, images=images)
     path.write_text(page, encoding="utf-8")

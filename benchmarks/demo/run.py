@@ -16,7 +16,7 @@ from edgecv._internal.progress import Progress, silent
 from edgecv.benchmarks.demo import MODEL_PATH
 from edgecv.benchmarks.demo.broker import EmbeddedBroker
 from edgecv.benchmarks.demo.data import write_clip, write_dataset, write_images
-from edgecv.benchmarks.demo.report import Picture, write_report
+from edgecv.benchmarks.demo.report import Image, write_report
 from edgecv.benchmarks.report import Report, render
 from edgecv.benchmarks.run import run_scenario
 from edgecv.benchmarks.scenarios import BenchOptions
@@ -39,7 +39,7 @@ _MADE = frozenset(
     | {"annotated.mp4", "results.jsonl"}
 )
 _CALIBRATION, _LABELLED, _CLIP_FRAMES = 96, 64, 150
-_PICTURE_EVERY = 50
+_IMAGE_EVERY = 50
 _LANDING_TIMEOUT_S = 30.0
 _SEEDS = (11, 23, 37)  # calibration, labelled, clip: three different worlds
 
@@ -112,7 +112,7 @@ def run_demo(folder: Path, progress: Progress = silent) -> Outcome:
         bench=bench,
         elapsed_s=time.monotonic() - begun,
     )
-    write_report(folder / "report.html", _figures(outcome), _pictures(folder))
+    write_report(folder / "report.html", _figures(outcome), _images(folder))
     return outcome
 
 
@@ -163,12 +163,12 @@ def _judge(bundle: Bundle, data: Path, progress: Progress) -> tuple[VariantFigur
 def _run_clip(folder: Path, bundle: Bundle, progress: Progress) -> tuple[Summary, SyncStats, int]:
     """The clip through the INT8 model, its events through a broker into a store."""
     progress("Clip, broker and store", 0, 1)
-    pictures = folder / "frames"
-    pictures.mkdir()
+    images = folder / "frames"
+    images.mkdir()
 
     def keep(result: Result) -> None:
-        if result.frame.index % _PICTURE_EVERY == 0:
-            write_image(pictures / f"{result.frame.index:05d}.jpg", result.plot())
+        if result.frame.index % _IMAGE_EVERY == 0:
+            write_image(images / f"{result.frame.index:05d}.jpg", result.plot())
 
     with EmbeddedBroker() as broker, _ingesting(broker.url, folder / "store") as ingest:
         cloud = MqttSink(broker.url, tenant="demo", device="here", outbox=folder / "outbox")
@@ -236,8 +236,7 @@ def _figures(outcome: Outcome) -> list[tuple[str, str]]:
     ]
 
 
-def _pictures(folder: Path) -> list[Picture]:
+def _images(folder: Path) -> list[Image]:
     return [
-        Picture(title=f"frame {int(path.stem)}", jpeg=path.read_bytes())
-        for path in sorted((folder / "frames").glob("*"))
+        Image(title=f"frame {int(path.stem)}", jpeg=path.read_bytes()) for path in sorted((folder / "frames").glob("*"))
     ]

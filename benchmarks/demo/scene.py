@@ -1,6 +1,6 @@
-"""Pictures of coloured shapes with known truth: what the demo's detector is trained and judged on.
+"""Images of coloured shapes with known truth: what the demo's detector is trained and judged on.
 
-Start with ``render_scene`` for one picture and ``clip`` for a moving one; the same seed gives the same. Everything is
+Start with ``render_scene`` for one image and ``clip`` for a moving one; the same seed gives the same. Everything is
 drawn from a ``Scene``, which is data. Boxes are measured on the pixels that stay visible, not computed from the geometry, so
 they are tight by construction.
 """
@@ -24,8 +24,8 @@ LABELS = ("circle", "square", "triangle", "hexagon", "star", "cross")
 SMALLEST, LARGEST = 0.024, 0.16  # radius as a part of the frame's side (the root of its area)
 _MINIMUM_SIDE_PX = 5  # a labelled box is at least this wide and high
 _MINIMUM_SEEN = 0.4  # part of a shape that must lie in the frame and uncovered to be labelled
-_COUNT = (3, 13)  # shapes in a picture: from, to (exclusive)
-_CROWDED = 0.3  # part of the pictures in which shapes may cover each other freely, as they do in a clip
+_COUNT = (3, 13)  # shapes in an image: from, to (exclusive)
+_CROWDED = 0.3  # part of the images in which shapes may cover each other freely, as they do in a clip
 _PAN = 0.08  # how far a clip's background wanders, as a part of the frame's side
 _SUBPIXEL_BITS = 4
 
@@ -33,7 +33,7 @@ Seed = int | list[int] | np.random.Generator
 
 
 class LabelledFrame(NamedTuple):
-    """A picture and what is in it.
+    """An image and what is in it.
 
     Attributes:
         image: ``(H, W, 3)`` uint8, BGR.
@@ -87,10 +87,10 @@ class Scene:
 
 
 def render_scene(seed: Seed, size_wh: tuple[int, int]) -> LabelledFrame:
-    """One picture.
+    """One image.
 
     Args:
-        seed: The same seed gives the same picture; a generator is advanced.
+        seed: The same seed gives the same image; a generator is advanced.
         size_wh: Width and height in pixels.
     """
     rng = np.random.default_rng(seed)
@@ -100,7 +100,7 @@ def render_scene(seed: Seed, size_wh: tuple[int, int]) -> LabelledFrame:
 
 
 def clip(frames: int, size_wh: tuple[int, int], seed: int, fps: float = 25.0) -> Iterator[LabelledFrame]:
-    """A moving picture, frame by frame with its truth.
+    """A moving image, frame by frame with its truth.
 
     Args:
         frames: How many.

@@ -117,7 +117,7 @@ def texture_patch(
 
 
 def expose(image: Image, light: Light, rng: np.random.Generator) -> Image:
-    """What the sensor makes of a picture: light, blur, noise."""
+    """What the sensor makes of an image: light, blur, noise."""
     cv2 = _cv2()
     size_wh = (image.shape[1], image.shape[0])
     corners = np.array(light.corners, np.float32).reshape(2, 2) * light.gain

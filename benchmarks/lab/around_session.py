@@ -23,7 +23,7 @@ _WARMUP = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AroundSession:
-    """Medians in milliseconds, of one picture.
+    """Medians in milliseconds, of one image.
 
     Attributes:
         frame: Its size.
@@ -90,7 +90,7 @@ def _frame(uri: str, skip: int) -> Image:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m edgecv.benchmarks.lab around_session", description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("source", help="where the picture comes from, as in `edgecv run --source`")
+    parser.add_argument("source", help="where the image comes from, as in `edgecv run --source`")
     parser.add_argument("--skip", type=int, default=0, help="frames before the one to use")
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")

@@ -60,7 +60,7 @@ class LongRun(msgspec.Struct, frozen=True, kw_only=True):
         peak_rss_mb: The most that was noted.
         tracks: Ids that the tracker gave.
         events: Events of the zone and the line.
-        pictures: Pictures that the watcher of the preview got.
+        images: Images that the watcher of the preview got.
         samples: Frame number and resident memory in MB, one in ten of those noted.
     """
 
@@ -72,19 +72,19 @@ class LongRun(msgspec.Struct, frozen=True, kw_only=True):
     peak_rss_mb: float
     tracks: int
     events: int
-    pictures: int
+    images: int
     samples: tuple[tuple[int, float], ...]
 
 
 class StreamWatcher:
-    """Reads the MJPEG stream of a preview page in a thread, and counts its pictures."""
+    """Reads the MJPEG stream of a preview page in a thread, and counts its images."""
 
     def __init__(self, url: str) -> None:
         """Begin; ``url`` is that of the page."""
         address = urlsplit(url)
         self._host, self._port = address.hostname or "127.0.0.1", address.port
         self._stopping = threading.Event()
-        self.pictures = 0
+        self.images = 0
         self._thread = threading.Thread(target=self._run, name="stream-watcher", daemon=True)
         self._thread.start()
 
@@ -95,7 +95,7 @@ class StreamWatcher:
 
     def _run(self) -> None:
         while not self._stopping.wait(0.2):
-            # The page is there before the first picture; it may close before this thread does.
+            # The page is there before the first image; it may close before this thread does.
             with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
                 self._watch()
 
@@ -105,7 +105,7 @@ class StreamWatcher:
             return
         stream = self._get(f"/stream/{sources[0]['key']}")
         while not self._stopping.is_set() and (line := stream.readline(65536)):
-            self.pictures += line.lower().startswith(b"content-type: image/jpeg")
+            self.images += line.lower().startswith(b"content-type: image/jpeg")
 
     def _get(self, path: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
@@ -143,12 +143,12 @@ def long_run(model: Model, video: Path, frames: int, folder: Path) -> LongRun:
         seconds = time.monotonic() - start_s
     finally:
         watcher.close()
-    if not (watcher.pictures and seen.newest_id and seen.events):
+    if not (watcher.images and seen.newest_id and seen.events):
         raise EdgeCVError(
-            f"Not everything was at work: {watcher.pictures} pictures, {seen.newest_id} tracks, {seen.events} events.",
+            f"Not everything was at work: {watcher.images} images, {seen.newest_id} tracks, {seen.events} events.",
             "Run for longer, or take a video in which something moves.",
         )
-    return summed_up(rss, frames, seconds, tracks=seen.newest_id, events=seen.events, pictures=watcher.pictures)
+    return summed_up(rss, frames, seconds, tracks=seen.newest_id, events=seen.events, images=watcher.images)
 
 
 def steps(labels: tuple[str, ...]) -> list[Step]:
@@ -161,7 +161,7 @@ def steps(labels: tuple[str, ...]) -> list[Step]:
 
 
 def summed_up(
-    rss: Sequence[tuple[int, int]], frames: int, seconds: float, *, tracks: int, events: int, pictures: int
+    rss: Sequence[tuple[int, int]], frames: int, seconds: float, *, tracks: int, events: int, images: int
 ) -> LongRun:
     """The figures of noted (frame, bytes).
 
@@ -181,7 +181,7 @@ def summed_up(
         peak_rss_mb=round(max(size for _, size in rss) / 1e6, 1),
         tracks=tracks,
         events=events,
-        pictures=pictures,
+        images=images,
         samples=tuple((number, round(size / 1e6, 2)) for number, size in rss[::10]),
     )
 

@@ -3,7 +3,7 @@
 ``python -m edgecv.benchmarks.lab many_cameras --bundle B.ecv [--cameras 4] [--fps 25]
 [--seconds 300] [--video vtest.avi] [--json]``
 
-The cameras are synthetic ones, or replay the first pictures of ``--video`` from memory: then there is something to find. Rates are
+The cameras are synthetic ones, or replay the first images of ``--video`` from memory: then there is something to find. Rates are
 judged only when the model is too slow for all frames; ``saturated`` says whether it was.
 """
 
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=4)
     parser.add_argument("--fps", type=float, default=25.0, help="of each camera")
     parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--video", type=Path, help="replay its first pictures instead of synthetic ones")
+    parser.add_argument("--video", type=Path, help="replay its first images instead of synthetic ones")
     parser.add_argument("--runtime", default="auto")
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--threads", type=int, default=2)

@@ -75,7 +75,7 @@ class PipelineOverhead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OneAtATime:
-    """Pictures from memory, each handed out when the result before it was taken.
+    """Images from memory, each handed out when the result before it was taken.
 
     Attributes:
         source_id: ``memory``.
@@ -94,7 +94,7 @@ class OneAtATime:
         self._closed = False
 
     def read(self) -> Frame | None:
-        """The next picture, once ``want`` was called for it; ``None`` at the end."""
+        """The next image, once ``want`` was called for it; ``None`` at the end."""
         if not self._wanted.acquire(timeout=_PATIENCE_S) or self._closed or not self._left:
             return None
         return self._stamper.stamp(self._left.pop())
@@ -157,8 +157,8 @@ def _session_ms(model: Model, feeds: Sequence[Tensors]) -> float:
 
 def _overlapped_ms(model: Model, task: OverheadTask) -> float:
     pipeline = Pipeline(task.video, model, max_frames=task.frames + _WARMUP)
-    # A file goes through two lanes otherwise: two frames in the model, which is another question.
-    pipeline._lanes.count = 1
+    # A file has two frames in flight otherwise, which is another question.
+    pipeline._in_flight.count = 1
     with pipeline:
         marks_ns = [time.perf_counter_ns() for _ in pipeline]
     return median((end - start) / 1e6 for start, end in pairwise(marks_ns[_WARMUP:]))

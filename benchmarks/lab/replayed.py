@@ -58,7 +58,7 @@ class EndlessVideo:
 
 
 class ReplayedCamera:
-    """Pictures from memory, over and over, at a rate: what nobody takes is lost, as at a camera.
+    """Images from memory, over and over, at a rate: what nobody takes is lost, as at a camera.
 
     Attributes:
         source_id: The name.
@@ -77,7 +77,7 @@ class ReplayedCamera:
         self._due_s: float | None = None
 
     def read(self) -> Frame | None:
-        """The next picture when it is due; ``None`` once closed. A reader that comes late gets no backlog."""
+        """The next image when it is due; ``None`` once closed. A reader that comes late gets no backlog."""
         now_s = time.monotonic()
         self._due_s = now_s if self._due_s is None else max(self._due_s + 1 / self.fps, now_s - 1 / self.fps)
         if self._closed.wait(max(0.0, self._due_s - now_s)):
@@ -90,7 +90,7 @@ class ReplayedCamera:
 
 
 def first_images(video: str | Path, count: int) -> list[Image]:
-    """The first pictures of a video.
+    """The first images of a video.
 
     Raises:
         SourceError: it cannot be read, or has fewer.

@@ -22,7 +22,7 @@ class Flight:
 
     Attributes:
         rows: What is not acknowledged yet.
-        lane: The lane all of them share.
+        priority: The priority all of them share.
         nonce: What an acknowledgement has to return; the same for every repetition, so that a late answer counts.
         token: Of the last publishing; 0 when that came to nothing.
         attempts: How often it was published.
@@ -36,7 +36,7 @@ class Flight:
     """
 
     rows: dict[Key, Row]
-    lane: int
+    priority: int
     nonce: str = field(default_factory=lambda: secrets.token_hex(_NONCE_BYTES), repr=False)
     token: int = 0
     attempts: int = 0
@@ -67,11 +67,11 @@ class InFlightBatches:
 
     def add(self, rows: Sequence[Row], due_s: float) -> None:
         """Start a flight; it is due at once."""
-        self._flights.append(Flight(rows={row.key: row for row in rows}, lane=rows[0].lane, due_s=due_s))
+        self._flights.append(Flight(rows={row.key: row for row in rows}, priority=rows[0].priority, due_s=due_s))
 
     def due(self, now_s: float) -> list[Flight]:
-        """Flights to publish now, the most urgent lane first."""
-        return sorted((flight for flight in self._flights if flight.due_s <= now_s), key=lambda flight: flight.lane)
+        """Flights to publish now, the most urgent first."""
+        return sorted((flight for flight in self._flights if flight.due_s <= now_s), key=lambda flight: flight.priority)
 
     def next_due_s(self) -> float | None:
         """When the next flight is due."""
@@ -128,7 +128,7 @@ class InFlightBatches:
         elif innocent or unanswered:
             chosen = innocent
         else:
-            chosen = sorted(due, key=lambda flight: (flight.lane, flight.size_bytes))[:1]
+            chosen = sorted(due, key=lambda flight: (flight.priority, flight.size_bytes))[:1]
         for flight in due:
             if flight not in chosen:
                 flight.due_s = now_s + _HELD_S

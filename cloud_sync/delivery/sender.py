@@ -17,7 +17,7 @@ from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, Key, decode_acks, to_ranges
 from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
 from edgecv.cloud_sync.delivery.notices import Notice
-from edgecv.cloud_sync.envelope import LANES, MAX_EVENT_BYTES, encode_batch
+from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES, encode_batch
 from edgecv.cloud_sync.ingest.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
 from edgecv.cloud_sync.mqtt.events import (
@@ -388,7 +388,9 @@ class Sender:
             if not only_alarms:
                 self._more.clear()  # before looking: a commit after this sets it again
             claim = self._outbox.claim(
-                limit=self._options.batch_events, max_bytes=_BATCH_BYTES, lanes=1 if only_alarms else len(LANES)
+                limit=self._options.batch_events,
+                max_bytes=_BATCH_BYTES,
+                priorities=1 if only_alarms else len(PRIORITIES),
             )
             if claim.rows:
                 self._flights.add(claim.rows, self._now_s())

@@ -62,7 +62,7 @@ class Landed:
                 event.seq,
                 printable(event.type, 200),
             ),
-            *(event.time, event.mono_ns, event.clock_synced, event.lane, printable(event.model, 200)),
+            *(event.time, event.mono_ns, event.clock_synced, event.priority, printable(event.model, 200)),
             *(event.payload, received_ns),
         )
         return cls(address=address, boot=event.boot, seq=event.seq, row=row)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecv.cloud_sync.acks import AckRange, Key
-from edgecv.cloud_sync.envelope import LANES
+from edgecv.cloud_sync.envelope import PRIORITIES
 from edgecv.cloud_sync.outbox.disk import make_private_file
 
 PAGE_BYTES = 4096
@@ -43,14 +43,14 @@ class Row:
     """One encoded event and where it stands in the queue.
 
     Attributes:
-        lane: Position in ``LANES``.
+        priority: Position in ``PRIORITIES``.
         body: The envelope as JSON.
         expires_ns: UTC nanoseconds after which it is worthless, or ``None``.
     """
 
     boot: int
     seq: int
-    lane: int
+    priority: int
     body: bytes
     expires_ns: int | None = None
 
@@ -75,7 +75,7 @@ class WriteOutcome:
     Attributes:
         stored: Per row of the request: whether it is on disk now.
         removed: Rows deleted because they were acknowledged.
-        evicted: Rows of lower lanes given up for the new ones.
+        evicted: Rows of lower priority given up for the new ones.
     """
 
     stored: tuple[bool, ...]
@@ -85,7 +85,7 @@ class WriteOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Rows of one lane to send, and how many were found worthless on the way to them."""
+    """Rows of one priority to send, and how many were found worthless on the way to them."""
 
     rows: tuple[Row, ...] = ()
     expired: int = 0
@@ -95,7 +95,7 @@ class Claim:
 class OutboxDb:
     """One SQLite connection; every method belongs to the thread that made it.
 
-    Claimed rows are remembered as one position per lane, in memory: after a restart everything not acknowledged is
+    Claimed rows are remembered as one position per priority, in memory: after a restart everything not acknowledged is
     sent again, and ingest absorbs what it already has.
 
     Raises:
@@ -114,7 +114,7 @@ class OutboxDb:
         except BaseException:
             self._db.close()
             raise
-        self._positions = [-1] * len(LANES)
+        self._positions = [-1] * len(PRIORITIES)
 
     def close(self) -> None:
         """Fold the WAL into the file and close."""
@@ -155,22 +155,22 @@ class OutboxDb:
                     self._insert(row)
         return WriteOutcome(stored=tuple(stored), removed=removed, evicted=evicted)
 
-    def claim(self, *, limit: int, max_bytes: int, lanes: int, now_ns: int) -> Claim:
-        """The oldest unclaimed rows of the most urgent lane that has any, among the first ``lanes``.
+    def claim(self, *, limit: int, max_bytes: int, priorities: int, now_ns: int) -> Claim:
+        """The oldest unclaimed rows of the most urgent priority that has any, among the first ``priorities``.
 
         At least one row comes even when it alone is larger than ``max_bytes``.
         """
-        for lane in range(lanes):
-            found = self._unclaimed(lane, limit, max_bytes)
+        for priority in range(priorities):
+            found = self._unclaimed(priority, limit, max_bytes)
             if found:
                 claim = self._without_worthless(found, now_ns)
-                self._positions[lane] = found[-1][0]
+                self._positions[priority] = found[-1][0]
                 return claim
         return Claim()
 
     def rewind(self) -> None:
         """Forget what was claimed: everything that is still here is offered again."""
-        self._positions = [-1] * len(LANES)
+        self._positions = [-1] * len(PRIORITIES)
 
     def bury(self, key: Key, reason: str) -> bool:
         """Keep a row on disk but never send it again; ``False`` when it is gone or buried already."""
@@ -239,7 +239,7 @@ class OutboxDb:
         inserted = self._db.execute(
             "INSERT INTO outbox (n, boot, seq, lane, body, crc, expires_ns) VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (boot, seq) DO NOTHING",
-            (self._last_n, row.boot, row.seq, row.lane, row.body, row.crc, row.expires_ns),
+            (self._last_n, row.boot, row.seq, row.priority, row.body, row.crc, row.expires_ns),
         ).rowcount
         if not inserted:
             return
@@ -255,12 +255,12 @@ class OutboxDb:
         return len(gone)
 
     def _make_room(self, row: Row) -> int:
-        """Evict dead rows, then unclaimed rows of lower lanes, until ``row`` fits; nothing when it cannot."""
+        """Evict dead rows, then unclaimed rows of lower priority, until ``row`` fits; nothing when it cannot."""
         missing = self._used_bytes + row.cost_bytes - self._quota_bytes
         if missing <= 0:
             return 0
         victims: list[tuple[int, int, int]] = []
-        for victim in self._victims(row.lane):
+        for victim in self._victims(row.priority):
             victims.append(victim)
             missing -= victim[1] + ROW_OVERHEAD_BYTES
             if missing <= 0:
@@ -274,26 +274,26 @@ class OutboxDb:
             self._pending -= 1 - dead
         return len(victims)
 
-    def _victims(self, lane: int) -> Iterator[tuple[int, int, int]]:
+    def _victims(self, priority: int) -> Iterator[tuple[int, int, int]]:
         if self._dead:
             yield from self._db.execute("SELECT n, LENGTH(body), 1 FROM outbox WHERE dead IS NOT NULL ORDER BY n")
-        for lower in range(len(LANES) - 1, lane, -1):
+        for lower in range(len(PRIORITIES) - 1, priority, -1):
             yield from self._db.execute(
                 "SELECT n, LENGTH(body), 0 FROM outbox WHERE lane=? AND n>? AND dead IS NULL ORDER BY n",
                 (lower, self._positions[lower]),
             )
 
-    def _unclaimed(self, lane: int, limit: int, max_bytes: int) -> list[tuple[int, Row, int]]:
+    def _unclaimed(self, priority: int, limit: int, max_bytes: int) -> list[tuple[int, Row, int]]:
         cursor = self._db.execute(
             f"SELECT {_READ} FROM outbox WHERE lane=? AND n>? AND dead IS NULL ORDER BY n LIMIT ?",  # noqa: S608
-            (lane, self._positions[lane], limit),
+            (priority, self._positions[priority], limit),
         )
         found: list[tuple[int, Row, int]] = []
         for n, boot, seq, body, expires_ns, crc in cursor:
             max_bytes -= len(body)
             if found and max_bytes < 0:
                 break
-            found.append((n, Row(boot=boot, seq=seq, lane=lane, body=body, expires_ns=expires_ns), crc))
+            found.append((n, Row(boot=boot, seq=seq, priority=priority, body=body, expires_ns=expires_ns), crc))
         cursor.close()
         return found
 

@@ -15,7 +15,7 @@ from typing import IO, TypeVar
 
 from edgecv._internal.device_clock import clock_from_now
 from edgecv.cloud_sync.acks import AckRange, Key
-from edgecv.cloud_sync.envelope import LANES, MAX_EVENT_BYTES, Envelope, encode
+from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES, Envelope, encode
 from edgecv.cloud_sync.outbox.database import Claim, Row
 from edgecv.cloud_sync.outbox.disk import lock_file, lock_owner, make_private_folder
 from edgecv.cloud_sync.outbox.limits import OutboxLimits, OutboxStats, Ticket
@@ -92,7 +92,7 @@ class Outbox:
         row = Row(
             boot=envelope.boot,
             seq=envelope.seq,
-            lane=LANES.index(envelope.lane),
+            priority=PRIORITIES.index(envelope.priority),
             body=encode(envelope),
             expires_ns=None if ttl_s is None else self._clock() + int(ttl_s * 1e9),
         )
@@ -114,15 +114,15 @@ class Outbox:
             self._done.extend(ranges[: _MAX_QUEUED_ACKS - len(self._done)])
             self._work.notify()
 
-    def claim(self, *, limit: int, max_bytes: int, lanes: int = len(LANES), timeout_s: float = 10.0) -> Claim:
-        """The oldest events of the most urgent lane that were not claimed since the outbox was opened.
+    def claim(self, *, limit: int, max_bytes: int, priorities: int = len(PRIORITIES), timeout_s: float = 10.0) -> Claim:
+        """The oldest events of the most urgent priority that were not claimed since the outbox was opened.
 
         Raises:
             SyncError: the disk did not answer in time, or the outbox is closed.
         """
         now_ns = self._clock()
         return self._ask(
-            lambda store: store.claim(limit=limit, max_bytes=max_bytes, lanes=lanes, now_ns=now_ns), timeout_s
+            lambda store: store.claim(limit=limit, max_bytes=max_bytes, priorities=priorities, now_ns=now_ns), timeout_s
         )
 
     def rewind(self, timeout_s: float = 10.0) -> None:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from edgecv.cloud_sync.envelope import LANES
+from edgecv.cloud_sync.envelope import PRIORITIES
 from edgecv.cloud_sync.outbox.database import Row
 from edgecv.cloud_sync.outbox.disk import make_private_file
 
-_Lane = Annotated[int, msgspec.Meta(ge=0, lt=len(LANES))]
-_Record = tuple[int, int, int, _Lane, bytes, int | None, int]  # n, boot, seq, lane, body, expires_ns, crc
+_Priority = Annotated[int, msgspec.Meta(ge=0, lt=len(PRIORITIES))]
+_Record = tuple[int, int, int, _Priority, bytes, int | None, int]  # n, boot, seq, lane, body, expires_ns, crc
 _CHUNK = 64
 _MAX_N = 2**62
 
@@ -139,7 +139,7 @@ def _walk(
 
 def _keep(record: tuple[Any, ...], found: dict[int, tuple[Row, int]]) -> None:
     try:
-        n, boot, seq, lane, body, expires_ns, crc = msgspec.convert(record, _Record)
+        n, boot, seq, priority, body, expires_ns, crc = msgspec.convert(record, _Record)
     except msgspec.ValidationError:
         return
-    found.setdefault(n, (Row(boot=boot, seq=seq, lane=lane, body=body, expires_ns=expires_ns), crc))
+    found.setdefault(n, (Row(boot=boot, seq=seq, priority=priority, body=body, expires_ns=expires_ns), crc))

@@ -115,9 +115,11 @@ class OutboxStore:
         )
         return reasons
 
-    def claim(self, *, limit: int, max_bytes: int, lanes: int, now_ns: int) -> Claim:
+    def claim(self, *, limit: int, max_bytes: int, priorities: int, now_ns: int) -> Claim:
         """Claim rows as ``OutboxDb.claim`` does, and count the expired ones."""
-        claim = self._survive(lambda db: db.claim(limit=limit, max_bytes=max_bytes, lanes=lanes, now_ns=now_ns))
+        claim = self._survive(
+            lambda db: db.claim(limit=limit, max_bytes=max_bytes, priorities=priorities, now_ns=now_ns)
+        )
         self._count(expired=claim.expired)
         return claim
 

@@ -18,13 +18,13 @@ from edgecv.specs import PreprocessSpec
 from edgecv.vision.letterbox import fit
 
 SEED = 0
-_BATCH_NORM_PICTURES = 16
+_BATCH_NORM_IMAGES = 16
 _RESIDUAL_SCALE = 0.25
 
 
-def normalised(picture: Image, spec: PreprocessSpec) -> Array:
-    """A fitted ``(H, W, 3)`` BGR picture as the float ``(1, 3, H, W)`` tensor that the network was trained on."""
-    ordered = picture[..., ::-1] if spec.color == "rgb" else picture
+def normalised(image: Image, spec: PreprocessSpec) -> Array:
+    """A fitted ``(H, W, 3)`` BGR image as the float ``(1, 3, H, W)`` tensor that the network was trained on."""
+    ordered = image[..., ::-1] if spec.color == "rgb" else image
     real = (ordered.astype(np.float32) / 255 - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
     return np.ascontiguousarray(real.transpose(2, 0, 1)[None], np.float32)
 
@@ -39,7 +39,7 @@ def pixel_scale(spec: PreprocessSpec) -> tuple[Array, Array]:
 def pixel_module(network: Any, spec: PreprocessSpec) -> Any:
     """``network`` as a module from uint8 BGR pixels ``(1, H, W, 3)``.
 
-    Colour order and scale go into the first weights, at no cost. The mean does not: the network pads its normalised picture with
+    Colour order and scale go into the first weights, at no cost. The mean does not: the network pads its normalised image with
     0, which would no longer be the padding's value. It is subtracted from the pixels.
 
     Raises:
@@ -66,8 +66,8 @@ def pixel_module(network: Any, spec: PreprocessSpec) -> Any:
     return FromPixels().eval()
 
 
-def with_random_weights(build: Callable[[], Any], spec: PreprocessSpec, pictures: Sequence[Path]) -> Any:
-    """A network from seed 0 whose batch norms have seen pictures (noise, when there are none).
+def with_random_weights(build: Callable[[], Any], spec: PreprocessSpec, images: Sequence[Path]) -> Any:
+    """A network from seed 0 whose batch norms have seen images (noise, when there are none).
 
     Fresh batch norms have mean 0 and variance 1: activations would grow or vanish from layer to layer, as in no trained network.
     """
@@ -80,7 +80,7 @@ def with_random_weights(build: Callable[[], Any], spec: PreprocessSpec, pictures
         norm.momentum = None  # a plain average over the batches
     network.train()
     with torch.no_grad():
-        network(torch.from_numpy(_batch(spec, pictures)))
+        network(torch.from_numpy(_batch(spec, images)))
     return network.eval()
 
 
@@ -103,11 +103,11 @@ def damped(network: Any, last_norm: Callable[[Any], Any]) -> Any:
     return network
 
 
-def _batch(spec: PreprocessSpec, pictures: Sequence[Path]) -> Array:
-    if pictures:
-        fitted = [fit(read_image(path), spec)[0] for path in pictures[:_BATCH_NORM_PICTURES]]
+def _batch(spec: PreprocessSpec, images: Sequence[Path]) -> Array:
+    if images:
+        fitted = [fit(read_image(path), spec)[0] for path in images[:_BATCH_NORM_IMAGES]]
     else:
         rng = np.random.default_rng(SEED)
         width, height = spec.size_wh
-        fitted = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_BATCH_NORM_PICTURES)]
-    return np.concatenate([normalised(picture, spec) for picture in fitted])
+        fitted = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_BATCH_NORM_IMAGES)]
+    return np.concatenate([normalised(image, spec) for image in fitted])

@@ -62,7 +62,7 @@ def no_cache_of_torch() -> Iterator[None]:
 
 
 def photographs() -> tuple[Path, ...]:
-    """The example pictures in Ultralytics' package; none where it is not installed."""
+    """The example images in Ultralytics' package; none where it is not installed."""
     spec = importlib.util.find_spec("ultralytics")
     folder = Path(spec.origin).parent / "assets" if spec is not None and spec.origin is not None else None
     return tuple(sorted(folder.glob("*.jpg"))) if folder is not None else ()

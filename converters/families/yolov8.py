@@ -164,9 +164,9 @@ def _pixel_module(network: Any) -> Any:
     return PixelNetwork().eval()
 
 
-def _reference(network: Any, picture: Image, preprocess: PreprocessSpec, order: list[str]) -> dict[str, Array]:
+def _reference(network: Any, image: Image, preprocess: PreprocessSpec, order: list[str]) -> dict[str, Array]:
     """The unchanged network on normalised floats: another road than the export takes."""
     torch = require("torch", "convert")
     with torch.no_grad():
-        tensors = raw_outputs(network.model, set(network.save), torch.from_numpy(normalised(picture, preprocess)))
+        tensors = raw_outputs(network.model, set(network.save), torch.from_numpy(normalised(image, preprocess)))
     return {name: tensor.numpy() for name, tensor in zip(order, tensors, strict=True)}

@@ -84,7 +84,7 @@ def _check_raw(last: Any, origin: str) -> None:
 
 
 def preprocess_of(network: Any, head: Head, asked: tuple[int, int] | None) -> PreprocessSpec:
-    """How pictures reach the network: the size asked for, else the one it was trained in.
+    """How images reach the network: the size asked for, else the one it was trained in.
 
     Detectors letterbox; classifiers bring the short side to the size and cut the centre, or stretch when the size is not square,
     as in their validation.
@@ -95,7 +95,7 @@ def preprocess_of(network: Any, head: Head, asked: tuple[int, int] | None) -> Pr
 
 
 def classifier_preprocess(size_wh: tuple[int, int]) -> PreprocessSpec:
-    """How Ultralytics' classifiers see pictures in their validation."""
+    """How Ultralytics' classifiers see images in their validation."""
     resize: Literal["crop", "stretch"] = "crop" if size_wh[0] == size_wh[1] else "stretch"
     return PreprocessSpec(size_wh=size_wh, resize=resize, interpolation="antialias")
 

@@ -30,7 +30,7 @@ SCHEMA = 1
 MANIFEST = "bundle.json"
 SUFFIX = ".ecv"
 MAX_MANIFEST_BYTES = 16 << 20  # also of a record beside the models; usual ones have some kB
-MAX_INPUT_PIXELS = 64_000_000  # what no honest model reaches; beyond it pictures fill the memory
+MAX_INPUT_PIXELS = 64_000_000  # what no honest model reaches; beyond it images fill the memory
 MAX_SIDE_PX = 16_384  # of a model's input; a larger number is damage, and would ask for terabytes
 _DO_NOT_USE = "Do not use this bundle; ask whoever made it."
 # What no honest model reaches; beyond it, feeds and grids would fill the memory before anything was computed.
@@ -202,7 +202,7 @@ class Bundle:
 
     @property
     def spec(self) -> ModelSpec:
-        """How pictures go in and results come out."""
+        """How images go in and results come out."""
         return ModelSpec(preprocess=self.manifest.preprocess, decode=self.manifest.decode)
 
     @property

@@ -1,4 +1,4 @@
-"""Golden vectors: a picture and what every variant made of it, to replay on the machine at hand.
+"""Golden vectors: an image and what every variant made of it, to replay on the machine at hand.
 
 ``golden.npz`` holds ``VARIANT/PART/in/NAME`` (inputs), ``VARIANT/PART/out/NAME`` (a sample of at most 4,096 elements of each
 output) and ``sampling``, the rule of the sample. It is read with ``allow_pickle=False``.

@@ -64,7 +64,7 @@ def spec_of(path: Path, session: Session) -> ModelSpec:
             f"{path.name} is a '{said.get('task')}' model; bare files are read for 'detect' only.",
             "Convert the checkpoint it was exported from: edgecv convert MODEL.pt",
         )
-    # Its TFLite files give boxes in parts of the picture: next to scores of 0 to 1, pixels would take all of int8's steps.
+    # Its TFLite files give boxes in parts of the image: next to scores of 0 to 1, pixels would take all of int8's steps.
     options = {"box_scale": [width, height]} if path.suffix == ".tflite" else {}
     return ModelSpec(
         preprocess=PreprocessSpec(size_wh=(width, height)),

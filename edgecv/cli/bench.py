@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecv.cli.console import print_json
-from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
+from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
 
 
 def bench(
@@ -26,7 +26,7 @@ def bench(
     """Measure a bundle on this device: p50/p90/p99 per stage, frames per second, memory; a process per scenario."""
     import msgspec
 
-    limit_pictures(max_megapixels)
+    limit_images(max_megapixels)
     from edgecv import registry
     from edgecv.benchmarks.report import render
     from edgecv.benchmarks.run import run_scenario

@@ -14,7 +14,7 @@ from edgecv._internal.bounded import read_plain_text
 from edgecv.bundles.bundle import Bundle
 from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.console import note, print_json, print_table, progress_for, say
-from edgecv.cli.options import Json, MaxMegapixels, limit_pictures
+from edgecv.cli.options import Json, MaxMegapixels, limit_images
 from edgecv.errors import ConfigError
 from edgecv.specs import PRECISIONS
 
@@ -89,7 +89,7 @@ def convert(
     from edgecv.converters.source import SourceOptions
     from edgecv.quantize.recipes import DEFAULT_CPU_CLASS
 
-    limit_pictures(max_megapixels)
+    limit_images(max_megapixels)
     asked = {"fp32": fp32, "fp16": fp16, "int8": int8}
     precision = [name for name in PRECISIONS if asked[name]] or ["fp32"]
     formats = _formats(to)

@@ -12,7 +12,7 @@ import typer
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.metric_names import METRIC_NAMES
 from edgecv.cli.console import print_json, print_table, progress_for
-from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
+from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
 
 if TYPE_CHECKING:
     from edgecv.quantize.labels.scores import Scores
@@ -45,7 +45,7 @@ def eval(  # noqa: A001  (the name of the command)
     from edgecv.model import open_variant
     from edgecv.quantize.labels.int8_loss import open_labelled
 
-    limit_pictures(max_megapixels)
+    limit_images(max_megapixels)
     opened = Bundle.open(bundle)
     options = runtime_options(runtime=runtime, precision=precision, threads=threads)
     labelled = open_labelled(data, opened.spec.decode.task, opened.labels)

@@ -26,13 +26,13 @@ Confidence = Annotated[float | None, typer.Option(help="Lowest confidence kept. 
 Iou = Annotated[float | None, typer.Option(help="Overlap above which two boxes are one. Default: the bundle's own.")]
 MaxMegapixels = Annotated[
     float | None,
-    typer.Option(help="Largest picture or frame that is decoded, in megapixels. Default: 64."),
+    typer.Option(help="Largest image or frame that is decoded, in megapixels. Default: 64."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def limit_pictures(megapixels: float | None) -> None:
-    """Set the limit of the process, if one was given: pictures are read far from the command.
+def limit_images(megapixels: float | None) -> None:
+    """Set the limit of the process, if one was given: images are read far from the command.
 
     Raises:
         ConfigError: it is out of range.

@@ -11,7 +11,7 @@ import typer
 
 from edgecv._internal.output_files import not_opened
 from edgecv.cli.console import print_json, say
-from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_pictures
+from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
 from edgecv.errors import ConfigError, SourceError
 from edgecv.media.image_files import text_of
 
@@ -41,7 +41,7 @@ def predict(
     from edgecv.promptable import PromptableModel
     from edgecv.results import Classification, Detections, Image, Masks, answer_rows, mask_rows
 
-    limit_pictures(max_megapixels)
+    limit_images(max_megapixels)
     prompts = _prompts(point or [], not_point or [], box or [])
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
     targets = [] if save is None else _targets(save, paths, force)

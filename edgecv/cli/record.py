@@ -24,7 +24,7 @@ from edgecv.cli.options import (
     Json,
     MaxFrames,
     MaxMegapixels,
-    limit_pictures,
+    limit_images,
 )
 from edgecv.errors import ConfigError, SinkError
 
@@ -69,7 +69,7 @@ def record(
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.recording.sink import RecordSink
 
-    limit_pictures(max_megapixels)
+    limit_images(max_megapixels)
     file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes)
     file = _without_what_works_on_results(file, source)
     table = file.model
@@ -85,7 +85,7 @@ def record(
             check_model(loaded)
             sink = RecordSink(
                 out,
-                pictures=frames,  # type: ignore[arg-type]  # the sink checks it
+                images=frames,  # type: ignore[arg-type]  # the sink checks it
                 overwrite=force,
                 max_gb=max_gb,
                 fps={name: source.fps for name, source in sources.items()},

@@ -21,7 +21,7 @@ from edgecv.cli.options import (
     Json,
     MaxFrames,
     MaxMegapixels,
-    limit_pictures,
+    limit_images,
 )
 from edgecv.errors import ConfigError
 from edgecv.pipelines.uris import parse_sink
@@ -59,7 +59,7 @@ def replay(
     from edgecv.pipelines.recording.recording import Recording
     from edgecv.pipelines.recording.replay import open_replay
 
-    limit_pictures(max_megapixels)
+    limit_images(max_megapixels)
     if json and any(parse_sink(sink).path == "-" for sink in out or ()):
         raise ConfigError("--json and --out SINK:- both write to stdout.", "Write the results to a file.")
     file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes)

@@ -19,7 +19,7 @@ from edgecv.cli.options import (
     Json,
     MaxFrames,
     MaxMegapixels,
-    limit_pictures,
+    limit_images,
 )
 from edgecv.errors import ConfigError
 from edgecv.pipelines.uris import parse_source
@@ -80,7 +80,7 @@ def run(
     """Run cameras, videos or folders through a model; results go to files, a page and the cloud."""
     import msgspec
 
-    limit_pictures(max_megapixels)
+    limit_images(max_megapixels)
     from edgecv.cli.app_config import check_app
     from edgecv.cli.run_app import run_app
 

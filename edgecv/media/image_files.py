@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, and in which order: as a person would count them, without what systems leave there."""
+"""Which files of a folder are images, and in which order: as a person would count them, without what systems leave there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import MappingProxyType
 from edgecv.errors import ConfigError, EdgeCVError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-# Pictures that are not read, by suffix: where they lie in a folder, they are named.
+# Images that are not read, by suffix: where they lie in a folder, they are named.
 UNREAD_SUFFIXES: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
@@ -27,7 +27,7 @@ UNREAD_SUFFIXES: Mapping[str, str] = MappingProxyType(
 )
 _log = logging.getLogger("edgecv")
 _DIGITS = re.compile("([0-9]+)")
-# Copies and thumbnails that macOS, Synology and Windows put beside pictures; hidden names are left out as well.
+# Copies and thumbnails that macOS, Synology and Windows put beside images; hidden names are left out as well.
 _LITTER = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 # ISO/IEC 14496-12: a file type box names its brand in bytes 8 to 12.
 _BRANDS: Mapping[bytes, str] = MappingProxyType(
@@ -59,14 +59,14 @@ def in_natural_order(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=natural_key)
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, in natural order; says which formats were left out."""
+def images_in(folder: Path) -> list[Path]:
+    """The images directly in a folder, in natural order; says which formats were left out."""
     names = (Path(entry.path) for entry in os.scandir(folder) if not _is_litter(entry.name) and entry.is_file())
     return _chosen(names, folder)
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """Every picture in a folder and the folders in it, in natural order; links to folders are followed, each folder once."""
+def images_below(folder: Path) -> list[Path]:
+    """Every image in a folder and the folders in it, in natural order; links to folders are followed, each folder once."""
     return _chosen(files_below(folder), folder)
 
 
@@ -90,7 +90,7 @@ def unread_in(folder: Path) -> str:
 
 
 def unread_format(data: bytes) -> str:
-    """The format of an encoded picture that is not read, from its first bytes; empty for any other."""
+    """The format of an encoded image that is not read, from its first bytes; empty for any other."""
     brand = _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
     return brand or next((name for start, name in _STARTS.items() if data.startswith(start)), "")
 

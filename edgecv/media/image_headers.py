@@ -1,4 +1,4 @@
-"""Size of a picture, read from its header before anything is decoded: a small file can claim a picture that fills the memory.
+"""Size of an image, read from its header before anything is decoded: a small file can claim an image that fills the memory.
 
 Read are PNG, JPEG, BMP, WebP, TIFF, PNM and GIF. What has another header is refused: its size would be known only after decoding.
 """
@@ -16,7 +16,7 @@ from edgecv.errors import ConfigError, SourceError
 
 DEFAULT_MEGAPIXELS = 64.0
 _MOST_MEGAPIXELS = 1024.0  # OpenCV decodes no more (2^30 pixels)
-_BYTES_PER_PIXEL = 4.0  # what a pixel takes in a usual picture; more counts as more pixels
+_BYTES_PER_PIXEL = 4.0  # what a pixel takes in a usual image; more counts as more pixels
 
 # JPEG (ITU-T T.81, table B.1): start of frame is C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -37,13 +37,13 @@ class _Limit:
     megapixels: float = DEFAULT_MEGAPIXELS
 
 
-# The whole process has one limit (`set_max_megapixels`): pictures are read in many places, far from the command that asks.
+# The whole process has one limit (`set_max_megapixels`): images are read in many places, far from the command that asks.
 _LIMIT = _Limit()
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What a header says: the picture's size, and the pixels a decoder may hold at once (a TIFF's tiles can be larger)."""
+    """What a header says: the image's size, and the pixels a decoder may hold at once (a TIFF's tiles can be larger)."""
 
     width: int
     height: int
@@ -51,7 +51,7 @@ class _Header:
 
 
 def image_size(data: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """Width and height in pixels that the header of an encoded picture states; nothing is decoded.
+    """Width and height in pixels that the header of an encoded image states; nothing is decoded.
 
     Raises:
         SourceError: the header is damaged or of a format that is not read (code ``codec``).
@@ -61,14 +61,14 @@ def image_size(data: bytes | bytearray | memoryview) -> tuple[int, int]:
 
 
 def check_image_size(
-    data: bytes | bytearray | memoryview, what: str = "The picture", max_megapixels: float | None = None
+    data: bytes | bytearray | memoryview, what: str = "The image", max_megapixels: float | None = None
 ) -> tuple[int, int]:
-    """Refuse an encoded picture that is too large to decode.
+    """Refuse an encoded image that is too large to decode.
 
     Args:
         data: The whole file or frame as it came.
         what: What to call it in the message, such as its path.
-        max_megapixels: Largest picture that is read, in millions of pixels; by default the limit of the process.
+        max_megapixels: Largest image that is read, in millions of pixels; by default the limit of the process.
 
     Returns:
         Width and height in pixels.
@@ -87,7 +87,7 @@ def check_image_size(
 
 
 def check_pixels(width: int, height: int, what: str, max_megapixels: float | None = None) -> None:
-    """Refuse a picture of ``width`` x ``height`` pixels above the limit; for sizes that come from elsewhere than a header.
+    """Refuse an image of ``width`` x ``height`` pixels above the limit; for sizes that come from elsewhere than a header.
 
     Raises:
         SourceError: it is too large (code ``codec``).
@@ -117,14 +117,14 @@ def max_megapixels() -> float:
 
 
 def set_max_megapixels(megapixels: float) -> None:
-    """Set the largest picture that this process decodes, in millions of pixels; 64 by default.
+    """Set the largest image that this process decodes, in millions of pixels; 64 by default.
 
     Raises:
         ConfigError: it is not above 0 and at most 1024.
     """
     if not 0 < megapixels <= _MOST_MEGAPIXELS:
         raise ConfigError(
-            f"The largest picture must be above 0 and at most {_MOST_MEGAPIXELS:g} megapixels, not {megapixels:g}."
+            f"The largest image must be above 0 and at most {_MOST_MEGAPIXELS:g} megapixels, not {megapixels:g}."
         )
     _LIMIT.megapixels = megapixels
 
@@ -145,7 +145,7 @@ def _read(data: memoryview) -> _Header:
         if magic.match(start):
             return reader(data)
     raise SourceError(
-        "it has no header of a picture that is read.", "Read are PNG, JPEG, BMP, WebP, TIFF, PNM and GIF.", code="codec"
+        "it has no header of an image that is read.", "Read are PNG, JPEG, BMP, WebP, TIFF, PNM and GIF.", code="codec"
     )
 
 
@@ -177,7 +177,7 @@ def _jpeg(data: memoryview) -> _Header:
             height, width = struct.unpack_from(">HH", data, at + 3)
             return _Header(width, height)
         if marker in (0xD9, 0xDA):
-            raise ValueError("picture data without a frame")
+            raise ValueError("image data without a frame")
         if marker and marker not in _BARE_MARKERS:
             (length,) = struct.unpack_from(">H", data, at)
             at += max(length, 2)
@@ -200,10 +200,10 @@ def _bmp(data: memoryview) -> _Header:
 
 
 def _webp(data: memoryview) -> _Header:
-    """The largest size that any of its chunks states: the canvas, the picture, or a frame of an animation."""
+    """The largest size that any of its chunks states: the canvas, the image, or a frame of an animation."""
     sizes = list(itertools.islice(_webp_sizes(data, 12, len(data)), _MOST_SEGMENTS))
     if not 0 < len(sizes) < _MOST_SEGMENTS:
-        raise ValueError("no picture chunk, or too many")
+        raise ValueError("no image chunk, or too many")
     return _Header(max(width for width, _ in sizes), max(height for _, height in sizes))
 
 
@@ -232,7 +232,7 @@ def _u24(data: memoryview, at: int) -> int:
 
 
 def _tiff(data: memoryview) -> _Header:
-    """Size in the first directory; tiles larger than the picture and deep pixels count for what a decoder holds."""
+    """Size in the first directory; tiles larger than the image and deep pixels count for what a decoder holds."""
     order = "<" if data[0] == 0x49 else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]

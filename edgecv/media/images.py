@@ -13,12 +13,12 @@ from edgecv._internal.extras import require
 from edgecv._internal.output_files import open_target
 from edgecv._internal.private_files import write_all
 from edgecv.errors import SinkError, SourceError
-from edgecv.media.image_files import IMAGE_SUFFIXES, WAY_OUT, pictures_in, unread_format, unread_in
+from edgecv.media.image_files import IMAGE_SUFFIXES, WAY_OUT, images_in, unread_format, unread_in
 from edgecv.media.image_headers import check_image_size
 from edgecv.media.image_headers import max_megapixels as limit_megapixels
 from edgecv.results import Image
 
-_MOST_BYTES_PER_PIXEL = 8  # of a picture's file: four channels of 16 bits, not compressed
+_MOST_BYTES_PER_PIXEL = 8  # of an image's file: four channels of 16 bits, not compressed
 
 
 def read_image(source: str | Path | bytes, max_megapixels: float | None = None) -> Image:
@@ -87,38 +87,38 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = True) -> No
         with open_target(path, overwrite=overwrite) as file:
             write_all(file.fileno(), data.tobytes())
     except cv2.error as error:
-        raise SinkError(f"{path} is no picture format.", "Use .jpg or .png.") from error
+        raise SinkError(f"{path} is no image format.", "Use .jpg or .png.") from error
     except OSError as error:
         raise SinkError(f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?") from error
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The pictures directly in a folder, by suffix, in the order in which a person counts: 1, 2, 10.
+    """The images directly in a folder, by suffix, in the order in which a person counts: 1, 2, 10.
 
     Hidden files, such as the ``._NAME.jpg`` of macOS, are left out.
 
     Raises:
-        SourceError: it is not a folder, or holds no picture.
+        SourceError: it is not a folder, or holds no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise SourceError(f"{folder} is not a folder.", "Give a folder of pictures.", code="missing")
-    found = pictures_in(folder)
+        raise SourceError(f"{folder} is not a folder.", "Give a folder of images.", code="missing")
+    found = images_in(folder)
     if not found:
         suffixes, left_out = ", ".join(sorted(IMAGE_SUFFIXES)), unread_in(folder)
         but = f" that is read, but {left_out}" if left_out else ""
         hint = "Convert them to JPEG or PNG." if left_out else f"Read are: {suffixes}."
-        raise SourceError(f"There is no picture in {folder}{but}.", hint, code="missing")
+        raise SourceError(f"There is no image in {folder}{but}.", hint, code="missing")
     return found
 
 
-def unreadable(errors: Sequence[SourceError], pictures: int) -> SourceError:
-    """One error for every picture of a set that could not be read: how many, which, and why; each on a line."""
-    if pictures == 1:
+def unreadable(errors: Sequence[SourceError], images: int) -> SourceError:
+    """One error for every image of a set that could not be read: how many, which, and why; each on a line."""
+    if images == 1:
         return errors[0]
     named = "\n".join(error.message for error in errors)
-    hint = "All the others were read. Remove or replace these." if len(errors) < pictures else errors[0].hint
-    return SourceError(f"{len(errors)} of {pictures} pictures cannot be read:\n{named}", hint, code=errors[0].code)
+    hint = "All the others were read. Remove or replace these." if len(errors) < images else errors[0].hint
+    return SourceError(f"{len(errors)} of {images} images cannot be read:\n{named}", hint, code=errors[0].code)
 
 
 def check_file(path: Path) -> None:
@@ -126,7 +126,7 @@ def check_file(path: Path) -> None:
     if not path.exists():
         raise SourceError(f"{path} does not exist.", "Check the name and the current folder.", code="missing")
     if not path.is_file():
-        raise SourceError(f"{path} is not a file.", "Give a file; a folder of pictures ends with '/'.", code="missing")
+        raise SourceError(f"{path} is not a file.", "Give a file; a folder of images ends with '/'.", code="missing")
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty.", "Was it copied or recorded to its end?", code="eof")
 
@@ -154,7 +154,7 @@ def _most_bytes(megapixels: float | None) -> int:
 
 
 def _is_cut_jpeg(data: bytes) -> bool:
-    """Whether a JPEG has no end mark after its picture data; thumbnails inside the header do not count.
+    """Whether a JPEG has no end mark after its image data; thumbnails inside the header do not count.
 
     Source: ITU-T T.81, annex B: segments of marker and big-endian length up to the start of scan.
     """

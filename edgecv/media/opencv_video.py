@@ -19,15 +19,15 @@ _MOST_BLACK = 250  # frames at the beginning, ten seconds of most videos
 class OpenCvVideo:
     """A file read by OpenCV; see ``VideoDecoder``.
 
-    OpenCV gives black pictures, and says nothing, where it cannot convert what was decoded (interlaced video). So a video that
-    begins with many black pictures, or has no others, is refused.
+    OpenCV gives black images, and says nothing, where it cannot convert what was decoded (interlaced video). So a video that
+    begins with many black images, or has no others, is refused.
     """
 
     def __init__(self, path: Path, max_megapixels: float | None = None) -> None:
         """Open the file.
 
         Raises:
-            SourceError: it is no video that can be read, gives black pictures only, or announces frames above the limit.
+            SourceError: it is no video that can be read, gives black images only, or announces frames above the limit.
         """
         self._cv2: Any = require("cv2", "vision")
         self._path = path
@@ -56,13 +56,13 @@ class OpenCvVideo:
         Raises:
             SourceError: it is above the limit.
         """
-        picture = self._ahead.popleft() if self._ahead else self._taken()
-        if picture is not None:
-            self._last_s = picture.time_s or 0.0
-        return picture
+        image = self._ahead.popleft() if self._ahead else self._taken()
+        if image is not None:
+            self._last_s = image.time_s or 0.0
+        return image
 
     def skip(self) -> bool:
-        """Decode the next frame without making a picture of it; ``False`` at the end."""
+        """Decode the next frame without making an image of it; ``False`` at the end."""
         return self.read() is not None if self._ahead else self._capture.grab()
 
     def seek(self, index: int) -> bool:
@@ -87,23 +87,21 @@ class OpenCvVideo:
         return DecodedImage(image, self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1e3, False)
 
     def _look_ahead(self) -> None:
-        """Read until a picture shows something."""
+        """Read until an image shows something."""
         black = None
         while len(self._ahead) < _MOST_BLACK:
-            picture = self._taken()
-            if picture is None:
+            image = self._taken()
+            if image is None:
                 break
-            if picture.image.any():
-                self._ahead.append(picture)
+            if image.image.any():
+                self._ahead.append(image)
                 return
-            if black is None or black.shape != picture.image.shape:
-                black = picture.image
-            self._ahead.append(
-                DecodedImage(black, picture.time_s, False)
-            )  # one array for all, lest they fill the memory
+            if black is None or black.shape != image.image.shape:
+                black = image.image
+            self._ahead.append(DecodedImage(black, image.time_s, False))  # one array for all, lest they fill the memory
         if self._ahead:
             raise SourceError(
-                f"{self._path} gives {len(self._ahead)} pictures that are black to the last pixel.",
+                f"{self._path} gives {len(self._ahead)} images that are black to the last pixel.",
                 "OpenCV cannot convert interlaced video, and says nothing. PyAV can: pip install 'edgecv[video]'",
                 code="codec",
             )

@@ -1,6 +1,6 @@
-"""Pictures of a video file, one after the other, as its decoder gives them.
+"""Images of a video file, one after the other, as its decoder gives them.
 
-PyAV decodes, as it does for network cameras. OpenCV takes its place only where PyAV is not installed: it gives black pictures for
+PyAV decodes, as it does for network cameras. OpenCV takes its place only where PyAV is not installed: it gives black images for
 interlaced video and stops at the first damage (``opencv_video``).
 
 FFmpeg takes memory for every frame as large as the stream says, and a stream may change its mind: frames above the limit are
@@ -49,7 +49,7 @@ class VideoDecoder(Protocol):
         ...
 
     def skip(self) -> bool:
-        """Decode the next frame without making a picture of it; ``False`` at the end."""
+        """Decode the next frame without making an image of it; ``False`` at the end."""
         ...
 
     def seek(self, index: int) -> bool:
@@ -69,7 +69,7 @@ def open_video(path: Path, max_megapixels: float | None = None) -> VideoDecoder:
     """Open a file with PyAV, or with OpenCV where PyAV is not installed.
 
     Raises:
-        SourceError: it is no video that can be read, holds no pictures, or announces frames above ``max_megapixels`` (default:
+        SourceError: it is no video that can be read, holds no images, or announces frames above ``max_megapixels`` (default:
             ``image_headers.max_megapixels()``).
         MissingDependency: neither is installed.
     """
@@ -118,7 +118,7 @@ class AvVideo:
         return DecodedImage(_upright(made.to_ndarray(), frame), self._time_s(frame), bool(frame.is_corrupt))
 
     def skip(self) -> bool:
-        """Decode the next frame without making a picture of it; ``False`` at the end."""
+        """Decode the next frame without making an image of it; ``False`` at the end."""
         return next(self._frames, None) is not None
 
     def seek(self, index: int) -> bool:
@@ -144,7 +144,7 @@ class AvVideo:
         return False
 
     def missing_s(self) -> float:
-        """Seconds of the announced duration that nothing was read of: neither pictures nor sound."""
+        """Seconds of the announced duration that nothing was read of: neither images nor sound."""
         counted_s = self.frame_count / self.fps if self.is_counted and self.fps else 0.0
         return max(0.0, max(self._container_duration_s or 0.0, counted_s) - self._seen_s)
 
@@ -172,7 +172,7 @@ class AvVideo:
         return {"max_pixels": str(round(2e6 * most))}
 
     def _video_stream(self) -> Any:
-        """The stream that is shown by default; pictures of an album's cover are none."""
+        """The stream that is shown by default; images of an album's cover are none."""
         shown = [stream for stream in self._container.streams.video if not _is_cover(stream)]
         if not shown:
             raise SourceError(f"{self._path} has no video, only sound.", "Give another file.", code="codec")
@@ -190,7 +190,7 @@ class AvVideo:
         self._check(decoder.width, decoder.height)
         decoder.options = self._limit()  # its size may change in mid-stream
         self._stream.thread_type = "AUTO"
-        # PyAV 17 and later convert with a thread per core by default, which takes longer for one picture than it saves.
+        # PyAV 17 and later convert with a thread per core by default, which takes longer for one image than it saves.
         self._threads = {"threads": 1} if int(self._av.__version__.split(".")[0]) >= 17 else {}
 
     def _announce(self) -> None:
@@ -303,7 +303,7 @@ def _tagged_duration_s(stream: Any) -> float | None:
 
 
 def _upright(image: Image, frame: Any) -> Image:
-    """The picture as the display matrix of its frame turns and mirrors it (libavutil/display.h), by quarter turns."""
+    """The image as the display matrix of its frame turns and mirrors it (libavutil/display.h), by quarter turns."""
     matrix = frame.side_data.get("DISPLAYMATRIX") if len(frame.side_data) else None
     if matrix is None:
         return image

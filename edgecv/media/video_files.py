@@ -1,4 +1,4 @@
-"""What may be taken for a video: containers and streams that hold their pictures themselves.
+"""What may be taken for a video: containers and streams that hold their images themselves.
 
 FFmpeg looks at the content, not at the name: a ``clip.mp4`` that is a playlist (HLS, DASH, concat, SDP) would open whatever it
 names, in the network too.
@@ -15,7 +15,7 @@ from edgecv.errors import SourceError
 
 _HEAD_BYTES = 512
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]+")
-_TEXT_VIDEOS = (b"YUV4MPEG2 ", b"--")  # raw pictures, and MJPEG in parts, begin as a text does
+_TEXT_VIDEOS = (b"YUV4MPEG2 ", b"--")  # raw images, and MJPEG in parts, begin as a text does
 
 # By FFmpeg's names of demuxers, for its option `format_whitelist`.
 _STREAMED = (

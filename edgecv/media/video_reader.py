@@ -9,10 +9,10 @@ from edgecv.media.images import check_file
 from edgecv.media.video_decoder import VideoDecoder, open_video
 from edgecv.results import Image
 
-# Headers overcount a little (edit lists, a last packet without a picture): that much is no damage.
+# Headers overcount a little (edit lists, a last packet without an image): that much is no damage.
 _MISSING_FRAMES_ALLOWED = 3
 _MISSING_PART_ALLOWED = 0.01
-# Durations are rounded, and sound may outlast the picture in files that do not say how long each is.
+# Durations are rounded, and sound may outlast the image in files that do not say how long each is.
 _MISSING_TIME_ALLOWED_S = 1.0
 _USUAL_FPS = 25.0  # for a file that says neither times nor rate
 
@@ -58,12 +58,12 @@ class VideoReader:
         if self._video is None:
             return None
         try:
-            picture = self._video.read()
+            image = self._video.read()
         except SourceError:
             self.close()
             raise
         self.unreadable = self._video.unreadable
-        if picture is None:
+        if image is None:
             video, self._video = self._video, None
             try:
                 self._check_complete(video)
@@ -73,9 +73,9 @@ class VideoReader:
         if not self._delivered:
             self._before_first = self.unreadable
         self._delivered += 1
-        self.position_s = self._position_s(picture.time_s)
-        self.is_damaged = picture.is_damaged
-        return picture.image
+        self.position_s = self._position_s(image.time_s)
+        self.is_damaged = image.is_damaged
+        return image.image
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -90,7 +90,7 @@ class VideoReader:
         return self.position_s + 1 / (self.fps or _USUAL_FPS) if self._delivered > 1 else 0.0
 
     def _check_complete(self, video: VideoDecoder) -> None:
-        """Headers count a little too much, and a recording of a stream may begin within a group of pictures: no damage."""
+        """Headers count a little too much, and a recording of a stream may begin within a group of images: no damage."""
         allowed = max(_MISSING_FRAMES_ALLOWED, video.frame_count * _MISSING_PART_ALLOWED)
         if video.is_counted:
             lost = video.frame_count - self._delivered

@@ -41,7 +41,7 @@ _LONGEST_GOP = 250  # x264's own default: some files announce 90,000 frames per 
 class VideoWriter:
     """An MP4 or MKV that stays readable when the process is killed: it is written in fragments of about a second.
 
-    The first picture sets the size; later ones of another size are fitted into it, with black borders.
+    The first image sets the size; later ones of another size are fitted into it, with black borders.
     """
 
     def __init__(self, path: str | Path, fps: float, *, overwrite: bool = False, private: bool = False) -> None:
@@ -68,7 +68,7 @@ class VideoWriter:
             raise ConfigError(f"The frame rate of a video must be positive, not {fps}.")
         self._av, self._fps = require("av", "video"), fps
         _cv2()
-        # Kept open: by its name it could be another file by the time of the first picture.
+        # Kept open: by its name it could be another file by the time of the first image.
         self._file = open_target(self._path, overwrite=overwrite, private=private, kind=_VIDEO)
         self._container: Any = None
         self._stream: Any = None
@@ -76,7 +76,7 @@ class VideoWriter:
         self._closed = False
 
     def write(self, image: Image, time_s: float) -> None:
-        """Append one picture.
+        """Append one image.
 
         Args:
             image: ``(H, W, 3)`` uint8, BGR.
@@ -97,7 +97,7 @@ class VideoWriter:
         self._last_tick = tick
 
     def close(self) -> None:
-        """Write what the encoder holds; a video without pictures leaves no file. A second call does nothing.
+        """Write what the encoder holds; a video without images leaves no file. A second call does nothing.
 
         Raises:
             SinkError: the end could not be written.
@@ -184,7 +184,7 @@ def _name_of(file: BinaryIO, path: Path) -> str:
 
 
 def _fit(image: Image, size_wh: tuple[int, int]) -> Image:
-    """The picture in ``size_wh``: resized without distortion when it must be, black where it does not reach."""
+    """The image in ``size_wh``: resized without distortion when it must be, black where it does not reach."""
     (width, height), (rows, columns) = size_wh, image.shape[:2]
     if (columns, rows) == size_wh:
         return np.ascontiguousarray(image)

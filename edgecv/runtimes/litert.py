@@ -89,7 +89,7 @@ class LiteRtSession(RuntimeAdapter):
             self._free.put(interpreter)
 
     def close(self) -> None:
-        """See ``edgecv.protocols.Session``; waits for the pictures that are being computed."""
+        """See ``edgecv.protocols.Session``; waits for the images that are being computed."""
         with self._closing:
             self._closed = True
             while self._lanes:  # one call after the other: two would each hold an interpreter and wait for the other's

@@ -27,8 +27,8 @@ def resize_antialiased(image: Image, size_wh: tuple[int, int], window: Window | 
 
     Args:
         image: ``(H, W, 3)`` uint8.
-        size_wh: Width and height of the whole resized picture.
-        window: Left, top, right, bottom: the part of the resized picture that is wanted; only what it needs is computed.
+        size_wh: Width and height of the whole resized image.
+        window: Left, top, right, bottom: the part of the resized image that is wanted; only what it needs is computed.
 
     Returns:
         The window, ``(bottom - top, right - left, 3)`` uint8.

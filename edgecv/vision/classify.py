@@ -18,8 +18,8 @@ _ACTIVATIONS = ("softmax", "sigmoid", "none")
 class LogitsDecoder:
     """Decoder ``logits``: one output ``(1, C)`` of class scores.
 
-    ``options["activation"]`` makes confidences of them: ``softmax`` (the default: one class per picture), ``sigmoid`` (each class
-    on its own, for several labels per picture) or ``none`` (they are confidences). One score with ``sigmoid`` or ``none`` is the
+    ``options["activation"]`` makes confidences of them: ``softmax`` (the default: one class per image), ``sigmoid`` (each class
+    on its own, for several labels per image) or ``none`` (they are confidences). One score with ``sigmoid`` or ``none`` is the
     confidence of the second of two classes. ``options["top"]`` is how many classes are returned at most.
     """
 
@@ -49,7 +49,7 @@ class LogitsDecoder:
     def __call__(
         self,
         outputs: Tensors,
-        transform: ImageTransform,  # noqa: ARG002  (a class has no place in the picture)
+        transform: ImageTransform,  # noqa: ARG002  (a class has no place in the image)
         spec: DecodeSpec,
         multi_label: bool,  # noqa: ARG002
     ) -> Classification:

@@ -13,8 +13,8 @@ class ImageTransform:
     """The way from frame pixels to model pixels: ``model = frame * scale + offset``, per axis.
 
     Attributes:
-        scale_xy: Model pixels per frame pixel. Both axes have their own, since the resized picture has whole pixels.
-        offset_xy: Where the frame's top left corner lies in the model's picture, in model pixels.
+        scale_xy: Model pixels per frame pixel. Both axes have their own, since the resized image has whole pixels.
+        offset_xy: Where the frame's top left corner lies in the model's image, in model pixels.
         frame_wh: Width and height of the frame in pixels.
     """
 

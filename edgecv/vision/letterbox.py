@@ -24,7 +24,7 @@ from edgecv.vision.geometry import ImageTransform
 _INTERPOLATION: Mapping[str, str] = MappingProxyType(
     {"linear": "INTER_LINEAR", "area": "INTER_AREA", "cubic": "INTER_CUBIC"}
 )
-_MOST_RESIZED = 64_000_000  # pixels of the picture that a crop is cut from; a line of 1 x 65,000 would become 3 billion
+_MOST_RESIZED = 64_000_000  # pixels of the image that a crop is cut from; a line of 1 x 65,000 would become 3 billion
 
 
 def letterbox(
@@ -40,7 +40,7 @@ def letterbox(
         image: ``(H, W, 3)`` uint8, BGR.
         size_wh: Width and height in pixels.
         pad_value: Grey level of the padding, or its (blue, green, red).
-        anchor: ``center`` or ``top-left``: where the picture sits.
+        anchor: ``center`` or ``top-left``: where the image sits.
         interpolation: ``linear``, ``area``, ``cubic`` or ``antialias``.
 
     Returns:
@@ -96,7 +96,7 @@ def center_crop(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransfo
         new_w = max(wanted_w, int(new_h * width / height))
     if new_w * new_h > _MOST_RESIZED and spec.interpolation != "antialias":  # that one computes the centre alone
         raise SpecMismatch(
-            f"A picture of {width} x {height} is too narrow: resized for the crop it has {new_w} x {new_h} pixels.",
+            f"An image of {width} x {height} is too narrow: resized for the crop it has {new_w} x {new_h} pixels.",
             "Cut it before, or use a model that stretches its input.",
         )
     left, top = round((new_w - wanted_w) / 2), round((new_h - wanted_h) / 2)
@@ -117,19 +117,19 @@ _RESIZE: Mapping[str, Callable[[Image, PreprocessSpec], tuple[Image, ImageTransf
 
 
 def fit(image: Image, spec: PreprocessSpec) -> tuple[Image, ImageTransform]:
-    """The geometry of ``spec``: the ``(H, W, 3)`` uint8 BGR picture in the model's size, and the transform to it."""
+    """The geometry of ``spec``: the ``(H, W, 3)`` uint8 BGR image in the model's size, and the transform to it."""
     return _RESIZE[spec.resize](image, spec)
 
 
-def to_tensor(picture: Image, spec: PreprocessSpec, tensor: TensorSpec) -> Array:
-    """A fitted picture as the model's input tensor, batch of one.
+def to_tensor(image: Image, spec: PreprocessSpec, tensor: TensorSpec) -> Array:
+    """A fitted image as the model's input tensor, batch of one.
 
     A ``uint8`` tensor takes BGR pixels as they are: the graph normalises. Any other is normalised here, in the colour order,
     layout and quantization that ``spec`` and ``tensor`` say.
     """
     if tensor.dtype == "uint8" and tensor.scale is None:
-        return picture[None] if tensor.layout == "NHWC" else np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
-    ordered = picture[..., ::-1] if spec.color == "rgb" else picture
+        return image[None] if tensor.layout == "NHWC" else np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+    ordered = image[..., ::-1] if spec.color == "rgb" else image
     real = ordered.astype(np.float32) * _factor(spec) + _shift(spec)
     placed = real if tensor.layout == "NHWC" else real.transpose(2, 0, 1)
     return np.ascontiguousarray(_stored(placed, tensor)[None])
@@ -137,12 +137,12 @@ def to_tensor(picture: Image, spec: PreprocessSpec, tensor: TensorSpec) -> Array
 
 def prepare(image: Image, spec: PreprocessSpec, tensor: TensorSpec) -> tuple[Array, ImageTransform]:
     """``fit`` and ``to_tensor`` in one."""
-    picture, transform = fit(image, spec)
-    return to_tensor(picture, spec, tensor), transform
+    fitted, transform = fit(image, spec)
+    return to_tensor(fitted, spec, tensor), transform
 
 
 def _resized(image: Image, size_wh: tuple[int, int], interpolation: str, window: Window | None = None) -> Image:
-    """The resized picture, or the window ``(left, top, right, bottom)`` of it."""
+    """The resized image, or the window ``(left, top, right, bottom)`` of it."""
     left, top, right, bottom = window or (0, 0, *size_wh)
     if (image.shape[1], image.shape[0]) == size_wh:
         return image[top:bottom, left:right]

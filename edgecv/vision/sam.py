@@ -8,7 +8,7 @@ from edgecv.protocols import Array
 from edgecv.vision.geometry import ImageTransform
 
 # SAM pads after normalising, with 0. No uint8 colour normalises to 0, so the graph turns exactly this one (the rounded mean) into
-# 0; a picture's own pixel of this colour moves by less than half a grey level.
+# 0; an image's own pixel of this colour moves by less than half a grey level.
 PADDING_BGR = (104, 116, 124)
 
 # Kinds of points, as in SAM's own ONNX export; the last one is ours: a slot that takes no part in the attention.
@@ -16,7 +16,7 @@ OUTSIDE, INSIDE, TOP_LEFT, BOTTOM_RIGHT, NO_POINT, UNUSED = 0, 1, 2, 3, -1, -2
 
 
 def content_wh(transform: ImageTransform) -> tuple[int, int]:
-    """Width and height in model pixels of the picture without its padding."""
+    """Width and height in model pixels of the image without its padding."""
     (scale_x, scale_y), (width, height) = transform.scale_xy, transform.frame_wh
     return round(width * scale_x), round(height * scale_y)
 

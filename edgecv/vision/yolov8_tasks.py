@@ -156,7 +156,7 @@ class ObbDecoder:
     """Decoder ``yolov8-obb``: the raw head and ``angle/STRIDE``, one number per cell.
 
     The four distances are measured along the axes of the rotated box; its angle is ``(sigmoid(raw) - 1/4) × pi``, clockwise in
-    the picture, of the side called width.
+    the image, of the side called width.
     """
 
     def __init__(self, spec: DecodeSpec, outputs: tuple[TensorSpec, ...]) -> None:
@@ -276,7 +276,7 @@ class _Axis:
 def _axes(transform: ImageTransform, size_wh: tuple[int, int], grid_wh: tuple[int, int]) -> tuple[_Axis, _Axis]:
     """Both axes of the frame, x and y.
 
-    A cell that is part picture and part padding would bring the padding into the mask. So cells are cut as finely as needed for
+    A cell that is part image and part padding would bring the padding into the mask. So cells are cut as finely as needed for
     the padding to end between two of them, and what is padding stays out, as in the masks this family is measured with.
     """
     cell_px = max(1, size_wh[0] // grid_wh[0])

@@ -1,4 +1,4 @@
-"""Frames in work: one after the other, or several at once, always given back in order."""
+"""Frames in the model: one after the other, or several at once, always given back in order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MOST = 2
 class OrderedInference:
     """Computes frames and gives the results back in the order of the frames.
 
-    With one lane a frame is computed when its result is asked for, in the thread that asks: nothing is older than need be.
-    With more, that many are computed at once, in threads: two frames that share the cores keep them busier than one that waits for
+    With ``count`` 1 a frame is computed when its result is asked for, in the thread that asks: nothing is older than need be.
+    With 2, that many are computed at once, in threads: two frames that share the cores keep them busier than one that waits for
     its own slowest thread (YOLOv8n INT8, two cores: 63 frames per second, one at a time 49).
 
     Attributes:
-        count: How many frames may be in work, 1 or 2; may be changed at any time.
+        count: How many frames may be in flight, 1 or 2; may be changed at any time.
     """
 
     def __init__(self, compute: Compute, count: int) -> None:
@@ -41,11 +41,11 @@ class OrderedInference:
 
     @property
     def full(self) -> bool:
-        """Whether as many frames are in work as there are lanes."""
+        """Whether as many frames are in flight as may be."""
         return len(self) >= self.count
 
     def holds(self, source_id: str) -> bool:
-        """Whether a frame of this source is in work."""
+        """Whether a frame of this source is in flight."""
         return any(work.frame.source_id == source_id for work in self._work)
 
     def put(self, work: Work) -> None:
@@ -80,7 +80,7 @@ class OrderedInference:
 
     def _start(self) -> None:
         for number in range(len(self._threads), MOST):
-            self._threads.append(Thread(target=self._run, name=f"edgecv-lane-{number}", daemon=True))
+            self._threads.append(Thread(target=self._run, name=f"edgecv-inference-{number}", daemon=True))
             self._threads[-1].start()
 
     def _run(self) -> None:

@@ -1,1 +1,1 @@
-"""The preview page: live pictures with boxes and numbers in a browser. Start from ``sink.PreviewSink``."""
+"""The preview page: live images with boxes and numbers in a browser. Start from ``sink.PreviewSink``."""

@@ -18,12 +18,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgecv.pipelines.preview.overview import Overview
-from edgecv.pipelines.preview.pictures import Channel
-from edgecv.pipelines.preview.streams import MjpegResponse, PictureResponse, Streams
+from edgecv.pipelines.preview.painted import Channel
+from edgecv.pipelines.preview.streams import ImageResponse, MjpegResponse, Streams
 from edgecv.pipelines.web.access import SESSION_S, Access
 from edgecv.pipelines.web.address import HostNames
 from edgecv.pipelines.web.questions import SharedQuestion
-from edgecv.pipelines.web.request_checks import Gate, admits, client_address
+from edgecv.pipelines.web.request_checks import CheckedApp, admits, client_address
 
 _STATUS_S = 3.0  # for the pipeline and the gauges to answer; they are asked in a thread that may be left behind
 _LOGIN_BYTES = 4096
@@ -70,10 +70,10 @@ def build_app(site: Site) -> ASGIApp:
         Route("/login", _login_form, methods=["GET"]),
         Route("/login", partial(_log_in, site), methods=["POST"]),
         Route("/api/status", partial(_status, site, asking), methods=["GET"]),
-        Route("/picture/{key}", partial(_picture, site), methods=["GET"]),
+        Route("/image/{key}", partial(_image, site), methods=["GET"]),
         Route("/stream/{key}", partial(_stream, site), methods=["GET"]),
     ]
-    return Gate(Starlette(routes=routes), site.hosts, site.access, site.cookie, site.path)
+    return CheckedApp(Starlette(routes=routes), site.hosts, site.access, site.cookie, site.path)
 
 
 def _static(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
@@ -141,12 +141,12 @@ async def _status(site: Site, asking: SharedQuestion[dict[str, Any]], request: R
     )
 
 
-async def _picture(site: Site, request: Request) -> Response | PictureResponse:
+async def _image(site: Site, request: Request) -> Response | ImageResponse:
     channel = _channel(site, request)
-    if site.streams.takes_no_picture(client_address(request)):
-        return _busy("Too many pictures are under way to you.")
-    picture = None if channel is None else await site.streams.pictures.current(channel)
-    return _missing() if picture is None else PictureResponse(site.streams, picture.jpeg)
+    if site.streams.takes_no_image(client_address(request)):
+        return _busy("Too many images are under way to you.")
+    image = None if channel is None else await site.streams.images.current(channel)
+    return _missing() if image is None else ImageResponse(site.streams, image.jpeg)
 
 
 async def _stream(site: Site, request: Request) -> Response | MjpegResponse:
@@ -161,7 +161,7 @@ async def _stream(site: Site, request: Request) -> Response | MjpegResponse:
 
 
 def _channel(site: Site, request: Request) -> Channel | None:
-    return site.streams.pictures.find(request.path_params["key"])
+    return site.streams.images.find(request.path_params["key"])
 
 
 def _page(request: Request) -> str:
@@ -173,7 +173,7 @@ def _busy(message: str) -> Response:
 
 
 def _missing() -> Response:
-    return PlainTextResponse("No picture of that source yet.", 404)
+    return PlainTextResponse("No image of that source yet.", 404)
 
 
 def _json(document: dict[str, Any], code: int = 200) -> Response:

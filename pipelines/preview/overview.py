@@ -1,4 +1,4 @@
-"""What the page shows beside the pictures: one document, made anew for each question."""
+"""What the page shows beside the images: one document, made anew for each question."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edgecv.events import Event
-from edgecv.pipelines.preview.pictures import Channel, Pictures, channel_key
+from edgecv.pipelines.preview.painted import Channel, PaintedImages, channel_key
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus, SourceHealth, SourceStatus
 
@@ -47,15 +47,15 @@ class EventLog:
 class Overview:
     """Asks the pipeline and the gauges, and puts the answers together."""
 
-    def __init__(self, pictures: Pictures, events: EventLog, gauges: Sequence[Gauge]) -> None:
+    def __init__(self, images: PaintedImages, events: EventLog, gauges: Sequence[Gauge]) -> None:
         self.status: Callable[[], PipelineStatus] | None = None
-        self._pictures = pictures
+        self._images = images
         self._events = events
         self._gauges = tuple(gauges)
 
     def document(self) -> dict[str, Any]:
         """What JSON can hold; takes as long as the pipeline and the gauges take to answer."""
-        channels = {channel.source_id: channel for channel in self._pictures.channels()}
+        channels = {channel.source_id: channel for channel in self._images.channels()}
         status = self.status() if self.status is not None else _guess(channels.values())
         document = status.as_dict()
         document["sources"] = [_source(source, channels.get(source.source_id)) for source in status.sources]
@@ -84,8 +84,8 @@ def _source(source: SourceStatus, channel: Channel | None) -> dict[str, Any]:
         "size_wh": source.size_wh,
         "dropped": dict(source.dropped),
         "counts": dict(source.counts),
-        # Seconds since the picture that is shown was taken; None: there is none.
-        "picture_age_s": None if newest is None else _seconds_since(newest[1].frame.monotonic_ns),
+        # Seconds since the image that is shown was taken; None: there is none.
+        "image_age_s": None if newest is None else _seconds_since(newest[1].frame.monotonic_ns),
     }
 
 

@@ -3,13 +3,13 @@
 
 const POLL_MS = 1000;
 const TIMEOUT_MS = 5000;
-const MOST_STREAMS = 4; // a browser opens six connections to one server: the others are for the numbers and single pictures
+const MOST_STREAMS = 4; // a browser opens six connections to one server: the others are for the numbers and single images
 const REOPEN_MS = 3000; // a stream that the server does not know of after so long is opened again
-const OLD_PICTURE_S = 3;
+const OLD_IMAGE_S = 3;
 const STATES = {
   connecting: "connecting",
   live: "live",
-  stale: "no pictures",
+  stale: "no images",
   reconnecting: "reconnecting",
   failed: "failed",
   ended: "ended",
@@ -86,11 +86,11 @@ function makeCard(source) {
   card.root = make("article", "camera");
   card.root.dataset.source = source.name;
   card.root.setAttribute("aria-label", source.name);
-  card.picture = make("div", "picture");
+  card.frame = make("div", "frame");
   card.image = make("img");
-  card.image.alt = `Live picture of ${source.name}`;
+  card.image.alt = `Live image of ${source.name}`;
   card.veil = make("p", "veil");
-  card.picture.append(card.image, card.veil);
+  card.frame.append(card.image, card.veil);
   const about = make("div", "about");
   const title = make("h2");
   card.badge = make("span", "badge");
@@ -103,7 +103,7 @@ function makeCard(source) {
   card.drops = make("dl");
   card.dropsTitle = make("h3", "", "Frames dropped");
   about.append(title, card.trouble, card.numbers, card.countsTitle, card.counts, card.dropsTitle, card.drops);
-  card.root.append(card.picture, about);
+  card.root.append(card.frame, about);
   byElement.set(card.root, card);
   seen.observe(card.root);
   return card;
@@ -111,7 +111,7 @@ function makeCard(source) {
 
 function removeCard(card) {
   seen.unobserve(card.root);
-  stopPicture(card);
+  stopImage(card);
   card.root.remove();
   cards.delete(card.key);
 }
@@ -119,12 +119,12 @@ function removeCard(card) {
 function showSource(card, source, streamsFull) {
   const state = STATES[source.state] || source.state;
   const away = source.state !== "live";
-  card.hasPicture = source.picture_age_s !== null;
+  card.hasImage = source.image_age_s !== null;
   card.root.dataset.state = source.state;
   card.root.classList.toggle("away", away);
   card.badge.dataset.state = source.state;
   setText(card.badge, state);
-  if (source.size_wh[0]) card.picture.style.aspectRatio = `${source.size_wh[0]} / ${source.size_wh[1]}`;
+  if (source.size_wh[0]) card.frame.style.aspectRatio = `${source.size_wh[0]} / ${source.size_wh[1]}`;
   setText(card.veil, veilText(card, source, state, streamsFull));
   showTrouble(card, source, away);
   const numbers = [
@@ -140,10 +140,10 @@ function showSource(card, source, streamsFull) {
 }
 
 function veilText(card, source, state, streamsFull) {
-  const age = source.picture_age_s;
-  if (age === null) return source.state === "live" ? "waiting for the first picture" : state;
-  if (source.state !== "live") return `${state} · last picture ${duration(age)} ago`;
-  if (age > OLD_PICTURE_S) return `last picture ${duration(age)} ago`;
+  const age = source.image_age_s;
+  if (age === null) return source.state === "live" ? "waiting for the first image" : state;
+  if (source.state !== "live") return `${state} · last image ${duration(age)} ago`;
+  if (age > OLD_IMAGE_S) return `last image ${duration(age)} ago`;
   return streamsFull && card.mode === "stream" && !card.streaming ? "too many watchers, trying again" : "";
 }
 
@@ -163,19 +163,19 @@ function showCounters(title, list, counters) {
   fillPairs(list, pairs);
 }
 
-// --- pictures ---
+// --- images ---
 
 const seen = new IntersectionObserver((entries) => {
   for (const entry of entries) byElement.get(entry.target).visible = entry.isIntersecting;
-  showPictures();
+  showImages();
 }, { rootMargin: "100px" });
 
-/** Live streams for the cameras in view, single pictures for those beyond the limit, nothing for the rest. */
-function showPictures() {
+/** Live streams for the cameras in view, single images for those beyond the limit, nothing for the rest. */
+function showImages() {
   let streams = 0;
   for (const card of cards.values()) {
     card.streaming = watching.includes(card.key);
-    if (!card.visible || !card.hasPicture || document.hidden) stopPicture(card);
+    if (!card.visible || !card.hasImage || document.hidden) stopImage(card);
     else if (streams++ < MOST_STREAMS) openStream(card);
     else showSingle(card);
   }
@@ -192,10 +192,10 @@ function openStream(card) {
 function showSingle(card) {
   if (card.mode === "single" && !card.image.complete) return;
   card.mode = "single";
-  card.image.src = `picture/${card.key}?n=${++requests}`;
+  card.image.src = `image/${card.key}?n=${++requests}`;
 }
 
-function stopPicture(card) {
+function stopImage(card) {
   if (card.mode === "none") return;
   card.mode = "none";
   card.image.removeAttribute("src");
@@ -204,7 +204,7 @@ function stopPicture(card) {
 // --- the rest of the page ---
 
 function showStatus(status) {
-  if (instance !== status.instance) cards.forEach(stopPicture);
+  if (instance !== status.instance) cards.forEach(stopImage);
   instance = status.instance;
   document.title = status.title;
   setText(byId("title"), status.title);
@@ -220,7 +220,7 @@ function showStatus(status) {
     showSource(cards.get(source.key), source, status.streams_full);
   }
   watching = status.watching;
-  showPictures();
+  showImages();
   fillPairs(byId("stages"), Object.entries(status.stage_p50_ms).map(([name, ms]) => [name, milliseconds(ms)]));
   showGauges(status.gauges);
   showSinks(status.sinks);
@@ -319,7 +319,7 @@ async function poll() {
 
 // A phone in a pocket, a tab in the back: no streams and no questions.
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) cards.forEach(stopPicture);
+  if (document.hidden) cards.forEach(stopImage);
   else poll();
 });
 

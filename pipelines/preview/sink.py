@@ -1,4 +1,4 @@
-"""``preview:8080``: a page in the browser with live pictures, numbers and events."""
+"""``preview:8080``: a page in the browser with live images, numbers and events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
 from edgecv.pipelines.preview.overview import EventLog, Overview
-from edgecv.pipelines.preview.pictures import Pictures
+from edgecv.pipelines.preview.painted import PaintedImages
 from edgecv.pipelines.uris import Uri, read_options
 from edgecv.pipelines.web.access import Access, show_new_token
 from edgecv.pipelines.web.address import HostNames, resolve, split_names
@@ -34,8 +34,8 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
         host: Address to listen on.
         token_file: File with the token, readable by its owner only.
         title: Heading of the page.
-        fps: Pictures per second and camera, at most.
-        width: Of the pictures in pixels, at most.
+        fps: Images per second and camera, at most.
+        width: Of the images in pixels, at most.
         allowed_hosts: More names of this server, with commas.
         path: Under which a proxy serves the page.
     """
@@ -52,8 +52,8 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
 class PreviewSink(SinkType):
     """Serves a page that shows what a pipeline sees; ``metrics:`` at the same host and port shares its server.
 
-    When nobody watches it costs nothing: it keeps a reference to the newest result of each source and encodes none. A
-    picture is encoded once for all who watch. Watchers are limited; slow ones miss pictures.
+    When nobody watches it costs nothing: it keeps a reference to the newest result of each source and encodes none. An
+    image is encoded once for all who watch. Watchers are limited; slow ones miss images.
 
     On loopback everyone on this machine may look. Elsewhere a token is needed: typed into the page's form, or sent as
     ``Authorization: Bearer``. The page is not encrypted: over networks that are not yours, use an SSH tunnel or a TLS proxy.
@@ -90,8 +90,8 @@ class PreviewSink(SinkType):
                 terminal when none is given.
             gauges: Numbers to show, such as the device's temperature.
             title: Heading of the page.
-            fps: Pictures per second and source at most, 0.1 to 30.
-            width: Of the pictures in pixels at most, 64 to 4096.
+            fps: Images per second and source at most, 0.1 to 30.
+            width: Of the images in pixels at most, 64 to 4096.
             allowed_hosts: More names of this server, such as that of a proxy before it.
             path: Under which a proxy serves the page, such as ``/door``, and passes on. One that takes it away needs nothing.
 
@@ -113,13 +113,13 @@ class PreviewSink(SinkType):
             token = show_new_token(host)
         access = Access(token)
         self._closed = False
-        self._pictures = Pictures(fps, width)
+        self._images = PaintedImages(fps, width)
         self._events = EventLog()
-        self._overview = Overview(self._pictures, self._events, gauges)
+        self._overview = Overview(self._images, self._events, gauges)
         self._place = take_place(address)
         self.port = self._place.port
         self.url = address.url(self.port)
-        self._streams = Streams(self._pictures, self._place.abort)
+        self._streams = Streams(self._images, self._place.abort)
         self._start(title[:_TITLE], access, hosts, path)
 
     @classmethod
@@ -141,8 +141,8 @@ class PreviewSink(SinkType):
 
     @property
     def encoded(self) -> int:
-        """Pictures encoded so far; stands still while nobody watches."""
-        return self._pictures.painted
+        """Images encoded so far; stands still while nobody watches."""
+        return self._images.painted
 
     @property
     def watchers(self) -> int:
@@ -160,7 +160,7 @@ class PreviewSink(SinkType):
             SinkError: the page is closed.
         """
         self._check_open()
-        self._pictures.offer(result)
+        self._images.offer(result)
         for event in result.events:
             self._events.add(event)
 
@@ -184,7 +184,7 @@ class PreviewSink(SinkType):
         try:
             self._place.close()
         finally:
-            self._pictures.close()
+            self._images.close()
 
     def _start(self, title: str, access: Access, hosts: HostNames, path: str) -> None:
         from edgecv.pipelines.preview.app import Site, build_app
@@ -208,9 +208,9 @@ class PreviewSink(SinkType):
 
 def _check(fps: float, width: int) -> None:
     if not 0.1 <= fps <= _MOST_FPS:
-        raise ConfigError(f"The preview shows 0.1 to {_MOST_FPS:.0f} pictures per second, not {fps:g}.")
+        raise ConfigError(f"The preview shows 0.1 to {_MOST_FPS:.0f} images per second, not {fps:g}.")
     if not _WIDTHS[0] <= width <= _WIDTHS[1]:
-        raise ConfigError(f"The preview's pictures are {_WIDTHS[0]} to {_WIDTHS[1]} pixels wide, not {width}.")
+        raise ConfigError(f"The preview's images are {_WIDTHS[0]} to {_WIDTHS[1]} pixels wide, not {width}.")
 
 
 def _checked_path(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Motion JPEG for browsers: the newest picture again and again; who is too slow misses some."""
+"""Motion JPEG for browsers: the newest image again and again; who is too slow misses some."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from edgecv.pipelines.preview.pictures import Channel, Pictures
+from edgecv.pipelines.preview.painted import Channel, PaintedImages
 from edgecv.pipelines.web.visitors import visitor_of
 
 MOST_STREAMS = 16  # of one visitor
 _STREAMS_IN_ALL = 24  # more than one visitor may have: there is always a place for another one
-_POLLS_PER_PICTURE = 4
+_POLLS_PER_IMAGE = 4
 _LONGEST_POLL_S = 0.25  # the end of the page is seen after that
 _REPEAT_S = (
-    5.0  # a picture that stays is sent again, or a watcher who went away in silence would hold his place for ever
+    5.0  # an image that stays is sent again, or a watcher who went away in silence would hold his place for ever
 )
 _STALLED_S = 10.0  # a watcher who takes nothing for so long is let go
-_SLICE_BYTES = 1 << 16  # of a single picture: what a slow reader leaves in memory
-_BOUNDARY = b"edgecv-picture"
-# Stands before each picture, sent with the one before: Chromium shows a picture when the head of the next one arrives.
+_SLICE_BYTES = 1 << 16  # of a single image: what a slow reader leaves in memory
+_BOUNDARY = b"edgecv-image"
+# Stands before each image, sent with the one before: Chromium shows an image when the head of the next one arrives.
 _HEAD = b"\r\n--" + _BOUNDARY + b"\r\nContent-Type: image/jpeg\r\n\r\n"
 
 Abort = Callable[[object], None]
@@ -34,24 +34,24 @@ class Streams:
     """Counts who watches what; all of it happens in the thread of the server, but for ``close``."""
 
     def __init__(
-        self, pictures: Pictures, abort: Abort, most: int = MOST_STREAMS, stalled_s: float = _STALLED_S
+        self, images: PaintedImages, abort: Abort, most: int = MOST_STREAMS, stalled_s: float = _STALLED_S
     ) -> None:
         """Create it with no open streams.
 
         Args:
-            pictures: What is shown.
+            images: What is shown.
             abort: Cuts the connection of a client, named as in the scope of its request.
-            most: Streams of one visitor at one time, and single pictures that it has not taken yet.
+            most: Streams of one visitor at one time, and single images that it has not taken yet.
             stalled_s: A watcher who takes nothing for so long is let go.
         """
-        self.pictures = pictures
+        self.images = images
         self.abort = abort
         self.stalled_s = stalled_s
         self.closing = False
         self._most = most
         self._open: Counter[tuple[str, str]] = Counter()  # by page and channel
         self._watchers: Counter[str] = Counter()  # by visitor
-        self._takers: Counter[str] = Counter()  # of single pictures, by visitor
+        self._takers: Counter[str] = Counter()  # of single images, by visitor
 
     def __len__(self) -> int:
         return self._open.total()
@@ -60,8 +60,8 @@ class Streams:
         """Whether one more watcher from there has to be sent away."""
         return self._is_full(self._watchers, address)
 
-    def takes_no_picture(self, address: str) -> bool:
-        """Whether so many single pictures are under way to that address that one more has to wait."""
+    def takes_no_image(self, address: str) -> bool:
+        """Whether so many single images are under way to that address that one more has to wait."""
         return self._is_full(self._takers, address)
 
     def watched_by(self, page: str) -> list[str]:
@@ -76,7 +76,7 @@ class Streams:
 
     @contextmanager
     def taking(self, address: str) -> Iterator[None]:
-        """One more picture is under way while this lasts."""
+        """One more image is under way while this lasts."""
         with _one_more(self._takers, visitor_of(address)):
             yield
 
@@ -97,14 +97,14 @@ class MjpegResponse:
         self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send pictures until the watcher leaves, stalls, or the page is closed."""
+        """Send images until the watcher leaves, stalls, or the page is closed."""
         scope.setdefault("state", {})["endless"] = True  # the server sets a deadline for every other answer
         with self._streams.watching(self._page, self._channel, _address(scope)):
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         leaving = asyncio.ensure_future(_disconnect(receive))
-        sending = asyncio.ensure_future(self._send_pictures(send))
+        sending = asyncio.ensure_future(self._send_images(send))
         try:
             await asyncio.wait((leaving, sending), return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and not sending.result():
@@ -114,19 +114,19 @@ class MjpegResponse:
             leaving.cancel()
             sending.cancel()
 
-    async def _send_pictures(self, send: Send) -> bool:
+    async def _send_images(self, send: Send) -> bool:
         """``False`` when the watcher stalled."""
         try:
             await self._send(send, _start(b"multipart/x-mixed-replace; boundary=" + _BOUNDARY))
             await self._send(send, _body(_HEAD))
             shown, sent_s = 0, time.monotonic()
             while self._goes_on():
-                picture = await self._streams.pictures.current(self._channel)
+                image = await self._streams.images.current(self._channel)
                 repeat = time.monotonic() - sent_s >= _REPEAT_S
-                if picture is not None and (picture.number != shown or repeat):
-                    await self._send(send, _body(picture.jpeg + _HEAD))
-                    shown, sent_s = picture.number, time.monotonic()
-                await asyncio.sleep(min(_LONGEST_POLL_S, 1 / (_POLLS_PER_PICTURE * self._streams.pictures.fps)))
+                if image is not None and (image.number != shown or repeat):
+                    await self._send(send, _body(image.jpeg + _HEAD))
+                    shown, sent_s = image.number, time.monotonic()
+                await asyncio.sleep(min(_LONGEST_POLL_S, 1 / (_POLLS_PER_IMAGE * self._streams.images.fps)))
             await self._send(send, _body(b"", more=False))
         except asyncio.TimeoutError:
             return False
@@ -137,11 +137,11 @@ class MjpegResponse:
         await asyncio.wait_for(send(message), self._streams.stalled_s)
 
     def _goes_on(self) -> bool:
-        return not self._streams.closing and self._streams.pictures.holds(self._channel)
+        return not self._streams.closing and self._streams.images.holds(self._channel)
 
 
-class PictureResponse:
-    """One picture, sent in slices: a client that does not read keeps only one of them in memory."""
+class ImageResponse:
+    """One image, sent in slices: a client that does not read keeps only one of them in memory."""
 
     def __init__(self, streams: Streams, jpeg: bytes) -> None:
         self._streams = streams

@@ -4,7 +4,7 @@
 
     door.rec/recording.json           what this is: model, labels, sources, settings
              results.bin              one record per frame, see ``records.py``
-             frames/00-door/00000000.jpg ...   the pictures, numbered over all sources in the order of the records
+             frames/00-door/00000000.jpg ...   the images, numbered over all sources in the order of the records
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SCHEMA = 1
 FORMAT = "edgecv-recording"
 HEADER, RESULTS = "recording.json", "results.bin"
 _OWN = frozenset({HEADER, RESULTS, f".{HEADER}.tmp"})
-PictureFormat = Literal["jpeg", "png"]
-SUFFIXES: dict[PictureFormat, str] = {"jpeg": ".jpg", "png": ".png"}
+ImageFormat = Literal["jpeg", "png"]
+SUFFIXES: dict[ImageFormat, str] = {"jpeg": ".jpg", "png": ".png"}
 _LARGEST_HEADER_BYTES = 16_000_000  # a thousand labels are 20 kB
 
 
@@ -50,7 +50,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         schema: Version of this layout.
         edgecv: Version that recorded.
         created: UTC, ISO 8601.
-        pictures: How the frames are stored: ``jpeg`` (small), ``png`` (bit for bit).
+        images: How the frames are stored: ``jpeg`` (small), ``png`` (bit for bit).
         model: Name of the bundle and the variant that ran.
         task: What the model does: ``detect``, ``classify`` ...
         labels: Name of each class.
@@ -65,7 +65,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     schema: int = SCHEMA
     edgecv: str = ""
     created: str = ""
-    pictures: PictureFormat = "jpeg"
+    images: ImageFormat = msgspec.field(name="pictures", default="jpeg")
     model: str = ""
     task: str = "detect"
     labels: tuple[str, ...] = ()
@@ -126,10 +126,10 @@ def _no_recording(path: Path) -> str:
 RECORDING = Kind(name="a recording", other=_no_recording)  # what --force replaces
 
 
-def picture_path(header: Header, source: int, number: int) -> str:
-    """Where a picture lies, below the folder; never a path that a recording could choose."""
+def image_path(header: Header, source: int, number: int) -> str:
+    """Where an image lies, below the folder; never a path that a recording could choose."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", header.sources[source].name)[-40:].strip("-")
-    return f"frames/{source:02d}-{slug or 'source'}/{number:08d}{SUFFIXES[header.pictures]}"
+    return f"frames/{source:02d}-{slug or 'source'}/{number:08d}{SUFFIXES[header.images]}"
 
 
 def inside(folder: Path, relative: str) -> Path:

@@ -14,7 +14,7 @@ import msgspec
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.media.images import read_image
-from edgecv.pipelines.recording.layout import RESULTS, Header, inside, picture_path, read_header
+from edgecv.pipelines.recording.layout import RESULTS, Header, image_path, inside, read_header
 from edgecv.pipelines.recording.records import Extent, Record, measure, read_records, restore
 from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.protocols import Clock, SourceType
@@ -91,12 +91,12 @@ class Recording:
             yield record
 
     def frame(self, record: Record, place: int) -> RecordedFrame:
-        """The frame of a record, which stands at ``place`` in the file, with its picture.
+        """The frame of a record, which stands at ``place`` in the file, with its image.
 
         Raises:
-            SourceError: the picture is missing, damaged or another one.
+            SourceError: the image is missing, damaged or another one.
         """
-        path = inside(self.path, picture_path(self.header, record.source, record.picture))
+        path = inside(self.path, image_path(self.header, record.source, record.image))
         image = read_image(path)
         if image.shape[:2] != (record.height, record.width):
             raise SourceError(
@@ -143,7 +143,7 @@ class RecordedSource:
         source_id: The name that the source had.
         live: ``False``: it waits.
         fps: What the source announced.
-        on_change: Called when a picture or record turns out to be damaged.
+        on_change: Called when an image or record turns out to be damaged.
         place: Says where a frame stands among those of all sources; ``None`` where ``speed`` decides.
     """
 
@@ -179,7 +179,7 @@ class RecordedSource:
         """The next frame, or ``None`` after the last.
 
         Raises:
-            SourceError: a picture or a record is damaged; the message names it.
+            SourceError: an image or a record is damaged; the message names it.
         """
         try:
             frame = self._next()

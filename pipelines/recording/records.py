@@ -22,7 +22,7 @@ from edgecv.errors import SourceError, SpecMismatch
 from edgecv.results import BoolArray, Classification, Detections, run_lengths
 
 _HEAD = struct.Struct("<II")
-_MOST_MASK_PIXELS = 2**31  # 2 GB: 250 masks in a picture of 8 megapixels, 1,000 in one of 2
+_MOST_MASK_PIXELS = 2**31  # 2 GB: 250 masks in an image of 8 megapixels, 1,000 in one of 2
 _DTYPES: Mapping[str, str] = {
     "xyxy": "<f4",
     "confidence": "<f4",
@@ -57,9 +57,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
         captured_ns: As in ``Frame``.
         monotonic_ns: As in ``Frame``.
         position_ns: As in ``Frame``.
-        width: Of the picture in pixels.
-        height: Of the picture in pixels.
-        picture: Number of the picture file.
+        width: Of the image in pixels.
+        height: Of the image in pixels.
+        image: Number of the image file.
         is_classification: Whether the arrays are a ``Classification``.
         arrays: Fields of the detections or the classification.
         masks: The field ``mask``.
@@ -72,7 +72,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     position_ns: int | None
     width: int
     height: int
-    picture: int
+    image: int
     is_classification: bool
     arrays: dict[str, StoredArray]
     masks: StoredMasks | None = None

@@ -96,7 +96,7 @@ def replay(
     """Replay to the end; arguments as in ``open_replay``.
 
     Raises:
-        SourceError: see ``open_replay``, or a picture is damaged: what came before it went to the sinks.
+        SourceError: see ``open_replay``, or an image is damaged: what came before it went to the sinks.
         SinkError: a sink lost results.
     """
     return open_replay(

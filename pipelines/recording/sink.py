@@ -26,10 +26,10 @@ from edgecv.pipelines.recording.layout import (
     RESULTS,
     SUFFIXES,
     Header,
-    PictureFormat,
+    ImageFormat,
     RecordedFrom,
     cannot_write,
-    picture_path,
+    image_path,
     write_header,
 )
 from edgecv.pipelines.recording.records import Record, encode_record, store
@@ -46,7 +46,7 @@ _PNG_LEVEL = 1  # vtest.avi: 36 ms per frame; level 3 takes 51 ms for files 4 % 
 class RecordOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the query of ``record:`` may say; see ``RecordSink``."""
 
-    frames: PictureFormat = "jpeg"
+    frames: ImageFormat = "jpeg"
     overwrite: bool = False
     max_gb: Annotated[float, msgspec.Meta(gt=0)] = MAX_GB
     max_minutes: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -60,7 +60,7 @@ class RecordSink(SinkType):
 
     Attributes:
         frames: How many were recorded.
-        size_bytes: Pictures and records together.
+        size_bytes: Images and records together.
         full: Why nothing more is recorded: ``max_gb`` or ``max_minutes`` was reached; empty before.
     """
 
@@ -70,7 +70,7 @@ class RecordSink(SinkType):
         self,
         path: str | Path,
         *,
-        pictures: PictureFormat = "jpeg",
+        images: ImageFormat = "jpeg",
         overwrite: bool = False,
         max_gb: float = MAX_GB,
         max_minutes: float | None = None,
@@ -85,7 +85,7 @@ class RecordSink(SinkType):
 
         Args:
             path: The folder, ``NAME.rec``; the one above it exists.
-            pictures: ``jpeg``, of quality 90, or ``png``, with which a model finds the same again, bit for bit.
+            images: ``jpeg``, of quality 90, or ``png``, with which a model finds the same again, bit for bit.
             overwrite: Replace an existing recording.
             max_gb: Record no more than so many gigabytes, of 10^9 bytes.
             max_minutes: Record no longer than this, by the clock of the frames.
@@ -101,8 +101,8 @@ class RecordSink(SinkType):
             SinkError: it cannot be written there.
             MissingDependency: OpenCV is not installed.
         """
-        if pictures not in SUFFIXES:
-            raise ConfigError(f"Frames cannot be stored as '{pictures}'.", f"Known: {', '.join(SUFFIXES)}.")
+        if images not in SUFFIXES:
+            raise ConfigError(f"Frames cannot be stored as '{images}'.", f"Known: {', '.join(SUFFIXES)}.")
         if not max_gb > 0 or (max_minutes is not None and not max_minutes > 0):
             raise ConfigError("max_gb and max_minutes must be positive.", "Leave max_minutes out for no limit.")
         self._cv2 = require("cv2", "vision")
@@ -117,7 +117,7 @@ class RecordSink(SinkType):
         self._header = Header(
             edgecv=__version__,
             created=datetime.fromtimestamp(clock() / 1e9, timezone.utc).isoformat(timespec="seconds"),
-            pictures=pictures,
+            images=images,
             task=task,
             confidence=confidence,
             iou=iou,
@@ -136,7 +136,7 @@ class RecordSink(SinkType):
         options = read_options(uri, RecordOptions)
         return cls(
             uri.path,
-            pictures=options.frames,
+            images=options.frames,
             overwrite=overwrite or options.overwrite,
             max_gb=options.max_gb,
             max_minutes=options.max_minutes,
@@ -144,21 +144,21 @@ class RecordSink(SinkType):
         )
 
     def emit(self, result: Result) -> None:
-        """Record one frame: first its picture, then what was found.
+        """Record one frame: first its image, then what was found.
 
         Raises:
             SinkError: it could not be written, a limit was reached, or the sink is closed.
         """
         if self.full or self._broken or self._file.closed:
             raise SinkError(self.full or f"{self._path} is {self._broken or 'closed'}.")
-        picture = self._encode(result.frame.image)
-        self._check_limits(result.frame, len(picture))
+        image = self._encode(result.frame.image)
+        self._check_limits(result.frame, len(image))
         source = self._source_number(result)
         record = encode_record(self._record(result, source))
-        self._write_picture(self._path / picture_path(self._header, source, self.frames), picture)
+        self._write_image(self._path / image_path(self._header, source, self.frames), image)
         self._write_record(record)
         self.frames += 1
-        self.size_bytes += len(picture) + len(record)
+        self.size_bytes += len(image) + len(record)
         if self._old is not None:
             shutil.rmtree(self._old, ignore_errors=True)
             self._old = None
@@ -221,27 +221,27 @@ class RecordSink(SinkType):
             position_ns=frame.position_ns,
             width=frame.image.shape[1],
             height=frame.image.shape[0],
-            picture=self.frames,
+            image=self.frames,
             is_classification=result.classification is not None,
             arrays=arrays,
             masks=masks,
         )
 
     def _encode(self, image: Image) -> bytes:
-        suffix = SUFFIXES[self._header.pictures]
+        suffix = SUFFIXES[self._header.images]
         option = (
             (self._cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL)
-            if self._header.pictures == "png"
+            if self._header.images == "png"
             else (self._cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
         )
         try:
             data: bytes = self._cv2.imencode(suffix, image, option)[1].tobytes()
         except self._cv2.error as error:
-            raise SinkError(f"A picture of the shape {image.shape} cannot be stored: {error}.") from error
+            raise SinkError(f"An image of the shape {image.shape} cannot be stored: {error}.") from error
         return data
 
-    def _write_picture(self, path: Path, data: bytes) -> None:
-        """Whole or not at all: other programs read the folder as pictures."""
+    def _write_image(self, path: Path, data: bytes) -> None:
+        """Whole or not at all: other programs read the folder as images."""
         try:
             make_private_folder(path.parent, parents=True)
             write_private(path, data)

@@ -14,7 +14,7 @@ SOURCE_HINT = "A source has source_id, live, fps, read() and close(): see docs/p
 
 
 def open_source(uri: str | int | Path | Uri) -> Source:
-    """Open a camera, a stream, a video, a folder of pictures ...
+    """Open a camera, a stream, a video, a folder of images ...
 
     A live source (``edgecv.protocols.Supervised``) is opened in a process of its own and may be absent: its ``health`` says so,
     and it is tried again. Where the system has no memory without a name (not Linux), it is read in this process, once.

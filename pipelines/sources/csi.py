@@ -77,7 +77,7 @@ class CsiSource(LiveSource):
 
 
 class _JpegStream:
-    """A running ``rpicam-vid`` as frames: pictures of any size, each marked where it begins and ends."""
+    """A running ``rpicam-vid`` as frames: images of any size, each marked where it begins and ends."""
 
     fps = 0.0
 
@@ -87,7 +87,7 @@ class _JpegStream:
         self._stamper = FrameStamper(uri.name)
         self._options = options
         self._program: Program | None = Program(rpicam_arguments(program, _number(uri), options), _INSTALL)
-        self._pictures = JpegStream(self._program.output.read1, uri.name, options.most_pixels)
+        self._images = JpegStream(self._program.output.read1, uri.name, options.most_pixels)
 
     def read(self) -> Frame | None:
         if self._program is None:
@@ -104,10 +104,10 @@ class _JpegStream:
 
     def _next(self) -> bytes:
         assert self._program is not None
-        picture = self._pictures.next()
-        if picture is None:
+        image = self._images.next()
+        if image is None:
             raise self._failure(*self._program.outcome())
-        return picture
+        return image
 
     def _decoded(self, data: bytes) -> Any:
         check_size(*image_size(data), self._uri.name, self._options)
@@ -117,7 +117,7 @@ class _JpegStream:
         last = scrub(said, self._uri)[-_WORDS:] or ("it hangs" if code is None else f"exit code {code}")
         absent = "no cameras available" in said.lower() or "does not exist" in said
         return SourceError(
-            f"{self._uri.name} gives no more pictures: {last}",
+            f"{self._uri.name} gives no more images: {last}",
             "Is the ribbon cable in, and does another program use the camera? rpicam-hello --list-cameras",
             code="missing" if absent else "eof",
         )
@@ -135,9 +135,9 @@ def _open(uri: Uri, options: LiveOptions) -> _JpegStream | GstStream:
 
 
 def rpicam_arguments(program: str, number: int, options: LiveOptions) -> list[str]:
-    """The command that sends camera ``number`` as JPEG pictures without end.
+    """The command that sends camera ``number`` as JPEG images without end.
 
-    JPEG rather than raw: the rows of raw pictures are padded in a way that differs by board and is not announced.
+    JPEG rather than raw: the rows of raw images are padded in a way that differs by board and is not announced.
     Source: https://www.raspberrypi.com/documentation/computers/camera_software.html
     """
     wanted = {"--width": options.width, "--height": options.height, "--framerate": options.fps}

@@ -1,4 +1,4 @@
-"""What the sources share: stamping pictures as frames."""
+"""What the sources share: stamping images as frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_frame(given: object, name: str) -> None:
 
 
 class FrameStamper:
-    """Numbers the pictures of one source and notes when each was captured."""
+    """Numbers the images of one source and notes when each was captured."""
 
     def __init__(self, source_id: str) -> None:
         self._source_id = source_id
@@ -28,7 +28,7 @@ class FrameStamper:
     def stamp(
         self, image: Image, position_s: float | None = None, path: str = "", *, is_damaged: bool = False
     ) -> Frame:
-        """The picture as the next frame, captured now.
+        """The image as the next frame, captured now.
 
         Args:
             image: ``(H, W, 3)`` uint8, BGR.

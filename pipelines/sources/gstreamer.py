@@ -1,7 +1,7 @@
 """``gst:videotestsrc is-live=true ! video/x-raw,width=320``: a pipeline that ``gst-launch-1.0`` runs.
 
 OpenCV's wheels are built without GStreamer; this needs only the program. The pipeline ends with raw video; the conversion to
-pictures on a pipe is added here. It is an argument of ``gst-launch-1.0``, so other users of the machine see it: a camera with a
+images on a pipe is added here. It is an argument of ``gst-launch-1.0``, so other users of the machine see it: a camera with a
 password belongs under ``rtsp://``.
 """
 
@@ -23,7 +23,7 @@ from edgecv.results import Frame
 
 _INSTALL = "Install it: sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 _WORDS = 400  # of what the program said, in the message
-# BT.601, because that is what OpenCV converts from; `sync=false`: no picture waits for a clock.
+# BT.601, because that is what OpenCV converts from; `sync=false`: no image waits for a clock.
 _OUTPUT = (
     *("!", "video/x-raw,format=I420,colorimetry=bt601", "!", "y4menc"),
     *("!", "multipartmux", f"boundary={BOUNDARY}", "!", "fdsink", "fd={pipe}", "sync=false"),
@@ -52,7 +52,7 @@ _SAYINGS: tuple[tuple[str, str, bool, str], ...] = (
 class GstSource(LiveSource):
     """What a GStreamer pipeline gives.
 
-    One that is not live (a file, a test picture) runs at the rate it announces; one that is, as it comes.
+    One that is not live (a file, a test image) runs at the rate it announces; one that is, as it comes.
 
     Attributes:
         source_id: The pipeline, shortened and without credentials.
@@ -72,7 +72,7 @@ class GstSource(LiveSource):
         need("cv2", "vision")
 
     def __init__(self, uri: str | Uri) -> None:
-        """Start the pipeline, and wait for its first picture.
+        """Start the pipeline, and wait for its first image.
 
         Raises:
             SourceError: it cannot run; the ``code`` says why.
@@ -101,7 +101,7 @@ class GstStream:
     """A running ``gst-launch-1.0`` as frames."""
 
     def __init__(self, elements: Sequence[str], uri: Uri, options: LiveOptions) -> None:
-        """Start ``elements``, which end with raw video; ``options`` say how large its pictures may be.
+        """Start ``elements``, which end with raw video; ``options`` say how large its images may be.
 
         Raises:
             SourceError: it cannot run; the ``code`` says why.
@@ -111,13 +111,13 @@ class GstStream:
         self._stamper = FrameStamper(uri.name)
         program = ["gst-launch-1.0", "-q", *elements, *_OUTPUT]
         self._program: Program | None = Program(program, _INSTALL)
-        self._pictures = Y4mReader(self._program.output, uri.name, options)
+        self._images = Y4mReader(self._program.output, uri.name, options)
         try:
             self._first = self._read_one()
         except BaseException:
             self.close()
             raise
-        self.fps = self._pictures.fps
+        self.fps = self._images.fps
         self._pace = Pace(self.fps)
 
     def read(self) -> Frame | None:
@@ -141,7 +141,7 @@ class GstStream:
     def _read_one(self) -> Frame | None:
         assert self._program is not None
         try:
-            image = self._pictures.read()
+            image = self._images.read()
         except Unrecoverable:
             raise
         except SourceError as error:

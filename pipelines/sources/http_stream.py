@@ -27,9 +27,9 @@ HTTP_ERRORS = (OSError, http.client.HTTPException, ValueError)  # the last: a ho
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
-_FIRST_BYTES = 512  # enough to know a picture from a page
-_PICTURE_KINDS = frozenset({"image/jpeg", "image/jpg", "image/pjpeg"})
-_JPEG_KINDS = _PICTURE_KINDS | {"video/x-motion-jpeg", "video/x-jpeg", "video/mjpeg"}
+_FIRST_BYTES = 512  # enough to know an image from a page
+_IMAGE_KINDS = frozenset({"image/jpeg", "image/jpg", "image/pjpeg"})
+_JPEG_KINDS = _IMAGE_KINDS | {"video/x-motion-jpeg", "video/x-jpeg", "video/mjpeg"}
 _PAGES = ("text/", "application/json", "application/xml", "application/vnd.apple.mpegurl", "application/x-mpegurl")
 _PLAYLISTS = ("audio/mpegurl", "audio/x-mpegurl", "application/dash+xml", "application/sdp", "video/vnd.mpeg.dash.mpd")
 _LONGEST_KIND = 60
@@ -51,8 +51,8 @@ class HttpStream:
     Proxies of the environment are not used.
 
     Attributes:
-        is_jpeg: Whether it is a stream of JPEG pictures, by its type or by its first bytes.
-        is_picture: Whether its type is that of a picture: it may be one alone.
+        is_jpeg: Whether it is a stream of JPEG images, by its type or by its first bytes.
+        is_image: Whether its type is that of an image: it may be one alone.
     """
 
     def __init__(self, url: str, name: str, timeout_s: float) -> None:
@@ -80,7 +80,7 @@ class HttpStream:
         except BaseException:
             self._connection.close()
             raise
-        self.is_picture = kind in _PICTURE_KINDS
+        self.is_image = kind in _IMAGE_KINDS
         self.is_jpeg = not self._first or self._first.startswith((b"\xff\xd8\xff", b"--", b"\r\n--"))
 
     def read(self, size: int) -> bytes:

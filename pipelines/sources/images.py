@@ -1,4 +1,4 @@
-"""``images/``, ``'frames/*.png'``, ``photo.jpg``: pictures as frames."""
+"""``images/``, ``'frames/*.png'``, ``photo.jpg``: images as frames."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the query may say.
 
     Attributes:
-        fps: Pictures per second in a video made of them.
-        max_megapixels: Largest picture that is decoded; 0 for the limit of the process, which is 64.
+        fps: Images per second in a video made of them.
+        max_megapixels: Largest image that is decoded; 0 for the limit of the process, which is 64.
     """
 
     fps: Annotated[float, msgspec.Meta(ge=0.01, le=1000)] = 1.0
@@ -33,9 +33,9 @@ class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImagesSource(SourceType):
-    """Every picture of a folder or pattern, in the order in which a person counts: 1, 2, 10.
+    """Every image of a folder or pattern, in the order in which a person counts: 1, 2, 10.
 
-    Those that cannot be read are passed; after the last picture an error names them all.
+    Those that cannot be read are passed; after the last image an error names them all.
 
     Attributes:
         source_id: The folder, pattern or file as it was given.
@@ -47,10 +47,10 @@ class ImagesSource(SourceType):
     Options: ClassVar[type[msgspec.Struct]] = ImagesOptions
 
     def __init__(self, uri: str | Uri) -> None:
-        """List the pictures.
+        """List the images.
 
         Raises:
-            SourceError: there is no picture.
+            SourceError: there is no image.
             ConfigError: an option does not exist or has a wrong value.
         """
         parsed = parse_source(uri)
@@ -64,7 +64,7 @@ class ImagesSource(SourceType):
         self._stamper = FrameStamper(self.source_id)
 
     def read(self) -> Frame | None:
-        """The next picture that can be read, or ``None`` after the last.
+        """The next image that can be read, or ``None`` after the last.
 
         Raises:
             SourceError: some could not be read; raised once, after all the others, and names every one.
@@ -83,7 +83,7 @@ class ImagesSource(SourceType):
         return None
 
     def close(self) -> None:
-        """Read no more; a second call does nothing. Pictures that were passed until then are named in the log."""
+        """Read no more; a second call does nothing. Images that were passed until then are named in the log."""
         self._paths = iter(())
         if self._bad:
             log.warning("%s", unreadable(self._bad, len(self._every)).message)
@@ -96,7 +96,7 @@ def _paths(path: str) -> list[Path]:
     if not any(char in path for char in "*?[") or Path(path).is_dir():
         return list_images(path)
     found = in_natural_order(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207 - absolute patterns too
-    pictures = [name for name in found if name.suffix.lower() in IMAGE_SUFFIXES]
-    if not pictures:
-        raise SourceError(f"No picture matches {path}.", "Check the pattern; quote it in a shell.", code="missing")
-    return pictures
+    images = [name for name in found if name.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise SourceError(f"No image matches {path}.", "Check the pattern; quote it in a shell.", code="missing")
+    return images

@@ -18,8 +18,8 @@ from edgecv.media.image_headers import max_megapixels
 from edgecv.protocols import SourceType
 
 _Side = Annotated[int, msgspec.Meta(ge=0, le=16384)]
-# A worker takes 0.1 GB, an MJPEG picture 10 bytes per pixel (decoded, as BGR, copied and waiting; measured: 0.71 GB in all at 64
-# megapixels, 0.17 GB at 4K). A decoder of H.264 or H.265 keeps up to 16 pictures, at 8K with 8 bits 0.05 GB each.
+# A worker takes 0.1 GB, an MJPEG image 10 bytes per pixel (decoded, as BGR, copied and waiting; measured: 0.71 GB in all at 64
+# megapixels, 0.17 GB at 4K). A decoder of H.264 or H.265 keeps up to 16 images, at 8K with 8 bits 0.05 GB each.
 _BASE_BYTES, _BYTES_PER_PIXEL = 768 << 20, 12
 _Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=3600)]
 
@@ -33,8 +33,8 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
         fps: At most so many frames per second; the others are passed over where they arrive.
         deadline_s: No frame for so long: the source is stale and opened anew.
         connect_s: How long an attempt may take until its first frame.
-        max_megapixels: Largest picture that is decoded; 0 for the limit of the process, which is 64.
-        max_memory_mb: What the process that reads the camera may take, in MB; 0 for what such pictures need.
+        max_megapixels: Largest image that is decoded; 0 for the limit of the process, which is 64.
+        max_memory_mb: What the process that reads the camera may take, in MB; 0 for what such images need.
     """
 
     width: _Side = 0
@@ -47,7 +47,7 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def most_pixels(self) -> int:
-        """The largest picture, in pixels."""
+        """The largest image, in pixels."""
         return round((self.max_megapixels or max_megapixels()) * 1e6)
 
     @property
@@ -75,14 +75,14 @@ def _physical_bytes() -> int:
 
 
 def check_size(width: int, height: int, name: str, options: LiveOptions) -> None:
-    """Refuse a picture above the limit, before anything of its size is made.
+    """Refuse an image above the limit, before anything of its size is made.
 
     Raises:
         Unrecoverable: it is too large.
     """
     if width * height > options.most_pixels:
         raise Unrecoverable(
-            f"{name} sends pictures of {width} x {height} pixels: more than {options.most_pixels / 1e6:g} megapixels.",
+            f"{name} sends images of {width} x {height} pixels: more than {options.most_pixels / 1e6:g} megapixels.",
             "They may be made to fill the memory. If you trust the camera, raise the limit: max_megapixels=",
             code="codec",
         )

@@ -35,7 +35,7 @@ from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.results import Frame, Image
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-_UNREADABLE_ALLOWED = 100  # packets in a row: the first group of pictures may have begun before we came
+_UNREADABLE_ALLOWED = 100  # packets in a row: the first group of images may have begun before we came
 _LOOK_S = 2.0
 _EVERY_S = 1.0  # as live as a page that shows snapshots
 _END_S, _END_PART = 2.0, 0.02  # recorders round, and begin and end at key frames
@@ -46,7 +46,7 @@ _PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "flags": "low_delay
 # What libav may take a stream for, and what it may open by itself. No playlists (hls, dash, concat, sdp), which name others.
 _RTSP_ONLY = {"format_whitelist": "rtsp", "protocol_whitelist": "rtsp,rtsps,tcp,tls,udp,rtp,srtp"}
 _STREAMS_ONLY = {"format_whitelist": STREAM_FORMATS, "protocol_whitelist": "none"}
-_TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds")
+_TOO_LARGE = re.compile(r"Image size (\d+)x(\d+) exceeds")
 
 
 class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
     Attributes:
         transport: How RTSP brings the frames; TCP passes firewalls and loses none.
         password_file: File with the password, readable by its owner only; the URL then names the user alone.
-        every_s: Ask an address that gives one picture at a time again after so many seconds; 0: each second.
+        every_s: Ask an address that gives one image at a time again after so many seconds; 0: each second.
     """
 
     transport: Literal["tcp", "udp"] = "tcp"
@@ -149,7 +149,7 @@ class NetworkSource(LiveSource):
             self._http = None
 
     def _open(self) -> Iterator[Image]:
-        """Connect; the pictures that come."""
+        """Connect; the images that come."""
         url, limit = _camera_url(self._uri, self._options), self._limit()
         try:
             if self._uri.scheme.startswith("rtsp"):
@@ -159,7 +159,7 @@ class NetworkSource(LiveSource):
             else:
                 self._http = self._asked(url)
                 if self._http.is_jpeg:
-                    return self._pictures(self._jpegs(url, self._http))
+                    return self._stills(self._jpegs(url, self._http))
                 options = {**_PROBE, **_STREAMS_ONLY, **limit}
                 self._container = self._av.open(OnlyRead(self._http.read), options=options)
         except (self._av.error.FFmpegError, *HTTP_ERRORS) as error:
@@ -174,14 +174,14 @@ class NetworkSource(LiveSource):
         return HttpStream(url, self.source_id, max(self._options.connect_s, self._options.deadline_s))
 
     def _jpegs(self, url: str, http: HttpStream) -> Iterator[bytes]:
-        """Encoded pictures of a stream; of an address that gives one at a time, each time it is asked again."""
+        """Encoded images of a stream; of an address that gives one at a time, each time it is asked again."""
         due_s = time.monotonic()
         while True:
             stream, count = JpegStream(http.read, self.source_id, self._options.most_pixels), 0
             while (data := stream.next()) is not None:
                 count += 1
                 yield data
-            if count != 1 or not (self._options.every_s or http.is_picture):
+            if count != 1 or not (self._options.every_s or http.is_image):
                 return
             due_s = max(due_s + (self._options.every_s or _EVERY_S), time.monotonic())
             http.close()
@@ -189,8 +189,8 @@ class NetworkSource(LiveSource):
                 return
             http = self._http = self._asked(url)
 
-    def _pictures(self, encoded: Iterator[bytes]) -> Iterator[Image]:
-        """JPEG pictures; each says its size, and its camera may change it."""
+    def _stills(self, encoded: Iterator[bytes]) -> Iterator[Image]:
+        """JPEG images; each says its size, and its camera may change it."""
         decoder = self._av.CodecContext.create("mjpeg", "r")
         decoder.options = self._limit()
         unreadable = 0
@@ -235,7 +235,7 @@ class NetworkSource(LiveSource):
         return streams[0]
 
     def _decoded(self, stream: Any) -> Iterator[Image]:
-        """Pictures that are whole: none that the decoder made up for lost packets."""
+        """Images that are whole: none that the decoder made up for lost packets."""
         unreadable = 0
         for packet in self._container.demux(stream):
             try:

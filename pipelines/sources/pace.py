@@ -1,4 +1,4 @@
-"""Pictures no faster than they are meant to be shown."""
+"""Images no faster than they are meant to be shown."""
 
 from __future__ import annotations
 

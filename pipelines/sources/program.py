@@ -1,4 +1,4 @@
-"""A program that sends pictures through a pipe: ``gst-launch-1.0``, ``rpicam-vid``."""
+"""A program that sends images through a pipe: ``gst-launch-1.0``, ``rpicam-vid``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgecv.pipelines.sources.live import Unrecoverable
 # Runs between fork and exec in a process of its own, so that the program dies with the worker, however that dies.
 # 1 is PR_SET_PDEATHSIG of prctl(2).
 _LEASH = "import ctypes,os,sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
-_PIPE_BYTES = 1 << 20  # fewer system calls per picture; the most that an unprivileged process may ask for
+_PIPE_BYTES = 1 << 20  # fewer system calls per image; the most that an unprivileged process may ask for
 _BUFFER_BYTES = 1 << 16
 _STDERR_BYTES = 4096
 _TERMINATE_S = 0.3
@@ -26,7 +26,7 @@ _TERMINATE_S = 0.3
 class Program:
     """A running program, what it writes to its pipe, and its last words.
 
-    The pipe is not its standard output: what programs print there would tear the pictures.
+    The pipe is not its standard output: what programs print there would tear the images.
 
     Attributes:
         output: What it writes to the pipe.

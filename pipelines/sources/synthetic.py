@@ -1,4 +1,4 @@
-"""``synthetic://?frames=50&width=320&height=240&fps=10``: a picture that can be computed, for tests and first steps."""
+"""``synthetic://?frames=50&width=320&height=240&fps=10``: an image that can be computed, for tests and first steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Raw pictures from a pipe, as GStreamer's ``y4menc ! multipartmux`` writes them.
+"""Raw images from a pipe, as GStreamer's ``y4menc ! multipartmux`` writes them.
 
-YUV4MPEG2 (https://wiki.multimedia.cx/index.php/YUV4MPEG2) says how large the pictures are, but only once; the parts of the
-multipart stream (RFC 2046, section 5.1) say how long each is. So a picture whose size changed is never taken for another.
+YUV4MPEG2 (https://wiki.multimedia.cx/index.php/YUV4MPEG2) says how large the images are, but only once; the parts of the
+multipart stream (RFC 2046, section 5.1) say how long each is. So an image whose size changed is never taken for another.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class ByteStream(Protocol):
 
 
 class Y4mReader:
-    """BGR pictures out of a stream of parts.
+    """BGR images out of a stream of parts.
 
     Attributes:
         fps: Frames per second the stream announces; 0.0 when unknown.
     """
 
     def __init__(self, stream: ByteStream, name: str, options: LiveOptions) -> None:
-        """Read from ``stream``, which ``name`` calls in errors; ``options`` say how large the pictures may be.
+        """Read from ``stream``, which ``name`` calls in errors; ``options`` say how large the images may be.
 
         Raises:
             MissingDependency: OpenCV is not installed.
@@ -55,10 +55,10 @@ class Y4mReader:
         self.fps = 0.0
 
     def read(self) -> Image | None:
-        """The next picture, ``(H, W, 3)`` uint8 BGR, or ``None`` at the end.
+        """The next image, ``(H, W, 3)`` uint8 BGR, or ``None`` at the end.
 
         Raises:
-            SourceError: the bytes are something else (``codec``), stop within a picture, or the size of the pictures changed
+            SourceError: the bytes are something else (``codec``), stop within an image, or the size of the images changed
                 (``eof``): then the program has to be started anew.
         """
         length = self._part_length()
@@ -106,7 +106,7 @@ class Y4mReader:
         check_size(*self._size_wh, self._name, self._options)
 
     def _bgr(self, data: Image) -> Image:
-        """OpenCV wants even sides: an odd picture is taken out of one that is a pixel larger."""
+        """OpenCV wants even sides: an odd image is taken out of one that is a pixel larger."""
         width, height = self._size_wh
         columns, rows = _up(width, 2), _up(height, 2)
         luma, chroma = self._planes(data)
@@ -138,7 +138,7 @@ class Y4mReader:
         while done < count:
             more = self._stream.readinto(target[done:])
             if not more:
-                raise SourceError("The stream stopped within a picture.", "See what ended it.", code="eof")
+                raise SourceError("The stream stopped within an image.", "See what ended it.", code="eof")
             done += more
         return data
 
@@ -148,10 +148,8 @@ def _up(value: int, step: int) -> int:
 
 
 def _resized() -> SourceError:
-    return SourceError("The pictures in the pipe changed their size.", "They are read anew.", code="eof")
+    return SourceError("The images in the pipe changed their size.", "They are read anew.", code="eof")
 
 
 def _broken() -> SourceError:
-    return SourceError(
-        "The pictures in the pipe cannot be read.", "Does the pipeline end with raw video?", code="codec"
-    )
+    return SourceError("The images in the pipe cannot be read.", "Does the pipeline end with raw video?", code="codec")

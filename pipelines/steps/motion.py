@@ -16,9 +16,9 @@ from edgecv.results import Frame, Image
 
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 _SIDE_PX = (
-    128  # longer side of the small picture: averages the noise of a sensor away, leaves a person at 30 m some pixels
+    128  # longer side of the small image: averages the noise of a sensor away, leaves a person at 30 m some pixels
 )
-_ROWS = 3  # rows of the frame in each row of the small picture
+_ROWS = 3  # rows of the frame in each row of the small image
 _NEW_SCENE = 0.6  # share of changed pixels from which the light or the view is another, and the background starts anew
 
 
@@ -29,7 +29,7 @@ class Motion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     longer than ``refresh_s``, lest what stands still gets a new id at each look.
 
     Attributes:
-        share: Something moves when more than this share of the picture changes, 0 to 1.
+        share: Something moves when more than this share of the image changes, 0 to 1.
         difference: A pixel changed when its grey level (0 to 255) differs from the background by more than this.
         hold_s: Go on for so long after the last motion, seconds.
         refresh_s: Look at a still scene every so often, seconds; 0 for never.
@@ -79,16 +79,16 @@ class MotionGate:
             self._opened_ns = now_ns
         return held or due
 
-    def _moves(self, picture: npt.NDArray[np.float32], now_ns: int) -> bool:
-        if self._background is None or self._background.shape != picture.shape:
-            self._background, self._last_ns = picture, now_ns
+    def _moves(self, image: npt.NDArray[np.float32], now_ns: int) -> bool:
+        if self._background is None or self._background.shape != image.shape:
+            self._background, self._last_ns = image, now_ns
             return True
-        gain = np.float32(np.median((picture[::2, ::2] + 1) / (self._background[::2, ::2] + 1)))
-        differences = np.abs(picture - self._background), np.abs(picture - self._background * gain)
-        changed = np.count_nonzero(np.minimum(*differences) > self._options.difference) / picture.size
+        gain = np.float32(np.median((image[::2, ::2] + 1) / (self._background[::2, ::2] + 1)))
+        differences = np.abs(image - self._background), np.abs(image - self._background * gain)
+        changed = np.count_nonzero(np.minimum(*differences) > self._options.difference) / image.size
         elapsed_s, self._last_ns = max(0, now_ns - self._last_ns) / 1e9, now_ns
         follow = 1.0 if changed > _NEW_SCENE else 1 - exp(-elapsed_s / self._options.adapt_s)
-        self._background += np.float32(follow) * (picture - self._background)
+        self._background += np.float32(follow) * (image - self._background)
         return bool(changed > self._options.share)
 
 

@@ -90,10 +90,10 @@ class Shape:
 
 
 class Placement:
-    """A shape in the pictures of one source, whose size may change.
+    """A shape in the images of one source, whose size may change.
 
-    Points in pixels are those of the first picture: when the camera changes its size they move along, so that the shape stays
-    where it is in the scene. That, and a shape that lies outside the picture, is said in the log and as events.
+    Points in pixels are those of the first image: when the camera changes its size they move along, so that the shape stays
+    where it is in the scene. That, and a shape that lies outside the image, is said in the log and as events.
 
     Args:
         shape: The points as they were configured.
@@ -113,7 +113,7 @@ class Placement:
         """Fit the shape to a frame.
 
         Returns:
-            By how much the picture has grown since the frame before, in width and height (``None``: not at all), and what is
+            By how much the image has grown since the frame before, in width and height (``None``: not at all), and what is
             to be said.
         """
         size_wh, before = (frame.image.shape[1], frame.image.shape[0]), self._size_wh
@@ -128,24 +128,24 @@ class Placement:
         return factors, tuple(self._events(frame, size_wh, before))
 
     def _events(self, frame: Frame, size_wh: tuple[int, int], before: tuple[int, int] | None) -> Iterator[Event]:
-        picture = f"{size_wh[0]} x {size_wh[1]}"
+        image = f"{size_wh[0]} x {size_wh[1]}"
         if before is not None and self._shape.units == "px":
             yield from self._say(
                 "step.rescaled",
-                f"The picture changed from {before[0]} x {before[1]} to {picture}: the points of {self._what} were moved in "
+                f"The image changed from {before[0]} x {before[1]} to {image}: the points of {self._what} were moved in "
                 'proportion. Write them with units = "relative" if the camera changes its size.',
                 frame,
             )
         if not _reaches(self.points, size_wh):
             yield from self._say(
                 "step.misplaced",
-                f"{self._what} lies outside the picture of {picture}: nothing is ever found there. Are its points those "
+                f"{self._what} lies outside the image of {image}: nothing is ever found there. Are its points those "
                 "of another size?",
                 frame,
             )
 
     def _say(self, kind: str, message: str, frame: Frame) -> Iterator[Event]:
-        if self._said >= _MOST_SAID:  # a folder of pictures of all sizes
+        if self._said >= _MOST_SAID:  # a folder of images of all sizes
             return
         self._said += 1
         log.warning("Source %s: %s", frame.source_id, message)
@@ -154,7 +154,7 @@ class Placement:
 
 
 def _reaches(points: Points, size_wh: tuple[int, int]) -> bool:
-    """Whether an area, or a line with both of its sides, can be met by an anchor in a picture: see ``anchor_points``."""
+    """Whether an area, or a line with both of its sides, can be met by an anchor in an image: see ``anchor_points``."""
     most = np.array(size_wh) - 1.5
     kept = [tuple(point) for point in points]
     for axis, sign, edge in ((0, 1, 0.0), (1, 1, 0.0), (0, -1, -most[0]), (1, -1, -most[1])):

@@ -13,7 +13,7 @@ from typing import Any
 from edgecv.errors import ConfigError, SinkError
 
 _BACKLOG = 128  # of a flood the system drops what does not fit, and honest clients would ask again after a second
-# Per connection; the kernel doubles it. Left to itself it would grow to megabytes: seconds of old pictures for a slow watcher.
+# Per connection; the kernel doubles it. Left to itself it would grow to megabytes: seconds of old images for a slow watcher.
 _SEND_BUFFER_BYTES = 1 << 17
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]+)(:[0-9]{1,5})?")
 

@@ -30,7 +30,7 @@ _HEADERS: Sequence[tuple[bytes, bytes]] = (
 )
 
 
-class Gate:
+class CheckedApp:
     """Lets a request through to the page when it is meant for this server and its sender may look."""
 
     def __init__(self, app: ASGIApp, hosts: HostNames, access: Access, cookie: str, path: str) -> None:
@@ -127,7 +127,7 @@ def client_address(request: Request) -> str:
 def _is_foreign(request: Request) -> bool:
     """Whether another page made the browser send this; following a link to the page is all right.
 
-    A page on the Internet may otherwise load pictures from a server on loopback, and keep it painting.
+    A page on the Internet may otherwise load images from a server on loopback, and keep it painting.
     """
     site = request.headers.get("sec-fetch-site", "none")
     followed_link = request.headers.get("sec-fetch-mode") == "navigate" and request.method in ("GET", "HEAD")

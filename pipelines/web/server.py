@@ -27,7 +27,7 @@ _CLOSE_S = 5.0
 _GRACE_S = 1  # for answers in work
 LIMITS = Limits(per_visitor=64, in_all=128)
 REQUEST_S = 10.0  # for a whole request to arrive, from the end of the answer before it
-_ANSWER_S = 30.0  # for an answer to be made and taken; not for the streams of pictures, which have limits of their own
+_ANSWER_S = 30.0  # for an answer to be made and taken; not for the streams of images, which have limits of their own
 _REQUEST_BYTES = 4 << 20  # a request that brings more is cut; nothing here needs more than a kilobyte
 _WATCH_S = 0.5
 _NEW_S = 1.0  # for so long a connection without a request is one that has just come

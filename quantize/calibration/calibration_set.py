@@ -1,4 +1,4 @@
-"""The calibration set: which pictures INT8 ranges come from, and which judge the outcome."""
+"""The calibration set: which images INT8 ranges come from, and which judge the outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecv._internal.progress import Progress, silent
 from edgecv.errors import CalibrationError
-from edgecv.media.image_files import IMAGE_SUFFIXES, files_below, in_natural_order, pictures_below, unread_in
+from edgecv.media.image_files import IMAGE_SUFFIXES, files_below, images_below, in_natural_order, unread_in
 from edgecv.quantize.calibration.checks import (
     Fingerprint,
     copies,
@@ -29,31 +29,31 @@ from edgecv.quantize.calibration.video import (
     spread,
     video_frames,
 )
-from edgecv.quantize.labels.dataset import dataset_places, is_dataset, pictures_at
+from edgecv.quantize.labels.dataset import dataset_places, images_at, is_dataset
 
-MINIMUM_IMAGES = 16  # fewer different pictures give ranges that the next picture leaves
+MINIMUM_IMAGES = 16  # fewer different images give ranges that the next image leaves
 HELD_OUT_FRACTION = 0.25  # part that calibration never sees and the gate judges by
-MOST_HELD_OUT = 0.5  # where the pictures show so few objects that a quarter proves nothing
+MOST_HELD_OUT = 0.5  # where the images show so few objects that a quarter proves nothing
 _FRAMES_PER_STRETCH, _MOST_STRETCHES = 50, 8  # of a recording: one stretch of it is held out for so many frames
 _EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSet:
-    """Pictures, split so that copies and near-duplicates stand on one side.
+    """Images, split so that copies and near-duplicates stand on one side.
 
     Photographs are split by the hash of their content, frames of a recording by stretches of time.
 
     Attributes:
-        calibrate: Pictures that ranges are measured on.
-        held_out: Pictures that only the gate sees.
-        sha256: Hash over the hashes of all pictures, in order.
+        calibrate: Images that ranges are measured on.
+        held_out: Images that only the gate sees.
+        sha256: Hash over the hashes of all images, in order.
         source: What was opened.
         warnings: What is unusual about them, in words.
         facts: Figures behind the warnings by name, see ``describe``.
-        fingerprints: Of every picture on either side.
-        frames: The folder of decoded frames, which lives as long as this value; ``None`` for picture files.
-        split_at: Splits the same pictures with another part of them held out.
+        fingerprints: Of every image on either side.
+        frames: The folder of decoded frames, which lives as long as this value; ``None`` for image files.
+        split_at: Splits the same images with another part of them held out.
     """
 
     calibrate: tuple[Path, ...]
@@ -72,7 +72,7 @@ class CalibrationSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gathered:
-    """Picture files; ``timed`` when they are frames in order of time."""
+    """Image files; ``timed`` when they are frames in order of time."""
 
     paths: Sequence[Path]
     timed: bool = False
@@ -89,21 +89,21 @@ class _Split:
 def open_calibration(
     source: str | Path, progress: Progress = silent, *, seed: int = 0, frames: int = FRAMES
 ) -> CalibrationSet:
-    """Find, check and split the pictures of a folder, a ``data.yaml``, a list of pictures, a video or a recording.
+    """Find, check and split the images of a folder, a ``data.yaml``, a list of images, a video or a recording.
 
-    Pictures that cannot be read are left out, and named in ``warnings``.
+    Images that cannot be read are left out, and named in ``warnings``.
 
     A recording is a folder of ``edgecv record``, or one that holds ``.npy`` files: its frames are ``(H, W, 3)`` uint8 BGR
-    arrays (pictures may stand among them), in order of their paths.
+    arrays (images may stand among them), in order of their paths.
 
     Args:
-        source: Where the pictures are.
-        progress: Called as pictures are read.
-        seed: Another seed splits otherwise; the same one splits the same pictures alike.
+        source: Where the images are.
+        progress: Called as images are read.
+        seed: Another seed splits otherwise; the same one splits the same images alike.
         frames: How many frames to take of a video or recording, spread evenly over its time.
 
     Raises:
-        CalibrationError: the place is missing, or too few pictures can be read and differ from each other.
+        CalibrationError: the place is missing, or too few images can be read and differ from each other.
     """
     gathered = _gather(Path(source), frames, progress)
     read, unread = _read(gathered.paths, "Checking calibration images", progress)
@@ -132,13 +132,13 @@ def open_calibration(
 
 
 def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progress: Progress = silent) -> None:
-    """Refuse to judge by pictures that calibration has seen: such figures flatter.
+    """Refuse to judge by images that calibration has seen: such figures flatter.
 
     Copies are found when they were saved again or resized (96 % of 128 COCO photographs at half size or JPEG quality 30), not
     when they were cropped (3 %); none of the pairs of different photographs is taken for a copy (measured, also on CIFAR-10).
 
     Raises:
-        CalibrationError: an evaluation picture is in the calibration set, or so like one of it that it is a copy.
+        CalibrationError: an evaluation image is in the calibration set, or so like one of it that it is a copy.
     """
     paths = list(evaluation)
     prints, unread = _read(paths, "Comparing with the evaluation images", progress)
@@ -158,7 +158,7 @@ def check_overlap(calibration: CalibrationSet, evaluation: Iterable[Path], progr
 
 
 def _read(paths: Sequence[Path], step: str, progress: Progress) -> tuple[list[Fingerprint], list[CalibrationError]]:
-    """Fingerprints of the pictures that can be read, and what is wrong with the others."""
+    """Fingerprints of the images that can be read, and what is wrong with the others."""
     read: list[Fingerprint] = []
     unread: list[CalibrationError] = []
     for done, path in enumerate(paths):
@@ -172,7 +172,7 @@ def _read(paths: Sequence[Path], step: str, progress: Progress) -> tuple[list[Fi
 
 
 def _told(unread: Sequence[CalibrationError], files: int) -> tuple[str, ...]:
-    return (f"{len(unread)} of {files} pictures cannot be read and were left out: {_list(unread)}",) if unread else ()
+    return (f"{len(unread)} of {files} images cannot be read and were left out: {_list(unread)}",) if unread else ()
 
 
 def _list(unread: Sequence[CalibrationError]) -> str:
@@ -202,21 +202,21 @@ def _checked(
     return facts
 
 
-def _by_hash(picture: Fingerprint) -> str:
-    return picture.content
+def _by_hash(image: Fingerprint) -> str:
+    return image.content
 
 
 def _by_content(prints: Sequence[Fingerprint], seed: int, fraction: float) -> _Split:
     """Hold out whole groups of near-duplicates in the order of their hashes, until the part is out that shall be.
 
-    Where one group is so large that this fails, the pictures are frames of one place, and time must split them.
+    Where one group is so large that this fails, the images are frames of one place, and time must split them.
     """
     ordered = sorted(prints, key=_by_hash)
     if seed:
         ordered.sort(key=lambda each: hashlib.sha256(f"{seed}:{each.content}".encode()).digest())
     groups: dict[int, list[Fingerprint]] = {}
-    for picture, group in zip(ordered, near_groups(ordered), strict=True):
-        groups.setdefault(int(group), []).append(picture)
+    for image, group in zip(ordered, near_groups(ordered), strict=True):
+        groups.setdefault(int(group), []).append(image)
     cut = max(1, round(len(ordered) * fraction))
     out: set[str] = set()
     for members in groups.values():
@@ -224,7 +224,7 @@ def _by_content(prints: Sequence[Fingerprint], seed: int, fraction: float) -> _S
             out |= {each.content for each in members}
     if len(out) < cut / 2:
         split = _by_stretches(prints, seed, fraction)
-        said = "Most pictures look like frames of one camera: they were split by stretches in the order of their names."
+        said = "Most images look like frames of one camera: they were split by stretches in the order of their names."
         return _Split(calibrate=split.calibrate, held_out=split.held_out, warnings=(said, *split.warnings))
     return _Split(
         calibrate=[each for each in ordered if each.content not in out],
@@ -269,13 +269,13 @@ def _gather(source: Path, frames: int, progress: Progress) -> _Gathered:
         kept = video_frames(source, frames, progress)
         return _Gathered(paths=kept.paths, timed=True, frames=kept)
     if (source / "recording.json").is_file():  # of `edgecv record`
-        return _recording(pictures_below(source), frames)
+        return _recording(images_below(source), frames)
     places = dataset_places(source, "train", "val") if is_dataset(source) else [source]
     if not places:
         raise CalibrationError(
-            f"{source} names no pictures: it has neither 'train' nor 'val'.", "Add one, or give a folder of images."
+            f"{source} names no images: it has neither 'train' nor 'val'.", "Add one, or give a folder of images."
         )
-    paths = [path for place in places for path in pictures_at(place, [source.parent])]
+    paths = [path for place in places for path in images_at(place, [source.parent])]
     folders = [place for place in places if place.is_dir()]
     recorded = [path for folder in folders for path in files_below(folder) if path.suffix == ARRAY_SUFFIX]
     if recorded:
@@ -294,5 +294,5 @@ def _recording(paths: Sequence[Path], frames: int) -> _Gathered:
     chosen = [paths[at] for at in spread(len(paths), frames)]
     arrays = [path for path in chosen if path.suffix == ARRAY_SUFFIX]
     kept = array_frames(arrays)
-    pictures = dict(zip(arrays, kept.paths, strict=True))
-    return _Gathered(paths=[pictures.get(path, path) for path in chosen], timed=True, frames=kept)
+    images = dict(zip(arrays, kept.paths, strict=True))
+    return _Gathered(paths=[images.get(path, path) for path in chosen], timed=True, frames=kept)

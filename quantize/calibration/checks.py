@@ -1,7 +1,7 @@
-"""What can be seen in calibration pictures before any model runs: how alike they are, how dark, how flat, how small.
+"""What can be seen in calibration images before any model runs: how alike they are, how dark, how flat, how small.
 
 The norm is what COCO's photographs show, which most pretrained detectors learned from: 5th and 95th percentile over the 128
-pictures of ``coco128-train`` (mean grey 58 to 161, median 116; its deviation 35 to 75, median 60; short side 332 px and more).
+images of ``coco128-train`` (mean grey 58 to 161, median 116; its deviation 35 to 75, median 60; short side 332 px and more).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _PLAIN_DEVIATION = 3.0
 _NORM_BRIGHTNESS = (58.0, 161.0)
 _NORM_CONTRAST = (35.0, 75.0)
 _NORM_SHORT_SIDE_PX = 332.0
-_FAR_SMALLER = 0.5  # a model sees half the size as another scale of object; larger pictures are merely scaled down
+_FAR_SMALLER = 0.5  # a model sees half the size as another scale of object; larger images are merely scaled down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What is kept of a picture.
+    """What is kept of an image.
 
     Attributes:
         path: Where it lies.
@@ -54,7 +54,7 @@ class Fingerprint:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Read a picture and keep what the checks need.
+    """Read an image and keep what the checks need.
 
     Raises:
         CalibrationError: it cannot be read.
@@ -79,12 +79,12 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def content_hash(image: Image) -> str:
-    """Hash of the decoded pixels: the same picture saved again under other metadata is still the same picture."""
+    """Hash of the decoded pixels: the same image saved again under other metadata is still the same image."""
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def near_groups(prints: Sequence[Fingerprint]) -> IntArray:
-    """``(N,)`` number of the group of each picture; near-duplicates, also by way of others, share one."""
+    """``(N,)`` number of the group of each image; near-duplicates, also by way of others, share one."""
     bits = _bits(prints)
     groups = np.full(len(prints), -1, np.int64)
     for first in range(len(prints)):
@@ -99,7 +99,7 @@ def near_groups(prints: Sequence[Fingerprint]) -> IntArray:
 
 
 def distinct_count(prints: Sequence[Fingerprint]) -> int:
-    """How many pictures differ visibly from every one counted before."""
+    """How many images differ visibly from every one counted before."""
     bits = _bits(prints)
     kept: list[int] = []
     for at in range(len(prints)):
@@ -116,7 +116,7 @@ def looks_like_any(prints: Sequence[Fingerprint], others: Sequence[Fingerprint])
 
 
 def copies(prints: Sequence[Fingerprint], others: Iterable[Fingerprint]) -> list[tuple[Path, Path]]:
-    """Pairs of ``others`` and ``prints`` that show the same; plain pictures only when every pixel is equal."""
+    """Pairs of ``others`` and ``prints`` that show the same; plain images only when every pixel is equal."""
     by_content = {each.content: each for each in prints}
     structured = [each for each in prints if not each.plain]
     bits = _bits(structured)
@@ -133,7 +133,7 @@ def copies(prints: Sequence[Fingerprint], others: Iterable[Fingerprint]) -> list
 
 
 def describe(prints: Sequence[Fingerprint]) -> dict[str, float]:
-    """Facts of the set by name: medians of brightness, contrast and size, and how alike its pictures are."""
+    """Facts of the set by name: medians of brightness, contrast and size, and how alike its images are."""
     distinct = distinct_count(prints)
     return {
         "brightness": round(float(np.median([each.brightness for each in prints])), 1),
@@ -150,21 +150,21 @@ def set_warnings(facts: dict[str, float], images: int) -> tuple[str, ...]:
     found = []
     if facts["near_duplicates"] > 0.5:
         found.append(
-            f"{facts['near_duplicates']:.0%} of the {images} pictures look almost like another one; only "
-            f"{facts['distinct']:.0f} differ visibly. INT8 is then fitted to few scenes: add pictures from other times and places."
+            f"{facts['near_duplicates']:.0%} of the {images} images look almost like another one; only "
+            f"{facts['distinct']:.0f} differ visibly. INT8 is then fitted to few scenes: add images from other times and places."
         )
     found += _outside("brightness", "dark", "bright", facts["brightness"], _NORM_BRIGHTNESS)
     found += _outside("contrast", "flat", "harsh", facts["contrast"], _NORM_CONTRAST)
     short = min(facts["width_px"], facts["height_px"])
     if short < _NORM_SHORT_SIDE_PX * _FAR_SMALLER:
         found.append(
-            f"The pictures are small: {facts['width_px']:.0f} x {facts['height_px']:.0f} px; photographs as in COCO have a short "
+            f"The images are small: {facts['width_px']:.0f} x {facts['height_px']:.0f} px; photographs as in COCO have a short "
             f"side of {_NORM_SHORT_SIDE_PX:.0f} px and more. {_IF_NORMAL}"
         )
     return tuple(found)
 
 
-_IF_NORMAL = "If the model was trained on pictures like these, all is well; else calibrate with what it will see."
+_IF_NORMAL = "If the model was trained on images like these, all is well; else calibrate with what it will see."
 
 
 def _outside(name: str, low: str, high: str, value: float, norm: tuple[float, float]) -> list[str]:
@@ -172,7 +172,7 @@ def _outside(name: str, low: str, high: str, value: float, norm: tuple[float, fl
         return []
     word = low if value < norm[0] else high
     return [
-        f"The pictures are {word}: their {name} is {value:.0f} of 255, while 90 % of photographs as in COCO lie between "
+        f"The images are {word}: their {name} is {value:.0f} of 255, while 90 % of photographs as in COCO lie between "
         f"{norm[0]:.0f} and {norm[1]:.0f}. {_IF_NORMAL}"
     ]
 

@@ -1,4 +1,4 @@
-"""Frames of a video or of a recording as picture files, so that a calibration set is always a list of paths."""
+"""Frames of a video or of a recording as image files, so that a calibration set is always a list of paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgecv.results import Image
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mpg", ".mpeg", ".mjpeg"})
 ARRAY_SUFFIX = ".npy"
-FRAMES = 200  # within the 100 to 300 pictures that calibration asks for
+FRAMES = 200  # within the 100 to 300 images that calibration asks for
 _SEEK_FRAMES = 300  # longer gaps are jumped: a seek decodes from the last key frame, at most 250 back (x264's default)
 # Headers overcount: a few frames where they count, up to a second of sound where the count is an estimate (see VideoReader).
 _MISSING_FRAMES_ALLOWED, _MISSING_PART_ALLOWED, _MISSING_TIME_ALLOWED_S = 3, 0.01, 1.0
@@ -32,10 +32,10 @@ _PNG_COMPRESSION = 1
 
 @dataclass(frozen=True, eq=False)  # no slots: a weak reference ends the folder's life
 class FrameFolder:
-    """Lossless pictures in a temporary folder that goes when this value does.
+    """Lossless images in a temporary folder that goes when this value does.
 
     Attributes:
-        paths: The pictures, in order of time.
+        paths: The images, in order of time.
     """
 
     folder: Path
@@ -90,7 +90,7 @@ def video_frames(path: Path, count: int = FRAMES, progress: Progress = silent) -
 
 
 def array_frames(paths: Sequence[Path]) -> FrameFolder:
-    """Recorded frames, each ``(H, W, 3)`` uint8 BGR in a ``.npy`` file, as pictures.
+    """Recorded frames, each ``(H, W, 3)`` uint8 BGR in a ``.npy`` file, as images.
 
     Raises:
         CalibrationError: a file is damaged or holds something else.
@@ -134,11 +134,11 @@ def _frames(path: Path, wanted: Sequence[int] | None, jump: bool = False) -> Ite
         for index in wanted if wanted is not None else range(2**31):
             if not _advance(video, at, index, jump):
                 return
-            picture = video.read()
-            if picture is None:
+            image = video.read()
+            if image is None:
                 return
             at = index + 1
-            yield index, picture.image
+            yield index, image.image
     finally:
         video.close()
 

@@ -24,7 +24,7 @@ from edgecv.results import Classification, Detections
 MINIMUM_TEACHER_BOXES = 50  # below this an F1 of 0.9 and one of 0.8 cannot be told apart
 
 MINIMUM_CLASSIFIED = 20
-_LABEL_CONFIDENCE = 0.5  # of a label, where a picture may have several
+_LABEL_CONFIDENCE = 0.5  # of a label, where an image may have several
 
 MULTI_LABEL = "multi-label"  # the task of a classifier whose classes each stand for themselves
 
@@ -98,13 +98,13 @@ def judge(found: Agreement, limits: GateLimits, recipe: str) -> GateReport:
 def answers(
     model: Model, images: Sequence[Path], step: str, progress: Progress = silent, confidence: float | None = None
 ) -> tuple[Answer, ...]:
-    """What a model finds in each picture, from a confidence on; as many at a time as it takes."""
+    """What a model finds in each image, from a confidence on; as many at a time as it takes."""
     found: list[Answer] = []
     for done in range(0, len(images), model.batch):
         progress(step, done, len(images))
-        pictures = (read_image(path) for path in images[done : done + model.batch])
-        # Masks are as large as the pictures, and nothing here looks at them.
-        found.extend(_without_masks(answer) for answer in model.many(pictures, confidence=confidence))
+        opened = (read_image(path) for path in images[done : done + model.batch])
+        # Masks are as large as the images, and nothing here looks at them.
+        found.extend(_without_masks(answer) for answer in model.many(opened, confidence=confidence))
     progress(step, len(images), len(images))
     return tuple(found)
 
@@ -116,7 +116,7 @@ def _without_masks(answer: Answer) -> Answer:
 def compare(
     task: str, teacher: Sequence[Answer], student: Sequence[Answer], limits: GateLimits, recipe: str
 ) -> GateReport:
-    """Agreement of two models' answers to the same pictures, held against the limits.
+    """Agreement of two models' answers to the same images, held against the limits.
 
     Raises:
         CalibrationError: the float model saw next to nothing, so the figures prove nothing.
@@ -131,12 +131,12 @@ def judge_boxes(teacher: Sequence[Answer], student: Sequence[Answer], limits: Ga
 
 
 def judge_classes(teacher: Sequence[Answer], student: Sequence[Answer], limits: GateLimits, recipe: str) -> GateReport:
-    """Of classifiers: the lower bound of the share of pictures with the same best class.
+    """Of classifiers: the lower bound of the share of images with the same best class.
 
-    The bound is Wilson's at 95 % (Wilson 1927): few pictures prove little, and it says so.
+    The bound is Wilson's at 95 % (Wilson 1927): few images prove little, and it says so.
 
     Raises:
-        CalibrationError: too few pictures, or the float model gives all of them one class.
+        CalibrationError: too few images, or the float model gives all of them one class.
     """
     check_classes(teacher)
     best = [(int(t.class_id[0]), int(s.class_id[0])) for t, s in zip(teacher, student, strict=True)]
@@ -159,12 +159,12 @@ def judge_classes(teacher: Sequence[Answer], student: Sequence[Answer], limits: 
 
 
 def judge_labels(teacher: Sequence[Answer], student: Sequence[Answer], limits: GateLimits, recipe: str) -> GateReport:
-    """Of classifiers that give several labels per picture: F1 of the labels at half confidence or above, and bias of the best.
+    """Of classifiers that give several labels per image: F1 of the labels at half confidence or above, and bias of the best.
 
-    The best label of a picture counts whatever its confidence. The limit is that of boxes.
+    The best label of an image counts whatever its confidence. The limit is that of boxes.
 
     Raises:
-        CalibrationError: too few pictures, or the float model's best label is the same in all of them.
+        CalibrationError: too few images, or the float model's best label is the same in all of them.
     """
     check_classes(teacher)
     pairs = [(_labels(t), _labels(s)) for t, s in zip(teacher, student, strict=True)]
@@ -189,7 +189,7 @@ def _labels(answer: Answer) -> set[int]:
 def judge_outputs(
     teacher: Sequence[Mapping[str, Array]], student: Sequence[Mapping[str, Array]], limits: GateLimits, recipe: str
 ) -> GateReport:
-    """Of untrained models: the cosine of each raw output, mean over the pictures; the worst output counts.
+    """Of untrained models: the cosine of each raw output, mean over the images; the worst output counts.
 
     It proves the plumbing: outputs near zero of random weights lose more to rounding than any trained model's (YOLOv8n at 64
     pixels: 0.89 to 0.95), while a layer lost or one scale for all outputs gives less than 0.5.

@@ -1,4 +1,4 @@
-"""How far two detectors agree on the same pictures: the float model is the teacher, no labels are needed."""
+"""How far two detectors agree on the same images: the float model is the teacher, no labels are needed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Agreement:
 
 
 def agreement(pairs: Iterable[tuple[Detections, Detections]]) -> Agreement:
-    """Compare ``(teacher, student)`` detections, picture by picture."""
+    """Compare ``(teacher, student)`` detections, image by image."""
     ious: list[FloatArray] = []
     biases: list[FloatArray] = []
     hits_75 = total = teachers = 0

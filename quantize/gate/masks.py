@@ -1,4 +1,4 @@
-"""Agreement of two SAMs: the same prompts on the same held-out pictures."""
+"""Agreement of two SAMs: the same prompts on the same held-out images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from edgecv.quantize.recipes import GateLimits
 from edgecv.quantize.record import Check
 from edgecv.results import BoolArray
 
-GRID = 3  # prompts per side of the picture
-PICTURES = 16  # an encoder takes seconds for each
+GRID = 3  # prompts per side of the image
+IMAGES = 16  # an encoder takes seconds for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MaskAnswer:
-    """One picture: ``embeddings`` and ``masks`` ``(GRID**2, H, W)``, one per point of a grid."""
+    """One image: ``embeddings`` and ``masks`` ``(GRID**2, H, W)``, one per point of a grid."""
 
     embeddings: Array
     masks: BoolArray
@@ -34,8 +34,8 @@ class MaskAnswer:
 def mask_answers(
     model: PromptableModel, images: Sequence[Path], step: str, progress: Progress = silent
 ) -> tuple[MaskAnswer, ...]:
-    """What a model answers to a grid of single points in each of the first ``PICTURES`` pictures."""
-    chosen = images[:PICTURES]
+    """What a model answers to a grid of single points in each of the first ``IMAGES`` images."""
+    chosen = images[:IMAGES]
     found = []
     for done, path in enumerate(chosen):
         progress(step, done, len(chosen))
@@ -52,7 +52,7 @@ def judge_masks(
     The masks of random weights are noise around zero: of an untrained model the embeddings alone count.
 
     Raises:
-        CalibrationError: no held-out picture, or the float model marks nothing at all.
+        CalibrationError: no held-out image, or the float model marks nothing at all.
     """
     if trained and not any(answer.masks.any() for answer in teacher):
         raise CalibrationError("The float model marks nothing in the held-out images.", "Give more images.")

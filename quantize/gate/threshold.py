@@ -32,8 +32,8 @@ class ScoredDetections:
     Attributes:
         score: ``(N,)`` float64, the model's own.
         truth: ``(N,)`` float64, 0 to 1.
-        image: ``(N,)`` int64, index of the picture.
-        images: How many pictures there are.
+        image: ``(N,)`` int64, index of the image.
+        images: How many images there are.
     """
 
     score: RealArray
@@ -51,7 +51,7 @@ class ScoredDetections:
         return int((self.score >= confidence).sum())
 
     def of_draws(self, counts: IntArray, confidence: float) -> RealArray:
-        """The precision of each draw of the pictures: ``(B, images)`` to ``(B,)``; NaN where none passes."""
+        """The precision of each draw of the images: ``(B, images)`` to ``(B,)``; NaN where none passes."""
         passing = self.score >= confidence
         weights = counts[:, self.image[passing]]
         boxes = weights.sum(axis=1)
@@ -67,17 +67,17 @@ def tune_confidence(teacher: Sequence[Detections], student: Sequence[Detections]
     (IoU 0.5, same class), or with 0 where there is none. The mean over the boxes that pass is the expected precision. The
     threshold is the one at which INT8's equals the float model's at ``default``. Where INT8 gives the same boxes with scores
     moved by any amount, that is ``default`` moved by as much, whatever the scores are worth as chances: the same boxes pass.
-    Noise in INT8's scores lowers its precision (it lets doubtful boxes in), so it raises the threshold. Measured on 250 pictures of
+    Noise in INT8's scores lowers its precision (it lets doubtful boxes in), so it raises the threshold. Measured on 250 images of
     the demo, weights rounded to 5 bits: 0.315, and 0.285 by labels, which are better where there are any.
 
     Args:
         teacher: The float model's answers, made at a confidence of ``LOW_CONFIDENCE`` or below, best first.
-        student: The INT8 model's, to the same pictures.
+        student: The INT8 model's, to the same images.
         default: The bundle's confidence so far.
 
     Returns:
         The threshold, at most ``LARGEST_CHANGE`` from ``default``; the default itself where there are too few detections to say
-        or where the paired bootstrap over the pictures cannot tell the two precisions apart.
+        or where the paired bootstrap over the images cannot tell the two precisions apart.
     """
     pairs = [(_kept(t), _kept(s)) for t, s in zip(teacher, student, strict=True)]
     floats = _joined([(first.confidence, first.confidence) for first, _ in pairs])
@@ -88,7 +88,7 @@ def tune_confidence(teacher: Sequence[Detections], student: Sequence[Detections]
 def tune_confidence_labelled(
     teacher: Sequence[tuple[Truth, Detections]], student: Sequence[tuple[Truth, Detections]], default: float
 ) -> ThresholdRecord:
-    """The INT8 model's confidence at which its precision on labelled pictures (IoU 0.5) equals the float model's at ``default``.
+    """The INT8 model's confidence at which its precision on labelled images (IoU 0.5) equals the float model's at ``default``.
 
     Args:
         teacher: Labels and the float model's answers, as ``DetectorScores.pairs``: the further classes of a box are left out here,
@@ -126,7 +126,7 @@ def _tuned(floats: ScoredDetections, int8s: ScoredDetections, default: float, me
 
 
 def _interval(floats: ScoredDetections, int8s: ScoredDetections, default: float) -> Interval:
-    """What the pictures can show about the loss of precision at the default: its paired 95 % interval."""
+    """What the images can show about the loss of precision at the default: its paired 95 % interval."""
     return paired_interval(
         lambda counts: floats.of_draws(counts, default), lambda counts: int8s.of_draws(counts, default), floats.images
     )
@@ -186,7 +186,7 @@ def _run_time(pairs: Sequence[tuple[Truth, Detections]]) -> list[tuple[Truth, De
 
 
 def _joined(parts: Sequence[tuple[FloatArray, FloatArray]]) -> ScoredDetections:
-    """Scores and truths of each picture as one table."""
+    """Scores and truths of each image as one table."""
     scores, truths = zip(*parts, strict=True) if parts else ((), ())
     sizes = [len(score) for score in scores]
     return ScoredDetections(

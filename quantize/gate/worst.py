@@ -1,4 +1,4 @@
-"""The held-out pictures on which INT8 strays furthest from its float model, small enough for a report."""
+"""The held-out images on which INT8 strays furthest from its float model, small enough for a report."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def worst_images(
     labels: tuple[str, ...],
     count: int = 6,
 ) -> tuple[WorstImage, ...]:
-    """The pictures with the lowest agreement, worst first; none for classifiers, nor pictures where neither finds a box.
+    """The images with the lowest agreement, worst first; none for classifiers, nor images where neither finds a box.
 
     Args:
-        images: The held-out pictures; only those that are chosen are read.
+        images: The held-out images; only those that are chosen are read.
         teacher: What the float model finds in each.
         student: What the INT8 model finds in each.
         labels: Names of the classes.
         count: How many at most.
     """
     rated = [
-        (picture_agreement(wanted, found), at, wanted, found)
+        (image_agreement(wanted, found), at, wanted, found)
         for at, (wanted, found) in enumerate(zip(teacher, student, strict=True))
         if isinstance(wanted, Detections) and isinstance(found, Detections) and len(wanted) + len(found)
     ]
@@ -45,7 +45,7 @@ def worst_images(
     return tuple(_worst(images[at], value, wanted, found, labels) for value, at, wanted, found in chosen)
 
 
-def picture_agreement(teacher: Detections, student: Detections) -> float:
+def image_agreement(teacher: Detections, student: Detections) -> float:
     """F1 of boxes matched at IoU 0.5, each pair counted by its IoU: 1 when all boxes are the same, 0 when none matches."""
     total = len(teacher) + len(student)
     at_teacher, at_student = match(teacher, student, 0.5)

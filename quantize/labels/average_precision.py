@@ -1,7 +1,7 @@
-"""Average precision of any draw of the pictures, from matches made once: what makes a bootstrap of mAP affordable.
+"""Average precision of any draw of the images, from matches made once: what makes a bootstrap of mAP affordable.
 
-pycocotools matches boxes picture by picture (``coco.match_boxes``); what it then does with the matches of all pictures
-(``COCOeval.accumulate``) is done here in numpy, for many draws at a time. A picture drawn twice counts twice. With every picture
+pycocotools matches boxes image by image (``coco.match_boxes``); what it then does with the matches of all images
+(``COCOeval.accumulate``) is done here in numpy, for many draws at a time. An image drawn twice counts twice. With every image
 drawn once the result is that of pycocotools.
 """
 
@@ -19,14 +19,14 @@ RECALLS = np.linspace(0.0, 1.0, 101)  # COCO reads the precision at these recall
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Matches:
-    """Detections of all pictures, each a hit or not.
+    """Detections of all images, each a hit or not.
 
     Attributes:
-        image: ``(D,)`` int64, index of the picture; within a class best first, as in pycocotools.
+        image: ``(D,)`` int64, index of the image; within a class best first, as in pycocotools.
         class_id: ``(D,)`` int64.
         score: ``(D,)`` float64, 0 to 1.
         hit: ``(T, D)`` bool: whether it found a label, at each of the IoU limits 0.50, 0.55 ... 0.95.
-        labels: ``(K, I)`` int64: how many labels of each class each picture has.
+        labels: ``(K, I)`` int64: how many labels of each class each image has.
     """
 
     image: IntArray
@@ -46,7 +46,7 @@ def mean_precision(matches: Matches, counts: IntArray) -> RealArray:
 
     Args:
         matches: Of one model.
-        counts: ``(B, I)``: how often each picture was drawn.
+        counts: ``(B, I)``: how often each image was drawn.
 
     Returns:
         ``(B,)`` float64, 0 to 1; NaN for a draw without labels.

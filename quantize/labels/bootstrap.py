@@ -1,6 +1,6 @@
-"""What a sample can show: the paired bootstrap over pictures.
+"""What a sample can show: the paired bootstrap over images.
 
-Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979): draw as many pictures as there are, with
+Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979): draw as many images as there are, with
 replacement, many times over; how a figure varies over the draws tells how it would vary over other samples. It is paired: both
 models are judged on the same draws, so what is hard for both cancels.
 """
@@ -21,7 +21,7 @@ _CHUNK = 100  # draws held at a time: memory stays flat in the number of resampl
 RealArray = npt.NDArray[np.float64]
 
 Figure = Callable[[IntArray], RealArray]
-"""How often each picture was drawn ``(B, I)`` to the figure of each draw ``(B,)``; NaN where a draw shows nothing."""
+"""How often each image was drawn ``(B, I)`` to the figure of each draw ``(B,)``; NaN where a draw shows nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Interval:
 
 
 def draws(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[IntArray]:
-    """How often each picture occurs in each draw: pieces of ``(up to 100, images)`` int64 that depend on the seed alone."""
+    """How often each image occurs in each draw: pieces of ``(up to 100, images)`` int64 that depend on the seed alone."""
     random = np.random.default_rng(seed)
     even = np.full(images, 1 / images)
     for start in range(0, resamples, _CHUNK):
@@ -43,12 +43,12 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[In
 def paired_interval(
     first: Figure, second: Figure, images: int, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Interval of ``first - second`` over pictures: the percentiles of its bootstrap distribution.
+    """Interval of ``first - second`` over images: the percentiles of its bootstrap distribution.
 
     Args:
         first: Figure of one model.
-        second: The same of the other, over the same pictures.
-        images: How many pictures there are, at least one.
+        second: The same of the other, over the same images.
+        images: How many images there are, at least one.
         resamples: How many draws.
         seed: Of the draws.
         level: Share of the draws that lie within.

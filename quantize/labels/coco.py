@@ -1,4 +1,4 @@
-"""COCO mean average precision of detections against labelled pictures, computed by pycocotools."""
+"""COCO mean average precision of detections against labelled images, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIMITS = 10  # IoU 0.50, 0.55 ... 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Truth:
-    """What is labelled in one picture.
+    """What is labelled in one image.
 
     Attributes:
         xyxy: ``(N, 4)`` float32 in pixels.
@@ -34,7 +34,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameMasks:
-    """Masks of one picture's detections as pycocotools encodes them: a hundredth of the memory."""
+    """Masks of one image's detections as pycocotools encodes them: a hundredth of the memory."""
 
     size_wh: tuple[int, int]
     runs: tuple[dict[str, Any], ...]
@@ -49,7 +49,7 @@ class MeanAveragePrecision:
 
 
 def coco_map(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> MeanAveragePrecision:
-    """Score detections (made with confidence 0.001 and up to 300 boxes) against the labels of the same pictures.
+    """Score detections (made with confidence 0.001 and up to 300 boxes) against the labels of the same images.
 
     Raises:
         MissingDependency: pycocotools is not installed.
@@ -65,7 +65,7 @@ def coco_map(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> MeanAve
 
 
 def match_boxes(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Matches:
-    """pycocotools' matches of the boxes, kept so that average precision can be had of any draw of the pictures.
+    """pycocotools' matches of the boxes, kept so that average precision can be had of any draw of the images.
 
     Raises:
         MissingDependency: pycocotools is not installed.
@@ -83,7 +83,7 @@ def match_masks(pairs: Sequence[tuple[Truth, Detections]], masks: Sequence[Frame
 
 
 def encode_masks(found: Detections, size_wh: tuple[int, int]) -> FrameMasks:
-    """Encode the masks of a picture's detections; none where they have none."""
+    """Encode the masks of an image's detections; none where they have none."""
     coder: Any = require("pycocotools.mask", "convert")
     whole = () if found.mask is None else found.mask
     return FrameMasks(size_wh=size_wh, runs=tuple(coder.encode(np.asfortranarray(mask, np.uint8)) for mask in whole))
@@ -103,12 +103,12 @@ def _matched(judge: Any | None, pairs: Sequence[tuple[Truth, Detections]], class
 
 
 def _matches(rows: Sequence[dict[str, Any]], labels: IntArray) -> Matches:
-    """Rows of ``COCOeval.evalImgs`` as one table: classes in turn, each best first, equal scores by picture."""
+    """Rows of ``COCOeval.evalImgs`` as one table: classes in turn, each best first, equal scores by image."""
     class_id = np.array([row["category_id"] for row in rows for _ in row["dtScores"]], np.int64)
     image = np.array([row["image_id"] for row in rows for _ in row["dtScores"]], np.int64)
     score = np.array([value for row in rows for value in row["dtScores"]], np.float64)
     hit = np.concatenate([np.zeros((_LIMITS, 0), bool), *(row["dtMatches"] > 0 for row in rows)], axis=1)
-    order = np.lexsort((image, -score, class_id))  # stable: within a picture pycocotools' own order stays
+    order = np.lexsort((image, -score, class_id))  # stable: within an image pycocotools' own order stays
     return Matches(image=image[order], class_id=class_id[order], score=score[order], hit=hit[:, order], labels=labels)
 
 
@@ -137,7 +137,7 @@ def _with_masks(
     pairs: Sequence[tuple[Truth, Detections]],
     masks: Sequence[FrameMasks],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """COCO's documents with outlines and masks in place of boxes; both list pictures in turn and what is in each."""
+    """COCO's documents with outlines and masks in place of boxes; both list images in turn and what is in each."""
     outlines = [outline for truth, _ in pairs for outline in truth.outline or ()]
     runs = [run for frame in masks for run in frame.runs]
     sizes = [{"id": at, "width": frame.size_wh[0], "height": frame.size_wh[1]} for at, frame in enumerate(masks)]

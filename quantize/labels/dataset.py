@@ -1,4 +1,4 @@
-"""``data.yaml`` and lists of pictures, as Ultralytics, Roboflow, CVAT and Label Studio write them and Ultralytics reads them.
+"""``data.yaml`` and lists of images, as Ultralytics, Roboflow, CVAT and Label Studio write them and Ultralytics reads them.
 
 Source: ``check_det_dataset`` and ``BaseDataset.get_img_files`` in ultralytics 8.4 (``data/utils.py``, ``data/base.py``).
 """
@@ -12,7 +12,7 @@ from typing import Any
 from edgecv._internal.bounded import plain_text, read_bounded, read_plain_text
 from edgecv._internal.yaml_files import parse_yaml
 from edgecv.errors import CalibrationError
-from edgecv.media.image_files import IMAGE_SUFFIXES, pictures_below
+from edgecv.media.image_files import IMAGE_SUFFIXES, images_below
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 LIST_SUFFIX = ".txt"
@@ -57,18 +57,18 @@ def dataset_places(yaml_path: Path, *parts: str) -> list[Path]:
     return []
 
 
-def pictures_at(place: Path, roots: Iterable[Path] = ()) -> list[Path]:
-    """Pictures of a folder, or of a text file that lists them.
+def images_at(place: Path, roots: Iterable[Path] = ()) -> list[Path]:
+    """Images of a folder, or of a text file that lists them.
 
     Args:
-        place: The folder, the list, or one picture.
+        place: The folder, the list, or one image.
         roots: Where the lines of a list may be relative to, besides the folder of the list.
 
     Raises:
-        CalibrationError: there is no such place, or the list names a picture that is not there.
+        CalibrationError: there is no such place, or the list names an image that is not there.
     """
     if place.is_dir():
-        return pictures_below(place)
+        return images_below(place)
     if place.suffix.lower() in IMAGE_SUFFIXES and place.is_file():
         return [place]
     if place.suffix.lower() != LIST_SUFFIX or not place.is_file():
@@ -83,10 +83,10 @@ def _listed(place: Path, roots: list[Path]) -> list[Path]:
     try:
         lines = [line.strip() for line in read_plain_text(place, _MOST_LIST_BYTES).splitlines()]
     except (OSError, ValueError) as error:
-        raise CalibrationError(f"{place} cannot be read: {error}.", "It must list pictures, one per line.") from error
+        raise CalibrationError(f"{place} cannot be read: {error}.", "It must list images, one per line.") from error
     names = [line for line in lines if line]
     if len(names) > _MOST_IMAGES:
-        raise CalibrationError(f"{place} lists more than {_MOST_IMAGES} pictures.", "Take a part of them.")
+        raise CalibrationError(f"{place} lists more than {_MOST_IMAGES} images.", "Take a part of them.")
     images = [next(_existing(name, roots), None) for name in names]
     missing = [name for name, image in zip(names, images, strict=True) if image is None]
     if missing:

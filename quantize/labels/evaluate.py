@@ -1,4 +1,4 @@
-"""Accuracy of a model on labelled pictures, with the same letterbox and suppression as at run time."""
+"""Accuracy of a model on labelled images, with the same letterbox and suppression as at run time."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from edgecv.media.images import read_image
 from edgecv.model import Model
 from edgecv.quantize.labels.bootstrap import RealArray
 from edgecv.quantize.labels.coco import FrameMasks, MeanAveragePrecision, Truth, coco_map, encode_masks
-from edgecv.quantize.labels.dataset import dataset_places, is_dataset, pictures_at
+from edgecv.quantize.labels.dataset import dataset_places, images_at, is_dataset
 from edgecv.results import Classification, Detections, FloatArray, Image
 
 # COCO's protocol: everything down to a confidence of 0.001, every class of a box, at most 300 boxes.
 _CONFIDENCE, _IOU, _MAX_DETECTIONS = 0.001, 0.7, 300
 
-_OUTSIDE = 1.01  # rounding puts an edge a little beyond the picture; labels in pixels lie far beyond
+_OUTSIDE = 1.01  # rounding puts an edge a little beyond the image; labels in pixels lie far beyond
 
 _MOST_LABEL_BYTES = 4 << 20
 _BOX_VALUES = 6  # class, x, y, w, h and perhaps a confidence; outlines have more
 
 _LINES = (
-    "Lines are: class x y w h (centre and size), or class x1 y1 x2 y2 ... (outline), in parts of the picture, 0 to 1."
+    "Lines are: class x y w h (centre and size), or class x1 y1 x2 y2 ... (outline), in parts of the image, 0 to 1."
 )
 
 
 def labelled_images(data: str | Path) -> list[Path]:
-    """The pictures of a ``data.yaml`` (its ``val`` part, else ``train``) or of a folder with ``images/`` and ``labels/``.
+    """The images of a ``data.yaml`` (its ``val`` part, else ``train``) or of a folder with ``images/`` and ``labels/``.
 
-    Parts of a ``data.yaml`` are folders, or ``.txt`` files that list pictures, one a line, as COCO's own has them. A folder
+    Parts of a ``data.yaml`` are folders, or ``.txt`` files that list images, one a line, as COCO's own has them. A folder
     without ``images/`` in which a ``data.yaml`` lies is taken by that, as Roboflow exports it.
 
     Raises:
@@ -47,7 +47,7 @@ def labelled_images(data: str | Path) -> list[Path]:
             places = dataset_places(path, "val", "train")
         else:
             places = [path / "images" if (path / "images").is_dir() else path]
-        images = [image for place in places for image in pictures_at(place, [path.parent])]
+        images = [image for place in places for image in images_at(place, [path.parent])]
     except CalibrationError as error:
         raise ConfigError(f"{data} holds no labelled images: {error.message}", error.hint) from error
     if not any(label_path(image).is_file() for image in images):
@@ -65,9 +65,9 @@ def description_of(data: Path) -> Path:
 
 
 def label_path(image: Path) -> Path:
-    """Where YOLO's layout keeps the labels of a picture: ``images`` becomes ``labels``, the suffix ``.txt``.
+    """Where YOLO's layout keeps the labels of an image: ``images`` becomes ``labels``, the suffix ``.txt``.
 
-    Where the folder of the picture is a link, they may also lie beside the folder that it leads to.
+    Where the folder of the image is a link, they may also lie beside the folder that it leads to.
     """
     path = _label_path(image)
     if path.is_file():
@@ -85,10 +85,10 @@ def _label_path(image: Path) -> Path:
 
 
 def read_labels(image: Path, task: str = "detect") -> Truth:
-    """Labels of a picture in parts of its width and height; none when it has no label file, as YOLO's layout means it.
+    """Labels of an image in parts of its width and height; none when it has no label file, as YOLO's layout means it.
 
     Args:
-        image: The picture; its label file is read, not itself.
+        image: The image; its label file is read, not itself.
         task: ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines. Boxes are those around them;
             for ``segment`` the outlines are kept as well, where every line is one. Lines that repeat another count once.
 
@@ -137,12 +137,12 @@ def _row(values: RealArray, task: str) -> tuple[float, ...]:
     placed = numbers[:4] if len(values) in (_BOX_VALUES - 1, _BOX_VALUES) or task == "pose" else numbers
     is_inside = (placed >= 1 - _OUTSIDE).all() and (placed <= _OUTSIDE).all()
     if not (np.isfinite(corners).all() and is_inside and (corners[2:] >= corners[:2]).all()):
-        raise ValueError(f"{' '.join(f'{value:g}' for value in numbers[:4])} are not parts of the picture, 0 to 1")
+        raise ValueError(f"{' '.join(f'{value:g}' for value in numbers[:4])} are not parts of the image, 0 to 1")
     return (class_id, *(float(value) for value in corners))
 
 
 def in_pixels(labels: Truth, size_wh: tuple[int, int]) -> Truth:
-    """Labels of a picture of ``size_wh`` pixels, from parts of it to pixels."""
+    """Labels of an image of ``size_wh`` pixels, from parts of it to pixels."""
     scale: FloatArray = np.array([*size_wh, *size_wh], np.float32)
     outlines = None if labels.outline is None else tuple(outline * scale[:2] for outline in labels.outline)
     return replace(labels, xyxy=labels.xyxy * scale, outline=outlines)
@@ -151,13 +151,13 @@ def in_pixels(labels: Truth, size_wh: tuple[int, int]) -> Truth:
 def judged(
     model: Model, images: Sequence[Path], progress: Progress = silent, labels: Sequence[Truth] | None = None
 ) -> list[tuple[Truth, Detections]]:
-    """Labels and detections of each picture in pixels, under COCO's protocol.
+    """Labels and detections of each image in pixels, under COCO's protocol.
 
     Args:
         model: A detector.
-        images: The pictures.
+        images: The images.
         progress: Called as it goes on.
-        labels: Of each picture, in parts of it; read from its label file by default.
+        labels: Of each image, in parts of it; read from its label file by default.
 
     Raises:
         ConfigError: the model is no detector, or a label file is damaged.
@@ -169,7 +169,7 @@ def judged(
 def judged_with_masks(
     model: Model, images: Sequence[Path], progress: Progress, labels: Sequence[Truth]
 ) -> tuple[list[tuple[Truth, Detections]], list[FrameMasks]]:
-    """As ``judged``, and the masks of each picture's detections beside them."""
+    """As ``judged``, and the masks of each image's detections beside them."""
     pairs, masks = [], []
     for truth, answer, size_wh in _judged(model, images, progress, labels):
         pairs.append((truth, replace(answer, mask=None)))
@@ -188,7 +188,7 @@ def _judged(
 
 
 def classified(model: Model, images: Sequence[Path], progress: Progress = silent) -> list[Classification]:
-    """Classes of each picture, best first.
+    """Classes of each image, best first.
 
     Raises:
         ConfigError: the model is no classifier.
@@ -204,12 +204,12 @@ def classified(model: Model, images: Sequence[Path], progress: Progress = silent
 def _found(
     model: Model, images: Sequence[Path], progress: Progress
 ) -> Iterator[tuple[tuple[int, int], Detections | Classification]]:
-    """Size and answer of each picture; as many at a time as the model takes."""
+    """Size and answer of each image; as many at a time as the model takes."""
     for done in range(0, len(images), model.batch):
         progress(f"Evaluating {model.name}", done, len(images))
         sizes: list[tuple[int, int]] = []
         answers = model.many(
-            _pictures(images[done : done + model.batch], sizes),
+            _images(images[done : done + model.batch], sizes),
             confidence=_confidence(model),
             iou=_IOU,
             max_detections=_MAX_DETECTIONS,
@@ -219,16 +219,16 @@ def _found(
     progress(f"Evaluating {model.name}", len(images), len(images))
 
 
-def _pictures(paths: Sequence[Path], sizes: list[tuple[int, int]]) -> Iterator[Image]:
-    """One picture after the other, so that they are never in memory together; their sizes are kept."""
+def _images(paths: Sequence[Path], sizes: list[tuple[int, int]]) -> Iterator[Image]:
+    """One image after the other, so that they are never in memory together; their sizes are kept."""
     for path in paths:
-        picture = _picture(path)
-        sizes.append((picture.shape[1], picture.shape[0]))
-        yield picture
+        image = _image(path)
+        sizes.append((image.shape[1], image.shape[0]))
+        yield image
 
 
-def _picture(path: Path) -> Image:
-    """A picture of the set; one that cannot be read is data that is wrong, not a camera that failed."""
+def _image(path: Path) -> Image:
+    """An image of the set; one that cannot be read is data that is wrong, not a camera that failed."""
     try:
         return read_image(path)
     except SourceError as error:
@@ -241,5 +241,5 @@ def _confidence(model: Model) -> float:
 
 
 def evaluate(model: Model, images: Sequence[Path], progress: Progress = silent) -> MeanAveragePrecision:
-    """COCO mean average precision of a detector on labelled pictures."""
+    """COCO mean average precision of a detector on labelled images."""
     return coco_map(judged(model, images, progress), len(model.labels))

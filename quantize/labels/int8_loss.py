@@ -12,7 +12,7 @@ import numpy as np
 from edgecv._internal.progress import Progress, silent
 from edgecv._internal.yaml_files import class_names
 from edgecv.errors import CalibrationError, ConfigError
-from edgecv.media.image_files import in_natural_order, pictures_below
+from edgecv.media.image_files import images_below, in_natural_order
 from edgecv.model import Model
 from edgecv.quantize.labels.bootstrap import paired_interval
 from edgecv.quantize.labels.coco import Truth, match_boxes, match_masks
@@ -39,7 +39,7 @@ _MASK_METRIC = "mask_map50_95"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledBoxes:
-    """Pictures with labelled boxes; ``truth`` of each, in parts of the picture and in the model's classes."""
+    """Images with labelled boxes; ``truth`` of each, in parts of the image and in the model's classes."""
 
     images: tuple[Path, ...]
     truth: tuple[Truth, ...]
@@ -65,7 +65,7 @@ class LabelledBoxes:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledClasses:
-    """Pictures of one class each; ``truth`` holds the model's number of each."""
+    """Images of one class each; ``truth`` holds the model's number of each."""
 
     images: tuple[Path, ...]
     truth: tuple[int, ...]
@@ -112,7 +112,7 @@ def open_labelled(data: str | Path, task: str, labels: Sequence[str]) -> Labelle
 
 
 def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int | None = None) -> Labelled:
-    """The loss from float to INT8 on the same pictures, with its paired 95 % bootstrap interval.
+    """The loss from float to INT8 on the same images, with its paired 95 % bootstrap interval.
 
     Args:
         floats: Of the float model.
@@ -121,7 +121,7 @@ def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resampl
         resamples: Draws; as many as the figure wants by default.
 
     Raises:
-        ConfigError: the scores are not of the same pictures and the same kind.
+        ConfigError: the scores are not of the same images and the same kind.
     """
     if (floats.metric, floats.images) != (int8s.metric, int8s.images):
         raise ConfigError(
@@ -194,7 +194,7 @@ def _open_boxes(data: Path, task: str, labels: Sequence[str]) -> LabelledBoxes:
 
 
 def _in_classes(truth: Truth, classes: dict[int, int] | None, image: Path, labels: Sequence[str]) -> Truth:
-    """The labels of a picture with the model's numbers of the classes."""
+    """The labels of an image with the model's numbers of the classes."""
     given = [int(class_id) for class_id in truth.class_id]
     found = given if classes is None else [classes.get(class_id, -1) for class_id in given]
     for before, after in zip(given, found, strict=True):
@@ -256,7 +256,7 @@ def _open_classes(data: Path, labels: Sequence[str]) -> LabelledClasses:
         )
     known = _in_order(folders, labels)
     names = sorted({folder.name for folder in folders})
-    pairs = [(image, _class_of(folder, known, names)) for folder in folders for image in pictures_below(folder)]
+    pairs = [(image, _class_of(folder, known, names)) for folder in folders for image in images_below(folder)]
     return LabelledClasses(images=tuple(image for image, _ in pairs), truth=tuple(number for _, number in pairs))
 
 
@@ -275,10 +275,10 @@ def _class_roots(data: Path) -> list[Path]:
 
 
 def _class_folders(root: Path) -> list[Path]:
-    """Folders that hold pictures, by name."""
+    """Folders that hold images, by name."""
     inside = root.iterdir() if root.is_dir() else ()
     folders = in_natural_order(path for path in inside if path.is_dir() and not path.name.startswith("."))
-    return [folder for folder in folders if pictures_below(folder)]
+    return [folder for folder in folders if images_below(folder)]
 
 
 def _class_of(folder: Path, labels: Sequence[str], folders: Sequence[str] = ()) -> int:

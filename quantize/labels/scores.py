@@ -1,4 +1,4 @@
-"""What one model scored on labelled pictures, kept picture by picture so that any draw of them can be scored."""
+"""What one model scored on labelled images, kept image by image so that any draw of them can be scored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PRECISION_RESAMPLES = 400  # 1.5 s for 128 images of COCO; the ends then vary b
 
 
 class Scores(Protocol):
-    """Scores of one model; two of the same pictures can be compared."""
+    """Scores of one model; two of the same images can be compared."""
 
     @property
     def metric(self) -> str:
@@ -31,10 +31,10 @@ class Scores(Protocol):
         """How many draws an interval of the figure rests on."""
 
     def of_draws(self, counts: IntArray) -> RealArray:
-        """The figure of each draw: how often each picture was drawn ``(B, I)`` to ``(B,)``, 0 to 1."""
+        """The figure of each draw: how often each image was drawn ``(B, I)`` to ``(B,)``, 0 to 1."""
 
     def figures(self) -> dict[str, float]:
-        """Figures over all pictures by name, 0 to 1; the one that decides first."""
+        """Figures over all images by name, 0 to 1; the one that decides first."""
 
     def by_class(self) -> RealArray:
         """``(K,)``: AP50-95 or recall of each class; NaN where no label shows it."""
@@ -48,7 +48,7 @@ class DetectorScores:
     """Scores of one detection model.
 
     Attributes:
-        pairs: Labels and detections of each picture, in pixels.
+        pairs: Labels and detections of each image, in pixels.
         matches: pycocotools' matches of them.
         mask_matches: The same of their masks, where the model gives masks and every label is an outline.
     """
@@ -96,7 +96,7 @@ def _means(prefix: str, matches: Matches) -> dict[str, float]:
 
 
 def _precisions(matches: Matches) -> RealArray:
-    """Average precision over all pictures, by class and IoU limit: ``(K, T)``."""
+    """Average precision over all images, by class and IoU limit: ``(K, T)``."""
     return class_precisions(matches, np.ones((1, matches.images), np.int64))[0]
 
 
@@ -105,7 +105,7 @@ class ClassifierScores:
     """Scores of one classification model.
 
     Attributes:
-        class_id: ``(I,)`` int64, the labelled class of each picture.
+        class_id: ``(I,)`` int64, the labelled class of each image.
         rank: ``(I,)`` int64, where it stands among the model's classes: 0 is the best; a large number where it is not among them.
         classes: How many classes the model knows.
     """
@@ -138,7 +138,7 @@ class ClassifierScores:
         return {"top1": float(np.mean(self.rank == 0)), "top5": float(np.mean(self.rank < 5))}
 
     def by_class(self) -> RealArray:
-        """Recall of each class: the share of its pictures that the model names right."""
+        """Recall of each class: the share of its images that the model names right."""
         right = np.bincount(self.class_id[self.rank == 0], minlength=self.classes)
         labels = self.labels_by_class()
         return np.divide(right, labels, out=np.full(self.classes, np.nan), where=labels > 0)

@@ -1,7 +1,7 @@
 """INT8 for TFLite: the adapter to ai-edge-quantizer.
 
 Ranges come from our own statistics (``ranges.py``) instead of the quantizer's calibrator, whose moving average lets the first
-pictures dominate; it takes them as its calibration result, a public argument.
+images dominate; it takes them as its calibration result, a public argument.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class LitertQuantizer:
         self._operators = [op for op in self._interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
         self._stats: dict[str, TensorStats] = {}
 
-    def calibrate(self, pictures: Sequence[Array]) -> None:
-        """Measure every float tensor over pictures ``(N, H, W, 3)``."""
-        self._stats = collect(self._runs(pictures), len(pictures))
+    def calibrate(self, images: Sequence[Array]) -> None:
+        """Measure every float tensor over images ``(N, H, W, 3)``."""
+        self._stats = collect(self._runs(images), len(images))
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers."""
@@ -66,7 +66,7 @@ class LitertQuantizer:
         pad_with_zero_points(path)
         return (path,), _stored_outputs(path, self._outputs)
 
-    def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
+    def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
         """See ``Quantizer``: a layer is a convolution, named after the tensor it makes and seen after its SiLU."""
         with tempfile.TemporaryDirectory() as folder:
             (path, *_), _ = self.quantize(recipe, Path(folder))
@@ -78,8 +78,8 @@ class LitertQuantizer:
             if tensor in details and details[tensor]["dtype"] == np.int8
         }
         entry = interpreter.get_input_details()[0]["index"]
-        for wanted, picture in zip(self._runs(pictures), pictures, strict=True):
-            interpreter.set_tensor(entry, picture)
+        for wanted, image in zip(self._runs(images), images, strict=True):
+            interpreter.set_tensor(entry, image)
             interpreter.invoke()
             found = {
                 name: _real(interpreter.get_tensor(details[name]["index"]), details[name]) for name in tensors.values()
@@ -101,14 +101,14 @@ class LitertQuantizer:
         made = [self._names[int(op["outputs"][0])] for op in self._operators if op["op_name"] in _CONVOLUTIONS]
         return {name: products[name] if name in silu else name for name in made}
 
-    def _runs(self, pictures: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
+    def _runs(self, images: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
         made = {int(index) for op in self._operators for index in op["outputs"]}
         interpreter = _keeping_all(self._path)
         detail = {d["index"]: d for d in interpreter.get_tensor_details()}
         floats = [index for index in made if detail[index]["dtype"] == np.float32]
         entry = interpreter.get_input_details()[0]["index"]
-        for picture in pictures:
-            interpreter.set_tensor(entry, picture)
+        for image in images:
+            interpreter.set_tensor(entry, image)
             interpreter.invoke()
             yield {self._names[index]: interpreter.get_tensor(index) for index in floats}
 

@@ -20,7 +20,7 @@ from edgecv._internal.extras import require
 from edgecv.protocols import Array
 from edgecv.quantize.ort.graph import Graph, Node, add_constant
 
-PICTURES = 24  # means settle long before
+IMAGES = 24  # means settle long before
 _COPY = "rounded/"
 
 Run = Callable[[Any, Sequence[str]], Iterable[Mapping[str, Array]]]
@@ -32,7 +32,7 @@ def correct_biases(quantized: Any, floats: Any, run: Run) -> None:
     Args:
         quantized: The model with ``QuantizeLinear`` and ``DequantizeLinear`` around its convolutions.
         floats: The float model, with nodes of the same names; it is changed.
-        run: Gives tensors of a model by name, for each picture.
+        run: Gives tensors of a model by name, for each image.
     """
     graph = Graph(quantized)
     chosen = [node for node in graph.nodes if _has_integer_bias(graph, node)]
@@ -102,10 +102,10 @@ def _maker(graph: Graph, tensor: str) -> Node:
     return node
 
 
-def _means(pictures: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+def _means(images: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
     total: dict[str, Array] = {}
     count = 0
-    for tensors in pictures:
+    for tensors in images:
         count += 1
         for name, tensor in tensors.items():
             total[name] = total.get(name, np.zeros(tensor.shape)) + tensor

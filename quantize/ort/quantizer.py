@@ -14,7 +14,7 @@ import numpy as np
 from edgecv._internal.extras import require
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
-from edgecv.quantize.ort.bias import PICTURES, correct_biases
+from edgecv.quantize.ort.bias import IMAGES, correct_biases
 from edgecv.quantize.ort.graph import Graph, Node, add_constant, drop_unused_constants, load, op_counts, save
 from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments
 from edgecv.quantize.quantizer import LayerOutputs, library
@@ -23,7 +23,7 @@ from edgecv.quantize.recipes import CPU_CLASSES, QuantizeRecipe
 from edgecv.specs import TensorSpec
 
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
-_STEM_PICTURES = 24  # second moments of pixel patches are stable long before
+_STEM_IMAGES = 24  # second moments of pixel patches are stable long before
 _MOST_BYTES = 2**31 - 1  # of a protobuf message
 _TABLE = 2**16  # elements; below it, halving saves nothing
 _FLOAT = 1  # TensorProto.FLOAT
@@ -56,14 +56,14 @@ class OrtStaticQuantizer:
             # Symbolic shapes would need a fixed-shape graph to change nothing; ours are fixed.
             preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
         self._stats: dict[str, TensorStats] = {}
-        self._pictures: list[Array] = []
+        self._images: list[Array] = []
         self._corrected_on: Sequence[Array] = ()
 
-    def calibrate(self, pictures: Sequence[Array]) -> None:
-        """Measure every float tensor over pictures ``(N, H, W, 3)``."""
-        self._pictures = [picture[None] for batch in pictures[:_STEM_PICTURES] for picture in batch][:_STEM_PICTURES]
-        self._corrected_on = pictures[:PICTURES]
-        self._stats = collect(self._run_all(pictures), len(pictures))
+    def calibrate(self, images: Sequence[Array]) -> None:
+        """Measure every float tensor over images ``(N, H, W, 3)``."""
+        self._images = [image[None] for batch in images[:_STEM_IMAGES] for image in batch][:_STEM_IMAGES]
+        self._corrected_on = images[:IMAGES]
+        self._stats = collect(self._run_all(images), len(images))
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers.
@@ -84,14 +84,14 @@ class OrtStaticQuantizer:
             stem = find_stem(quantized)
             if stem is not None:
                 most = _MOST_REDUCED if recipe.reduce_range else 127
-                pack_stem(quantized, stem, patch_moments(stem, self._pictures), most)
+                pack_stem(quantized, stem, patch_moments(stem, self._images), most)
         outputs = _integer_outputs(quantized, self._outputs)
         save(quantized, out)
         config = CPU_CLASSES[recipe.cpu_class].config if recipe.cpu_class in CPU_CLASSES else {}
         check_fused(out, self._work, int(recipe.stem == "float") + len(recipe.float_layers), config)
         return (out,), outputs
 
-    def layer_outputs(self, recipe: QuantizeRecipe, pictures: Sequence[Array]) -> Iterator[LayerOutputs]:
+    def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
         """See ``Quantizer``: a layer is a convolution, seen after its SiLU, since ranges are chosen by the error there."""
         quantized = self._quantized(recipe, load(self._prepared), self._work / "layers.onnx")
         prepared = load(self._prepared)
@@ -99,8 +99,8 @@ class OrtStaticQuantizer:
         rounded = _rounded_tensors(quantized, floats)
         names = [name for name in floats if name in rounded]
         pairs = zip(
-            self._run(prepared, [floats[name] for name in names], pictures),
-            self._run(quantized, [rounded[name] for name in names], pictures),
+            self._run(prepared, [floats[name] for name in names], images),
+            self._run(quantized, [rounded[name] for name in names], images),
             strict=True,
         )
         for wanted, found in pairs:
@@ -119,16 +119,16 @@ class OrtStaticQuantizer:
                 extra_options={"MatMulConstBOnly": True},
             )
 
-    def _run_all(self, pictures: Sequence[Array]) -> Iterator[dict[str, Array]]:
-        """Every float tensor of the float model, for each picture."""
+    def _run_all(self, images: Sequence[Array]) -> Iterator[dict[str, Array]]:
+        """Every float tensor of the float model, for each image."""
         model = load(self._prepared)
         made = [name for node in model.graph.node for name in node.output if name]
         names = dict.fromkeys([*Graph(model).output_names(), *made])
-        for tensors in self._run(model, list(names), pictures):
+        for tensors in self._run(model, list(names), images):
             yield {name: tensor for name, tensor in tensors.items() if tensor.dtype.name in _FLOAT_TENSORS}
 
-    def _run(self, model: Any, names: Sequence[str], pictures: Sequence[Array]) -> Iterator[dict[str, Array]]:
-        """Tensors of a model by name, for each picture; graph optimizations are off so that each tensor exists."""
+    def _run(self, model: Any, names: Sequence[str], images: Sequence[Array]) -> Iterator[dict[str, Array]]:
+        """Tensors of a model by name, for each image; graph optimizations are off so that each tensor exists."""
         runtime = require("onnxruntime", "onnx")
         value = require("onnx.helper", "convert").ValueInfoProto
         shown = type(model)()
@@ -142,8 +142,8 @@ class OrtStaticQuantizer:
             save(shown, Path(file.name))
             session = runtime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
         entry = session.get_inputs()[0].name
-        for picture in pictures:
-            yield dict(zip(names, session.run(list(names), {entry: picture}), strict=True))
+        for image in images:
+            yield dict(zip(names, session.run(list(names), {entry: image}), strict=True))
 
     def _quantized(self, recipe: QuantizeRecipe, prepared: Any, out: Path) -> Any:
         tools: Any = require("onnxruntime.quantization", "convert")
@@ -173,8 +173,8 @@ class OrtStaticQuantizer:
         cache.unlink()
         quantized = load(out)
         if recipe.bias_correction != "none":
-            pictures = self._corrected_on
-            correct_biases(quantized, prepared, lambda model, names: self._run(model, names, pictures))
+            images = self._corrected_on
+            correct_biases(quantized, prepared, lambda model, names: self._run(model, names, images))
         return quantized
 
     def _ranges(self, recipe: QuantizeRecipe, prepared: Any) -> dict[str, Range]:

@@ -70,7 +70,7 @@ def find_stem(model: Any) -> Stem | None:
         return None
     pads = tuple(attribute(convolution, "pads", [0, 0, 0, 0]))
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]
-    if not _divides_the_picture((shape[2], shape[1]), weights.shape[2:], strides[0], pads):
+    if not _divides_the_image((shape[2], shape[1]), weights.shape[2:], strides[0], pads):
         return None
     return Stem(
         transpose=chain[0],
@@ -85,7 +85,7 @@ def find_stem(model: Any) -> Stem | None:
     )
 
 
-def _divides_the_picture(size_wh: tuple[int, int], kernel: tuple[int, ...], stride: int, pads: tuple[int, ...]) -> bool:
+def _divides_the_image(size_wh: tuple[int, int], kernel: tuple[int, ...], stride: int, pads: tuple[int, ...]) -> bool:
     """Whether the output is the input over the stride, exactly: packing splits rows of pixels into equal groups."""
     width, height = size_wh
     wide = (width + pads[1] + pads[3] - kernel[1]) // stride + 1
@@ -93,14 +93,14 @@ def _divides_the_picture(size_wh: tuple[int, int], kernel: tuple[int, ...], stri
     return (wide * stride, high * stride) == size_wh
 
 
-def patch_moments(stem: Stem, pictures: Iterable[Array]) -> Array:
-    """Second moments ``(in × kh × kw, in × kh × kw)`` of the patches the convolution sees in ``(1, H, W, in)`` pictures."""
+def patch_moments(stem: Stem, images: Iterable[Array]) -> Array:
+    """Second moments ``(in × kh × kw, in × kh × kw)`` of the patches the convolution sees in ``(1, H, W, in)`` images."""
     kernel = stem.weights.shape[2:]
     top, left, bottom, right = stem.pads
     total = np.zeros((stem.weights[0].size,) * 2)
     count = 0
-    for picture in pictures:
-        padded = np.pad(picture[0].transpose(2, 0, 1), ((0, 0), (top, bottom), (left, right)))
+    for image in images:
+        padded = np.pad(image[0].transpose(2, 0, 1), ((0, 0), (top, bottom), (left, right)))
         windows = sliding_window_view(padded, kernel, axis=(1, 2))[:, :: stem.stride, :: stem.stride]
         patches = windows.transpose(1, 2, 0, 3, 4).reshape(-1, len(total))[::_PATCH_STRIDE].astype(np.float64)
         total += patches.T @ patches
@@ -144,7 +144,7 @@ def pack_stem(model: Any, stem: Stem, moments: Array, most: int = 127) -> None:
     group = stem.stride * pixels
     heights = [stem.size_wh[1], stem.size_wh[1] // stem.stride]
     bias = np.rint(stem.bias / scale).astype(np.int32)
-    # The 0 keeps the number of pictures, whatever it is.
+    # The 0 keeps the number of images, whatever it is.
     names = {
         "shape_in": np.array([0, heights[0], stem.size_wh[0] // group, group * channels], np.int64),
         "shape_out": np.array([0, heights[1], width_out, len(weights)], np.int64),

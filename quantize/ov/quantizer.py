@@ -29,11 +29,11 @@ class NncfQuantizer:
         self._path = files[0]
         self._outputs = outputs
         self._work = work
-        self._pictures: list[Array] = []
+        self._images: list[Array] = []
 
-    def calibrate(self, pictures: Sequence[Array]) -> None:
-        """Remember the pictures ``(N, H, W, 3)``: NNCF reads them with each recipe."""
-        self._pictures = list(pictures)
+    def calibrate(self, images: Sequence[Array]) -> None:
+        """Remember the images ``(N, H, W, 3)``: NNCF reads them with each recipe."""
+        self._images = list(images)
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs."""
@@ -47,7 +47,7 @@ class NncfQuantizer:
     def layer_outputs(
         self,
         recipe: QuantizeRecipe,  # noqa: ARG002  (the seam's form)
-        pictures: Sequence[Array],  # noqa: ARG002
+        images: Sequence[Array],  # noqa: ARG002
     ) -> Iterator[LayerOutputs]:
         """Nothing: NNCF merges layers, so that those of the two models do not correspond."""
         return iter(())
@@ -56,9 +56,9 @@ class NncfQuantizer:
         presets = {True: nncf.QuantizationPreset.MIXED, False: nncf.QuantizationPreset.PERFORMANCE}
         return nncf.quantize(
             model,
-            nncf.Dataset(self._pictures),
+            nncf.Dataset(self._images),
             preset=presets[recipe.activations == "uint8"],
-            subset_size=len(self._pictures),
+            subset_size=len(self._images),
             fast_bias_correction=recipe.bias_correction != "accurate",
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 disable_bias_correction=recipe.bias_correction == "none"

@@ -1,4 +1,4 @@
-"""Pictures of the report as inline SVG: what each attempt cost and gave, and boxes over photographs."""
+"""Images of the report as inline SVG: what each attempt cost and gave, and boxes over photographs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One variant in the Pareto picture.
+    """One variant in the Pareto image.
 
     Attributes:
         number: Its number in the tables, or a short name.
         title: What a pointer over it tells.
         kind: ``chosen``, ``passed``, ``refused`` or ``float``: its shape and colour.
         latency_ms: ``None`` where it was not timed: it then stands in a band of its own.
-        value: Height in the picture.
+        value: Height in the image.
     """
 
     number: str
@@ -76,7 +76,7 @@ def pareto(points: Sequence[Point], axis: str) -> Markup:
     labels = _labels(placed)
     return element(
         "svg",
-        element("title", f"Milliseconds per picture against {axis}"),
+        element("title", f"Milliseconds per image against {axis}"),
         *_grid(axes, axis),
         *([] if axes.right == _WIDTH - _RIGHT else [_untimed_band(axes)]),
         *(_mark(point, at) for point, at in placed),
@@ -94,18 +94,18 @@ def bar(share: float) -> Markup:
     return element("svg", rect, viewBox="0 0 100 8", preserveAspectRatio="none", class_="bar", aria_hidden="true")
 
 
-def side_by_side(picture: WorstImage, number: int) -> Markup:
+def side_by_side(image: WorstImage, number: int) -> Markup:
     """Float boxes and INT8 boxes over one photograph, which the page holds once; empty when it is no JPEG."""
-    size_wh = jpeg_size_wh(picture.jpeg)
+    size_wh = jpeg_size_wh(image.jpeg)
     if size_wh is None:
         return Markup()
-    name = f"picture-{number}"
-    data = "data:image/jpeg;base64," + base64.b64encode(picture.jpeg).decode()
+    name = f"image-{number}"
+    data = "data:image/jpeg;base64," + base64.b64encode(image.jpeg).decode()
     photo = element("image", id=name, href=data, width=size_wh[0], height=size_wh[1])
     again = element("use", href=f"#{name}")
     sides = (
-        ("Float", photo, picture.float_boxes, picture.int8_boxes),
-        ("INT8", again, picture.int8_boxes, picture.float_boxes),
+        ("Float", photo, image.float_boxes, image.int8_boxes),
+        ("INT8", again, image.int8_boxes, image.float_boxes),
     )
     return element(
         "div",
@@ -113,7 +113,7 @@ def side_by_side(picture: WorstImage, number: int) -> Markup:
             element(
                 "div",
                 element("p", f"{title}: {len(own)} found", class_="side"),
-                _over(below, own, other, picture, size_wh, title),
+                _over(below, own, other, image, size_wh, title),
             )
             for title, below, own, other in sides
         ),
@@ -177,7 +177,7 @@ def _grid(axes: _Axes, axis: str) -> list[Markup]:
         drawn.append(element("text", f"{value:g}", x=x, y=bottom + 18, text_anchor="middle"))
     drawn.append(element("line", x1=_LEFT, x2=axes.right, y1=bottom, y2=bottom, class_="axis"))
     drawn.append(
-        element("text", "milliseconds per picture, one thread (left is faster)", x=_LEFT, y=_HEIGHT - 8, class_="name")
+        element("text", "milliseconds per image, one thread (left is faster)", x=_LEFT, y=_HEIGHT - 8, class_="name")
     )
     turned = f"rotate(-90 14 {middle:g})"
     drawn.append(element("text", axis, x=14, y=middle, text_anchor="middle", transform=turned, class_="name"))
@@ -249,7 +249,7 @@ def _over(
     below: Markup,
     own: Sequence[BoxRow],
     other: Sequence[BoxRow],
-    picture: WorstImage,
+    image: WorstImage,
     size_wh: tuple[int, int],
     title: str,
 ) -> Markup:
@@ -258,9 +258,9 @@ def _over(
     drawn = []
     for at in reversed(range(len(own))):  # the best are drawn last, so that they stay on top
         text = f"{own[at].label} {own[at].confidence:.2f}"
-        wide = (own[at].xyxy[2] - own[at].xyxy[0]) * picture.scale >= len(text) * font * _LETTER_WIDTH
-        drawn.append(_box(own[at], text, at in alone, picture.scale, font if wide or len(own) <= _FEW_BOXES else None))
-    view, said = f"0 0 {size_wh[0]} {size_wh[1]}", f"{title} boxes on {picture.name}"
+        wide = (own[at].xyxy[2] - own[at].xyxy[0]) * image.scale >= len(text) * font * _LETTER_WIDTH
+        drawn.append(_box(own[at], text, at in alone, image.scale, font if wide or len(own) <= _FEW_BOXES else None))
+    view, said = f"0 0 {size_wh[0]} {size_wh[1]}", f"{title} boxes on {image.name}"
     return element("svg", below, *drawn, viewBox=view, role="img", aria_label=said, class_="photo")
 
 

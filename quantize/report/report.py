@@ -32,11 +32,11 @@ _MOST_CLASSES, _MOST_LAYERS = 20, 12
 _UNLIMITED = 1e300
 _FACTS: Mapping[str, str] = MappingProxyType(
     {
-        "brightness": "brightness (middle picture, 0 to 255)",
-        "contrast": "contrast (middle picture, 0 to 255)",
-        "width_px": "width in pixels (middle picture)",
-        "height_px": "height in pixels (middle picture)",
-        "distinct": "pictures that differ visibly",
+        "brightness": "brightness (middle image, 0 to 255)",
+        "contrast": "contrast (middle image, 0 to 255)",
+        "width_px": "width in pixels (middle image)",
+        "height_px": "height in pixels (middle image)",
+        "distinct": "images that differ visibly",
         "near_duplicates": "share that look almost like another",
         "unused": "frames left out between the two parts",
     }
@@ -66,8 +66,8 @@ def report_html(record: QuantizationRecord) -> str:
         formats=_parts(record),
         labelled=_is_labelled(record),
         variants=_variants(record),
-        picture=_picture(record),
-        facts=[*_facts(record.calibration), ("sha256 of the pictures", record.calibration.sha256)],
+        chart=_chart(record),
+        facts=[*_facts(record.calibration), ("sha256 of the images", record.calibration.sha256)],
         glossary=GLOSSARY,
         most_classes=_MOST_CLASSES,
         **_HELPERS,
@@ -99,11 +99,11 @@ class _Part:
 
 def _parts(record: QuantizationRecord) -> list[_Part]:
     parts = []
-    attempts, pictures = 1, 1  # counted through all formats
+    attempts, images = 1, 1  # counted through all formats
     for form in record.formats:
         best = chosen(form)
         judged = best or next((attempt for attempt in reversed(form.attempts) if attempt.labelled), None)
-        pairs = [(image, side_by_side(image, pictures + at)) for at, image in enumerate(form.worst)]
+        pairs = [(image, side_by_side(image, images + at)) for at, image in enumerate(form.worst)]
         parts.append(
             _Part(
                 form=form,
@@ -115,7 +115,7 @@ def _parts(record: QuantizationRecord) -> list[_Part]:
                 pairs=tuple((image, pair) for image, pair in pairs if pair),
             )
         )
-        attempts, pictures = attempts + len(form.attempts), pictures + len(form.worst)
+        attempts, images = attempts + len(form.attempts), images + len(form.worst)
     return parts
 
 
@@ -140,7 +140,7 @@ def _speed(form: FormatRecord, attempt: Attempt) -> str:
     if not attempt.latency_ms or form.float_latency_ms <= 0:
         return ""
     times = form.float_latency_ms / attempt.latency_ms
-    spent = f"{attempt.latency_ms:.1f} ms per picture where float takes {form.float_latency_ms:.1f} ms"
+    spent = f"{attempt.latency_ms:.1f} ms per image where float takes {form.float_latency_ms:.1f} ms"
     if times < 1:
         return f"It takes {spent}: on this machine it is not faster than float."
     return f"It takes {spent}: {times:.1f} times as fast."
@@ -159,7 +159,7 @@ def _quality(attempt: Attempt, record: QuantizationRecord) -> str:
     if main is None:
         return ""
     return (
-        f"On {record.calibration.held_out} pictures that it has not seen, its answers agree with the float model's: "
+        f"On {record.calibration.held_out} images that it has not seen, its answers agree with the float model's: "
         f"{_metric(main.metric)} {_figure(main.value)}, where 1 is the same."
     )
 
@@ -203,7 +203,7 @@ def _score(attempt: Attempt, labelled: bool) -> str:
     return _figure(main.value) if main else "–"
 
 
-def _picture(record: QuantizationRecord) -> Markup:
+def _chart(record: QuantizationRecord) -> Markup:
     """Latency against accuracy: labelled when every attempt that was measured was, else agreement."""
     measured = [
         attempt for form in record.formats for attempt in form.attempts if attempt.labelled or _main_check(attempt)

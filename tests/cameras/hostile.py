@@ -101,14 +101,14 @@ def part(data: bytes) -> bytes:
 
 
 def jpeg(level: int = 90, size_wh: tuple[int, int] = (64, 48)) -> bytes:
-    """An honest picture of one grey."""
+    """An honest image of one grey."""
     image = np.full((size_wh[1], size_wh[0], 3), level, np.uint8)
     encoded: bytes = cv2.imencode(".jpg", image)[1].tobytes()
     return encoded
 
 
 def jpeg_that_claims(width: int, height: int) -> bytes:
-    """A small picture whose header says that it is larger: what a decoder takes memory for."""
+    """A small image whose header says that it is larger: what a decoder takes memory for."""
     data = bytearray(jpeg())
     at = data.index(b"\xff\xc0")
     data[at + _SIZE.start : at + _SIZE.stop] = struct.pack(">HH", height, width)

@@ -16,10 +16,10 @@ _INTERVAL_S = 0.04
 
 
 class MjpegServer:
-    """``/video`` is a stream, ``/secret`` wants a password, ``/page`` is no video, ``/short`` ends after ten pictures.
+    """``/video`` is a stream, ``/secret`` wants a password, ``/page`` is no video, ``/short`` ends after ten images.
 
     Attributes:
-        size_wh: Of the next picture.
+        size_wh: Of the next image.
         paused: Whether the streams hold still.
         seen: The paths that were asked for, with their queries.
     """
@@ -33,7 +33,7 @@ class MjpegServer:
         self.httpd.daemon_threads = True
         self.host = f"127.0.0.1:{self.httpd.server_address[1]}"
 
-    def picture(self, number: int) -> bytes:
+    def image(self, number: int) -> bytes:
         """A JPEG of the size of this moment."""
         width, height = self.size_wh
         return cv2.imencode(".jpg", np.full((height, width, 3), number * 7 % 256, np.uint8))[1].tobytes()
@@ -84,7 +84,7 @@ def _handler(camera: MjpegServer) -> type[BaseHTTPRequestHandler]:
                     time.sleep(_INTERVAL_S)
                 if camera.stopping:
                     return
-                data = camera.picture(number)
+                data = camera.image(number)
                 head = f"--cut\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                 self.wfile.write(head.encode() + data + b"\r\n")
                 time.sleep(_INTERVAL_S)

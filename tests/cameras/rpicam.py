@@ -1,4 +1,4 @@
-"""A program named ``rpicam-vid`` that sends pictures as the real one does; there is no Raspberry Pi here."""
+"""A program named ``rpicam-vid`` that sends images as the real one does; there is no Raspberry Pi here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ words = sys.argv[1:]
 value = lambda name, default: words[words.index(name) + 1] if name in words else default
 if value("--camera", "0") == "7":
     sys.exit("ERROR: *** no cameras available ***")
-print("chatter that must not tear a picture")
+print("chatter that must not tear an image")
 print("[0:00:01] INFO Camera camera_manager.cpp", file=sys.stderr)
 width, height = int(value("--width", "640")), int(value("--height", "480"))
 with open(value("--output", ""), "wb", buffering=0) as output:

@@ -173,7 +173,7 @@ def empty(_whole: Path, bad: Path) -> None:
     bad.write_bytes(b"")
 
 
-def picture(_whole: Path, bad: Path) -> None:
+def image(_whole: Path, bad: Path) -> None:
     bad.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8)
 
 
@@ -181,7 +181,7 @@ def zeros(_whole: Path, bad: Path) -> None:
     bad.write_bytes(bytes(4096))
 
 
-@pytest.mark.parametrize("damage", [truncated, empty, picture, zeros], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("damage", [truncated, empty, image, zeros], ids=lambda f: f.__name__)
 def test_a_file_that_is_no_such_model_is_a_session_error(row: Row, path: Path, tmp_path: Path, damage) -> None:
     bad = tmp_path / f"bad{path.suffix}"
     damage(path, bad)

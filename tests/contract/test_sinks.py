@@ -63,7 +63,7 @@ def count_segment_frames(folder: Path) -> int:
     return sum(count_frames(path) for path in folder.glob("*.mp4"))
 
 
-def count_pictures(folder: Path) -> int:
+def count_images(folder: Path) -> int:
     return len([path for path in folder.glob("*.jpg") if json.loads(path.with_suffix(".json").read_text())])
 
 
@@ -76,7 +76,7 @@ COUNT: dict[str, Callable[[Path], int]] = {
     "jsonl": count_lines,
     "record": count_records,
     "segments": count_segment_frames,
-    "snapshots": count_pictures,
+    "snapshots": count_images,
     "video": count_frames,
 }
 FILES = {"csv": "out.csv", "jsonl": "out.jsonl", "record": "out.rec", "video": "out.mp4"}

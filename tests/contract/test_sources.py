@@ -295,14 +295,14 @@ def test_what_makes_no_sense_is_refused(uri: str) -> None:
         open_source(uri)
 
 
-def test_unreadable_pictures_are_passed_and_all_named_at_the_end(tmp_path: Path) -> None:
+def test_unreadable_images_are_passed_and_all_named_at_the_end(tmp_path: Path) -> None:
     _images(tmp_path)
     count = len(list(tmp_path.iterdir()))
     for name in ("00.png", "2.png", "2a.jpg"):
-        (tmp_path / name).write_bytes(b"no picture")
+        (tmp_path / name).write_bytes(b"no image")
     source = open_source(tmp_path)
     frames = []
-    with pytest.raises(SourceError, match=rf"3 of {count + 2} pictures") as caught:
+    with pytest.raises(SourceError, match=rf"3 of {count + 2} images") as caught:
         while (frame := source.read()) is not None:
             frames.append(frame)
     assert len(frames) == count - 1
@@ -321,7 +321,7 @@ def test_a_folder_is_read_as_a_person_counts_and_each_row_says_its_file(tmp_path
         assert Path(paths[0]).is_file()
 
 
-def test_what_macos_leaves_beside_a_picture_is_no_picture() -> None:
+def test_what_macos_leaves_beside_an_image_is_no_image() -> None:
     case = SHARED / "cases/run/mac"
     if not case.exists():
         pytest.skip("../shared/cases is not on this machine")

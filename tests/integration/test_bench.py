@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from edgecv.benchmarks.images import rendered_pictures
+from edgecv.benchmarks.images import rendered_images
 from edgecv.benchmarks.lab.around_session import around_session
 from edgecv.benchmarks.lab.run_vs_loop import run_versus_loop
 from edgecv.benchmarks.lab.session_ratio import session_ratio
@@ -56,7 +56,7 @@ def test_the_precision_asked_for_is_the_one_measured(bundle):
     assert [report.variant for report in reports] == ["onnx-fp32"]
 
 
-def test_pictures_come_from_a_source_and_its_password_stays_out_of_the_report(bundle):
+def test_images_come_from_a_source_and_its_password_stays_out_of_the_report(bundle):
     options = BenchOptions(runs=3, warmup=0, source="synthetic://?frames=2&width=320&height=240")
     report = run_scenario("single_stream", bundle, options)
     assert (report.source, report.runs) == ("synthetic://", 3)
@@ -101,14 +101,14 @@ def test_session_ratio_times_both_in_rounds(bundle, tmp_path):
 
 def test_around_session_takes_a_call_apart(bundle):
     with load(bundle, threads=1) as model:
-        found = around_session(model, rendered_pictures(1, (320, 240))[0], runs=5)
+        found = around_session(model, rendered_images(1, (320, 240))[0], runs=5)
     assert (found.frame, found.found) == ("320x240", 1)
     assert min(found.call_ms, found.session_ms, found.preprocess_ms, found.postprocess_ms) > 0
 
 
 def test_run_and_loop_are_compared_on_a_video(bundle, tmp_path):
     writer = VideoWriter(tmp_path / "clip.mp4", fps=25.0)
-    for number, image in enumerate(rendered_pictures(6, (320, 240))):
+    for number, image in enumerate(rendered_images(6, (320, 240))):
         writer.write(image, number / 25)
     writer.close()
     found = run_versus_loop(bundle, tmp_path / "clip.mp4", threads=1, frames=5, rounds=1)
@@ -116,8 +116,8 @@ def test_run_and_loop_are_compared_on_a_video(bundle, tmp_path):
     assert min(found.run_peak_rss_mb, found.loop_peak_rss_mb) > 10
 
 
-def test_rendered_pictures_are_the_same_in_every_run():
-    first, second = rendered_pictures(2, (320, 240)), rendered_pictures(2, (320, 240))
+def test_rendered_images_are_the_same_in_every_run():
+    first, second = rendered_images(2, (320, 240)), rendered_images(2, (320, 240))
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
     assert first[0].shape == (240, 320, 3)
 

@@ -18,14 +18,14 @@ def _open(url: str) -> tuple[SupervisedSource, Diary]:
     return source, diary
 
 
-def test_the_picture_may_change_its_size_in_mid_stream() -> None:
+def test_the_image_may_change_its_size_in_mid_stream() -> None:
     with mjpeg_server() as server:
         source, diary = _open(f"http://{server.host}/video")
         assert next_frame(source).image.shape == (48, 64, 3)
         server.size_wh = (322, 242)
-        wait_until(lambda: next_frame(source).image.shape == (242, 322, 3), "the larger picture")
+        wait_until(lambda: next_frame(source).image.shape == (242, 322, 3), "the larger image")
         server.size_wh = (32, 24)
-        wait_until(lambda: next_frame(source).image.shape == (24, 32, 3), "the smaller picture")
+        wait_until(lambda: next_frame(source).image.shape == (24, 32, 3), "the smaller image")
         source.close()
     assert diary.states == ["live", "ended"], "no new connection was needed"
 

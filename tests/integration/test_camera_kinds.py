@@ -38,8 +38,8 @@ def frame_of(source: NetworkSource) -> np.ndarray:
     ],
     ids=["no first boundary", "no first boundary but a head", "LF alone", "no part types", "no end of line"],
 )
-def test_mjpeg_is_read_by_the_pictures_own_marks_as_soon_as_they_end(first: bytes, before: bytes) -> None:
-    """Without a length: each picture comes when its last byte has, and not with the next one."""
+def test_mjpeg_is_read_by_the_images_own_marks_as_soon_as_they_end(first: bytes, before: bytes) -> None:
+    """Without a length: each image comes when its last byte has, and not with the next one."""
     sent: list[float] = []
 
     def script(_: bytes) -> Iterator[bytes]:
@@ -57,7 +57,7 @@ def test_mjpeg_is_read_by_the_pictures_own_marks_as_soon_as_they_end(first: byte
         source.close()
 
 
-def test_an_address_of_one_picture_is_asked_again() -> None:
+def test_an_address_of_one_image_is_asked_again() -> None:
     with hostile(http(jpeg(), kind="image/jpeg", head=f"Content-Length: {len(jpeg())}\r\n")) as server:
         source = NetworkSource(f"http://{server.host}/snapshot.jpg?ch=1&every_s=0.2")
         begun_s = time.monotonic()
@@ -85,7 +85,7 @@ def test_snapshots_of_a_supervised_camera_never_reconnect() -> None:
         source.close()
 
 
-def test_a_stream_that_ends_after_many_pictures_is_no_snapshot() -> None:
+def test_a_stream_that_ends_after_many_images_is_no_snapshot() -> None:
     with hostile(http(jpeg(), jpeg(), kind="image/jpeg")) as server:
         source = NetworkSource(f"http://{server.host}/video")
         frame_of(source)

@@ -144,7 +144,7 @@ def test_a_ribbon_cable_camera_is_read_through_its_program(pi: None, capfd: pyte
     source, _ = _open("csi://0?width=128&height=96&fps=20")
     frames = [next_frame(source) for _ in range(5)]
     assert {frame.image.shape for frame in frames} == {(96, 128, 3)}
-    assert all(np.ptp(frame.image) <= 2 for frame in frames), "whole pictures"
+    assert all(np.ptp(frame.image) <= 2 for frame in frames), "whole images"
     (program,) = children(workers()[0])
     source.close()
     assert not is_running(program)

@@ -1,4 +1,4 @@
-"""A real RTSP server that is killed, frozen, restarted with another picture, and refuses the password."""
+"""A real RTSP server that is killed, frozen, restarted with another image, and refuses the password."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def _open(url: str) -> tuple[SupervisedSource, Diary]:
     return source, diary
 
 
-def test_a_camera_through_freezing_death_and_another_picture() -> None:
+def test_a_camera_through_freezing_death_and_another_image() -> None:
     """One story, because a server takes a second to start: live, frozen, thawed, killed, back on its port but larger."""
     with rtsp_server() as server:
         source, diary = _open(f"{server.url}?deadline_s=1.5")
         try:
             frames = [next_frame(source) for _ in range(10)]
             assert {frame.image.shape for frame in frames} == {(120, 160, 3)}
-            assert all(frame.image.max() > 200 for frame in frames), "the white ball is in every picture"
+            assert all(frame.image.max() > 200 for frame in frames), "the white ball is in every image"
             assert source.fps == 20.0
 
             server.freeze()
@@ -61,7 +61,7 @@ def test_a_camera_through_freezing_death_and_another_picture() -> None:
             server.start("--size", "320x240")
             took_s = wait_until(lambda: source.health().state == "live", "coming back after the death")
             assert took_s < 5.0 + NOISE_S
-            wait_until(lambda: next_frame(source).image.shape == (240, 320, 3), "the larger picture")
+            wait_until(lambda: next_frame(source).image.shape == (240, 320, 3), "the larger image")
             assert source.health().reconnects >= 2
             assert "stale" in diary.states
         finally:
@@ -69,7 +69,7 @@ def test_a_camera_through_freezing_death_and_another_picture() -> None:
     assert not workers()
 
 
-def test_a_second_viewer_sees_a_whole_picture_before_the_next_key_frame() -> None:
+def test_a_second_viewer_sees_a_whole_image_before_the_next_key_frame() -> None:
     """The server sends a key frame to whoever joins, else one every five seconds: it must not be thrown away."""
     with rtsp_server() as server:
         first, _ = _open(server.url)
@@ -80,7 +80,7 @@ def test_a_second_viewer_sees_a_whole_picture_before_the_next_key_frame() -> Non
         first.close()
         second.close()
     assert took_s < 4.0
-    assert ((image > 60) & (image < 200)).mean() < 0.1, "a white ball on black, and no grey where a picture is missing"
+    assert ((image > 60) & (image < 200)).mean() < 0.1, "a white ball on black, and no grey where an image is missing"
 
 
 def test_options_resize_and_thin_out() -> None:

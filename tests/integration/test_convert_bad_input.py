@@ -170,12 +170,12 @@ def test_an_impossible_size_is_refused_before_any_work(size: str, target: Path) 
         ("--imgsz=-32", "'-32' is not an input size"),
     ],
 )
-def test_an_odd_number_is_refused_before_a_picture_is_read(
+def test_an_odd_number_is_refused_before_an_image_is_read(
     option: str, words: str, tmp_path: Path, target: Path
 ) -> None:
     (tmp_path / "m.onnx").touch()
-    (tmp_path / "pictures").mkdir()  # empty: whoever reads it says so
-    done = convert(target, tmp_path / "m.onnx", "--int8", "--calib", tmp_path / "pictures", *option.split())
+    (tmp_path / "images").mkdir()  # empty: whoever reads it says so
+    done = convert(target, tmp_path / "m.onnx", "--int8", "--calib", tmp_path / "images", *option.split())
     check_refused(done, target, words, 2)
 
 

@@ -1,4 +1,4 @@
-"""``--batch N``: files that take N pictures per run, and the same answers as one picture at a time."""
+"""``--batch N``: files that take N images per run, and the same answers as one image at a time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(images: Path) -> list[Image]:
+def frames(images: Path) -> list[Image]:
     return [read_image(images / f"{index}.png") for index in range(3)]
 
 
@@ -60,7 +60,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module", params=PAIRS)
 def pair(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, ...]:
-    """The same weights for one picture per run, and for two."""
+    """The same weights for one image per run, and for two."""
     folder = tmp_path_factory.mktemp("batch")
     source, formats = request.param
     return tuple(
@@ -84,7 +84,7 @@ def same(ours: Detections | Classification, theirs: Detections | Classification,
         assert np.allclose(ours.xyxy, theirs.xyxy, atol=max(atol, 1e-2))
 
 
-def test_every_file_takes_two_pictures(pair: tuple[Bundle, ...]) -> None:
+def test_every_file_takes_two_images(pair: tuple[Bundle, ...]) -> None:
     formats = [variant.format for variant in pair[1].variants[::2]]
     assert formats == list(FORMATS[: len(formats)])
     assert [variant.name for variant in pair[1].variants] == [f"{f}-{p}" for f in formats for p in ("fp32", "int8")]
@@ -96,7 +96,7 @@ def test_every_file_takes_two_pictures(pair: tuple[Bundle, ...]) -> None:
     assert {verdict.status for verdict in verify(pair[1])} == {"ok"}
 
 
-def test_float_gives_the_answers_of_one_picture_per_run(pair: tuple[Bundle, ...], pictures: list[Image]) -> None:
+def test_float_gives_the_answers_of_one_image_per_run(pair: tuple[Bundle, ...], frames: list[Image]) -> None:
     options = runtime_options(precision="fp32")
     for (single, runtime), (double, _) in zip(*(runnable(bundle, options) for bundle in pair), strict=True):
         with (
@@ -104,21 +104,21 @@ def test_float_gives_the_answers_of_one_picture_per_run(pair: tuple[Bundle, ...]
             open_variant(pair[1], double, RuntimeOptions(), runtime) as two,
         ):
             assert (one.batch, two.batch) == (1, 2)
-            wanted = [one(picture, confidence=1e-5, max_detections=20) for picture in pictures]
+            wanted = [one(image, confidence=1e-5, max_detections=20) for image in frames]
             for model in (one, two):
-                found = model.many(pictures, confidence=1e-5, max_detections=20)
+                found = model.many(frames, confidence=1e-5, max_detections=20)
                 for ours, theirs in zip(found, wanted, strict=True):
                     same(ours, theirs, 1e-3)
-            same(two(pictures[2], confidence=1e-5, max_detections=20), wanted[2], 1e-3)
+            same(two(frames[2], confidence=1e-5, max_detections=20), wanted[2], 1e-3)
 
 
-def test_int8_answers_do_not_depend_on_the_row(pair: tuple[Bundle, ...], pictures: list[Image]) -> None:
+def test_int8_answers_do_not_depend_on_the_row(pair: tuple[Bundle, ...], frames: list[Image]) -> None:
     options = runtime_options(precision="int8")
     for variant, runtime in runnable(pair[1], options):
         with open_variant(pair[1], variant, options, runtime) as model:
-            found = model.many(pictures, confidence=1e-5, max_detections=20)
-            for ours, picture in zip(found, pictures, strict=True):
-                same(ours, model(picture, confidence=1e-5, max_detections=20), 1e-6)
+            found = model.many(frames, confidence=1e-5, max_detections=20)
+            for ours, image in zip(found, frames, strict=True):
+                same(ours, model(image, confidence=1e-5, max_detections=20), 1e-6)
             assert model.many([]) == []
 
 
@@ -137,7 +137,7 @@ def test_fp16_takes_a_batch_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model_format", ["onnx", "openvino"])
-def test_a_graph_for_one_picture_becomes_one_for_two(resnet20: Path, tmp_path: Path, model_format: str) -> None:
+def test_a_graph_for_one_image_becomes_one_for_two(resnet20: Path, tmp_path: Path, model_format: str) -> None:
     made = edgecv.convert(
         resnet20,
         formats=(model_format,),
@@ -147,13 +147,13 @@ def test_a_graph_for_one_picture_becomes_one_for_two(resnet20: Path, tmp_path: P
     )
     with edgecv.load(made.path) as model:
         assert model.batch == 2
-        pictures = [np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8) for seed in range(3)]
-        for found, picture in zip(model.many(pictures), pictures, strict=True):
-            same(found, model(picture), 1e-5)
+        frames = [np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8) for seed in range(3)]
+        for found, image in zip(model.many(frames), images, strict=True):
+            same(found, model(image), 1e-5)
 
 
 def rigid(source: Path, path: Path) -> Path:
-    """A classifier whose last reshape counts on one picture."""
+    """A classifier whose last reshape counts on one image."""
     model = onnx.load(str(source))
     output = model.graph.output[0].name
     last = next(node for node in model.graph.node if output in node.output)
@@ -179,12 +179,12 @@ def rigid(source: Path, path: Path) -> Path:
 def test_a_graph_that_cannot_be_changed_says_so(resnet20: Path, tmp_path: Path) -> None:
     path = rigid(resnet20, tmp_path / "rigid.onnx")
     assert batched(open_onnx(path, SourceOptions()), 1).batch == 1
-    with pytest.raises(UnsupportedSource, match="exported for one picture") as caught:
+    with pytest.raises(UnsupportedSource, match="exported for one image") as caught:
         batched(open_onnx(path, SourceOptions()), 2)
     assert "--batch" in caught.value.hint
 
 
-def test_an_export_for_two_pictures_becomes_one_for_any_number(yolov8n: Path, tmp_path: Path) -> None:
+def test_an_export_for_two_images_becomes_one_for_any_number(yolov8n: Path, tmp_path: Path) -> None:
     tasks()
     from ultralytics import YOLO
 

@@ -150,18 +150,18 @@ def classifier(resnet20: Path, tmp_path_factory: pytest.TempPathFactory) -> Bund
 
 def test_a_classifier_from_elsewhere_keeps_its_accuracy(classifier: Bundle) -> None:
     assert classifier.manifest.assumptions
-    pictures = [path for folder in sorted((CIFAR / "val").iterdir()) for path in sorted(folder.iterdir())]
-    assert len(pictures) == 1000
+    paths = [path for folder in sorted((CIFAR / "val").iterdir()) for path in sorted(folder.iterdir())]
+    assert len(paths) == 1000
     options = runtime_options()
     right = {}
     for variant, runtime in runnable(classifier, options):
         with open_variant(classifier, variant, options, runtime) as model:
             right[variant.name] = sum(
-                model.labels[model(read_image(path)).class_id[0]] == path.parent.name for path in pictures
+                model.labels[model(read_image(path)).class_id[0]] == path.parent.name for path in paths
             )
-    assert right["onnx-fp32"] > 0.75 * len(pictures)
+    assert right["onnx-fp32"] > 0.75 * len(paths)
     for name in ("onnx", "openvino"):
-        assert right[f"{name}-int8"] >= right[f"{name}-fp32"] - 0.005 * len(pictures)
+        assert right[f"{name}-int8"] >= right[f"{name}-fp32"] - 0.005 * len(paths)
 
 
 def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(classifier: Bundle, resnet20: Path, tmp_path: Path) -> None:

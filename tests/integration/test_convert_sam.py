@@ -42,7 +42,7 @@ SIDE = 128  # what SAM was trained at takes minutes; every layer is there at thi
 FRAME = (90, 150)  # height and width: neither fills the square
 
 
-def picture(seed: int = 0, shape: tuple[int, int] = FRAME) -> Image:
+def image(seed: int = 0, shape: tuple[int, int] = FRAME) -> Image:
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
 
@@ -51,7 +51,7 @@ def picture(seed: int = 0, shape: tuple[int, int] = FRAME) -> Image:
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     for seed in range(16):
-        cv2.imwrite(str(folder / f"{seed}.png"), picture(seed))
+        cv2.imwrite(str(folder / f"{seed}.png"), image(seed))
     return folder
 
 
@@ -71,7 +71,7 @@ def bundle(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytes
 
 @pytest.fixture(scope="module")
 def source(images: Path) -> Any:
-    """The same network again: seed 0, norms calibrated on the same pictures."""
+    """The same network again: seed 0, norms calibrated on the same images."""
     from edgecv.quantize.calibration.calibration_set import open_calibration
 
     options = SourceOptions(size_wh=(SIDE, SIDE), random_weights=True, images=open_calibration(images).calibrate)
@@ -81,7 +81,7 @@ def source(images: Path) -> Any:
 @pytest.fixture(scope="module")
 def sam(bundle: Bundle) -> PromptableModel:
     model = opened(bundle, "onnx-fp32")
-    model.set_image(picture())
+    model.set_image(image())
     return model
 
 
@@ -157,7 +157,7 @@ def test_every_variant_marks_the_same_pixels(bundle: Bundle, sam: PromptableMode
     wanted = sam.predict(points=[[50, 40]], multimask=True)
     for variant in bundle.variants:
         with opened(bundle, variant.name) as model:
-            model.set_image(picture())
+            model.set_image(image())
             found = model.predict(points=[[50, 40]], multimask=True)
             near = cosine(sam.embeddings, model.embeddings)
         # Masks of random weights are noise around zero: rounding the encoder turns many of their pixels.
@@ -168,7 +168,7 @@ def test_every_variant_marks_the_same_pixels(bundle: Bundle, sam: PromptableMode
 def test_points_give_what_the_source_gives(sam: PromptableModel, source: Any) -> None:
     """Our slots, used and unused, against Ultralytics' own prompt encoder over just the points."""
     xy, labels = np.array([[30, 20], [120, 70], [10, 80]], np.float32), np.array([1, 0, 1])
-    _, transform = fit(picture(), sam.spec.preprocess)
+    _, transform = fit(image(), sam.spec.preprocess)
     given = torch.from_numpy(transform.to_model(xy))[None], torch.from_numpy(labels)[None]
     logits, iou = _theirs(source, points=given)
     found = sam.predict(points=xy, labels=labels, multimask=True, low_res=True)
@@ -179,7 +179,7 @@ def test_points_give_what_the_source_gives(sam: PromptableModel, source: Any) ->
 
 def test_a_box_gives_what_the_source_gives(sam: PromptableModel, source: Any) -> None:
     box = np.array([20, 10, 100, 80], np.float32)
-    _, transform = fit(picture(), sam.spec.preprocess)
+    _, transform = fit(image(), sam.spec.preprocess)
     corners = torch.from_numpy(transform.to_model(box.reshape(2, 2))).reshape(1, 4)
     logits, iou = _theirs(source, boxes=corners)
     best = int(iou.argmax())
@@ -191,7 +191,7 @@ def test_a_box_gives_what_the_source_gives(sam: PromptableModel, source: Any) ->
 
 def _theirs(source: Any, points: Any = None, boxes: Any = None) -> tuple[np.ndarray, np.ndarray]:
     encoder, decoder = source.parts
-    fitted, _ = fit(picture(), source.spec.preprocess)
+    fitted, _ = fit(image(), source.spec.preprocess)
     network = _network(decoder)
     with torch.no_grad():
         embeddings = torch.from_numpy(encoder.reference({"image": fitted[None]})["image_embeddings"])
@@ -207,7 +207,7 @@ def _network(decoder: Any) -> Any:
 def test_a_mask_of_before_is_taken_in(source: Any) -> None:
     """``mask_input`` counts when ``has_mask_input`` is 1, as in SAM's own export."""
     decoder = source.parts[1]
-    feeds = source.examples(fit(picture(), source.spec.preprocess)[0])["decoder"].feeds
+    feeds = source.examples(fit(image(), source.spec.preprocess)[0])["decoder"].feeds
     seen = np.random.default_rng(0).normal(size=feeds["mask_input"].shape).astype(np.float32)
     wanted = decoder.reference({**feeds, "mask_input": seen, "has_mask_input": np.ones(1, np.float32)})
     with torch.no_grad():
@@ -230,7 +230,7 @@ def test_masks_have_the_frames_size_and_stay_inside_their_boxes(sam: PromptableM
 
 
 def test_padding_is_zero_after_normalisation(source: Any) -> None:
-    fitted, _ = fit(picture(), source.spec.preprocess)
+    fitted, _ = fit(image(), source.spec.preprocess)
     assert (fitted[-1] == PADDING_BGR).all()
     with torch.no_grad():
         encoder = source.parts[0]
@@ -243,13 +243,13 @@ def test_padding_is_zero_after_normalisation(source: Any) -> None:
         )
 
 
-def test_a_new_picture_replaces_the_old_one(bundle: Bundle) -> None:
+def test_a_new_image_replaces_the_old_one(bundle: Bundle) -> None:
     with opened(bundle, "onnx-fp32") as model:
-        model.set_image(picture(1))
+        model.set_image(image(1))
         first = model.predict(points=[[50, 40]]).mask
-        model.set_image(picture(2, (60, 60)))
+        model.set_image(image(2, (60, 60)))
         assert model.predict(points=[[50, 40]]).mask.shape == (1, 60, 60)
-        model.set_image(picture(1))
+        model.set_image(image(1))
         assert np.array_equal(model.predict(points=[[50, 40]]).mask, first)
 
 
@@ -290,16 +290,16 @@ def test_eight_points_are_taken(sam: PromptableModel) -> None:
     assert len(sam.predict(points=[[x, 20] for x in range(0, 80, 10)], labels=[1, 0] * 4)) == 1
 
 
-def test_a_prompt_before_a_picture_and_a_call_are_refused(bundle: Bundle) -> None:
+def test_a_prompt_before_an_image_and_a_call_are_refused(bundle: Bundle) -> None:
     with edgecv.load(bundle.path, runtime="onnxruntime", precision="fp32") as model:
         assert isinstance(model, PromptableModel)
         assert model.task == "promptable-segment"
         with pytest.raises(ConfigError, match="No image was set"):
             model.predict(points=[[1, 2]])
         with pytest.raises(ConfigError, match="answers prompts"):
-            model(picture())
+            model(image())
         with pytest.raises(SpecMismatch, match="uint8"):
-            model.set_image(picture().astype(np.float32))
+            model.set_image(image().astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -352,8 +352,8 @@ def test_weights_from_a_file_are_the_ones_that_run(source: Any, tmp_path: Path) 
     assert made.manifest.source.file == "mine.pt"
     assert "trained at 1024x1024" in made.manifest.assumptions[0]
     with edgecv.load(made.path) as model:
-        model.set_image(picture())
-        fitted, _ = fit(picture(), made.spec.preprocess)
+        model.set_image(image())
+        fitted, _ = fit(image(), made.spec.preprocess)
         network.set_imgsz([SIDE, SIDE])
         with torch.no_grad():
             wanted = network.eval().image_encoder(torch.from_numpy(normalised(fitted, network)))
@@ -400,13 +400,13 @@ def test_sam2_answers_points_and_boxes_as_its_source_does(tmp_path: Path) -> Non
         out=tmp_path / "2.ecv",
         options=edgecv.SourceOptions(random_weights=True),
     )
-    fitted, transform = fit(picture(), made.spec.preprocess)
+    fitted, transform = fit(image(), made.spec.preprocess)
     features = source.parts[0].reference({"image": fitted[None]})
     masks = source.parts[1].module.masks
     prompts = source.parts[1].module.prompts
     corners = torch.from_numpy(transform.to_model(np.array([[20, 10], [100, 80]], np.float32)))[None]
     with edgecv.load(made.path) as model, torch.no_grad():
-        model.set_image(picture())
+        model.set_image(image())
         for labels, asked in (([1, 0], {"points": [[20, 10], [100, 80]], "labels": [1, 0]}), ([2, 3], {})):
             sparse, dense = prompts(points=(corners, torch.tensor([labels])), boxes=None, masks=None)
             given = [torch.from_numpy(features[name]) for name in ("image_embeddings", "high_res_0", "high_res_1")]
@@ -442,9 +442,9 @@ def cli(*arguments: str) -> CompletedProcess[str]:
 
 
 def test_the_command_line_asks_by_point_and_by_box(bundle: Bundle, tmp_path: Path) -> None:
-    image = tmp_path / "a.png"
-    cv2.imwrite(str(image), picture())
-    asked = ["predict", str(bundle.path), str(image), "--runtime", "onnxruntime", "--precision", "fp32"]
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), image())
+    asked = ["predict", str(bundle.path), str(path), "--runtime", "onnxruntime", "--precision", "fp32"]
     (row,) = json.loads(cli(*asked, "--point", "50,40", "--not-point", "5,5", "--json").stdout)
     assert row["masks"][0]["mask"]["size"] == list(FRAME)
     assert cli(*asked, "--box", "10,10,80,80", "--box", "20,20,90,70").stdout.count("mask") == 2
@@ -461,7 +461,7 @@ def test_the_command_line_asks_by_point_and_by_box(bundle: Bundle, tmp_path: Pat
 def test_the_command_line_refuses_prompts_that_are_none(
     bundle: Bundle, tmp_path: Path, prompt: list[str], words: str
 ) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), picture())
+    cv2.imwrite(str(tmp_path / "a.png"), image())
     done = cli("predict", str(bundle.path), str(tmp_path / "a.png"), *prompt)
     assert done.returncode == 2
     assert words in done.stderr

@@ -37,7 +37,7 @@ _MODELS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What EdgeCV and Ultralytics find in the same picture with the same weights."""
+    """What EdgeCV and Ultralytics find in the same image with the same weights."""
 
     ours: Any
     theirs: Any
@@ -47,7 +47,7 @@ class Answers:
 WIDTH, HEIGHT = 128, 96
 
 
-def picture(seed: int = 7) -> Image:
+def image(seed: int = 7) -> Image:
     """Smooth blobs."""
     import cv2
 
@@ -60,7 +60,7 @@ def calibration(folder: Path) -> tuple[Path, ...]:
 
     paths = [folder / f"{seed}.png" for seed in range(12)]
     for seed, path in enumerate(paths):
-        cv2.imwrite(str(path), picture(seed))
+        cv2.imwrite(str(path), image(seed))
     return tuple(paths)
 
 
@@ -71,7 +71,7 @@ def checkpoint(task: str, path: Path) -> Path:
     spec = PreprocessSpec(size_wh=(SIZE, SIZE))
     network = with_random_weights(lambda: build(name, verbose=False), spec, calibration(path.parent))
     head = network.model[-1]
-    real = torch.from_numpy(normalised(fit(picture(), spec)[0], spec))
+    real = torch.from_numpy(normalised(fit(image(), spec)[0], spec))
     last = (
         [head.linear]
         if task == "classify"
@@ -115,7 +115,7 @@ def ask_ultralytics(path: Path, task: str) -> Any:
     from ultralytics import YOLO
 
     (found,) = YOLO(str(path), task=task).predict(
-        picture(),
+        image(),
         imgsz=SIZE,
         conf=CONFIDENCE,
         iou=IOU,
@@ -134,7 +134,7 @@ def answers(task: str, folder: Path, model_format: str = "onnx") -> Answers:
     exact = {"config": {"INFERENCE_PRECISION_HINT": "f32"}} if model_format == "openvino" else None
     with edgecv.load(bundle.path, extra=exact) as model:
         assert model.task == task
-        ours = model(picture()) if task == "classify" else model(picture(), confidence=CONFIDENCE, iou=IOU)
+        ours = model(image()) if task == "classify" else model(image(), confidence=CONFIDENCE, iou=IOU)
     return Answers(ours=ours, theirs=ask_ultralytics(path, task), bundle=bundle)
 
 
@@ -192,22 +192,20 @@ def test_obb_finds_the_rotated_boxes_of_ultralytics(model_format: str, tmp_path:
 
 @pytest.mark.parametrize("model_format", ONNX_FIRST)
 def test_classify_gives_the_confidences_of_ultralytics(model_format: str, tmp_path: Path) -> None:
-    found = answers(
-        "classify", tmp_path, model_format
-    )  # the picture's short side is the size: no resizing, a cut alone
+    found = answers("classify", tmp_path, model_format)  # the image's short side is the size: no resizing, a cut alone
     assert isinstance(found.ours, Classification)
     assert found.ours.class_id.tolist() == found.theirs.probs.top5
     assert np.abs(found.ours.confidence - found.theirs.probs.top5conf.numpy()).max() < 1e-3
     assert found.ours.confidence[0] > 0.05
 
 
-def test_a_classifier_sees_pictures_as_in_its_validation() -> None:
+def test_a_classifier_sees_images_as_in_its_validation() -> None:
     spec = open_architecture(Path("yolov8n-cls.yaml"), SourceOptions(random_weights=True)).spec.preprocess
     ultralytics_import.tasks()
     from PIL import Image as Pillow
     from ultralytics.data.augment import classify_transforms
 
-    large = np.repeat(np.repeat(picture(), 6, axis=0), 6, axis=1)
+    large = np.repeat(np.repeat(image(), 6, axis=0), 6, axis=1)
     wanted = classify_transforms(224)(Pillow.fromarray(large)).numpy().transpose(1, 2, 0) * 255
     assert (spec.size_wh, spec.resize) == ((224, 224), "crop")
     assert np.abs(fit(large, spec)[0] - wanted).mean() < 0.6

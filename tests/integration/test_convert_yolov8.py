@@ -212,9 +212,9 @@ def written(folder: Path, make: Callable[[int], np.ndarray], count: int = 20) ->
 
 
 def black(index: int) -> np.ndarray:
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[0, index, 0] = 1  # different pictures, by a pixel nobody sees
-    return picture
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[0, index, 0] = 1  # different images, by a pixel nobody sees
+    return image
 
 
 def noise(index: int) -> np.ndarray:
@@ -230,7 +230,7 @@ def noise(index: int) -> np.ndarray:
     ],
     ids=["copies", "black", "noise"],
 )
-def test_pictures_that_show_the_model_nothing_are_refused(yolov8n: Path, tmp_path: Path, make, named: str) -> None:
+def test_images_that_show_the_model_nothing_are_refused(yolov8n: Path, tmp_path: Path, make, named: str) -> None:
     images = written(tmp_path / "images", make)
     with pytest.raises(CalibrationError, match=named) as caught:
         edgecv.convert(yolov8n, calibration=images, imgsz=64, out=tmp_path / "out.ecv")

@@ -31,12 +31,12 @@ FLOAT_BOUNDS = {"fp32": (0.999, 1e-3), "fp16": (0.97, 0.02)}
 @pytest.fixture(scope="module")
 def found(trained: Bundle, coco_images: list[Path]) -> dict[str, list[Detections]]:
     """What each variant finds in photographs that calibration did not see."""
-    pictures = [read_image(path) for path in coco_images[-UNSEEN:]]
+    images = [read_image(path) for path in coco_images[-UNSEEN:]]
     answers = {}
     for variant in trained.variants:
         runtime = runtimes_for(variant.format)[0]
         with open_variant(trained, variant, RuntimeOptions(), runtime) as model:
-            answers[variant.name] = [model(picture) for picture in pictures]
+            answers[variant.name] = [model(image) for image in images]
     return answers
 
 

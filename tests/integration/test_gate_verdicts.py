@@ -68,7 +68,7 @@ def test_the_report_tells_what_was_tried(trained: Bundle) -> None:
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
 
 
-def test_pictures_of_the_calibration_set_must_not_judge(yolov8n: Path, data: Data, tmp_path: Path) -> None:
+def test_images_of_the_calibration_set_must_not_judge(yolov8n: Path, data: Data, tmp_path: Path) -> None:
     shutil.copytree(data.labelled, tmp_path / "both")
     seen = sorted(data.calibration.iterdir())[0]
     shutil.copy(seen, tmp_path / "both/images")
@@ -82,14 +82,14 @@ def test_pictures_of_the_calibration_set_must_not_judge(yolov8n: Path, data: Dat
     "recipe",
     [("--recipe", "ort-u8s8"), pytest.param((), id="every recipe", marks=pytest.mark.slow)],
 )
-def test_noise_calibration_fails_on_clean_labelled_pictures_and_is_named_as_the_cause(
+def test_noise_calibration_fails_on_clean_labelled_images_and_is_named_as_the_cause(
     recipe: tuple[str, ...], yolov8n: Path, data: Data, tmp_path: Path
 ) -> None:
     noise = tmp_path / "noise"
     noise.mkdir()
     for index in range(20):
-        picture = np.random.default_rng(index).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-        cv2.imwrite(str(noise / f"{index}.png"), picture)
+        image = np.random.default_rng(index).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+        cv2.imwrite(str(noise / f"{index}.png"), image)
     asked = ("--calib", noise, "--data", data.labelled, "--json", *recipe)
     done = convert(yolov8n, tmp_path / "x.ecv", *asked)
     assert done.returncode == 3, done.stderr
@@ -187,17 +187,17 @@ def test_the_quantizers_default_arguments_are_refused(
     exported = Path(YOLO(tmp_path / "y.pt").export(format="onnx", imgsz=SIDE, verbose=False))
     spec = trained.spec.preprocess
 
-    class Pictures(CalibrationDataReader):  # type: ignore[misc]
+    class Images(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.left = sorted(data.calibration.iterdir())[:8]
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             if not self.left:
                 return None
-            picture = fit(read_image(self.left.pop()), spec)[0]
-            return {"images": np.ascontiguousarray(picture[None, ..., ::-1].transpose(0, 3, 1, 2), np.float32) / 255}
+            image = fit(read_image(self.left.pop()), spec)[0]
+            return {"images": np.ascontiguousarray(image[None, ..., ::-1].transpose(0, 3, 1, 2), np.float32) / 255}
 
-    quantize_static(str(exported), str(tmp_path / "default.onnx"), Pictures())
+    quantize_static(str(exported), str(tmp_path / "default.onnx"), Images())
     student = onnx.load(tmp_path / "default.onnx")
     for key in onnx.load(exported).metadata_props:
         student.metadata_props.add(key=key.key, value=key.value)

@@ -83,7 +83,7 @@ def test_scores_of_a_real_model_three_points_lower_give_022(both: tuple[Found, F
 
 
 def test_a_model_that_lets_more_wrong_boxes_through_gets_a_higher_threshold(both: tuple[Found, Found]) -> None:
-    """On 250 such pictures labels say 0.285 and the float model alone 0.315; on these 60 labels prove no loss."""
+    """On 250 such images labels say 0.285 and the float model alone 0.315; on these 60 labels prove no loss."""
     floats, coarse = both
     assert 0.25 < tune_confidence(floats.answers, coarse.answers, 0.25).after <= 0.35
     assert 0.25 <= tune_confidence_labelled(floats.scores.pairs, coarse.scores.pairs, 0.25).after <= 0.35

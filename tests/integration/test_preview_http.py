@@ -24,7 +24,7 @@ from edgecv.errors import ConfigError, EdgeCVError, SinkError
 from edgecv.events import Event
 from edgecv.pipelines.preview.app import Site, build_app
 from edgecv.pipelines.preview.overview import EventLog, Overview
-from edgecv.pipelines.preview.pictures import Pictures
+from edgecv.pipelines.preview.painted import PaintedImages
 from edgecv.pipelines.preview.sink import PreviewSink
 from edgecv.pipelines.preview.streams import MOST_STREAMS, Streams
 from edgecv.pipelines.sinks import open_sink
@@ -96,12 +96,12 @@ def watching(sink: PreviewSink, key: str, page: str = "me") -> Iterator[http.cli
         connection.close()
 
 
-def next_picture(stream: http.client.HTTPResponse) -> np.ndarray:
+def next_image(stream: http.client.HTTPResponse) -> np.ndarray:
     """The next JPEG of a stream, decoded."""
     lines: list[bytes] = []
     while not lines or lines == [b"\r\n"]:  # until the head of the next one
         lines = []
-        while (line := stream.readline()) != b"--edgecv-picture\r\n":
+        while (line := stream.readline()) != b"--edgecv-image\r\n":
             assert line, "the stream has ended"
             lines.append(line)
         assert stream.readline() == b"Content-Type: image/jpeg\r\n"
@@ -159,7 +159,7 @@ def test_the_status_holds_what_the_pipeline_and_the_gauges_say() -> None:
     )
     assert door["dropped"] == {"latest": 7, "too_old": 2}
     assert door["counts"] == {"door.in": 0, "door.out": 2}
-    assert (door["picture_age_s"] is not None, yard["picture_age_s"]) == (True, None)
+    assert (door["image_age_s"] is not None, yard["image_age_s"]) == (True, None)
     assert [gauge["value"] for gauge in document["gauges"]] == [51.5, None, None]
     assert [sink["error"] for sink in document["sinks"]] == ["", "No space left on device."]
     assert document["events"] == [
@@ -183,7 +183,7 @@ def test_events_are_bounded_and_the_newest_stands_first(sink: PreviewSink) -> No
     assert max(len(event["details"]) for event in events) <= 200
 
 
-def test_a_pipeline_that_cannot_be_asked_is_said_and_stops_no_picture(sink: PreviewSink) -> None:
+def test_a_pipeline_that_cannot_be_asked_is_said_and_stops_no_image(sink: PreviewSink) -> None:
     asked = threading.Event()
 
     def hang() -> PipelineStatus:
@@ -196,7 +196,7 @@ def test_a_pipeline_that_cannot_be_asked_is_said_and_stops_no_picture(sink: Prev
     waiting = threading.Thread(target=lambda: request(sink, "/api/status"))
     waiting.start()
     with watching(sink, key) as stream:
-        assert next_picture(stream).shape == (240, 320, 3)
+        assert next_image(stream).shape == (240, 320, 3)
     asked.set()
     waiting.join(DEADLINE_S)
     code, _, body = request(sink, "/api/status")
@@ -206,9 +206,9 @@ def test_a_pipeline_that_cannot_be_asked_is_said_and_stops_no_picture(sink: Prev
 def test_the_stream_shows_frames_with_boxes(sink: PreviewSink) -> None:
     sink.emit(make_result(1))
     with watching(sink, key_of(sink)) as stream:
-        first = next_picture(stream)
+        first = next_image(stream)
         sink.emit(make_result(30))
-        second = next_picture(stream)
+        second = next_image(stream)
     assert np.abs(first.astype(int) - second).max() > 100
     assert np.abs(first.astype(int) - make_result(1).frame.image).max() > 100, "boxes are drawn"
 
@@ -217,15 +217,15 @@ def test_wide_frames_are_made_smaller_and_keep_their_shape() -> None:
     with running(width=160) as sink:
         sink.emit(make_result(1, size_wh=(640, 360)))
         with watching(sink, key_of(sink)) as stream:
-            assert next_picture(stream).shape == (90, 160, 3)
+            assert next_image(stream).shape == (90, 160, 3)
 
 
-def test_a_single_picture_can_be_had(sink: PreviewSink) -> None:
+def test_a_single_image_can_be_had(sink: PreviewSink) -> None:
     sink.emit(make_result(1))
-    code, headers, body = request(sink, f"/picture/{key_of(sink)}")
+    code, headers, body = request(sink, f"/image/{key_of(sink)}")
     assert (code, headers.get_content_type()) == (200, "image/jpeg")
     assert cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR).shape == (240, 320, 3)
-    assert request(sink, "/picture/unknown")[0] == 404
+    assert request(sink, "/image/unknown")[0] == 404
     assert request(sink, "/stream/unknown")[0] == 404
 
 
@@ -239,7 +239,7 @@ def test_nothing_is_encoded_while_nobody_watches(sink: PreviewSink) -> None:
     assert sink.encoded == 0
     assert not [name for name in preview_threads() if "painter" in name]
     with watching(sink, key_of(sink)) as stream:
-        next_picture(stream)
+        next_image(stream)
         assert sink.encoded == 1
     until(lambda: sink.watchers == 0, "the watcher has left")
     for index in range(300):
@@ -253,10 +253,10 @@ def test_a_frame_is_encoded_once_for_all_who_watch(sink: PreviewSink) -> None:
     with ExitStack() as stack:
         streams = [stack.enter_context(watching(sink, key, f"page{number}")) for number in range(5)]
         for stream in streams:
-            next_picture(stream)
+            next_image(stream)
         sink.emit(make_result(2))
         for stream in streams:
-            next_picture(stream)
+            next_image(stream)
     assert sink.encoded == 2
 
 
@@ -267,7 +267,7 @@ def test_the_rate_is_limited() -> None:
         with watching(sink, key_of(sink)) as stream:
             begin_s = time.monotonic()
             for _ in range(4):
-                next_picture(stream)
+                next_image(stream)
         assert time.monotonic() - begin_s >= 1.0
 
 
@@ -276,20 +276,20 @@ def test_watchers_are_bounded_and_a_place_becomes_free_again(sink: PreviewSink) 
     key = key_of(sink)
     with ExitStack() as stack:
         for number in range(MOST_STREAMS):
-            next_picture(stack.enter_context(watching(sink, key, f"page{number}")))
+            next_image(stack.enter_context(watching(sink, key, f"page{number}")))
         code, headers, _ = request(sink, f"/stream/{key}")
         assert (code, headers["Retry-After"]) == (503, "5")
         assert status_of(sink)["streams_full"] is True
     until(lambda: sink.watchers == 0, "all have left")
     with watching(sink, key) as stream:
-        next_picture(stream)
+        next_image(stream)
 
 
 def test_the_status_says_which_streams_reach_a_page(sink: PreviewSink) -> None:
     sink.emit(make_result(1))
     key = key_of(sink)
     with watching(sink, key, "mine") as stream:
-        next_picture(stream)
+        next_image(stream)
         assert json.loads(request(sink, "/api/status?page=mine")[2])["watching"] == [key]
         assert json.loads(request(sink, "/api/status?page=other")[2])["watching"] == []
     until(lambda: not json.loads(request(sink, "/api/status?page=mine")[2])["watching"], "the stream has ended")
@@ -308,7 +308,7 @@ def test_a_watcher_who_reads_nothing_neither_stops_the_frames_nor_the_others() -
                 begin_s = time.monotonic()
                 while time.monotonic() - begin_s < 1.0 or scene.index < 10:
                     start_s = time.perf_counter()
-                    next_picture(stream)
+                    next_image(stream)
                     longest_ms = max(longest_ms, time.perf_counter() - start_s)
         assert longest_ms < 5.0
 
@@ -331,11 +331,11 @@ def noise() -> Result:
 
 
 def test_who_takes_nothing_for_long_is_let_go_and_its_connection_is_cut() -> None:
-    pictures, address = Pictures(fps=30.0, width=960), resolve("127.0.0.1", 0)
+    images, address = PaintedImages(fps=30.0, width=960), resolve("127.0.0.1", 0)
     listener = listen(address)
     server = ServerThread(listener)
-    streams = Streams(pictures, server.abort, stalled_s=0.5)
-    overview = Overview(pictures, EventLog(), ())
+    streams = Streams(images, server.abort, stalled_s=0.5)
+    overview = Overview(images, EventLog(), ())
     access, hosts = Access(None), HostNames(address)
     server.start(
         build_app(
@@ -343,13 +343,13 @@ def test_who_takes_nothing_for_long_is_let_go_and_its_connection_is_cut() -> Non
         )
     )
     try:
-        pictures.offer(noise())
-        (channel,) = pictures.channels()
+        images.offer(noise())
+        (channel,) = images.channels()
         with connect_unread(listener.getsockname()[1], f"/stream/{channel.key}") as stalled:
             until(lambda: len(streams) == 1, "it watches")
 
             def gone() -> bool:
-                pictures.offer(noise())
+                images.offer(noise())
                 return len(streams) == 0
 
             until(gone, "the stalled watcher is let go")
@@ -359,7 +359,7 @@ def test_who_takes_nothing_for_long_is_let_go_and_its_connection_is_cut() -> Non
     finally:
         streams.close()
         server.close()
-        pictures.close()
+        images.close()
 
 
 # --- who may look ---
@@ -374,7 +374,7 @@ def test_without_the_token_nothing_is_shown() -> None:
     with running(token=TOKEN) as sink:
         sink.emit(make_result(1))
         assert request(sink, "/")[0] == 303
-        for path in ("/api/status", "/stream/x", "/picture/x", "/page.js", "/nothing"):
+        for path in ("/api/status", "/stream/x", "/image/x", "/page.js", "/nothing"):
             assert request(sink, path)[0] == 401, path
         assert request(sink, "/api/status?token=" + TOKEN)[0] == 401, "never in a URL"
         assert sink.encoded == 0
@@ -439,7 +439,7 @@ def test_its_own_names_are_believed(idle_sink: PreviewSink, host: str) -> None:
     assert request(idle_sink, "/api/status", headers={"Host": host})[0] == 200
 
 
-def test_a_page_from_elsewhere_cannot_load_pictures_but_may_link_here(idle_sink: PreviewSink) -> None:
+def test_a_page_from_elsewhere_cannot_load_images_but_may_link_here(idle_sink: PreviewSink) -> None:
     sink = idle_sink
     sink.emit(make_result(1))
     key = key_of(sink)
@@ -565,7 +565,7 @@ def test_closing_ends_streams_thread_and_port_even_with_a_stalled_watcher() -> N
         until(lambda: sink.watchers == 2, "both watch")
         for _ in range(8):  # the one who reads gets these; the buffers of the other are full then
             sink.emit(noise())
-            next_picture(stream)
+            next_image(stream)
         begin_s = time.monotonic()
         sink.close()
         assert time.monotonic() - begin_s < 8.0

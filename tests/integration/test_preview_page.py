@@ -1,7 +1,7 @@
 """The preview page as people see it: in headless Chromium, on a screen and on a phone.
 
-``EDGECV_PREVIEW_SCREENSHOT=docs/preview.png pytest tests/integration/test_preview_page.py -k keeps_a_picture`` makes the
-picture of the documentation anew.
+``EDGECV_PREVIEW_SCREENSHOT=docs/preview.png pytest tests/integration/test_preview_page.py -k keeps_an_image`` makes the
+image of the documentation anew.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FLAGS = [
 ]
 PHONE = {"width": 360, "height": 740}
 TOKEN = "correct-horse-battery"
-MOST_BYTES = 300_000  # of the picture in the documentation
+MOST_BYTES = 300_000  # of the image in the documentation
 DEADLINE_MS = DEADLINE_S * 1000
 
 
@@ -189,7 +189,7 @@ def camera(page: Page, name: str) -> Locator:
 
 
 def moves(page: Page, name: str) -> None:
-    """Wait until the picture of a camera has changed."""
+    """Wait until the image of a camera has changed."""
     image = camera(page, name).locator("img")
     seen: set[str] = set()
 
@@ -200,7 +200,7 @@ def moves(page: Page, name: str) -> None:
             seen.add(pixels)
         return len(seen) >= 2
 
-    until(changed, f"the picture of {name} moves")
+    until(changed, f"the image of {name} moves")
 
 
 def number(page: Page, name: str, row: str) -> int:
@@ -217,7 +217,7 @@ def wait_for(page: Page, condition: Callable[[], object], what: str) -> None:
     until(holds, what)
 
 
-def test_the_page_opens_shows_moving_pictures_and_numbers_that_change(browser: Browser) -> None:
+def test_the_page_opens_shows_moving_images_and_numbers_that_change(browser: Browser) -> None:
     scene = Scene("door", "yard")
     gauges = (Gauge(name="device_temperature_c", help="Of the processor.", read=lambda: 51.5),)
     with showing(scene, gauges=gauges, title="Shop") as sink, opened(browser, sink) as page:
@@ -243,7 +243,7 @@ def test_the_page_opens_shows_moving_pictures_and_numbers_that_change(browser: B
         assert "yolov8n/onnx-int8" in page.locator("#summary").inner_text()
         sink.emit_event(Event(kind="line.crossed", time_ns=0, source_id="door", data={"line": "entrance"}))
         page.locator("#events", has_text="line.crossed").wait_for()
-        assert camera(page, "door").locator("img").get_attribute("alt") == "Live picture of door"
+        assert camera(page, "door").locator("img").get_attribute("alt") == "Live image of door"
         assert camera(page, "door").get_by_role("status").inner_text() == "live"
 
 
@@ -255,7 +255,7 @@ def test_a_lost_camera_is_said_and_greyed_and_comes_back(browser: Browser) -> No
         door = camera(page, "door")
         door.get_by_role("status").filter(has_text="reconnecting").wait_for()
         assert "timeout: No answer within 5 s. Is the camera switched on?" in door.inner_text()
-        assert re.search(r"reconnecting · last picture \d+ s ago", door.locator(".veil").inner_text())
+        assert re.search(r"reconnecting · last image \d+ s ago", door.locator(".veil").inner_text())
         assert "grayscale" in door.locator("img").evaluate("image => getComputedStyle(image).filter")
         assert camera(page, "yard").get_by_role("status").inner_text() == "live"
         scene.change("door", "live")
@@ -265,14 +265,14 @@ def test_a_lost_camera_is_said_and_greyed_and_comes_back(browser: Browser) -> No
         moves(page, "door")
 
 
-def test_a_page_that_is_opened_later_shows_the_last_picture_of_a_lost_camera(browser: Browser) -> None:
+def test_a_page_that_is_opened_later_shows_the_last_image_of_a_lost_camera(browser: Browser) -> None:
     scene = Scene()
     scene.change("door", "failed")
     with showing(scene) as sink:
         sink.emit(make_result(5))
         with opened(browser, sink) as page:
             image = camera(page, "door").locator("img")
-            wait_for(page, lambda: image.evaluate(_PIXELS) is not None, "there is a picture")
+            wait_for(page, lambda: image.evaluate(_PIXELS) is not None, "there is an image")
             assert "255,255,255" in image.evaluate(_PIXELS)
 
 
@@ -293,7 +293,7 @@ def test_a_stream_that_broke_is_opened_again(browser: Browser) -> None:
     scene = Scene()
     with showing(scene) as sink, opened(browser, sink) as page:
         moves(page, "door")
-        # As a proxy or a phone that slept would do it: the picture's connection ends, the page does not notice.
+        # As a proxy or a phone that slept would do it: the image's connection ends, the page does not notice.
         until(lambda: sink.watchers == 1, "it watches")
         camera(page, "door").locator("img").evaluate("image => { image.src = '/icon.svg'; }")
         wait_for(page, lambda: "stream/" in (camera(page, "door").locator("img").get_attribute("src") or ""), "again")
@@ -313,7 +313,7 @@ def test_names_labels_and_events_are_text_and_never_markup(browser: Browser) -> 
         assert page.title() == EVIL
         assert page.locator("h1").inner_text() == EVIL
         assert page.locator("article h2 span").first.inner_text() == EVIL
-        assert page.locator("img").count() == 1, "the picture of the camera, and no other"
+        assert page.locator("img").count() == 1, "the image of the camera, and no other"
         assert page.locator('img[src="x"]').count() == 0
 
 
@@ -380,7 +380,7 @@ _LOWEST_CONTRAST = """() => {
   };
   let lowest = 21;
   for (const element of document.querySelectorAll("h1, h2, h3, p, span, dt, dd, li, li div, time, strong")) {
-    if (!element.textContent || !element.checkVisibility() || element.closest(".picture")) continue;
+    if (!element.textContent || !element.checkVisibility() || element.closest(".frame")) continue;
     const pair = [luminance(parse(getComputedStyle(element).color)), luminance(ground(element))].sort((a, b) => b - a);
     lowest = Math.min(lowest, (pair[0] + 0.05) / (pair[1] + 0.05));
   }
@@ -434,7 +434,7 @@ def test_it_shows_a_real_pipeline(browser: Browser) -> None:
     assert pipeline.summary.sinks[0].failed == pipeline.summary.sinks[0].dropped == 0
 
 
-def test_the_documentation_keeps_a_picture_of_it(browser: Browser, tmp_path: Path) -> None:
+def test_the_documentation_keeps_an_image_of_it(browser: Browser, tmp_path: Path) -> None:
     scene = Scene("rtsp://cameras/entrance", "rtsp://cameras/loading-bay", size_wh=(640, 360))
     gauges = (
         Gauge(name="device_temperature_c", help="Of the processor.", read=lambda: 58.2),

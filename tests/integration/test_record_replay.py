@@ -41,7 +41,7 @@ def run(*arguments: str | Path) -> tuple[int, str, str]:
 
 
 def wait_for_frames(path: Path, count: int) -> None:
-    """Until so many pictures lie there."""
+    """Until so many images lie there."""
     deadline = time.monotonic() + DEADLINE_S
     while len([*path.rglob("*.jpg")]) < count:
         assert time.monotonic() < deadline, "nothing is recorded"
@@ -251,5 +251,5 @@ def test_a_recording_is_a_calibration_set(tmp_path: Path, bundle: Path) -> None:
     assert run("record", bundle, "--source", clip(120, 128), "--out", path)[0] == 0
     found = open_calibration(path)
     assert len(found) > 16
-    assert all(picture.suffix == ".jpg" for picture in (*found.calibrate, *found.held_out))
+    assert all(image.suffix == ".jpg" for image in (*found.calibrate, *found.held_out))
     assert not set(found.calibrate) & set(found.held_out)

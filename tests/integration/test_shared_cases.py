@@ -15,7 +15,7 @@ from edgecv._internal.yaml_files import class_names, parse_yaml
 from edgecv.benchmarks.demo import MODEL_PATH
 from edgecv.benchmarks.demo.data import write_clip, write_images
 from edgecv.quantize.calibration.calibration_set import open_calibration
-from edgecv.quantize.labels.dataset import dataset_places, pictures_at, read_dataset
+from edgecv.quantize.labels.dataset import dataset_places, images_at, read_dataset
 from edgecv.quantize.labels.int8_loss import class_numbers
 from tests.conftest import CHECKOUT, SHARED, shared_case
 
@@ -74,7 +74,7 @@ def test_roboflow_s_train_folder_is_found_beside_the_file(tmp_path: Path) -> Non
     shutil.copy(shared_case("roboflow/data.yaml"), tmp_path)
     made = write_images(tmp_path / "train/images", count=3, seed=0)
     (place,) = dataset_places(tmp_path / "data.yaml", "train")
-    assert pictures_at(place) == sorted(made)
+    assert images_at(place) == sorted(made)
 
 
 def test_a_list_of_images_calibrates(tmp_path: Path, coco_images: list[Path]) -> None:

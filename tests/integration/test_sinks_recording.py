@@ -44,7 +44,7 @@ def read_with_av(path: Path) -> int:
         with av.open(str(path)) as container:
             for _ in container.decode(video=0):
                 count += 1
-    except (OSError, ValueError):  # the last picture is torn
+    except (OSError, ValueError):  # the last image is torn
         pass
     return count
 

@@ -1,4 +1,4 @@
-"""Pictures, names and labels as other systems leave them, through the commands that people call."""
+"""Images, names and labels as other systems leave them, through the commands that people call."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with 3 pictures, 2 damaged ones among them, and what macOS leaves."""
-    place = shutil.copytree(case("run/unpadded"), tmp_path / "pictures")
+    """A folder with 3 images, 2 damaged ones among them, and what macOS leaves."""
+    place = shutil.copytree(case("run/unpadded"), tmp_path / "images")
     (place / "frame3.jpg").write_bytes((place / "frame2.jpg").read_bytes()[:500])
     (place / "frame0.jpg").touch()
     shutil.copy(case("run/mac/._0.jpg"), place)
@@ -116,22 +116,22 @@ def test_a_bundle_that_cannot_be_read_back_leaves_the_good_one(
     Bundle.open(good).verify_files()
 
 
-def test_predict_passes_damaged_pictures_and_names_them_all(bundle: Path, folder: Path, command) -> None:
+def test_predict_passes_damaged_images_and_names_them_all(bundle: Path, folder: Path, command) -> None:
     code, out, said = command("predict", bundle, folder, case("run/mac/0.jpg"), "--json")
     assert code == 1
     assert [Path(row["image"]).name for row in json.loads(out)] == ["frame1.jpg", "frame2.jpg", "frame10.jpg", "0.jpg"]
-    assert "2 of 6 pictures cannot be read" in said
+    assert "2 of 6 images cannot be read" in said
     assert "frame0.jpg" in said
     assert "frame3.jpg" in said
 
 
-def test_run_passes_damaged_pictures_and_names_them_all(bundle: Path, folder: Path, tmp_path: Path, command) -> None:
+def test_run_passes_damaged_images_and_names_them_all(bundle: Path, folder: Path, tmp_path: Path, command) -> None:
     code, _, said = command("run", bundle, "--source", folder, "--out", f"jsonl:{tmp_path / 'out.jsonl'}")
     assert code == 1
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     frames = [row for row in rows if "event" not in row]
     assert [row["path"] for row in frames] == [str(folder / f"frame{number}.jpg") for number in (1, 2, 10)]
-    assert "2 of 5 pictures cannot be read" in said
+    assert "2 of 5 images cannot be read" in said
     assert "frame0.jpg" in said
     assert "frame3.jpg" in said
 
@@ -139,7 +139,7 @@ def test_run_passes_damaged_pictures_and_names_them_all(bundle: Path, folder: Pa
 def test_run_of_a_part_of_a_folder_names_what_it_passed(bundle: Path, folder: Path, caplog, command) -> None:
     code, _, _ = command("run", bundle, "--source", folder, "--max-frames", 1)
     assert code == 0
-    assert "1 of 5 pictures cannot be read" in caplog.text
+    assert "1 of 5 images cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_run_of_a_part_of_a_folder_names_what_it_passed(bundle: Path, folder: Pa
         (b"\0\x05\x16\x07\0\x02\0\0Mac OS X", "AppleDouble"),
     ],
 )
-def test_a_picture_of_another_format_is_named_with_the_way_out(tmp_path: Path, start: bytes, name: str) -> None:
+def test_an_image_of_another_format_is_named_with_the_way_out(tmp_path: Path, start: bytes, name: str) -> None:
     (tmp_path / "x.jpg").write_bytes(start + bytes(100))
     with pytest.raises(SourceError, match=f"in the format {name}, which is not read") as caught:
         read_image(tmp_path / "x.jpg")
@@ -175,7 +175,7 @@ def test_a_video_whose_name_is_no_utf_8_ends_with_a_message(latin: Path) -> None
     assert rb"caf\xe9/interlaced.mp4 is no name in UTF-8" in done.stdout
 
 
-def test_pictures_whose_names_are_no_utf_8_are_read(latin: Path, bundle: Path, command) -> None:
+def test_images_whose_names_are_no_utf_8_are_read(latin: Path, bundle: Path, command) -> None:
     shutil.copy(case("run/unpadded/frame1.jpg"), latin)
     for arguments in (
         ["run", bundle, "--source", latin, "--out", f"jsonl:{latin}/out.jsonl"],

@@ -122,11 +122,11 @@ def _tflite(folder: Path, data: bytes) -> None:
     spec_of(path, None)  # type: ignore[arg-type]  # of a .tflite it reads the file alone
 
 
-def _picture(folder: Path, data: bytes) -> None:
+def _image(folder: Path, data: bytes) -> None:
     from edgecv.media.images import read_image
 
-    (folder / "picture").write_bytes(data)
-    read_image(folder / "picture")
+    (folder / "image").write_bytes(data)
+    read_image(folder / "image")
 
 
 def _metadata(folder: Path, data: bytes) -> None:
@@ -144,7 +144,7 @@ READERS: Mapping[str, Callable[[Path, bytes], None]] = {
     "onnx-files": _onnx_files,
     "openvino": _session("openvino", ".xml"),
     "tflite": _tflite,
-    "picture": _picture,
+    "image": _image,
     "metadata": _metadata,
 }
 

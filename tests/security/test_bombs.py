@@ -1,4 +1,4 @@
-"""Small files that ask for much memory or disk: pictures, videos, archives, arrays, documents. Memory is measured in a child."""
+"""Small files that ask for much memory or disk: images, videos, archives, arrays, documents. Memory is measured in a child."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def png_bomb(width: int, height: int) -> bytes:
 
 
 def honest(suffix: str, width: int = 64, height: int = 48) -> bytes:
-    """A small picture that is what it says."""
-    picture = np.arange(width * height * 3, dtype=np.uint8).reshape(height, width, 3)
-    done, data = cv2.imencode(suffix, picture)
+    """A small image that is what it says."""
+    image = np.arange(width * height * 3, dtype=np.uint8).reshape(height, width, 3)
+    done, data = cv2.imencode(suffix, image)
     assert done
     return data.tobytes()
 
@@ -102,7 +102,7 @@ CLAIMS: dict[str, bytes] = {
     "bmp": _patched(honest(".bmp"), 18, "<ii", SIDE, SIDE),
     "bmp upside down": _patched(honest(".bmp"), 18, "<ii", SIDE, -SIDE),
     "gif": b"GIF89a" + struct.pack("<HH", SIDE, SIDE) + bytes(20),
-    "pnm": f"P6 # a picture\n{SIDE}\n{SIDE} 255\n".encode(),
+    "pnm": f"P6 # an image\n{SIDE}\n{SIDE} 255\n".encode(),
     "pnm with a comment that ends at a return": f"P6 #\r{SIDE} {SIDE}\n1 1 255\n".encode(),
     "webp": _webp(b"VP8X", bytes(4) + _u24(SIDE - 1) + _u24(SIDE - 1)),
     "webp lossless": _webp(b"VP8L", b"\x2f" + struct.pack("<I", 16383 | 16383 << 14) + bytes(8)),
@@ -119,7 +119,7 @@ CLAIMS: dict[str, bytes] = {
 }
 
 
-class TestPictures:
+class TestImages:
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".ppm", ".gif"])
     def test_the_size_stands_in_the_header(self, tmp_path: Path, suffix: str) -> None:
         assert image_size(honest(suffix)) == (64, 48)
@@ -158,7 +158,7 @@ class TestPictures:
         path.write_bytes(_patched(small, at, ">I", 0x7F000000))
         self.refused(run_code(f"from edgecv.media.images import read_image; read_image({str(path)!r})"))
 
-    def test_tiles_larger_than_the_picture_take_no_memory(self, tmp_path: Path) -> None:
+    def test_tiles_larger_than_the_image_take_no_memory(self, tmp_path: Path) -> None:
         path = tmp_path / "bomb.tif"
         path.write_bytes(_tiled_tiff(10_000))
         self.refused(run_code(f"from edgecv.media.images import read_image; read_image({str(path)!r})"))
@@ -204,7 +204,7 @@ class TestPictures:
 
 
 def _tiled_tiff(side: int) -> bytes:
-    """A picture of 64 x 64 in one tile of ``side`` x ``side``, deflated."""
+    """An image of 64 x 64 in one tile of ``side`` x ``side``, deflated."""
     squeeze = zlib.compressobj(1)
     packed = b"".join(squeeze.compress(bytes(side * 3)) for _ in range(side)) + squeeze.flush()
     tags = [(256, 64), (257, 64), (258, 8), (259, 8), (262, 2), (277, 3), (284, 1), (322, side), (323, side)]

@@ -131,7 +131,7 @@ def test_a_camera_that_turns_hostile_fails_with_the_reason_and_others_go_on() ->
         source, diary = _open(f"http://{server.host}/video")
         wait_until(lambda: source.health().state == "failed", "giving up")
         assert "live" in diary.states
-        assert "sends pictures of 16000 x 16000 pixels: more than 64 megapixels" in source.health().error
+        assert "sends images of 16000 x 16000 pixels: more than 64 megapixels" in source.health().error
         assert "max_megapixels=" in source.health().hint
         with pytest.raises(SourceError, match="megapixels"):
             while source.read() is not None:
@@ -156,7 +156,7 @@ def test_the_limit_is_an_option_of_the_source() -> None:
         source.close()
 
 
-def test_resizing_a_narrow_picture_makes_no_giant() -> None:
+def test_resizing_a_narrow_image_makes_no_giant() -> None:
     with hostile(http(part(jpeg(size_wh=(2, 1000))) * 3, kind="multipart/mixed")) as server:
         _refusal(f"http://{server.host}/video?width=2000", "2000 x 1000000 pixels")
 
@@ -209,7 +209,7 @@ def test_a_pipe_that_claims_gigabytes_is_refused(header: bytes, says: str) -> No
         reader.read()
 
 
-def test_a_pipeline_with_giant_pictures_fails_with_the_reason() -> None:
+def test_a_pipeline_with_giant_images_fails_with_the_reason() -> None:
     need_gstreamer()
     source, _ = _open("gst:videotestsrc ! video/x-raw,width=1100,height=1000 ?max_megapixels=1")
     wait_until(lambda: source.health().error != "", "an error")
@@ -382,7 +382,7 @@ def test_honest_videos_are_read_as_before(clip: Path, monkeypatch: pytest.Monkey
     ],
     ids=["multipart", "bare", "no type", "fill bytes", "HTTP/1.0 with chunks"],
 )
-def test_pictures_are_found_by_their_own_marks(script: Script) -> None:
+def test_images_are_found_by_their_own_marks(script: Script) -> None:
     with hostile(script) as server:
         source = NetworkSource(f"http://{server.host}/video")
         frame = source.read()
@@ -520,8 +520,8 @@ def test_texts_of_a_camera_steer_no_terminal(caplog: pytest.LogCaptureFixture) -
     assert "\x1b" not in parse_source(f"images/{evil}/*.png").name
 
 
-def test_the_name_of_a_picture_steers_no_terminal(tmp_path: Path) -> None:
-    (tmp_path / "\x1b[2Jevil.png").write_bytes(b"no picture")
+def test_the_name_of_an_image_steers_no_terminal(tmp_path: Path) -> None:
+    (tmp_path / "\x1b[2Jevil.png").write_bytes(b"no image")
     with pytest.raises(SourceError):
         (pipeline := Pipeline(f"{tmp_path}/", BlobModel())).run()
     health = pipeline.status().sources[0].health

@@ -45,7 +45,7 @@ def hook(network: Any, marker: Path) -> None:
 
 
 def quiet_hook(network: Any, _marker: Path) -> None:
-    """A hook that is a listed class: nothing in the file looks odd, and every picture would pass through it."""
+    """A hook that is a listed class: nothing in the file looks odd, and every image would pass through it."""
     network.model[0]._forward_pre_hooks[0] = torch.nn.Identity()
 
 

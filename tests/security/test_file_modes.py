@@ -174,7 +174,7 @@ def test_a_result_that_is_replaced_leaves_other_names_of_the_old_file_alone(tmp_
     assert victim.read_text() == before
 
 
-def test_a_picture_replaces_a_link_or_refuses_it(tmp_path: Path, victim: Path) -> None:
+def test_an_image_replaces_a_link_or_refuses_it(tmp_path: Path, victim: Path) -> None:
     (tmp_path / "out.jpg").symlink_to(victim)
     with pytest.raises(EdgeCVError):
         write_image(tmp_path / "out.jpg", np.zeros((4, 4, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""Readers of bundles, models and pictures against mutated files, in child processes with a limit on memory and time.
+"""Readers of bundles, models and images against mutated files, in child processes with a limit on memory and time.
 
 A find is kept by copying the file that is named to ``corpus/bundles/KIND-NAME``; the default tests read it from then on.
 """
@@ -45,7 +45,7 @@ def _seed_bundle(folder: Path) -> Bundle:
     return Bundle.open(bundle.path)
 
 
-def _pictures() -> list[bytes]:
+def _images() -> list[bytes]:
     noise = np.random.default_rng(0).integers(0, 255, (37, 53, 3), np.uint8)
     return [
         cv2.imencode(f".{suffix}", noise)[1].tobytes() for suffix in ("png", "jpg", "bmp", "webp", "tif", "ppm", "gif")
@@ -80,7 +80,7 @@ _SEEDS: Mapping[str, Callable[[Path], list[bytes]]] = {
     "onnx-files": _onnx,
     "openvino": _openvino,
     "tflite": _tflite,
-    "picture": lambda _: _pictures(),
+    "image": lambda _: _images(),
     "metadata": lambda _: [_YAML.encode()],
 }
 

@@ -92,15 +92,15 @@ def _fuzz(seeds: Sequence[bytes], run: Callable[[bytes], object], allowed: tuple
     print(f"{count} inputs, {_peak_mb() - before_mb:.0f} MB more")
 
 
-def test_bytes_between_and_of_jpeg_pictures() -> None:
+def test_bytes_between_and_of_jpeg_images() -> None:
     rng = random.Random(1)
 
     def run(data: bytes) -> None:
         file = io.BytesIO(data)
         stream = JpegStream(lambda size: file.read(rng.randint(1, size)), "x", 10**6)
-        while (picture := stream.next()) is not None:
-            assert picture.startswith(b"\xff\xd8\xff")
-            assert picture.endswith(b"\xff\xd9")
+        while (image := stream.next()) is not None:
+            assert image.startswith(b"\xff\xd8\xff")
+            assert image.endswith(b"\xff\xd9")
 
     _fuzz([part(jpeg()) * 3, jpeg() * 3, jpeg_that_claims(99, 9) * 2], run, (SourceError,))
 
@@ -130,8 +130,8 @@ def test_answers_of_a_camera_over_http() -> None:
         _fuzz(seeds, run, (SourceError,))
 
 
-def test_pictures_from_a_pipe() -> None:
-    head, picture = b"YUV4MPEG2 C420 W16 H16 Ip F25:1 A1:1\n", b"FRAME\n" + b"\x80" * 384
+def test_images_from_a_pipe() -> None:
+    head, image = b"YUV4MPEG2 C420 W16 H16 Ip F25:1 A1:1\n", b"FRAME\n" + b"\x80" * 384
 
     def as_part(payload: bytes) -> bytes:
         return b"\r\n--edgecv\r\nContent-Type: a\r\nContent-Length: %d\r\n\r\n" % len(payload) + payload
@@ -141,7 +141,7 @@ def test_pictures_from_a_pipe() -> None:
         while reader.read() is not None:
             assert 0 <= reader.fps <= 1000
 
-    _fuzz([as_part(head + picture) + as_part(picture) * 2, as_part(head + picture) * 3], run, (SourceError,))
+    _fuzz([as_part(head + image) + as_part(image) * 2, as_part(head + image) * 3], run, (SourceError,))
 
 
 SOURCES = (

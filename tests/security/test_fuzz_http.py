@@ -52,7 +52,7 @@ CORPUS = [
     b"GET /metrics?name[]=edgecv_fps&name[]=x HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n",
     b"GET /api/status?page=abc HTTP/1.1\r\nHost: localhost\r\nCookie: a=b; edgecv_preview_1=x\r\n\r\n",
     b"GET /stream/KEY?page=abc HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET /picture/KEY HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /image/KEY HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"HEAD /stream/KEY HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /api/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer correct-horse-batterx\r\n\r\n",
     b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 27\r\n\r\ntoken=correct-horse-batterx",
@@ -171,7 +171,7 @@ class Fuzzer:
 
 @contextmanager
 def servers(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[int], bytes, Path]]:
-    """The three servers, their ports, the key of the picture, and where their stderr goes."""
+    """The three servers, their ports, the key of the image, and where their stderr goes."""
     errors = folder / "stderr"
     with errors.open("wb") as said:
         process = subprocess.Popen(

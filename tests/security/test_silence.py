@@ -41,11 +41,11 @@ def _strace() -> None:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     import cv2
     import numpy as np
 
-    path = tmp_path / "given/picture.png"
+    path = tmp_path / "given/image.png"
     path.parent.mkdir()
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8))
     return path
@@ -62,12 +62,12 @@ def assert_silent(observed: Observed) -> None:
     assert not observed.left, "\n".join(observed.left)
 
 
-def test_converting_predicting_verifying_and_running_are_silent(tmp_path: Path, picture: Path) -> None:
+def test_converting_predicting_verifying_and_running_are_silent(tmp_path: Path, image: Path) -> None:
     observed = traced(
         tmp_path,
         *("convert", str(SHAPES), "--out", "shapes.ecv", "--force", "then"),
         *("verify", "shapes.ecv", "then"),
-        *("predict", "shapes.ecv", str(picture), "then"),
+        *("predict", "shapes.ecv", str(image), "then"),
         *(
             "run",
             "shapes.ecv",
@@ -134,11 +134,9 @@ REST = {
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("command", REST)
-def test_a_minute_of_a_command_is_silent(
-    tmp_path: Path, picture: Path, bundle: Path, command: str, runtime: str
-) -> None:
-    pictures = [str(picture)] * 20 if command == "predict" else []
-    arguments = (command, str(bundle), *pictures, *REST[command], "--runtime", runtime)
+def test_a_minute_of_a_command_is_silent(tmp_path: Path, image: Path, bundle: Path, command: str, runtime: str) -> None:
+    images = [str(image)] * 20 if command == "predict" else []
+    arguments = (command, str(bundle), *images, *REST[command], "--runtime", runtime)
     observed = traced(tmp_path, *arguments, at_least_s=LONG_S, timeout_s=600)
     assert observed.seconds >= LONG_S
     assert_silent(observed)

@@ -185,8 +185,8 @@ def test_a_connection_with_whole_requests_lives_on(server: Server) -> None:
 def test_who_reads_no_answer_is_cut_and_nothing_of_it_is_kept(page: PreviewSink) -> None:
     result = make_result(3, size_wh=(960, 960))
     result.frame.image[:] = np.random.default_rng(0).integers(0, 255, result.frame.image.shape)
-    page.emit(result)  # some 900 kB as a picture
-    asking = f"GET /picture/{_key(page)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    page.emit(result)  # some 900 kB as an image
+    asking = f"GET /image/{_key(page)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with ExitStack() as stack:
         clients = []
         for _ in range(10):

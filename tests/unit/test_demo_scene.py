@@ -59,7 +59,7 @@ def same(first: LabelledFrame, second: LabelledFrame) -> bool:
     return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-def test_the_same_seed_renders_the_same_picture_and_another_seed_another() -> None:
+def test_the_same_seed_renders_the_same_image_and_another_seed_another() -> None:
     assert same(render_scene(3, (160, 120)), render_scene(3, (160, 120)))
     assert same(render_scene(3, (160, 120)), render_scene(np.random.default_rng(3), (160, 120)))
     assert not np.array_equal(render_scene(3, (160, 120)).image, render_scene(4, (160, 120)).image)
@@ -114,7 +114,7 @@ def test_every_class_occurs() -> None:
     assert counts.min() >= 15
 
 
-def test_pictures_without_labels_keep_the_shapes_of_their_arrays() -> None:
+def test_images_without_labels_keep_the_shapes_of_their_arrays() -> None:
     empty = drawn()
     assert empty.xyxy.shape == (0, 4)
     assert empty.class_id.shape == (0,)
@@ -148,9 +148,9 @@ def _steps(before: LabelledFrame, after: LabelledFrame) -> list[float]:
 
 def test_calibration_images_are_written_and_differ(tmp_path: Path) -> None:
     paths = write_images(tmp_path / "calibration", 4, seed=3, size_wh=(96, 64))
-    pictures = [cv2.imread(str(path)) for path in paths]
-    assert [picture.shape for picture in pictures] == [(64, 96, 3)] * 4
-    assert len({picture.tobytes() for picture in pictures}) == 4
+    images = [cv2.imread(str(path)) for path in paths]
+    assert [image.shape for image in images] == [(64, 96, 3)] * 4
+    assert len({image.tobytes() for image in images}) == 4
 
 
 def test_a_dataset_holds_the_truth_in_yolo_form(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_the_embedded_model_loads_like_any_model() -> None:
         assert (model.labels, model.task) == (LABELS, "detect")
 
 
-def test_the_embedded_model_finds_the_shapes_of_pictures_it_never_saw(session: Any) -> None:
+def test_the_embedded_model_finds_the_shapes_of_images_it_never_saw(session: Any) -> None:
     pytest.importorskip("pycocotools")
     from edgecv.quantize.labels.coco import Truth, coco_map
 
@@ -222,8 +222,8 @@ def test_the_embedded_model_finds_the_shapes_of_pictures_it_never_saw(session: A
 
 def detect(session: Any, image: Image) -> Detections:
     """Every box above 0.001, decoded without the SDK's decoders."""
-    picture, transform = letterbox(image, (320, 320))
-    real = np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
+    fitted, transform = letterbox(image, (320, 320))
+    real = np.ascontiguousarray(fitted[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
     rows = session.run(None, {"images": real})[0][0].T
     cells, class_id = np.nonzero(rows[:, 4:] > 0.001)
     xyxy, confidence = _corners(rows[cells, :4]), rows[cells, 4 + class_id]

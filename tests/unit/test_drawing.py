@@ -1,4 +1,4 @@
-"""Boxes and labels on a copy of the picture."""
+"""Boxes and labels on a copy of the image."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_box_is_drawn_in_its_colour_on_a_copy(size_hw: tuple[int, int], tracke
 
 
 @pytest.mark.parametrize("box", [(-20, -20, 30, 30), (300, 220, 500, 500), (0, 0, 0, 0), (310, 0, 319, 5)])
-def test_boxes_at_and_beyond_the_border_keep_a_label_in_the_picture(box: tuple[float, float, float, float]) -> None:
+def test_boxes_at_and_beyond_the_border_keep_a_label_in_the_image(box: tuple[float, float, float, float]) -> None:
     image = np.zeros((240, 320, 3), np.uint8)
     drawn = annotate(image, _boxes(box), LABELS)
     assert (drawn == class_color(0)).all(axis=2).sum() > 50

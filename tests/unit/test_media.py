@@ -1,4 +1,4 @@
-"""Pictures and videos: what is damaged says so; what is recorded survives a kill."""
+"""Images and videos: what is damaged says so; what is recorded survives a kill."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_all(path: Path) -> tuple[int, SourceError | None]:
     return count, None
 
 
-def test_a_picture_is_read_as_bgr(tmp_path: Path) -> None:
+def test_an_image_is_read_as_bgr(tmp_path: Path) -> None:
     blue = np.zeros((20, 30, 3), np.uint8)
     blue[..., 0] = 255
     path = tmp_path / "bläu.png"
@@ -64,13 +64,13 @@ def test_a_picture_is_read_as_bgr(tmp_path: Path) -> None:
     [
         ("missing.jpg", None, "missing"),
         ("empty.jpg", b"", "eof"),
-        ("text.jpg", b"not a picture", "codec"),
+        ("text.jpg", b"not an image", "codec"),
         ("half.jpg", cv2.imencode(".jpg", noise(0))[1].tobytes()[:1500], "codec"),
         ("header.jpg", b"\xff\xd8\xff", "codec"),
         ("half.png", cv2.imencode(".png", noise(0))[1].tobytes()[:1500], "codec"),
     ],
 )
-def test_a_bad_picture_is_an_error_with_its_name(tmp_path: Path, name: str, content: bytes | None, code: str) -> None:
+def test_a_bad_image_is_an_error_with_its_name(tmp_path: Path, name: str, content: bytes | None, code: str) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -86,7 +86,7 @@ def test_a_whole_jpeg_with_a_trailer_is_read(tmp_path: Path) -> None:
     assert read_image(path).shape == (48, 64, 3)
 
 
-def test_pictures_of_a_folder_are_listed_by_name(tmp_path: Path) -> None:
+def test_images_of_a_folder_are_listed_by_name(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpg", "c.txt"):
         (tmp_path / name).touch()
     (tmp_path / "d.jpg").mkdir()
@@ -94,7 +94,7 @@ def test_pictures_of_a_folder_are_listed_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [False, True])
-def test_a_folder_that_is_missing_or_has_no_pictures_is_an_error(tmp_path: Path, make: bool) -> None:
+def test_a_folder_that_is_missing_or_has_no_images_is_an_error(tmp_path: Path, make: bool) -> None:
     folder = tmp_path / "images"
     if make:
         folder.mkdir()
@@ -169,7 +169,7 @@ def test_a_video_keeps_its_times(tmp_path: Path) -> None:
     assert read_all(path) == (20, None), "an uneven frame rate is no damage"
 
 
-def test_pictures_of_other_and_odd_sizes_are_fitted(tmp_path: Path) -> None:
+def test_images_of_other_and_odd_sizes_are_fitted(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "mixed.mp4", 10)
     for index, size_wh in enumerate([(65, 47), (65, 47), (20, 90), (200, 10)]):
         writer.write(noise(index, size_wh), index / 10)
@@ -204,7 +204,7 @@ def test_times_that_do_not_grow_are_moved_on(tmp_path: Path) -> None:
     assert read_all(tmp_path / "still.mp4")[0] == 5
 
 
-def test_a_video_without_pictures_leaves_no_file(tmp_path: Path) -> None:
+def test_a_video_without_images_leaves_no_file(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "none.mp4", 10)
     assert (tmp_path / "none.mp4").exists(), "reserved"
     writer.close()

@@ -29,7 +29,7 @@ def encode(
     times: list[int] | None = None,
     **colour: int,
 ) -> Path:
-    """A video at 10 frames per second of BGR pictures, near to lossless; ``times`` in hundredths of a second."""
+    """A video at 10 frames per second of BGR images, near to lossless; ``times`` in hundredths of a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10, options=options or ({"crf": "4"} if codec == "libx264" else {}))
         stream.width, stream.height, stream.pix_fmt = images[0].shape[1], images[0].shape[0], pix_fmt
@@ -89,7 +89,7 @@ def test_damage_in_the_middle_is_passed_and_counted() -> None:
 
 
 @needs_cases
-def test_sound_that_is_longer_than_the_picture_is_no_damage() -> None:
+def test_sound_that_is_longer_than_the_image_is_no_damage() -> None:
     images, times, error, _ = read_all(CASES / "sound_longer.mkv")
     assert (len(images), error) == (150, None)
     assert times[-1] == pytest.approx(5.983)
@@ -156,7 +156,7 @@ def test_a_grey_video_and_a_gif_are_read(tmp_path: Path) -> None:
     assert (len(images), error) == (3, None)
 
 
-# a, b, c, d of libavutil/display.h: where right and down of the stored picture are shown
+# a, b, c, d of libavutil/display.h: where right and down of the stored image are shown
 MATRICES = {
     "turned right": ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
     "turned left": ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
@@ -305,13 +305,13 @@ def test_without_pyav_opencv_reads(tmp_path: Path) -> None:
     assert done.stdout.split()[0] == "4", done.stderr
 
 
-def test_opencv_s_black_pictures_are_refused(tmp_path: Path) -> None:
-    """What its conversion gives when it fails, for every frame, is a picture of zeros."""
+def test_opencv_s_black_images_are_refused(tmp_path: Path) -> None:
+    """What its conversion gives when it fails, for every frame, is an image of zeros."""
     path = tmp_path / "black.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
     for _ in range(12):
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
-    with pytest.raises(SourceError, match="12 pictures that are black") as caught:
+    with pytest.raises(SourceError, match="12 images that are black") as caught:
         OpenCvVideo(path)
     assert "edgecv[video]" in caught.value.hint

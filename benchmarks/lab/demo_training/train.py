@@ -1,6 +1,6 @@
 """Trains and exports the demo's detector: ``python -m edgecv.benchmarks.lab train_demo --out benchmarks/demo/shapes.onnx``.
 
-Every picture is rendered when it is needed, and seen once. Run by hand, never by the SDK; it needs the extra ``convert``.
+Every image is rendered when it is needed, and seen once. Run by hand, never by the SDK; it needs the extra ``convert``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SIZE_PX = 320  # side of the exported input
 OPSET = 17
 PARITY = 1e-3  # greatest difference allowed between torch and the exported file, in pixels and in scores
 
-_STREAM = 20_260_101  # seeds of training pictures; tests and evaluation use others
+_STREAM = 20_260_101  # seeds of training images; tests and evaluation use others
 _HELD_OUT_STREAM = 77
 _FRAME_SIZES = ((1.0, 1.0), (1.0, 0.75), (0.75, 1.0), (1.5, 1.125))  # of rendered frames, in parts of the input's side
 _EMA_STEPS = 200  # over which the averaged weights catch up at the start
@@ -57,8 +57,8 @@ class Plan:
 
     Attributes:
         steps: Optimizer steps.
-        batch: Pictures per step.
-        seed: Of weights and pictures.
+        batch: Images per step.
+        seed: Of weights and images.
         threads: CPU threads of torch.
         small_px: Input side of the first ``small_part`` of the steps, which is cheaper.
         learning_rate: At its highest.
@@ -93,10 +93,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Pictures ``(B, 3, H, W)`` RGB 0 to 1, and their truth padded to ``M`` boxes.
+    """Images ``(B, 3, H, W)`` RGB 0 to 1, and their truth padded to ``M`` boxes.
 
     Attributes:
-        image: The pictures.
+        image: The images.
         xyxy: ``(B, M, 4)`` boxes in input pixels.
         class_id: ``(B, M)``.
         real: ``(B, M)`` bool: which of the boxes are none of the padding.
@@ -251,7 +251,7 @@ def export(network: ShapeDetector, out: Path) -> float:
 
 
 def evaluate(model: Path, count: int) -> MeanAveragePrecision:
-    """COCO mAP of an exported detector on ``count`` pictures (640 x 480) that training never saw."""
+    """COCO mAP of an exported detector on ``count`` images (640 x 480) that training never saw."""
     frames = [render_scene([_HELD_OUT_STREAM, index], (640, 480)) for index in range(count)]
     pairs = []
     with edgecv.load(model) as detector:
@@ -304,13 +304,13 @@ def _training_frame(seed: list[int], size_px: int) -> LabelledFrame:
     rng = np.random.default_rng(seed)
     across, down = _FRAME_SIZES[int(rng.integers(len(_FRAME_SIZES)))]
     frame = render_scene(rng, (round(size_px * across), round(size_px * down)))
-    picture, transform = letterbox(frame.image, (size_px, size_px))
+    image, transform = letterbox(frame.image, (size_px, size_px))
     xyxy = transform.to_model(frame.xyxy.reshape(-1, 2)).reshape(-1, 4)
-    return LabelledFrame(image=picture, xyxy=xyxy, class_id=frame.class_id)
+    return LabelledFrame(image=image, xyxy=xyxy, class_id=frame.class_id)
 
 
-def _to_pixels(pictures: list[Any]) -> Tensor:
-    stacked = np.stack([picture[..., ::-1].transpose(2, 0, 1) for picture in pictures])
+def _to_pixels(images: list[Any]) -> Tensor:
+    stacked = np.stack([image[..., ::-1].transpose(2, 0, 1) for image in images])
     return torch.from_numpy(np.ascontiguousarray(stacked)).float() / 255
 
 

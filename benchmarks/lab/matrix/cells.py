@@ -24,7 +24,7 @@ from edgecv.specs import PRECISIONS
 
 FORMATS = ("onnx", "openvino", "tflite")
 TIMEOUT_S = 3600.0  # per format
-RANDOM_PICTURES = MINIMUM_IMAGES  # random weights prove the plumbing
+RANDOM_IMAGES = MINIMUM_IMAGES  # random weights prove the plumbing
 
 _YOLO_TASKS = ("-cls", "", "-seg", "-pose", "-obb")
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -40,7 +40,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         name: What the table calls it.
         argument: ``SOURCE`` of ``edgecv convert``.
         options: Further options.
-        calibration: Folder of its calibration pictures; empty for the one of all.
+        calibration: Folder of its calibration images; empty for the one of all.
         random: Whether its weights are random.
     """
 
@@ -105,10 +105,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         encoder_ratio: The same of the encoder alone, where the model has one.
         latency_ms: One thread.
         latency_ratio: Latency over that of the fp32 variant.
-        source_cosine: Float variant against the source, the lowest of all outputs and pictures.
+        source_cosine: Float variant against the source, the lowest of all outputs and images.
         agreement: What the INT8 gate found.
         recipe: Of INT8.
-        pictures: With random weights: how many pictures it got.
+        images: With random weights: how many images it got.
         day: When it was run, ``YYYY-MM-DD``.
         made_with: Versions of EdgeCV and of what it converts with.
         machine: Where it was run.
@@ -126,7 +126,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source_cosine: float = 0.0
     agreement: dict[str, float] = {}
     recipe: str = ""
-    pictures: int = 0
+    images: int = 0
     day: str = ""
     made_with: str = ""
     machine: str = ""
@@ -187,12 +187,12 @@ def run_conversion(
     formats = conversion.formats
     with tempfile.TemporaryDirectory(prefix="edgecv-matrix-") as work:
         out = Path(work) / "cell.ecv"
-        pictures = _pictures(conversion.source, calibration, Path(work))
-        done = run_measured(_command(conversion, pictures, out), timeout_s=timeout_s * len(formats))
+        images = _images(conversion.source, calibration, Path(work))
+        done = run_measured(_command(conversion, images, out), timeout_s=timeout_s * len(formats))
         cost: dict[str, Any] = {
             "wall_s": round(done.wall_s, 1),
             "peak_rss_bytes": done.peak_rss_bytes,
-            "pictures": RANDOM_PICTURES if conversion.source.random else 0,
+            "images": RANDOM_IMAGES if conversion.source.random else 0,
             "day": day,
         }
         if done.code == 0:
@@ -211,26 +211,26 @@ def _random_source(name: str) -> Source:
     return Source(name=name, argument=name, options=("--random-weights",), random=True)
 
 
-def _pictures(source: Source, calibration: Path, work: Path) -> Path:
+def _images(source: Source, calibration: Path, work: Path) -> Path:
     """The folder to calibrate with."""
     chosen = Path(source.calibration) if source.calibration else calibration
     if not source.random or not chosen.is_dir():
         return chosen
-    some = work / "pictures"
+    some = work / "images"
     some.mkdir()
     paths = sorted(path for path in chosen.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    for at, path in enumerate(paths[:: max(1, len(paths) // RANDOM_PICTURES)][:RANDOM_PICTURES]):
+    for at, path in enumerate(paths[:: max(1, len(paths) // RANDOM_IMAGES)][:RANDOM_IMAGES]):
         shutil.copy(path, some / f"{at}-{path.name}")  # names may repeat in the folders of classes
     return some
 
 
-def _command(conversion: Conversion, pictures: Path, out: Path) -> list[str]:
+def _command(conversion: Conversion, images: Path, out: Path) -> list[str]:
     source = conversion.source
     formats = [word for name in conversion.formats for word in ("--to", name)]
     return [
         *(*_EDGECV, "convert", source.argument, *source.options),
         *(*(f"--{name}" for name in conversion.precisions), *formats),
-        *("--keep-going", "--calib", str(pictures), "--out", str(out), "--json"),
+        *("--keep-going", "--calib", str(images), "--out", str(out), "--json"),
     ]
 
 

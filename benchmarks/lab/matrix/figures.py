@@ -111,12 +111,12 @@ def recorded_figures(record: Mapping[str, Outcome], cells: Sequence[str]) -> Ite
 
 def yolo_figures(shared: Path, work: Path, rounds: int) -> Iterator[Figure]:
     """YOLOv8n with its trained weights: the cost of the conversion, size, speed, and what INT8 loses on unseen images."""
-    checkpoint, pictures, bundle = (
+    checkpoint, images, bundle = (
         shared / "models/yolov8n-coco.pt",
         shared / "data/coco128-train",
         work / "yolov8n.ecv",
     )
-    done = _convert(str(checkpoint), "--int8", "--to", "all", "--calib", str(pictures), "--out", str(bundle))
+    done = _convert(str(checkpoint), "--int8", "--to", "all", "--calib", str(images), "--out", str(bundle))
     told = "edgecv convert yolov8n-coco.pt --int8 --to all --calib coco128-train"
     yield Figure(
         what="yolov8n-coco, three formats in INT8: seconds", value=done.wall_s, target=MOST_SECONDS, command=told
@@ -125,7 +125,7 @@ def yolo_figures(shared: Path, work: Path, rounds: int) -> Iterator[Figure]:
     yield from _sizes(done, "YOLOv8n", told)
     yield from _latencies(bundle, "yolov8n", _plain_yolo(checkpoint, work), rounds)
     for name in FORMATS:
-        found = cross_split(checkpoint, pictures, model_format=name)
+        found = cross_split(checkpoint, images, model_format=name)
         yield Figure(
             what=f"yolov8n-coco, {name} INT8: loss of mAP50-95 on unseen images",
             value=found.float_map.map50_95 - found.int8_map.map50_95,

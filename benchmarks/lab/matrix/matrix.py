@@ -152,7 +152,7 @@ def table(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> str:
         "`edgecv convert --fp32 --fp16 --int8 --to all`, in a process of its own and followed by `edgecv verify`, fills the cells "
         "of a source; cells of a source with another time were filled by a command of their own. Time and memory are those of "
         "the whole command. "
-        f"A `.yaml` or a bare name has random weights (seed 0) and {_pictures(outcomes)} pictures: its INT8 is judged by the "
+        f"A `.yaml` or a bare name has random weights (seed 0) and {_images(outcomes)} images: its INT8 is judged by the "
         "cosine of its raw outputs and proves the plumbing, not an accuracy. "
         "Latencies were read at conversion beside whatever else the machine did: compare ratios.",
         "",
@@ -182,10 +182,10 @@ def _replace(path: Path, content: bytes) -> None:
     work.replace(path)
 
 
-def _pictures(outcomes: Mapping[str, Outcome]) -> str:
-    """How many pictures the cells with random weights got."""
+def _images(outcomes: Mapping[str, Outcome]) -> str:
+    """How many images the cells with random weights got."""
     return (
-        " or ".join(str(count) for count in sorted({outcome.pictures for outcome in outcomes.values()} - {0})) or "some"
+        " or ".join(str(count) for count in sorted({outcome.images for outcome in outcomes.values()} - {0})) or "some"
     )
 
 
@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument(
         "--only", default="*", help="run only cells whose name fits, such as 'resnet18 *' or '* tflite int8'"
     )
-    parser.add_argument("--calib", type=Path, default=_SHARED / "data/coco128-train", help="calibration pictures")
+    parser.add_argument("--calib", type=Path, default=_SHARED / "data/coco128-train", help="calibration images")
     parser.add_argument(
         "--shared", type=Path, default=_SHARED, help="folder with models/ and data/ of the trained ones"
     )

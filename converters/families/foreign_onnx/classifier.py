@@ -58,7 +58,7 @@ def classifier(
     model, found = without_activation(model)
     activation = _activation(path, found, classes, options)
     if activation == "softmax" and found != "softmax" and not options.activation:
-        assumptions += ("activation: softmax, one class per picture; for several, --activation sigmoid",)
+        assumptions += ("activation: softmax, one class per image; for several, --activation sigmoid",)
     session = in_memory_session(model)
     (source_input,), (tensor,) = Graph(model).input_names(), Graph(model).output_names()
 
@@ -122,7 +122,7 @@ def _activation(path: Path, found: str, classes: int, options: SourceOptions) ->
     if asked:
         return asked
     if found == UNSURE or classes == 1:
-        what = "one number per picture" if classes == 1 else f"{classes} numbers, all between 0 and 1,"
+        what = "one number per image" if classes == 1 else f"{classes} numbers, all between 0 and 1,"
         raise UnsupportedSource(
             f"{path} gives {what} and does not end in a softmax or sigmoid: what they mean is not said.",
             "Say it: --activation sigmoid (scores of a binary or multi-label classifier), none (confidences already) or softmax. "
@@ -134,9 +134,9 @@ def _activation(path: Path, found: str, classes: int, options: SourceOptions) ->
 def _preprocess(
     path: Path, size_wh: tuple[int, int], metadata: Mapping[str, str], options: SourceOptions, given: Input
 ) -> tuple[PreprocessSpec, tuple[str, ...]]:
-    """What pictures become, and what of it was assumed unless the caller says otherwise.
+    """What images become, and what of it was assumed unless the caller says otherwise.
 
-    Ultralytics' exports say what they are. Of any other file: stretched, RGB, over 255, ImageNet's mean and std. A grey picture is
+    Ultralytics' exports say what they are. Of any other file: stretched, RGB, over 255, ImageNet's mean and std. A grey image is
     only divided by 255; a network that takes uint8 pixels gets them as they are.
     """
     said, notes = read_normalisation(options.preprocess)
@@ -145,7 +145,7 @@ def _preprocess(
         raise ConfigError(f"A classifier's input has no '{min(unknown)}'.", f"Known: {', '.join(_ASSUMED)}.")
     useless = ({"mean", "std"} if given.pixels else set()) | ({"color"} if given.grey else set())
     if useless & said.keys():
-        why = "takes uint8 pixels and normalises them itself" if given.pixels else "takes grey pictures"
+        why = "takes uint8 pixels and normalises them itself" if given.pixels else "takes grey images"
         raise ConfigError(f"{path.name} {why}.", f"Leave --{min(useless & said.keys())} out.")
     ours = ultralytics_task(metadata) == "classify"
     base = classifier_preprocess(size_wh) if ours else PreprocessSpec(size_wh=size_wh, resize="stretch")

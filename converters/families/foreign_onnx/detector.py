@@ -234,13 +234,13 @@ def _pixel_graph(model: Any, names: Mapping[str, str], spec: PreprocessSpec) -> 
 
 
 def _decodes_like_original(source: SourceModel, model: Any, form: _Form) -> bool:
-    """Whether the raw outputs, decoded, are the prediction of the original, cell by cell, on a noisy picture."""
+    """Whether the raw outputs, decoded, are the prediction of the original, cell by cell, on a noisy image."""
     size_wh = source.spec.preprocess.size_wh
-    picture = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
     prediction = in_memory_session(model).run(
-        None, {Graph(model).input_names()[0]: normalised(picture, source.spec.preprocess)}
+        None, {Graph(model).input_names()[0]: normalised(image, source.spec.preprocess)}
     )[0]
-    raw, specs = source.parts[0].reference({"image": picture[None]}), source.parts[0].outputs
+    raw, specs = source.parts[0].reference({"image": image[None]}), source.parts[0].outputs
     pairs = tuple(spec for spec in specs if spec.role.startswith(("box/", "class/")))
     plain = prediction[:, : _BOX_ROWS + form.classes]
     if not 0 <= plain[:, _BOX_ROWS:].min() <= plain[:, _BOX_ROWS:].max() <= 1:

@@ -158,7 +158,7 @@ def with_planes(path: Path, model: Any) -> tuple[Any, Input]:
     """The model with one float32 ``(N, 3, H, W)`` input, and which of the usual forms its own has.
 
     Raises:
-        UnsupportedSource: it has several inputs, or one that is no picture.
+        UnsupportedSource: it has several inputs, or one that is no image.
     """
     onnx = require("onnx", "convert")
     names = Graph(model).input_names()
@@ -169,7 +169,7 @@ def with_planes(path: Path, model: Any) -> tuple[Any, Input]:
     channels = shape[3 if last else 1] if len(shape) == 4 else -1
     if channels not in (0, 1, 3) or kind not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8):
         raise UnsupportedSource(
-            f"{path} does not take one picture: its {_counted('input', values)} {_described(values)}. "
+            f"{path} does not take one image: its {_counted('input', values)} {_described(values)}. "
             "EdgeCV reads one float32 or uint8 input of (1, 3, H, W) or (1, H, W, 3), or with one grey channel.",
             _way_out_of_input(shape, len(values)),
         )
@@ -247,13 +247,13 @@ def _described(values: list[Any]) -> str:
 
 def _way_out_of_input(shape: tuple[int, ...], count: int) -> str:
     if count != 1:
-        return "Export the part that takes the picture alone; what else it takes (sizes, masks) as constants."
+        return "Export the part that takes the image alone; what else it takes (sizes, masks) as constants."
     if len(shape) == 3:
-        return "Export it with an axis for the pictures of a batch: (1, 3, H, W)."
+        return "Export it with an axis for the images of a batch: (1, 3, H, W)."
     if len(shape) == 4 and {shape[1], shape[3]} & {2, 4}:
-        return "Pictures of 2 or 4 channels cannot come from a camera here: give a model of 3 channels or of one."
+        return "Images of 2 or 4 channels cannot come from a camera here: give a model of 3 channels or of one."
     if len(shape) == 5:
-        return "Clips of several frames are not read: give a model that sees one picture."
+        return "Clips of several frames are not read: give a model that sees one image."
     return "Export it in float32 with one image input: (1, 3, H, W)."
 
 
@@ -262,7 +262,7 @@ def one_row(path: Path, model: Any, shapes: Mapping[str, tuple[int, ...]]) -> bo
 
     Args:
         path: For messages.
-        model: Of fixed shapes for one picture.
+        model: Of fixed shapes for one image.
         shapes: Of its outputs as they come out.
 
     Returns:
@@ -437,7 +437,7 @@ _KNOWN: tuple[tuple[Any, tuple[str, str]], ...] = (
     (
         _is_a_map,
         (
-            "gives a map over the picture, as networks for segmentation by class or depth do",
+            "gives a map over the image, as networks for segmentation by class or depth do",
             "EdgeCV reads classifiers (1, classes) and YOLOv8's and YOLO11's detectors.",
         ),
     ),

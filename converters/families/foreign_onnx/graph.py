@@ -42,7 +42,9 @@ _SUM_TOLERANCE = 1e-3  # of a thousand probabilities that were computed in fp16
 _MOST_LITERAL = 1 << 20  # characters; metadata of a thousand classes has 30 kB
 # Ends that may make confidences out of scores, or be part of something else.
 _BOUNDED = ("HardSigmoid", "Clip", "Div", "Mul", "Reciprocal", "Tanh", "Exp", "Max", "Min", "Where")
-UNSURE = "unsure"  # all that came out lies within 0 and 1, and what made it does not say whether that is so for every picture
+UNSURE = (
+    "unsure"  # all that came out lies within 0 and 1, and what made it does not say whether that is so for every image
+)
 
 
 def load_model(path: Path) -> Any:
@@ -108,7 +110,7 @@ def _size_in_metadata(model: Any) -> tuple[int, int] | None:
 
 
 def with_fixed_shapes(path: Path, model: Any, size_wh: tuple[int, int]) -> Any:
-    """The graph for one picture of a fixed size, with every shape inferred."""
+    """The graph for one image of a fixed size, with every shape inferred."""
     onnx = require("onnx", "convert")
     fixed = copy.deepcopy(model)
     name = Graph(fixed).input_names()[0]
@@ -169,7 +171,7 @@ def without_activation(model: Any) -> tuple[Any, str]:
     (scores,) = _on_noise(model)
     if not np.isfinite(scores).all():
         raise UnsupportedSource(
-            "The classifier gives no numbers (NaN or infinity) for a picture.",
+            "The classifier gives no numbers (NaN or infinity) for an image.",
             "Its weights are damaged: export it again.",
         )
     end = last_node(Graph(model))
@@ -215,14 +217,14 @@ def _bypassed(model: Any) -> Any:
 
 
 def _on_noise(model: Any) -> list[Array]:
-    """What a graph of fixed shapes makes of a noisy picture."""
-    picture = np.random.default_rng(0).random(input_shape(model), np.float32)
-    found: list[Array] = in_memory_session(model).run(None, {Graph(model).input_names()[0]: picture})
+    """What a graph of fixed shapes makes of a noisy image."""
+    image = np.random.default_rng(0).random(input_shape(model), np.float32)
+    found: list[Array] = in_memory_session(model).run(None, {Graph(model).input_names()[0]: image})
     return found
 
 
 def open_reshapes(model: Any, batch: int) -> None:
-    """Let reshapes that were written for ``batch`` pictures keep the number they are given (a 0 means that), in place."""
+    """Let reshapes that were written for ``batch`` images keep the number they are given (a 0 means that), in place."""
     graph = Graph(require("onnx", "convert").shape_inference.infer_shapes(model))
     leading = {
         value.name: [size.dim_value for size in value.type.tensor_type.shape.dim][:1]
@@ -238,9 +240,9 @@ def open_reshapes(model: Any, batch: int) -> None:
 def prove_pixels(path: Path, original: Any, made: Any, given: Input) -> None:
     """Raise ``UnsupportedSource`` unless a graph over float pixels gives what the original gives over uint8 ones."""
     shape = input_shape(made)
-    picture = np.random.default_rng(0).integers(0, 256, (1, 1 if given.grey else 3, *shape[2:]), np.uint8)
-    fed = np.ascontiguousarray(picture.transpose(0, 2, 3, 1)) if given.last else picture
-    planes = np.repeat(picture, 3, axis=1) if given.grey else picture
+    image = np.random.default_rng(0).integers(0, 256, (1, 1 if given.grey else 3, *shape[2:]), np.uint8)
+    fed = np.ascontiguousarray(image.transpose(0, 2, 3, 1)) if given.last else image
+    planes = np.repeat(image, 3, axis=1) if given.grey else image
     wanted = in_memory_session(original).run(None, {Graph(original).input_names()[0]: fed})
     found = in_memory_session(made).run(None, {Graph(made).input_names()[0]: planes.astype(np.float32)})
     if not all(a.shape == b.shape and cosine(a, b) > _SAME for a, b in zip(wanted, found, strict=True)):

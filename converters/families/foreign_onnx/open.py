@@ -48,7 +48,7 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
         shapes = output_shapes(model)
     except Exception as error:  # onnxruntime has an exception class per status code, without a base of their own
         raise UnsupportedSource(
-            f"{path} does not run on one picture of {size_wh[0]}x{size_wh[1]}: {first_line(error)}",
+            f"{path} does not run on one image of {size_wh[0]}x{size_wh[1]}: {first_line(error)}",
             "Export it with a batch of 1, or with open axes.",
         ) from error
     if given.pixels:

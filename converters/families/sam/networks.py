@@ -18,21 +18,21 @@ from edgecv.specs import PreprocessSpec
 from edgecv.vision.letterbox import fit
 from edgecv.vision.sam import NO_POINT, PADDING_BGR
 
-_CALIBRATION_PICTURES = 4  # each is a megapixel
+_CALIBRATION_IMAGES = 4  # each is a megapixel
 _KINDS = 5  # NO_POINT to BOTTOM_RIGHT
 _NEVER = -1e4  # added before a softmax: e to its power is 0 in fp32 and fits into fp16
 
 
-def normalised(picture: Image, network: Any) -> Array:
-    """A fitted ``(S, S, 3)`` BGR picture as SAM's ``(1, 3, S, S)`` float input; padding is exactly 0."""
+def normalised(image: Image, network: Any) -> Array:
+    """A fitted ``(S, S, 3)`` BGR image as SAM's ``(1, 3, S, S)`` float input; padding is exactly 0."""
     mean, std = (tensor.numpy().reshape(3) for tensor in (network.pixel_mean, network.pixel_std))
-    real = (picture[..., ::-1].astype(np.float32) - mean) / std
-    real[(picture == PADDING_BGR).all(axis=-1)] = 0
+    real = (image[..., ::-1].astype(np.float32) - mean) / std
+    real[(image == PADDING_BGR).all(axis=-1)] = 0
     return np.ascontiguousarray(real.transpose(2, 0, 1)[None], np.float32)
 
 
-def calibrate_norms(network: Any, spec: PreprocessSpec, pictures: Sequence[Path]) -> None:
-    """Let fresh batch norms see pictures (noise, when there are none), one at a time."""
+def calibrate_norms(network: Any, spec: PreprocessSpec, images: Sequence[Path]) -> None:
+    """Let fresh batch norms see images (noise, when there are none), one at a time."""
     torch = require("torch", "convert")
     norms = [m for m in network.image_encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     if not norms:
@@ -42,17 +42,17 @@ def calibrate_norms(network: Any, spec: PreprocessSpec, pictures: Sequence[Path]
         norm.momentum = None  # a plain average
     network.image_encoder.train()
     with torch.no_grad():
-        for picture in _pictures(spec, pictures):
-            network.image_encoder(torch.from_numpy(normalised(picture, network)))
+        for image in _images(spec, images):
+            network.image_encoder(torch.from_numpy(normalised(image, network)))
     network.image_encoder.eval()
 
 
-def _pictures(spec: PreprocessSpec, pictures: Sequence[Path]) -> list[Image]:
-    if pictures:
-        return [fit(read_image(path), spec)[0] for path in pictures[:_CALIBRATION_PICTURES]]
+def _images(spec: PreprocessSpec, images: Sequence[Path]) -> list[Image]:
+    if images:
+        return [fit(read_image(path), spec)[0] for path in images[:_CALIBRATION_IMAGES]]
     rng = np.random.default_rng(SEED)
     width, height = spec.size_wh
-    return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_CALIBRATION_PICTURES)]
+    return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_CALIBRATION_IMAGES)]
 
 
 def encoder_module(network: Any) -> Any:
@@ -98,8 +98,8 @@ def decoder_module(prompts: Any, masks: Any, size: int) -> Any:
 
     Args:
         prompts: The source's prompt encoder.
-        masks: Its mask decoder; SAM 2's has a token more and adds finer features of the picture, which come as two more inputs.
-        size: Of the picture in model pixels.
+        masks: Its mask decoder; SAM 2's has a token more and adds finer features of the image, which come as two more inputs.
+        size: Of the image in model pixels.
     """
     torch = require("torch", "convert")
     second = hasattr(masks, "obj_score_token")

@@ -159,7 +159,7 @@ def embeddings(size: int) -> TensorSpec:
 
 
 def prompt_inputs(size: int) -> tuple[TensorSpec, ...]:
-    """The decoder's inputs beside the picture."""
+    """The decoder's inputs beside the image."""
     return (
         float_tensor("point_coords", 1, SLOTS, 2),
         float_tensor("point_labels", 1, SLOTS),
@@ -224,7 +224,7 @@ def square(size_wh: tuple[int, int] | None) -> int:
     """
     width, height = size_wh or (SIZE, SIZE)
     if width != height:
-        raise ConfigError(f"SAM takes square pictures, not {width}x{height}.", f"Leave --imgsz out, or use {SIZE}.")
+        raise ConfigError(f"SAM takes square images, not {width}x{height}.", f"Leave --imgsz out, or use {SIZE}.")
     return width
 
 

@@ -1,4 +1,4 @@
-"""SAM 2.1 by name, through Ultralytics' builders: pictures only, no video memory."""
+"""SAM 2.1 by name, through Ultralytics' builders: images only, no video memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BUILDERS: Mapping[str, str] = MappingProxyType({"sam2.1_t": "build_sam2_t"})
 
 
 def open_sam2(path: Path, options: SourceOptions) -> SourceModel:
-    """``sam2.1_t``. Pictures are stretched to the square and normalised as ImageNet's, as SAM 2's own predictor does.
+    """``sam2.1_t``. Images are stretched to the square and normalised as ImageNet's, as SAM 2's own predictor does.
 
     Raises:
         ConfigError: it was not said where the weights come from, or the size is not square.

@@ -22,7 +22,7 @@ from edgecv.pipelines.sinks.metrics.health import health_document
 from edgecv.pipelines.web.access import Access
 from edgecv.pipelines.web.address import HostNames
 from edgecv.pipelines.web.questions import SharedQuestion
-from edgecv.pipelines.web.request_checks import Gate
+from edgecv.pipelines.web.request_checks import CheckedApp
 from edgecv.status import PipelineStatus
 
 log = logging.getLogger("edgecv.pipelines")
@@ -38,7 +38,7 @@ def build_app(ask: Callable[[], PipelineStatus | None], collector: StatusCollect
         Route(path, answers.guarded(one)) for path, one in zip(PATHS, (answers.tell, answers.health), strict=True)
     ]
     app = Starlette(routes=routes, middleware=[Middleware(GZipMiddleware)], exception_handlers={404: _unknown})
-    return Gate(app, hosts, Access(None), cookie="", path="")
+    return CheckedApp(app, hosts, Access(None), cookie="", path="")
 
 
 class _Answers:

@@ -9,7 +9,7 @@ from edgecv.results import Frame
 
 @dataclass(frozen=True, slots=True)
 class SceneClock:
-    """Seconds of the scene since a first frame; it keeps no picture in memory.
+    """Seconds of the scene since a first frame; it keeps no image in memory.
 
     Attributes:
         index: Number of the first frame in its source.

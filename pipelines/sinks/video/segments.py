@@ -81,7 +81,7 @@ class SegmentsSink(SinkType):
 
     A new file begins after ``seconds``, when the frames get another size, and after a gap of ten seconds. A kill loses about
     a second. What a crash left behind stays and counts for the budget; of each source the newest such file is tried, and
-    called ``.broken`` when it shows no picture (empty files go). On a full disk results are refused, and recording begins
+    called ``.broken`` when it shows no image (empty files go). On a full disk results are refused, and recording begins
     anew, after 1 to 30 s, once there is space. The budget may be passed by what five seconds write. Only the owner may read the
     files (0600) and the new folder (0700).
 
@@ -251,12 +251,12 @@ class SegmentsSink(SinkType):
             elif file.path.suffix != ".broken":
                 newest[file.source] = file
         for file in newest.values():
-            if not _shows_a_picture(self._av, file.path):
-                log.warning("%s shows no picture; it is called .broken now.", file.path)
+            if not _shows_an_image(self._av, file.path):
+                log.warning("%s shows no image; it is called .broken now.", file.path)
                 file.path.rename(file.path.with_name(file.path.name + ".broken"))
 
 
-def _shows_a_picture(av: Any, path: Path) -> bool:
+def _shows_an_image(av: Any, path: Path) -> bool:
     try:
         with av.open(str(path)) as container:
             return next(container.decode(video=0), None) is not None

@@ -1,4 +1,4 @@
-"""``snapshots:DIR``: now and then a picture of what was found, with its JSON beside it."""
+"""``snapshots:DIR``: now and then an image of what was found, with its JSON beside it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
         on: ``detections``: frames in which something was found. ``events``: frames that steps had something to say about.
             ``all``: every frame.
         classes: Names or numbers, comma-separated: with ``on=detections`` only these count.
-        every_s: Least time between two pictures of a source.
-        max_per_minute: Most pictures of a source in any minute.
+        every_s: Least time between two images of a source.
+        max_per_minute: Most images of a source in any minute.
         free_mb: The oldest are deleted too when the disk has less left than this.
-        keep_mb: The oldest pictures are deleted when all together are larger.
-        keep_hours: Pictures that are older are deleted; 0 keeps them. A jump of the clock makes none older.
-        draw: Paint what was found onto the pictures.
+        keep_mb: The oldest images are deleted when all together are larger.
+        keep_hours: Images that are older are deleted; 0 keeps them. A jump of the clock makes none older.
+        draw: Paint what was found onto the images.
         quality: Of the JPEG, 1 to 100.
     """
 
@@ -53,7 +53,7 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Pace:
-    """When the pictures of a source were taken, monotonic nanoseconds of the last minute."""
+    """When the images of a source were taken, monotonic nanoseconds of the last minute."""
 
     taken_ns: deque[int] = field(default_factory=deque)
 
@@ -67,7 +67,7 @@ class _Pace:
 class SnapshotsSink(SinkType):
     """Writes ``DIR/20261121T154418.123Z_SOURCE.jpg`` (UTC of the frame) and the document of the frame as ``.json`` beside it.
 
-    Each file appears whole or not at all, the JSON first: whoever sees a picture finds its document. The budget may be passed
+    Each file appears whole or not at all, the JSON first: whoever sees an image finds its document. The budget may be passed
     by what five seconds write. Masks are left out of the JSON. Only the owner may read the files (0600) and the new folder (0700).
 
     Attributes:
@@ -117,7 +117,7 @@ class SnapshotsSink(SinkType):
         return cls(uri.path, options=read_options(uri, SnapshotsOptions))
 
     def emit(self, result: Result) -> None:
-        """Write a picture of the frame when it is wanted and due.
+        """Write an image of the frame when it is wanted and due.
 
         Raises:
             SinkError: it cannot be written, or the model has not the classes that are asked for.

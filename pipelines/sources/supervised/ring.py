@@ -1,6 +1,6 @@
 """Frames in shared memory without a name: nothing is left behind, whoever is killed.
 
-A slot belongs to one side at a time. It goes to the parent with a ``Picture`` and comes back with a ``Release``; both
+A slot belongs to one side at a time. It goes to the parent with a ``Image`` and comes back with a ``Release``; both
 travel through the kernel, so whoever holds a slot sees all of its bytes: no frame can be torn, on any processor.
 """
 
@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 
-from edgecv.pipelines.sources.supervised.wire import Picture, Ring, encode
+from edgecv.pipelines.sources.supervised.wire import ImageMessage, Ring, encode
 from edgecv.results import Frame, Image
 
 SLOTS = 3  # one is newest, one is being copied, one is being written
@@ -63,7 +63,7 @@ class RingWriter:
         np.copyto(target, image)
         self._connection.send(
             encode(
-                Picture(
+                ImageMessage(
                     slot=slot,
                     number=number,
                     height=image.shape[0],
@@ -100,10 +100,10 @@ class RingReader:
         finally:
             os.close(descriptor)
 
-    def copy(self, picture: Picture) -> Image:
+    def copy(self, message: ImageMessage) -> Image:
         """The pixels of a slot that belongs to the parent: ``(H, W, 3)`` uint8."""
-        shape = (picture.height, picture.width, _CHANNELS)
-        start = (picture.slot % self._ring.slots) * self._ring.slot_bytes
+        shape = (message.height, message.width, _CHANNELS)
+        start = (message.slot % self._ring.slots) * self._ring.slot_bytes
         pixels = np.frombuffer(self._memory, np.uint8, shape[0] * shape[1] * shape[2], start)
         return pixels.reshape(shape).copy()
 

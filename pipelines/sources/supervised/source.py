@@ -36,7 +36,7 @@ _HANGS = wire.Failed("stale", "", "")
 _DIED = wire.Failed("eof", "", "")
 # What a process says before it ends because it gets no more memory: C++, Python, GLib, libc.
 _NO_MEMORY = re.compile(r"bad_alloc|MemoryError|out of memory|failed to allocate|cannot allocate memory", re.IGNORECASE)
-_Newest: TypeAlias = tuple[WorkerProcess, RingReader, wire.Picture, int]
+_Newest: TypeAlias = tuple[WorkerProcess, RingReader, wire.ImageMessage, int]
 _LOG = logging.getLogger(__name__)
 
 
@@ -188,17 +188,17 @@ class SupervisedSource:
     def _is_over(self) -> bool:
         return self._interrupted or self._closing.is_set() or self._health.state in ("failed", "ended")
 
-    def _copy(self, worker: WorkerProcess, ring: RingReader, picture: wire.Picture, index: int) -> Frame:
+    def _copy(self, worker: WorkerProcess, ring: RingReader, message: wire.ImageMessage, index: int) -> Frame:
         try:
-            image = ring.copy(picture)
+            image = ring.copy(message)
         finally:
-            worker.give_back(picture)
+            worker.give_back(message)
         return Frame(
             image=image,
             index=index,
             source_id=self.source_id,
-            captured_ns=picture.captured_ns,
-            monotonic_ns=picture.monotonic_ns,
+            captured_ns=message.captured_ns,
+            monotonic_ns=message.monotonic_ns,
         )
 
     def _supervise(self) -> None:
@@ -266,7 +266,7 @@ class SupervisedSource:
                         self.fps = _lower_rate(message.fps, self._options.fps)
                         continue
                     due_ns = self._clock() + int(self._options.deadline_s * 1e9)
-                    if isinstance(message, wire.Picture):
+                    if isinstance(message, wire.ImageMessage):
                         self._take(worker, message, base + message.number)
             except EOFError:
                 return _DIED
@@ -274,13 +274,13 @@ class SupervisedSource:
                 return _HANGS
         return None
 
-    def _take(self, worker: WorkerProcess, picture: wire.Picture, index: int) -> None:
+    def _take(self, worker: WorkerProcess, image: wire.ImageMessage, index: int) -> None:
         assert worker.ring is not None
         is_wanted = self.wants is None or self.wants()
         with self._changed:
             self.dropped += index - self._next_index
             self._next_index = index + 1
-            unused: _Newest | None = (worker, worker.ring, picture, index)
+            unused: _Newest | None = (worker, worker.ring, image, index)
             if is_wanted:
                 unused, self._newest = self._newest, unused
                 self.dropped += unused is not None

@@ -51,7 +51,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     fps: float
 
 
-class Picture(msgspec.Struct, frozen=True, tag=True):
+class ImageMessage(msgspec.Struct, frozen=True, tag=True):
     """To the parent: a whole frame stands in a slot, which is the parent's until it releases it."""
 
     slot: int
@@ -88,7 +88,7 @@ def out_of_memory(name: str, memory_bytes: int) -> Failed:
     )
 
 
-FromWorker = Ring | Opened | Picture | Alive | Ended | Failed
+FromWorker = Ring | Opened | ImageMessage | Alive | Ended | Failed
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

@@ -94,10 +94,10 @@ class WorkerProcess:
             else:
                 yield message
 
-    def give_back(self, picture: wire.Picture) -> None:
+    def give_back(self, image: wire.ImageMessage) -> None:
         """Let the worker write a slot again; one that is gone needs it no more."""
         with self._sending, contextlib.suppress(OSError):
-            self.connection.send(wire.encode(wire.Release(picture.slot)))
+            self.connection.send(wire.encode(wire.Release(image.slot)))
 
     def end(self, *, force: bool = False) -> int:
         """End it with all it started: politely, then by signal, within about a second.

@@ -105,7 +105,7 @@ class LineCounter:
         grown, said = self._placement.follow(frame)
         line, now_ns = self._placement.points, frame.scene_ns
         self._walks.forget(now_ns)
-        if grown is not None:  # where objects were last lies elsewhere in the new picture
+        if grown is not None:  # where objects were last lies elsewhere in the new image
             for known in self._walks:
                 known.last = (known.last[0] * grown[0], known.last[1] * grown[1])
         events: list[Event] = [*said]

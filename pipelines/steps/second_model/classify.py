@@ -138,7 +138,7 @@ def _ids(found: Detections, rows: list[int]) -> list[tuple[int, int]]:
 
 
 def _cut(image: Image, box: Any, margin: float) -> Image:
-    """The part of the picture under a box, with its margin, at least one pixel."""
+    """The part of the image under a box, with its margin, at least one pixel."""
     height, width = image.shape[:2]
     grow = (box[2:] - box[:2]) * margin
     left, top = np.floor(box[:2] - grow).astype(int).clip(0, (width - 1, height - 1))

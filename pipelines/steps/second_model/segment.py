@@ -53,7 +53,7 @@ class BoxSegmenter:
 
     def __init__(self, model: PromptableModel, wanted: frozenset[int] | None, most: int) -> None:
         self._model, self._wanted, self._most = model, wanted, most
-        self._asking = threading.Lock()  # the model remembers one picture; no other source may set its own in between
+        self._asking = threading.Lock()  # the model remembers one image; no other source may set its own in between
 
     def __call__(self, result: Result) -> Result:
         """The result with masks in place of those it may have.

@@ -72,7 +72,7 @@ class Motion:
         self.var_velocity[rows] -= gain_velocity * var_both
 
     def scaled(self, across: float, down: float) -> Motion:
-        """The same in a picture that is so many times as wide and as high."""
+        """The same in an image that is so many times as wide and as high."""
         by = np.array([across, down, across / down, down])
         return Motion(
             at=self.at * by,

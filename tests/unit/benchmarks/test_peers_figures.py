@@ -54,7 +54,7 @@ def test_a_replayed_camera_keeps_its_rate_and_has_no_backlog():
     for _ in range(11):
         assert camera.read() is not None
     assert time.monotonic() - start_s >= 10 / 50 - 0.01
-    time.sleep(0.5)  # 25 pictures are missed
+    time.sleep(0.5)  # 25 images are missed
     late_s = time.monotonic()
     for _ in range(11):
         camera.read()
@@ -148,7 +148,7 @@ def test_the_slope_of_memory_leaves_the_warm_up_out():
     rss = [
         (number, 300_000_000 if number <= 4000 else 100_000_000 + number * 500) for number in range(100, 20_001, 100)
     ]
-    found = long_run.summed_up(rss, 20_000, 400.0, tracks=1, events=1, pictures=1)
+    found = long_run.summed_up(rss, 20_000, 400.0, tracks=1, events=1, images=1)
     assert found.slope_mb_per_10k == pytest.approx(5.0)
     assert found.rss_mb == pytest.approx((102.05, 110.0), abs=0.06)
     assert found.peak_rss_mb == 300.0
@@ -156,7 +156,7 @@ def test_the_slope_of_memory_leaves_the_warm_up_out():
 
 def test_a_slope_needs_three_looks():
     with pytest.raises(ConfigError, match="too few"):
-        long_run.summed_up([(1, 1), (2, 2)], 2, 1.0, tracks=1, events=1, pictures=1)
+        long_run.summed_up([(1, 1), (2, 2)], 2, 1.0, tracks=1, events=1, images=1)
 
 
 class _Page(BaseHTTPRequestHandler):
@@ -173,19 +173,19 @@ class _Page(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def test_the_watcher_counts_the_pictures_of_a_stream():
+def test_the_watcher_counts_the_images_of_a_stream():
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     watcher = long_run.StreamWatcher(f"http://127.0.0.1:{server.server_port}/")
     deadline_s = time.monotonic() + 20
-    while watcher.pictures < 5 and time.monotonic() < deadline_s:
+    while watcher.images < 5 and time.monotonic() < deadline_s:
         time.sleep(0.02)
     watcher.close()
     server.shutdown()
     server.server_close()
     thread.join(10)
-    assert watcher.pictures >= 5
+    assert watcher.images >= 5
 
 
 @pytest.mark.skipif(
@@ -195,4 +195,4 @@ def test_the_watcher_counts_the_pictures_of_a_stream():
 def test_a_long_run_has_everything_at_work(bundle: Path, video: Path, tmp_path: Path):
     with load(bundle, precision="int8", threads=1) as model:
         found = long_run.long_run(model, video, 1500, tmp_path)
-    assert (found.frames, found.tracks > 0, found.events > 0, found.pictures > 0) == (1500, True, True, True)
+    assert (found.frames, found.tracks > 0, found.events > 0, found.images > 0) == (1500, True, True, True)

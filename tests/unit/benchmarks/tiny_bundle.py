@@ -1,4 +1,4 @@
-"""A real bundle that is made in a moment: an ONNX of a few nodes that finds one box in every picture."""
+"""A real bundle that is made in a moment: an ONNX of a few nodes that finds one box in every image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PREDICTION[0, :5, 0] = (32, 32, 20, 20, 0.9)
 
 
 def write_model(path: Path) -> Path:
-    """``image (1, 64, 64, 3)`` uint8 to ``prediction (1, 6, 8)``: the constant above plus nothing of the picture."""
+    """``image (1, 64, 64, 3)`` uint8 to ``prediction (1, 6, 8)``: the constant above plus nothing of the image."""
     nodes = [
         helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["real"], ["mean"], keepdims=0),

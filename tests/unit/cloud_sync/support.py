@@ -69,10 +69,10 @@ def make_result(index: int = 0, boxes: int = 1, events: tuple[Event, ...] = ()) 
     return Result(frame=frame, labels=("cat",), detections=found, model="demo/onnx-int8", events=events)
 
 
-def make_envelope(outbox: Outbox, *, lane: Priority = "event", bulk: int = 0) -> Envelope:
+def make_envelope(outbox: Outbox, *, priority: Priority = "event", bulk: int = 0) -> Envelope:
     """An envelope with the next sequence number of ``outbox`` and ``bulk`` bytes of payload."""
     stamp = Stamp(address=ADDRESS, boot=outbox.boot, seq=outbox.next_seq())
-    event = Event(kind="test", time_ns=1_700_000_000_000_000_000, data={"bulk": "x" * bulk}, priority=lane)
+    event = Event(kind="test", time_ns=1_700_000_000_000_000_000, data={"bulk": "x" * bulk}, priority=priority)
     return envelope_from_event(event, stamp, mono_ns=0)
 
 

@@ -57,10 +57,10 @@ def test_boxes_travel_in_pixels_and_normalised() -> None:
     assert data["detections"][0]["label"] == "cat"
 
 
-def test_an_event_keeps_its_kind_and_lane_and_takes_numpy_values() -> None:
+def test_an_event_keeps_its_kind_and_priority_and_takes_numpy_values() -> None:
     event = Event(kind="line.crossed", time_ns=1, source_id="cam", data={"n": np.int64(2)}, priority="alarm")
     found = decode(encode(envelope_from_event(event, STAMP, mono_ns=5)))
-    assert (found.type, found.lane, found.mono_ns) == ("edgecv.event.line.crossed", "alarm", 5)
+    assert (found.type, found.priority, found.mono_ns) == ("edgecv.event.line.crossed", "alarm", 5)
     assert json.loads(found.payload) == {"source_id": "cam", "n": 2}
 
 
@@ -157,5 +157,5 @@ def test_random_bytes_never_raise_anything_else() -> None:
                 continue
 
 
-def test_lanes_are_the_priorities_of_events() -> None:
-    assert module.LANES == ("alarm", "event", "telemetry", "blob")
+def test_priorities_are_the_priorities_of_events() -> None:
+    assert module.PRIORITIES == ("alarm", "event", "telemetry", "blob")

@@ -5,8 +5,8 @@ from edgecv.cloud_sync.delivery.in_flight import InFlightBatches
 from edgecv.cloud_sync.outbox.database import Row
 
 
-def rows(lo: int, hi: int, lane: int = 1) -> list[Row]:
-    return [Row(boot=1, seq=seq, lane=lane, body=b"{}") for seq in range(lo, hi + 1)]
+def rows(lo: int, hi: int, priority: int = 1) -> list[Row]:
+    return [Row(boot=1, seq=seq, priority=priority, body=b"{}") for seq in range(lo, hi + 1)]
 
 
 def test_a_flight_ends_when_its_last_event_landed() -> None:
@@ -43,10 +43,10 @@ def test_a_flight_is_found_by_its_nonce_alone() -> None:
 
 def test_urgent_flights_are_due_first() -> None:
     flights = InFlightBatches()
-    flights.add(rows(1, 1, lane=3), due_s=0.0)
-    flights.add(rows(2, 2, lane=0), due_s=0.0)
+    flights.add(rows(1, 1, priority=3), due_s=0.0)
+    flights.add(rows(2, 2, priority=0), due_s=0.0)
     flights.add(rows(3, 3), due_s=9.0)
-    assert [flight.lane for flight in flights.due(1.0)] == [0, 3]
+    assert [flight.priority for flight in flights.due(1.0)] == [0, 3]
     assert flights.next_due_s() == 0.0
 
 

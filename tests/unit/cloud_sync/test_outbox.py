@@ -113,10 +113,10 @@ def test_claims_go_on_after_the_table_was_empty(outbox: Outbox) -> None:
         until(lambda: outbox.stats().pending == 0, "an empty outbox")
 
 
-def test_urgent_lanes_are_claimed_first(outbox: Outbox) -> None:
-    blob, event, alarm = (put_accepted(outbox, 2, lane=lane) for lane in ("blob", "event", "alarm"))
-    assert claimed_ids(outbox, lanes=1) == alarm
-    assert claimed_ids(outbox, lanes=1) == []
+def test_urgent_events_are_claimed_first(outbox: Outbox) -> None:
+    blob, event, alarm = (put_accepted(outbox, 2, priority=priority) for priority in ("blob", "event", "alarm"))
+    assert claimed_ids(outbox, priorities=1) == alarm
+    assert claimed_ids(outbox, priorities=1) == []
     assert [claimed_ids(outbox), claimed_ids(outbox)] == [event, blob]
 
 
@@ -142,13 +142,13 @@ def test_full_outbox_refuses_events_and_counts_them(tmp_path: Path) -> None:
 
 def test_full_outbox_gives_up_less_urgent_events_and_counts_them(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, limits=OutboxLimits(quota_bytes=20_000, floor_bytes=0, ballast_bytes=0))
-    telemetry = put_accepted(outbox, 10, lane="telemetry", bulk=1000)
+    telemetry = put_accepted(outbox, 10, priority="telemetry", bulk=1000)
     assert claimed_ids(outbox) == telemetry  # what is on its way is never evicted
-    refused = outbox.put(make_envelope(outbox, lane="alarm", bulk=15_000))
+    refused = outbox.put(make_envelope(outbox, priority="alarm", bulk=15_000))
     until(lambda: bool(refused.refused), "a refusal")
     outbox.close()
     outbox = Outbox(tmp_path, limits=OutboxLimits(quota_bytes=20_000, floor_bytes=0, ballast_bytes=0))
-    alarms = put_accepted(outbox, 6, lane="alarm", bulk=1500)
+    alarms = put_accepted(outbox, 6, priority="alarm", bulk=1500)
     stats = outbox.stats()
     assert stats.evicted > 0
     left = rows_on_disk(tmp_path)

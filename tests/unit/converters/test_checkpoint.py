@@ -297,7 +297,7 @@ def test_the_size_is_the_trained_one_unless_asked(untrained_64: Path) -> None:
 
 
 def classifier(path: Path, extra: Any = None) -> Path:
-    """As Ultralytics saves a trained classifier: how its pictures are prepared lies in the network."""
+    """As Ultralytics saves a trained classifier: how its images are prepared lies in the network."""
     network = tasks().ClassificationModel("yolov8n-cls.yaml", nc=10, verbose=False)
     from ultralytics.data.augment import classify_transforms
 

@@ -109,7 +109,7 @@ def test_cell_centers_run_along_rows_from_the_fine_level_on() -> None:
 
 
 def one_box(box: list[float], class_id: int) -> Batch:
-    """A picture of 64 x 64 with one real box and one of padding."""
+    """An image of 64 x 64 with one real box and one of padding."""
     return Batch(
         image=torch.zeros(1, 3, 64, 64),
         xyxy=torch.tensor([[box, [0.0, 0.0, 0.0, 0.0]]]),
@@ -152,7 +152,7 @@ def test_distribution_focal_is_least_where_the_two_bins_share_the_distance() -> 
     assert torch.isfinite(distribution_focal(right, distance * 1000)).all()
 
 
-def test_losses_of_a_picture_without_objects_are_finite() -> None:
+def test_losses_of_an_image_without_objects_are_finite() -> None:
     batch = one_box([0.0, 0.0, 0.0, 0.0], 0)
     empty = Batch(image=batch.image, xyxy=batch.xyxy, class_id=batch.class_id, real=torch.zeros(1, 2, dtype=torch.bool))
     parts = losses(ShapeDetector(CLASSES)(empty.image), empty)

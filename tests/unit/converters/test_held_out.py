@@ -1,4 +1,4 @@
-"""Before any export: do the held-out pictures show enough to judge INT8 by?"""
+"""Before any export: do the held-out images show enough to judge INT8 by?"""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def source(tmp_path: Path) -> SourceModel:
     return SourceModel(name="d", family="yolov8", licence="MIT", origin=origin, spec=SPEC, parts=(part,))
 
 
-def pictures(folder: Path, count: int, with_object: int) -> CalibrationSet:
-    """Dark pictures that differ; each of the first ``with_object`` shows one white cell."""
+def calibration_images(folder: Path, count: int, with_object: int) -> CalibrationSet:
+    """Dark images that differ; each of the first ``with_object`` shows one white cell."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for at in range(count):
@@ -47,9 +47,9 @@ def pictures(folder: Path, count: int, with_object: int) -> CalibrationSet:
     return open_calibration(folder)
 
 
-def test_a_hundred_pictures_with_one_object_each_are_enough(source: SourceModel, tmp_path: Path) -> None:
+def test_a_hundred_images_with_one_object_each_are_enough(source: SourceModel, tmp_path: Path) -> None:
     """What the README promises: a quarter of them would show 25 objects, so half of them is held out."""
-    images = pictures(tmp_path / "a", 100, 100)
+    images = calibration_images(tmp_path / "a", 100, 100)
     assert len(images.held_out) == 25
     more = with_enough_objects(source, images, silent)
     assert (len(more.held_out), len(more.calibrate)) == (50, 50)
@@ -57,18 +57,16 @@ def test_a_hundred_pictures_with_one_object_each_are_enough(source: SourceModel,
     assert more.sha256 == images.sha256
 
 
-def test_pictures_that_show_enough_are_split_as_ever(source: SourceModel, tmp_path: Path) -> None:
-    images = pictures(tmp_path / "a", 240, 240)
+def test_images_that_show_enough_are_split_as_ever(source: SourceModel, tmp_path: Path) -> None:
+    images = calibration_images(tmp_path / "a", 240, 240)
     assert with_enough_objects(source, images, silent) is images
 
 
-def test_too_few_objects_are_said_with_the_number_of_pictures_that_would_do(
-    source: SourceModel, tmp_path: Path
-) -> None:
-    images = pictures(tmp_path / "a", 60, 60)
+def test_too_few_objects_are_said_with_the_number_of_images_that_would_do(source: SourceModel, tmp_path: Path) -> None:
+    images = calibration_images(tmp_path / "a", 60, 60)
     with pytest.raises(CalibrationError, match=r"only 30 objects in the 30 held-out images; at least 50") as caught:
         with_enough_objects(source, images, silent)
     assert caught.value.hint.startswith("About 100 images like these would do.")
     with pytest.raises(CalibrationError, match="only 0 objects") as caught:
-        with_enough_objects(source, pictures(tmp_path / "b", 60, 0), silent)
+        with_enough_objects(source, calibration_images(tmp_path / "b", 60, 0), silent)
     assert caught.value.hint.startswith("Give more images")

@@ -48,12 +48,12 @@ def answers(path: Path, planes: np.ndarray) -> np.ndarray:
     return session.run(None, {session.get_inputs()[0].name: planes})[0]
 
 
-def planes_of(picture: np.ndarray, mean: Any, std: Any) -> np.ndarray:
-    real = (picture[..., ::-1].astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+def planes_of(image: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+    real = (image[..., ::-1].astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
     return np.ascontiguousarray(real.transpose(2, 0, 1)[None], np.float32)
 
 
-def picture(side: int) -> np.ndarray:
+def image(side: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (side, side, 3), np.uint8)
 
 
@@ -61,9 +61,9 @@ def test_a_softmax_at_the_end_is_applied_once(resnet20: Path, tmp_path: Path) ->
     path = with_end(resnet20, tmp_path / "soft.onnx", "Softmax", axis=1)
     source = open_onnx(path, SourceOptions())
     spec = source.spec.preprocess
-    given = source.parts[0].reference({"image": picture(32)[None]})
+    given = source.parts[0].reference({"image": image(32)[None]})
     found = LogitsDecoder(source.spec.decode, source.parts[0].outputs)(given, TRANSFORM, source.spec.decode, False)
-    wanted = answers(path, planes_of(picture(32), spec.mean, spec.std))[0]
+    wanted = answers(path, planes_of(image(32), spec.mean, spec.std))[0]
     assert found.class_id[0] == wanted.argmax()
     np.testing.assert_allclose(found.confidence, np.sort(wanted)[::-1][:5], atol=1e-5)
     assert {node.op_type for node in source.parts[0].graph.graph.node}.isdisjoint({"Softmax"})
@@ -90,10 +90,10 @@ def test_a_softmax_is_found_behind_what_only_copies(
         path = with_end(resnet20, tmp_path / "soft.onnx", "Softmax", axis=1)
         path = with_end(path, tmp_path / "end.onnx", after, **attributes)
     source = open_onnx(path, SourceOptions())
-    logits = source.parts[0].reference({"image": picture(32)[None]})["logits"]
+    logits = source.parts[0].reference({"image": image(32)[None]})["logits"]
     spec = source.spec.preprocess
     np.testing.assert_allclose(
-        logits, answers(resnet20, planes_of(picture(32), spec.mean, spec.std)), rtol=1e-4, atol=1e-4
+        logits, answers(resnet20, planes_of(image(32), spec.mean, spec.std)), rtol=1e-4, atol=1e-4
     )
 
 
@@ -108,7 +108,7 @@ def test_probabilities_that_cannot_be_taken_back_stay_as_they_are(resnet20: Path
 def confidences_of(source: SourceModel, side: int = 32) -> np.ndarray:
     """What the bundle's decoder makes of the graph over pixels, by class."""
     session = onnxruntime.InferenceSession(source.parts[0].graph.SerializeToString())
-    given = {"logits": session.run(None, {"image": picture(side)[None]})[0]}
+    given = {"logits": session.run(None, {"image": image(side)[None]})[0]}
     decode = source.spec.decode
     found = LogitsDecoder(decode, source.parts[0].outputs)(given, TRANSFORM, decode, False)
     return found.confidence[np.argsort(found.class_id)]
@@ -116,7 +116,7 @@ def confidences_of(source: SourceModel, side: int = 32) -> np.ndarray:
 
 def confidences_of_file(path: Path, source: SourceModel, side: int = 32) -> np.ndarray:
     spec = source.spec.preprocess
-    return answers(path, planes_of(picture(side), spec.mean, spec.std))[0]
+    return answers(path, planes_of(image(side), spec.mean, spec.std))[0]
 
 
 def test_a_sigmoid_per_class_gives_the_confidence_of_each(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def one_score(path: Path, out: Path) -> Path:
 
 def test_one_plain_score_may_be_anything_and_is_asked_about(resnet20: Path, tmp_path: Path) -> None:
     path = one_score(resnet20, tmp_path / "one.onnx")
-    with pytest.raises(UnsupportedSource, match="one number per picture") as caught:
+    with pytest.raises(UnsupportedSource, match="one number per image") as caught:
         open_onnx(path, SourceOptions())
     assert "--activation sigmoid" in caught.value.hint
     assert open_onnx(path, SourceOptions(activation="sigmoid")).spec.decode.labels == ("0", "1")
@@ -195,9 +195,9 @@ def test_ultralytics_own_export_needs_no_assumption(ultralytics_classifier: Path
     assert (spec.mean, spec.std, spec.resize, spec.interpolation) == ((0, 0, 0), (1, 1, 1), "crop", "antialias")
     assert source.spec.decode.labels == tuple("abcdefg")
     assert source.licence == "AGPL-3.0"
-    given = source.parts[0].reference({"image": picture(64)[None]})
+    given = source.parts[0].reference({"image": image(64)[None]})
     found = LogitsDecoder(source.spec.decode, source.parts[0].outputs)(given, TRANSFORM, source.spec.decode, False)
-    wanted = answers(ultralytics_classifier, planes_of(picture(64), spec.mean, spec.std))[0]
+    wanted = answers(ultralytics_classifier, planes_of(image(64), spec.mean, spec.std))[0]
     np.testing.assert_allclose(found.confidence, np.sort(wanted)[::-1][:5], atol=1e-5)
 
 
@@ -241,10 +241,10 @@ def test_an_opset_outside_17_to_20_is_brought_there_and_gives_the_same(opset: in
     made, spec = source.parts[0].graph, source.spec.preprocess
     assert [entry.version for entry in made.opset_import if entry.domain == ""] == [wanted]
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
-    logits = session.run(None, {"image": picture(32)[None]})[0]
+    logits = session.run(None, {"image": image(32)[None]})[0]
     scores = np.exp(logits - logits.max())
     np.testing.assert_allclose(
-        scores / scores.sum(), answers(path, planes_of(picture(32), spec.mean, spec.std)), rtol=1e-4, atol=1e-5
+        scores / scores.sum(), answers(path, planes_of(image(32), spec.mean, spec.std)), rtol=1e-4, atol=1e-5
     )
 
 
@@ -297,8 +297,8 @@ def test_a_tensor_that_has_the_name_of_the_output_gets_another(change: Any, resn
     path = change(resnet20, tmp_path / "twice.onnx")
     source = open_onnx(path, SourceOptions())
     session = onnxruntime.InferenceSession(source.parts[0].graph.SerializeToString())
-    given = session.run(["logits"], {"image": picture(32)[None]})[0]
-    np.testing.assert_allclose(given, source.parts[0].reference({"image": picture(32)[None]})["logits"], rtol=1e-4)
+    given = session.run(["logits"], {"image": image(32)[None]})[0]
+    np.testing.assert_allclose(given, source.parts[0].reference({"image": image(32)[None]})["logits"], rtol=1e-4)
 
 
 def test_an_open_size_that_nobody_knows_is_asked_for(resnet20: Path, tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_mean_of_0_to_255_beside_a_std_of_0_to_1_is_refused(said: Any, right: 
 
 
 @pytest.mark.parametrize("said", [{"mean": (-0.485, 0.4, 0.4)}, {"mean": (300.0,)}, {"mean": (0.5, 0.5)}], ids=str)
-def test_a_mean_that_no_picture_has_is_refused(said: Any, resnet20: Path) -> None:
+def test_a_mean_that_no_image_has_is_refused(said: Any, resnet20: Path) -> None:
     with pytest.raises(ConfigError):
         open_onnx(resnet20, SourceOptions(preprocess=said))
 

@@ -18,7 +18,7 @@ from edgecv.converters.families.foreign_onnx.open import open_onnx
 from edgecv.converters.source import SourceModel, SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
 from tests.conftest import shared_case
-from tests.unit.converters.test_onnx_classifier import picture, planes_of
+from tests.unit.converters.test_onnx_classifier import image, planes_of
 
 SIDE, CLASSES = 32, 5
 
@@ -72,17 +72,17 @@ def run(model: Any, feed: np.ndarray) -> np.ndarray:
 
 
 def from_pixels(source: SourceModel, side: int = SIDE) -> np.ndarray:
-    return run(source.parts[0].graph, picture(side)[None])
+    return run(source.parts[0].graph, image(side)[None])
 
 
 def planes(source: SourceModel, side: int = SIDE) -> np.ndarray:
-    return planes_of(picture(side), source.spec.preprocess.mean, source.spec.preprocess.std)
+    return planes_of(image(side), source.spec.preprocess.mean, source.spec.preprocess.std)
 
 
 def check_same(source: SourceModel, wanted: np.ndarray, side: int = SIDE) -> None:
     """Both roads from the same pixels give the file's own scores."""
     np.testing.assert_allclose(from_pixels(source, side), wanted.reshape(1, -1), rtol=1e-3, atol=1e-4)
-    given = source.parts[0].reference({"image": picture(side)[None]})["logits"]
+    given = source.parts[0].reference({"image": image(side)[None]})["logits"]
     np.testing.assert_allclose(given, wanted.reshape(1, -1), rtol=1e-3, atol=1e-4)
 
 
@@ -123,7 +123,7 @@ def test_a_graph_that_begins_with_anything_gets_its_preprocessing_before_it(
     path = network(tmp_path / "a.onnx", before=[node], constants={"pads": np.array(pads or [0], np.int64)})
     said = {"mean": mean, "std": (0.2, 0.3, 0.25), "color": color}
     source = open_onnx(path, SourceOptions(preprocess=said))
-    feed = planes_of(picture(SIDE) if color == "rgb" else picture(SIDE)[..., ::-1], mean, said["std"])
+    feed = planes_of(image(SIDE) if color == "rgb" else image(SIDE)[..., ::-1], mean, said["std"])
     check_same(source, run(path, feed))
 
 
@@ -144,12 +144,12 @@ def test_channels_last_as_tf2onnx_writes_them(shape: Any, transposed: bool, tmp_
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_grey_input_gets_the_brightness_of_the_picture(last: bool, tmp_path: Path) -> None:
+def test_a_grey_input_gets_the_brightness_of_the_image(last: bool, tmp_path: Path) -> None:
     shape = (1, SIDE, SIDE, 1) if last else (1, 1, SIDE, SIDE)
     before = [helper.make_node("Transpose", ["image"], ["x"], perm=[0, 3, 1, 2])] if last else []
     path = network(tmp_path / "a.onnx", before=before, shape=shape, channels=1)
     source = open_onnx(path, SourceOptions(preprocess={"mean": 0.1307, "std": 0.3081}))
-    blue, green, red = np.moveaxis(picture(SIDE).astype(np.float32), -1, 0)
+    blue, green, red = np.moveaxis(image(SIDE).astype(np.float32), -1, 0)
     grey = ((0.299 * red + 0.587 * green + 0.114 * blue) / 255 - 0.1307) / 0.3081
     check_same(source, run(path, grey.astype(np.float32).reshape(shape)))
     assert any(line.startswith("grey: ") for line in source.assumptions)
@@ -170,7 +170,7 @@ def test_a_uint8_input_gets_pixels(last: bool, tmp_path: Path) -> None:
         tmp_path / "a.onnx", before=before, shape=shape, kind=TensorProto.UINT8, constants={"white": np.float32([255])}
     )
     source = open_onnx(path, SourceOptions())
-    pixels = picture(SIDE)[None, ..., ::-1]
+    pixels = image(SIDE)[None, ..., ::-1]
     check_same(source, run(path, np.ascontiguousarray(pixels if last else pixels.transpose(0, 3, 1, 2))))
     assert [line.partition(":")[0] for line in source.assumptions] == ["resize", "color", "activation"]
     with pytest.raises(ConfigError, match="normalises them itself"):
@@ -310,12 +310,12 @@ def quantized(_path: Path) -> Path:
     [
         (quantized, "already quantized .14 DequantizeLinear", "float model"),
         (two_rows, r"several rows .*'scores' \(1, 5\), 'f' \(1, 8\)", "extract_model"),
-        (two_inputs, r"inputs are 'image' float32 .*'orig_size' int64 \(1, 2\)", "picture alone"),
+        (two_inputs, r"inputs are 'image' float32 .*'orig_size' int64 \(1, 2\)", "image alone"),
         (lambda p: network(p, shape=(1, 4, SIDE, SIDE), channels=4), r"float32 \(1, 4, 32, 32\)", "2 or 4 channels"),
         (double, r"float64 \(1, 3, 32, 32\)", "float32"),
         (lambda p: boxes(p, (1, 300, 6)), r"end-to-end detector .*\(1, 300, 6\)", "end2end=False"),
         (lambda p: boxes(p, (1, 25200, 85)), "objectness", "yolov5nu"),
-        (lambda p: boxes(p, (1, 21, 32, 32)), "map over the picture", "classifiers"),
+        (lambda p: boxes(p, (1, 21, 32, 32)), "map over the image", "classifiers"),
         (suppressing, "NonMaxSuppression", "nms=False"),
     ],
     ids=[

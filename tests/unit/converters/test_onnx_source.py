@@ -38,10 +38,10 @@ def noise(size_wh: tuple[int, int], seed: int = 1) -> np.ndarray:
 
 def assert_is_the_original(source: SourceModel, path: Path, size_wh: tuple[int, int] = (SIDE, SIDE)) -> None:
     """The cut graph over pixels, decoded, is the whole graph's prediction."""
-    picture = noise(size_wh)
-    outputs = run(source.parts[0].graph, {"image": picture[None]})
+    image = noise(size_wh)
+    outputs = run(source.parts[0].graph, {"image": image[None]})
     assert {name: value.shape for name, value in outputs.items()} == {o.name: o.shape for o in source.parts[0].outputs}
-    planes = np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
+    planes = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
     whole = onnx.load(str(path))
     (prediction,) = run(str(path), {whole.graph.input[0].name: planes}).values()
     spec = TensorSpec(name="p", role="prediction", shape=prediction.shape, dtype="float32")
@@ -60,10 +60,10 @@ def test_a_real_export_is_cut_at_its_raw_head(exported: Path, yolov8n: Path) -> 
     assert source.parts[0].inputs[0] == twin.parts[0].inputs[0]
     assert source.spec == twin.spec
     assert source.licence == "AGPL-3.0"
-    picture = noise((SIDE, SIDE))
+    image = noise((SIDE, SIDE))
     ours, theirs = (
-        source.parts[0].reference({"image": picture[None]}),
-        twin.parts[0].reference({"image": picture[None]}),
+        source.parts[0].reference({"image": image[None]}),
+        twin.parts[0].reference({"image": image[None]}),
     )
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-3 for name in theirs)
 
@@ -79,8 +79,8 @@ def test_half_precision_with_nodes_in_any_order_is_the_same_detector(exported: P
     onnx.save(half, str(tmp_path / "half.onnx"))
     source, whole = open_onnx(tmp_path / "half.onnx", SourceOptions()), open_onnx(exported, SourceOptions())
     assert source.parts[0].outputs == whole.parts[0].outputs
-    picture = {"image": noise((SIDE, SIDE))[None]}
-    ours, theirs = run(source.parts[0].graph, picture), run(whole.parts[0].graph, picture)
+    image = {"image": noise((SIDE, SIDE))[None]}
+    ours, theirs = run(source.parts[0].graph, image), run(whole.parts[0].graph, image)
     assert all(np.abs(ours[name] - theirs[name]).max() < 0.1 for name in theirs)
 
 
@@ -168,10 +168,10 @@ def test_equally_many_channels_are_told_apart_by_what_they_decode_to(exported_64
     assert [o.shape[1] for o in source.parts[0].outputs] == [64] * 6
     assert_is_the_original(source, exported_64, (64, 64))
     twin = open_checkpoint(untrained_64, SourceOptions(size_wh=(64, 64)))
-    picture = noise((64, 64))
+    image = noise((64, 64))
     ours, theirs = (
-        source.parts[0].reference({"image": picture[None]}),
-        twin.parts[0].reference({"image": picture[None]}),
+        source.parts[0].reference({"image": image[None]}),
+        twin.parts[0].reference({"image": image[None]}),
     )
     assert all(np.abs(ours[name] - theirs[name]).max() < 1e-2 for name in theirs)
 
@@ -259,7 +259,7 @@ def outside(path: Path) -> None:
         (empty, "not a usable ONNX model"),
         (garbage, "not a usable ONNX model"),
         (no_nodes, "not a usable ONNX model|empty"),
-        (no_image, "does not take one picture.*pixels.*uint8.*gain"),
+        (no_image, "does not take one image.*pixels.*uint8.*gain"),
         (pixels, "detector that takes uint8"),
         (no_convolution, "no recognisable"),
         (external, "not a usable ONNX model"),

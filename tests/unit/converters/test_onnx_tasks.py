@@ -69,8 +69,8 @@ def test_the_export_is_the_checkpoint(twins: Twins) -> None:
     assert ours.spec == theirs.spec
     assert ours.spec.decode.task == twins.case.task
     assert ours.parts[0].outputs == theirs.parts[0].outputs
-    picture = np.random.default_rng(1).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
-    given, wanted = ours.parts[0].reference({"image": picture}), theirs.parts[0].reference({"image": picture})
+    image = np.random.default_rng(1).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
+    given, wanted = ours.parts[0].reference({"image": image}), theirs.parts[0].reference({"image": image})
     assert given.keys() == wanted.keys()
     for name, value in wanted.items():
         np.testing.assert_allclose(given[name], value, atol=2e-3 * np.abs(value).max(), err_msg=name)

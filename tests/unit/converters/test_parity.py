@@ -33,7 +33,7 @@ def session(tmp_path: Path) -> OnnxRuntimeSession:
     return OnnxRuntimeSession(detector(tmp_path / "m.onnx"), RuntimeOptions())
 
 
-FEEDS = [{"image": picture[None]} for picture in (bright_cell(0, 0), bright_cell(2, 1))]
+FEEDS = [{"image": image[None]} for image in (bright_cell(0, 0), bright_cell(2, 1))]
 
 
 def examples(session: OnnxRuntimeSession, change) -> list[Example]:
@@ -71,10 +71,10 @@ def test_an_export_that_computes_something_else_is_refused(session, change) -> N
         check_parity(PART, EXPORTED, session, examples(session, change))
 
 
-def test_nothing_but_numbers_in_the_first_picture_alone_is_seen(session) -> None:
-    pictures = iter([np.nan, 0.0])
+def test_nothing_but_numbers_in_the_first_image_alone_is_seen(session) -> None:
+    images = iter([np.nan, 0.0])
     with pytest.raises(ParityError, match="prediction cosine"):
-        check_parity(PART, EXPORTED, session, examples(session, lambda value: value + next(pictures)))
+        check_parity(PART, EXPORTED, session, examples(session, lambda value: value + next(images)))
 
 
 def test_a_family_has_tolerances_of_its_own(session) -> None:
@@ -84,7 +84,7 @@ def test_a_family_has_tolerances_of_its_own(session) -> None:
         check_parity(PART, EXPORTED, session, near)
 
 
-def test_without_calibration_pictures_the_source_sees_photographs() -> None:
+def test_without_calibration_images_the_source_sees_photographs() -> None:
     source = open_architecture(Path("yolov8n-cls.yaml"), SourceOptions(random_weights=True, size_wh=(64, 64)))
     found = parity_examples(source, None, silent)
     assert len(photographs()) == 2

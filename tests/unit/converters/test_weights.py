@@ -75,9 +75,9 @@ def test_weights_are_taken_from_what_training_wrote(
 ) -> None:
     torch.save(wrap(OrderedDict(network.state_dict())), tmp_path / "w.pth")
     made = _loaded(resnet18, tmp_path / "w.pth")
-    picture = torch.rand(1, 3, 64, 64)
+    image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(made(picture), network.eval()(picture), rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(made(image), network.eval()(image), rtol=1e-2, atol=1e-2)
 
 
 def without(*names: str) -> Callable[[Weights], Any]:

@@ -25,7 +25,7 @@ def test_a_sample_reaches_from_the_first_to_the_last_element(size: int) -> None:
 
 
 def wide_bundle(folder: Path) -> Bundle:
-    """Its output is the picture's first 6,144 numbers: more than a sample, and fewer than two."""
+    """Its output is the image's first 6,144 numbers: more than a sample, and fewer than two."""
     wide = TensorSpec(name="prediction", role="prediction", shape=(1, 6144), dtype="float32")
     (folder / "onnx-fp32").mkdir(parents=True)
     path = save(
@@ -48,10 +48,10 @@ def wide_bundle(folder: Path) -> Bundle:
 @pytest.mark.parametrize(("evenly", "status"), [(True, "ok"), (False, "differs")])
 def test_vectors_are_replayed_at_evenly_spread_elements(evenly: bool, status: str, tmp_path: Path) -> None:
     made = wide_bundle(tmp_path / "m.ecv")
-    picture = np.random.default_rng(0).integers(0, 256, IMAGE.shape, np.uint8)
-    whole = picture.reshape(-1)[:6144].astype(np.float32)
+    image = np.random.default_rng(0).integers(0, 256, IMAGE.shape, np.uint8)
+    whole = image.reshape(-1)[:6144].astype(np.float32)
     vectors = {
-        "onnx-fp32/main/in/image": picture,
+        "onnx-fp32/main/in/image": image,
         "onnx-fp32/main/out/prediction": sample(whole) if evenly else whole[:SAMPLE],
         SAMPLING: np.array(EVENLY),
     }

@@ -48,7 +48,7 @@ def box(row: int, column: int, scale: float = 1.0) -> list[float]:
     return [scale * CELL * v for v in (column, row, column + 1, row + 1)]
 
 
-def test_a_bundle_finds_what_is_in_the_picture(model: edgecv.Model) -> None:
+def test_a_bundle_finds_what_is_in_the_image(model: edgecv.Model) -> None:
     found = detect(model, bright_cell(1, 2))
     assert found.xyxy.tolist() == [box(1, 2)]
     assert found.confidence == pytest.approx([1.0])
@@ -90,7 +90,7 @@ def test_boxes_are_in_the_pixels_of_the_frame_that_was_given(model: edgecv.Model
     assert np.allclose(detect(model, large, confidence=0.9).xyxy, [box(3, 0, 5.0)], atol=0.01)
 
 
-def test_an_empty_picture_is_no_detections(model: edgecv.Model) -> None:
+def test_an_empty_image_is_no_detections(model: edgecv.Model) -> None:
     assert len(detect(model, np.zeros((SIDE, SIDE, 3), np.uint8))) == 0
 
 
@@ -238,7 +238,7 @@ def test_a_spec_that_does_not_fit_the_outputs_is_refused(tmp_path: Path) -> None
         edgecv.load(detector(tmp_path / "bare.onnx"), spec=wrong)
 
 
-def test_a_spec_of_another_size_is_refused_when_a_picture_is_given(tmp_path: Path) -> None:
+def test_a_spec_of_another_size_is_refused_when_an_image_is_given(tmp_path: Path) -> None:
     wrong = msgspec.structs.replace(SPEC, preprocess=msgspec.structs.replace(SPEC.preprocess, size_wh=(32, 32)))
     with pytest.raises(SpecMismatch), edgecv.load(detector(tmp_path / "bare.onnx"), spec=wrong) as model:
         model(bright_cell(0, 0))

@@ -1,4 +1,4 @@
-"""A small real model for the tests of the loop: it finds the one bright blob of a picture."""
+"""A small real model for the tests of the loop: it finds the one bright blob of an image."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from edgecv.results import Detections, Frame, Result
 EPOCH_NS = 1_800_000_000_000_000_000
 SIZE_WH = (768, 576)
 LABELS = ("person", "bicycle", "car")
-# A view of one pixel: the steps look at the size of a picture, not at the picture.
+# A view of one pixel: the steps look at the size of an image, not at the image.
 _BLACK = np.broadcast_to(np.zeros(1, np.uint8), (SIZE_WH[1], SIZE_WH[0], 3))
 
 

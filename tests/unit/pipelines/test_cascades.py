@@ -56,7 +56,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> edgecv.Model:
 
 
 class Counted:
-    """A model that counts the pictures it is shown."""
+    """A model that counts the images it is shown."""
 
     task, name = "classify", "counted"
 
@@ -207,7 +207,7 @@ def _session(path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSp
 
 @pytest.fixture(scope="module")
 def sam(tmp_path_factory: pytest.TempPathFactory) -> PromptableModel:
-    """Its mask is the box, if the picture is bright: which picture was set makes a difference."""
+    """Its mask is the box, if the image is bright: which image was set makes a difference."""
     folder = tmp_path_factory.mktemp("sam")
     encoder = save(
         folder / "encoder.onnx",
@@ -289,7 +289,7 @@ def test_each_box_gets_a_mask(sam: PromptableModel) -> None:
     assert "mask" in result.as_dict()["detections"][0]
 
 
-def test_the_picture_is_that_of_the_frame(sam: PromptableModel) -> None:
+def test_the_image_is_that_of_the_frame(sam: PromptableModel) -> None:
     step = Segment(model=sam).build(LABELS)
     bright, dark = (step(replace(result_of(boxes((8, 8, 72, 72))), frame=frame_of(level))) for level in (200, 10))
     assert masks_of(bright).any() and not masks_of(dark).any()

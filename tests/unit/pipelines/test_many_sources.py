@@ -144,7 +144,7 @@ def test_a_source_is_added_and_removed_while_it_runs() -> None:
                 removed_at = len(seen)
             if seen[-10:] == ["second"] * 10:
                 break
-    assert "first" not in seen[removed_at + 3 :], "what was in work may still come"
+    assert "first" not in seen[removed_at + 3 :], "what was in flight may still come"
     assert forgotten == ["first", "second"]
 
 

@@ -33,13 +33,13 @@ def _noise(at: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(at).normal(0, 6, shape).astype(np.float32)
 
 
-def noisy(picture: np.ndarray, at: int) -> Image:
+def noisy(image: np.ndarray, at: int) -> Image:
     """As a sensor sees it: every pixel is off by 6 grey levels or so, each time by others."""
-    return (picture + _noise(at % 7, picture.shape)).clip(0, 255).astype(np.uint8)
+    return (image + _noise(at % 7, image.shape)).clip(0, 255).astype(np.uint8)
 
 
-def with_square(picture: np.ndarray, x: int, side: int = 24) -> np.ndarray:
-    changed = picture.copy()
+def with_square(image: np.ndarray, x: int, side: int = 24) -> np.ndarray:
+    changed = image.copy()
     changed[120 : 120 + side, x : x + side] = 255 - changed[120 : 120 + side, x : x + side]
     return changed
 

@@ -1,4 +1,4 @@
-"""The parts of the preview page that need no server: access, names, pictures."""
+"""The parts of the preview page that need no server: access, names, images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError, SinkError
-from edgecv.pipelines.preview.pictures import Picture, Pictures, channel_key
+from edgecv.pipelines.preview.painted import PaintedImage, PaintedImages, channel_key
 from edgecv.pipelines.web.access import LONGEST_PAUSE_S, SESSION_S, Access
 from edgecv.pipelines.web.address import HostNames, listen, resolve
 from edgecv.results import Detections, Frame, Result
@@ -199,16 +199,16 @@ def test_urls_can_be_typed_into_a_browser() -> None:
     assert HostNames(everywhere).believes(everywhere.url(8080).removeprefix("http://").rstrip("/"))
 
 
-# --- pictures ---
+# --- images ---
 
 
-def look(pictures: Pictures, key: str, times: int = 1) -> list[Picture | None]:
+def look(images: PaintedImages, key: str, times: int = 1) -> list[PaintedImage | None]:
     """As so many watchers at once."""
 
-    async def together() -> list[Picture | None]:
-        channel = pictures.find(key)
+    async def together() -> list[PaintedImage | None]:
+        channel = images.find(key)
         assert channel is not None
-        return await asyncio.gather(*(pictures.current(channel) for _ in range(times)))
+        return await asyncio.gather(*(images.current(channel) for _ in range(times)))
 
     return asyncio.run(together())
 
@@ -219,60 +219,60 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pictures(clock: Callable[[], float]) -> Pictures:
-    return Pictures(fps=10, width=32, clock_s=clock)
+def images(clock: Callable[[], float]) -> PaintedImages:
+    return PaintedImages(fps=10, width=32, clock_s=clock)
 
 
-def test_a_result_is_painted_once_for_all_who_look_at_once(pictures: Pictures) -> None:
-    pictures.offer(result_of())
-    seen = look(pictures, channel_key("door"), times=8)
-    assert pictures.painted == 1
+def test_a_result_is_painted_once_for_all_who_look_at_once(images: PaintedImages) -> None:
+    images.offer(result_of())
+    seen = look(images, channel_key("door"), times=8)
+    assert images.painted == 1
     assert len(set(map(id, seen))) == 1
-    pictures.close()
+    images.close()
 
 
-def test_looking_more_often_than_the_limit_shows_the_same_picture(pictures: Pictures, clock: Clock) -> None:
+def test_looking_more_often_than_the_limit_shows_the_same_image(images: PaintedImages, clock: Clock) -> None:
     key = channel_key("door")
     for index in range(20):
-        pictures.offer(result_of(index=index))
-        look(pictures, key)
+        images.offer(result_of(index=index))
+        look(images, key)
         clock.now_s += 0.0251
-    assert pictures.painted == 5
-    (last,) = look(pictures, key)
+    assert images.painted == 5
+    (last,) = look(images, key)
     assert last is not None
     assert last.number == 20
-    pictures.close()
+    images.close()
 
 
 def test_a_frame_that_cannot_be_painted_is_skipped_and_said_once(
-    pictures: Pictures, clock: Clock, caplog: pytest.LogCaptureFixture
+    images: PaintedImages, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = channel_key("door")
-    pictures.offer(result_of(index=1))
-    look(pictures, key)
+    images.offer(result_of(index=1))
+    look(images, key)
     for _ in range(3):
         clock.now_s += 1
         gray = Frame(image=np.zeros((8, 8), np.uint8), index=2, source_id="door", captured_ns=0, monotonic_ns=0)
-        pictures.offer(Result(frame=gray))
-        (shown,) = look(pictures, key)
+        images.offer(Result(frame=gray))
+        (shown,) = look(images, key)
         assert shown is not None
         assert shown.number == 1
     assert len(caplog.records) == 1
     clock.now_s += 1
-    pictures.offer(result_of(index=3))
-    (shown,) = look(pictures, key)
+    images.offer(result_of(index=3))
+    (shown,) = look(images, key)
     assert shown is not None
     assert shown.number == 5
-    pictures.close()
+    images.close()
 
 
-def test_sources_are_bounded_and_the_most_silent_is_forgotten(pictures: Pictures) -> None:
+def test_sources_are_bounded_and_the_most_silent_is_forgotten(images: PaintedImages) -> None:
     for number in range(100):
-        pictures.offer(result_of(f"camera {number}"))
-        pictures.offer(result_of("always"))
-    names = {channel.source_id for channel in pictures.channels()}
+        images.offer(result_of(f"camera {number}"))
+        images.offer(result_of("always"))
+    names = {channel.source_id for channel in images.channels()}
     assert len(names) == 64
     assert {"always", "camera 99"} <= names
     assert "camera 0" not in names
-    pictures.close()
-    assert pictures.channels() == ()
+    images.close()
+    assert images.channels() == ()

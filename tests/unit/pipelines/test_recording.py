@@ -15,7 +15,7 @@ import pytest
 
 from edgecv.errors import ConfigError, EdgeCVError, SinkError, SourceError
 from edgecv.pipelines.pipeline import Pipeline
-from edgecv.pipelines.recording.layout import HEADER, RESULTS, Header, RecordedFrom, picture_path
+from edgecv.pipelines.recording.layout import HEADER, RESULTS, Header, RecordedFrom, image_path
 from edgecv.pipelines.recording.recording import RecordedFrame, RecordedModel, RecordedSource, Recording
 from edgecv.pipelines.recording.records import Record, StoredArray, StoredMasks, encode_record
 from edgecv.pipelines.recording.replay import open_replay, replay
@@ -34,7 +34,7 @@ def clip(frames: int = 60, width: int = 64, height: int = 48, extra: str = "") -
     return SyntheticSource(f"synthetic://?frames={frames}&width={width}&height={height}&fps=10{extra}")
 
 
-def picture(number: int = 0, size_wh: tuple[int, int] = (32, 24)) -> np.ndarray:
+def image(number: int = 0, size_wh: tuple[int, int] = (32, 24)) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
 
 
@@ -44,7 +44,7 @@ def result_of(index: int, found: Detections | Classification | None = None, sour
         found = Detections(xyxy=box, confidence=np.array([0.7], np.float32), class_id=np.array([1]))
     return Result(
         frame=Frame(
-            image=picture(index),
+            image=image(index),
             index=index,
             source_id=source,
             captured_ns=1_700_000_000 * S_NS + index,
@@ -83,7 +83,7 @@ def bits(found: object) -> dict[str, tuple[Any, ...]]:
 
 
 class Crossings:
-    """Counts how often the centre of the best box passes the middle of the picture, and keeps the evidence."""
+    """Counts how often the centre of the best box passes the middle of the image, and keeps the evidence."""
 
     def __init__(self) -> None:
         self.sides: dict[str, bool] = {}
@@ -136,7 +136,7 @@ def test_an_answer_comes_back_bit_for_bit(tmp_path: Path, found: Detections | Cl
 
 def test_a_frame_keeps_its_index_and_times_and_with_png_its_pixels(tmp_path: Path) -> None:
     results = [result_of(index) for index in (0, 1, 5)]
-    for result, frame in zip(results, frames_of(recorded(tmp_path / "a.rec", results, pictures="png")), strict=True):
+    for result, frame in zip(results, frames_of(recorded(tmp_path / "a.rec", results, images="png")), strict=True):
         assert (frame.image == result.frame.image).all()
         fields = ("index", "source_id", "captured_ns", "monotonic_ns")
         assert [getattr(frame, name) for name in fields] == [getattr(result.frame, name) for name in fields]
@@ -147,7 +147,7 @@ def test_a_jpeg_recording_is_close_and_smaller(tmp_path: Path) -> None:
     results = [replace(result_of(0), frame=replace(result_of(0).frame, image=smooth))]
     (frame,) = frames_of(recorded(tmp_path / "a.rec", results))
     assert np.abs(frame.image.astype(int) - smooth).mean() < 4
-    assert Recording.open(tmp_path / "a.rec").header.pictures == "jpeg"
+    assert Recording.open(tmp_path / "a.rec").header.images == "jpeg"
 
 
 def test_the_same_counts_with_the_same_evidence(tmp_path: Path) -> None:
@@ -221,8 +221,8 @@ def test_a_live_source_is_recorded_and_nothing_is_lost_in_silence(tmp_path: Path
         assert bits(frame.found) == bits(by_index[frame.index].detections)
 
 
-def test_the_model_again_finds_the_same_in_lossless_pictures(tmp_path: Path) -> None:
-    Pipeline(clip(30), BlobModel(), sinks=[RecordSink(tmp_path / "a.rec", pictures="png")]).run()
+def test_the_model_again_finds_the_same_in_lossless_images(tmp_path: Path) -> None:
+    Pipeline(clip(30), BlobModel(), sinks=[RecordSink(tmp_path / "a.rec", images="png")]).run()
     pipeline = open_replay(tmp_path / "a.rec", model=BlobModel())  # type: ignore[arg-type]  # the calls of one
     again = [bits(result.detections) for result in pipeline]
     assert again == [bits(frame.found) for frame in frames_of(tmp_path / "a.rec")]
@@ -231,7 +231,7 @@ def test_the_model_again_finds_the_same_in_lossless_pictures(tmp_path: Path) -> 
 
 def test_the_model_again_runs_with_the_limits_of_then_or_others(tmp_path: Path) -> None:
     model: Any = BlobModel()
-    sink = RecordSink(tmp_path / "a.rec", pictures="png", confidence=0.95, classes=["speck"])
+    sink = RecordSink(tmp_path / "a.rec", images="png", confidence=0.95, classes=["speck"])
     Pipeline(clip(5), model, sinks=[sink], confidence=0.95, classes=["speck"]).run()
     assert [len(result.detections or ()) for result in open_replay(tmp_path / "a.rec", model=model)] == [0] * 5
     other = open_replay(tmp_path / "a.rec", model=model, confidence=0.5)
@@ -271,9 +271,9 @@ def test_what_a_dead_machine_left_at_the_end_is_ignored(tmp_path: Path, tail: by
     assert f"{len(tail)} bytes" in Recording.open(path).notes[0]
 
 
-def test_a_picture_without_a_record_is_not_missed(tmp_path: Path) -> None:
+def test_an_image_without_a_record_is_not_missed(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.rec", [result_of(0)], close=False)
-    (path / "frames/00-door/00000001.new").write_bytes(b"half a picture")
+    (path / "frames/00-door/00000001.new").write_bytes(b"half an image")
     assert len(frames_of(path)) == 1
 
 
@@ -308,7 +308,7 @@ def test_one_that_was_killed_before_its_first_frame_says_so(tmp_path: Path) -> N
         Recording.open(tmp_path / "a.rec")
 
 
-def test_a_missing_picture_ends_its_source_after_what_came_before(tmp_path: Path) -> None:
+def test_a_missing_image_ends_its_source_after_what_came_before(tmp_path: Path) -> None:
     results = [result_of(index, source=name) for index in range(4) for name in ("door", "yard")]
     path = recorded(tmp_path / "a.rec", results)
     (path / "frames/00-door/00000004.jpg").unlink()
@@ -322,11 +322,11 @@ def test_a_missing_picture_ends_its_source_after_what_came_before(tmp_path: Path
     assert_no_threads()
 
 
-def test_another_picture_in_its_place_is_noticed(tmp_path: Path) -> None:
+def test_another_image_in_its_place_is_noticed(tmp_path: Path) -> None:
     import cv2
 
     path = recorded(tmp_path / "a.rec", [result_of(0)])
-    cv2.imwrite(str(path / "frames/00-door/00000000.jpg"), picture(size_wh=(16, 16)))
+    cv2.imwrite(str(path / "frames/00-door/00000000.jpg"), image(size_wh=(16, 16)))
     with pytest.raises(SourceError, match="16 x 16, recorded was 32 x 24"):
         frames_of(path)
 
@@ -358,9 +358,7 @@ def test_the_minutes_of_a_recording_are_those_of_its_frames(tmp_path: Path) -> N
     assert len(frames_of(tmp_path / "a.rec")) == 6
 
 
-@pytest.mark.parametrize(
-    "options", [{"pictures": "none"}, {"max_gb": 0}, {"max_gb": float("nan")}, {"max_minutes": -1}]
-)
+@pytest.mark.parametrize("options", [{"images": "none"}, {"max_gb": 0}, {"max_gb": float("nan")}, {"max_minutes": -1}])
 def test_what_makes_no_sense_is_refused_and_leaves_nothing(tmp_path: Path, options: Mapping[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         RecordSink(tmp_path / "a.rec", **options)
@@ -398,7 +396,7 @@ def test_a_replay_never_writes_into_what_it_reads(tmp_path: Path, target: str) -
     assert len(frames_of(path)) == 1
 
 
-def test_a_disk_that_refuses_a_picture_costs_that_frame_only(tmp_path: Path) -> None:
+def test_a_disk_that_refuses_an_image_costs_that_frame_only(tmp_path: Path) -> None:
     sink = RecordSink(tmp_path / "a.rec")
     sink.emit(result_of(0))
     (tmp_path / "a.rec/frames/01-yard").write_bytes(b"a file where a folder should be")
@@ -437,7 +435,7 @@ BAD: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "no text": (lambda path: (path / HEADER).write_bytes(b"\xff\xfe\0"), "damaged"),
     "newer": (header_with(schema=2, anything=1), "schema 2; this EdgeCV reads up to 1"),
     "unknown key": (header_with(anything=1), "damaged.*anything"),
-    "unknown pictures": (header_with(pictures="../../x"), "damaged"),
+    "unknown images": (header_with(images="../../x"), "damaged"),
     "no sources": (header_with(sources=[]), "names no source"),
     "a source twice": (header_with(sources=[{"name": "door"}] * 2), "twice"),
     "no results": (lambda path: (path / RESULTS).unlink(), "cannot be read"),
@@ -445,7 +443,7 @@ BAD: Mapping[str, tuple[Callable[[Path], Any], str]] = {
     "header outside": (link_out(HEADER), "leads out"),
     "results outside": (link_out(RESULTS), "leads out"),
     "frames outside": (link_out("frames"), "leads out"),
-    "picture outside": (link_out("frames/00-door/00000000.jpg"), "leads out"),
+    "image outside": (link_out("frames/00-door/00000000.jpg"), "leads out"),
 }
 
 
@@ -469,7 +467,7 @@ def test_what_is_no_folder_is_no_recording(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc", "..", "", "a\0b", "rtsp://10.0.0.7/1?x=../..", "тор"])
 def test_no_name_of_a_source_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
-    path = picture_path(Header(sources=(RecordedFrom(name=name),)), 0, 3)
+    path = image_path(Header(sources=(RecordedFrom(name=name),)), 0, 3)
     assert (tmp_path / path).resolve().is_relative_to(tmp_path.resolve() / "frames")
     (frame,) = frames_of(recorded(tmp_path / "a.rec", [result_of(0, source=name)]))
     assert frame.source_id == name
@@ -493,7 +491,7 @@ MADE_UP: Mapping[str, Mapping[str, Any]] = {
     "negative masks": {"masks": StoredMasks(-1, -1, (b"\1\0\0\0",))},
     "runs beyond the mask": {"masks": StoredMasks(2, 2, (b"\xff\xff\xff\xff",))},
     "half a run": {"masks": StoredMasks(2, 2, (b"\1\0\0",))},
-    "negative picture": {"picture": -5},
+    "negative image": {"image": -5},
 }
 
 
@@ -508,7 +506,7 @@ def test_a_record_that_somebody_made_up_is_an_error(tmp_path: Path, changes: Map
         "position_ns": None,
         "width": 32,
         "height": 24,
-        "picture": 0,
+        "image": 0,
     }
     record = Record(**{**fields, "is_classification": False, "arrays": ONE, **changes})
     (path / RESULTS).write_bytes(encode_record(record))

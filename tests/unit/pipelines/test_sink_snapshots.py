@@ -26,12 +26,12 @@ def take(folder: Path, results: list[Result], **options: object) -> list[str]:
     return sorted(path.name for path in folder.glob("*.jpg"))
 
 
-def test_a_picture_and_its_document_lie_side_by_side(tmp_path: Path) -> None:
+def test_an_image_and_its_document_lie_side_by_side(tmp_path: Path) -> None:
     result = made_result(0.0, size_wh=(320, 240), source_id="rtsp://host/1")
     (name,) = take(tmp_path, [result], quality=100)
     assert name.startswith("20261121T154418.123Z_rtsp-host-1-")
-    picture = cv2.imread(str(tmp_path / name))
-    assert np.abs(picture.astype(int) - result.frame.image).mean() < 20, "as it was: nothing is drawn"
+    image = cv2.imread(str(tmp_path / name))
+    assert np.abs(image.astype(int) - result.frame.image).mean() < 20, "as it was: nothing is drawn"
     assert json.loads((tmp_path / name).with_suffix(".json").read_text())["detections"][0]["label"] == "person"
 
 
@@ -74,7 +74,7 @@ def test_a_class_that_the_model_has_not_is_said(tmp_path: Path) -> None:
     sink.close()
 
 
-def test_pictures_keep_their_distance_per_source(tmp_path: Path) -> None:
+def test_images_keep_their_distance_per_source(tmp_path: Path) -> None:
     results = [made_result(step / 10, source_id=name) for step in range(30) for name in ("a", "b")]
     sink = SnapshotsSink(tmp_path, options=SnapshotsOptions(every_s=1.0))
     for result in results:
@@ -105,7 +105,7 @@ def test_the_oldest_go_with_their_documents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("days", [30, -30, -20_000])
-def test_a_frame_with_a_wrong_time_deletes_no_picture(tmp_path: Path, days: int) -> None:
+def test_a_frame_with_a_wrong_time_deletes_no_image(tmp_path: Path, days: int) -> None:
     results = [made_result(float(step)) for step in range(0, 60, 6)]  # the folder is looked after every five seconds
     wrong = replace(results[3].frame, captured_ns=results[3].frame.captured_ns + days * 24 * 3600 * 10**9)
     results[3] = replace(results[3], frame=wrong)

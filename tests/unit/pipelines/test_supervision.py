@@ -341,7 +341,7 @@ def test_a_pipeline_takes_the_newest_frame_without_a_thread_before_the_source(ca
 def test_a_dropped_frame_is_never_copied(camera: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     copies = []
     copy = RingReader.copy
-    monkeypatch.setattr(RingReader, "copy", lambda ring, picture: copies.append(picture) or copy(ring, picture))
+    monkeypatch.setattr(RingReader, "copy", lambda ring, image: copies.append(image) or copy(ring, image))
     source, _ = camera("rate=200&frames=200")
     pipeline = Pipeline(source, BlobModel(busy_s=0.03))
     pipeline.run()

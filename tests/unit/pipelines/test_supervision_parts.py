@@ -1,4 +1,4 @@
-"""The parts of supervision that need no process: waits, rates, and pictures from a pipe."""
+"""The parts of supervision that need no process: waits, rates, and images from a pipe."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _header(size_wh: tuple[int, int]) -> bytes:
 
 
 def _grey(size_wh: tuple[int, int], luma: int, *, padded: bool = False) -> bytes:
-    """A grey picture as ``y4menc`` of GStreamer 1.24 (packed) or 1.22 (padded) writes it."""
+    """A grey image as ``y4menc`` of GStreamer 1.24 (packed) or 1.22 (padded) writes it."""
     width, height = size_wh
 
     def up(value: int, step: int) -> int:
@@ -115,7 +115,7 @@ def _grey(size_wh: tuple[int, int], luma: int, *, padded: bool = False) -> bytes
 
 @pytest.mark.parametrize("padded", [False, True], ids=["packed", "padded"])
 @pytest.mark.parametrize("size_wh", [(64, 48), (66, 48), (64, 49), (67, 49), (65, 50), (2, 2), (1, 1)])
-def test_pictures_of_any_size_are_read_from_either_generation(size_wh: tuple[int, int], padded: bool) -> None:
+def test_images_of_any_size_are_read_from_either_generation(size_wh: tuple[int, int], padded: bool) -> None:
     first = _grey(size_wh, 126, padded=padded)
     second = _header((32, 16)) + _grey((32, 16), 235, padded=padded)
     reader = _reader(_part(_header(size_wh) + first) + _part(first) + _part(second) + b"\r\n")
@@ -129,7 +129,7 @@ def test_pictures_of_any_size_are_read_from_either_generation(size_wh: tuple[int
     assert reader.fps == 25.0
 
 
-def test_a_picture_of_another_size_is_never_taken_for_one_of_the_old() -> None:
+def test_an_image_of_another_size_is_never_taken_for_one_of_the_old() -> None:
     stream = _part(_header((64, 48)) + _grey((64, 48), 100)) + _part(_grey((80, 60), 100))
     reader = _reader(stream)
     assert reader.read() is not None

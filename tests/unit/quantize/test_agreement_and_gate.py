@@ -42,7 +42,7 @@ FAR = (100, 100, 120, 120, 0.6, 1)
         ([SQUARE, FAR], [(0, 0, 10, 8, 0.6, 0), (100, 100, 120, 112, 0.5, 1)], 1, 0.5, 0.7, -0.15),
     ],
 )
-def test_figures_of_one_picture_are_those_computed_by_hand(
+def test_figures_of_one_image_are_those_computed_by_hand(
     teacher, student, f1_50, f1_75, matched_iou, score_bias
 ) -> None:
     found = agreement([(detections(*teacher), detections(*student))])
@@ -53,14 +53,14 @@ def test_figures_of_one_picture_are_those_computed_by_hand(
     assert found.teacher_boxes == len(teacher)
 
 
-def test_pictures_are_compared_one_by_one_and_counted_together() -> None:
+def test_images_are_compared_one_by_one_and_counted_together() -> None:
     pairs = [(detections(SQUARE), detections()), (detections(), detections(SQUARE)), (detections(FAR), detections(FAR))]
     found = agreement(pairs)
     assert found.f1_50 == pytest.approx(2 / 4)
     assert found.teacher_boxes == 2
 
 
-def test_no_pictures_are_no_agreement() -> None:
+def test_no_images_are_no_agreement() -> None:
     assert agreement([]) == Agreement(f1_50=0.0, f1_75=0.0, matched_iou=0.0, score_bias=0.0, teacher_boxes=0)
 
 
@@ -110,7 +110,7 @@ def test_fifty_boxes_are_enough() -> None:
     assert compare("detect", [many], [many], GateLimits(), "recipe").passed
 
 
-def test_pictures_must_pair_up() -> None:
+def test_images_must_pair_up() -> None:
     with pytest.raises(ValueError, match="argument 2"):
         compare("detect", [detections(SQUARE)] * 2, [detections(SQUARE)], GateLimits(), "recipe")
 
@@ -122,7 +122,7 @@ def test_recipes_are_data_that_survive_being_written_down() -> None:
 
 
 def labelled(*rows: dict[int, float]) -> list[Classification]:
-    """Answers of a classifier with several labels per picture, best first."""
+    """Answers of a classifier with several labels per image, best first."""
     ordered = [sorted(row.items(), key=lambda item: -item[1]) for row in rows]
     return [
         Classification(
@@ -132,7 +132,7 @@ def labelled(*rows: dict[int, float]) -> list[Classification]:
     ]
 
 
-def test_several_labels_per_picture_are_judged_by_all_of_them() -> None:
+def test_several_labels_per_image_are_judged_by_all_of_them() -> None:
     """Two labels of nearly one confidence may change places; one that gets lost counts."""
     teacher = labelled(*({at % 3: 0.99, 4: 0.98, 5: 0.2} for at in range(24)))
     swapped = labelled(*({at % 3: 0.98, 4: 0.99, 5: 0.3} for at in range(24)))

@@ -17,7 +17,7 @@ CLASSES = 6
 Pairs = Sequence[tuple[Truth, Detections]]
 
 
-def pictures(count: int, seed: int = 0, objects: int = 6, boxes: int = 20) -> list[tuple[Truth, Detections]]:
+def images(count: int, seed: int = 0, objects: int = 6, boxes: int = 20) -> list[tuple[Truth, Detections]]:
     """Labels, and detections of which most are the labels moved a little; scores repeat often."""
     random = np.random.default_rng(seed)
     found = []
@@ -45,8 +45,8 @@ def once(pairs: Pairs) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_every_picture_once_gives_what_pycocotools_gives(seed: int) -> None:
-    pairs = pictures(12, seed)
+def test_every_image_once_gives_what_pycocotools_gives(seed: int) -> None:
+    pairs = images(12, seed)
     wanted, matches = coco_map(pairs, CLASSES), match_boxes(pairs, CLASSES)
     assert mean_precision(matches, once(pairs))[0] == pytest.approx(wanted.map50_95, abs=1e-12)
     at_50 = class_precisions(matches, once(pairs))[:, :, 0]
@@ -54,8 +54,8 @@ def test_every_picture_once_gives_what_pycocotools_gives(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_picture_drawn_twice_counts_as_two_pictures(seed: int) -> None:
-    pairs = pictures(10, seed)
+def test_an_image_drawn_twice_counts_as_two_images(seed: int) -> None:
+    pairs = images(10, seed)
     counts = next(iter(draws(len(pairs), 1, seed)))
     repeated = [pair for pair, count in zip(pairs, counts[0], strict=True) for _ in range(count)]
     wanted = coco_map(repeated, CLASSES).map50_95
@@ -63,10 +63,10 @@ def test_a_picture_drawn_twice_counts_as_two_pictures(seed: int) -> None:
     assert mean_precision(match_boxes(pairs, CLASSES), counts)[0] == pytest.approx(wanted, abs=0.01)
 
 
-def test_a_picture_drawn_twice_is_exact_where_no_scores_are_equal() -> None:
+def test_an_image_drawn_twice_is_exact_where_no_scores_are_equal() -> None:
     pairs = [
         (truth, Detections(xyxy=d.xyxy, class_id=d.class_id, confidence=np.sort(random_scores(len(d), number))[::-1]))
-        for number, (truth, d) in enumerate(pictures(10))
+        for number, (truth, d) in enumerate(images(10))
     ]
     counts = next(iter(draws(len(pairs), 1, 3)))
     repeated = [pair for pair, count in zip(pairs, counts[0], strict=True) for _ in range(count)]
@@ -87,8 +87,8 @@ def test_nothing_found_scores_nothing_and_nothing_labelled_is_not_a_number() -> 
     assert np.isnan(found[1])
 
 
-def test_two_hundred_draws_of_a_hundred_pictures_take_seconds() -> None:
-    matches = match_boxes(pictures(128, objects=8, boxes=100), CLASSES)
+def test_two_hundred_draws_of_a_hundred_images_take_seconds() -> None:
+    matches = match_boxes(images(128, objects=8, boxes=100), CLASSES)
     begun = time.monotonic()
     paired_interval(
         lambda counts: mean_precision(matches, counts), lambda counts: mean_precision(matches, counts), 128, 200

@@ -1,4 +1,4 @@
-"""Which pictures calibrate, which judge, and which prove nothing."""
+"""Which images calibrate, which judge, and which prove nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edgecv.media.images import read_image
 from edgecv.quantize.calibration.calibration_set import HELD_OUT_FRACTION, MINIMUM_IMAGES, open_calibration
 
 
-def picture(seed: int) -> np.ndarray:
+def image(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
 
 
 def write(folder: Path, count: int, suffix: str = ".png", first: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(first, first + count):
-        assert cv2.imwrite(str(folder / f"{seed:03d}{suffix}"), picture(seed))
+        assert cv2.imwrite(str(folder / f"{seed:03d}{suffix}"), image(seed))
     return folder
 
 
@@ -49,7 +49,7 @@ def test_the_same_folder_gives_the_same_split(tmp_path: Path) -> None:
     assert open_calibration(folder) == open_calibration(folder)
 
 
-def test_another_picture_changes_the_hash(tmp_path: Path) -> None:
+def test_another_image_changes_the_hash(tmp_path: Path) -> None:
     before = open_calibration(write(tmp_path / "i", 20)).sha256
     assert open_calibration(write(tmp_path / "i", 1, first=99)).sha256 != before
 
@@ -67,12 +67,12 @@ def few(folder: Path) -> Path:
 def copies(folder: Path) -> Path:
     folder.mkdir()
     for number in range(100):
-        cv2.imwrite(str(folder / f"{number}.png"), picture(0))
+        cv2.imwrite(str(folder / f"{number}.png"), image(0))
     return folder
 
 
 def unreadable(folder: Path) -> Path:
-    (write(folder, 20) / "bad.jpg").write_bytes(b"no picture")
+    (write(folder, 20) / "bad.jpg").write_bytes(b"no image")
     return folder
 
 
@@ -98,7 +98,7 @@ def other_files(folder: Path) -> Path:
     return folder
 
 
-def one_picture(folder: Path) -> Path:
+def one_image(folder: Path) -> Path:
     return write(folder, 1) / "000.png"
 
 
@@ -119,7 +119,7 @@ def yaml_file(text: str) -> Callable[[Path], Path]:
         (empty, "holds no images"),
         (other_files, "holds no images"),
         (lambda folder: folder / "missing", "not a folder"),
-        (one_picture, "1 different images"),
+        (one_image, "1 different images"),
         (yaml_file(""), "neither 'train' nor 'val'"),
         (yaml_file("- a\n- b\n"), "not a mapping"),
         (yaml_file("{a: ["), "cannot be read"),
@@ -139,16 +139,16 @@ def test_images_that_prove_nothing_are_refused_and_say_why(tmp_path: Path, make,
     ("make", "name", "left"),
     [(unreadable, "bad.jpg", 20), (truncated, "000.png", 19), (empty_file, "empty.jpg", 20)],
 )
-def test_pictures_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, make, name: str, left: int) -> None:
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, make, name: str, left: int) -> None:
     found = open_calibration(make(tmp_path / "i"))
     assert len(found) == left
-    assert f"1 of {20 + (left == 20)} pictures cannot be read" in found.warnings[0]
+    assert f"1 of {20 + (left == 20)} images cannot be read" in found.warnings[0]
     assert name in found.warnings[0]
 
 
-def test_a_folder_of_unreadable_pictures_says_which(tmp_path: Path) -> None:
+def test_a_folder_of_unreadable_images_says_which(tmp_path: Path) -> None:
     for number in range(20):
-        (tmp_path / f"{number}.jpg").write_bytes(b"no picture")
+        (tmp_path / f"{number}.jpg").write_bytes(b"no image")
     with pytest.raises(CalibrationError, match=r"None of the 20 images .*0\.jpg"):
         open_calibration(tmp_path)
 

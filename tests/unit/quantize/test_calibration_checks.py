@@ -1,4 +1,4 @@
-"""Near-duplicates, pictures far from photographs, and the overlap with what judges."""
+"""Near-duplicates, images far from photographs, and the overlap with what judges."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_many_near_duplicates_are_told_with_figures(tmp_path: Path) -> None:
     found = open_calibration(write(tmp_path / "i", scenes(20, (0, 2, 4))))
     assert found.facts["distinct"] == 20
     assert found.facts["near_duplicates"] == pytest.approx(40 / 60, abs=1e-4)
-    assert any("67%" in text and "60 pictures" in text and "20 differ" in text for text in found.warnings)
+    assert any("67%" in text and "60 images" in text and "20 differ" in text for text in found.warnings)
 
 
 def test_few_scenes_are_refused_however_many_files_show_them(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_chain_of_small_steps_is_one_group(tmp_path: Path) -> None:
         (lambda image: cv2.resize(image, (160, 120)), "are small: 160 x 120"),
     ],
 )
-def test_pictures_far_from_photographs_are_told(tmp_path: Path, change, said: str) -> None:
+def test_images_far_from_photographs_are_told(tmp_path: Path, change, said: str) -> None:
     images = {name: change(cv2.resize(image, (640, 480))) for name, image in scenes(16).items()}
     found = open_calibration(write(tmp_path / "i", images))
     assert any(said in text for text in found.warnings)
@@ -109,7 +109,7 @@ def test_photographs_raise_no_warning(tmp_path: Path) -> None:
         lambda folder, image: cv2.imwrite(str(folder / "copy.png"), cv2.resize(image, (64, 64))),
     ],
 )
-def test_an_evaluation_picture_that_calibrated_is_an_error(tmp_path: Path, copy) -> None:
+def test_an_evaluation_image_that_calibrated_is_an_error(tmp_path: Path, copy) -> None:
     found = open_calibration(write(tmp_path / "i", scenes(20)))
     other = write(tmp_path / "e", {f"{seed}.png": scene(seed) for seed in range(100, 120)})
     check_overlap(found, other.iterdir())
@@ -119,7 +119,7 @@ def test_an_evaluation_picture_that_calibrated_is_an_error(tmp_path: Path, copy)
     assert caught.value.hint
 
 
-def test_pictures_without_structure_overlap_only_when_every_pixel_is_equal(tmp_path: Path) -> None:
+def test_images_without_structure_overlap_only_when_every_pixel_is_equal(tmp_path: Path) -> None:
     calibration = scenes(20) | {"black.png": np.zeros((50, 50, 3), np.uint8)}
     found = open_calibration(write(tmp_path / "i", calibration))
     dark = write(tmp_path / "e", {"dark.png": np.full((50, 50, 3), 1, np.uint8)})

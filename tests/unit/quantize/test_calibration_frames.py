@@ -140,7 +140,7 @@ def test_frames_live_as_long_as_the_set(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_recorded_arrays_calibrate_beside_pictures(tmp_path: Path) -> None:
+def test_recorded_arrays_calibrate_beside_images(tmp_path: Path) -> None:
     for number in range(60):
         if number % 2:
             np.save(tmp_path / f"{number:03d}.npy", scene(number))

@@ -45,7 +45,7 @@ def test_classes_without_labels_do_not_count() -> None:
     assert coco_map([(TRUTH, found())], classes=80).map50_95 == pytest.approx(1.0)
 
 
-def test_pictures_are_kept_apart() -> None:
+def test_images_are_kept_apart() -> None:
     empty = Truth(xyxy=np.zeros((0, 4), np.float32), class_id=np.zeros(0, np.int64))
     assert coco_map([(TRUTH, Detections.empty()), (empty, found())], classes=2).map50_95 == pytest.approx(0.0)
     assert coco_map([(TRUTH, found()), (empty, Detections.empty())], classes=2).map50_95 == pytest.approx(1.0)
@@ -71,7 +71,7 @@ def test_labels_are_read_in_pixels(tmp_path: Path) -> None:
     assert np.allclose(truth.xyxy, [[50, 37.5, 150, 62.5], [40, 20, 60, 30]])
 
 
-def test_a_picture_without_a_label_file_shows_nothing(tmp_path: Path) -> None:
+def test_an_image_without_a_label_file_shows_nothing(tmp_path: Path) -> None:
     assert in_pixels(read_labels(tmp_path / "images/1.jpg"), (200, 100)).xyxy.shape == (0, 4)
 
 
@@ -89,7 +89,7 @@ def test_a_folder_without_labels_is_refused(tmp_path: Path, make) -> None:
         labelled_images(tmp_path / "data")
 
 
-def test_a_detector_is_scored_on_pictures(tmp_path: Path) -> None:
+def test_a_detector_is_scored_on_images(tmp_path: Path) -> None:
     import cv2
 
     import edgecv

@@ -11,9 +11,9 @@ import pytest
 
 from edgecv._internal.yaml_files import class_names, parse_yaml
 from edgecv.errors import CalibrationError, ConfigError
-from edgecv.media.image_files import pictures_below
+from edgecv.media.image_files import images_below
 from edgecv.quantize.calibration.calibration_set import open_calibration
-from edgecv.quantize.labels.dataset import dataset_places, pictures_at, read_dataset
+from edgecv.quantize.labels.dataset import dataset_places, images_at, read_dataset
 from edgecv.quantize.labels.evaluate import label_path, labelled_images, read_labels
 from edgecv.quantize.labels.int8_loss import class_numbers, open_labelled
 from tests.conftest import SHARED
@@ -26,7 +26,7 @@ def case(name: str) -> Path:
     return path
 
 
-def pictures(folder: Path, count: int = 2, label: str = "") -> Path:
+def images(folder: Path, count: int = 2, label: str = "") -> Path:
     folder.mkdir(parents=True)
     for number in range(count):
         image = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
@@ -43,20 +43,20 @@ def names(paths: list[Path], root: Path) -> list[str]:
 
 
 def chosen(yaml: Path, part: str = "train") -> list[Path]:
-    return [image for place in dataset_places(yaml, part) for image in pictures_at(place, [yaml.parent])]
+    return [image for place in dataset_places(yaml, part) for image in images_at(place, [yaml.parent])]
 
 
 def test_the_data_yaml_of_roboflow_is_read_beside_its_folders(tmp_path: Path) -> None:
     shutil.copy(case("roboflow/data.yaml"), tmp_path)
     for part in ("train", "valid", "test"):
-        pictures(tmp_path / part / "images", label="2 0.5 0.5 0.5 0.5\n")
+        images(tmp_path / part / "images", label="2 0.5 0.5 0.5 0.5\n")
     assert names(chosen(tmp_path / "data.yaml"), tmp_path) == ["train/images/0.jpg", "train/images/1.jpg"]
     assert names(labelled_images(tmp_path / "data.yaml"), tmp_path) == ["valid/images/0.jpg", "valid/images/1.jpg"]
     assert labelled_images(tmp_path) == labelled_images(tmp_path / "data.yaml"), "the folder is taken by its data.yaml"
 
 
 @pytest.mark.parametrize("given", ["txt.yaml", "train.txt"])
-def test_a_list_of_pictures_is_calibrated_with(tmp_path: Path, coco_images: list[Path], given: str) -> None:
+def test_a_list_of_images_is_calibrated_with(tmp_path: Path, coco_images: list[Path], given: str) -> None:
     for name in ("txt.yaml", "train.txt"):
         shutil.copy(case(name), tmp_path)
     (tmp_path / "images/train").mkdir(parents=True)
@@ -76,9 +76,9 @@ def test_a_list_of_pictures_is_calibrated_with(tmp_path: Path, coco_images: list
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_lines_of_a_list_are_found_whoever_wrote_them(tmp_path: Path, lines: str, encoding: str) -> None:
-    pictures(tmp_path / "images/train")
+    images(tmp_path / "images/train")
     (tmp_path / "train.txt").write_bytes(lines.format(here=tmp_path).encode(encoding))
-    assert names(pictures_at(tmp_path / "train.txt"), tmp_path) == ["images/train/0.jpg", "images/train/1.jpg"]
+    assert names(images_at(tmp_path / "train.txt"), tmp_path) == ["images/train/0.jpg", "images/train/1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_lines_of_a_list_are_found_whoever_wrote_them(tmp_path: Path, lines: str
     ],
 )
 def test_paths_of_a_data_yaml_are_found(tmp_path: Path, text: str) -> None:
-    pictures(tmp_path / "images/train")
+    images(tmp_path / "images/train")
     (tmp_path / "data.yaml").write_text(text.format(here=tmp_path, folder=tmp_path.name))
     assert len(chosen(tmp_path / "data.yaml")) == 2
 
 
 def test_validation_is_another_word_for_val(tmp_path: Path) -> None:
-    pictures(tmp_path / "v")
+    images(tmp_path / "v")
     (tmp_path / "data.yaml").write_text("train: nowhere\nvalidation: v\n")
     assert len(chosen(tmp_path / "data.yaml", "val")) == 2
 
@@ -114,24 +114,24 @@ def test_a_part_that_is_missing_says_where_it_was_looked_for(tmp_path: Path) -> 
 
 
 def test_linked_folders_are_read_once_and_their_labels_are_found(tmp_path: Path) -> None:
-    pictures(tmp_path / "store/images/a", label="0 0.5 0.5 0.5 0.5")
+    images(tmp_path / "store/images/a", label="0 0.5 0.5 0.5 0.5")
     (tmp_path / "set").mkdir()
     (tmp_path / "set/linked").symlink_to(tmp_path / "store/images/a")
     (tmp_path / "set/again").symlink_to(tmp_path / "store/images/a")
     (tmp_path / "set/loop").symlink_to(tmp_path / "set")
-    found = pictures_below(tmp_path / "set")
+    found = images_below(tmp_path / "set")
     assert len(found) == 2
     assert all(len(read_labels(image).class_id) == 1 for image in found)
 
 
-def test_pictures_come_in_the_order_in_which_a_person_counts_without_litter(tmp_path: Path) -> None:
+def test_images_come_in_the_order_in_which_a_person_counts_without_litter(tmp_path: Path) -> None:
     for name in ("b/f10.jpg", "b/f9.jpg", "a2/1.jpg", "a10/1.jpg", "A2/2.JPG"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     for name in ("._f9.jpg", ".hidden.jpg", "__MACOSX/1.jpg", ".git/1.jpg", "@eaDir/1.jpg", ".ipynb_checkpoints/1.jpg"):
         (tmp_path / "b" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "b" / name).touch()
-    assert names(pictures_below(tmp_path), tmp_path) == ["a2/1.jpg", "A2/2.JPG", "a10/1.jpg", "b/f9.jpg", "b/f10.jpg"]
+    assert names(images_below(tmp_path), tmp_path) == ["a2/1.jpg", "A2/2.JPG", "a10/1.jpg", "b/f9.jpg", "b/f10.jpg"]
 
 
 def test_calibration_passes_what_macos_leaves(tmp_path: Path, coco_images: list[Path]) -> None:
@@ -142,14 +142,14 @@ def test_calibration_passes_what_macos_leaves(tmp_path: Path, coco_images: list[
 
 
 @pytest.mark.parametrize(("suffix", "name"), [("heic", "HEIC"), ("avif", "AVIF"), ("gif", "GIF"), ("jp2", "JPEG 2000")])
-def test_pictures_that_are_not_read_are_named(tmp_path: Path, caplog, suffix: str, name: str) -> None:
+def test_images_that_are_not_read_are_named(tmp_path: Path, caplog, suffix: str, name: str) -> None:
     for number in range(3):
         (tmp_path / f"{number}.{suffix}").touch()
     with pytest.raises(CalibrationError, match=f"holds no images that are read, but 3 {name}") as caught:
         open_calibration(tmp_path)
     assert "JPEG or PNG" in caught.value.hint
     (tmp_path / "1.jpg").touch()
-    assert len(pictures_below(tmp_path)) == 1
+    assert len(images_below(tmp_path)) == 1
     assert f"left out are 3 {name}" in caplog.text
 
 
@@ -194,7 +194,7 @@ def test_labels_that_mean_nothing_are_refused(tmp_path: Path, line: str) -> None
 
 def test_names_that_differ_in_case_are_two_classes(tmp_path: Path) -> None:
     for number, letter in enumerate("01"):
-        pictures(tmp_path / f"images/{number}", 1, f"{letter} 0.5 0.5 0.2 0.2")
+        images(tmp_path / f"images/{number}", 1, f"{letter} 0.5 0.5 0.2 0.2")
     shutil.copy(case("letters/case.yaml"), tmp_path)
     found = open_labelled(tmp_path / "case.yaml", "detect", ("A", "a"))
     assert [truth.class_id.tolist() for truth in found.truth] == [[0], [1]]
@@ -223,8 +223,8 @@ def test_a_name_that_the_model_has_twice_elsewhere_is_refused() -> None:
 
 
 def test_folders_of_classes_that_differ_in_case(tmp_path: Path) -> None:
-    pictures(tmp_path / "A", 1)
-    pictures(tmp_path / "a", 1)
+    images(tmp_path / "A", 1)
+    images(tmp_path / "a", 1)
     assert open_labelled(tmp_path, "classify", ("a", "A")).truth == (1, 0)
 
 

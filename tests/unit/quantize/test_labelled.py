@@ -22,13 +22,13 @@ from edgecv.quantize.record import Labelled
 from edgecv.results import Detections
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 from tests.models import METADATA, bright_cell, detector, save
-from tests.unit.quantize.test_bootstrap import CLASSES, pictures
+from tests.unit.quantize.test_bootstrap import CLASSES, images
 
 LABELS = ("blue", "green", "red")
 
 
 def boxes_in(folder: Path, line: str = "0 {x} 0.375 0.25 0.25") -> Path:
-    """Four pictures of one bright cell each, labelled in YOLO form."""
+    """Four images of one bright cell each, labelled in YOLO form."""
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)
     for column in range(4):
@@ -38,18 +38,18 @@ def boxes_in(folder: Path, line: str = "0 {x} 0.375 0.25 0.25") -> Path:
 
 
 def colours_in(folder: Path, names: tuple[str, ...] = LABELS) -> Path:
-    """Five pictures of each colour."""
+    """Five images of each colour."""
     for number, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for at in range(5):
-            picture = np.zeros((16, 16, 3), np.uint8)
-            picture[..., number] = 100 + 20 * at
-            cv2.imwrite(str(folder / name / f"{at}.png"), picture)
+            image = np.zeros((16, 16, 3), np.uint8)
+            image[..., number] = 100 + 20 * at
+            cv2.imwrite(str(folder / name / f"{at}.png"), image)
     return folder
 
 
 def colour_classifier(path: Path, gains: tuple[float, float, float] = (1, 1, 1)) -> Model:
-    """The class of a picture is its strongest channel (blue, green, red), each times its gain."""
+    """The class of an image is its strongest channel (blue, green, red), each times its gain."""
     save(
         path,
         [
@@ -87,7 +87,7 @@ def named(file: Path, names: str) -> Path:
 # What is opened
 
 
-def test_boxes_are_kept_in_parts_of_the_picture(tmp_path: Path) -> None:
+def test_boxes_are_kept_in_parts_of_the_image(tmp_path: Path) -> None:
     found = open_labelled(boxes_in(tmp_path), "detect", ("bright", "never"))
     assert [path.name for path in found.images] == ["0.png", "1.png", "2.png", "3.png"]
     assert np.allclose(found.truth[2].xyxy, [[0.5, 0.25, 0.75, 0.5]])
@@ -139,7 +139,7 @@ def test_the_val_part_of_class_folders_is_judged_by(tmp_path: Path) -> None:
     assert set(found.truth) == {2}
 
 
-def test_a_list_of_pictures_is_a_part_as_in_cocos_own_data_yaml(tmp_path: Path) -> None:
+def test_a_list_of_images_is_a_part_as_in_cocos_own_data_yaml(tmp_path: Path) -> None:
     boxes_in(tmp_path)
     (tmp_path / "val.txt").write_text("./images/1.png\n\nimages/3.png\n")
     (tmp_path / "data.yaml").write_text("path: .\nval: val.txt\n")
@@ -195,7 +195,7 @@ def _broken_yaml(folder: Path) -> Path:
     ("make", "message"),
     [
         (_class_beyond, r"0\.txt has class 7, .* 2 labels \(bright, never\)"),
-        (_pixels, "not parts of the picture"),
+        (_pixels, "not parts of the image"),
         (_unknown_name, "class 0, which the model does not know"),
         (_nothing_labelled, "show no object"),
         (_broken_yaml, "cannot be read"),
@@ -232,8 +232,8 @@ def test_boxes_do_not_judge_a_classifier_nor_folders_a_detector(tmp_path: Path) 
         classes.score(model)
 
 
-def test_a_picture_that_cannot_be_read_names_itself(tmp_path: Path) -> None:
-    (boxes_in(tmp_path) / "images/2.png").write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_names_itself(tmp_path: Path) -> None:
+    (boxes_in(tmp_path) / "images/2.png").write_bytes(b"no image")
     labelled = open_labelled(tmp_path, "detect", ("bright", "never"))
     with edgecv.load(detector(tmp_path / "d.onnx", METADATA)) as model, pytest.raises(ConfigError, match=r"2\.png"):
         labelled.score(model)
@@ -267,7 +267,7 @@ def test_the_float_model_need_not_run_again(tmp_path: Path) -> None:
 
 
 def test_scores_of_a_detector_are_those_of_pycocotools() -> None:
-    pairs = pictures(16)
+    pairs = images(16)
     scores = DetectorScores(pairs=tuple(pairs), matches=match_boxes(pairs, CLASSES))
     wanted = coco_map(pairs, CLASSES)
     figures = scores.figures()
@@ -276,7 +276,7 @@ def test_scores_of_a_detector_are_those_of_pycocotools() -> None:
 
 
 def test_classes_stand_worst_first() -> None:
-    pairs = pictures(40)
+    pairs = images(40)
     worse = [(truth, _without_class(found, 2)) for truth, found in pairs]
     scores = [DetectorScores(pairs=tuple(p), matches=match_boxes(p, CLASSES)) for p in (pairs, worse)]
     found = compare_scores(*scores, labels=("a", "b", "c", "d", "e"), resamples=50)
@@ -291,7 +291,7 @@ def _without_class(found: Detections, class_id: int) -> Detections:
     return found[found.class_id != class_id]
 
 
-def test_scores_of_other_pictures_are_not_compared() -> None:
+def test_scores_of_other_images_are_not_compared() -> None:
     scores = [ClassifierScores(class_id=np.zeros(n, int), rank=np.zeros(n, int), classes=1) for n in (2, 3)]
     with pytest.raises(ConfigError, match="top1 of 2 images cannot be compared with top1 of 3"):
         compare_scores(*scores, labels=())
@@ -376,8 +376,8 @@ def test_the_loss_itself_decides_and_not_its_interval(found: Labelled, passed: b
     assert (check.metric, check.value, check.most) == ("map50_95_drop", found.drop, 1.0)
 
 
-def test_truth_of_other_pictures_is_not_mixed_up(tmp_path: Path) -> None:
-    """Labels are scaled to the size of their own picture."""
+def test_truth_of_other_images_is_not_mixed_up(tmp_path: Path) -> None:
+    """Labels are scaled to the size of their own image."""
     folder = boxes_in(tmp_path)
     cv2.imwrite(
         str(folder / "images/0.png"), cv2.resize(bright_cell(1, 0), (192, 192), interpolation=cv2.INTER_NEAREST)

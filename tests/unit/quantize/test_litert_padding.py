@@ -36,7 +36,7 @@ def quantized(folder: Path, *, rectified: bool, padded: bool = False) -> Path:
     work = quantizer.Quantizer(str(floats))
     work.load_quantization_recipe(recipe.static_wi8_ai8())
     (signature,) = interpreter(floats).get_signature_list()
-    found = work.calibrate({signature: [{"args_0": picture(seed)} for seed in range(8)]})
+    found = work.calibrate({signature: [{"args_0": random_image(seed)} for seed in range(8)]})
     work.quantize(found).export_model(str(path))
     return path
 
@@ -49,7 +49,7 @@ def interpreter(path: Path) -> Any:
     return made
 
 
-def picture(seed: int) -> np.ndarray:
+def random_image(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=SHAPE).astype(np.float32)
 
 

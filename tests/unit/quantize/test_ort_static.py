@@ -23,7 +23,7 @@ OUT = TensorSpec(name="out", role="class/2", shape=(1, 6, 16, 16), dtype="float3
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="which kernels fuse depends on the processor")
 
 
-def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
+def images(count: int, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     return [rng.integers(0, 256, (1, 32, 32, 3), np.uint8) for _ in range(count)]
 
@@ -33,7 +33,7 @@ def quantizer(tmp_path_factory: pytest.TempPathFactory) -> OrtStaticQuantizer:
     folder = tmp_path_factory.mktemp("quantizer")
     (folder / "work").mkdir()
     made = OrtStaticQuantizer((silu_network(folder / "float.onnx"),), (OUT,), folder / "work")
-    made.calibrate(pictures(8))
+    made.calibrate(images(8))
     return made
 
 
@@ -52,8 +52,8 @@ def test_every_recipe_gives_integers_close_to_float(quantizer, tmp_path: Path, r
     assert (spec.name, spec.role, spec.shape) == (OUT.name, OUT.role, OUT.shape)
     int8 = OnnxRuntimeSession(path, RuntimeOptions(), (), (spec,))
     float32 = OnnxRuntimeSession(silu_network(tmp_path / "float.onnx"), RuntimeOptions())
-    for picture in pictures(3, seed=9):
-        stored, wanted = (session.run({"image": picture})["out"] for session in (int8, float32))
+    for image in images(3, seed=9):
+        stored, wanted = (session.run({"image": image})["out"] for session in (int8, float32))
         assert stored.dtype == np.uint8
         gap = np.abs(real(stored, spec) - wanted)
         assert gap.mean() < 0.03 * np.abs(wanted).max()
@@ -88,7 +88,7 @@ def test_only_the_model_is_left_behind(quantizer, tmp_path: Path) -> None:
 @x86_only
 def test_a_float_stem_that_was_asked_for_is_not_held_against_a_small_network(tmp_path: Path) -> None:
     small = OrtStaticQuantizer((silu_network(tmp_path / "float.onnx", convolutions=4),), (OUT,), tmp_path)
-    small.calibrate(pictures(4))
+    small.calibrate(images(4))
     assert small.quantize(QuantizeRecipe(name="float-stem", stem="float"), tmp_path)
 
 
@@ -108,8 +108,8 @@ def test_other_cpu_classes_get_what_their_kernels_want(quantizer, tmp_path: Path
     assert most == 127 if target == "arm64" else most <= 64
     int8 = OnnxRuntimeSession(path, RuntimeOptions(), (), (spec,))
     float32 = OnnxRuntimeSession(silu_network(tmp_path / "float.onnx"), RuntimeOptions())
-    for picture in pictures(3, seed=9):
-        stored, wanted = (session.run({"image": picture})["out"] for session in (int8, float32))
+    for image in images(3, seed=9):
+        stored, wanted = (session.run({"image": image})["out"] for session in (int8, float32))
         assert np.abs(real(stored, spec) - wanted).mean() < 0.05 * np.abs(wanted).max()
 
 
@@ -147,13 +147,13 @@ def test_weights_alone_are_stored_as_integers_and_computed_as_floats(quantizer, 
     assert spec == OUT
     source = silu_network(tmp_path / "float.onnx")
     assert path.stat().st_size < 0.6 * source.stat().st_size
-    picture = pictures(1, seed=9)[0]
-    found, wanted = (OnnxRuntimeSession(p, RuntimeOptions()).run({"image": picture})["out"] for p in (path, source))
+    image = images(1, seed=9)[0]
+    found, wanted = (OnnxRuntimeSession(p, RuntimeOptions()).run({"image": image})["out"] for p in (path, source))
     assert 0 < np.abs(found - wanted).max() < 0.03 * np.abs(wanted).max()
 
 
 def test_the_layers_of_float_and_int8_correspond(quantizer) -> None:
-    seen = list(quantizer.layer_outputs(RECIPES["ort-u8s8"], pictures(2, seed=3)))
+    seen = list(quantizer.layer_outputs(RECIPES["ort-u8s8"], images(2, seed=3)))
     assert len(seen) == 2
     for wanted, found in seen:
         assert list(wanted) == list(found) == [f"conv{index}" for index in range(11)]
@@ -165,7 +165,7 @@ def test_the_layers_of_float_and_int8_correspond(quantizer) -> None:
 @x86_only
 def test_corrected_biases_bring_the_means_of_seven_bit_layers_back(tmp_path: Path) -> None:
     made = OrtStaticQuantizer((silu_network(tmp_path / "float.onnx", bias=True),), (OUT,), tmp_path)
-    seen = pictures(8)
+    seen = images(8)
     made.calibrate(seen)
     shifts = []
     for correction in ("none", "fast"):

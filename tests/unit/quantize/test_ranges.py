@@ -105,7 +105,7 @@ def test_extremes_are_those_of_all_values_not_of_the_sample() -> None:
     assert len(found.sample) <= 2 * SAMPLES_PER_TENSOR
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures() -> None:
+def test_memory_does_not_grow_with_the_number_of_images() -> None:
     tensor = np.arange(10_000, dtype=np.float32)
     few, many = (len(collect(({"t": tensor} for _ in range(n)), n)["t"].sample) for n in (8, 800))
     assert many <= 2 * few

@@ -14,7 +14,7 @@ import pytest
 
 from edgecv.errors import BundleError, EdgeCVError
 from edgecv.media.images import write_image
-from edgecv.quantize.gate.worst import picture_agreement, worst_images
+from edgecv.quantize.gate.worst import image_agreement, worst_images
 from edgecv.quantize.record import (
     Attempt,
     BoxRow,
@@ -175,7 +175,7 @@ def test_text_from_outside_stays_text(tmp_path: Path) -> None:
     assert "script" not in tree.tags
     assert not [name for name, _ in tree.attributes if name.startswith("on")]
     shown = EVIL.replace("\x00", r"\x00").replace("\u202e", r"\u202e")
-    # Title, heading, verdict; refused recipe; class; layer; picture; three boxes; calibration; threshold; machine ...
+    # Title, heading, verdict; refused recipe; class; layer; image; three boxes; calibration; threshold; machine ...
     assert tree.text.count(shown) >= 14
     ids = [value for name, value in tree.attributes if name == "id"]
     assert len(ids) == len(set(ids))
@@ -196,7 +196,7 @@ def test_every_attempt_is_told_and_drawn(tmp_path: Path) -> None:
 def test_the_verdict_says_it_in_words(tmp_path: Path) -> None:
     text = Tree(report_html(full_record(jpeg(tmp_path)))).text.replace("\N{NO-BREAK SPACE}", " ")
     for words in (
-        "ONNX: INT8 is ready (recipe ort-u8s8). It takes 33.9 ms per picture where float takes 89.2 ms: 2.6 times as fast.",
+        "ONNX: INT8 is ready (recipe ort-u8s8). It takes 33.9 ms per image where float takes 89.2 ms: 2.6 times as fast.",
         "Its files take 3.4 MB instead of 12.8 MB.",
         "Against labels it loses 0.1 points of mAP50-95 (43.6 to 43.5). On 64 images the loss lies between -0.5 and 0.7 points "
         "(below zero is a gain); smaller differences cannot be seen. Zero lies within: the difference may be chance alone.",
@@ -222,7 +222,7 @@ def test_what_is_missing_is_left_out() -> None:
     for heading in (
         "Accuracy of",
         "Most sensitive",
-        "Worst pictures",
+        "Worst images",
         "Confidence threshold",
         "What was tried",
         "What speed",
@@ -231,9 +231,9 @@ def test_what_is_missing_is_left_out() -> None:
     assert "ONNX: no INT8 variant" in text
 
 
-def test_a_picture_that_is_no_jpeg_is_left_out() -> None:
-    html = report_html(full_record(b"no picture"))
-    assert "Worst pictures" not in html
+def test_an_image_that_is_no_jpeg_is_left_out() -> None:
+    html = report_html(full_record(b"no image"))
+    assert "Worst images" not in html
 
 
 def test_the_unlimited_and_the_infinite_do_not_break_the_page(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def found(*boxes: tuple[float, float, float, float]) -> Detections:
     )
 
 
-def test_the_worst_pictures_come_first_and_are_small(tmp_path: Path) -> None:
+def test_the_worst_images_come_first_and_are_small(tmp_path: Path) -> None:
     paths = []
     for number in range(4):
         paths.append(tmp_path / f"{number}.png")
@@ -395,14 +395,14 @@ def test_the_worst_pictures_come_first_and_are_small(tmp_path: Path) -> None:
     assert len(worst_images(paths, teacher, student, (), count=1)) == 1
 
 
-def test_small_pictures_are_not_enlarged_and_classes_have_no_boxes(tmp_path: Path) -> None:
+def test_small_images_are_not_enlarged_and_classes_have_no_boxes(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((20, 30, 3), np.uint8))
     worst = worst_images([tmp_path / "a.png"], [found((0, 0, 9, 9))], [found()], ())
     assert jpeg_size_wh(worst[0].jpeg) == (30, 20)
     assert worst[0].float_boxes[0].label == "0"
     said = Classification(class_id=np.array([1]), confidence=np.array([0.5], np.float32))
     assert worst_images([tmp_path / "a.png"], [said], [said], ()) == ()
-    assert picture_agreement(found(), found()) == 1.0
+    assert image_agreement(found(), found()) == 1.0
 
 
 def test_what_is_said_about_a_chosen_recipe_is_in_the_verdict() -> None:

@@ -114,6 +114,6 @@ def test_a_named_recipe_is_all_that_is_tried() -> None:
         searched({"ort-u8s8": QuantizationError("not fused")}, plan)
 
 
-def test_pictures_that_prove_nothing_end_the_search() -> None:
+def test_images_that_prove_nothing_end_the_search() -> None:
     with pytest.raises(CalibrationError):
         searched({"ort-u8s8": CalibrationError("nothing to see")})

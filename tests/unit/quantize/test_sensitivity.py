@@ -16,15 +16,15 @@ def test_sqnr_is_ten_times_the_logarithm_of_the_ratio_of_energies() -> None:
     assert sqnr_db(0.0, 1.0) < -200.0
 
 
-def test_energies_add_up_over_pictures_and_the_worst_layer_comes_first() -> None:
+def test_energies_add_up_over_images_and_the_worst_layer_comes_first() -> None:
     rng = np.random.default_rng(0)
     signal = {name: [rng.normal(0, 1, (2, 3)).astype(np.float32) for _ in range(3)] for name in ("good", "bad")}
     noise = {"good": 0.01, "bad": 0.5}
-    pictures = [
+    images = [
         ({n: s[i] for n, s in signal.items()}, {n: s[i] + np.float32(noise[n]) for n, s in signal.items()})
         for i in range(3)
     ]
-    found = rank_layers(pictures)
+    found = rank_layers(images)
     assert [layer.name for layer in found] == ["bad", "good"]
     for layer in found:
         every = np.concatenate(signal[layer.name]).astype(np.float64)
@@ -32,7 +32,7 @@ def test_energies_add_up_over_pictures_and_the_worst_layer_comes_first() -> None
         assert layer.sqnr_db == pytest.approx(10 * np.log10((every**2).sum() / (gap**2).sum()), abs=0.01)
 
 
-def test_no_pictures_no_layers() -> None:
+def test_no_images_no_layers() -> None:
     assert rank_layers([]) == ()
 
 

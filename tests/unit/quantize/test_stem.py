@@ -89,18 +89,18 @@ def unpacked(stem: Any, weights: np.ndarray, scale: np.ndarray, size_wh: tuple[i
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "plain"])
 def test_the_packed_stem_makes_the_very_same_integers(size_wh, kernel, stride, pads, bias) -> None:
     model = quantized_stem(size_wh, kernel, stride, pads, bias=bias)
-    pictures = [
+    images = [
         np.random.default_rng(seed).integers(0, 256, (1, size_wh[1], size_wh[0], 3), np.uint8) for seed in range(3)
     ]
-    pictures += [np.zeros_like(pictures[0]), np.full_like(pictures[0], 255)]
+    images += [np.zeros_like(images[0]), np.full_like(images[0], 255)]
     stem = find_stem(model)
     assert stem is not None
-    moments = patch_moments(stem, pictures)
+    moments = patch_moments(stem, images)
     weights, scale = round_to_moments(stem.weights, moments)
     plain = unpacked(stem, weights, scale, size_wh)
     pack_stem(model, stem, moments)
     onnx.checker.check_model(model)
-    for pixels in pictures:
+    for pixels in images:
         stored = run(model, pixels, "stored")
         assert np.array_equal(stored, run(plain, pixels))
         # And both are the convolution as written out, up to one step where a sum lies between two.

@@ -11,7 +11,7 @@ from edgecv.quantize.gate.threshold import LARGEST_CHANGE, tune_confidence, tune
 from edgecv.quantize.labels.coco import Truth
 from edgecv.results import Detections
 
-PICTURES, PER_PICTURE = 40, 30
+IMAGES, PER_IMAGE = 40, 30
 Scores = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -22,17 +22,17 @@ def grid(count: int) -> np.ndarray:
 
 
 def answer(scores: np.ndarray) -> Detections:
-    """Boxes of those scores that are at least 0.05, best first; box ``i`` stands at place ``i`` in every picture."""
+    """Boxes of those scores that are at least 0.05, best first; box ``i`` stands at place ``i`` in every image."""
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= 0.05]
     boxes = grid(len(scores))[order]
     return Detections(xyxy=boxes, confidence=scores[order].astype(np.float32), class_id=np.zeros(len(order), np.int64))
 
 
-def float_scores(seed: int = 0, pictures: int = PICTURES) -> list[np.ndarray]:
+def float_scores(seed: int = 0, images: int = IMAGES) -> list[np.ndarray]:
     """As detectors have them: many doubtful ones, some sure ones."""
     random = np.random.default_rng(seed)
-    return [np.clip(random.beta(0.7, 1.3, PER_PICTURE), 0.001, 0.97) for _ in range(pictures)]
+    return [np.clip(random.beta(0.7, 1.3, PER_IMAGE), 0.001, 0.97) for _ in range(images)]
 
 
 def moved(scores: list[np.ndarray], move: Scores) -> list[Detections]:
@@ -75,7 +75,7 @@ def test_a_little_noise_changes_little() -> None:
     assert found.after == pytest.approx(0.25, abs=0.01)
 
 
-def test_what_so_few_pictures_cannot_show_changes_nothing() -> None:
+def test_what_so_few_images_cannot_show_changes_nothing() -> None:
     def noisy(scores: np.ndarray, random: np.random.Generator) -> np.ndarray:
         return scores + random.normal(0, 0.1, scores.shape) - 0.005
 
@@ -105,7 +105,7 @@ def test_the_change_is_bounded(shift: float, default: float, after: float) -> No
     [
         ([], [], "the float model finds only 0"),
         (FLOATS[:2], moved(SCORES[:2], lambda scores, _: scores - 0.05), "the float model finds only"),
-        (FLOATS, [Detections.empty()] * PICTURES, "INT8 finds only 0"),
+        (FLOATS, [Detections.empty()] * IMAGES, "INT8 finds only 0"),
     ],
 )
 def test_few_detections_keep_the_default_and_say_why(
@@ -121,7 +121,7 @@ def labelled(scores: list[np.ndarray], answers: list[Detections]) -> list[tuple[
     random = np.random.default_rng(2)
     truths = [np.flatnonzero(random.uniform(size=len(each)) < each) for each in scores]
     return [
-        (Truth(xyxy=grid(PER_PICTURE)[places], class_id=np.zeros(len(places), np.int64)), found)
+        (Truth(xyxy=grid(PER_IMAGE)[places], class_id=np.zeros(len(places), np.int64)), found)
         for places, found in zip(truths, answers, strict=True)
     ]
 

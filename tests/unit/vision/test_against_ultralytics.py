@@ -114,9 +114,9 @@ def test_raw_head_detections_are_those_of_ultralytics(case, network, source, pho
     decoder = RawHeadDecoder(decode, source.parts[0].outputs)
     total = 0
     for image in photographs:
-        picture, transform = fit(image, source.spec.preprocess)
+        fitted, transform = fit(image, source.spec.preprocess)
         with torch.no_grad():
-            values = source.parts[0].module(torch.from_numpy(picture[None]))  # the very module that is exported
+            values = source.parts[0].module(torch.from_numpy(fitted[None]))  # the very module that is exported
         outputs = {spec.name: value.numpy() for spec, value in zip(source.parts[0].outputs, values, strict=True)}
         ours = decoder(outputs, transform, decode, multi_label)
         rows = their_detections(theirs(network, image)[0], image, CASES[case])
@@ -146,8 +146,8 @@ def test_candidates_before_suppression_are_those_of_ultralytics(network, source,
     from ultralytics.utils import ops
 
     image = photographs[0]
-    picture, _ = fit(image, source.spec.preprocess)
-    outputs = source.parts[0].reference({"image": picture[None]})
+    fitted, _ = fit(image, source.spec.preprocess)
+    outputs = source.parts[0].reference({"image": fitted[None]})
     ours = RawHeadDecoder(source.spec.decode, source.parts[0].outputs).candidates(outputs, 0.0)
     columns = theirs(network, image)[0][0].T
     assert np.abs(ours.xyxy - ops.xywh2xyxy(columns[:, :4]).numpy()).max() < 0.01

@@ -29,34 +29,34 @@ def test_points_come_back_to_where_they_were(frame_wh, size_wh, anchor, resize, 
     spec = PreprocessSpec(size_wh=size_wh, pad_anchor=anchor, resize=resize)
     frame = np.zeros((frame_wh[1], frame_wh[0], 3), np.uint8)
     if resize == "crop" and max(frame_wh) > 50 * min(frame_wh):
-        return  # a crop enlarges first: a strip would become a picture of gigabytes
+        return  # a crop enlarges first: a strip would become an image of gigabytes
     _, transform = fit(frame, spec)
     points = np.random.default_rng(seed).uniform((0, 0), frame_wh, (20, 2))
     assert np.abs(transform.to_frame(transform.to_model(points)) - points).max() < 1e-3
 
 
 @given(sizes, model_sizes, anchors)
-def test_the_transform_says_where_the_picture_lies(frame_wh, size_wh, anchor) -> None:
-    picture, transform = letterbox(white(frame_wh), size_wh, pad_value=0, anchor=anchor)
+def test_the_transform_says_where_the_image_lies(frame_wh, size_wh, anchor) -> None:
+    image, transform = letterbox(white(frame_wh), size_wh, pad_value=0, anchor=anchor)
     left, top, right, bottom = transform.to_model(np.array([[0, 0], frame_wh])).reshape(-1)
-    lit_rows, lit_columns = np.flatnonzero(picture[..., 0].any(1)), np.flatnonzero(picture[..., 0].any(0))
+    lit_rows, lit_columns = np.flatnonzero(image[..., 0].any(1)), np.flatnonzero(image[..., 0].any(0))
     assert (lit_rows[0], lit_rows[-1] + 1) == pytest.approx((top, bottom), abs=1e-3)
     assert (lit_columns[0], lit_columns[-1] + 1) == pytest.approx((left, right), abs=1e-3)
-    assert picture.shape == (size_wh[1], size_wh[0], 3)
+    assert image.shape == (size_wh[1], size_wh[0], 3)
 
 
 @given(sizes, model_sizes, anchors, st.integers(0, 254))
-def test_everything_outside_the_picture_has_the_padding_value(frame_wh, size_wh, anchor, pad_value) -> None:
-    picture, transform = letterbox(white(frame_wh), size_wh, pad_value=pad_value, anchor=anchor)
+def test_everything_outside_the_image_has_the_padding_value(frame_wh, size_wh, anchor, pad_value) -> None:
+    image, transform = letterbox(white(frame_wh), size_wh, pad_value=pad_value, anchor=anchor)
     (left, top), (right, bottom) = np.rint(transform.to_model(np.array([[0, 0], frame_wh]))).astype(int)
-    assert (picture[top:bottom, left:right] == 255).all()
-    outside = np.ones(picture.shape[:2], bool)
+    assert (image[top:bottom, left:right] == 255).all()
+    outside = np.ones(image.shape[:2], bool)
     outside[top:bottom, left:right] = False
-    assert (picture[outside] == pad_value).all()
+    assert (image[outside] == pad_value).all()
 
 
 @given(sizes, model_sizes)
-def test_the_picture_fills_one_axis_and_keeps_its_shape(frame_wh, size_wh) -> None:
+def test_the_image_fills_one_axis_and_keeps_its_shape(frame_wh, size_wh) -> None:
     _, transform = letterbox(white(frame_wh), size_wh)
     filled = np.array(transform.scale_xy) * frame_wh
     assert np.isclose(filled, size_wh, atol=0.51).any()
@@ -82,10 +82,10 @@ def test_known_geometries(frame_wh, anchor, offset, scale) -> None:
     assert transform.scale_xy == scale
 
 
-def test_a_picture_in_the_models_size_passes_unchanged() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
-    fitted, _ = letterbox(picture, (96, 64))
-    assert np.array_equal(fitted, picture)
+def test_an_image_in_the_models_size_passes_unchanged() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    fitted, _ = letterbox(image, (96, 64))
+    assert np.array_equal(fitted, image)
 
 
 def test_boxes_are_clipped_to_the_frame() -> None:
@@ -112,7 +112,7 @@ def test_boxes_are_clipped_to_the_frame() -> None:
     ids=lambda value: f"{getattr(value, 'shape', value)}-{getattr(value, 'dtype', '')}",
 )
 @pytest.mark.parametrize("resize", ["letterbox", "stretch", "crop"])
-def test_what_is_no_picture_is_refused(image: Any, resize) -> None:
+def test_what_is_no_image_is_refused(image: Any, resize) -> None:
     with pytest.raises(SpecMismatch, match=r"\(H, W, 3\) uint8"):
         fit(image, PreprocessSpec(size_wh=(32, 32), resize=resize))
 
@@ -123,7 +123,7 @@ def spec_for(dtype: str, layout: str, scale: float | None = None, zero_point: in
     )
 
 
-PICTURE = np.random.default_rng(1).integers(0, 256, (8, 16, 3), np.uint8)
+IMAGE = np.random.default_rng(1).integers(0, 256, (8, 16, 3), np.uint8)
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -132,8 +132,8 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 @pytest.mark.parametrize("norm", [{}, IMAGENET], ids=["unit", "imagenet"])
 def test_float_tensors_are_normalised_in_the_colour_order(layout, color, norm) -> None:
     spec = PreprocessSpec(size_wh=(16, 8), color=color, **norm)
-    tensor = to_tensor(PICTURE, spec, spec_for("float32", layout))
-    ordered = PICTURE[..., ::-1] if color == "rgb" else PICTURE
+    tensor = to_tensor(IMAGE, spec, spec_for("float32", layout))
+    ordered = IMAGE[..., ::-1] if color == "rgb" else IMAGE
     wanted = (ordered / 255.0 - spec.mean) / spec.std
     got = tensor[0] if layout == "NHWC" else tensor[0].transpose(1, 2, 0)
     assert tensor.dtype == np.float32
@@ -143,17 +143,17 @@ def test_float_tensors_are_normalised_in_the_colour_order(layout, color, norm) -
 
 def test_uint8_tensors_without_a_scale_take_the_pixels_as_they_are() -> None:
     spec = PreprocessSpec(size_wh=(16, 8), **IMAGENET)
-    assert np.array_equal(to_tensor(PICTURE, spec, spec_for("uint8", "NHWC"))[0], PICTURE)
-    assert np.array_equal(to_tensor(PICTURE, spec, spec_for("uint8", "NCHW"))[0].transpose(1, 2, 0), PICTURE)
+    assert np.array_equal(to_tensor(IMAGE, spec, spec_for("uint8", "NHWC"))[0], IMAGE)
+    assert np.array_equal(to_tensor(IMAGE, spec, spec_for("uint8", "NCHW"))[0].transpose(1, 2, 0), IMAGE)
 
 
 @pytest.mark.parametrize(
     ("dtype", "zero_point", "shift"), [("int8", -128, -128), ("uint8", 0, 0)], ids=["int8", "uint8"]
 )
 def test_quantized_inputs_over_the_unit_range_hold_the_pixels_exactly(dtype, zero_point, shift) -> None:
-    tensor = to_tensor(PICTURE, PreprocessSpec(size_wh=(16, 8)), spec_for(dtype, "NHWC", 1 / 255, zero_point))
+    tensor = to_tensor(IMAGE, PreprocessSpec(size_wh=(16, 8)), spec_for(dtype, "NHWC", 1 / 255, zero_point))
     assert tensor.dtype == dtype
-    assert np.array_equal(tensor[0].astype(int), PICTURE[..., ::-1].astype(int) + shift)
+    assert np.array_equal(tensor[0].astype(int), IMAGE[..., ::-1].astype(int) + shift)
 
 
 def test_values_beyond_a_quantized_range_saturate() -> None:
@@ -163,7 +163,7 @@ def test_values_beyond_a_quantized_range_saturate() -> None:
 
 def test_prepare_is_fit_then_to_tensor() -> None:
     spec = PreprocessSpec(size_wh=(32, 32))
-    tensor, transform = prepare(PICTURE, spec, spec_for("uint8", "NHWC"))
-    picture, wanted = fit(PICTURE, spec)
+    tensor, transform = prepare(IMAGE, spec, spec_for("uint8", "NHWC"))
+    image, wanted = fit(IMAGE, spec)
     assert transform == wanted
-    assert np.array_equal(tensor[0], picture)
+    assert np.array_equal(tensor[0], image)

@@ -17,7 +17,7 @@ from edgecv.vision.yolov8_tasks import ObbDecoder, PoseDecoder, SegmentDecoder, 
 
 STRIDES, SIDE, BINS, CLASSES = (8, 16), 64, 8, 2
 SAME = ImageTransform(scale_xy=(1.0, 1.0), offset_xy=(0.0, 0.0), frame_wh=(SIDE, SIDE))
-# The picture of 60x120 pixels lies in the middle of the model's, half as large.
+# The image of 60x120 pixels lies in the middle of the model's, half as large.
 HALVED = ImageTransform(scale_xy=(0.5, 0.5), offset_xy=(17.0, 2.0), frame_wh=(60, 120))
 DECODERS = {"segment": SegmentDecoder, "pose": PoseDecoder, "obb": ObbDecoder}
 
@@ -125,7 +125,7 @@ def test_masks_lie_in_the_pixels_of_the_frame() -> None:
 
 
 def test_a_box_outside_the_frame_has_an_empty_mask() -> None:
-    item = Object(stride=8, row=3, column=0, ltrb=(0, 1, 1, 1), branch=(1, 0))  # 4..12: left of the picture
+    item = Object(stride=8, row=3, column=0, ltrb=(0, 1, 1, 1), branch=(1, 0))  # 4..12: left of the image
     found = decode("segment", RawHead("mask", 2, (item,), half_plane()), HALVED)
     assert found.mask is not None and found.mask.shape == (1, 120, 60) and not found.mask.any()
 

@@ -1,4 +1,4 @@
-"""Lines and zones outside the picture, and in pictures whose size changes."""
+"""Lines and zones outside the image, and in images whose size changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL, LARGE, WIDE = (640, 480), (1280, 960), (1280, 480)
 
 
 def one_person(at_s: float, x: float, y: float, size_wh: tuple[int, int]) -> Result:
-    """A person who stands at a share of the picture."""
+    """A person who stands at a share of the image."""
     width, height = size_wh
     box = [x * width - 0.05 * width, y * height - 0.2 * height, x * width + 0.05 * width, y * height]
     found = Detections(xyxy=np.array([box], np.float32), confidence=np.array([0.9], np.float32), class_id=np.array([0]))
@@ -44,12 +44,12 @@ def said(results: list[Result], kind: str) -> list[str]:
         (ZoneFilter(polygons=[[[0, 500], [640, 500], [640, 700]]]), "polygon 1 of the zone filter"),
     ],
 )
-def test_what_lies_outside_the_picture_is_said_once(step: object, what: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_lies_outside_the_image_is_said_once(step: object, what: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "edgecv.pipelines"):
         _, done = run([Track(), step], [one_person(n / 10, 0.5, 0.5, SMALL) for n in range(5)])
     messages = said(done, "step.misplaced")
     assert len(messages) == 1
-    assert messages[0].startswith(f"{what} lies outside the picture of 640 x 480")
+    assert messages[0].startswith(f"{what} lies outside the image of 640 x 480")
     assert messages[0] in caplog.text
     assert [event.kind for event in done[0].events] == ["step.misplaced"], "with the first frame"
 
@@ -64,11 +64,11 @@ def test_what_lies_outside_the_picture_is_said_once(step: object, what: str, cap
         Zone(name="yard", points=[[0, 0], [640, 0], [640, 480], [0, 480]]),
         Zone(name="yard", points=[[-99, -99], [2000, -99], [2000, 2000], [-99, 2000]]),
         Zone(name="yard", points=[[600, 440], [900, 440], [900, 600]]),
-        # an L round the corner of the picture, of which only an arm is seen
+        # an L round the corner of the image, of which only an arm is seen
         Zone(name="yard", points=[[-90, -90], [100, -90], [100, -10], [-10, -10], [-10, 300], [50, 300], [-90, 400]]),
     ],
 )
-def test_what_reaches_into_the_picture_is_no_fault(step: object) -> None:
+def test_what_reaches_into_the_image_is_no_fault(step: object) -> None:
     _, done = run([Track(), step], [one_person(n / 10, 0.5, 0.5, SMALL) for n in range(5)])
     assert said(done, "step.misplaced") == []
 
@@ -99,7 +99,7 @@ def test_a_camera_that_changes_its_size_counts_a_person_once(units: str, after: 
     assert all("moved in proportion" in message and "relative" in message for message in told)
 
 
-def test_pictures_of_all_sizes_are_not_told_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+def test_images_of_all_sizes_are_not_told_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     sizes = [SMALL, LARGE] * 30
     step = ZoneFilter(polygons=[[[0, 0], [600, 0], [600, 400]]])
     _, done = run([step], [one_person(n / 10, 0.5, 0.5, size) for n, size in enumerate(sizes)])

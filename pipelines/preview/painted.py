@@ -1,4 +1,4 @@
-"""The newest picture of each source, painted only when somebody looks."""
+"""The newest image of each source, painted only when somebody looks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _JPEG_QUALITY = 75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class PaintedImage:
     """A painted result.
 
     Attributes:
         number: The result of the source it shows, counted from 1.
-        jpeg: The picture with boxes.
+        jpeg: The image with boxes.
     """
 
     number: int
@@ -34,18 +34,18 @@ class Picture:
 
 
 class Channel:
-    """One source: a reference to its newest result, and the picture of one that was looked at."""
+    """One source: a reference to its newest result, and the image of one that was looked at."""
 
     def __init__(self, source_id: str) -> None:
         self.source_id = source_id
         self.key = channel_key(source_id)
         self.newest: tuple[int, Result] | None = None
-        self.picture: Picture | None = None
+        self.image: PaintedImage | None = None
         self.tried = 0  # number of the newest result that was painted or could not be
         self.painted_s = float("-inf")
 
 
-class Pictures:
+class PaintedImages:
     """Takes results at no cost, and paints the newest one when it is asked for.
 
     However many watch, a result is painted once, and a source no more than ``fps`` times a second. One thread paints for
@@ -56,7 +56,7 @@ class Pictures:
         """Prepare to paint.
 
         Args:
-            fps: Pictures per second and source, at most.
+            fps: Images per second and source, at most.
             width: In pixels, at most; smaller frames stay as they are.
             clock_s: Seconds on a clock that never goes back.
         """
@@ -71,7 +71,7 @@ class Pictures:
 
     @property
     def painted(self) -> int:
-        """Pictures encoded so far, of all sources."""
+        """Images encoded so far, of all sources."""
         return self._painted
 
     def offer(self, result: Result) -> None:
@@ -99,11 +99,11 @@ class Pictures:
         """Whether that source is not forgotten."""
         return self._channels.get(channel.source_id) is channel
 
-    async def current(self, channel: Channel) -> Picture | None:
-        """The newest picture that the limit on pictures per second allows; ``None`` when there is none yet."""
+    async def current(self, channel: Channel) -> PaintedImage | None:
+        """The newest image that the limit on images per second allows; ``None`` when there is none yet."""
         if self._is_due(channel):
             await asyncio.get_running_loop().run_in_executor(self._painter, self._paint, channel)
-        return channel.picture
+        return channel.image
 
     def close(self) -> None:
         """Let go of results and the thread; a second call does nothing."""
@@ -121,11 +121,11 @@ class Pictures:
             return
         begin_s = self._clock_s()
         try:
-            channel.picture = Picture(number=newest[0], jpeg=encode(newest[1], self._width))
+            channel.image = PaintedImage(number=newest[0], jpeg=encode(newest[1], self._width))
             self._painted += 1
         except Exception as error:  # noqa: BLE001 - one odd frame must not end the page; it is said once
             self._complain(channel, error)
-        # Last: until then others who ask line up behind this and get its picture.
+        # Last: until then others who ask line up behind this and get its image.
         channel.tried, channel.painted_s = newest[0], begin_s
 
     def _complain(self, channel: Channel, error: Exception) -> None:
