@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import msgspec
 
+from edgecv._internal.printable import did_you_mean
 from edgecv.errors import ConfigError
 
 Options = TypeVar("Options", bound=msgspec.Struct)
@@ -52,9 +52,8 @@ def check_names(given: Mapping[str, Any], kind: type[msgspec.Struct], where: str
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     for name, value in given.items():
         if name not in fields:
-            close = get_close_matches(name, fields, n=1)
-            suggestion = f"Did you mean '{close[0]}'? " if close else ""
-            raise ConfigError(f"{where} has no option '{name}'.", f"{suggestion}Known: {', '.join(fields) or 'none'}.")
+            known = f"Known: {', '.join(fields) or 'none'}."
+            raise ConfigError(f"{where} has no option '{name}'.", did_you_mean(name, fields) + known)
         for inner in _structs_in(fields[name]):
             rows = value if isinstance(value, list) else [value]
             for number, row in enumerate(rows):
