@@ -262,24 +262,6 @@ def exporter(name: str) -> Exporter:
     return kind()
 
 
-def raw_head_outputs(
-    size_wh: tuple[int, int], strides: tuple[int, ...], bins: int, classes: int
-) -> tuple[TensorSpec, ...]:
-    """Specs of a raw detection head: box and class output per stride."""
-    width, height = size_wh
-    return tuple(
-        TensorSpec(
-            name=f"{role}_{stride}",
-            role=f"{role}/{stride}",
-            shape=(1, channels, height // stride, width // stride),
-            dtype="float32",
-            layout="NCHW",
-        )
-        for stride in strides
-        for role, channels in (("box", 4 * bins), ("class", classes))
-    )
-
-
 def channels_last(spec: TensorSpec) -> TensorSpec:
     """An NCHW output as it leaves a runtime that computes in NHWC; any other as it is."""
     if spec.layout != "NCHW":

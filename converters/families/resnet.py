@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecv._internal.extras import require
 from edgecv.bundles.bundle import Source, sha256_of
-from edgecv.converters.checkpoints.checkpoint import read_weights, weight_shape
+from edgecv.converters.checkpoints.weights import read_weights, weight_shape
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.torch_input import damped, normalised, pixel_module, with_random_weights
 from edgecv.converters.source import (

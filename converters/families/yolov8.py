@@ -14,7 +14,6 @@ from edgecv.bundles.bundle import Source, sha256_of
 from edgecv.converters.checkpoints.checkpoint import read_checkpoint
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.torch_input import damped, normalised, with_random_weights
-from edgecv.converters.families.yolo_networks import NETWORKS
 from edgecv.converters.families.yolov8_tasks import (
     HEADS,
     Head,
@@ -75,10 +74,10 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
         )
     description = _description(path)
     kind = description["head"][-1][2]
-    if kind not in NETWORKS:
+    if kind not in HEADS:
         raise unread_head(path.name, kind)
-    build = getattr(ultralytics_import.tasks(), NETWORKS[kind])
     head = HEADS[kind]
+    build = getattr(ultralytics_import.tasks(), head.network)
 
     def checked() -> Any:
         network = build(description, verbose=False)

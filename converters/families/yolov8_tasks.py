@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from edgecv._internal.extras import require
-from edgecv.converters.source import SIZE_STEP, raw_head_outputs
+from edgecv.converters.source import SIZE_STEP
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.specs import DecodeSpec, PreprocessSpec, Task, TensorSpec
 
@@ -21,12 +21,14 @@ class Head:
 
     Attributes:
         task: What the network does.
+        network: Ultralytics' class of a network that ends in it.
         decoder: Registered name of the decoder.
         branch: Role of the third output per stride; empty for none.
         prototypes: Whether mask prototypes come beside the strides.
     """
 
     task: Task
+    network: str
     decoder: str
     branch: str = ""
     prototypes: bool = False
@@ -35,11 +37,13 @@ class Head:
 # By the class of the network's last layer. Heads that suppress by themselves or take text are not among them.
 HEADS: Mapping[str, Head] = MappingProxyType(
     {
-        "Detect": Head(task="detect", decoder="yolov8-raw"),
-        "Segment": Head(task="segment", decoder="yolov8-segment", branch="mask", prototypes=True),
-        "Pose": Head(task="pose", decoder="yolov8-pose", branch="keypoint"),
-        "OBB": Head(task="obb", decoder="yolov8-obb", branch="angle"),
-        "Classify": Head(task="classify", decoder="logits"),
+        "Detect": Head(task="detect", network="DetectionModel", decoder="yolov8-raw"),
+        "Segment": Head(
+            task="segment", network="SegmentationModel", decoder="yolov8-segment", branch="mask", prototypes=True
+        ),
+        "Pose": Head(task="pose", network="PoseModel", decoder="yolov8-pose", branch="keypoint"),
+        "OBB": Head(task="obb", network="OBBModel", decoder="yolov8-obb", branch="angle"),
+        "Classify": Head(task="classify", network="ClassificationModel", decoder="logits"),
     }
 )
 
@@ -148,20 +152,24 @@ def detector_outputs(
     head: Head, size_wh: tuple[int, int], strides: tuple[int, ...], bins: int, classes: int, branch_channels: int
 ) -> tuple[TensorSpec, ...]:
     """Specs of a raw head: boxes and classes per stride, then the third branch per stride, then prototypes."""
-    specs = raw_head_outputs(size_wh, strides, bins, classes)
+    roles = [
+        (f"{role}/{s}", channels, s) for s in strides for role, channels in (("box", 4 * bins), ("class", classes))
+    ]
     if head.branch:
-        specs += tuple(
-            _planes(f"{head.branch}_{s}", f"{head.branch}/{s}", branch_channels, size_wh, s) for s in strides
-        )
+        roles += [(f"{head.branch}/{stride}", branch_channels, stride) for stride in strides]
     if head.prototypes:
         # The prototypes' network doubles the finest grid; a mask is a sum of all prototypes.
-        specs += (_planes("proto", "proto", branch_channels, size_wh, strides[0] // 2),)
-    return specs
-
-
-def _planes(name: str, role: str, channels: int, size_wh: tuple[int, int], stride: int) -> TensorSpec:
-    shape = (1, channels, size_wh[1] // stride, size_wh[0] // stride)
-    return TensorSpec(name=name, role=role, shape=shape, dtype="float32", layout="NCHW")
+        roles.append(("proto", branch_channels, strides[0] // 2))
+    return tuple(
+        TensorSpec(
+            name=role.replace("/", "_"),
+            role=role,
+            shape=(1, channels, size_wh[1] // stride, size_wh[0] // stride),
+            dtype="float32",
+            layout="NCHW",
+        )
+        for role, channels, stride in roles
+    )
 
 
 def raw_outputs(layers: Any, kept: set[int], x: Any) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecv._internal.extras import require
 from edgecv.bundles.bundle import Source, sha256_of
-from edgecv.converters.checkpoints.checkpoint import read_weights
+from edgecv.converters.checkpoints.weights import read_weights
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.sam.networks import calibrate_norms, decoder_module, encoder_module, normalised
 from edgecv.converters.families.torch_input import SEED

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from edgecv.converters.checkpoints.archive import StoredTensor
-from edgecv.converters.families.yolo_networks import UnknownNetwork
+from edgecv.converters.checkpoints.records import UnknownNetwork
+from edgecv.converters.checkpoints.stored_tensors import StoredTensor
 
 COUNTER = ".num_batches_tracked"  # of batch norms; files from before torch 0.4.1 lack it, and nothing computes with it
 _ANCHORS = 12  # names of the network by which a prefix is found
