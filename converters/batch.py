@@ -11,7 +11,8 @@ import numpy as np
 
 from edgecv._internal.quiet import quiet
 from edgecv.bundles.golden import cosine
-from edgecv.converters.families.foreign_onnx.graph import in_memory_session, open_reshapes
+from edgecv.converters.families.foreign_onnx.graph import in_memory_session
+from edgecv.converters.families.foreign_onnx.reading import open_reshapes
 from edgecv.converters.source import Part, SourceModel
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.protocols import Array, Tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import numpy as np
 
 from edgecv import registry
 from edgecv._internal.printable import as_name
-from edgecv.bundles.bundle import Source
+from edgecv.bundles.bundle import Source, sha256_of
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
 from edgecv.protocols import Array, Tensors
@@ -105,20 +106,20 @@ class Part:
     """One network of a model; most models have one, SAM has an encoder and a decoder.
 
     Attributes:
-        name: ``main``, ``encoder`` or ``decoder``.
         inputs: In the order of the module's arguments.
         outputs: In the order of what the module returns.
         reference: What the source itself computes: outputs by name from inputs by name. Independent of the export, so that
             parity means something.
+        name: ``main`` for the only part, else ``encoder`` or ``decoder``.
         module: A torch module; ``None`` when the source is a graph.
         graph: An ONNX model; ``None`` when the source is a module.
         architecture: ``conv`` or ``transformer``: which recipes suit it; ``float``: it is never quantized.
     """
 
-    name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     reference: Callable[[Tensors], dict[str, Array]]
+    name: str = "main"
     module: Any = None
     graph: Any = None
     architecture: Architecture = "conv"
@@ -305,6 +306,17 @@ def weight_bytes(module: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
-def origin(path: Path, sha256: str) -> Source:
+def origin(path: Path) -> Source:
     """The record of where a model came from; the folder is the user's own business."""
-    return Source(file=path.name, sha256=sha256)
+    return Source(file=path.name, sha256=sha256_of(path))
+
+
+def made_origin(name: str, how: str = RANDOM) -> Source:
+    """The record of weights that no file of the user's holds."""
+    text = f"{name}: {how}"
+    return Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def no_weights(name: str, hint: str) -> ConfigError:
+    """The refusal of an architecture without a word on its weights."""
+    return ConfigError(f"'{name}' names an architecture; where do its weights come from?", hint)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.bundles.bundle import Source, sha256_of
+from edgecv.bundles.bundle import Source
 from edgecv.converters.checkpoints.weights import read_weights, weight_shape
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.torch_input import damped, normalised, pixel_module, with_random_weights
 from edgecv.converters.source import (
-    RANDOM,
     TOLERANCES,
     Part,
     SourceModel,
@@ -21,8 +19,11 @@ from edgecv.converters.source import (
     Tolerance,
     class_labels,
     image_input,
+    made_origin,
+    no_weights,
+    origin,
 )
-from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.errors import UnsupportedSource
 from edgecv.protocols import Array, Tensors
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 
@@ -49,14 +50,14 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )
-    network, origin, labels = _network(name, options, spec)
+    network, made_from, labels = _network(name, options, spec)
     classes = network.fc.out_features
     outputs = (TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32"),)
     return SourceModel(
         name=name,
         family="resnet",
         licence="BSD-3-Clause" if options.pretrained or options.random_weights else "unknown",
-        origin=origin,
+        origin=made_from,
         spec=ModelSpec(
             preprocess=spec,
             decode=DecodeSpec(
@@ -68,7 +69,6 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
         ),
         parts=(
             Part(
-                name="main",
                 inputs=(image_input(spec.size_wh),),
                 outputs=outputs,
                 reference=lambda feeds: _reference(network, feeds, spec),
@@ -85,18 +85,15 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
     models = require("torchvision.models", "convert")
     build: Callable[..., Any] = getattr(models, name)
     if options.weights is not None:
-        return _loaded(build, options.weights), _file_source(options.weights), ()
+        return _loaded(build, options.weights), origin(options.weights), ()
     if options.random_weights:
         network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.images)
-        return network, _made_source(name, RANDOM), ()
+        return network, made_origin(name), ()
     if options.pretrained:
         weights = models.get_model_weights(name).DEFAULT
         labels = tuple(str(label) for label in weights.meta["categories"])
-        return _downloaded(build, weights), _made_source(name, str(weights)), labels
-    raise ConfigError(
-        f"'{name}' names an architecture; where do its weights come from?",
-        "Give --weights FILE.pth, --random-weights, or --pretrained (torchvision downloads them).",
-    )
+        return _downloaded(build, weights), made_origin(name, str(weights)), labels
+    raise no_weights(name, "Give --weights FILE.pth, --random-weights, or --pretrained (torchvision downloads them).")
 
 
 def _last_norm(block: Any) -> Any:
@@ -105,11 +102,6 @@ def _last_norm(block: Any) -> Any:
 
 
 def _downloaded(build: Callable[..., Any], weights: Any) -> Any:
-    """torchvision's own weights.
-
-    Raises:
-        UnsupportedSource: they cannot be downloaded.
-    """
     try:
         return build(weights=weights).eval()
     except OSError as error:
@@ -131,12 +123,3 @@ def _reference(network: Any, feeds: Tensors, spec: PreprocessSpec) -> dict[str, 
     torch = require("torch", "convert")
     with torch.no_grad():
         return {"logits": network(torch.from_numpy(normalised(feeds["image"][0], spec))).numpy()}
-
-
-def _file_source(path: Path) -> Source:
-    return Source(file=path.name, sha256=sha256_of(path))
-
-
-def _made_source(name: str, how: str) -> Source:
-    text = f"{name}: {how}"
-    return Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +71,27 @@ def with_random_weights(build: Callable[[], Any], spec: PreprocessSpec, images: 
 
     Fresh batch norms have mean 0 and variance 1: activations would grow or vanish from layer to layer, as in no trained network.
     """
-    torch = require("torch", "convert")
-    torch.manual_seed(SEED)
+    require("torch", "convert").manual_seed(SEED)
     network = build()
+    seen = sample_images(spec, images, _BATCH_NORM_IMAGES)
+    calibrate_norms(network, [np.concatenate([normalised(image, spec) for image in seen])])
+    return network.eval()
+
+
+def calibrate_norms(network: Any, batches: Iterable[Array]) -> None:
+    """Let fresh batch norms see ``(N, 3, H, W)`` images; nothing happens where there are none."""
+    torch = require("torch", "convert")
     norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the batches
     network.train()
     with torch.no_grad():
-        network(torch.from_numpy(_batch(spec, images)))
-    return network.eval()
+        for batch in batches:
+            network(torch.from_numpy(batch))
+    network.eval()
 
 
 def damped(network: Any, last_norm: Callable[[Any], Any]) -> Any:
@@ -103,11 +113,10 @@ def damped(network: Any, last_norm: Callable[[Any], Any]) -> Any:
     return network
 
 
-def _batch(spec: PreprocessSpec, images: Sequence[Path]) -> Array:
+def sample_images(spec: PreprocessSpec, images: Sequence[Path], count: int) -> list[Image]:
+    """``count`` fitted images, noise where there are none."""
     if images:
-        fitted = [fit(read_image(path), spec)[0] for path in images[:_BATCH_NORM_IMAGES]]
-    else:
-        rng = np.random.default_rng(SEED)
-        width, height = spec.size_wh
-        fitted = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_BATCH_NORM_IMAGES)]
-    return np.concatenate([normalised(image, spec) for image in fitted])
+        return [fit(read_image(path), spec)[0] for path in images[:count]]
+    rng = np.random.default_rng(SEED)
+    width, height = spec.size_wh
+    return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(count)]

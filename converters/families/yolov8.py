@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.bundles.bundle import Source, sha256_of
+from edgecv.bundles.bundle import Source
 from edgecv.converters.checkpoints.checkpoint import read_checkpoint
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.torch_input import damped, normalised, with_random_weights
@@ -24,8 +23,8 @@ from edgecv.converters.families.yolov8_tasks import (
     raw_outputs,
     unread_head,
 )
-from edgecv.converters.source import RANDOM, Part, SourceModel, SourceOptions, image_input, origin
-from edgecv.errors import ConfigError, UnsupportedSource
+from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, made_origin, no_weights, origin
+from edgecv.errors import UnsupportedSource
 from edgecv.protocols import Array
 from edgecv.results import Image
 from edgecv.specs import ModelSpec, PreprocessSpec
@@ -53,7 +52,7 @@ def open_checkpoint(path: Path, options: SourceOptions) -> SourceModel:
             "(or sam_b, sam2.1_t, resnet50 ...).",
         )
     head = head_of(network, str(path))
-    return _source(path.stem, origin(path, sha256_of(path)), _frozen(network), head, options)
+    return _source(path.stem, origin(path), _frozen(network), head, options)
 
 
 def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
@@ -68,10 +67,8 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
     """
     options.accept(path.name, "random_weights")
     if not options.random_weights:
-        raise ConfigError(
-            f"'{path}' names an architecture; where do its weights come from?",
-            "Give the trained checkpoint (.pt) instead, which holds the architecture too, or --random-weights.",
-        )
+        hint = "Give the trained checkpoint (.pt) instead, which holds the architecture too, or --random-weights."
+        raise no_weights(str(path), hint)
     description = _description(path)
     kind = description["head"][-1][2]
     if kind not in HEADS:
@@ -85,9 +82,7 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
         return damped(network, _last_norm)
 
     network = with_random_weights(checked, preprocess_of(None, head, options.size_wh), options.images)
-    text = f"{path.name}: {RANDOM}"
-    made = Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
-    return replace(_source(path.stem, made, _frozen(network), head, options), trained=False)
+    return replace(_source(path.stem, made_origin(path.name), _frozen(network), head, options), trained=False)
 
 
 def _last_norm(module: Any) -> Any:
@@ -131,7 +126,6 @@ def _source(name: str, made_from: Source, network: Any, head: Head, options: Sou
         spec=ModelSpec(preprocess=preprocess, decode=decode_of(network, head)),
         parts=(
             Part(
-                name="main",
                 inputs=(image_input(preprocess.size_wh),),
                 outputs=outputs,
                 reference=lambda feeds: _reference(network, feeds["image"][0], preprocess, order),

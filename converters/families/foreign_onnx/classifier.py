@@ -9,18 +9,10 @@ from typing import Any
 
 import msgspec
 
-from edgecv.bundles.bundle import sha256_of
-from edgecv.converters.families.foreign_onnx.forms import GREY, Input
-from edgecv.converters.families.foreign_onnx.graph import (
-    UNSURE,
-    from_pixels,
-    in_memory_session,
-    labels_from,
-    licence_from,
-    rename_outputs,
-    ultralytics_task,
-    without_activation,
-)
+from edgecv.converters.families.foreign_onnx.graph import in_memory_session, rename_outputs
+from edgecv.converters.families.foreign_onnx.inputs import GREY, Input, from_pixels
+from edgecv.converters.families.foreign_onnx.outputs import UNSURE, without_activation
+from edgecv.converters.families.foreign_onnx.reading import labels_from, licence_from, metadata_of, ultralytics_task
 from edgecv.converters.families.resnet import IMAGENET_MEAN, IMAGENET_STD
 from edgecv.converters.families.torch_input import normalised
 from edgecv.converters.families.yolov8_tasks import classifier_preprocess
@@ -53,7 +45,7 @@ def classifier(
     """
     if size_wh is None:
         raise ConfigError(f"{path.name} leaves its input size open.", "Say what it was trained in: --imgsz 224")
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = metadata_of(model)
     spec, assumptions = _preprocess(path, size_wh, metadata, options, given)
     model, found = without_activation(model)
     activation = _activation(path, found, classes, options)
@@ -74,7 +66,7 @@ def classifier(
         name=path.stem,
         family="onnx-classifier",
         licence=licence_from(metadata),
-        origin=origin(path, sha256_of(path)),
+        origin=origin(path),
         spec=ModelSpec(
             preprocess=spec,
             decode=DecodeSpec(
@@ -87,7 +79,6 @@ def classifier(
         ),
         parts=(
             Part(
-                name="main",
                 inputs=(image_input(size_wh),),
                 outputs=(TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32"),),
                 reference=reference,

@@ -17,17 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from edgecv.bundles.bundle import sha256_of
 from edgecv.converters.families.foreign_onnx.graph import (
+    answers_to,
     ending_at,
-    from_pixels,
     image_shapes,
     in_memory_session,
+    output_shapes,
+    rename_outputs,
+)
+from edgecv.converters.families.foreign_onnx.inputs import from_pixels
+from edgecv.converters.families.foreign_onnx.reading import (
     labels_from,
     licence_from,
     literal,
-    output_shapes,
-    rename_outputs,
+    metadata_of,
     ultralytics_task,
 )
 from edgecv.converters.families.torch_input import normalised
@@ -73,7 +76,7 @@ def detector(path: Path, model: Any, size_wh: tuple[int, int], options: SourceOp
         ConfigError: there is not one label per class.
     """
     graph = Graph(model)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = metadata_of(model)
     form = _form(path, model, metadata, options)
     bins = 0
     for heads in _candidate_heads(path, graph, size_wh, form):
@@ -212,11 +215,10 @@ def _source(
         name=path.stem,
         family="yolov8",
         licence=licence_from(metadata),
-        origin=origin(path, sha256_of(path)),
+        origin=origin(path),
         spec=ModelSpec(preprocess=preprocess, decode=form.decode),
         parts=(
             Part(
-                name="main",
                 inputs=(image_input(size_wh),),
                 outputs=outputs,
                 reference=reference,
@@ -237,9 +239,7 @@ def _decodes_like_original(source: SourceModel, model: Any, form: _Form) -> bool
     """Whether the raw outputs, decoded, are the prediction of the original, cell by cell, on a noisy image."""
     size_wh = source.spec.preprocess.size_wh
     image = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
-    prediction = in_memory_session(model).run(
-        None, {Graph(model).input_names()[0]: normalised(image, source.spec.preprocess)}
-    )[0]
+    prediction = answers_to(model, normalised(image, source.spec.preprocess))[0]
     raw, specs = source.parts[0].reference({"image": image[None]}), source.parts[0].outputs
     pairs = tuple(spec for spec in specs if spec.role.startswith(("box/", "class/")))
     plain = prediction[:, : _BOX_ROWS + form.classes]

@@ -7,19 +7,13 @@ from pathlib import Path
 from edgecv._internal.foreign import first_line
 from edgecv.converters.families.foreign_onnx.classifier import classifier
 from edgecv.converters.families.foreign_onnx.detector import detector
-from edgecv.converters.families.foreign_onnx.forms import (
-    check_is_float,
-    check_is_read,
-    in_float32,
-    one_row,
-    with_planes,
-)
-from edgecv.converters.families.foreign_onnx.graph import (
+from edgecv.converters.families.foreign_onnx.graph import output_shapes
+from edgecv.converters.families.foreign_onnx.inputs import in_float32, prove_pixels, with_planes
+from edgecv.converters.families.foreign_onnx.outputs import check_is_float, check_is_read, one_row
+from edgecv.converters.families.foreign_onnx.reading import (
     in_supported_opset,
     input_size,
     load_model,
-    output_shapes,
-    prove_pixels,
     with_fixed_shapes,
 )
 from edgecv.converters.source import SourceModel, SourceOptions
