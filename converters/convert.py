@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from edgecv import registry
 from edgecv._internal.atomic import check_target, new_folder
-from edgecv._internal.progress import Progress, silent
+from edgecv._internal.printable import as_name
+from edgecv._internal.progress import Progress, one_step, silent
 from edgecv.bundles.bundle import BUNDLE, SUFFIX, Bundle, Failure
 from edgecv.converters.batch import batched
 from edgecv.converters.families.ultralytics_import import no_cache_of_torch
@@ -29,7 +32,7 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import SourceModel, SourceOptions, family, with_names
+from edgecv.converters.source import SourceModel, SourceOptions, family
 from edgecv.errors import (
     AccuracyGateError,
     CalibrationError,
@@ -124,10 +127,9 @@ def _open(request: ConversionRequest, calibration: str | Path | None, place: Pat
     """Read the model and the images, and see whether they can judge INT8."""
     images = open_calibration(calibration, progress, seed=request.int8.seed) if calibration is not None else None
     options = replace(request.options, images=images.calibrate if images is not None else ())
-    progress("Reading the model", 0, 1)
-    opened = family(family_of(request.source)).open(request.source, options)
-    source = with_names(batched(opened, options.batch))
-    progress("Reading the model", 1, 1)
+    with one_step(progress, "Reading the model"):
+        opened = family(family_of(request.source)).open(request.source, options)
+        source = _with_names(batched(opened, options.batch))
     labelled = _labelled(request.int8.data, source, images, progress)
     if "int8" in request.precisions and images is not None and labelled is None:
         images = with_enough_objects(source, images, progress)
@@ -140,6 +142,20 @@ def _open(request: ConversionRequest, calibration: str | Path | None, place: Pat
         folder=place,
         progress=progress,
         labelled=labelled,
+    )
+
+
+def _with_names(source: SourceModel) -> SourceModel:
+    """The source with labels that can be written: a blank for each tab, line break and the like in one, and a word about it."""
+    labels = source.spec.decode.labels
+    names = tuple(as_name(label) for label in labels)
+    changed = [at for at, (before, after) in enumerate(zip(labels, names, strict=True)) if before != after]
+    if not changed:
+        return source
+    decode = msgspec.structs.replace(source.spec.decode, labels=names)
+    said = f"Labels {', '.join(map(str, changed))} hold characters that name nothing, such as line breaks: blanks stand for them."
+    return replace(
+        source, spec=msgspec.structs.replace(source.spec, decode=decode), assumptions=(*source.assumptions, said)
     )
 
 

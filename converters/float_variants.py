@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgecv._internal.progress import Progress
+from edgecv._internal.progress import Progress, counted, one_step
 from edgecv.bundles.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.request import ConversionRequest
@@ -100,11 +100,8 @@ def quantized_part(source: SourceModel) -> Part:
 
 def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> tuple[Array, ...]:
     """Images as the model's input ``(N, H, W, 3)`` uint8; the last batch is filled up with the first images."""
-    found = []
-    for done, path in enumerate(images):
-        progress("Reading calibration images", done, len(images))
-        found.append(fit(read_image(path), source.spec.preprocess)[0])
-    progress("Reading calibration images", len(images), len(images))
+    paths = counted(progress, "Reading calibration images", images)
+    found = [fit(read_image(path), source.spec.preprocess)[0] for path in paths]
     return tuple(
         np.stack([found[at % len(found)] for at in range(start, start + source.batch)])
         for start in range(0, len(found), source.batch)
@@ -196,11 +193,9 @@ def latency_of(
     job: Job, exporter: Exporter, parts: Mapping[str, Exported], name: str, options: RuntimeOptions
 ) -> float:
     """Median latency of the first part, which takes nearly all the time."""
-    job.progress(f"Timing {name}", 0, 1)
     timed = parts[job.source.parts[0].name]
-    found = median_latency_ms(Request(path=str(timed.files[0]), runtime=exporter.runtime, options=options))
-    job.progress(f"Timing {name}", 1, 1)
-    return found
+    with one_step(job.progress, f"Timing {name}"):
+        return median_latency_ms(Request(path=str(timed.files[0]), runtime=exporter.runtime, options=options))
 
 
 def model_files(folder: Path, exported: Exported) -> ModelFiles:

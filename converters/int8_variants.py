@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgecv._internal.progress import one_step
 from edgecv.bundles.bundle import Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.converters.float_variants import (
@@ -81,11 +82,10 @@ def _judge(job: Job, base: Built) -> AccuracyJudge:
 
 def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, orders: Sequence[RecipeOrder]) -> None:
     static = [recipe for order in orders for recipe in order.first if recipe.kind == "static"]
-    job.progress(f"Calibrating {exporter.format}", 0, 1)
-    if static:
-        most = max(recipe.subset_size for recipe in static)
-        quantizer.calibrate(job.images[: -(-most // job.source.batch)])
-    job.progress(f"Calibrating {exporter.format}", 1, 1)
+    with one_step(job.progress, f"Calibrating {exporter.format}"):
+        if static:
+            most = max(recipe.subset_size for recipe in static)
+            quantizer.calibrate(job.images[: -(-most // job.source.batch)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,9 +102,8 @@ class _CandidateMaker:
     def make(self, recipe: QuantizeRecipe) -> Candidate:
         """Quantize by a recipe, judge the outcome, and time it if it is accurate."""
         folder = Path(tempfile.mkdtemp(dir=self.work))
-        self.job.progress(f"Quantizing {recipe.name}", 0, 1)
-        parts = self._halved(folder) if recipe.kind == "fp16" else self._quantized(recipe, folder)
-        self.job.progress(f"Quantizing {recipe.name}", 1, 1)
+        with one_step(self.job.progress, f"Quantizing {recipe.name}"):
+            parts = self._halved(folder) if recipe.kind == "fp16" else self._quantized(recipe, folder)
         judgement = self.judge.judge(parts, recipe)
         return Candidate(
             recipe=recipe,
@@ -125,14 +124,12 @@ class _CandidateMaker:
         """Layers by what they lose; none where the format cannot tell or no image was prepared."""
         if recipe.kind != "static":
             return ()
-        self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
         images = self.job.images[: max(1, IMAGES // self.job.source.batch)]
-        try:
-            found = rank_layers(self.quantizer.layer_outputs(recipe, images))
-        except QuantizationError:  # not enough memory to compare: what passed still passed
-            found = ()
-        self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
-        return found
+        with one_step(self.job.progress, f"Comparing the layers of {recipe.name}"):
+            try:
+                return rank_layers(self.quantizer.layer_outputs(recipe, images))
+            except QuantizationError:  # not enough memory to compare: what passed still passed
+                return ()
 
     def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate) -> tuple[LayerLoss, ...]:
         """The layers with the cost of leaving the most sensitive ones float; none where no layer is quantized alone."""
@@ -227,5 +224,5 @@ def _moved(parts: Mapping[str, Exported], work: Path, folder: Path) -> dict[str,
             place = folder if name == "main" else folder / name
             place.mkdir(parents=True, exist_ok=True)
             files = tuple(Path(shutil.move(path, place / path.name)) for path in files)
-        moved[name] = Exported(files=files, inputs=part.inputs, outputs=part.outputs)
+        moved[name] = replace(part, files=files)
     return moved

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgecv._internal.progress import Progress
+from edgecv._internal.progress import Progress, counted
 from edgecv.converters.parity import outputs_of
 from edgecv.converters.source import SourceModel
 from edgecv.errors import CalibrationError
@@ -157,11 +157,9 @@ class AccuracyJudge:
         part = self._source.parts[0]
         found = []
         with closing(self._sessions({part.name: parts[part.name]})[part.name]) as session:
-            for done, path in enumerate(self._images):
-                self._progress(step, done, len(self._images))
+            for path in counted(self._progress, step, self._images):
                 feeds = self._source.entry(fit(read_image(path), self._source.spec.preprocess)[0])
                 found.append(outputs_of(part, parts[part.name], session, feeds))
-        self._progress(step, len(self._images), len(self._images))
         return found
 
     def _scored(self, parts: Parts, step: str) -> Scores | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgecv._internal.progress import one_step
 from edgecv.bundles.bundle import MANIFEST, SCHEMA, Calibration, Manifest, describe_file, dump_manifest
 from edgecv.converters.float_variants import Built, Job, each_once
 from edgecv.converters.golden_vectors import write_golden
@@ -52,13 +53,9 @@ def write_documents(name: str, job: Job, built: Sequence[Built]) -> None:
 
 
 def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
-    job.progress("Writing golden vectors and model card", 0, 1)
-    files = (
-        write_golden(job.folder, manifest.variants, job.examples[0 if job.calibration is not None else -1]),
-        write_model_card(job.folder, manifest),
-    )
-    job.progress("Writing golden vectors and model card", 1, 1)
-    return files
+    examples = job.examples[0 if job.calibration is not None else -1]
+    with one_step(job.progress, "Writing golden vectors and model card"):
+        return write_golden(job.folder, manifest.variants, examples), write_model_card(job.folder, manifest)
 
 
 def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:

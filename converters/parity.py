@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import numpy as np
 
-from edgecv._internal.progress import Progress
+from edgecv._internal.progress import Progress, counted
 from edgecv.bundles.golden import cosine
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.source import TOLERANCES, Example, Part, SourceModel, Tolerance
@@ -66,12 +66,7 @@ def parity_examples(
     images = [fit(read_image(path), spec)[0] for path in paths[:most]]
     if calibration is None:
         images.append(noise)
-    found = []
-    for done, image in enumerate(images):
-        progress("Running the source", done, len(images))
-        found.append(source.examples(image))
-    progress("Running the source", len(images), len(images))
-    return tuple(found)
+    return tuple(source.examples(image) for image in counted(progress, "Running the source", images))
 
 
 def check_parity(

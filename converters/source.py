@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
-import msgspec
 import numpy as np
 
 from edgecv import registry
-from edgecv._internal.printable import as_name
 from edgecv.bundles.bundle import Source, sha256_of
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
@@ -24,14 +22,12 @@ from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
 
 MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
-MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message (ONNX) and of a flatbuffer (TFLite)
 # What a caller may say of a source that not every source takes.
 _CHOICES = ("trust_pickle", "weights", "random_weights", "pretrained", "preprocess", "labels", "activation")
 Architecture = Literal["conv", "transformer", "float"]
 Activation = Literal["", "softmax", "sigmoid", "none"]
 MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
 RANDOM = "random weights, seed 0"  # how the record of a source calls them
-REPORT = "Report it with the model; --debug shows the whole error."  # when a library says no and the reason is its own
 SIZE_STEP = 32  # the coarsest stride of the detectors; other sizes cut cells in half
 
 
@@ -263,14 +259,6 @@ def exporter(name: str) -> Exporter:
     return kind()
 
 
-def channels_last(spec: TensorSpec) -> TensorSpec:
-    """An NCHW output as it leaves a runtime that computes in NHWC; any other as it is."""
-    if spec.layout != "NCHW":
-        return spec
-    batch, channels, height, width = spec.shape
-    return msgspec.structs.replace(spec, shape=(batch, height, width, channels), layout="NHWC")
-
-
 def image_input(size_wh: tuple[int, int]) -> TensorSpec:
     """The uint8 image input that every export has: the graph normalises."""
     return TensorSpec(name="image", role="image", shape=(1, size_wh[1], size_wh[0], 3), dtype="uint8", layout="NHWC")
@@ -285,25 +273,6 @@ def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) ->
     if given and len(given) != len(known):
         raise ConfigError(f"{origin} has {len(known)} classes, not {len(given)}.", "Give one label per class.")
     return given or known
-
-
-def with_names(source: SourceModel) -> SourceModel:
-    """The source with labels that can be written: a blank for each tab, line break and the like in one, and a word about it."""
-    labels = source.spec.decode.labels
-    names = tuple(as_name(label) for label in labels)
-    changed = [at for at, (before, after) in enumerate(zip(labels, names, strict=True)) if before != after]
-    if not changed:
-        return source
-    decode = msgspec.structs.replace(source.spec.decode, labels=names)
-    said = f"Labels {', '.join(map(str, changed))} hold characters that name nothing, such as line breaks: blanks stand for them."
-    return replace(
-        source, spec=msgspec.structs.replace(source.spec, decode=decode), assumptions=(*source.assumptions, said)
-    )
-
-
-def weight_bytes(module: Any) -> int:
-    """Bytes of a torch module's weights."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
 def origin(path: Path) -> Source:
