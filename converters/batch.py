@@ -75,11 +75,7 @@ def _batched_graph(graph: Any, batch: int) -> Any:
 
 
 def _proven(graph: Any, part: Part) -> Any:
-    """The graph, after it gave for different images what the source gives for each of them.
-
-    Raises:
-        UnsupportedSource: it does not run, or gives something else.
-    """
+    """The graph, after it gave for different images what the source gives for each of them; else ``UnsupportedSource``."""
     images = np.random.default_rng(0).integers(0, 256, part.inputs[0].shape, np.uint8)
     names = [spec.name for spec in part.outputs]
     try:

@@ -38,50 +38,35 @@ SOURCE_COSINE, SOURCE_WORST = "source_cosine", "source_worst"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """What every step needs to know.
-
-    Attributes:
-        request: What was asked for.
-        source: The model.
-        calibration: The calibration set; ``None`` for float alone.
-        examples: What the source makes of a few held-out images, by part: computed once, for every format and precision.
-        images: Calibration images, fitted, ``(N, H, W, 3)`` each: decoded once, for every format.
-        folder: The bundle under construction.
-        progress: Called as steps go on.
-        labelled: Labelled images to judge by as well; ``None`` without.
-    """
+    """What every step needs to know."""
 
     request: ConversionRequest
     source: SourceModel
-    calibration: CalibrationSet | None
-    examples: tuple[Mapping[str, Example], ...]
-    images: tuple[Array, ...]
-    folder: Path
+    calibration: CalibrationSet | None  # ``None`` for float alone
+    examples: tuple[
+        Mapping[str, Example], ...
+    ]  # of a few held-out images, by part: computed once, for every format and precision
+    images: tuple[Array, ...]  # calibration images, fitted, ``(N, H, W, 3)`` each: decoded once, for every format
+    folder: Path  # the bundle under construction
     progress: Progress
-    labelled: LabelledSet | None = None
+    labelled: LabelledSet | None = None  # images to judge by as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Built:
-    """What came out of one format in one precision.
-
-    Attributes:
-        exporter: What wrote the format.
-        variants: One, or for INT8 one for each CPU class.
-        parts: Of a float variant: its files, which other precisions are made from.
-        records: What was tried for INT8.
-        sensitivities: What each layer loses, where it was asked for.
-        extras: Files to list beside the models.
-        thresholds: The confidence for each INT8 variant that has its own.
-    """
+    """What came out of one format in one precision."""
 
     exporter: Exporter
-    variants: tuple[Variant, ...]
-    parts: Mapping[str, Exported] = field(default_factory=dict)
-    records: tuple[FormatRecord, ...] = ()
-    sensitivities: tuple[FormatSensitivity, ...] = ()
-    extras: tuple[Path, ...] = ()
-    thresholds: Mapping[str, ThresholdRecord] = field(default_factory=dict)
+    variants: tuple[Variant, ...]  # one, or for INT8 one for each CPU class
+    parts: Mapping[str, Exported] = field(
+        default_factory=dict
+    )  # of a float variant: what other precisions are made from
+    records: tuple[FormatRecord, ...] = ()  # what was tried for INT8
+    sensitivities: tuple[FormatSensitivity, ...] = ()  # what each layer loses, where it was asked for
+    extras: tuple[Path, ...] = ()  # files to list beside the models
+    thresholds: Mapping[str, ThresholdRecord] = field(
+        default_factory=dict
+    )  # the confidence for each INT8 variant that has its own
 
 
 def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
@@ -109,22 +94,12 @@ def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> t
 
 
 def build_float(job: Job, model_format: str) -> Built:
-    """The fp32 variant of one format.
-
-    Raises:
-        ConversionError: the format cannot express the source.
-        ParityError: the export computes something else than the source.
-    """
+    """The fp32 variant of one format; ``ConversionError`` or ``ParityError`` where it cannot be, or is not, the source."""
     return _float_built(job, exporter_of(model_format), "fp32", None)
 
 
 def build_half(job: Job, base: Built) -> Built:
-    """The fp16 variant: the weights of the fp32 one in two bytes.
-
-    Raises:
-        ConversionError: the format cannot hold it.
-        ParityError: it computes something else than the source.
-    """
+    """The fp16 variant: the weights of the fp32 one in two bytes; errors as ``build_float``."""
     return _float_built(job, base.exporter, "fp16", base.parts)
 
 

@@ -35,8 +35,7 @@ class _SourceSession:
 def with_enough_objects(source: SourceModel, images: CalibrationSet, progress: Progress) -> CalibrationSet:
     """The images, split so that the held-out ones show enough objects: up to half of them, where a quarter shows too few.
 
-    Raises:
-        CalibrationError: half of them shows too few as well.
+    Where half of them shows too few as well, that is a ``CalibrationError``.
     """
     if source.spec.decode.task not in BOX_TASKS or not source.trained:
         return images

@@ -57,19 +57,10 @@ class AccuracyJudge:
         floats: Parts,
         progress: Progress,
     ) -> None:
-        """Ask the float model.
+        """Ask the float model about images that calibration did not see, and about labelled ones.
 
-        Args:
-            source: The model.
-            held_out: Images that calibration did not see.
-            labelled: Labelled images; of an untrained model they prove nothing.
-            max_drop: Points that INT8 may lose on them.
-            sessions: Opens the parts of a candidate.
-            floats: The float model.
-            progress: Called as it goes on.
-
-        Raises:
-            CalibrationError: the float model sees next to nothing, and no labels are there to judge by.
+        ``sessions`` opens the parts of a candidate. ``max_drop`` is in points. Where the float model sees next to nothing, and no
+        labels are there to judge by, that is a ``CalibrationError``.
         """
         self._source = source
         self._images = tuple(held_out)

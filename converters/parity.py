@@ -24,21 +24,13 @@ _IMAGES = 3
 
 
 class OutputParity(msgspec.Struct, frozen=True, kw_only=True):
-    """One output over all images.
-
-    Attributes:
-        part: Of the model.
-        name: Of the output.
-        cosine: The lowest.
-        worst: The largest difference of one element, as a part of the largest magnitude that the source gives.
-        worst_absolute: That difference itself.
-    """
+    """One output of a part over all images."""
 
     part: str
     name: str
-    cosine: float
-    worst: float
-    worst_absolute: float
+    cosine: float  # the lowest
+    worst: float  # the largest difference of one element, as a part of the largest magnitude that the source gives
+    worst_absolute: float  # that difference itself
 
     def and_also(self, other: OutputParity) -> OutputParity:
         """Combine two comparisons of one output and keep the worse of each figure."""
@@ -76,17 +68,10 @@ def check_parity(
     examples: Iterable[Example],
     tolerance: Tolerance = TOLERANCES["fp32"],
 ) -> tuple[OutputParity, ...]:
-    """Compare an export with its source.
-
-    Args:
-        part: The source.
-        exported: The export.
-        session: A session of the export, computing in fp32.
-        examples: What the source makes of each image.
-        tolerance: How far it may be from the source.
+    """Compare an export with its source in fp32.
 
     Raises:
-        ParityError: an output differs.
+        ParityError: an output differs by more than the tolerance.
     """
     found: dict[str, OutputParity] = {}
     for example in examples:

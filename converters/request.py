@@ -94,11 +94,7 @@ def request_of(
 
 
 def precisions_of(asked: Precision | Sequence[Precision]) -> tuple[Precision, ...]:
-    """What was asked for, each once, in the order of their building.
-
-    Raises:
-        ConfigError: there is no such precision.
-    """
+    """What was asked for, each once, in the order of their building; ``ConfigError`` for what does not exist."""
     several = (asked,) if isinstance(asked, str) else tuple(asked)
     unknown = [name for name in several if name not in PRECISIONS]
     if unknown or not several:
@@ -133,11 +129,7 @@ def check_calibration(precisions: Sequence[Precision], calibration: str | Path |
 
 
 def size_wh_of(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Width and height in pixels; one number is a square.
-
-    Raises:
-        ConfigError: it is neither a whole number nor two.
-    """
+    """Width and height in pixels; one number is a square. ``ConfigError`` for what is neither a whole number nor two."""
     if imgsz is None:
         return None
     sizes = tuple(imgsz) if isinstance(imgsz, (tuple, list)) else (imgsz, imgsz)

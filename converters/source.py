@@ -242,12 +242,7 @@ class Family:
 
 
 def family(name: str) -> Family:
-    """A registered family.
-
-    Raises:
-        UnknownPlugin: there is no such family.
-        PluginError: it cannot be loaded.
-    """
+    """A registered family; ``UnknownPlugin`` where there is none, ``PluginError`` where it cannot be loaded."""
     found = registry.resolve("families", name)
     return found if isinstance(found, Family) else Family(found)
 
@@ -265,11 +260,7 @@ def image_input(size_wh: tuple[int, int]) -> TensorSpec:
 
 
 def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) -> tuple[str, ...]:
-    """The labels that the caller gave, or those that the source has.
-
-    Raises:
-        ConfigError: there is not one for each class.
-    """
+    """The labels that the caller gave, one for each class, or those that the source has; else ``ConfigError``."""
     if given and len(given) != len(known):
         raise ConfigError(f"{origin} has {len(known)} classes, not {len(given)}.", "Give one label per class.")
     return given or known

@@ -34,12 +34,7 @@ _DAMAGE = (zipfile.BadZipFile, RuntimeError, struct.error, zlib.error, EOFError,
 
 
 class Archive:
-    """An open checkpoint.
-
-    Attributes:
-        content: What its pickle describes, as inert data.
-        file_bytes: Size of the file.
-    """
+    """An open checkpoint: what its pickle describes, as inert data, and its tensors as they are asked for."""
 
     def __init__(
         self,
@@ -64,11 +59,7 @@ class Archive:
         self._close()
 
     def tensor(self, stored: StoredTensor) -> Any:
-        """The tensor, on the CPU.
-
-        Raises:
-            DamagedPickle: it does not lie inside its storage, or shows an element more than once.
-        """
+        """The tensor, on the CPU; ``DamagedPickle`` where it lies outside its storage, or shows an element more than once."""
         torch = require("torch", "convert")
         self._check(stored)
         if not stored.elements:
@@ -102,9 +93,7 @@ class Archive:
 def open_archive(path: Path) -> Archive:
     """Read the description of a checkpoint; its tensors stay in the file until they are asked for.
 
-    Raises:
-        DamagedPickle: it is no checkpoint, or one that torch does not write.
-        OSError: the file cannot be read.
+    ``DamagedPickle`` says that it is no checkpoint, or one that torch does not write.
     """
     file = path.open("rb")
     try:

@@ -50,19 +50,12 @@ _WATCHED = frozenset({*sys.stdlib_module_names, "torch", "torchvision", "numpy",
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModuleRecord:
-    """A module that was not made.
-
-    Attributes:
-        cls: Its class.
-        attributes: What it holds beside tensors and parts, as inert data.
-        tensors: Records of its parameters and persistent buffers, by name.
-        children: Its parts, by name.
-    """
+    """A module that was not made."""
 
     cls: Global
-    attributes: Mapping[str, Any]
-    tensors: Mapping[str, Any]
-    children: Mapping[str, Any]
+    attributes: Mapping[str, Any]  # what it holds beside tensors and parts, as inert data
+    tensors: Mapping[str, Any]  # records of its parameters and persistent buffers, by name
+    children: Mapping[str, Any]  # its parts, by name
 
 
 def module_record(value: Any) -> ModuleRecord | None:
@@ -88,11 +81,7 @@ def _by_name(value: Any) -> dict[str, Any] | None:
 
 
 def module_tree(root: ModuleRecord) -> Iterator[tuple[str, ModuleRecord]]:
-    """Every module by its path, the root (``""``) first.
-
-    Raises:
-        DamagedPickle: a part is no module, a module holds itself, or there are too many.
-    """
+    """Every module by its path, the root (``""``) first; ``DamagedPickle`` where they are no tree, or too many."""
     waiting: list[tuple[str, ModuleRecord, int]] = [("", root, 0)]
     count, parts = 0, 0
     while waiting:
@@ -112,11 +101,7 @@ def module_tree(root: ModuleRecord) -> Iterator[tuple[str, ModuleRecord]]:
 
 
 def tensors_of(root: ModuleRecord) -> dict[str, StoredTensor]:
-    """Every parameter and persistent buffer by its name in a state dict.
-
-    Raises:
-        DamagedPickle: one is no plain tensor.
-    """
+    """Every parameter and persistent buffer by its name in a state dict; ``DamagedPickle`` where one is no plain tensor."""
     found: dict[str, StoredTensor] = {}
     for path, record in module_tree(root):
         for name, value in record.tensors.items():
@@ -128,23 +113,16 @@ def tensors_of(root: ModuleRecord) -> dict[str, StoredTensor]:
 
 
 def loaded_tensors(archive: Archive, wanted: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """The tensors themselves.
-
-    Raises:
-        DamagedPickle: together they are larger than the file, or one does not lie inside its storage.
-    """
+    """The tensors themselves; ``DamagedPickle`` where they are larger than the file, or one lies outside its storage."""
     if sum(stored.bytes for stored in wanted.values()) > archive.file_bytes:
         raise DamagedPickle("its tensors are larger than the file")
     return {name: archive.tensor(stored) for name, stored in wanted.items()}
 
 
 def check_calls(content: Any) -> None:
-    """Refuse a checkpoint that would have called something that no honest one does.
+    """Raise ``DamagedPickle`` for a checkpoint that would have called something that no honest one does.
 
     Nothing is called in any case. But whoever wrote such a file meant it to run, and its owner should know.
-
-    Raises:
-        DamagedPickle: it would; the message names what.
     """
     waiting, seen = [content], set()
     while waiting:
@@ -182,10 +160,8 @@ _PLAIN = frozenset((str, int, float, bool, bytes, type(None)))
 def plain(value: Any, depth: int = 12) -> Any:
     """A value without its records: what is no number, text, list or dictionary is left out.
 
-    A settings object (``IterableSimpleNamespace``, ``argparse.Namespace``) comes as the dictionary of its attributes.
-
-    Raises:
-        DamagedPickle: it unfolds to more values than any checkpoint has.
+    A settings object (``IterableSimpleNamespace``, ``argparse.Namespace``) comes as the dictionary of its attributes. A value that
+    unfolds to more values than any checkpoint has is a ``DamagedPickle``.
     """
     count = 0
 

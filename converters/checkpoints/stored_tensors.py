@@ -35,16 +35,10 @@ _STORAGE_TYPES: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:
-    """Where a tensor lies.
+    """Where a tensor lies; offset, size and stride are in elements, as torch means them."""
 
-    Attributes:
-        storage: Key of its storage in the archive.
-        dtype: Name of its elements' type in torch.
-        offset, size, stride: In elements, as torch means them.
-    """
-
-    storage: str
-    dtype: str
+    storage: str  # its key in the archive
+    dtype: str  # the name of its elements' type in torch
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -59,11 +53,7 @@ class StoredTensor:
 
 
 def storage_of(reference: Any) -> tuple[str, str]:
-    """Key and elements' type of a storage.
-
-    Raises:
-        DamagedPickle: it is no reference to one.
-    """
+    """Key and elements' type of a storage; ``DamagedPickle`` for what is no reference to one."""
     key = reference.key if isinstance(reference, Persistent) else None
     if not isinstance(key, tuple) or len(key) not in (5, 6) or key[0] != "storage" or not isinstance(key[2], str):
         raise DamagedPickle("a tensor refers to no storage")
@@ -76,8 +66,7 @@ def storage_of(reference: Any) -> tuple[str, str]:
 def stored_tensor(value: Any) -> StoredTensor | None:
     """What a record says of a tensor; ``None`` where it stands for something else, or for a tensor of another kind than the plain.
 
-    Raises:
-        DamagedPickle: it claims to be a plain tensor and is none.
+    ``DamagedPickle`` says that it claims to be a plain tensor and is none.
     """
     for _ in range(2):  # a parameter holds a tensor, never another parameter
         if not isinstance(value, Call) or not isinstance(value.maker, Global):

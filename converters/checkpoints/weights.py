@@ -43,11 +43,7 @@ def read_weights(path: Path, wanted: Mapping[str, Any], *, whole: bool = True) -
 
 
 def weight_shape(path: Path, name: str, wanted: Collection[str]) -> tuple[int, ...]:
-    """The shape of one tensor of a state dict, by the name that it has in the network with the names ``wanted``.
-
-    Raises:
-        UnsupportedSource: missing, damaged, or there is no such tensor.
-    """
+    """The shape of one tensor of a state dict, by the name that it has in the network with the names ``wanted``."""
     with _opened(path) as archive:
         stored = matched(_state_dict(archive.content), wanted)
         if name not in stored:
@@ -71,11 +67,7 @@ def _opened(path: Path) -> Iterator[Archive]:
 
 
 def _state_dict(content: Any) -> dict[str, StoredTensor]:
-    """The tensors by name, from whatever holds them.
-
-    Raises:
-        UnknownNetwork: nothing does.
-    """
+    """The tensors by name, from whatever holds them; ``UnknownNetwork`` where nothing does."""
     for value in holders(content, named_tensors):
         record = module_record(value)
         if record is not None:
@@ -97,10 +89,7 @@ def named_tensors(value: Any) -> dict[str, StoredTensor]:
 def holders(content: Any, tensors: Callable[[Any], Any], depth: int = _NESTED) -> Iterator[Any]:
     """What may hold the weights, the likeliest first; under a key that nobody knows only where no other holds any.
 
-    Args:
-        content: Of a checkpoint.
-        tensors: The tensors that a value holds itself.
-        depth: How many dictionaries lie in one another.
+    ``tensors`` gives the tensors that a value holds itself.
     """
     if isinstance(content, dict) and depth:
         for key in _WEIGHTS:
@@ -116,8 +105,7 @@ def holders(content: Any, tensors: Callable[[Any], Any], depth: int = _NESTED) -
 def check_shapes(wanted: Mapping[str, Any], given: Mapping[str, StoredTensor]) -> None:
     """Hold the tensors of a file against those of a network, before any is read.
 
-    Raises:
-        UnknownNetwork: the first one that is missing, unexpected or of another shape or kind.
+    ``UnknownNetwork`` names the first that is missing, unexpected or of another shape or kind.
     """
     missing = next((name for name in wanted if name not in given), None)
     unexpected = next((name for name in given if name not in wanted), None)

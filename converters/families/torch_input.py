@@ -99,11 +99,7 @@ def damped(network: Any, last_norm: Callable[[Any], Any]) -> Any:
 
     At full strength a hundred layers of chance amplify rounding: fp16 weights alone turn the logits of ResNet-101 by 3 degrees
     (cosine 0.9983) and YOLOv8m's mask coefficients as far (0.9989). Goyal et al. 2017 (arXiv:1706.02677), 5.1, start training
-    from 0 for the same reason.
-
-    Args:
-        network: Not yet calibrated.
-        last_norm: The batch norm at the end of a module's residual branch; ``None`` for a module without one.
+    from 0 for the same reason. ``last_norm`` gives the batch norm at the end of a module's residual branch, if it has one.
     """
     torch = require("torch", "convert")
     for module in network.modules():

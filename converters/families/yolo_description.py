@@ -31,11 +31,7 @@ _ACTIVATION = re.compile(
 
 
 def checked_description(given: Any) -> dict[str, Any]:
-    """A description in which nothing can be evaluated but names of layers and numbers.
-
-    Raises:
-        UnknownNetwork: it holds something else.
-    """
+    """A description in which nothing can be evaluated but names of layers and numbers; else ``UnknownNetwork``."""
     if not isinstance(given, dict):
         raise UnknownNetwork("its network has no description")
     made: dict[str, Any] = {"channels": given.get("channels", given.get("ch", 3))}

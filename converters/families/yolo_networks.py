@@ -43,11 +43,6 @@ _MAX_STRIDE = 1024
 def yolo_network(archive: Archive, record: ModuleRecord, origin: str) -> Any:
     """The network as Ultralytics would have loaded it.
 
-    Args:
-        archive: The open checkpoint.
-        record: What it says of its network.
-        origin: The checkpoint's name, for messages.
-
     Raises:
         UnsupportedSource: it ends in a head that EdgeCV does not decode.
         UnknownNetwork: it is of another class, or its description does not give its layers.
@@ -162,11 +157,7 @@ def _fold(network: Any) -> None:
 
 
 def _compare(built: Any, tree: Mapping[str, ModuleRecord]) -> None:
-    """Hold the built layers against the checkpoint's, and take over what training sets.
-
-    Raises:
-        UnknownNetwork: they differ.
-    """
+    """Hold the built layers against the checkpoint's, and take over what training sets."""
     made = dict(_all_modules(built))
     for path in sorted(made.keys() ^ tree.keys()):
         raise UnknownNetwork(f"its layer {path} is not as its description says")

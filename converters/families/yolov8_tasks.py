@@ -17,21 +17,13 @@ _DETECTOR_SIZE, _CLASSIFIER_SIZE = 640, 224
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """One kind of head.
-
-    Attributes:
-        task: What the network does.
-        network: Ultralytics' class of a network that ends in it.
-        decoder: Registered name of the decoder.
-        branch: Role of the third output per stride; empty for none.
-        prototypes: Whether mask prototypes come beside the strides.
-    """
+    """One kind of head."""
 
     task: Task
-    network: str
-    decoder: str
-    branch: str = ""
-    prototypes: bool = False
+    network: str  # Ultralytics' class of a network that ends in it
+    decoder: str  # its registered name
+    branch: str = ""  # role of the third output per stride; empty for none
+    prototypes: bool = False  # mask prototypes come beside the strides
 
 
 # By the class of the network's last layer. Heads that suppress by themselves or take text are not among them.
@@ -49,11 +41,7 @@ HEADS: Mapping[str, Head] = MappingProxyType(
 
 
 def head_of(network: Any, origin: str) -> Head:
-    """The kind of a network's head.
-
-    Raises:
-        UnsupportedSource: it is none of those that EdgeCV decodes.
-    """
+    """The kind of a network's head; ``UnsupportedSource`` for one that EdgeCV does not decode."""
     torch = require("torch", "convert")
     layers = getattr(network, "model", None) if isinstance(network, torch.nn.Module) else None
     last = layers[-1] if isinstance(layers, torch.nn.Sequential) and len(layers) else None
@@ -132,11 +120,7 @@ def _labels(network: Any, classes: int) -> tuple[str, ...]:
 
 
 def outputs_of(network: Any, head: Head, size_wh: tuple[int, int]) -> tuple[TensorSpec, ...]:
-    """Specs of what ``raw_outputs`` gives, in its order.
-
-    Raises:
-        ConfigError: the coarsest grid does not divide the size.
-    """
+    """Specs of what ``raw_outputs`` gives, in its order; ``ConfigError`` where the coarsest grid does not divide the size."""
     last = network.model[-1]
     if head.task == "classify":
         return (TensorSpec(name="logits", role="logits", shape=(1, last.linear.out_features), dtype="float32"),)

@@ -97,12 +97,7 @@ def _decode_options(activation: str, classes: int) -> dict[str, Any]:
 
 
 def _activation(path: Path, found: str, classes: int, options: SourceOptions) -> str:
-    """What makes confidences of the scores: what the file says, else the caller, else a softmax over several classes.
-
-    Raises:
-        ConfigError: the two contradict each other.
-        UnsupportedSource: neither says.
-    """
+    """What makes confidences of the scores: what the file says, else the caller, else a softmax over several classes."""
     asked = options.activation
     if found in ("softmax", "sigmoid", "none"):
         if asked and found not in (asked, "none"):

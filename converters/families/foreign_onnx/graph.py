@@ -23,11 +23,7 @@ _COPYING = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Cast", "D
 
 
 def in_memory_session(model: Any) -> Any:
-    """A plain session of onnxruntime.
-
-    Raises:
-        UnsupportedSource: the graph holds what onnxruntime does not know.
-    """
+    """A plain session of onnxruntime; ``UnsupportedSource`` where the graph holds what onnxruntime does not know."""
     runtime = require("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 4

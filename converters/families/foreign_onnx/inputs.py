@@ -42,17 +42,11 @@ _TYPES = MappingProxyType({"float": "float32", "double": "float64"})  # where ON
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """What a file's own input was.
+    """What a file's own input was."""
 
-    Attributes:
-        pixels: Whether it takes pixels of 0 to 255 (it is uint8), which the network normalises itself.
-        grey: Whether it has one channel.
-        last: Whether its channels come last.
-    """
-
-    pixels: bool = False
-    grey: bool = False
-    last: bool = False
+    pixels: bool = False  # it takes pixels of 0 to 255 (it is uint8), which the network normalises itself
+    grey: bool = False  # it has one channel
+    last: bool = False  # its channels come last
 
 
 def in_float32(model: Any) -> Any:
@@ -83,8 +77,7 @@ def _widen(graph: Any, onnx: Any) -> None:
 def with_planes(path: Path, model: Any) -> tuple[Any, Input]:
     """The model with one float32 ``(N, 3, H, W)`` input, and which of the usual forms its own has.
 
-    Raises:
-        UnsupportedSource: it has several inputs, or one that is no image.
+    Several inputs, and one that is no image, are an ``UnsupportedSource``.
     """
     onnx = require("onnx", "convert")
     names = Graph(model).input_names()

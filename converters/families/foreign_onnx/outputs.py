@@ -55,16 +55,10 @@ def check_is_float(path: Path, model: Any) -> None:
 def one_row(path: Path, model: Any, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Make ``(1, classes)`` of a classifier's output, in place: squeeze axes of length one, take the scores before an ArgMax.
 
-    Args:
-        path: For messages.
-        model: Of fixed shapes for one image.
-        shapes: Of its outputs as they come out.
+    ``shapes`` are those of its outputs as they come out. Whole numbers alone are an ``UnsupportedSource``.
 
     Returns:
         Whether the outputs are others now.
-
-    Raises:
-        UnsupportedSource: it gives whole numbers alone.
     """
     onnx = require("onnx", "convert")
     outputs = list(model.graph.output)
@@ -118,11 +112,7 @@ def _shape_of(model: Any, tensor: str) -> tuple[int, ...]:
 
 
 def _take_off_argmax(path: Path, model: Any) -> None:
-    """Make the scores that an ArgMax at the end takes the output, in place.
-
-    Raises:
-        UnsupportedSource: the output is of whole numbers for another reason.
-    """
+    """Make the scores that an ArgMax at the end takes the output, in place."""
     onnx = require("onnx", "convert")
     output = model.graph.output[0]
     node = last_node(Graph(model))
@@ -209,9 +199,6 @@ def without_activation(model: Any) -> tuple[Any, str]:
     Returns:
         The graph and ``softmax`` or ``sigmoid``; ``none`` where confidences come out and what makes them cannot be taken off;
         ``unsure`` where they may be; nothing where the file ends in plain scores.
-
-    Raises:
-        UnsupportedSource: what comes out is NaN or infinite.
     """
     (scores,) = answers_to_noise(model)
     if not np.isfinite(scores).all():

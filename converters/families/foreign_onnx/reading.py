@@ -35,11 +35,7 @@ _MOST_LITERAL = 1 << 20  # characters; metadata of a thousand classes has 30 kB
 
 
 def load_model(path: Path) -> Any:
-    """The model, checked, its nodes named.
-
-    Raises:
-        UnsupportedSource: missing, damaged or empty.
-    """
+    """The model, checked, its nodes named; ``UnsupportedSource`` for a file that is missing, damaged or empty."""
     if not path.is_file():
         raise UnsupportedSource(f"{path} does not exist.", "Check the path to the model.")
     onnx = require("onnx", "convert")
@@ -60,8 +56,7 @@ def load_model(path: Path) -> Any:
 def input_size(path: Path, model: Any, asked: tuple[int, int] | None) -> tuple[int, int] | None:
     """Width and height of the ``(N, 3, H, W)`` input: the graph's own, else what was asked for, else what its metadata say.
 
-    Raises:
-        ConfigError: the graph has fixed shapes and another size was asked for.
+    Another size than the graph's own is a ``ConfigError``.
     """
     shape = input_shape(model)
     fixed = (shape[3], shape[2]) if shape[2] and shape[3] else None

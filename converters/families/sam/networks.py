@@ -67,10 +67,8 @@ def encoder2_module(network: Any, spec: PreprocessSpec) -> Any:
 def decoder_module(prompts: Any, masks: Any, size: int) -> Any:
     """Prompt encoder and mask decoder, with the inputs of SAM's own ONNX export and slots that may stay unused.
 
-    Args:
-        prompts: The source's prompt encoder.
-        masks: Its mask decoder; SAM 2's has a token more and adds finer features of the image, which come as two more inputs.
-        size: Of the image in model pixels.
+    SAM 2's mask decoder has a token more and adds finer features of the image, which come as two more inputs. ``size`` is the
+    image's in model pixels.
     """
     torch = require("torch", "convert")
     second = hasattr(masks, "obj_score_token")

@@ -39,29 +39,17 @@ _CELL = 16  # model pixels per embedding
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Networks:
-    """A SAM of either generation.
+    """A SAM of either generation."""
 
-    Attributes:
-        encode: The source's own encoder: what the decoder takes from a fitted image, by name.
-        encoder: The encoder as a module that can be traced.
-        features: What it gives, in this order.
-        prompts: The source's prompt encoder.
-        masks: The source's mask decoder.
-    """
-
-    encode: Callable[[Array], dict[str, Array]]
-    encoder: Any
-    features: tuple[TensorSpec, ...]
-    prompts: Any
-    masks: Any
+    encode: Callable[[Array], dict[str, Array]]  # the source's own encoder: from a fitted image to the features by name
+    encoder: Any  # the same as a module that can be traced
+    features: tuple[TensorSpec, ...]  # what it gives and the decoder takes, in this order
+    prompts: Any  # the source's prompt encoder
+    masks: Any  # the source's mask decoder
 
 
 def size_of(path: Path, options: SourceOptions) -> int:
-    """The side of the square images in pixels.
-
-    Raises:
-        ConfigError: width and height differ, it was not said where the weights come from, or something means nothing for a SAM.
-    """
+    """The side of the square images in pixels; ``ConfigError`` for options that contradict each other or mean nothing for a SAM."""
     options.accept(path.name, "weights", "random_weights")
     if options.weights is None and not options.random_weights:
         raise no_weights(path.name, "Give --weights FILE.pt or --random-weights.")
@@ -74,14 +62,7 @@ def size_of(path: Path, options: SourceOptions) -> int:
 def built(builder: str, size: int, weights: Path | None, *, whole: bool = True) -> Any:
     """A network of Ultralytics' builders, with the weights of a state dict or those of seed 0.
 
-    Args:
-        builder: Its name.
-        size: Of the image in model pixels.
-        weights: Read without running what is in them.
-        whole: Whether the file may hold nothing else, and must hold everything.
-
-    Raises:
-        UnsupportedSource: the weights are missing, or another network's.
+    ``whole`` says whether the file may hold nothing else, and must hold everything.
     """
     torch = require("torch", "convert")
     ultralytics_import.tasks()
