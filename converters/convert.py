@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from edgecv import registry
+from edgecv import errors, registry
 from edgecv._internal.atomic import check_target, new_folder
 from edgecv._internal.printable import as_name
 from edgecv._internal.progress import Progress, one_step, silent
@@ -33,17 +33,7 @@ from edgecv.converters.request import (
     stem_of,
 )
 from edgecv.converters.source import SourceModel, SourceOptions, family
-from edgecv.errors import (
-    AccuracyGateError,
-    CalibrationError,
-    ConfigError,
-    ConversionError,
-    EdgeCVError,
-    PluginError,
-    QuantizationError,
-    SessionError,
-    UnsupportedSource,
-)
+from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
 from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array
 from edgecv.quantize.calibration.calibration_set import CalibrationSet, check_overlap, open_calibration
@@ -53,8 +43,10 @@ from edgecv.specs import Precision
 MOST_IMAGES = 300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 
 _Result = TypeVar("_Result")
+# Errors of one format after which others may go on.
+_FORGIVEN = (errors.ConversionError, errors.QuantizationError, errors.PluginError, errors.SessionError)
 # What is made from the fp32 variant, in this order: a search that ends in fp16 writes the same files again.
-_BUILDERS: Mapping[Precision, Callable[[Job, Built], Built]] = {"fp16": build_half, "int8": build_int8}
+_BUILDERS: Mapping[Precision, Callable[[Job, Built], tuple[Built, ...]]] = {"fp16": build_half, "int8": build_int8}
 
 
 @no_cache_of_torch()
@@ -197,7 +189,7 @@ class _Attempts:
         """What ``build`` gives; ``None`` where it fails and the rest goes on."""
         try:
             return build()
-        except (ConversionError, QuantizationError, PluginError, SessionError) as error:
+        except _FORGIVEN as error:
             if isinstance(error, CalibrationError) or not self._forgives(error):
                 raise
             remove(self.job, name, precision)
@@ -236,7 +228,7 @@ def _build_format(job: Job, name: str, attempts: _Attempts) -> list[Built]:
         return []
     wanted = [precision for precision in _BUILDERS if precision in job.request.precisions]
     made = [attempts.attempt(name, precision, partial(_BUILDERS[precision], job, base)) for precision in wanted]
-    found = [one for one in made if one is not None]
+    found = [one for several in made for one in several or ()]
     if found or "fp32" in job.request.precisions:
         return [base, *found]
     remove(job, name, "fp32")  # nobody asked for it alone

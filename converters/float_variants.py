@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -43,9 +43,8 @@ class Job:
     request: ConversionRequest
     source: SourceModel
     calibration: CalibrationSet | None  # ``None`` for float alone
-    examples: tuple[
-        Mapping[str, Example], ...
-    ]  # of a few held-out images, by part: computed once, for every format and precision
+    # Of a few held-out images, by part: computed once, for every format and precision.
+    examples: tuple[Mapping[str, Example], ...]
     images: tuple[Array, ...]  # calibration images, fitted, ``(N, H, W, 3)`` each: decoded once, for every format
     folder: Path  # the bundle under construction
     progress: Progress
@@ -54,19 +53,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Built:
-    """What came out of one format in one precision."""
+    """One variant, and what is recorded of it."""
 
     exporter: Exporter
-    variants: tuple[Variant, ...]  # one, or for INT8 one for each CPU class
-    parts: Mapping[str, Exported] = field(
-        default_factory=dict
-    )  # of a float variant: what other precisions are made from
-    records: tuple[FormatRecord, ...] = ()  # what was tried for INT8
-    sensitivities: tuple[FormatSensitivity, ...] = ()  # what each layer loses, where it was asked for
-    extras: tuple[Path, ...] = ()  # files to list beside the models
-    thresholds: Mapping[str, ThresholdRecord] = field(
-        default_factory=dict
-    )  # the confidence for each INT8 variant that has its own
+    variant: Variant
+    parts: Mapping[str, Exported]
+    extra: Path  # a file to list beside the models
+    record: FormatRecord | None = None  # what was tried for INT8
+    sensitivity: FormatSensitivity | None = None  # what each layer loses, where it was asked for
+    threshold: ThresholdRecord | None = None  # the confidence of an INT8 variant that has its own
 
 
 def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
@@ -98,9 +93,9 @@ def build_float(job: Job, model_format: str) -> Built:
     return _float_built(job, exporter_of(model_format), "fp32", None)
 
 
-def build_half(job: Job, base: Built) -> Built:
+def build_half(job: Job, base: Built) -> tuple[Built, ...]:
     """The fp16 variant: the weights of the fp32 one in two bytes; errors as ``build_float``."""
-    return _float_built(job, base.exporter, "fp16", base.parts)
+    return (_float_built(job, base.exporter, "fp16", base.parts),)
 
 
 def open_parts(
@@ -161,7 +156,7 @@ def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Map
         latency_ms=round(latency_ms, 3),
         models={part: model_files(job.folder, exported) for part, exported in parts.items()},
     )
-    return Built(exporter=exporter, variants=(variant,), parts=parts, extras=(report,))
+    return Built(exporter=exporter, variant=variant, parts=parts, extra=report)
 
 
 def latency_of(

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -35,7 +34,7 @@ from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, 
 from edgecv.specs import RuntimeOptions
 
 
-def build_int8(job: Job, base: Built) -> Built:
+def build_int8(job: Job, base: Built) -> tuple[Built, ...]:
     """A variant for each CPU class: the first recipe that is accurate and faster than float.
 
     Raises:
@@ -55,15 +54,8 @@ def build_int8(job: Job, base: Built) -> Built:
         maker = _CandidateMaker(job=job, base=base, part=first, quantizer=quantizer, judge=judge, work=Path(work))
         results = [(order, _search(maker, order)) for order in orders]
         found = [(order, result, _layers(maker, result)) for order, result in results]
-        built = [_placed(maker, *one) for one in found]  # last: what fails before leaves nothing in the bundle
-    return Built(
-        exporter=exporter,
-        variants=tuple(chain.from_iterable(one.variants for one in built)),
-        records=tuple(chain.from_iterable(one.records for one in built)),
-        sensitivities=tuple(chain.from_iterable(one.sensitivities for one in built)),
-        extras=tuple(chain.from_iterable(one.extras for one in built)),
-        thresholds={name: record for one in built for name, record in one.thresholds.items()},
-    )
+        # Last: what fails before leaves nothing in the bundle.
+        return tuple(_placed(maker, *one) for one in found)
 
 
 def _judge(job: Job, base: Built) -> AccuracyJudge:
@@ -161,7 +153,7 @@ class _CandidateMaker:
 
 def _search(maker: _CandidateMaker, order: RecipeOrder) -> SearchResult:
     try:
-        return search(order, maker.make, maker.rank, maker.base.variants[0].latency_ms)
+        return search(order, maker.make, maker.rank, maker.base.variant.latency_ms)
     except AccuracyGateError as error:
         if not maker.judge.unfit:
             raise
@@ -175,7 +167,7 @@ def _layers(maker: _CandidateMaker, result: SearchResult) -> tuple[LayerLoss, ..
 
 def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, layers: tuple[LayerLoss, ...]) -> Built:
     """Write what came out of a search into the bundle. fp16 is the same for every CPU class."""
-    chosen, float_variant, model_format = result.chosen, maker.base.variants[0], maker.base.exporter.format
+    chosen, float_variant, model_format = result.chosen, maker.base.variant, maker.base.exporter.format
     suffix = "" if order.cpu_class in ("", DEFAULT_CPU_CLASS) else f"-{order.cpu_class}"
     half = chosen.recipe.kind == "fp16"
     folder = maker.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
@@ -194,7 +186,6 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         timed=not chosen.foreign and suits_this_machine(cpu_class),
         models={part: model_files(maker.job.folder, exported) for part, exported in parts.items()},
     )
-    threshold = maker.judge.threshold(chosen.judgement)
     record = FormatRecord(
         format=f"{model_format}{suffix}",
         float_latency_ms=float_variant.latency_ms,
@@ -207,11 +198,12 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
         exporter=maker.base.exporter,
-        variants=(variant,),
-        records=(record,),
-        sensitivities=(sensitivity,) if maker.job.request.int8.analyze and layers else (),
-        extras=(recipe_file,),
-        thresholds={variant.name: threshold} if threshold is not None else {},
+        variant=variant,
+        parts=parts,
+        extra=recipe_file,
+        record=record,
+        sensitivity=sensitivity if maker.job.request.int8.analyze and layers else None,
+        threshold=maker.judge.threshold(chosen.judgement),
     )
 
 

@@ -259,6 +259,11 @@ def image_input(size_wh: tuple[int, int]) -> TensorSpec:
     return TensorSpec(name="image", role="image", shape=(1, size_wh[1], size_wh[0], 3), dtype="uint8", layout="NHWC")
 
 
+def logits_output(classes: int) -> TensorSpec:
+    """The output of a classifier."""
+    return TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32")
+
+
 def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) -> tuple[str, ...]:
     """The labels that the caller gave, one for each class, or those that the source has; else ``ConfigError``."""
     if given and len(given) != len(known):

@@ -15,6 +15,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,30 +34,22 @@ _OF_PROGRAMS = re.compile(
 _DAMAGE = (zipfile.BadZipFile, RuntimeError, struct.error, zlib.error, EOFError, ValueError, LookupError)
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Archive:
     """An open checkpoint: what its pickle describes, as inert data, and its tensors as they are asked for."""
 
-    def __init__(
-        self,
-        content: Any,
-        *,
-        file_bytes: int,
-        sizes: Mapping[str, int],
-        read: Callable[[str], bytearray],
-        close: Callable[[], None],
-    ) -> None:
-        self.content = content
-        self.file_bytes = file_bytes
-        self._sizes = sizes
-        self._read = read
-        self._close = close
-        self._storages: dict[str, bytearray] = {}
+    content: Any
+    file_bytes: int
+    sizes: Mapping[str, int]  # of the storages, in bytes
+    read: Callable[[str], bytearray]  # a storage
+    close: Callable[[], None]
+    _storages: dict[str, bytearray] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Archive:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._close()
+        self.close()
 
     def tensor(self, stored: StoredTensor) -> Any:
         """The tensor, on the CPU; ``DamagedPickle`` where it lies outside its storage, or shows an element more than once."""
@@ -66,7 +59,7 @@ class Archive:
             return torch.zeros(stored.size, dtype=getattr(torch, stored.dtype))
         if stored.storage not in self._storages:
             with _damage():
-                self._storages[stored.storage] = self._read(stored.storage)
+                self._storages[stored.storage] = self.read(stored.storage)
         flat = torch.frombuffer(self._storages[stored.storage], dtype=torch.uint8)
         item = ITEM_BYTES[stored.dtype]
         usable = flat[: len(flat) // item * item]
@@ -75,7 +68,7 @@ class Archive:
         return usable.view(getattr(torch, stored.dtype)).as_strided(stored.size, stored.stride, stored.offset)
 
     def _check(self, stored: StoredTensor) -> None:
-        room = self._sizes.get(stored.storage)
+        room = self.sizes.get(stored.storage)
         if room is None:
             raise DamagedPickle("a tensor has no storage in the file")
         if stored.elements and any(
@@ -178,7 +171,7 @@ def _zip_archive(file: BinaryIO) -> Archive:
         archive.close()
         file.close()
 
-    return Archive(content, file_bytes=_size_of(file), sizes=sizes, read=read, close=close)
+    return Archive(content=content, file_bytes=_size_of(file), sizes=sizes, read=read, close=close)
 
 
 def _size_of(file: BinaryIO) -> int:
@@ -237,7 +230,7 @@ def _old_archive(file: BinaryIO) -> Archive:
         return _exactly(file, length)
 
     sizes = {key: length for key, (_place, length) in places.items()}
-    return Archive(content, file_bytes=file_bytes, sizes=sizes, read=read, close=file.close)
+    return Archive(content=content, file_bytes=file_bytes, sizes=sizes, read=read, close=file.close)
 
 
 def _old_item_bytes(content: Any) -> dict[str, int]:

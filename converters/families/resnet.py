@@ -10,7 +10,7 @@ from edgecv._internal.extras import require
 from edgecv.bundles.bundle import Source
 from edgecv.converters.checkpoints.weights import read_weights, weight_shape
 from edgecv.converters.families import ultralytics_import
-from edgecv.converters.families.torch_input import damped, normalised, pixel_module, with_random_weights
+from edgecv.converters.families.torch_input import damped, inferred, normalised, pixel_module, with_random_weights
 from edgecv.converters.source import (
     TOLERANCES,
     Part,
@@ -19,13 +19,13 @@ from edgecv.converters.source import (
     Tolerance,
     class_labels,
     image_input,
+    logits_output,
     made_origin,
     no_weights,
     origin,
 )
 from edgecv.errors import UnsupportedSource
-from edgecv.protocols import Array, Tensors
-from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
+from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TOLERANCES = {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}  # docs/adr/0013
@@ -52,7 +52,12 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
     )
     network, made_from, labels = _network(name, options, spec)
     classes = network.fc.out_features
-    outputs = (TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32"),)
+    part = Part(
+        inputs=(image_input(spec.size_wh),),
+        outputs=(logits_output(classes),),
+        reference=lambda feeds: {"logits": inferred(network, normalised(feeds["image"][0], spec)).numpy()},
+        module=pixel_module(network, spec),
+    )
     return SourceModel(
         name=name,
         family="resnet",
@@ -67,14 +72,7 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
                 confidence=0.0,
             ),
         ),
-        parts=(
-            Part(
-                inputs=(image_input(spec.size_wh),),
-                outputs=outputs,
-                reference=lambda feeds: _reference(network, feeds, spec),
-                module=pixel_module(network, spec),
-            ),
-        ),
+        parts=(part,),
         trained=not options.random_weights,
         tolerances=_TOLERANCES,
     )
@@ -117,9 +115,3 @@ def _loaded(build: Callable[..., Any], path: Path) -> Any:
     network = build(weights=None, num_classes=weight_shape(path, "fc.weight", names)[0])
     network.load_state_dict(read_weights(path, network.state_dict()))
     return network.eval()
-
-
-def _reference(network: Any, feeds: Tensors, spec: PreprocessSpec) -> dict[str, Array]:
-    torch = require("torch", "convert")
-    with torch.no_grad():
-        return {"logits": network(torch.from_numpy(normalised(feeds["image"][0], spec))).numpy()}

@@ -29,6 +29,13 @@ def normalised(image: Image, spec: PreprocessSpec) -> Array:
     return np.ascontiguousarray(real.transpose(2, 0, 1)[None], np.float32)
 
 
+def inferred(network: Any, image: Array) -> Any:
+    """What a torch network makes of an array."""
+    torch = require("torch", "convert")
+    with torch.no_grad():
+        return network(torch.from_numpy(image))
+
+
 def pixel_scale(spec: PreprocessSpec) -> tuple[Array, Array]:
     """Factor and shift ``(3,)`` in BGR order: normalised = pixel * factor + shift."""
     factor = (1 / (255 * np.array(spec.std))).astype(np.float32)

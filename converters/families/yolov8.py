@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from edgecv._internal.extras import require
 from edgecv.bundles.bundle import Source
 from edgecv.converters.checkpoints.checkpoint import read_checkpoint
 from edgecv.converters.families import ultralytics_import
-from edgecv.converters.families.torch_input import damped, normalised, with_random_weights
+from edgecv.converters.families.torch_input import damped, inferred, normalised, with_random_weights
 from edgecv.converters.families.yolov8_tasks import (
     HEADS,
     Head,
@@ -25,9 +26,8 @@ from edgecv.converters.families.yolov8_tasks import (
 )
 from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, made_origin, no_weights, origin
 from edgecv.errors import UnsupportedSource
-from edgecv.protocols import Array
-from edgecv.results import Image
-from edgecv.specs import ModelSpec, PreprocessSpec
+from edgecv.protocols import Array, Tensors
+from edgecv.specs import ModelSpec
 
 LICENCE = "AGPL-3.0"  # of weights trained with Ultralytics, unless their owner holds another licence
 _NAME = re.compile(r"[a-z0-9-]+\.yaml")
@@ -118,20 +118,26 @@ def _source(name: str, made_from: Source, network: Any, head: Head, options: Sou
     preprocess = preprocess_of(network, head, options.size_wh)
     outputs = outputs_of(network, head, preprocess.size_wh)
     order = [output.name for output in outputs]
+
+    def reference(feeds: Tensors) -> dict[str, Array]:
+        """The unchanged network on normalised floats: another road than the export takes."""
+        run = partial(raw_outputs, network.model, set(network.save))
+        tensors = inferred(run, normalised(feeds["image"][0], preprocess))
+        return {name: tensor.numpy() for name, tensor in zip(order, tensors, strict=True)}
+
+    part = Part(
+        inputs=(image_input(preprocess.size_wh),),
+        outputs=outputs,
+        reference=reference,
+        module=_pixel_module(network),
+    )
     return SourceModel(
         name=name,
         family="yolov8",
         licence=LICENCE,
         origin=made_from,
         spec=ModelSpec(preprocess=preprocess, decode=decode_of(network, head)),
-        parts=(
-            Part(
-                inputs=(image_input(preprocess.size_wh),),
-                outputs=outputs,
-                reference=lambda feeds: _reference(network, feeds["image"][0], preprocess, order),
-                module=_pixel_module(network),
-            ),
-        ),
+        parts=(part,),
     )
 
 
@@ -155,11 +161,3 @@ def _pixel_module(network: Any) -> Any:
             return raw_outputs(self.layers, self.kept, image.permute(0, 3, 1, 2).float())
 
     return PixelNetwork().eval()
-
-
-def _reference(network: Any, image: Image, preprocess: PreprocessSpec, order: list[str]) -> dict[str, Array]:
-    """The unchanged network on normalised floats: another road than the export takes."""
-    torch = require("torch", "convert")
-    with torch.no_grad():
-        tensors = raw_outputs(network.model, set(network.save), torch.from_numpy(normalised(image, preprocess)))
-    return {name: tensor.numpy() for name, tensor in zip(order, tensors, strict=True)}

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from edgecv._internal.extras import require
-from edgecv.converters.source import SIZE_STEP
+from edgecv.converters.source import SIZE_STEP, logits_output
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.specs import DecodeSpec, PreprocessSpec, Task, TensorSpec
 
@@ -114,16 +114,21 @@ def decode_of(network: Any, head: Head) -> DecodeSpec:
 
 
 def _labels(network: Any, classes: int) -> tuple[str, ...]:
-    names = getattr(network, "names", None) or {}
-    known = names if isinstance(names, dict) else dict(enumerate(names))
-    return tuple(str(known.get(index, index)) for index in range(classes))
+    return numbered_names(getattr(network, "names", None) or {}, classes)
+
+
+def numbered_names(names: Any, classes: int) -> tuple[str, ...]:
+    """Names of classes from a list or from a dictionary by number; the number where there is none."""
+    known = dict(enumerate(names)) if isinstance(names, (list, tuple)) else names if isinstance(names, dict) else {}
+    texts = {str(number): str(name) for number, name in known.items()}
+    return tuple(texts.get(str(number), str(number)) for number in range(classes))
 
 
 def outputs_of(network: Any, head: Head, size_wh: tuple[int, int]) -> tuple[TensorSpec, ...]:
     """Specs of what ``raw_outputs`` gives, in its order; ``ConfigError`` where the coarsest grid does not divide the size."""
     last = network.model[-1]
     if head.task == "classify":
-        return (TensorSpec(name="logits", role="logits", shape=(1, last.linear.out_features), dtype="float32"),)
+        return (logits_output(last.linear.out_features),)
     strides = tuple(int(stride) for stride in last.stride)
     if any(size % max(strides) for size in size_wh):
         raise ConfigError(f"This network needs an input size that is a multiple of {max(strides)}, not {size_wh}.")

@@ -17,11 +17,11 @@ from edgecv.converters.families.resnet import IMAGENET_MEAN, IMAGENET_STD
 from edgecv.converters.families.torch_input import normalised
 from edgecv.converters.families.yolov8_tasks import classifier_preprocess
 from edgecv.converters.normalisation import read_normalisation
-from edgecv.converters.source import Part, SourceModel, SourceOptions, class_labels, image_input, origin
+from edgecv.converters.source import Part, SourceModel, SourceOptions, class_labels, image_input, logits_output, origin
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.protocols import Array, Tensors
 from edgecv.quantize.ort.graph import Graph
-from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
+from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 
 _ASSUMED = ("resize", "color", "mean", "std")
 _PIXELS = (1 / 255,) * 3  # the std at which pixels stay what they are
@@ -60,6 +60,12 @@ def classifier(
 
     graph = copy.deepcopy(model)
     rename_outputs(graph, {tensor: "logits"})
+    part = Part(
+        inputs=(image_input(size_wh),),
+        outputs=(logits_output(classes),),
+        reference=reference,
+        graph=from_pixels(graph, spec),
+    )
     # One number is the confidence of the second of two classes, as Keras and torch's binary cross entropy have it.
     known = labels_from(metadata, max(2, classes))
     return SourceModel(
@@ -77,14 +83,7 @@ def classifier(
                 options=_decode_options(activation, classes),
             ),
         ),
-        parts=(
-            Part(
-                inputs=(image_input(size_wh),),
-                outputs=(TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32"),),
-                reference=reference,
-                graph=from_pixels(graph, spec),
-            ),
-        ),
+        parts=(part,),
         assumptions=assumptions,
     )
 

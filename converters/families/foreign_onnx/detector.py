@@ -211,28 +211,19 @@ def _source(
         values = original.run(tensors, {source_input: normalised(feeds["image"][0], preprocess)})
         return dict(zip(names, values, strict=True))
 
+    cut = ending_at(model, tensors)
+    rename_outputs(cut, {tensor: name for name, tensor in names.items()})
+    part = Part(
+        inputs=(image_input(size_wh),), outputs=outputs, reference=reference, graph=from_pixels(cut, preprocess)
+    )
     return SourceModel(
         name=path.stem,
         family="yolov8",
         licence=licence_from(metadata),
         origin=origin(path),
         spec=ModelSpec(preprocess=preprocess, decode=form.decode),
-        parts=(
-            Part(
-                inputs=(image_input(size_wh),),
-                outputs=outputs,
-                reference=reference,
-                graph=_pixel_graph(model, names, preprocess),
-            ),
-        ),
+        parts=(part,),
     )
-
-
-def _pixel_graph(model: Any, names: Mapping[str, str], spec: PreprocessSpec) -> Any:
-    """The graph from uint8 BGR pixels to the raw head."""
-    cut = ending_at(model, list(names.values()))
-    rename_outputs(cut, {tensor: name for name, tensor in names.items()})
-    return from_pixels(cut, spec)
 
 
 def _decodes_like_original(source: SourceModel, model: Any, form: _Form) -> bool:

@@ -25,7 +25,7 @@ from edgecv.converters.families.foreign_onnx.graph import (
     shape_of,
     sorted_nodes,
 )
-from edgecv.converters.families.yolov8_tasks import HEADS
+from edgecv.converters.families.yolov8_tasks import HEADS, numbered_names
 from edgecv.converters.source import SIZE_STEP
 from edgecv.errors import ConfigError, ConversionError, SessionError, UnsupportedSource
 from edgecv.quantize.ort.graph import Graph, add_constant, drop_unused_constants, load, name_nodes
@@ -169,8 +169,4 @@ def licence_from(metadata: Mapping[str, str]) -> str:
 
 def labels_from(metadata: Mapping[str, str], classes: int) -> tuple[str, ...]:
     """Names of the classes in an export's metadata; their numbers where it has none."""
-    names = literal(metadata.get("names", "{}"))
-    if isinstance(names, (list, tuple)):
-        names = dict(enumerate(names))
-    known = {str(key): value for key, value in names.items()} if isinstance(names, dict) else {}
-    return tuple(str(known.get(str(index), index)) for index in range(classes))
+    return numbered_names(literal(metadata.get("names", "{}")), classes)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from edgecv._internal.extras import require
 from edgecv.converters.families.sam.networks import encoder_module, normalised
 from edgecv.converters.families.sam.parts import ARCHITECTURE, Networks, built, embeddings, size_of, source_of
-from edgecv.converters.families.torch_input import calibrate_norms, sample_images
+from edgecv.converters.families.torch_input import calibrate_norms, inferred, sample_images
 from edgecv.converters.source import Family, SourceModel, SourceOptions
 from edgecv.protocols import Array
 from edgecv.specs import DecodeSpec, PreprocessSpec
@@ -52,9 +51,7 @@ def open_sam(path: Path, options: SourceOptions) -> SourceModel:
         calibrate_norms(network.image_encoder, (normalised(image, network) for image in images))
 
     def encode(image: Array) -> dict[str, Array]:
-        torch = require("torch", "convert")
-        with torch.no_grad():
-            return {"image_embeddings": network.image_encoder(torch.from_numpy(normalised(image, network))).numpy()}
+        return {"image_embeddings": inferred(network.image_encoder, normalised(image, network)).numpy()}
 
     networks = Networks(
         encode=encode,
