@@ -12,7 +12,7 @@ import msgspec
 
 from edgecv import errors, registry
 from edgecv._internal.atomic import check_target, new_folder
-from edgecv._internal.printable import as_name
+from edgecv._internal.printable import as_name, is_name
 from edgecv._internal.progress import Progress, one_step, silent
 from edgecv.bundles.bundle import BUNDLE, SUFFIX, Bundle, Failure
 from edgecv.converters.batch import batched
@@ -25,8 +25,6 @@ from edgecv.converters.parity import parity_examples
 from edgecv.converters.request import (
     ConversionRequest,
     Int8Options,
-    check_calibration,
-    check_name,
     family_of,
     request_of,
     size_wh_of,
@@ -107,11 +105,15 @@ def convert(
 
 def _check(request: ConversionRequest, calibration: str | Path | None, place: Path, force: bool) -> None:
     """Refuse what could not be read or written."""
-    check_calibration(request.precisions, calibration)
+    if "int8" in request.precisions and calibration is None:
+        hint = "Give --calib FOLDER with 100 to 300 images like those of your camera."
+        raise ConfigError("INT8 needs calibration images.", hint)
     weights = request.options.weights
     for name in (request.source.absolute(), place.absolute(), *([weights] if weights is not None else [])):
         utf8_name(name)  # exporters and runtimes write and open files there
-    check_name(place)
+    if not is_name(place.name):
+        said = f"A bundle cannot be called '{place.name}': there are characters in it that name nothing."
+        raise ConfigError(said, "Choose another --out.")
     check_target(place, force, BUNDLE)
 
 

@@ -98,37 +98,24 @@ def build_half(job: Job, base: Built) -> tuple[Built, ...]:
     return (_float_built(job, base.exporter, "fp16", base.parts),)
 
 
-def open_parts(
-    exporter: Exporter, parts: Mapping[str, Exported], options: RuntimeOptions | None = None
-) -> dict[str, Session]:
-    """Open a session for each exported part, by the name of the part."""
-    chosen = options or RuntimeOptions()
-    return {
-        name: open_session(exporter.runtime, part.files[0], chosen, part.inputs, part.outputs)
-        for name, part in parts.items()
-    }
+def open_part(exporter: Exporter, part: Exported) -> Session:
+    """Open a session for an exported part."""
+    return open_session(exporter.runtime, part.files[0], RuntimeOptions(), part.inputs, part.outputs)
 
 
 def exported_parts(
     job: Job, exporter: Exporter, precision: Precision, floats: Mapping[str, Exported] | None, base: Path
 ) -> tuple[dict[str, Exported], tuple[OutputParity, ...]]:
     """Every part in one precision below ``base``, each proven equal to its source, and how equal every output is."""
-    step = f"Exporting {exporter.format} {precision}"
-    exact = RuntimeOptions()
-    made = {}
-    for done, part in enumerate(job.source.parts):
-        job.progress(step, done, len(job.source.parts))
-        folder = part_folder(base, part)
-        made[part.name] = (
-            exporter.export(part, folder) if floats is None else exporter.half(floats[part.name], part, folder)
-        )
+    made: dict[str, Exported] = {}
     parity: list[OutputParity] = []
-    for part in job.source.parts:
+    for part in counted(job.progress, f"Exporting {exporter.format} {precision}", job.source.parts):
+        folder = part_folder(base, part)
+        exported = exporter.export(part, folder) if floats is None else exporter.half(floats[part.name], part, folder)
+        made[part.name] = exported
         examples = [example[part.name] for example in job.examples]
-        (session,) = open_parts(exporter, {part.name: made[part.name]}, exact).values()
-        with closing(session):
-            parity += check_parity(part, made[part.name], session, examples, job.source.tolerances[precision])
-    job.progress(step, len(job.source.parts), len(job.source.parts))
+        with closing(open_part(exporter, exported)) as session:
+            parity += check_parity(part, exported, session, examples, job.source.tolerances[precision])
     return made, tuple(parity)
 
 

@@ -19,7 +19,7 @@ from edgecv.converters.float_variants import (
     exported_parts,
     latency_of,
     model_files,
-    open_parts,
+    open_part,
     part_folder,
     quantized_part,
 )
@@ -62,13 +62,13 @@ def _judge(job: Job, base: Built) -> AccuracyJudge:
     assert job.calibration is not None
     exporter = base.exporter
     return AccuracyJudge(
-        job.source,
-        job.calibration.held_out,
-        job.labelled,
-        job.request.int8.max_drop,
-        lambda parts: open_parts(exporter, parts),
-        base.parts,
-        lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
+        source=job.source,
+        images=job.calibration.held_out,
+        labelled=job.labelled,
+        max_drop=job.request.int8.max_drop,
+        sessions=lambda parts: {name: open_part(exporter, part) for name, part in parts.items()},
+        floats=base.parts,
+        progress=lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
     )
 
 

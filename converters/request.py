@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecv import registry
-from edgecv._internal.printable import is_name
 from edgecv.converters.families.other_sources import refuse_known
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
@@ -109,23 +108,6 @@ def check_formats(formats: Sequence[str]) -> None:
         raise ConfigError("No format was asked for.", f"Known: {', '.join(registry.names('exporters'))}.")
     for name in formats:
         registry.place("exporters", name)
-
-
-def check_name(place: Path) -> None:
-    """Raise ``ConfigError`` unless a bundle can be called what its folder is called."""
-    if not is_name(place.name):
-        raise ConfigError(
-            f"A bundle cannot be called '{place.name}': there are characters in it that name nothing.",
-            "Choose another --out.",
-        )
-
-
-def check_calibration(precisions: Sequence[Precision], calibration: str | Path | None) -> None:
-    """Raise ``ConfigError`` unless INT8 has something to calibrate with."""
-    if "int8" in precisions and calibration is None:
-        raise ConfigError(
-            "INT8 needs calibration images.", "Give --calib FOLDER with 100 to 300 images like those of your camera."
-        )
 
 
 def size_wh_of(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from edgecv._internal.extras import require
 from edgecv.converters.checkpoints.inert_pickle import MAX_BYTES, Limited, read_pickle
-from edgecv.converters.checkpoints.records import DamagedPickle, Persistent, inside
+from edgecv.converters.checkpoints.records import DamagedPickle, Persistent, everything_in
 from edgecv.converters.checkpoints.stored_tensors import ITEM_BYTES, StoredTensor, storage_of
 from edgecv.errors import UnsupportedSource
 
@@ -235,14 +235,5 @@ def _old_archive(file: BinaryIO) -> Archive:
 
 def _old_item_bytes(content: Any) -> dict[str, int]:
     """Bytes of an element, per storage: the old container counts elements and names their type in the pickle alone."""
-    found: dict[str, int] = {}
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, Persistent):
-            key, dtype = storage_of(value)
-            found[key] = ITEM_BYTES[dtype]
-        elif id(value) not in seen:
-            seen.add(id(value))
-            waiting.extend(inside(value))
-    return found
+    references = (value for value in everything_in(content) if isinstance(value, Persistent))
+    return {key: ITEM_BYTES[dtype] for key, dtype in map(storage_of, references)}

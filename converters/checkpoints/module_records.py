@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecv.converters.checkpoints.archive import Archive
-from edgecv.converters.checkpoints.records import Call, DamagedPickle, Global, Instance, inside, named
+from edgecv.converters.checkpoints.records import Call, DamagedPickle, Global, Instance, everything_in, named
 from edgecv.converters.checkpoints.stored_tensors import StoredTensor, stored_tensor
 
 MAX_MODULES = 20_000  # YOLOv8x has 400, SAM ViT-H 1,000
@@ -124,15 +124,9 @@ def check_calls(content: Any) -> None:
 
     Nothing is called in any case. But whoever wrote such a file meant it to run, and its owner should know.
     """
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
+    for value in everything_in(content):
         if isinstance(value, Call) and not _only_data(value):
             raise DamagedPickle(f"it would call {named(value.maker)}, which no checkpoint needs")
-        waiting.extend(inside(value))
 
 
 def _only_data(call: Call) -> bool:

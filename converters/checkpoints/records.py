@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +62,18 @@ class Instance(Unmade):
     __slots__ = ()
 
 
-def inside(value: Any) -> list[Any]:
-    """The values that an inert value holds."""
+def everything_in(content: Any) -> Iterator[Any]:
+    """An inert value and all that it holds, each once."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield value
+            waiting.extend(_inside(value))
+
+
+def _inside(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [*value.keys(), *value.values()]
     if isinstance(value, (list, tuple)):

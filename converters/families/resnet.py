@@ -12,11 +12,10 @@ from edgecv.converters.checkpoints.weights import read_weights, weight_shape
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.torch_input import damped, inferred, normalised, pixel_module, with_random_weights
 from edgecv.converters.source import (
-    TOLERANCES,
+    CLOSE_TOLERANCES,
     Part,
     SourceModel,
     SourceOptions,
-    Tolerance,
     class_labels,
     image_input,
     logits_output,
@@ -28,7 +27,6 @@ from edgecv.errors import UnsupportedSource
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_TOLERANCES = {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}  # docs/adr/0013
 _CROP = 224 / 256  # torchvision's evaluation transform: short side to 256, centre 224
 
 
@@ -74,7 +72,7 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
         ),
         parts=(part,),
         trained=not options.random_weights,
-        tolerances=_TOLERANCES,
+        tolerances=CLOSE_TOLERANCES,
     )
 
 

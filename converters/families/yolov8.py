@@ -108,10 +108,7 @@ def _description(path: Path) -> dict[str, Any]:
 
 def _frozen(network: Any) -> Any:
     """A copy for inference: float, without gradients, batch norms folded into their convolutions."""
-    network = copy.deepcopy(network).float().eval()
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    return network.fuse(verbose=False)
+    return copy.deepcopy(network).float().eval().requires_grad_(False).fuse(verbose=False)
 
 
 def _source(name: str, made_from: Source, network: Any, head: Head, options: SourceOptions) -> SourceModel:

@@ -37,11 +37,7 @@ def classifier(
 ) -> SourceModel:
     """A classifier of fixed shapes; what its file does not say about its input is assumed, and the assumption recorded.
 
-    A softmax or sigmoid at its end is taken off, since ``LogitsDecoder`` applies it.
-
-    Raises:
-        ConfigError: the size is known to nobody; what the caller says of the input, or the number of labels, cannot be.
-        UnsupportedSource: nobody says what its scores mean.
+    A softmax or sigmoid at its end is taken off, since ``LogitsDecoder`` applies it. Errors are those of ``open_onnx``.
     """
     if size_wh is None:
         raise ConfigError(f"{path.name} leaves its input size open.", "Say what it was trained in: --imgsz 224")

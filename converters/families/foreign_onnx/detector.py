@@ -69,11 +69,7 @@ _Group = tuple[Node, ...]  # box, class and, where there is one, the third
 def detector(path: Path, model: Any, size_wh: tuple[int, int], options: SourceOptions) -> SourceModel:
     """Cut a YOLOv8 ``.onnx`` for detection, segmentation, pose or rotated boxes at its raw head.
 
-    What it is for, other than detection, only the metadata of Ultralytics' export can say.
-
-    Raises:
-        UnsupportedSource: without a recognisable head.
-        ConfigError: there is not one label per class.
+    What it is for, other than detection, only the metadata of Ultralytics' export can say. Errors are those of ``open_onnx``.
     """
     graph = Graph(model)
     metadata = metadata_of(model)
@@ -97,7 +93,7 @@ def _form(path: Path, model: Any, metadata: Mapping[str, str], options: SourceOp
     head = next((head for head in HEADS.values() if head.task == task and head.task != "classify"), None)
     if head is None:
         raise _no_head(path, f"it was exported for '{task}'")
-    shapes = output_shapes(model)
+    shapes = list(output_shapes(model).values())
     rows = shapes[0][1] - _BOX_ROWS if len(shapes[0]) == 3 and shapes[0][0] == 1 else 0
     if len(shapes) != (2 if head.prototypes else 1) or rows < 1:
         raise _no_head(path, f"its outputs have the shapes {shapes}, not (1, 4 + classes, N)")

@@ -43,9 +43,10 @@ def answers_to_noise(model: Any) -> list[Array]:
     return answers_to(model, np.random.default_rng(0).random(input_shape(model), np.float32))
 
 
-def output_shapes(model: Any) -> list[tuple[int, ...]]:
-    """Shapes of the outputs, by running the model once."""
-    return [output.shape for output in answers_to(model, np.zeros(input_shape(model), np.float32))]
+def output_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the outputs by name, by running the model once."""
+    outputs = answers_to(model, np.zeros(input_shape(model), np.float32))
+    return {name: output.shape for name, output in zip(Graph(model).output_names(), outputs, strict=True)}
 
 
 def image_input_of(model: Any) -> Any:
@@ -70,21 +71,16 @@ def image_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
     return {name: shape for name, shape in shapes.items() if len(shape) == 4 and all(shape)}
 
 
-def sorted_nodes(model: Any) -> Any:
-    """The model with every node behind those that it takes from, in place; as it is where that is impossible.
+def sort_nodes(graph: Any) -> None:
+    """Put every node behind those that it takes from, in place; nothing changes where that is impossible.
 
     ONNX wants it so, and some programs do not keep to it: onnxruntime's fp16 converter puts its casts at the end.
     """
-    _sort(model.graph)
-    return model
-
-
-def _sort(graph: Any) -> None:
     nodes = list(graph.node)
     made = {name: number for number, node in enumerate(nodes) for name in node.output if name}
     needs = [{made[name] for name in _taken(node) if name in made} - {number} for number, node in enumerate(nodes)]
     for body in (body for node in nodes for body in bodies(node)):
-        _sort(body)
+        sort_nodes(body)
     if all(before < number for number, these in enumerate(needs) for before in these):
         return
     try:

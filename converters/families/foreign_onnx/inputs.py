@@ -25,7 +25,6 @@ from edgecv.converters.families.foreign_onnx.graph import (
     rename_outputs,
     set_nodes,
     shape_of,
-    sorted_nodes,
     take_instead,
 )
 from edgecv.converters.families.torch_input import pixel_scale
@@ -178,41 +177,35 @@ def from_pixels(model: Any, spec: PreprocessSpec) -> Any:
     weights = graph.constant(users[0].input[1]) if len(users) == 1 and users[0].op_type == "Conv" else None
     factor, shift = pixel_scale(spec)
     flip = spec.color == "rgb"
-    gone: list[Node] = []
-    nodes: list[Node] = []
+    convolution = None
     if weights is not None and weights.shape[1] == 3:
         convolution = copy.deepcopy(users[0])
         weights = weights[:, ::-1] if flip else weights
+        flip = False
         if not shift.any():
             weights, factor = weights * factor.reshape(1, 3, 1, 1), np.ones_like(factor)
         convolution.input[1] = add_constant(model, "stem/pixel_weights", weights.astype(np.float32))
-        gone, flip = [users[0]], False
-    last = image.name
+    nodes: list[Node] = []
+
+    def then(op_type: str, name: str, *constants: Array, **attributes: Any) -> None:
+        taken = nodes[-1].output[0] if nodes else image.name
+        given = [add_constant(model, f"stem/{name}_constant", value) for value in constants]
+        nodes.append(helper.make_node(op_type, [taken, *given], [f"stem/{name}"], name=f"stem/{name}", **attributes))
+
     if flip:
-        order = add_constant(model, "stem/order", np.array([2, 1, 0], np.int64))
-        nodes.append(helper.make_node("Gather", [last, order], ["stem/colours"], name="stem/gather", axis=3))
-        last = "stem/colours"
-    nodes += [
-        helper.make_node("Transpose", [last], ["stem/planes"], name="stem/transpose", perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["stem/planes"], ["stem/floats"], name="stem/cast", to=onnx.TensorProto.FLOAT),
-    ]
-    last = "stem/floats"
+        then("Gather", "colours", np.array([2, 1, 0], np.int64), axis=3)
+    then("Transpose", "planes", perm=[0, 3, 1, 2])
+    then("Cast", "floats", to=onnx.TensorProto.FLOAT)
     if shift.any() or (factor != 1).any():
         factor, shift = (factor[::-1], shift[::-1]) if flip else (factor, shift)
-        scale = add_constant(model, "stem/factor", factor.reshape(1, 3, 1, 1))
-        offset = add_constant(model, "stem/shift", shift.reshape(1, 3, 1, 1))
-        nodes += [
-            helper.make_node("Mul", [last, scale], ["stem/scaled"], name="stem/scale"),
-            helper.make_node("Add", ["stem/scaled", offset], ["stem/normalised"], name="stem/offset"),
-        ]
-        last = "stem/normalised"
-    if gone:
-        convolution.input[0] = last
-        replace_nodes(model, gone, [*nodes, convolution])
+        then("Mul", "scaled", factor.reshape(1, 3, 1, 1))
+        then("Add", "normalised", shift.reshape(1, 3, 1, 1))
+    if convolution is not None:
+        convolution.input[0] = nodes[-1].output[0]
+        replace_nodes(model, [users[0]], [*nodes, convolution])
     else:
         nodes[-1].output[0] = graph.input_names()[0]  # what was the network's own input
-        model.graph.node.extend(nodes)
-        sorted_nodes(model)
+        set_nodes(model.graph, [*nodes, *model.graph.node])
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info(image.name, onnx.TensorProto.UINT8, image.shape))
     drop_unused_constants(model)

@@ -27,8 +27,9 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
     """Read a ``.onnx``: a classifier when it gives one row of scores, else a YOLOv8 detector.
 
     Raises:
-        UnsupportedSource: missing, damaged, quantized already, or neither of the two.
-        ConfigError: the graph has fixed shapes and another size was asked for, or options that mean nothing for it.
+        UnsupportedSource: missing, damaged, quantized already, neither of the two, or nobody says what its scores mean.
+        ConfigError: the size is known to nobody, or is not the graph's own; labels, or what is said of the input, cannot be; or
+            there are options that mean nothing for it.
         MissingDependency: onnx is not installed.
     """
     options.accept(path.name, "preprocess", "labels", "activation")
@@ -48,11 +49,12 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
     if given.pixels:
         prove_pixels(path, original, model, given)
     model = in_supported_opset(model)
-    if one_row(path, model, dict(zip(Graph(model).output_names(), shapes, strict=True))):
+    if one_row(path, model, dict(zip(Graph(model).output_names(), shapes.values(), strict=True))):
         shapes = output_shapes(model)
-    check_is_read(path, model, dict(zip(Graph(model).output_names(), shapes, strict=True)))
-    if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:
-        return classifier(path, model, known_size, shapes[0][1], options, given)
+    check_is_read(path, model, shapes)
+    first, *others = shapes.values()
+    if not others and len(first) == 2 and first[0] == 1:
+        return classifier(path, model, known_size, first[1], options, given)
     options.accept(f"{path.name}, a detector", "labels")
     if given.pixels:
         raise UnsupportedSource(

@@ -23,7 +23,7 @@ from edgecv.converters.families.foreign_onnx.graph import (
     image_input_of,
     input_shape,
     shape_of,
-    sorted_nodes,
+    sort_nodes,
 )
 from edgecv.converters.families.yolov8_tasks import HEADS, numbered_names
 from edgecv.converters.source import SIZE_STEP
@@ -42,7 +42,8 @@ def load_model(path: Path) -> Any:
     decode_error = require("google.protobuf.message", "convert").DecodeError
     try:
         check_external(path)
-        model = sorted_nodes(load(path))
+        model = load(path)
+        sort_nodes(model.graph)
         onnx.checker.check_model(model)
     except (decode_error, onnx.checker.ValidationError, SessionError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "empty"

@@ -15,11 +15,10 @@ from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.sam.networks import decoder_module
 from edgecv.converters.families.torch_input import SEED
 from edgecv.converters.source import (
-    TOLERANCES,
+    CLOSE_TOLERANCES,
     Part,
     SourceModel,
     SourceOptions,
-    Tolerance,
     image_input,
     made_origin,
     no_weights,
@@ -31,7 +30,6 @@ from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 from edgecv.vision.sam import INSIDE, NO_POINT, OUTSIDE, point_prompt
 
 ARCHITECTURE: Literal["transformer"] = "transformer"  # which recipes suit it
-_TOLERANCES = {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}  # docs/adr/0013
 _SIZE = 1024  # what SAM was trained at
 SLOTS = 9  # 8 points of one object, and one for the end of the points
 _CELL = 16  # model pixels per embedding
@@ -104,7 +102,7 @@ def source_of(
         spec=ModelSpec(preprocess=preprocess, decode=decode),
         parts=(encoder, decoder),
         trained=not options.random_weights,
-        tolerances=_TOLERANCES,
+        tolerances=CLOSE_TOLERANCES,
         prompts=_example_prompt(size),
         assumptions=(coarser,) if size != _SIZE else (),
     )
