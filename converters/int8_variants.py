@@ -37,9 +37,7 @@ from edgecv.specs import RuntimeOptions
 def build_int8(job: Job, base: Built) -> tuple[Built, ...]:
     """A variant for each CPU class: the first recipe that is accurate and faster than float.
 
-    Raises:
-        AccuracyGateError: no recipe keeps the accuracy.
-        QuantizationError: the format cannot be quantized.
+    ``AccuracyGateError`` says that no recipe keeps the accuracy, ``QuantizationError`` that the format cannot be quantized.
     """
     exporter, first = base.exporter, quantized_part(job.source)
     orders = recipe_orders(exporter.format, first.architecture, job.request.cpu_classes, job.request.recipes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -32,16 +33,6 @@ class OutputParity(msgspec.Struct, frozen=True, kw_only=True):
     worst: float  # the largest difference of one element, as a part of the largest magnitude that the source gives
     worst_absolute: float  # that difference itself
 
-    def and_also(self, other: OutputParity) -> OutputParity:
-        """Combine two comparisons of one output and keep the worse of each figure."""
-        return OutputParity(
-            part=self.part,
-            name=self.name,
-            cosine=min(self.cosine, other.cosine),
-            worst=max(self.worst, other.worst),
-            worst_absolute=max(self.worst_absolute, other.worst_absolute),
-        )
-
 
 def parity_examples(
     source: SourceModel, calibration: CalibrationSet | None, progress: Progress
@@ -68,24 +59,20 @@ def check_parity(
     examples: Iterable[Example],
     tolerance: Tolerance = TOLERANCES["fp32"],
 ) -> tuple[OutputParity, ...]:
-    """Compare an export with its source in fp32.
-
-    Raises:
-        ParityError: an output differs by more than the tolerance.
-    """
-    found: dict[str, OutputParity] = {}
+    """Compare an export with its source in fp32; ``ParityError`` where an output differs by more than the tolerance."""
+    compared: dict[str, list[OutputParity]] = defaultdict(list)
     for example in examples:
         for name, given in outputs_of(part, exported, session, example.feeds).items():
-            parity = _compare(part.name, name, example.outputs[name], given)
-            found[name] = found.get(name, parity).and_also(parity)
-    bad = [p for p in found.values() if p.cosine < tolerance.cosine or p.worst > tolerance.worst]
+            compared[name].append(_compare(part.name, name, example.outputs[name], given))
+    found = tuple(_worst(images) for images in compared.values())
+    bad = [p for p in found if p.cosine < tolerance.cosine or p.worst > tolerance.worst]
     if bad:
         listed = ", ".join(
             f"{p.name} cosine {p.cosine:.6f}, worst element {p.worst_absolute:.4g} ({p.worst:.2%} of the largest)"
             for p in bad
         )
         raise ParityError(f"The export of {part.name} differs from its source: {listed}.", "Nothing was written.")
-    return tuple(found.values())
+    return found
 
 
 def outputs_of(part: Part, exported: Exported, session: Session, feed: Tensors) -> dict[str, Array]:
@@ -115,4 +102,14 @@ def _compare(part: str, name: str, wanted: Array, given: Array) -> OutputParity:
         cosine=cosine(wanted, given),
         worst=worst / largest if largest else worst,
         worst_absolute=worst,
+    )
+
+
+def _worst(images: Sequence[OutputParity]) -> OutputParity:
+    """Of one output, the worst of each figure."""
+    return msgspec.structs.replace(
+        images[0],
+        cosine=min(image.cosine for image in images),
+        worst=max(image.worst for image in images),
+        worst_absolute=max(image.worst_absolute for image in images),
     )

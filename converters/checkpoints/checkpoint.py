@@ -15,7 +15,7 @@ from edgecv._internal.extras import require
 from edgecv._internal.foreign import first_line
 from edgecv.converters.checkpoints.archive import Archive, check_is_archive, open_archive
 from edgecv.converters.checkpoints.module_records import check_calls, is_plain, module_record, plain
-from edgecv.converters.checkpoints.records import UnknownNetwork, kind, named
+from edgecv.converters.checkpoints.records import UnknownNetwork, named
 from edgecv.converters.checkpoints.refusals import explained, weights_alone
 from edgecv.converters.checkpoints.weights import holders, named_tensors
 from edgecv.converters.families import ultralytics_import
@@ -47,7 +47,9 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Any]:
     if names:
         raise weights_alone(path, names)
     if not isinstance(content, dict):
-        raise UnsupportedSource(f"{path} holds a {kind(content)}, not a checkpoint.", "Give a training .pt.")
+        raise UnsupportedSource(
+            f"{path} holds a {named(content).removeprefix('a ')}, not a checkpoint.", "Give a training .pt."
+        )
     return content
 
 

@@ -88,8 +88,3 @@ def named(value: Any) -> str:
     for _ in range(4):
         value = value.maker if isinstance(value, Unmade) else value
     return str(value) if isinstance(value, Global) else f"a {type(value).__name__}"
-
-
-def kind(value: Any) -> str:
-    """The same without an article."""
-    return named(value).removeprefix("a ")

@@ -20,10 +20,8 @@ def matched(
 
     Wrappers put a prefix before every name: ``module.`` (DataParallel), ``_orig_mod.`` (torch.compile), ``model.``, ``net.``,
     ``backbone.`` (an attribute of a Lightning module), several of them. A layer that was changed for a chain with one layer of
-    weights in it (``fc.1.weight``: dropout, then linear) is that layer: whatever else is in the chain has no weights.
-
-    Raises:
-        UnknownNetwork: the file holds the network twice, or something else beside it.
+    weights in it (``fc.1.weight``: dropout, then linear) is that layer: whatever else is in the chain has no weights. A file that
+    holds the network twice, or something else beside it, is an ``UnknownNetwork``.
     """
     prefix = _prefix(stored, wanted)
     ours = {name.removeprefix(prefix): item for name, item in stored.items() if name.startswith(prefix)}

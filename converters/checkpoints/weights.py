@@ -10,7 +10,7 @@ from typing import Any
 from edgecv._internal.quiet import quiet
 from edgecv.converters.checkpoints.archive import Archive, check_is_archive, open_archive
 from edgecv.converters.checkpoints.module_records import check_calls, loaded_tensors, module_record, tensors_of
-from edgecv.converters.checkpoints.records import DamagedPickle, UnknownNetwork, kind
+from edgecv.converters.checkpoints.records import DamagedPickle, UnknownNetwork, named
 from edgecv.converters.checkpoints.stored_tensors import StoredTensor, stored_tensor
 from edgecv.converters.checkpoints.weight_names import COUNTER, matched
 from edgecv.errors import UnsupportedSource
@@ -75,7 +75,9 @@ def _state_dict(content: Any) -> dict[str, StoredTensor]:
         found = named_tensors(value)
         if found:
             return found
-    keys = ", ".join(str(key) for key in content)[:80] if isinstance(content, dict) else kind(content)
+    keys = (
+        ", ".join(str(key) for key in content)[:80] if isinstance(content, dict) else named(content).removeprefix("a ")
+    )
     raise UnknownNetwork(f"it holds no tensors by name, but {keys or 'nothing'}")
 
 

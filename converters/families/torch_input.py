@@ -47,10 +47,8 @@ def pixel_module(network: Any, spec: PreprocessSpec) -> Any:
     """``network`` as a module from uint8 BGR pixels ``(1, H, W, 3)``.
 
     Colour order and scale go into the first weights, at no cost. The mean does not: the network pads its normalised image with
-    0, which would no longer be the padding's value. It is subtracted from the pixels.
-
-    Raises:
-        UnsupportedSource: the network does not begin with a convolution over three channels.
+    0, which would no longer be the padding's value. It is subtracted from the pixels. A network that does not begin with a
+    convolution over three channels is an ``UnsupportedSource``.
     """
     torch = require("torch", "convert")
     network = copy.deepcopy(network)

@@ -43,10 +43,8 @@ _MAX_STRIDE = 1024
 def yolo_network(archive: Archive, record: ModuleRecord, origin: str) -> Any:
     """The network as Ultralytics would have loaded it.
 
-    Raises:
-        UnsupportedSource: it ends in a head that EdgeCV does not decode.
-        UnknownNetwork: it is of another class, or its description does not give its layers.
-        DamagedPickle: tensors are damaged.
+    A head that EdgeCV does not decode is an ``UnsupportedSource``; another class, or a description that does not give the layers,
+    an ``UnknownNetwork``; damaged tensors are a ``DamagedPickle``.
     """
     layers = module_record(record.children.get("model"))
     if record.cls.module != _TASKS or layers is None:

@@ -9,7 +9,7 @@ play no part. That the groups are what they seem is then proven: decoding them m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -29,8 +29,8 @@ from edgecv.converters.families.foreign_onnx.inputs import from_pixels
 from edgecv.converters.families.foreign_onnx.reading import (
     labels_from,
     licence_from,
-    literal,
     metadata_of,
+    numbers_in,
     ultralytics_task,
 )
 from edgecv.converters.families.torch_input import normalised
@@ -97,7 +97,7 @@ def _form(path: Path, model: Any, metadata: Mapping[str, str], options: SourceOp
     rows = shapes[0][1] - _BOX_ROWS if len(shapes[0]) == 3 and shapes[0][0] == 1 else 0
     if len(shapes) != (2 if head.prototypes else 1) or rows < 1:
         raise _no_head(path, f"its outputs have the shapes {shapes}, not (1, 4 + classes, N)")
-    keypoint_shape = _numbers(metadata.get("kpt_shape", "")) if head.branch == "keypoint" else ()
+    keypoint_shape = numbers_in(metadata.get("kpt_shape", "")) if head.branch == "keypoint" else ()
     channels = _branch_channels(head, shapes, keypoint_shape)
     classes = rows - channels
     if classes < 1:
@@ -124,13 +124,7 @@ def _branch_channels(head: Head, shapes: list[tuple[int, ...]], keypoint_shape: 
     return int(bool(head.branch))
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    found = literal(text)
-    whole = isinstance(found, (list, tuple)) and all(isinstance(number, int) for number in found)
-    return tuple(found) if whole else ()
-
-
-def _candidate_heads(path: Path, graph: Graph, size_wh: tuple[int, int], form: _Form) -> Iterator[dict[int, _Group]]:
+def _candidate_heads(path: Path, graph: Graph, size_wh: tuple[int, int], form: _Form) -> list[dict[int, _Group]]:
     """Ways to read the last convolutions by stride: several where two kinds have equally many channels."""
     by_stride: dict[int, list[Node]] = defaultdict(list)
     shapes = image_shapes(graph)
@@ -142,14 +136,14 @@ def _candidate_heads(path: Path, graph: Graph, size_wh: tuple[int, int], form: _
     if not by_stride or any(len(group) != form.group for group in by_stride.values()):
         kinds = f"boxes, classes and {form.head.branch}" if form.head.branch else "boxes and classes"
         raise _no_head(path, f"its last convolutions do not come in groups of {kinds}")
-    read = False
+    found = []
     for order in permutations(range(form.group)):
         heads = {stride: tuple(by_stride[stride][at] for at in order) for stride in sorted(by_stride)}
         if all(_fits([shapes[node.output[0]][1] for node in group], form) for group in heads.values()):
-            read = True
-            yield heads
-    if not read:
+            found.append(heads)
+    if not found:
         raise _no_head(path, f"no group of its last convolutions gives boxes and {form.classes} classes")
+    return found
 
 
 def _fits(channels: list[int], form: _Form) -> bool:

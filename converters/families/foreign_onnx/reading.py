@@ -79,7 +79,7 @@ def metadata_of(model: Any) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def literal(text: str) -> Any:
+def _literal(text: str) -> Any:
     """A Python literal in an export's metadata; ``None`` for anything else."""
     if len(text) > _MOST_LITERAL:
         return None
@@ -89,9 +89,16 @@ def literal(text: str) -> Any:
         return None
 
 
+def numbers_in(text: str) -> tuple[int, ...]:
+    """Whole numbers in an export's metadata; none where it says something else."""
+    found = _literal(text)
+    whole = isinstance(found, (list, tuple)) and all(isinstance(number, int) for number in found)
+    return tuple(found) if whole else ()
+
+
 def _size_in_metadata(model: Any) -> tuple[int, int] | None:
-    found = literal(metadata_of(model).get("imgsz", ""))
-    if not isinstance(found, (list, tuple)) or len(found) != 2 or not all(isinstance(size, int) for size in found):
+    found = numbers_in(metadata_of(model).get("imgsz", ""))
+    if len(found) != 2:
         return None
     height, width = found
     return (width, height) if min(width, height) >= SIZE_STEP else None
@@ -170,4 +177,4 @@ def licence_from(metadata: Mapping[str, str]) -> str:
 
 def labels_from(metadata: Mapping[str, str], classes: int) -> tuple[str, ...]:
     """Names of the classes in an export's metadata; their numbers where it has none."""
-    return numbered_names(literal(metadata.get("names", "{}")), classes)
+    return numbered_names(_literal(metadata.get("names", "{}")), classes)

@@ -29,10 +29,7 @@ _BUILDERS: Mapping[str, str] = MappingProxyType({"sam2.1_t": "build_sam2_t"})
 def open_sam2(path: Path, options: SourceOptions) -> SourceModel:
     """``sam2.1_t``. Images are stretched to the square and normalised as ImageNet's, as SAM 2's own predictor does.
 
-    Raises:
-        ConfigError: it was not said where the weights come from, or the size is not square.
-        UnsupportedSource: the weights do not fit.
-        MissingDependency: torch or ultralytics is not installed.
+    Errors are those of ``open_sam``.
     """
     size = size_of(path, options)
     spec = PreprocessSpec(
