@@ -151,7 +151,7 @@ def test_a_graph_for_one_image_becomes_one_for_two(resnet20: Path, tmp_path: Pat
     with edgecv.load(made.path) as model:
         assert model.batch == 2
         frames = [np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8) for seed in range(3)]
-        for found, image in zip(model.many(frames), images, strict=True):
+        for found, image in zip(model.many(frames), frames, strict=True):
             same(found, model(image), 1e-5)
 
 
