@@ -123,10 +123,7 @@ def _source(name: str, made_from: Source, network: Any, head: Head, options: Sou
         return {name: tensor.numpy() for name, tensor in zip(order, tensors, strict=True)}
 
     part = Part(
-        inputs=(image_input(preprocess.size_wh),),
-        outputs=outputs,
-        reference=reference,
-        module=_pixel_module(network),
+        inputs=(image_input(preprocess.size_wh),), outputs=outputs, reference=reference, module=_pixel_module(network)
     )
     return SourceModel(
         name=name,

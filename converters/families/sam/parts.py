@@ -156,7 +156,4 @@ def _prompt_inputs(size: int) -> tuple[TensorSpec, ...]:
 
 def _mask_outputs(size: int) -> tuple[TensorSpec, ...]:
     """Four candidates: one for prompts that leave no doubt, and whole, part and part of a part."""
-    return (
-        float_tensor("low_res_masks", 1, 4, size // 4, size // 4),
-        float_tensor("iou_predictions", 1, 4),
-    )
+    return (float_tensor("low_res_masks", 1, 4, size // 4, size // 4), float_tensor("iou_predictions", 1, 4))

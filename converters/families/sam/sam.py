@@ -38,12 +38,7 @@ def open_sam(path: Path, options: SourceOptions) -> SourceModel:
     """
     size = size_of(path, options)
     spec = PreprocessSpec(
-        size_wh=(size, size),
-        resize="letterbox",
-        pad_value=PADDING_BGR,
-        pad_anchor="top-left",
-        mean=_MEAN,
-        std=_STD,
+        size_wh=(size, size), resize="letterbox", pad_value=PADDING_BGR, pad_anchor="top-left", mean=_MEAN, std=_STD
     )
     network = built(_BUILDERS[path.name], size, options.weights)
     if options.weights is None:
