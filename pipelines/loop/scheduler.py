@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotClosed
 from edgecv.pipelines.loop.source_reader import POLL_S, SourceReader
 from edgecv.pipelines.loop.work import Work
+
+
+class Changes(threading.Condition):
+    """A condition that counts how often it was notified: who looks without holding it sees whether anything came meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def notify_all(self) -> None:
+        """Wake everyone who waits."""
+        self.count += 1
+        super().notify_all()
 
 
 class SourceScheduler:
@@ -23,7 +37,7 @@ class SourceScheduler:
     """
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed = Changes()
         self._readers: dict[str, SourceReader] = {}
         self._turn: list[str] = []  # the next one to be asked stands first
         self._reserved: set[str] = set()  # being added, or removed and not yet forgotten
@@ -103,13 +117,26 @@ class SourceScheduler:
             SlotClosed: all sources ended, and everything was taken.
         """
         deadline_s = time.monotonic() + timeout_s
-        with self.changed:
-            while (taken := self._poll()) is None:
+        while True:
+            with self.changed:
+                seen, readers = self.changed.count, [self._readers[name] for name in self._turn]
+            try:
+                # Not under the lock: a source copies an image here, and an app may be told that one failed.
+                taken = _poll(readers)
+            except SlotClosed:
+                with self.changed:
+                    if self.changed.count == seen:  # no source was added meanwhile
+                        raise
+                continue
+            with self.changed:
+                if taken is not None:
+                    self._put_last(taken[0].name)
+                    return taken
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return None
-                self.changed.wait(min(left_s, POLL_S))
-            return taken
+                if self.changed.count == seen:
+                    self.changed.wait(min(left_s, POLL_S))
 
     def begin_close(self) -> None:
         """Let nothing more in, and stop all sources."""
@@ -123,40 +150,42 @@ class SourceScheduler:
         deadline_s = time.monotonic() + timeout_s
         return [reader for reader in self.readers if not reader.join(deadline_s)]
 
-    def _poll(self) -> tuple[SourceReader, Work] | None:
-        if all(reader.is_placed for reader in self._readers.values()):
-            return self._poll_in_order()
-        return self._poll_in_turn()
+    def _put_last(self, name: str) -> None:
+        if name in self._turn:
+            self._turn.remove(name)
+            self._turn.append(name)
 
-    def _poll_in_order(self) -> tuple[SourceReader, Work] | None:
-        """The first frame of all, which is only known when every source that has not ended holds one."""
-        places: dict[str, int] = {}
-        for name in self._turn:
-            try:
-                place = self._readers[name].next_place()
-            except SlotClosed:
-                continue
-            if place is None:
-                return None
-            places[name] = place
-        if not places:
-            raise SlotClosed
-        first = self._readers[min(places, key=places.__getitem__)]
-        work = first.poll()
-        return None if work is None else (first, work)
 
-    def _poll_in_turn(self) -> tuple[SourceReader, Work] | None:
-        ended = 0
-        for name in self._turn:
-            try:
-                work = self._readers[name].poll()
-            except SlotClosed:
-                ended += 1
-                continue
-            if work is not None:
-                self._turn.remove(name)
-                self._turn.append(name)
-                return self._readers[name], work
-        if ended == len(self._turn):
-            raise SlotClosed
-        return None
+def _poll(readers: Sequence[SourceReader]) -> tuple[SourceReader, Work] | None:
+    if all(reader.is_placed for reader in readers):
+        return _poll_in_order(readers)
+    ended = 0
+    for reader in readers:
+        try:
+            work = reader.poll()
+        except SlotClosed:
+            ended += 1
+            continue
+        if work is not None:
+            return reader, work
+    if ended == len(readers):
+        raise SlotClosed
+    return None
+
+
+def _poll_in_order(readers: Sequence[SourceReader]) -> tuple[SourceReader, Work] | None:
+    """The first frame of all, which is only known when every source that has not ended holds one."""
+    places: dict[int, SourceReader] = {}
+    for reader in readers:
+        try:
+            place = reader.next_place()
+        except SlotClosed:
+            continue
+        if place is None:
+            return None
+        places[place] = reader
+    if not places:
+        raise SlotClosed
+    first = places[min(places)]
+    work = first.poll()
+    return None if work is None else (first, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgecv._internal.printable import printable
@@ -229,3 +229,12 @@ class SourceReader:
     def _remember(self, health: SourceHealth) -> None:
         self._was_live = self._was_live or health.state == "live"
         self._reason = health.error or self._reason
+
+
+def hangs(readers: Sequence[SourceReader]) -> SourceError:
+    """The error for sources whose read does not return."""
+    return SourceError(
+        f"{', '.join(reader.name for reader in readers)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
+        "The thread is left behind until the program ends.",
+        code="timeout",
+    )

@@ -33,7 +33,6 @@ ALLOWED = {
     "edgecv/runtimes/ov.py": "a thread's own request",
     "edgecv/vision/letterbox.py": "whatever was given for an image, to say what is wrong with it",
     "pipelines/loop/signals.py": "handlers of signals, anybody's",
-    "pipelines/pipeline.py": "our own fields and errors, by their names",
     "pipelines/recording/records.py": "our own columns, by their names",
     "pipelines/sinks/webhook": "errors of the system",
     "pipelines/sinks/__init__.py": "our own modules, loaded when they are first used",
