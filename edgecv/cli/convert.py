@@ -170,11 +170,7 @@ def _labels(path: Path | None) -> tuple[str, ...]:
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """``640`` or ``640x384`` as width and height.
-
-    Raises:
-        ConfigError: it is neither.
-    """
+    """``640`` or ``640x384`` as width and height. Raises ``ConfigError``: it is neither."""
     if text is None:
         return None
     parts = text.lower().split("x")

@@ -21,11 +21,7 @@ class Recall(Protocol):
     task: str
 
     def recall(self, frame: Frame) -> Detections | Classification:
-        """What was found in this frame.
-
-        Raises:
-            SourceError: nothing is known about it.
-        """
+        """What was found in this frame. Raises ``SourceError``: nothing is known about it."""
         ...
 
 

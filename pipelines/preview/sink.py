@@ -165,11 +165,7 @@ class PreviewSink(SinkType):
             self._events.add(event)
 
     def emit_event(self, event: Event) -> None:
-        """Keep the text of an event.
-
-        Raises:
-            SinkError: the page is closed.
-        """
+        """Keep the text of an event. Raises ``SinkError``: the page is closed."""
         self._check_open()
         self._events.add(event)
 

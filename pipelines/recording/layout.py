@@ -133,11 +133,7 @@ def image_path(header: Header, source: int, number: int) -> str:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """A path in the folder, links followed.
-
-    Raises:
-        SourceError: a link leads out of the folder.
-    """
+    """A path in the folder, links followed. Raises ``SourceError``: a link leads out of the folder."""
     path = Path(os.path.realpath(folder / relative))
     if not path.is_relative_to(os.path.realpath(folder)):
         raise SourceError(

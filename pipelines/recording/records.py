@@ -140,11 +140,7 @@ def store(found: Detections | Classification) -> tuple[dict[str, StoredArray], S
 
 
 def restore(record: Record, path: Path) -> Detections | Classification:
-    """What a record says was found; ``path`` is named in errors.
-
-    Raises:
-        SourceError: the record makes no sense.
-    """
+    """What a record says was found; ``path`` is named in errors. Raises ``SourceError``: the record makes no sense."""
     try:
         arrays: dict[str, Any] = {name: _restore_array(name, stored) for name, stored in record.arrays.items()}
         if record.is_classification:

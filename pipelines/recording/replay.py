@@ -10,9 +10,9 @@ from edgecv.model import Model
 from edgecv.pipelines.arguments import SinkLike
 from edgecv.pipelines.loop.step_chain import GateLike, StepLike
 from edgecv.pipelines.pipeline import Pipeline
-from edgecv.pipelines.recording.recording import RecordedModel, RecordedSource, Recording
+from edgecv.pipelines.recording.recording import RecordedModel, Recording
+from edgecv.pipelines.recording.source import RecordedSource
 from edgecv.pipelines.source_config import SourceConfig
-from edgecv.pipelines.summary import Summary
 from edgecv.pipelines.uris import parse_sink
 from edgecv.results import Result
 
@@ -81,27 +81,6 @@ def open_replay(
         max_frames=max_frames,
         on_result=on_result,
     )
-
-
-def replay(
-    recording: str | Path | Recording,
-    *,
-    model: Model | None = None,
-    steps: Sequence[StepLike] = (),
-    gates: Sequence[GateLike] = (),
-    sinks: Sequence[SinkLike] = (),
-    speed: float = 0.0,
-    max_frames: int | None = None,
-) -> Summary:
-    """Replay to the end; arguments as in ``open_replay``.
-
-    Raises:
-        SourceError: see ``open_replay``, or an image is damaged: what came before it went to the sinks.
-        SinkError: a sink lost results.
-    """
-    return open_replay(
-        recording, model=model, steps=steps, gates=gates, sinks=sinks, speed=speed, max_frames=max_frames
-    ).run()
 
 
 def _check_apart(recording: Recording, sinks: Sequence[SinkLike]) -> None:

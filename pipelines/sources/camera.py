@@ -59,11 +59,7 @@ class UsbSource(LiveSource):
         self._stamper = FrameStamper(self.source_id)
 
     def read(self) -> Frame | None:
-        """The next frame, or ``None`` when the camera was closed.
-
-        Raises:
-            SourceError: the camera sends no more.
-        """
+        """The next frame, or ``None`` when the camera was closed. Raises ``SourceError``: the camera sends no more."""
         if self._capture is None:
             return None
         taken, image = self._capture.read()

@@ -64,11 +64,7 @@ class CsiSource(LiveSource):
         self.fps = self._stream.fps or options.fps
 
     def read(self) -> Frame | None:
-        """The next frame, or ``None`` when the camera was closed.
-
-        Raises:
-            SourceError: the program ended.
-        """
+        """The next frame, or ``None`` when the camera was closed. Raises ``SourceError``: the program ended."""
         return self._stream.read()
 
     def close(self) -> None:

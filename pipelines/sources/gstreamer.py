@@ -121,11 +121,7 @@ class GstStream:
         self._pace = Pace(self.fps)
 
     def read(self) -> Frame | None:
-        """The next frame, or ``None`` at the end.
-
-        Raises:
-            SourceError: the pipeline broke.
-        """
+        """The next frame, or ``None`` at the end. Raises ``SourceError``: the pipeline broke."""
         if self._program is None:
             return None
         time.sleep(self._pace.wait_s(time.monotonic()))

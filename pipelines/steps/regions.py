@@ -64,11 +64,7 @@ class Shape:
 
     @classmethod
     def line(cls, points: Sequence[Point], units: Units, what: str) -> Shape:
-        """A segment.
-
-        Raises:
-            ConfigError: it has no two different points, or they do not fit ``units``.
-        """
+        """A segment. Raises ``ConfigError``: it has no two different points, or they do not fit ``units``."""
         shape = cls(points=_numbers(points, units, what), units=units)
         if len(shape.points) != 2 or (shape.points[0] == shape.points[1]).all():
             raise ConfigError(f"{what} needs two different points.", "points = [[0, 300], [768, 300]]")

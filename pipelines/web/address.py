@@ -49,11 +49,7 @@ class Address:
 
 
 def resolve(host: str, port: int) -> Address:
-    """Find the address behind ``host``.
-
-    Raises:
-        ConfigError: there is no such port, or the host is unknown.
-    """
+    """Find the address behind ``host``. Raises ``ConfigError``: there is no such port, or the host is unknown."""
     if not 0 <= port <= 65535:
         raise ConfigError(f"There is no port {port}.", "Ports go from 1 to 65535; 0 takes a free one.")
     try:
@@ -100,11 +96,7 @@ class HostNames:
     """
 
     def __init__(self, address: Address, more: Iterable[str] = ()) -> None:
-        """Believe the names of ``address`` and ``more``.
-
-        Raises:
-            ConfigError: one of ``more`` is no host name.
-        """
+        """Believe the names of ``address`` and ``more``. Raises ``ConfigError``: one of ``more`` is no host name."""
         self._any_ip = address.ip.is_unspecified
         machine = socket.gethostname()
         own = (machine, f"{machine}.local") if not address.is_loopback else ()

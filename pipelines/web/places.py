@@ -42,11 +42,7 @@ class Place:
             self._answering -= 1
 
     def serve(self, app: ASGIApp) -> None:
-        """Begin to answer.
-
-        Raises:
-            SinkError: the server did not come up in time.
-        """
+        """Begin to answer. Raises ``SinkError``: the server did not come up in time."""
         self.app = app
         try:
             self._server.start()

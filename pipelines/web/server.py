@@ -154,11 +154,7 @@ class ServerThread:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, app: ASGIApp) -> None:
-        """Begin to answer.
-
-        Raises:
-            SinkError: it did not come up in time.
-        """
+        """Begin to answer. Raises ``SinkError``: it did not come up in time."""
         config = uvicorn.Config(
             app,
             loop="asyncio",

@@ -56,11 +56,7 @@ class JsonlSink(SinkType):
         return cls(uri.path, overwrite=overwrite, options=read_options(uri, LineSinkOptions))
 
     def emit(self, result: Result) -> None:
-        """Write one line.
-
-        Raises:
-            SinkError: it could not be written whole; the next one is tried anew.
-        """
+        """Write one line. Raises ``SinkError``: it could not be written whole; the next one is tried anew."""
         self._write(result.as_dict())
 
     def emit_event(self, event: Event) -> None:

@@ -84,11 +84,7 @@ class LineFile:
             raise SinkError(f"{self._name} is {self._broken or 'closed'}.")
 
     def write(self, lines: bytes) -> None:
-        """Append whole lines.
-
-        Raises:
-            SinkError: they could not be written whole.
-        """
+        """Append whole lines. Raises ``SinkError``: they could not be written whole."""
         self.check_open()
         try:
             if not self._is_stdout:

@@ -140,11 +140,7 @@ class SegmentsSink(SinkType):
         return cls(uri.path, fps=fps, options=read_options(uri, SegmentsOptions))
 
     def emit(self, result: Result) -> None:
-        """Append one frame to the segment of its source.
-
-        Raises:
-            SinkError: it cannot be written.
-        """
+        """Append one frame to the segment of its source. Raises ``SinkError``: it cannot be written."""
         if self._closed:
             raise SinkError(f"{self._ring.folder} is closed.")
         frame = result.frame

@@ -34,11 +34,7 @@ class WorkerProcess:
     """One worker and everything it started, in a session of its own: Ctrl-C does not reach it, a kill reaches all of it."""
 
     def __init__(self, start: wire.Start) -> None:
-        """Start the process and say what to open.
-
-        Raises:
-            OSError: the system has no process or descriptor left.
-        """
+        """Start the process and say what to open. Raises ``OSError``: the system has no process or descriptor left."""
         self.ring: RingReader | None = None
         self._stderr = bytearray()
         self._sending = threading.Lock()

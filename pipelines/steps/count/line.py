@@ -96,11 +96,7 @@ class LineCounter:
         self._walks: Memory[_Walk] = Memory(round(options.forget_s * 1e9))
 
     def __call__(self, result: Result) -> Result:
-        """The result with the events of its crossings.
-
-        Raises:
-            ConfigError: no tracker ran before.
-        """
+        """The result with the events of its crossings. Raises ``ConfigError``: no tracker ran before."""
         frame = result.frame
         grown, said = self._placement.follow(frame)
         line, now_ns = self._placement.points, frame.scene_ns

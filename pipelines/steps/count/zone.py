@@ -99,11 +99,7 @@ class ZoneCounter:
         self._inside = 0
 
     def __call__(self, result: Result) -> Result:
-        """The result with the events of its zone.
-
-        Raises:
-            ConfigError: no tracker ran before.
-        """
+        """The result with the events of its zone. Raises ``ConfigError``: no tracker ran before."""
         frame = result.frame
         _, said = self._placement.follow(frame)
         events = [*said]

@@ -56,11 +56,7 @@ class BoxSegmenter:
         self._asking = threading.Lock()  # the model remembers one image; no other source may set its own in between
 
     def __call__(self, result: Result) -> Result:
-        """The result with masks in place of those it may have.
-
-        Raises:
-            SessionError: the runtime failed.
-        """
+        """The result with masks in place of those it may have. Raises ``SessionError``: the runtime failed."""
         found = result.detections
         if found is None:
             return result

@@ -126,11 +126,7 @@ class ByteTracker:
         self._last_ns: int | None = None
 
     def __call__(self, result: Result) -> Result:
-        """The result with ids.
-
-        Raises:
-            ConfigError: the model gives no detections.
-        """
+        """The result with ids. Raises ``ConfigError``: the model gives no detections."""
         if result.detections is None:
             raise ConfigError("The step 'track' follows detections, and this model gives none.", "Use a detector.")
         size_hw = result.frame.image.shape[:2]

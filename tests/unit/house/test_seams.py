@@ -37,7 +37,7 @@ ALLOWED = {
     "pipelines/sinks/webhook": "errors of the system",
     "pipelines/sinks/__init__.py": "our own modules, loaded when they are first used",
     "pipelines/sources/__init__.py": "what this system has",
-    "pipelines/sources/network.py": "what PyAV gives",
+    "pipelines/sources/network": "what PyAV gives",
     "pipelines/steps/__init__.py": "our own modules, loaded when they are first used",
     "pipelines/steps/track": "our own columns, by their names",
     "quantize/report/template.py": "texts that say of themselves that they are HTML",

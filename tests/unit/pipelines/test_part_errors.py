@@ -55,7 +55,7 @@ def test_an_error_of_our_own_in_a_step_keeps_its_kind_hint_and_code() -> None:
 def test_a_step_of_options_is_named_as_its_options_are() -> None:
     line = Line(name="door", points=((0, 10), (60, 10)))
     with pytest.raises(PluginError, match=r"Step 2 of 2, 'door', raised AttributeError"):
-        Pipeline(SOURCE, BlobModel(), steps=[lambda _: _no_detections(_), line]).run()
+        Pipeline(SOURCE, BlobModel(), steps=[_no_detections, line]).run()
     with pytest.raises(Exception, match=r"Step 1 of 1, 'Track': The step 'track' follows detections"):
         Pipeline(SOURCE, Classifier(), steps=[Track()]).run()
 
@@ -154,7 +154,8 @@ def test_a_source_that_is_added_while_the_last_one_ends_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "shown"), [("", "''"), ("rtsp://a:p/x@cam:80@x/1", "rtsp://"), ("a\0b", "a"), ("clip.mp4?a=1&a=2", "clip.mp4")]
+    ("uri", "shown"),
+    [("", "''"), ("rtsp://a:p/x@cam:80@x/1", "rtsp://"), ("a\0b", "a"), ("clip.mp4?a=1&a=2", "clip.mp4")],
 )
 def test_a_source_that_cannot_be_read_can_be_shown(uri: str, shown: str) -> None:
     said = repr(SourceConfig(uri))

@@ -18,12 +18,12 @@ from typing import Any
 
 from edgecv._internal.printable import printable
 from edgecv.pipelines.sources.live import Unrecoverable
+from edgecv.pipelines.sources.network.address import PORTS
 
 _SAYING = "Redirecting to "
 _REFUSED = re.compile(r"Protocol '([^']*)' not on whitelist")
 # Where libav would go: nothing but a host and a port may stand before the path, so that both of us read the same.
 _PLACE = re.compile(r"(rtsps?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?(?:/|$)")
-_PORTS = {"rtsp": 554, "rtsps": 322}
 _LONGEST_PLACE = 60
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -79,7 +79,7 @@ class _Guard(logging.Handler):
         found = _PLACE.match(place)
         if found is None:
             return False
-        return (found[2].strip("[]").lower(), int(found[3] or _PORTS[found[1]])) == self._here
+        return (found[2].strip("[]").lower(), int(found[3] or PORTS[found[1]])) == self._here
 
 
 def _elsewhere(name: str, place: str) -> Unrecoverable:
