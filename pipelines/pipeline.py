@@ -142,10 +142,9 @@ class Pipeline:
         return self._loop.counters.status(running, self._inference.model.name, sources, self._outlets.counts())
 
     def add_source(self, source: SourceLike, name: str = "") -> str:
-        """One more source, while it runs or before; may be called from any thread.
+        """Add a source, while it runs or before; may be called from any thread.
 
-        Returns:
-            Its name: ``name``, or the source's own.
+        Gives its name: ``name``, or the source's own.
 
         Raises:
             ConfigError: the name is taken, or the pipeline has ended; else as in the constructor.
@@ -191,8 +190,7 @@ class Pipeline:
     def close(self) -> None:
         """End now: release the sources, let the sinks write what they hold. A second call waits for the first.
 
-        Raises:
-            Exception: what the ``close`` of a source or step raised; everything else was closed.
+        Raises what the ``close`` of a source or step raised; everything else was closed.
         """
         with self._closing:
             first, self._closed, self._loop.stopping = not self._closed, True, True
@@ -306,7 +304,6 @@ class Pipeline:
                 self._outlets.tell_health(reader.name, health)
 
     def _report(self) -> None:
-        """Raise what went wrong beside the loop, once."""
         if self._reported:
             return
         self._reported = True

@@ -26,11 +26,7 @@ from edgecv.status import SourceHealth
 class FrameLoop:
     """Sources may be added and removed from any thread; results are taken by one alone.
 
-    Attributes:
-        scheduler: The sources.
-        chain: The steps.
-        counters: What was done so far.
-        stopping: Whether to end after the frame in flight.
+    ``stopping`` is set to end after the frame in flight.
     """
 
     def __init__(self, inference: Inference, gates: Sequence[Gate], chain: StepChain, max_frames: int | None) -> None:
@@ -88,8 +84,7 @@ class FrameLoop:
     def next(self, tell: Callable[[Event], None]) -> Result | None:
         """The next result that no step drops, or ``None`` at the end; ``tell`` is given the events of dropped frames.
 
-        Raises:
-            Exception: what a model or step raised; once all is through, what broke a source.
+        Raises what a model or step raised, and once all is through, what broke a source.
         """
         while not self.stopping:
             self._forget_removed()

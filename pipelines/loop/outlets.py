@@ -20,11 +20,7 @@ log = logging.getLogger("edgecv.pipelines")
 
 
 class Outlets:
-    """Gives results and events to all who want them.
-
-    Attributes:
-        workers: What feeds each sink.
-    """
+    """Gives results and events to all who want them; ``workers`` feed the sinks."""
 
     def __init__(
         self, on_result: Callable[[Result], object] | None, on_event: Callable[[Event], object] | None

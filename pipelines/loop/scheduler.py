@@ -28,12 +28,9 @@ class Changes(threading.Condition):
 class SourceScheduler:
     """Takes frames from many readers in turn: one that is always ready cannot keep the others waiting.
 
-    Where every source says which place its frames have among all (a recording of several), they are taken in that order instead.
-
-    Readers may be added and removed from any thread; frames are taken by the loop alone.
-
-    Attributes:
-        changed: The condition that all readers notify.
+    Where every source says which place its frames have among all (a recording of several), they are taken in that order
+    instead.
+    Readers may be added and removed from any thread, and all notify ``changed``; frames are taken by the loop alone.
     """
 
     def __init__(self) -> None:
@@ -55,8 +52,7 @@ class SourceScheduler:
     def reserve(self, name: str, wanted: str) -> str:
         """A name for a source that will be added: ``name``, or else ``wanted``, with ``#2`` and so on when it is taken.
 
-        Raises:
-            ConfigError: ``name`` is taken.
+        Raises ``ConfigError`` when ``name`` is taken.
         """
         with self.changed:
             chosen, number = name or wanted, 2
@@ -76,8 +72,7 @@ class SourceScheduler:
     def add(self, reader: SourceReader) -> None:
         """One more, under the name that was reserved for it; it starts at once when the others run.
 
-        Raises:
-            ConfigError: the pipeline has ended meanwhile.
+        Raises ``ConfigError`` when the pipeline has ended meanwhile.
         """
         with self.changed:
             self._reserved.discard(reader.name)
@@ -92,8 +87,7 @@ class SourceScheduler:
     def remove(self, name: str) -> SourceReader:
         """Let one go; the caller closes it, and says ``free`` when nothing of it is left.
 
-        Raises:
-            ConfigError: there is none of that name.
+        Raises ``ConfigError`` when there is none of that name.
         """
         with self.changed:
             if name not in self._readers:
@@ -111,10 +105,10 @@ class SourceScheduler:
                 reader.start()
 
     def take(self, timeout_s: float) -> tuple[SourceReader, Work] | None:
-        """The next frame: in their order, or of the source that has waited longest; ``None`` when none came until the deadline.
+        """The next frame: in their order, or of the source that has waited longest; ``None`` when none came until the
+        deadline.
 
-        Raises:
-            SlotClosed: all sources ended, and everything was taken.
+        Raises ``SlotClosed`` when all sources ended, and everything was taken.
         """
         deadline_s = time.monotonic() + timeout_s
         while True:

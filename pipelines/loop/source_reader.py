@@ -27,13 +27,12 @@ _AHEAD = 2  # prepared frames in waiting: one hides a slow read, more would only
 class SourceReader:
     """Reads one source until its end, an error or ``close``; the thread that reads is the one that closes the source.
 
-    With the policy ``lossless`` frames are gated and prepared here, while the model computes the one before. With ``latest``
+    With the policy ``lossless`` frames are gated and prepared here, while the model computes the one before. With
+    ``latest``
     that would be wasted on every frame that is dropped: there the loop does it with what it takes.
 
     Attributes:
-        name: What its frames are called.
-        source: What is read.
-        error: What broke it, once it ended.
+        error: What broke the source, once it ended.
         on_change: Called with name and health when the source comes, goes or fails, from any thread; must not block.
     """
 
@@ -96,8 +95,7 @@ class SourceReader:
     def poll(self) -> Work | None:
         """The next frame, or ``None`` when there is none now.
 
-        Raises:
-            SlotClosed: the source ended, and everything was taken; ``error`` says whether it broke.
+        Raises ``SlotClosed`` when the source ended, and everything was taken; ``error`` says whether it broke.
         """
         return self._slot.get(0.0)
 
@@ -128,7 +126,7 @@ class SourceReader:
 
     def begin_close(self) -> None:
         """Stop; ``join`` waits for it."""
-        self._slot.close(discard=True)
+        self._slot.give_up()
         if isinstance(self.source, Supervised):
             self.source.interrupt()
 

@@ -30,8 +30,8 @@ NamedStep: TypeAlias = tuple[str, Step]
 def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[NamedStep]:
     """Steps of options and of functions, each with its name.
 
-    Raises:
-        ConfigError: one is no step, or two have one name, which their counts would share; else as ``StepOptions.build``.
+    Raises ``ConfigError`` for what is no step, and for two with one name, which their counts would share; else as
+    ``build``.
     """
     for step in steps:
         if isinstance(step, type) or not (callable(step) or isinstance(step, StepOptions)):
@@ -96,10 +96,8 @@ def _taken(place: str, step: Step, result: Result) -> Result | None:
 class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
-    Attributes:
-        left: The events of the last frame that was given, where a step dropped that frame: they are not lost with it.
-
-    A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is.
+    A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is. ``left``
+    are the events of the last frame, where a step dropped that frame: they are not lost with it.
     """
 
     def __init__(
@@ -119,8 +117,8 @@ class StepChain:
     def __call__(self, result: Result) -> Result | None:
         """The result after the steps; call it in the order of the frames.
 
-        Raises:
-            EdgeCVError: what a step raised, with the place and name of the step; of another kind, it is the cause.
+        What a step raises gets its place and name: an error of ours in its message, another as the cause of a
+        ``PluginError``.
         """
         current, self.left = result, ()
         for place, step in self._steps:

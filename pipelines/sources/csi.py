@@ -31,13 +31,7 @@ _INSTALL = (
 
 
 class CsiSource(LiveSource):
-    """A camera of the board; frames that nobody takes are lost.
-
-    Attributes:
-        source_id: ``csi://0``.
-        live: ``True``.
-        fps: The option ``fps``, or what the pipeline announces; 0.0 when unknown.
-    """
+    """A camera of the board; frames that nobody takes are lost."""
 
     @staticmethod
     def check(uri: Uri) -> None:

@@ -36,23 +36,13 @@ class ImagesSource(SourceType):
     """Every image of a folder or pattern, in the order in which a person counts: 1, 2, 10.
 
     Those that cannot be read are passed; after the last image an error names them all.
-
-    Attributes:
-        source_id: The folder, pattern or file as it was given.
-        live: ``False``.
-        fps: The option ``fps``.
     """
 
     live = False
     Options: ClassVar[type[msgspec.Struct]] = ImagesOptions
 
     def __init__(self, uri: str | Uri) -> None:
-        """List the images.
-
-        Raises:
-            SourceError: there is no image.
-            ConfigError: an option does not exist or has a wrong value.
-        """
+        """List the images. Raises ``SourceError`` when there is none."""
         parsed = parse_source(uri)
         self.source_id = parsed.name
         options = read_options(parsed, ImagesOptions)

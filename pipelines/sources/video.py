@@ -36,12 +36,7 @@ class VideoSource(SourceType):
     Options: ClassVar[type[msgspec.Struct]] = VideoOptions
 
     def __init__(self, uri: str | Uri) -> None:
-        """Open the file.
-
-        Raises:
-            SourceError: it is missing, empty or no video that can be read.
-            ConfigError: an option does not exist or has a wrong value.
-        """
+        """Open the file. Raises ``SourceError`` when it is missing, empty or no video that can be read."""
         parsed = parse_source(uri)
         options = read_options(parsed, VideoOptions)
         self.source_id = parsed.name

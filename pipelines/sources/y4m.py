@@ -37,18 +37,10 @@ class ByteStream(Protocol):
 
 
 class Y4mReader:
-    """BGR images out of a stream of parts.
-
-    Attributes:
-        fps: Frames per second the stream announces; 0.0 when unknown.
-    """
+    """BGR images out of a stream of parts; ``fps`` is what the stream announces, 0.0 when unknown."""
 
     def __init__(self, stream: ByteStream, name: str, options: LiveOptions) -> None:
-        """Read from ``stream``, which ``name`` calls in errors; ``options`` say how large the images may be.
-
-        Raises:
-            MissingDependency: OpenCV is not installed.
-        """
+        """Read from ``stream``, which ``name`` calls in errors; ``options`` say how large the images may be."""
         self._cv2 = require("cv2", "vision")
         self._stream, self._name, self._options = stream, name, options
         self._size_wh = (0, 0)

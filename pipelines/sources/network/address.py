@@ -34,8 +34,7 @@ class NetworkOptions(LiveOptions, frozen=True, kw_only=True):
 def check_url(uri: Uri) -> None:
     """Refuse what can never work, without touching the camera.
 
-    Raises:
-        ConfigError: the URL names no host, ``transport`` is given for HTTP or ``every_s`` for RTSP, or the password cannot be had.
+    Raises ``ConfigError`` when the URL names no host, an option is not for its scheme, or the password cannot be had.
     """
     if not host_port(uri)[0]:
         raise ConfigError(f"{uri.name} names no host.", f"Write for example: {uri.scheme}://192.168.1.20/1")
@@ -58,8 +57,7 @@ def host_port(uri: Uri) -> tuple[str, int]:
 def camera_url(uri: Uri, options: NetworkOptions) -> str:
     """The URL with user and password as the rules want them: cameras' passwords are full of ``@ / ?``.
 
-    Raises:
-        ConfigError: there is a password file, and no user or another password.
+    Raises ``ConfigError`` when there is a password file, and no user or another password.
     """
     userinfo, rest = split_userinfo(uri.path)
     user, colon, password = userinfo.partition(":")

@@ -47,7 +47,8 @@ class Login:
 class HttpStream:
     """What a camera answers.
 
-    Redirects are followed within the same scheme, host and port only: a camera must not send us, or its password, elsewhere.
+    Redirects are followed within the same scheme, host and port only: a camera must not send us, or its password,
+    elsewhere.
     Proxies of the environment are not used.
 
     Attributes:
@@ -58,10 +59,8 @@ class HttpStream:
     def __init__(self, url: str, name: str, timeout_s: float) -> None:
         """Ask, and read the head of the answer.
 
-        Args:
-            url: With user and password, percent-encoded.
-            name: What to call it in errors: without credentials.
-            timeout_s: How long the camera may say nothing.
+        ``url`` holds user and password, percent-encoded; ``name`` is for errors, without them; the camera may be silent for
+        ``timeout_s``.
 
         Raises:
             SourceError: it refuses, redirects elsewhere or sends a page; the ``code`` says which.

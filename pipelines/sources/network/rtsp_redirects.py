@@ -30,11 +30,7 @@ _DESCRIPTORS = Path("/proc/self/fd")
 
 @contextlib.contextmanager
 def no_redirect(av: Any, name: str, host: str, port: int) -> Iterator[None]:
-    """Open an RTSP stream inside; a redirect to another host or port fails there, before it is followed.
-
-    Raises:
-        Unrecoverable: the camera redirected.
-    """
+    """Open an RTSP stream inside; a redirect to another host or port raises ``Unrecoverable`` there, before it is followed."""
     guard, log, limit = _Guard(host, port), logging.getLogger("libav"), resource.getrlimit(resource.RLIMIT_NOFILE)
     level, propagate, before = log.level, log.propagate, _peers()
     log.addHandler(guard)

@@ -42,25 +42,13 @@ _TOO_LARGE = re.compile(r"Image size (\d+)x(\d+) exceeds")
 
 
 class NetworkSource(LiveSource):
-    """A stream of a camera; frames are decoded and resized as they arrive.
-
-    Attributes:
-        source_id: The URL without credentials.
-        live: ``True``.
-        fps: Frames per second the stream announces, 0.0 when it does not.
-    """
+    """A stream of a camera; frames are decoded and resized as they arrive."""
 
     Options = NetworkOptions
 
     @staticmethod
     def check(uri: Uri) -> None:
-        """Refuse what can never work, without touching the camera.
-
-        Raises:
-            ConfigError: the URL names no host, ``transport`` is given for HTTP or ``every_s`` for RTSP, or the password cannot be
-            had.
-            MissingDependency: PyAV is not installed.
-        """
+        """Refuse what can never work, without touching the camera; errors as of ``open_source``."""
         check_url(uri)
         need("av", "video")
 
@@ -69,8 +57,6 @@ class NetworkSource(LiveSource):
 
         Raises:
             SourceError: the camera cannot be reached or refuses; its ``code`` says how.
-            ConfigError: an option has a wrong value.
-            MissingDependency: PyAV is not installed.
         """
         self._uri = parse_source(uri)
         self._options = read_options(self._uri, NetworkOptions)

@@ -16,10 +16,7 @@ _Waiting: TypeAlias = tuple[WorkerProcess, RingReader, ImageMessage, int]
 class NewestFrame:
     """Holds one frame; a newer one takes its place, and each is taken at most once.
 
-    Attributes:
-        is_there: Whether one waits.
-        dropped: Frames that arrived and were never taken.
-        next_index: Number of the frame that comes next.
+    ``dropped`` counts those that never were.
     """
 
     def __init__(self, source_id: str, changed: threading.Condition) -> None:

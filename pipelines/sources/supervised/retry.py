@@ -45,11 +45,7 @@ class Outage:
         self._tries = self._late_tries = self._final = 0
 
     def note(self, now_s: float, *, final: bool) -> float | None:
-        """Note a failure.
-
-        Returns:
-            Seconds to wait before the next try, or ``None`` to give up.
-        """
+        """Note a failure: seconds to wait before the next try, or ``None`` to give up."""
         self._tries += 1
         self._final = self._final + 1 if final else 0
         if self._final >= self._retry.final_tries:

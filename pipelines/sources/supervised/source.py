@@ -37,16 +37,17 @@ _LOG = logging.getLogger(__name__)
 class SupervisedSource:
     """Reads a live source in a worker process, kills it when it hangs, and starts it again.
 
-    ``read`` gives the newest frame, each at most once, and waits as long as it takes. A source that cannot be reached now is no
-    error: ``health`` says why, and it is tried again for ever, unless a password, a decoder or a program is what is missing.
+    ``read`` gives the newest frame, each at most once, and waits as long as it takes. A source that cannot be reached now
+    is no
+    error: ``health`` says why, and it is tried again for ever, unless a password, a decoder or a program is what is
+    missing.
 
     Attributes:
-        source_id: Its name, free of credentials.
-        live: ``True``.
         fps: Frames per second the camera announces, or the option ``fps`` when that is less; 0.0 while unknown.
-        on_change: Called with every change of state or of the class of the error, from a thread of the source.
-        wants: Asked for every frame that comes, from a thread of the source; one that it does not want is dropped.
-        on_frame: Called when a frame can be taken, from a thread of the source.
+            on_change: Called with every change of state or of the class of the error; like the next two from a thread of
+            the source.
+        wants: Asked for every frame that comes; one that it does not want is dropped.
+        on_frame: Called when a frame can be taken.
     """
 
     live = True
@@ -69,10 +70,7 @@ class SupervisedSource:
             draw: Random numbers from 0 to 1, for the back-off.
             clock: Monotonic nanoseconds.
 
-        Raises:
-            ConfigError: an option does not exist or has a wrong value, or the URI names no camera.
-            MissingDependency: a package is missing.
-            SourceError: this program may open no more files.
+        Raises as ``open_source``, and ``SourceError`` when this program may open no more files.
         """
         self._uri = parse_source(uri)
         self._target = target or registry.place("sources", self._uri.scheme)
@@ -105,13 +103,9 @@ class SupervisedSource:
         return self._health
 
     def read(self) -> Frame | None:
-        """The newest frame that was not read yet; waits for one.
+        """The newest frame that was not read yet; waits for one. ``None`` when the source ended, was closed or interrupted.
 
-        Returns:
-            The frame, or ``None`` when the source ended, was closed or interrupted.
-
-        Raises:
-            SourceError: trying again was given up.
+        Raises ``SourceError`` when trying again was given up.
         """
         with self._changed:
             while not self._frames.is_there and not self._is_over():
@@ -186,7 +180,6 @@ class SupervisedSource:
             self._change("ended")
 
     def _keep_alive(self) -> None:
-        """One worker after the other, until the end, the last straw or `close`."""
         outage = self._new_outage()
         while not self._closing.is_set():
             failure = self._try_once()
@@ -293,7 +286,6 @@ class SupervisedSource:
         return Outage(self._retry, self._clock() / 1e9, self._draw)
 
     def _sleep(self, duration_s: float) -> None:
-        """Until then, or until `close`."""
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
         poll.poll(duration_s * 1000)

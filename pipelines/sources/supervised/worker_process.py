@@ -78,9 +78,8 @@ class WorkerProcess:
     def receive(self) -> Iterator[wire.FromWorker]:
         """Every message that waits, except about memory, which is seen to here.
 
-        Raises:
-            EOFError: the worker is gone, and everything it said was read.
-            OSError: this process has no descriptor left for the memory that the worker shares.
+        Raises ``EOFError`` as ``wire.receive``, and ``OSError`` when this process has no descriptor left for the shared
+        memory.
         """
         for message, descriptor in wire.receive(self.connection):
             if isinstance(message, wire.Ring):
@@ -96,13 +95,9 @@ class WorkerProcess:
             self.connection.send(wire.encode(wire.Release(image.slot)))
 
     def end(self, *, force: bool = False) -> int:
-        """End it with all it started: politely, then by signal, within about a second.
+        """End it with all it started: politely unless ``force``, then by signal, within about a second.
 
-        Args:
-            force: Do without the politeness; it hangs.
-
-        Returns:
-            Its exit code, negative for a signal.
+        Gives its exit code, negative for a signal.
         """
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)

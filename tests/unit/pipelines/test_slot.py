@@ -99,22 +99,22 @@ def test_closing_wakes_a_waiting_side(side: str) -> None:
     thread.start()
     time.sleep(0.02)
     start = time.monotonic()
-    slot.close(discard=side == "get")
+    slot.give_up() if side == "get" else slot.close()
     thread.join(DEADLINE_S)
     assert outcome == ["closed"]
     assert time.monotonic() - start < 1.0
 
 
-def test_closing_lets_the_rest_be_taken_unless_discarded() -> None:
+def test_closing_lets_the_rest_be_taken_unless_given_up() -> None:
     kept: FrameSlot[int] = FrameSlot(2)
     kept.put(1, 0)
-    assert kept.close() == 0
+    kept.close()
     assert kept.get(0) == 1
     with pytest.raises(SlotClosed):
         kept.get(0)
     discarded: FrameSlot[int] = FrameSlot(2)
     discarded.put(1, 0)
-    assert discarded.close(discard=True) == 1
+    assert discarded.give_up() == [1]
     with pytest.raises(SlotClosed):
         discarded.get(0)
 
