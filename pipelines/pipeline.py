@@ -21,6 +21,7 @@ from edgecv.pipelines.arguments import (
     new_files,
     remove_empty,
 )
+from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.forgotten import QUICK_CLOSE_S, release_forgotten, while_alive
 from edgecv.pipelines.loop.frame_loop import FrameLoop
 from edgecv.pipelines.loop.inference import Inference, Recall
@@ -50,11 +51,12 @@ class Pipeline:
         for result in edgecv.Pipeline(["rtsp://door/1", "rtsp://yard/1"], model): ...
         summary = edgecv.Pipeline({"door": "rtsp://10.0.0.7/1"}, model, sinks=[print]).run()
 
-    Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one, unless it says
-    that it never blocks. The model runs in the thread that iterates, and in a second one where frames are many. Sources take
-    turns. One that breaks does not stop the others; when all have ended and one of them broke, its error is raised.
-    While it runs, SIGTERM and SIGHUP end the program as Ctrl-C does, with exit code 0, unless the program handles them itself.
-    Sources and sinks given as objects are closed with the pipeline; the model is not.
+    Every source is read in a thread of its own (a camera in a process of its own) and every sink is fed in one, so that it
+    never slows the frames of a live source; a sink that says ``non_blocking = True`` is called by the loop. The model runs
+    in the thread that iterates, and in a second one where frames are many. Sources take turns. One that breaks does not
+    stop the others; when all have ended and one of them broke, its error is raised. While it runs, SIGTERM and SIGHUP end
+    the program as Ctrl-C does, with exit code 0, unless the program handles them itself. Sources and sinks given as objects
+    are closed with it; the model is not.
     """
 
     def __init__(
@@ -76,23 +78,20 @@ class Pipeline:
         """Open the sources and the sinks; frames are read from the first iteration on.
 
         Args:
-            source: ``0``, ``clip.mp4``, ``images/``, ``rtsp://...`` or an object with ``read`` and ``close``; or many of them,
-                as a list, or by name. ``SourceConfig`` says which frames of a source are used.
+            source: ``0``, ``clip.mp4``, ``images/``, ``rtsp://...`` or an object with ``read`` and ``close``; or many of
+                them, as a list, or by name. ``SourceConfig`` says which frames of a source are used.
             model: What ``edgecv.load`` returned.
-            sinks: ``jsonl:FILE``, ``video:FILE.mp4``, objects with ``emit`` and ``close``, or functions of a result;
-                each works in a thread of its own and never slows the frames of a live source, but for one that says
-                ``non_blocking = True``: the loop calls it.
-            steps: Those of ``edgecv.pipelines.steps``, and functions ``Result -> Result | None``, between the model and the
-                sinks, in order; ``None`` drops.
-            gates: ``Motion`` of there, and functions ``Frame -> bool``, before the model; a frame for which one says
-                ``False`` is not looked at.
+            sinks: ``jsonl:FILE``, ``video:FILE.mp4``, objects with ``emit`` and ``close``, or functions of a result.
+            steps: Those of ``edgecv.pipelines.steps``, and functions ``Result -> Result | None``, in order; ``None`` drops.
+            gates: ``Motion`` of there, and functions ``Frame -> bool``; a frame for which one says ``False`` is not looked
+                at.
             confidence: Lowest confidence kept, 0 to 1; the model's own by default.
             iou: Boxes of one class that overlap more than this are one object; the model's own by default.
             classes: Names or numbers of the classes to keep; all by default.
             max_frames: Stop after so many frames.
             on_result: Called with every result in the thread of the loop; what it raises ends the pipeline.
-            on_event: Called with every event that belongs to no frame, such as a camera that went away, or whose frame a step
-                dropped; from any thread; it must not block.
+            on_event: Called from any thread with every event whose frame a step dropped or that belongs to none, such as a
+                camera that went away; it must not block.
             overwrite: Replace existing files of sinks that are given as URIs.
 
         Raises:
@@ -116,9 +115,8 @@ class Pipeline:
         self._done = threading.Event()  # everything is closed
         self._closer: threading.Thread | None = None
         self._closing = threading.Lock()
-        # Before anything is opened. It must not hold what holds this pipeline.
-        opened = self._loop.scheduler, self._outlets.workers, chain
-        self._forgotten = weakref.finalize(self, release_forgotten, *opened)
+        # Before anything is opened.
+        self._forgotten = weakref.finalize(self, release_forgotten, self._loop.scheduler, self._outlets.workers, chain)
         check_sinks(sources, sinks)
         made = new_files(sinks)
         try:
@@ -210,9 +208,8 @@ class Pipeline:
     def _close_all(self) -> None:
         atexit.unregister(self.close)
         deadline_s = time.monotonic() + CLOSE_TIMEOUT_S
-        errors: list[BaseException] = []
         scheduler = self._loop.scheduler
-        steps = (
+        closes = (
             scheduler.begin_close,
             lambda: scheduler.join(QUICK_CLOSE_S),
             self._outlets.end,
@@ -223,13 +220,7 @@ class Pipeline:
             self._loop.chain.close,
             self._signals.restore,
         )
-        for step in steps:
-            try:
-                step()
-            except Exception as error:  # noqa: BLE001 - the others are closed, too; raised below
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        close_all(closes)
 
     def __enter__(self) -> Pipeline:
         self._entered = True
@@ -273,11 +264,8 @@ class Pipeline:
         with self._signals.inside():
             result = self._loop.next(self._outlets.tell)
             if result is not None:
-                self._outlets.deliver(result, self._is_stopping)
+                self._outlets.deliver(result, lambda: self._loop.stopping)
             return result
-
-    def _is_stopping(self) -> bool:
-        return self._loop.stopping
 
     def _check_open(self) -> None:
         if self._closed:

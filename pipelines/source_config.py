@@ -113,11 +113,7 @@ SourcesLike: TypeAlias = "SourceLike | Sequence[SourceLike] | Mapping[str, Sourc
 
 
 def read_sources(sources: SourcesLike) -> list[SourceConfig]:
-    """One source or many; the names of a mapping win.
-
-    Raises:
-        ConfigError: there is none, or one is no source.
-    """
+    """One source or many; the names of a mapping win. Raises ``ConfigError`` when there is none, or one is no source."""
     if isinstance(sources, Mapping):
         found = [as_config(source, str(name)) for name, source in sources.items()]
     elif isinstance(sources, Sequence) and not isinstance(sources, str):

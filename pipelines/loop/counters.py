@@ -140,7 +140,6 @@ class PipelineCounters:
         return {**reader.dropped, **by_step}
 
     def _elapsed_s(self, now_ns: int | None = None) -> float:
-        """Until now, or until the last result."""
         return ((now_ns or self._last_ns) - self._start_ns) / 1e9
 
     def _fps(self) -> float:

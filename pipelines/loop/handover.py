@@ -38,8 +38,7 @@ class FrameSlot(Generic[T]):
         every change.
 
         ``inherit`` is called with an item that is given up, those that wait (which it may replace) and the one that comes;
-        it gives
-        the one that comes. It is for what an item holds and must not go with it, and must be quick.
+        it gives the one that comes. It is for what an item holds and must not go with it, and must be quick.
         """
         self._capacity = capacity
         self.policy = policy

@@ -29,8 +29,8 @@ class SourceScheduler:
     """Takes frames from many readers in turn: one that is always ready cannot keep the others waiting.
 
     Where every source says which place its frames have among all (a recording of several), they are taken in that order
-    instead.
-    Readers may be added and removed from any thread, and all notify ``changed``; frames are taken by the loop alone.
+    instead. Readers may be added and removed from any thread, and all notify ``changed``; frames are taken by the loop
+    alone.
     """
 
     def __init__(self) -> None:

@@ -28,8 +28,7 @@ class SourceReader:
     """Reads one source until its end, an error or ``close``; the thread that reads is the one that closes the source.
 
     With the policy ``lossless`` frames are gated and prepared here, while the model computes the one before. With
-    ``latest``
-    that would be wasted on every frame that is dropped: there the loop does it with what it takes.
+    ``latest`` that would be wasted on every frame that is dropped: there the loop does it with what it takes.
 
     Attributes:
         error: What broke the source, once it ended.
@@ -178,7 +177,6 @@ class SourceReader:
         return Work(frame=frame if frame.source_id == self.name else replace(frame, source_id=self.name))
 
     def _is_chosen(self) -> bool:
-        """Whether a frame that came is one of ``nth``."""
         self._came += 1
         if (self._came - 1) % self._config.nth:
             self._dropped["every_nth"] += 1

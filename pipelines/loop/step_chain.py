@@ -9,6 +9,7 @@ from typing import TypeAlias
 from edgecv._internal.printable import printable, short
 from edgecv.errors import ConfigError, EdgeCVError, PluginError
 from edgecv.events import Event
+from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.protocols import (
     Closes,
@@ -96,8 +97,8 @@ def _taken(place: str, step: Step, result: Result) -> Result | None:
 class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
-    A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is. ``left``
-    are the events of the last frame, where a step dropped that frame: they are not lost with it.
+    A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is.
+    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it.
     """
 
     def __init__(
@@ -145,12 +146,4 @@ class StepChain:
 
     def close(self) -> None:
         """The pipeline ended: close every step, then raise what the first one raised that failed."""
-        errors = []
-        for step in self._all:
-            try:
-                if isinstance(step, Closes):
-                    step.close()
-            except Exception as error:  # noqa: BLE001 - the others are closed, too
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        close_all(step.close for step in self._all if isinstance(step, Closes))

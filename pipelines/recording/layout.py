@@ -31,12 +31,7 @@ _LARGEST_HEADER_BYTES = 16_000_000  # a thousand labels are 20 kB
 
 
 class RecordedFrom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One source of a recording.
-
-    Attributes:
-        name: Its name in results, free of credentials.
-        fps: Frames per second it announced; 0.0 when it did not know.
-    """
+    """One source of a recording: its name in results, free of credentials, and frames per second; 0.0 when it did not know."""
 
     name: str
     fps: float = 0.0
@@ -46,16 +41,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``recording.json``.
 
     Attributes:
-        format: Tells a recording from other JSON documents.
-        schema: Version of this layout.
+        format: Tells a recording from other JSON documents; ``schema`` is the version of this layout.
         edgecv: Version that recorded.
         created: UTC, ISO 8601.
         images: How the frames are stored: ``jpeg`` (small), ``png`` (bit for bit).
         model: Name of the bundle and the variant that ran.
-        task: What the model does: ``detect``, ``classify`` ...
-        labels: Name of each class.
-        confidence: The limit that was asked for; ``None`` for the model's own.
-        iou: As ``confidence``.
+        confidence: The limit that was asked for, like ``iou``; ``None`` for the model's own.
         classes: Names or numbers of the classes that were kept; ``None`` for all.
         sources: In the order in which they gave their first frame; records name them by position.
         frames: How many there are; ``None`` until the recording was closed.
@@ -77,8 +68,6 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class _Version(msgspec.Struct, frozen=True):
-    """The part of the document that every version has."""
-
     format: str = ""
     schema: int = 0
 
@@ -86,8 +75,7 @@ class _Version(msgspec.Struct, frozen=True):
 def read_header(folder: Path) -> Header:
     """The description of a recording.
 
-    Raises:
-        SourceError: there is no recording, it is damaged, or a newer EdgeCV wrote it.
+    Raises ``SourceError``: there is no recording, it is damaged, or a newer EdgeCV wrote it.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is no recording.", "Make one: edgecv record BUNDLE --source 0 --out NAME.rec")
@@ -114,7 +102,6 @@ def is_recording(folder: Path) -> bool:
 
 
 def _no_recording(path: Path) -> str:
-    """What stands at a path, if it is no recording."""
     if not path.is_dir():
         return "a file"
     if not is_recording(path):

@@ -20,9 +20,7 @@ log = logging.getLogger("edgecv.pipelines")
 class RecordedFrame(Frame):
     """A frame of a recording, with its original times and index.
 
-    Attributes:
-        found: What the model found in it when it was recorded.
-        place: Its position among the frames of all sources.
+    ``found`` is what the model found in it then, ``place`` its position among the frames of all sources.
     """
 
     found: Detections | Classification
@@ -31,13 +29,7 @@ class RecordedFrame(Frame):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A recording on disk; ``Recording.open`` reads it through once.
-
-    Attributes:
-        path: The folder.
-        header: What it says about itself.
-        extent: How many frames it holds.
-    """
+    """A recording on disk, with what it says about itself; ``Recording.open`` reads it through once."""
 
     path: Path
     header: Header
@@ -47,8 +39,7 @@ class Recording:
     def open(cls, path: str | Path) -> Recording:
         """Find out what a folder holds; a record that was being written when its process died is left out, and logged.
 
-        Raises:
-            SourceError: it is no recording, damaged, empty, not all of it is there, or a newer EdgeCV wrote it.
+        Raises ``SourceError`` when it is no recording, damaged, empty, not all there, or of a newer EdgeCV.
         """
         folder = Path(path)
         header = read_header(folder)
@@ -79,8 +70,7 @@ class Recording:
     def frame(self, record: Record, place: int) -> RecordedFrame:
         """The frame of a record, which stands at ``place`` in the file, with its image.
 
-        Raises:
-            SourceError: the image is missing, damaged or another one.
+        Raises ``SourceError`` when the image is missing, damaged or another one.
         """
         path = inside(self.path, image_path(self.header, record.source, record.image))
         image = read_image(path)
@@ -104,8 +94,7 @@ class Recording:
     def number_of(self, name: str) -> int:
         """Position of a source by its name, or by that number as text; empty for the only one.
 
-        Raises:
-            ConfigError: there is none of that name, or several and no name.
+        Raises ``ConfigError`` when there is none of that name, or several and no name.
         """
         names = [source.name for source in self.header.sources]
         if name in names:
@@ -121,13 +110,7 @@ class Recording:
 
 
 class RecordedModel:
-    """In place of a model: says about each frame of a recording what the recorded model said.
-
-    Attributes:
-        name: The recorded model and variant.
-        labels: Its classes.
-        task: What it did.
-    """
+    """In place of a model: says about each frame of a recording what the recorded model said."""
 
     def __init__(self, header: Header) -> None:
         self.name = header.model

@@ -49,20 +49,11 @@ class StoredMasks(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """One frame.
+    """One frame: the position of its source in the header, its size in pixels, the number of its image file, and what was
+    found.
 
-    Attributes:
-        source: Position of its source in the header.
-        index: As in ``Frame``.
-        captured_ns: As in ``Frame``.
-        monotonic_ns: As in ``Frame``.
-        position_ns: As in ``Frame``.
-        width: Of the image in pixels.
-        height: Of the image in pixels.
-        image: Number of the image file.
-        is_classification: Whether the arrays are a ``Classification``.
-        arrays: Fields of the detections or the classification.
-        masks: The field ``mask``.
+    ``index`` and the times are those of ``Frame``; ``arrays`` and ``masks`` hold the fields of the detections or
+    classification.
     """
 
     source: int
@@ -82,10 +73,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 class Extent:
     """How far a file of records is whole.
 
-    Attributes:
-        records: Whole ones.
-        whole_bytes: Length of them together.
-        torn_bytes: What follows: a record that was being written when the process or the machine died.
+    ``torn_bytes`` follow: a record that was being written when the process or the machine died.
     """
 
     records: int
@@ -102,8 +90,7 @@ def encode_record(record: Record) -> bytes:
 def measure(path: Path) -> Extent:
     """Read through a file of records and find its end.
 
-    Raises:
-        SourceError: it cannot be read, or a record before the last is damaged.
+    Raises ``SourceError`` when it cannot be read, or a record before the last is damaged.
     """
     with _opened(path) as file:
         size = file.seek(0, 2)
@@ -117,8 +104,7 @@ def measure(path: Path) -> Extent:
 def read_records(path: Path, whole_bytes: int) -> Iterator[Record]:
     """The records in the first ``whole_bytes``, in the order in which they were written.
 
-    Raises:
-        SourceError: the file cannot be read or is damaged.
+    Raises ``SourceError`` when the file cannot be read or is damaged.
     """
     decoder = msgspec.msgpack.Decoder(Record)
     with _opened(path) as file:

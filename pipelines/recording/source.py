@@ -21,14 +21,11 @@ _LONGEST_WAIT_S = 3600.0  # threads refuse to wait for centuries, which a damage
 
 
 class RecordedSource:
-    """The frames of one source of a recording, with their original index and times.
+    """The frames of one source of a recording, with their original index and times; it waits for who takes them.
 
     Their ages are meaningless: they were captured long ago, perhaps on another machine. Use no ``max_age_ms`` with it.
 
     Attributes:
-        source_id: The name that the source had.
-        live: ``False``: it waits.
-        fps: What the source announced.
         on_change: Called when an image or record turns out to be damaged.
         place: Says where a frame stands among those of all sources; ``None`` where ``speed`` decides.
     """
@@ -38,13 +35,10 @@ class RecordedSource:
     def __init__(
         self, recording: Recording, number: int, *, speed: float = 0.0, clock: Clock = time.monotonic_ns
     ) -> None:
-        """One source of an open recording.
+        """The source at position ``number`` in the header.
 
-        Args:
-            recording: The recording.
-            number: Position of the source in its header.
-            speed: 0 as fast as frames are taken; 1 as fast as they were captured, 2 twice as fast ...
-            clock: Monotonic nanoseconds.
+        ``speed`` 0 is as fast as frames are taken, 1 as fast as they were captured, 2 twice as fast ... ``clock`` gives
+        nanoseconds.
         """
         self._recording = recording
         self._number = number
@@ -64,8 +58,7 @@ class RecordedSource:
     def read(self) -> Frame | None:
         """The next frame, or ``None`` after the last.
 
-        Raises:
-            SourceError: an image or a record is damaged; the message names it.
+        Raises ``SourceError`` when an image or a record is damaged; the message names it.
         """
         try:
             frame = self._next()
@@ -101,7 +94,6 @@ class RecordedSource:
         return None
 
     def _is_due(self, record: Record) -> bool:
-        """Wait until it is; ``False`` when it was interrupted."""
         if not self._speed:
             return True
         self._start_ns = self._start_ns or self._clock()
@@ -130,12 +122,7 @@ def _place(frame: Frame) -> int:
 
 
 class RecordingOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the query of ``recording://`` may say.
-
-    Attributes:
-        source: Which one, by name or number; needed where there are several.
-        speed: See ``RecordedSource``.
-    """
+    """What the query of ``recording://`` may say: a source, by name or number, needed where there are several, and a speed."""
 
     source: str = ""
     speed: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
@@ -147,12 +134,7 @@ class RecordingSource(RecordedSource, SourceType):
     Options: ClassVar[type[msgspec.Struct]] = RecordingOptions
 
     def __init__(self, uri: str | Uri) -> None:
-        """Open the recording.
-
-        Raises:
-            SourceError: see ``Recording.open``.
-            ConfigError: there is no such source or option.
-        """
+        """Open the recording; errors as of ``Recording.open``, and ``ConfigError`` when there is no such source or option."""
         parsed = parse_source(uri)
         options = read_options(parsed, RecordingOptions)
         recording = Recording.open(parsed.path)

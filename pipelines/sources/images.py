@@ -56,8 +56,7 @@ class ImagesSource(SourceType):
     def read(self) -> Frame | None:
         """The next image that can be read, or ``None`` after the last.
 
-        Raises:
-            SourceError: some could not be read; raised once, after all the others, and names every one.
+        Raises ``SourceError``: some could not be read; raised once, after all the others, and names every one.
         """
         for path in self._paths:
             self._taken += 1

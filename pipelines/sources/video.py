@@ -47,8 +47,7 @@ class VideoSource(SourceType):
     def read(self) -> Frame | None:
         """The next frame, or ``None`` at the end.
 
-        Raises:
-            SourceError: the file broke off or is damaged, after everything that could be read.
+        Raises ``SourceError``: the file broke off or is damaged, after everything that could be read.
         """
         image = self._reader.read()
         if image is None:

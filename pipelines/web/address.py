@@ -20,13 +20,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]+)(:[0-9]{1,5})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """An address of this machine, resolved but not yet taken.
-
-    Attributes:
-        host: As it was asked for.
-        family: Of the socket.
-        sockaddr: What the socket is bound to.
-    """
+    """An address of this machine, resolved but not yet taken: the host as it was asked for, and what a socket is bound to."""
 
     host: str
     family: socket.AddressFamily
@@ -65,8 +59,7 @@ def resolve(host: str, port: int) -> Address:
 def listen(address: Address) -> socket.socket:
     """Take the address.
 
-    Raises:
-        SinkError: the port is in use or reserved, or the address is not one of this machine.
+    Raises ``SinkError`` when the port is in use or reserved, or the address is not one of this machine.
     """
     listener = socket.socket(address.family, socket.SOCK_STREAM)
     try:

@@ -31,12 +31,7 @@ class JsonlSink(SinkType):
     Options: ClassVar[type[msgspec.Struct]] = LineSinkOptions
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, options: LineSinkOptions | None = None) -> None:
-        """Open the target.
-
-        Args:
-            path: A file, or ``-`` for standard output.
-            overwrite: Replace an existing file.
-            options: Whether to go on with one, and when to begin a new one.
+        """Open the target: a file, or ``-`` for standard output.
 
         Raises:
             ConfigError: the file exists and is neither to be replaced nor gone on with.

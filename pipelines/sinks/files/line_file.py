@@ -58,13 +58,7 @@ class LineFile:
         options: LineSinkOptions | None = None,
         style: LineStyle | None = None,
     ) -> None:
-        """Open the target.
-
-        Args:
-            path: A file, or ``-`` for standard output.
-            overwrite: Replace an existing file.
-            options: Whether to go on with an existing file, and when to begin a new one. ``append`` goes before ``overwrite``.
-            style: What the lines are like.
+        """Open the target: a file, or ``-`` for standard output. The option ``append`` goes before ``overwrite``.
 
         Raises:
             ConfigError: the file exists and is neither to be replaced nor gone on with, or has another first line.

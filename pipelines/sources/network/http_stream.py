@@ -48,8 +48,7 @@ class HttpStream:
     """What a camera answers.
 
     Redirects are followed within the same scheme, host and port only: a camera must not send us, or its password,
-    elsewhere.
-    Proxies of the environment are not used.
+    elsewhere. Proxies of the environment are not used.
 
     Attributes:
         is_jpeg: Whether it is a stream of JPEG images, by its type or by its first bytes.

@@ -55,8 +55,7 @@ class NetworkSource(LiveSource):
     def __init__(self, uri: str | Uri) -> None:
         """Connect, and wait for the description of the stream.
 
-        Raises:
-            SourceError: the camera cannot be reached or refuses; its ``code`` says how.
+        Raises ``SourceError``: the camera cannot be reached or refuses; its ``code`` says how.
         """
         self._uri = parse_source(uri)
         self._options = read_options(self._uri, NetworkOptions)
@@ -80,8 +79,7 @@ class NetworkSource(LiveSource):
     def read(self) -> Frame | None:
         """The next frame, or ``None`` when the source was closed, or at the end of what a recorder plays.
 
-        Raises:
-            SourceError: the stream broke off or cannot be decoded.
+        Raises ``SourceError``: the stream broke off or cannot be decoded.
         """
         if not self._is_open:
             return None
@@ -107,7 +105,6 @@ class NetworkSource(LiveSource):
             self._http = None
 
     def _open(self) -> Iterator[Image]:
-        """Connect; the images that come."""
         url, limit = camera_url(self._uri, self._options), self._limit()
         try:
             if self._uri.scheme.startswith("rtsp"):

@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import select
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -38,14 +37,13 @@ class SupervisedSource:
     """Reads a live source in a worker process, kills it when it hangs, and starts it again.
 
     ``read`` gives the newest frame, each at most once, and waits as long as it takes. A source that cannot be reached now
-    is no
-    error: ``health`` says why, and it is tried again for ever, unless a password, a decoder or a program is what is
+    is no error: ``health`` says why, and it is tried again for ever, unless a password, a decoder or a program is what is
     missing.
 
     Attributes:
         fps: Frames per second the camera announces, or the option ``fps`` when that is less; 0.0 while unknown.
-            on_change: Called with every change of state or of the class of the error; like the next two from a thread of
-            the source.
+        on_change: Called with every change of state or of the class of the error; like the next two from a thread of the
+            source.
         wants: Asked for every frame that comes; one that it does not want is dropped.
         on_frame: Called when a frame can be taken.
     """
@@ -61,16 +59,13 @@ class SupervisedSource:
         draw: Callable[[], float] = random.random,
         clock: Clock = time.monotonic_ns,
     ) -> None:
-        """Begin to connect.
+        """Begin to connect; errors as of ``open_source``, and ``SourceError`` when this program may open no more files.
 
         Args:
-            uri: ``rtsp://cam/1``, ``usb://0`` ...
             target: ``module:class`` of the raw source; by default what the registry knows for the scheme.
             retry: When to try again.
             draw: Random numbers from 0 to 1, for the back-off.
             clock: Monotonic nanoseconds.
-
-        Raises as ``open_source``, and ``SourceError`` when this program may open no more files.
         """
         self._uri = parse_source(uri)
         self._target = target or registry.place("sources", self._uri.scheme)
@@ -180,7 +175,7 @@ class SupervisedSource:
             self._change("ended")
 
     def _keep_alive(self) -> None:
-        outage = self._new_outage()
+        outage = Outage(self._retry, self._clock() / 1e9, self._draw)
         while not self._closing.is_set():
             failure = self._try_once()
             if self._closing.is_set():
@@ -189,7 +184,7 @@ class SupervisedSource:
                 self._change("ended")
                 return
             if self._was_steady():
-                outage = self._new_outage()
+                outage = Outage(self._retry, self._clock() / 1e9, self._draw)
             wait_s = outage.note(self._clock() / 1e9, final=failure.final)
             if wait_s is None:
                 self._change("failed", failure)
@@ -201,7 +196,7 @@ class SupervisedSource:
         """Run one worker to its end; ``None`` when the source ended or is being closed."""
         self._live_since_ns = None
         try:
-            worker = WorkerProcess(self._start_message())
+            worker = WorkerProcess(self._target, self._uri, self._options)
         except OSError as error:
             return no_process(self.source_id, error)
         failure: wire.Failed | None = _HANGS
@@ -282,26 +277,10 @@ class SupervisedSource:
             except Exception:  # noqa: BLE001 - the app's function; the supervisor goes on
                 _LOG.exception("on_change of %s raised.", self.source_id)
 
-    def _new_outage(self) -> Outage:
-        return Outage(self._retry, self._clock() / 1e9, self._draw)
-
     def _sleep(self, duration_s: float) -> None:
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
         poll.poll(duration_s * 1000)
-
-    def _start_message(self) -> wire.Start:
-        return wire.Start(
-            target=self._target,
-            scheme=self._uri.scheme,
-            path=self._uri.path,
-            options=dict(self._uri.options),
-            separator=self._uri.separator,
-            fps=self._options.fps,
-            sys_path=sys.path.copy(),
-            memory_bytes=self._options.memory_bytes,
-            max_megapixels=self._options.most_pixels / 1e6,
-        )
 
 
 def _lower_rate(announced: float, wanted: float) -> float:

@@ -38,8 +38,7 @@ class ClassFilter:
     def from_names(cls, classes: Sequence[str | int], labels: Sequence[str]) -> ClassFilter:
         """From names or numbers of classes.
 
-        Raises:
-            ConfigError: the model has no such class, or ``classes`` is one string or empty.
+        Raises ``ConfigError`` when the model has no such class, or ``classes`` is one string or empty.
         """
         return cls(class_ids(classes, labels))
 

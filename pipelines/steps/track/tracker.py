@@ -186,7 +186,6 @@ class ByteTracker:
         return np.delete(rows, at_row), np.delete(seen, at_seen)
 
     def _note(self, owner: IntArray, found: Detections, now_ns: int) -> None:
-        """Take in what was seen of the matched objects."""
         seen = np.flatnonzero(owner >= 0)
         rows, objects = owner[seen], self._objects
         objects.motion.update(rows, to_measured(found.xyxy[seen]))
@@ -205,7 +204,6 @@ class ByteTracker:
         self._next_id += len(ready)
 
     def _begin(self, seen: Indices, found: Detections, owner: IntArray, now_ns: int) -> None:
-        """What fits nothing is new."""
         seen = seen[found.confidence[seen] >= np.float32(self._options.start)]
         first = len(self._objects.state)
         self._objects = self._objects.joined(
