@@ -128,11 +128,7 @@ def check_app(file: AppFile, where: str) -> App:
         check_sink(sink, len(file.sources))
     steps = tuple(_plugin("steps", table, where) for table in file.steps)
     check_ids(steps)
-    return App(
-        file=file,
-        steps=steps,
-        gates=tuple(_plugin("gates", table, where) for table in file.gates),
-    )
+    return App(file=file, steps=steps, gates=tuple(_plugin("gates", table, where) for table in file.gates))
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from edgecv._internal.output_files import not_opened
 from edgecv.cli.console import print_json, say
 from edgecv.cli.options import (
     BUNDLE,
-    REPEAT,
     Confidence,
     Iou,
     Json,
@@ -35,13 +34,9 @@ def predict(
     threads: Threads = 0,
     conf: Confidence = None,
     iou: Iou = None,
-    point: Annotated[list[str] | None, typer.Option(help=f"For SAM: a point X,Y in the object. {REPEAT}")] = None,
-    not_point: Annotated[
-        list[str] | None, typer.Option(help=f"For SAM: a point X,Y outside the object. {REPEAT}")
-    ] = None,
-    box: Annotated[
-        list[str] | None, typer.Option(help=f"For SAM: a box X1,Y1,X2,Y2 around the object. {REPEAT}")
-    ] = None,
+    point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y in the object. May be repeated.")] = None,
+    not_point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y outside the object. May be repeated.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="SAM: X1,Y1,X2,Y2 around an object. May be repeated.")] = None,
     save: Annotated[
         Path | None, typer.Option(help="Draw what was found on each image and write NAME.jpg to this folder.")
     ] = None,

@@ -50,43 +50,29 @@ def run(
         str | None,
         typer.Option(help="auto, lossless, latest or every_nth. auto drops frames of live sources alone."),
     ] = None,
-    nth: Annotated[
-        int | None, typer.Option(min=1, help="Use one of this many frames, with --policy every_nth.")
-    ] = None,
-    max_age_ms: Annotated[
-        float | None, typer.Option(help="Drop frames that are older than this before the model.")
-    ] = None,
-    track: Annotated[
-        bool, typer.Option("--track", help="Give each object a number that it keeps (ByteTrack).")
-    ] = False,
+    nth: Annotated[int | None, typer.Option(min=1, help="Use one of this many frames (every_nth).")] = None,
+    max_age_ms: Annotated[float | None, typer.Option(help="Drop frames older than this before the model.")] = None,
+    track: Annotated[bool, typer.Option("--track", help="Give each object a number that stays (ByteTrack).")] = False,
     max_frames: MaxFrames = None,
     out: Out = None,
     save: SaveVideo = None,
-    preview: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve a web page with live images on this port.")
-    ] = None,
+    preview: Annotated[int | None, typer.Option(min=0, max=65535, help="Serve a web page on this port.")] = None,
     preview_host: Annotated[
         str | None,
         typer.Option(help="Address of the web page. Default: this machine alone. Others need a token."),
     ] = None,
     preview_token: Annotated[str | None, typer.Option(help="File with the token of the web page.")] = None,
-    preview_path: Annotated[
-        str | None, typer.Option(help="Path of the web page behind a proxy, such as /door.")
-    ] = None,
+    preview_path: Annotated[str | None, typer.Option(help="Path of the web page behind a proxy, as /door.")] = None,
     metrics: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Serve metrics and /healthz on this port, which the web page may share."),
     ] = None,
-    mqtt: Annotated[
-        str | None, typer.Option(help="Send events to this broker: mqtts://USER@HOST?password_file=FILE")
-    ] = None,
+    mqtt: Annotated[str | None, typer.Option(help="Broker: mqtts://USER@HOST?password_file=FILE")] = None,
     tenant: Annotated[str | None, typer.Option(help="Owner of this device, with --mqtt.")] = None,
     device: Annotated[str | None, typer.Option(help="Name of this device, with --mqtt.")] = None,
     outbox: Annotated[str | None, typer.Option(help="Folder where events wait until they are delivered.")] = None,
-    ack: Annotated[str | None, typer.Option(help="ingest waits until an event is stored. broker is weaker.")] = None,
-    events: Annotated[
-        str | None, typer.Option(help="detections sends frames with at least one. all sends every frame.")
-    ] = None,
+    ack: Annotated[str | None, typer.Option(help="ingest: an event counts once it is stored. broker: weaker.")] = None,
+    events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
     force: ReplaceFiles = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,

@@ -20,11 +20,8 @@ class SlotClosed(Exception):  # not an error: how the two sides of a slot tell e
 class FrameSlot(Generic[T]):
     """Holds at most ``capacity`` items on their way from one thread to another.
 
-    ``lossless`` lets the producer wait for room; with ``latest`` a full slot drops its oldest item and counts it. Every wait
-    has a deadline, and closing wakes both sides.
-
-    Attributes:
-        policy: What happens when it is full; may be changed at any time.
+    With the ``policy`` ``lossless`` the producer waits for room; with ``latest`` a full slot drops its oldest item and
+    counts it; that may be changed at any time. Every wait has a deadline, and closing wakes both sides.
     """
 
     def __init__(
@@ -53,10 +50,6 @@ class FrameSlot(Generic[T]):
         """How many items were dropped from a full slot with ``latest``."""
         with self._changed:
             return self._dropped
-
-    def __len__(self) -> int:
-        with self._changed:
-            return len(self._items)
 
     def put(self, item: T, timeout_s: float) -> bool:
         """Hand an item over; ``False`` when there was no room until the deadline (``lossless`` only): it was not taken.

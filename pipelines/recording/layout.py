@@ -38,33 +38,21 @@ class RecordedFrom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``recording.json``.
+    """``recording.json``; the limits are those that were asked for, ``None`` for the model's own."""
 
-    Attributes:
-        format: Tells a recording from other JSON documents; ``schema`` is the version of this layout.
-        edgecv: Version that recorded.
-        created: UTC, ISO 8601.
-        images: How the frames are stored: ``jpeg`` (small), ``png`` (bit for bit).
-        model: Name of the bundle and the variant that ran.
-        confidence: The limit that was asked for, like ``iou``; ``None`` for the model's own.
-        classes: Names or numbers of the classes that were kept; ``None`` for all.
-        sources: In the order in which they gave their first frame; records name them by position.
-        frames: How many there are; ``None`` until the recording was closed.
-    """
-
-    format: str = FORMAT
+    format: str = FORMAT  # tells a recording from other JSON documents
     schema: int = SCHEMA
-    edgecv: str = ""
-    created: str = ""
+    edgecv: str = ""  # version that recorded
+    created: str = ""  # UTC, ISO 8601
     images: ImageFormat = msgspec.field(name="pictures", default="jpeg")
-    model: str = ""
+    model: str = ""  # name of the bundle and the variant that ran
     task: str = "detect"
     labels: tuple[str, ...] = ()
     confidence: float | None = None
     iou: float | None = None
-    classes: tuple[str | int, ...] | None = None
-    sources: tuple[RecordedFrom, ...] = ()
-    frames: int | None = None
+    classes: tuple[str | int, ...] | None = None  # names or numbers of those that were kept; None for all
+    sources: tuple[RecordedFrom, ...] = ()  # as they gave their first frame; records name them by position
+    frames: int | None = None  # how many there are; None until the recording was closed
 
 
 class _Version(msgspec.Struct, frozen=True):

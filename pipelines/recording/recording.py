@@ -10,7 +10,7 @@ from pathlib import Path
 from edgecv.errors import ConfigError, SourceError
 from edgecv.media.images import read_image
 from edgecv.pipelines.recording.layout import RESULTS, Header, image_path, inside, read_header
-from edgecv.pipelines.recording.records import Extent, Record, measure, read_records, restore
+from edgecv.pipelines.recording.records import Extent, Record, damaged, measure, read_records, restore
 from edgecv.results import Classification, Detections, Frame
 
 log = logging.getLogger("edgecv.pipelines")
@@ -64,7 +64,7 @@ class Recording:
         """All records in the order in which they were written. Raises ``SourceError``: one is damaged."""
         for record in read_records(inside(self.path, RESULTS), self.extent.whole_bytes):
             if not 0 <= record.source < len(self.header.sources):
-                raise _damaged(self.path, "a frame has no source")
+                raise damaged(self.path, "a frame has no source")
             yield record
 
     def frame(self, record: Record, place: int) -> RecordedFrame:
@@ -130,7 +130,7 @@ class RecordedModel:
 def _check_complete(recording: Recording) -> None:
     names = [source.name for source in recording.header.sources]
     if len(set(names)) < len(names):
-        raise _damaged(recording.path, "a source stands there twice")
+        raise damaged(recording.path, "a source stands there twice")
     expected, found = recording.header.frames, recording.extent.records
     if expected is not None and expected != found:
         raise SourceError(
@@ -143,8 +143,4 @@ def _check_complete(recording: Recording) -> None:
             f"{recording.path} holds no frames.", "Record again, until the first frames are reported.", code="eof"
         )
     if not names:
-        raise _damaged(recording.path, "it names no source")
-
-
-def _damaged(folder: Path, what: str) -> SourceError:
-    return SourceError(f"{folder} is damaged: {what}.", "Restore it from a copy.", code="codec")
+        raise damaged(recording.path, "it names no source")

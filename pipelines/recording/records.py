@@ -114,7 +114,7 @@ def read_records(path: Path, whole_bytes: int) -> Iterator[Record]:
             try:
                 yield decoder.decode(payload)
             except msgspec.DecodeError as error:
-                raise _damaged(path, str(error)) from error
+                raise damaged(path, str(error)) from error
 
 
 def store(found: Detections | Classification) -> tuple[dict[str, StoredArray], StoredMasks | None]:
@@ -133,7 +133,7 @@ def restore(record: Record, path: Path) -> Detections | Classification:
             return Classification(**arrays)
         return Detections(**arrays, mask=None if record.masks is None else _restore_masks(record.masks))
     except (ValueError, TypeError, KeyError, SpecMismatch) as error:
-        raise _damaged(path, f"frame {record.index}: {error}") from error
+        raise damaged(path, f"frame {record.index}: {error}") from error
 
 
 def _store_array(name: str, array: npt.NDArray[Any]) -> StoredArray:
@@ -180,7 +180,7 @@ def _next_payload(file: BinaryIO, path: Path, left: int) -> bytes | None:
         return payload
     if length == rest:
         return None
-    raise _damaged(path, f"the checksum of the record before byte {file.tell()} is wrong")
+    raise damaged(path, f"the checksum of the record before byte {file.tell()} is wrong")
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -190,5 +190,6 @@ def _opened(path: Path) -> BinaryIO:
         raise SourceError(f"{path} cannot be read: {error.strerror}.", "Is the recording complete?") from error
 
 
-def _damaged(path: Path, what: str) -> SourceError:
+def damaged(path: Path, what: str) -> SourceError:
+    """The error for a file or folder that holds something else than it should."""
     return SourceError(f"{path} is damaged: {what}.", "Restore it from a copy.", code="codec")

@@ -24,13 +24,7 @@ class VideoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VideoSource(SourceType):
-    """Every frame of a video file, as fast as they are taken.
-
-    Attributes:
-        source_id: The path as it was given.
-        live: ``False``.
-        fps: Frames per second the file announces, 0.0 when it does not.
-    """
+    """Every frame of a video file, as fast as they are taken."""
 
     live = False
     Options: ClassVar[type[msgspec.Struct]] = VideoOptions

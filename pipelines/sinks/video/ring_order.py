@@ -23,38 +23,23 @@ _LINES_TO_SPARE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
-    """What a ring knows of the time.
+    """What a ring knows of the time, in nanoseconds."""
 
-    Attributes:
-        wall: UTC nanoseconds; may be wrong, and may jump.
-        steady: Nanoseconds that only ever go on while the system is up.
-        is_synced: Whether the first follows a time server.
-    """
-
-    wall: Clock = time.time_ns
-    steady: Clock = steady_ns
-    is_synced: Callable[[], bool] = clock_is_synced
+    wall: Clock = time.time_ns  # UTC; may be wrong, and may jump
+    steady: Clock = steady_ns  # only ever goes on while the system is up
+    is_synced: Callable[[], bool] = clock_is_synced  # whether the first follows a time server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingFile:
-    """One file of a ring.
-
-    Attributes:
-        path: Where it is.
-        stem: Its name up to the suffix: files with the same one belong together.
-        source: The part of the name that stands for the source.
-        size_bytes: Its size.
-        began_ns: The time in its name, UTC nanoseconds, as the frame had it: it may be wrong.
-        changed_ns: When it was last written, UTC nanoseconds by the clock of then.
-    """
+    """One file of a ring."""
 
     path: Path
-    stem: str
-    source: str
+    stem: str  # its name up to the suffix: files with the same one belong together
+    source: str  # the part of the name that stands for the source
     size_bytes: int
-    began_ns: int
-    changed_ns: int
+    began_ns: int  # the time in its name, UTC, as the frame had it: it may be wrong
+    changed_ns: int  # when it was last written, UTC by the clock of then
 
 
 class RingOrder:

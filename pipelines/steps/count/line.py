@@ -88,7 +88,10 @@ class LineCounter:
         events: list[Event] = [*said]
         for seen in sightings(result, self._options.anchor, self._wanted, self._options.name):
             walk = self._walks.get(seen.tracker_id)
-            walk = _begin(seen, line, now_ns) if walk is None else _step(walk, seen, line, now_ns)
+            if walk is None:
+                walk = _Walk(side=_side(seen.point, line), since_ns=now_ns, last=seen.point)
+            else:
+                _step(walk, seen, line, now_ns)
             self._walks.see(seen.tracker_id, walk, now_ns)
             if now_ns - walk.since_ns >= self._settle_ns and (crossed := _settle(walk)) is not None:
                 events.append(self._count(crossed, walk.side, result))
@@ -116,11 +119,7 @@ def _side(point: Point, line: Points) -> int:
     return 1 if turn(line[0], line[1], point) >= 0 else -1
 
 
-def _begin(seen: Sighting, line: Points, now_ns: int) -> _Walk:
-    return _Walk(side=_side(seen.point, line), since_ns=now_ns, last=seen.point)
-
-
-def _step(walk: _Walk, seen: Sighting, line: Points, now_ns: int) -> _Walk:
+def _step(walk: _Walk, seen: Sighting, line: Points, now_ns: int) -> None:
     side = _side(seen.point, line)
     if side != walk.side:
         walk.side, walk.since_ns = side, now_ns
@@ -128,7 +127,6 @@ def _step(walk: _Walk, seen: Sighting, line: Points, now_ns: int) -> _Walk:
             walk.through += side
             walk.crossed = seen
     walk.last = seen.point
-    return walk
 
 
 def _is_through(before: Point, after: Point, line: Points) -> bool:

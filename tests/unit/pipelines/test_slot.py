@@ -30,7 +30,7 @@ def _consume(slot: FrameSlot[int], pauses: random.Random) -> list[int]:
         except SlotClosed:
             return taken
         assert item is not None
-        assert len(slot) <= slot._capacity
+        assert len(slot._items) <= slot._capacity
         taken.append(item)
         if pauses.random() < 0.1:
             time.sleep(0.0005)
