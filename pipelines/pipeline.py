@@ -115,7 +115,7 @@ class Pipeline:
         self._done = threading.Event()  # everything is closed
         self._closer: threading.Thread | None = None
         self._closing = threading.Lock()
-        # Before anything is opened.
+        # Before anything is opened: cameras of a pipeline that nobody runs or closes must not go on for ever.
         self._forgotten = weakref.finalize(self, release_forgotten, self._loop.scheduler, self._outlets.workers, chain)
         check_sinks(sources, sinks)
         made = new_files(sinks)
@@ -209,7 +209,7 @@ class Pipeline:
         atexit.unregister(self.close)
         deadline_s = time.monotonic() + CLOSE_TIMEOUT_S
         scheduler = self._loop.scheduler
-        closes = (
+        steps = (
             scheduler.begin_close,
             lambda: scheduler.join(QUICK_CLOSE_S),
             self._outlets.end,
@@ -220,7 +220,7 @@ class Pipeline:
             self._loop.chain.close,
             self._signals.restore,
         )
-        close_all(closes)
+        close_all(steps)
 
     def __enter__(self) -> Pipeline:
         self._entered = True
