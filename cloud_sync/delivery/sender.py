@@ -16,9 +16,7 @@ from edgecv._internal.printable import printable
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, Key, decode_acks, to_ranges
 from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
-from edgecv.cloud_sync.delivery.notices import Notice
 from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES, encode_batch
-from edgecv.cloud_sync.ingest.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
 from edgecv.cloud_sync.mqtt.events import (
     ANY_PACKET,
@@ -35,9 +33,12 @@ from edgecv.cloud_sync.mqtt.events import (
     Undelivered,
     Will,
 )
+from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
+from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import ConfigError, SyncError
 
 _log = logging.getLogger(__name__)
@@ -85,32 +86,6 @@ class SendOptions:
             raise ConfigError(f"There is no acknowledgement mode {self.ack!r}.", "Use 'ingest' or 'broker'.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SenderStats:
-    """Counts since the start.
-
-    Attributes:
-        connected: Whether a broker is there now.
-        protocol: ``5``, ``3.1.1`` or empty.
-        published: Batches, repetitions included.
-        resent: Of them, repetitions.
-        unplaced: Batches the broker refused, or that nobody subscribed to.
-        ignored: Messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run.
-        parked: Events that the broker finds too large. They wait on disk and are tried again when it takes more, after
-            ten minutes and after a restart.
-        last_error: Why there was no connection or no progress, or empty.
-    """
-
-    connected: bool = False
-    protocol: str = ""
-    published: int = 0
-    resent: int = 0
-    unplaced: int = 0
-    ignored: int = 0
-    parked: int = 0
-    last_error: str = ""
-
-
 class Sender:
     """The SendThread of one device.
 
@@ -150,7 +125,7 @@ class Sender:
         self._landed_s = float("-inf")
         self._landed_bytes = 0
         self._flights = InFlightBatches()
-        self._stats = SenderStats()
+        self._stats = SyncStats()
         self._transport = MqttTransport(broker, self._link_options(), self._enqueue)
         self._thread = threading.Thread(target=self._run, name="edgecv-send", daemon=True)
 
@@ -160,7 +135,7 @@ class Sender:
         self._transport.start()
         self._thread.start()
 
-    def stats(self) -> SenderStats:
+    def stats(self) -> SyncStats:
         """The counts of the sender at this moment."""
         return self._stats
 
@@ -322,7 +297,7 @@ class Sender:
         self._flights.hurry(self._now_s(), sent_s - _OVERTAKEN_S)
 
     def _ignore(self, why: str) -> None:
-        self._note(ignored=self._stats.ignored + 1)
+        self._stats += SyncStats(ignored=1)
         self._ignored(
             f"{why} It was ignored. One may be late after a restart, and an older ingest than this device sends such ones; "
             f"otherwise somebody else writes to {self._address.topic('ack')}: see the broker's access rules."
@@ -362,7 +337,7 @@ class Sender:
         if not self._stats.parked:
             self._unpark_s = self._now_s() + _UNPARK_S
         self._parked_at_bytes = self._max_packet_bytes
-        self._note(parked=self._stats.parked + 1)
+        self._stats += SyncStats(parked=1)
         says = "" if self._max_packet_bytes == ANY_PACKET else f" and says that it takes {self._max_packet_bytes}"
         self._too_large(
             f"The broker refuses an event of {len(self._payload(flight))} bytes{says}. It waits on disk, the others go on. "
@@ -394,7 +369,7 @@ class Sender:
             )
             if claim.rows:
                 self._flights.add(claim.rows, self._now_s())
-            if claim.rows or claim.expired or claim.corrupt:
+            if claim.rows or claim.corrupt:
                 self._more.set()
             elif only_alarms:
                 return
@@ -405,14 +380,14 @@ class Sender:
 
     def _publish(self, flight: Flight) -> None:
         if flight.attempts:
-            self._note(resent=self._stats.resent + 1)
+            self._stats += SyncStats(resent=1)
         payload = self._payload(flight)
         flight.sent_bytes = len(payload)
         token = self._transport.publish(self._epoch, self._address.topic("ev"), payload)
         now_s = self._now_s()
         due_s = now_s + self._options.resend.delay_s(flight.attempts)
         self._flights.published(flight, token, sent_s=now_s, due_s=due_s)
-        self._note(published=self._stats.published + 1)
+        self._stats += SyncStats(published=1)
 
     def _payload(self, flight: Flight) -> bytes:
         # Without ingest nobody returns a nonce, and whoever reads the events need not know of it.

@@ -15,14 +15,14 @@ from pathlib import Path
 from edgecv._internal.printable import printable
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_ranges
-from edgecv.cloud_sync.delivery.notices import Notice
 from edgecv.cloud_sync.envelope import decode_batch
 from edgecv.cloud_sync.ingest.database import EventDatabase, Landed, Rejected
-from edgecv.cloud_sync.ingest.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
+from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.topics import EVENTS_FILTER, Address, parse_events_topic
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
+from edgecv.cloud_sync.notices import Notice
 from edgecv.errors import SyncError
 from edgecv.protocols import Clock
 

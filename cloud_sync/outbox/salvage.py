@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.envelope import PRIORITIES
 from edgecv.cloud_sync.outbox.database import Row
-from edgecv.cloud_sync.outbox.disk import make_private_file
 
 _Priority = Annotated[int, msgspec.Meta(ge=0, lt=len(PRIORITIES))]
 _Record = tuple[int, int, int, _Priority, bytes, int | None, int]  # n, boot, seq, lane, body, expires_ns, crc
