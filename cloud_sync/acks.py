@@ -31,15 +31,10 @@ _Range = tuple[_Number, _Number, _Number]
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events of one batch ingest has.
+    """Which events of one batch ingest has."""
 
-    Attributes:
-        nonce: Of the batch.
-        ranges: Its events that are committed.
-    """
-
-    nonce: Nonce
-    ranges: tuple[_Range, ...]
+    nonce: Nonce  # of the batch
+    ranges: tuple[_Range, ...]  # its events that are committed
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,53 +8,30 @@ from operator import attrgetter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncStats:
-    """Counts since the start, and what waits. Outbox, sender and sink fill in a part each, and ``+`` puts them together.
+    """Counts since the start, and what waits. Outbox, sender and sink fill in a part each, and ``+`` puts them together."""
 
-    Attributes:
-        emitted: Events offered. Each is in exactly one of ``accepted``, ``refused`` and ``queued``.
-        accepted: Durably on disk.
-        refused: Not taken: too large, no JSON, or the outbox or the disk is full.
-        queued: In memory, waiting for their commit.
-        pending: On disk, not delivered yet; from earlier runs too.
-        acknowledged: Delivered and deleted from disk; from earlier runs too.
-        evicted: Given up for more urgent ones.
-        expired: Deleted because their time to live ran out.
-        dead: Kept on disk but undeliverable: damaged, or too large for any broker; from earlier runs too.
-        used_bytes: Of the quota.
-        quarantined_files: Damaged files that were moved aside.
-        salvaged: Events saved from them.
-        lost: Events of them that could not be saved.
-        connected: Whether a broker is there now.
-        protocol: ``5``, ``3.1.1`` or empty.
-        published: Batches, repetitions included.
-        resent: Of them, repetitions.
-        unplaced: Batches the broker refused, or that nobody subscribed to.
-        ignored: Messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run.
-        parked: Of the pending ones, too large for this broker. They are tried again when it takes more, after ten minutes and
-            after a restart.
-        last_error: What last went wrong with the disk, or else why there is no connection or no progress; or empty.
-    """
-
-    emitted: int = 0
-    accepted: int = 0
-    refused: int = 0
-    queued: int = 0
-    pending: int = 0
-    acknowledged: int = 0
-    evicted: int = 0
-    expired: int = 0
-    dead: int = 0
-    used_bytes: int = 0
-    quarantined_files: int = 0
-    salvaged: int = 0
-    lost: int = 0
-    connected: bool = False
-    protocol: str = ""
-    published: int = 0
-    resent: int = 0
-    unplaced: int = 0
-    ignored: int = 0
+    emitted: int = 0  # events offered; each is in exactly one of `accepted`, `refused` and `queued`
+    accepted: int = 0  # durably on disk
+    refused: int = 0  # not taken: too large, no JSON, or the outbox or the disk is full
+    queued: int = 0  # in memory, waiting for their commit
+    pending: int = 0  # on disk, not delivered yet; from earlier runs too
+    acknowledged: int = 0  # delivered and deleted from disk; from earlier runs too
+    evicted: int = 0  # given up for more urgent ones
+    expired: int = 0  # deleted because their time to live ran out
+    dead: int = 0  # kept on disk but undeliverable: damaged, or too large for any broker; from earlier runs too
+    used_bytes: int = 0  # of the quota
+    quarantined_files: int = 0  # damaged files that were moved aside
+    salvaged: int = 0  # events saved from them
+    lost: int = 0  # events of them that could not be saved
+    connected: bool = False  # whether a broker is there now
+    protocol: str = ""  # `5`, `3.1.1` or empty
+    published: int = 0  # batches, repetitions included
+    resent: int = 0  # of them, repetitions
+    unplaced: int = 0  # batches the broker refused, or that nobody subscribed to
+    ignored: int = 0  # messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run
+    # of the pending ones, too large for this broker: tried again when it takes more, after ten minutes or a restart
     parked: int = 0
+    # what last went wrong with the disk, or else why there is no connection or no progress; or empty
     last_error: str = ""
 
     def __add__(self, other: SyncStats) -> SyncStats:

@@ -59,46 +59,27 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
-    """A device node that suggests an accelerator; whether a runtime can use it is another question.
+    """A device node that suggests an accelerator; whether a runtime can use it is another question."""
 
-    Attributes:
-        kind: ``nvidia``, ``hailo``, ``edgetpu``, ``npu`` or ``gpu`` (a render node).
-        node: Its path.
-        driver: The kernel driver, where it says so.
-    """
-
-    kind: str
-    node: str
-    driver: str
+    kind: str  # `nvidia`, `hailo`, `edgetpu`, `npu` or `gpu` (a render node)
+    node: str  # its path
+    driver: str  # the kernel driver, where it says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """This device.
+    """This device."""
 
-    Attributes:
-        board: The machine.
-        arch: As ``uname -m`` says.
-        cpu: The processor.
-        usable_cores: Logical cores this process may run on.
-        memory: Main memory.
-        os: Name of the distribution; empty when it does not say.
-        kernel: Release of the kernel.
-        python: Version of this Python.
-        accelerators: By device node.
-        runtimes: Installed runtimes and their versions; none was imported.
-    """
-
-    board: Board
-    arch: str
-    cpu: Cpu
-    usable_cores: int
-    memory: Memory
-    os: str
-    kernel: str
-    python: str
-    accelerators: tuple[Accelerator, ...]
-    runtimes: dict[str, str]
+    board: Board  # the machine
+    arch: str  # as `uname -m` says
+    cpu: Cpu  # the processor
+    usable_cores: int  # logical cores this process may run on
+    memory: Memory  # main memory
+    os: str  # name of the distribution; empty when it does not say
+    kernel: str  # release of the kernel
+    python: str  # version of this Python
+    accelerators: tuple[Accelerator, ...]  # by device node
+    runtimes: dict[str, str]  # installed runtimes and their versions; none was imported
 
     def as_dict(self) -> dict[str, Any]:
         """Return the description as a dict that JSON can hold."""

@@ -64,22 +64,16 @@ _UNHEARD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendOptions:
-    """How events are sent.
+    """How events are sent."""
 
-    Attributes:
-        ack: ``ingest``: an event is deleted when ingest says it committed it. ``broker``: when the broker took it,
-            which is weaker, since brokers may lose what they took.
-        window: Most batches unacknowledged at a time.
-        batch_events: Most events in a batch.
-        resend: Delays until a batch without an answer is published again.
-        reconnect: Delays between connections.
-    """
-
+    # `ingest`: an event is deleted when ingest says it committed it. `broker`: when the broker took it, which is
+    # weaker, since brokers may lose what they took.
     ack: AckMode = "ingest"
-    window: int = 32
-    batch_events: int = 50
+    window: int = 32  # most batches unacknowledged at a time
+    batch_events: int = 50  # most events in a batch
+    # delays until a batch without an answer is published again
     resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
-    reconnect: Backoff = field(default_factory=Backoff)
+    reconnect: Backoff = field(default_factory=Backoff)  # delays between connections
 
     def __post_init__(self) -> None:
         if self.ack not in ("ingest", "broker"):

@@ -75,15 +75,10 @@ class Landed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What one commit did.
+    """What one commit did."""
 
-    Attributes:
-        new: Events that were not there yet.
-        renamed: Of them, those whose id belonged to another event.
-    """
-
-    new: int
-    renamed: tuple[Landed, ...] = ()
+    new: int  # events that were not there yet
+    renamed: tuple[Landed, ...] = ()  # of them, those whose id belonged to another event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

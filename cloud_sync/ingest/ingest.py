@@ -40,48 +40,30 @@ _MAX_REASONS = 8  # kept of one message; all are counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestStats:
-    """Counts since the start.
+    """Counts since the start."""
 
-    Attributes:
-        connected: Whether a broker is there now.
-        messages: Batches received.
-        stored: Events that were new.
-        renamed: Of them, those whose id belonged to another event: they have an id of their own, ``boot:seq:digest``.
-        duplicates: Events that were there already; they are acknowledged like new ones.
-        rejected: Messages, or events in them, kept out; the newest 1,000 are in table ``rejected``.
-        dropped: Messages left unread because too many waited, in all or of one device; devices send them again.
-        commits: Durable commits.
-        last_error: Why there was no connection or no commit, or empty.
-    """
-
-    connected: bool = False
-    messages: int = 0
-    stored: int = 0
+    connected: bool = False  # whether a broker is there now
+    messages: int = 0  # batches received
+    stored: int = 0  # events that were new
+    # of them, those whose id belonged to another event: they have an id of their own, `boot:seq:digest`
     renamed: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    dropped: int = 0
-    commits: int = 0
-    last_error: str = ""
+    duplicates: int = 0  # events that were there already; they are acknowledged like new ones
+    rejected: int = 0  # messages, or events in them, kept out; the newest 1,000 are in table `rejected`
+    dropped: int = 0  # messages left unread because too many waited, in all or of one device; devices send them again
+    commits: int = 0  # durable commits
+    last_error: str = ""  # why there was no connection or no commit, or empty
 
 
 @dataclass(slots=True, kw_only=True)
 class _Group:
-    """What a few messages brought, for one commit.
+    """What a few messages brought, for one commit."""
 
-    Attributes:
-        landed: Events to store.
-        rejected: What to keep of messages and events that did not pass.
-        refused: How many did not pass.
-        answers: Per device the batches to acknowledge: their nonces and the events in them.
-        text_bytes: What the messages inflated to.
-    """
-
-    landed: list[Landed] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    refused: int = 0
+    landed: list[Landed] = field(default_factory=list)  # events to store
+    rejected: list[Rejected] = field(default_factory=list)  # what to keep of messages and events that did not pass
+    refused: int = 0  # how many did not pass
+    # per device the batches to acknowledge: their nonces and the events in them
     answers: defaultdict[Address, list[tuple[str | None, list[Key]]]] = field(default_factory=lambda: defaultdict(list))
-    text_bytes: int = 0
+    text_bytes: int = 0  # what the messages inflated to
 
 
 class Ingest:

@@ -43,19 +43,13 @@ _READ = "n, " + ", ".join(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One encoded event and where it stands in the queue.
-
-    Attributes:
-        priority: Position in ``PRIORITIES``.
-        body: The envelope as JSON.
-        expires_ns: UTC nanoseconds after which it is worthless, or ``None``.
-    """
+    """One encoded event and where it stands in the queue."""
 
     boot: int
     seq: int
-    priority: int
-    body: bytes
-    expires_ns: int | None = None
+    priority: int  # position in `PRIORITIES`
+    body: bytes  # the envelope as JSON
+    expires_ns: int | None = None  # UTC nanoseconds after which it is worthless, or `None`
 
     @property
     def key(self) -> Key:

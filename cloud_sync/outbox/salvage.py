@@ -22,19 +22,12 @@ _MAX_N = 2**62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Salvage:
-    """What was found in a damaged file.
+    """What was found in a damaged file."""
 
-    Attributes:
-        kept_as: Where the damaged file lies now.
-        rows: Rows whose checksum holds, oldest first.
-        bad_rows: Rows that could be read but whose checksum does not hold.
-        unreadable_rows: Rows that the index still lists but that could not be read.
-    """
-
-    kept_as: Path
-    rows: tuple[Row, ...]
-    bad_rows: int
-    unreadable_rows: int
+    kept_as: Path  # where the damaged file lies now
+    rows: tuple[Row, ...]  # rows whose checksum holds, oldest first
+    bad_rows: int  # rows that could be read but whose checksum does not hold
+    unreadable_rows: int  # rows that the index still lists but that could not be read
 
 
 def quarantine(path: Path, now_ns: int) -> Salvage:

@@ -24,14 +24,10 @@ _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What ``force`` may replace.
+    """What ``force`` may replace."""
 
-    Attributes:
-        name: With its article, such as ``a bundle``.
-        other: What stands at a path that exists, in words such as ``a folder that is no bundle``; empty where it is one.
-    """
-
-    name: str
+    name: str  # with its article, such as `a bundle`
+    # what stands at a path that exists, in words such as `a folder that is no bundle`; empty where it is one
     other: Callable[[Path], str]
 
 

@@ -81,15 +81,10 @@ class StageStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Waits between tries: they double up to a cap, and a part is left to chance, so that devices do not come back together.
+    """Waits between tries: they double up to a cap, and a part is left to chance, so that devices do not come back together."""
 
-    Attributes:
-        initial_s: The longest wait before the first try.
-        cap_s: The longest wait of all.
-    """
-
-    initial_s: float = 0.5
-    cap_s: float = 30.0
+    initial_s: float = 0.5  # the longest wait before the first try
+    cap_s: float = 30.0  # the longest wait of all
 
     def longest_s(self, attempt: int) -> float:
         """The longest wait before attempt ``attempt``, counted from 0."""

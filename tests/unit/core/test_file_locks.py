@@ -22,7 +22,9 @@ time.sleep(60)
 def test_a_lock_is_somebodys_until_their_process_dies(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert not is_locked(path)
-    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         assert lock_file(path) is None
