@@ -12,7 +12,8 @@ from typing import ClassVar, Literal
 
 from edgecv._internal.device_clock import clock_is_synced
 from edgecv._internal.strict import check_number
-from edgecv.cloud_sync.delivery.sender import AckMode, Sender, SendOptions
+from edgecv.cloud_sync.delivery.options import AckMode, SendOptions
+from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.topics import Address

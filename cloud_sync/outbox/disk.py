@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 from edgecv._internal.private_files import create_private
@@ -19,18 +19,17 @@ class DiskGuard:
     their acknowledgement. Dropping the ballast frees what that needs (measured; docs of the room).
     """
 
-    def __init__(self, folder: Path, *, floor_bytes: int, ballast_bytes: int, now_s: Callable[[], float]) -> None:
+    def __init__(self, folder: Path, *, floor_bytes: int, ballast_bytes: int) -> None:
         self._folder = folder
         self._ballast = folder / "ballast"
         self._floor_bytes = floor_bytes
         self._ballast_bytes = ballast_bytes
-        self._now_s = now_s
         self._checked_s: float | None = None
         self._low = False
 
     def is_low(self) -> bool:
         """Whether free space is below the floor; looked up once a second."""
-        now_s = self._now_s()
+        now_s = time.monotonic()
         if self._checked_s is None or now_s - self._checked_s >= _CHECK_EVERY_S:
             self._checked_s = now_s
             self._low = self._free_bytes() < self._floor_bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -40,9 +39,7 @@ class OutboxStore:
         self._clock = clock
         self._counts = SyncStats()
         self._owed: list[AckRange] = []
-        self._guard = DiskGuard(
-            folder, floor_bytes=limits.floor_bytes, ballast_bytes=limits.ballast_bytes, now_s=time.monotonic
-        )
+        self._guard = DiskGuard(folder, floor_bytes=limits.floor_bytes, ballast_bytes=limits.ballast_bytes)
         self._guard.is_low()
         try:
             self._db = self._open()

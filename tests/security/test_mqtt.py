@@ -25,7 +25,8 @@ import paho.mqtt.client as paho
 import pytest
 
 from edgecv.cloud_sync.acks import Ack, encode_acks, to_ranges
-from edgecv.cloud_sync.delivery.sender import Sender, SendOptions
+from edgecv.cloud_sync.delivery.options import SendOptions
+from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import MAX_BATCH_BYTES, Stamp, decode_batch, encode, encode_batch, envelope_from_event
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.ingest.ingest import Ingest

@@ -20,7 +20,7 @@ import pytest
 from paho.mqtt import publish as paho_publish
 
 from edgecv._internal.timing import Backoff
-from edgecv.cloud_sync.delivery.sender import SendOptions
+from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.topics import Address
