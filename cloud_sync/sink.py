@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgecv._internal.device_clock import clock_is_synced
 from edgecv._internal.strict import check_number
+from edgecv._internal.timing import clock_is_synced
 from edgecv.cloud_sync.delivery.options import AckMode, SendOptions
 from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result

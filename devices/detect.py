@@ -8,12 +8,14 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from edgecv import registry
 from edgecv.devices.cpu import Cpu, read_cpu
 from edgecv.errors import PluginError
+from edgecv.runtimes import DISTRIBUTIONS
 
 BoardSource = Literal["device-tree", "dmi", "hypervisor", "unknown"]
 
@@ -199,12 +201,17 @@ def _usable_cores() -> int:
 
 def _installed_runtimes() -> dict[str, str]:
     found = {}
-    for runtime in registry.names("runtimes"):
-        with contextlib.suppress(PluginError):  # one that is broken is told where it is used
-            for name in registry.resolve("runtimes", runtime).distributions:
-                with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                    found[name] = importlib.metadata.version(name)
+    for name in chain.from_iterable(map(_distributions, registry.names("runtimes"))):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
+
+
+def _distributions(runtime: str) -> tuple[str, ...]:
+    """The names under which a runtime may be installed; only a plug-in is loaded to say them."""
+    with contextlib.suppress(PluginError):  # one that is broken is told where it is used
+        return DISTRIBUTIONS.get(runtime) or registry.resolve("runtimes", runtime).distributions
+    return ()
 
 
 def _memory_text(memory: Memory) -> str:

@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError  # the builtin
 from pathlib import Path
 from typing import TypeVar
 
-from edgecv._internal.device_clock import clock_from_now
+from edgecv._internal.timing import clock_from_now
 from edgecv.cloud_sync.acks import AckRange, Key
 from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES, Envelope, encode
 from edgecv.cloud_sync.folders import own_folder

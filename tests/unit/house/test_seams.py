@@ -23,7 +23,7 @@ ALLOWED = {
     "converters/source.py": "our own options, by their names",
     "devices/detect.py": "what this system has",
     "edgecv/__init__.py": "our own modules, loaded when they are first used",
-    "edgecv/_internal/device_clock.py": "what this system has",
+    "edgecv/_internal/timing.py": "what this system has",
     "edgecv/_internal/yaml_files.py": "what PyYAML says",
     "edgecv/cli": "our own modules, options and results, by their names",
     "edgecv/detections.py": "our own fields by their names, and whatever was given for an image or an array",
