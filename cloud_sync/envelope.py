@@ -160,12 +160,9 @@ def decode(body: bytes | msgspec.Raw) -> Arrived:
 
 
 def encode_batch(bodies: Iterable[bytes], nonce: str | None = None) -> bytes:
-    """Compress several encoded envelopes into one message.
+    """Compress several encoded envelopes into one message; its acknowledgement has to return ``nonce``.
 
-    Args:
-        bodies: The envelopes.
-        nonce: What the acknowledgement has to return. ``None`` makes the bare list of version 1, for readers that are
-            no ``edgecv ingest``.
+    Without one it is the bare list of version 1, for readers that are no ``edgecv ingest``.
     """
     events = b"[" + b",".join(bodies) + b"]"
     if nonce is not None:

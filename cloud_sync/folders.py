@@ -13,14 +13,10 @@ from edgecv.errors import SyncError
 def own_folder(folder: Path, what: str, owner: str, taken: type[SyncError] = SyncError) -> BinaryIO:
     """Make a folder for its owner alone, and lock it until the file that is returned is closed.
 
-    Args:
-        folder: The folder.
-        what: What messages call it.
-        owner: What messages call a process that has it.
-        taken: The error when another process has it.
+    Messages call the folder ``what`` and a process that has it ``owner``.
 
     Raises:
-        SyncError: it cannot be written, or belongs to another process.
+        SyncError: it cannot be written, or another process has it (``taken``).
     """
     path = folder / "lock"
     try:

@@ -89,11 +89,9 @@ class Device:
 
 
 def detect(roots: Roots | None = None, arch: str = "") -> Device:
-    """Read what the machine tells about itself; what it does not tell stays empty or ``None``.
+    """Read what the machine tells about itself, or a machine of architecture ``arch`` below ``roots``.
 
-    Args:
-        roots: Where to read; this machine by default.
-        arch: As ``uname -m`` says; this machine's by default.
+    What it does not tell stays empty or ``None``.
     """
     roots = roots or Roots()
     arch = arch or platform.machine()

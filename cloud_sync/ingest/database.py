@@ -97,10 +97,7 @@ class Rejected:
 
 
 class EventDatabase:
-    """The only writer of a landing folder; others may read ``landing.db`` while it runs.
-
-    Args:
-        folder: Made when missing.
+    """The only writer of a landing folder, made when missing; others may read ``landing.db`` while it runs.
 
     Raises:
         SyncError: another ingest owns the folder, or the database cannot be opened.

@@ -69,11 +69,8 @@ class _Group:
 class Ingest:
     """Lands the events of all devices of a broker in ``DIR/landing.db``.
 
-    Args:
-        url: The broker.
-        db_dir: Folder of the database; one ingest at a time may own it.
-        clock: UTC nanoseconds, for ``received_ns``.
-        reconnect: Delays between connections, and between attempts to commit.
+    One ingest at a time may own the folder. ``clock`` gives UTC nanoseconds, for ``received_ns``; ``reconnect`` the delays between
+    connections, and between attempts to commit.
 
     Raises:
         ConfigError: the URL cannot be used.

@@ -31,10 +31,7 @@ _POLL_S = 0.5
 class MqttTransport:
     """A connection to a broker that comes back by itself.
 
-    Args:
-        broker: Where.
-        options: How to connect.
-        notify: Called from the network thread with every ``LinkEvent``; it must only enqueue.
+    ``notify`` is called from the network thread with every ``LinkEvent``; it must only enqueue.
     """
 
     def __init__(self, broker: BrokerUrl, options: LinkOptions, notify: Callable[[LinkEvent], object]) -> None:

@@ -34,11 +34,8 @@ class Outbox:
     ``put`` never waits and never touches the disk: one thread (the StoreThread) owns the SQLite file and commits in
     groups. Whatever cannot be taken is refused and counted.
 
-    Args:
-        folder: Made when missing.
-        limits: Sizes.
-        clock: UTC nanoseconds; only times to live look at it. By default those that the system had at the start, which go on
-            steadily: a jump of its clock makes no event worthless.
+    Only times to live look at ``clock``, UTC nanoseconds. By default it is that of the system at the start, which goes on
+    steadily: a later jump makes no event worthless.
 
     Raises:
         OutboxLocked: another process owns the folder.
@@ -75,11 +72,8 @@ class Outbox:
     def put(self, envelope: Envelope, *, ttl_s: float | None = None) -> None:
         """Take one event, made with this outbox's ``boot`` and a ``next_seq()``; never waits.
 
-        It is accepted once it is committed, and may still be refused until then; ``stats`` counts both.
-
-        Args:
-            envelope: The event.
-            ttl_s: Seconds after which it is worthless and deleted (counted); ``None`` keeps it.
+        It is accepted once it is committed, and may still be refused until then; ``stats`` counts both. After ``ttl_s`` seconds
+        it is worthless, and deleted (counted).
 
         Raises:
             OutboxFull: there is no room for it in memory, it is too large, or the outbox is closed; it is counted.

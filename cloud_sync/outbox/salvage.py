@@ -31,11 +31,7 @@ class Salvage:
 
 
 def quarantine(path: Path, now_ns: int) -> Salvage:
-    """Move ``path`` and its WAL aside and read what can be read.
-
-    Args:
-        path: The damaged database.
-        now_ns: Becomes part of the new name.
+    """Move a damaged database and its WAL aside, to a name with ``now_ns`` in it, and read what can be read.
 
     Raises:
         OSError: it cannot be moved or copied.

@@ -21,12 +21,9 @@ _MAX_OWED = 10_000
 
 
 class OutboxStore:
-    """The outbox file with its safety net; belongs to one thread.
+    """The file ``outbox.db`` in a folder, with its safety net; belongs to one thread.
 
-    Args:
-        folder: Where ``outbox.db`` lies.
-        limits: Its quota, the free space that stays, and the ballast.
-        clock: UTC nanoseconds, for times to live and the names of damaged files.
+    ``clock`` gives UTC nanoseconds, for times to live and the names of damaged files.
 
     Raises:
         OutboxCorrupt: a damaged file could not even be moved aside.

@@ -39,12 +39,7 @@ NOTHING = Kind(name="an empty folder", other=_any)
 
 
 def check_target(target: Path, force: bool, kind: Kind = NOTHING) -> None:
-    """Refuse early what could not be written at the end.
-
-    Args:
-        target: What is to be written.
-        force: Replace what stands there.
-        kind: What is replaced; anything else is not, with ``force`` or without.
+    """Refuse early what could not be written at the end; ``force`` replaces what stands there if it is of the kind.
 
     Raises:
         ConfigError: ``target`` exists without ``force`` or is of another kind, or its folder is missing or not writable.
@@ -81,11 +76,9 @@ def check_replaceable(target: Path, kind: Kind) -> None:
 
 
 def file_kind(name: str, begins: str) -> Kind:
-    """Files of a kind that their first bytes tell.
+    """Files whose first bytes match a regular expression; ``name`` has its article, such as ``a CSV file of results``.
 
-    Args:
-        name: With its article, such as ``a CSV file of results``.
-        begins: Regular expression for the first bytes. NULs before them, which a log that was cut in use begins with, are passed.
+    NULs before them, which a log that was cut in use begins with, are passed.
     """
     pattern = re.compile(begins.encode("latin-1"), re.DOTALL)
 
@@ -179,10 +172,7 @@ def _taking_name(target: Path, work: Path, *, mode: int = 0o666, flush: bool = F
 def new_folder(target: Path, force: bool = False, kind: Kind = NOTHING) -> Iterator[Path]:
     """Build a folder beside ``target``; when the block ends well it is flushed and takes the name, else it goes.
 
-    Args:
-        target: The folder.
-        force: Replace what stands there,
-        kind: if it is of this kind. It is looked at before the block, and once more before it is replaced.
+    What ``force`` may replace is looked at before the block, and once more before it is replaced.
 
     Raises:
         ConfigError: see ``check_target``.

@@ -18,12 +18,7 @@ _COMMON = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make_private_folder(path: str | Path, *, parents: bool = False, exist_ok: bool = True) -> None:
-    """Make a folder of mode 0700; one that exists, also by a link, is left as it is.
-
-    Args:
-        path: The folder.
-        parents: Make the missing ones above it, too, as private.
-        exist_ok: An existing folder is no error.
+    """Make a folder of mode 0700, and with ``parents`` the missing ones above it; one that exists, also by a link, stays as it is.
 
     Raises:
         FileExistsError: it exists and ``exist_ok`` is not set, or it is no folder.
