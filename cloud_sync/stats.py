@@ -29,10 +29,8 @@ class SyncStats:
     resent: int = 0  # of them, repetitions
     unplaced: int = 0  # batches the broker refused, or that nobody subscribed to
     ignored: int = 0  # messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run
-    # of the pending ones, too large for this broker: tried again when it takes more, after ten minutes or a restart
-    parked: int = 0
-    # what last went wrong with the disk, or else why there is no connection or no progress; or empty
-    last_error: str = ""
+    parked: int = 0  # of the pending ones, too large for this broker: they are tried again later
+    last_error: str = ""  # what last went wrong on the disk, or else with the broker; or empty
 
     def __add__(self, other: SyncStats) -> SyncStats:
         """Numbers are added; of a text the first that is not empty stays."""

@@ -70,7 +70,7 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """This device."""
+    """This device, as far as it tells."""
 
     board: Board  # the machine
     arch: str  # as `uname -m` says

@@ -31,8 +31,7 @@ class Flight:
     sent_s: float = 0.0  # monotonic time of the last publishing
     due_s: float = 0.0  # monotonic time of the next one
     taken: bool = False  # whether the broker said that it took the last publishing
-    # whether a connection ended while it was unanswered: it may be what the broker does not stand
-    suspect: bool = False
+    suspect: bool = False  # whether a connection ended while it was unanswered: it may be the cause
     ends: int = 0  # how many connections ended while it alone was unanswered
 
     @property

@@ -1,4 +1,4 @@
-"""How events are sent."""
+"""What may be chosen about sending."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AckMode = Literal["ingest", "broker"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendOptions:
-    """How events are sent."""
+    """In which portions events are sent, how they are acknowledged, and when they are sent again."""
 
     # `ingest`: an event is deleted when ingest says it committed it. `broker`: when the broker took it, which is
     # weaker, since brokers may lose what they took.

@@ -75,7 +75,7 @@ class Landed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What one commit did."""
+    """What one commit added to the database."""
 
     new: int  # events that were not there yet
     renamed: tuple[Landed, ...] = ()  # of them, those whose id belonged to another event

@@ -40,13 +40,12 @@ _MAX_REASONS = 8  # kept of one message; all are counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestStats:
-    """Counts since the start."""
+    """Counts of an ingest since its start."""
 
     connected: bool = False  # whether a broker is there now
     messages: int = 0  # batches received
     stored: int = 0  # events that were new
-    # of them, those whose id belonged to another event: they have an id of their own, `boot:seq:digest`
-    renamed: int = 0
+    renamed: int = 0  # of them, those whose id belonged to another event: they are `boot:seq:digest`
     duplicates: int = 0  # events that were there already; they are acknowledged like new ones
     rejected: int = 0  # messages, or events in them, kept out; the newest 1,000 are in table `rejected`
     dropped: int = 0  # messages left unread because too many waited, in all or of one device; devices send them again

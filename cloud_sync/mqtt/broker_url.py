@@ -27,8 +27,7 @@ class BrokerUrl:
     tls: bool  # whether the connection is encrypted; the certificate is then always verified
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    # `5` or `3.1.1` to insist on one, `auto` to fall back from 5 when the broker does not know it
-    protocol: str = "auto"
+    protocol: str = "auto"  # or `5` or `3.1.1`; `auto` falls back from 5 when the broker does not know it
     ca_file: str | None = None  # certificates to trust instead of the system's
     cert_file: str | None = None  # this device's own certificate (mTLS)
     key_file: str | None = field(default=None, repr=False)  # its key

@@ -70,16 +70,13 @@ class Will:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkOptions:
-    """How to connect."""
+    """How to connect, and how much to take and to wait."""
 
     client_id: str  # name of this client at the broker; a second one of that name throws the first out
     subscriptions: tuple[str, ...] = ()  # topic filters, granted before `Connected` is reported
     will: Will | None = None  # published by the broker when this client vanishes
-    # the largest packet to take from the broker: announced with MQTT 5, and the end of a connection on which a larger
-    # one comes
-    max_packet_bytes: int = 64 * 1024
-    # most messages unacknowledged at a time; 20 to 64 are fastest (measured), the broker may allow fewer
-    window: int = 32
+    max_packet_bytes: int = 64 * 1024  # the largest packet to take from the broker; a larger one ends the connection
+    window: int = 32  # most messages unacknowledged at a time; 20 to 64 are fastest (measured)
     manual_ack: bool = False  # leave received messages unacknowledged until `acknowledge`
     keepalive_s: int = 15  # a dead peer is noticed after about twice this
     timeout_s: float = 5.0  # for connecting, until the subscriptions are granted

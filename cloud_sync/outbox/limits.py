@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxLimits:
-    """How much an outbox may hold."""
+    """How much an outbox may hold, on disk and in memory."""
 
     quota_bytes: int = 256 * 1024 * 1024  # events on disk, with their index entries
     queue_rows: int = 10_000  # events in memory that wait for their commit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,36 +38,28 @@ def quarantine(path: Path, now_ns: int) -> Salvage:
         OSError: it cannot be moved or copied.
     """
     kept_as = path.with_name(f"{path.name}.corrupt-{now_ns}")
-    _move(path, kept_as)
+    for old, new in _with_wal(path, kept_as):
+        old.rename(new)
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # an index of the WAL; SQLite rebuilds it
     # SQLite writes to whatever it opens (it replays the WAL), and the evidence must stay as it was found.
     copy = path.with_name(f"{path.name}.salvage")
     try:
-        _copy(kept_as, copy)
+        for old, new in _with_wal(kept_as, copy):
+            new.unlink(missing_ok=True)
+            make_private_file(new)
+            shutil.copyfile(old, new)
         return _read(copy, kept_as)
     finally:
         for suffix in ("", "-wal", "-shm"):
             copy.with_name(copy.name + suffix).unlink(missing_ok=True)
 
 
-def _move(path: Path, target: Path) -> None:
-    path.rename(target)
-    wal = path.with_name(f"{path.name}-wal")
-    if wal.exists():
-        wal.rename(target.with_name(f"{target.name}-wal"))
-    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # an index of the WAL; SQLite rebuilds it
-
-
-def _copy(source: Path, target: Path) -> None:
-    _copy_private(source, target)
-    wal = source.with_name(f"{source.name}-wal")
-    if wal.exists():
-        _copy_private(wal, target.with_name(f"{target.name}-wal"))
-
-
-def _copy_private(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    make_private_file(target)
-    shutil.copyfile(source, target)
+def _with_wal(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """A database and its WAL, if it has one, each with the name it is to get."""
+    for suffix in ("", "-wal"):
+        old = source.with_name(source.name + suffix)
+        if not suffix or old.exists():
+            yield old, target.with_name(target.name + suffix)
 
 
 def _read(copy: Path, kept_as: Path) -> Salvage:

@@ -24,7 +24,7 @@ _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What ``force`` may replace."""
+    """A kind of file or folder that ``force`` may replace."""
 
     name: str  # with its article, such as `a bundle`
     # what stands at a path that exists, in words such as `a folder that is no bundle`; empty where it is one
