@@ -28,7 +28,7 @@ def device(url: str, folder: str, log: str, count: str) -> None:
         for number in range(1, int(count) + 1):
             envelope = make_envelope(outbox)
             outbox.put(envelope)
-            until(lambda accepted=number: outbox.stats().accepted == accepted, "it is accepted", pause_s=0.0005)
+            until(lambda accepted=number: outbox.stats().accepted == accepted, "it is accepted", pause_s=0.002)
             obligations.write(f"{envelope.id}\n")
             obligations.flush()
     drained = sender.drain(15.0)
