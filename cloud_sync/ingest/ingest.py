@@ -24,7 +24,6 @@ from edgecv.cloud_sync.mqtt.topics import EVENTS_FILTER, Address, parse_events_t
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.notices import Notice
 from edgecv.errors import SyncError
-from edgecv.protocols import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +67,7 @@ class _Group:
 class Ingest:
     """Lands the events of all devices of a broker in ``DIR/landing.db``.
 
-    One ingest at a time may own the folder. ``clock`` gives UTC nanoseconds, for ``received_ns``; ``reconnect`` the delays between
-    connections, and between attempts to commit.
+    One ingest at a time may own the folder. ``reconnect`` is the delays between connections, and between attempts to commit.
 
     Raises:
         ConfigError: the URL cannot be used.
@@ -77,10 +75,7 @@ class Ingest:
         MissingDependency: paho-mqtt is not installed.
     """
 
-    def __init__(
-        self, url: str, db_dir: Path | str, *, clock: Clock = time.time_ns, reconnect: Backoff | None = None
-    ) -> None:
-        self._clock = clock
+    def __init__(self, url: str, db_dir: Path | str, *, reconnect: Backoff | None = None) -> None:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
         self._landing = EventDatabase(db_dir)
@@ -185,7 +180,7 @@ class Ingest:
         return group, count
 
     def _check(self, message: Received, group: _Group) -> None:
-        now_ns = self._clock()
+        now_ns = time.time_ns()
         reasons: list[str] = []
         try:
             address = parse_events_topic(message.topic)

@@ -7,8 +7,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError  # the builtin one only from Python 3.11
+from concurrent import futures
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +59,7 @@ class Outbox:
         self._closing = False
         self._seq = itertools.count(1)
         self._folder_lock = own_folder(self._folder, "outbox", "process", taken=OutboxLocked)
-        opened: Future[int] = Future()
+        opened: futures.Future[int] = futures.Future()
         self._thread = threading.Thread(target=self._run, args=(opened,), name="edgecv-outbox", daemon=True)
         self._thread.start()
         self.boot = self._boot_when(opened)
@@ -146,10 +145,10 @@ class Outbox:
         self._folder_lock.close()
         return True
 
-    def _boot_when(self, opened: Future[int]) -> int:
+    def _boot_when(self, opened: futures.Future[int]) -> int:
         try:
             return opened.result(_OPEN_TIMEOUT_S)
-        except (OSError, sqlite3.Error, FutureTimeoutError) as error:
+        except (OSError, sqlite3.Error, futures.TimeoutError) as error:
             self._folder_lock.close()
             raise SyncError(f"The outbox {self._folder} cannot be opened: {error!r}", "Check the disk.") from error
         except SyncError:
@@ -170,7 +169,7 @@ class Outbox:
 
     def _ask(self, request: Callable[[OutboxStore], _T], timeout_s: float) -> _T:
         """Have the StoreThread do something and wait for the answer."""
-        answer: Future[_T] = Future()
+        answer: futures.Future[_T] = futures.Future()
         with self._work:
             if self._ended:
                 raise SyncError(f"The outbox {self._folder} is closed.")
@@ -178,7 +177,7 @@ class Outbox:
             self._work.notify()
         try:
             return answer.result(timeout_s)
-        except FutureTimeoutError as error:
+        except futures.TimeoutError as error:  # the builtin one only from Python 3.11
             raise SyncError(
                 f"The outbox {self._folder} did not answer in {timeout_s} s.", "Is the disk slow?"
             ) from error
@@ -187,7 +186,7 @@ class Outbox:
 
     # What follows runs on the StoreThread.
 
-    def _run(self, opened: Future[int]) -> None:
+    def _run(self, opened: futures.Future[int]) -> None:
         try:
             store = OutboxStore(self._folder, self._limits, self._clock)
         except (OSError, sqlite3.Error, SyncError) as error:
@@ -257,7 +256,7 @@ class Outbox:
             self._requests.clear()
 
 
-def _answer(answer: Future[_T], request: Callable[[OutboxStore], _T], store: OutboxStore) -> None:
+def _answer(answer: futures.Future[_T], request: Callable[[OutboxStore], _T], store: OutboxStore) -> None:
     try:
         answer.set_result(request(store))
     except Exception as error:  # noqa: BLE001 (it belongs to the thread that asked; the StoreThread must live on)
