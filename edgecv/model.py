@@ -318,19 +318,12 @@ def _of_one_image(outputs: tuple[TensorSpec, ...], batch: int) -> tuple[TensorSp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What one call asks of the decoder, and what it then keeps.
+    """What one call asks of the decoder, and what it then keeps."""
 
-    Attributes:
-        spec: The decoder's limits.
-        multi_label: As in ``Limits``.
-        wanted: Numbers of the classes that are kept; ``None`` for all of them.
-        most: At most this many boxes are kept.
-    """
-
-    spec: DecodeSpec
-    multi_label: bool
-    wanted: frozenset[int] | None
-    most: int
+    spec: DecodeSpec  # the decoder's limits
+    multi_label: bool  # as in `Limits`
+    wanted: frozenset[int] | None  # numbers of the classes that are kept; `None` for all of them
+    most: int  # at most this many boxes are kept
 
     @classmethod
     def of(

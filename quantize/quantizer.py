@@ -31,17 +31,11 @@ def library(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Exported:
-    """One part as files of one format.
+    """One part as files of one format."""
 
-    Attributes:
-        files: The file to open first, then what lies beside it.
-        inputs: As the part's, in its order, under the names of the file.
-        outputs: Likewise; layout and stored type may differ.
-    """
-
-    files: tuple[Path, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    files: tuple[Path, ...]  # the file to open first, then what lies beside it
+    inputs: tuple[TensorSpec, ...]  # as the part's, in its order, under the names of the file
+    outputs: tuple[TensorSpec, ...]  # likewise; layout and stored type may differ
 
 
 class Quantizer(Protocol):

@@ -57,25 +57,15 @@ class VariantFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the demo measured.
+    """What the demo measured."""
 
-    Attributes:
-        folder: Where everything lies.
-        variants: Float and INT8.
-        summary: Of the pipeline over the clip.
-        accepted: Events that were durably on disk on the device's side.
-        stored: Events that ingest committed.
-        bench: Benchmark reports of the bundle.
-        elapsed_s: The whole demo.
-    """
-
-    folder: Path
-    variants: tuple[VariantFigures, ...]
-    summary: Summary
-    accepted: int
-    stored: int
-    bench: tuple[Report, ...]
-    elapsed_s: float
+    folder: Path  # where everything lies
+    variants: tuple[VariantFigures, ...]  # float and INT8
+    summary: Summary  # of the pipeline over the clip
+    accepted: int  # events that were durably on disk on the device's side
+    stored: int  # events that ingest committed
+    bench: tuple[Report, ...]  # benchmark reports of the bundle
+    elapsed_s: float  # the whole demo
 
 
 def run_demo(folder: Path, progress: Progress = silent) -> Outcome:

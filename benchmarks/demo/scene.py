@@ -33,17 +33,11 @@ Seed = int | list[int] | np.random.Generator
 
 
 class LabelledFrame(NamedTuple):
-    """An image and what is in it.
+    """An image and what is in it."""
 
-    Attributes:
-        image: ``(H, W, 3)`` uint8, BGR.
-        xyxy: ``(N, 4)`` float32 boxes in pixels, tight to the visible part of each shape.
-        class_id: ``(N,)`` index into ``LABELS``.
-    """
-
-    image: Image
-    xyxy: FloatArray
-    class_id: IntArray
+    image: Image  # `(H, W, 3)` uint8, BGR
+    xyxy: FloatArray  # `(N, 4)` float32 boxes in pixels, tight to the visible part of each shape
+    class_id: IntArray  # `(N,)` index into `LABELS`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +54,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Motion:
-    """How a shape moves about its place: a sine on each axis, a steady turn, a slow swelling.
+    """How a shape moves about its place: a sine on each axis, a steady turn, a slow swelling."""
 
-    Attributes:
-        sway_px: Amplitude on each axis.
-        period_s: Period on each axis.
-        phase: Phase on each axis, radians.
-        spin: Turn, radians per second.
-        swell: Amplitude of the radius, as a part of it.
-    """
-
-    sway_px: tuple[float, float]
-    period_s: tuple[float, float]
-    phase: tuple[float, float]
-    spin: float
-    swell: float
+    sway_px: tuple[float, float]  # amplitude on each axis
+    period_s: tuple[float, float]  # period on each axis
+    phase: tuple[float, float]  # phase on each axis, radians
+    spin: float  # turn, radians per second
+    swell: float  # amplitude of the radius, as a part of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

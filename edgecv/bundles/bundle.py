@@ -61,29 +61,18 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One format × precision.
+    """One format × precision."""
 
-    Attributes:
-        name: ``FORMAT-PRECISION``, unique in the bundle.
-        format: ``onnx``, ``openvino`` or ``tflite``.
-        precision: Of the weights and, for int8, of the activations.
-        cpu_class: CPU class it was built for, such as ``x86-vnni``; empty when any will do. It is ``target`` in the file.
-        recipe: Name of the quantization recipe; empty for float.
-        metrics: What the accuracy gate measured.
-        latency_ms: Median of one session run with one thread, on the machine that converted.
-        timed: Whether that machine is of the CPU class the variant is for; if not, ``latency_ms`` says little.
-        models: ``main``, or ``encoder`` and ``decoder``.
-    """
-
-    name: str
-    format: str
-    precision: Precision
+    name: str  # `FORMAT-PRECISION`, unique in the bundle
+    format: str  # `onnx`, `openvino` or `tflite`
+    precision: Precision  # of the weights and, for int8, of the activations
+    # CPU class it was built for, such as `x86-vnni`; empty when any will do. It is `target` in the file.
     cpu_class: str = msgspec.field(name="target", default="")
-    recipe: str = ""
-    metrics: dict[str, float] = {}
-    latency_ms: float
-    timed: bool = True
-    models: dict[str, ModelFiles]
+    recipe: str = ""  # name of the quantization recipe; empty for float
+    metrics: dict[str, float] = {}  # what the accuracy gate measured
+    latency_ms: float  # median of one session run with one thread, on the machine that converted
+    timed: bool = True  # whether that machine is of the CPU class the variant is for; if not, `latency_ms` says little
+    models: dict[str, ModelFiles]  # `main`, or `encoder` and `decoder`
 
     @property
     def bytes(self) -> int:
@@ -132,21 +121,14 @@ class _SchemaOnly(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What a conversion was asked for and could not write, while it wrote the rest.
+    """What a conversion was asked for and could not write, while it wrote the rest."""
 
-    Attributes:
-        format: ``onnx``, ``openvino`` or ``tflite``.
-        precision: ``fp32``, ``fp16`` or ``int8``. Without its fp32 a format has no other precision.
-        message: What happened.
-        hint: The next step.
-        exit_code: What the command line would have ended with: 3 where INT8 failed its accuracy gate, else 1.
-    """
-
-    format: str
+    format: str  # `onnx`, `openvino` or `tflite`
+    # `fp32`, `fp16` or `int8`. Without its fp32 a format has no other precision.
     precision: Precision
-    message: str
-    hint: str
-    exit_code: int
+    message: str  # what happened
+    hint: str  # the next step
+    exit_code: int  # what the command line would have ended with: 3 where INT8 failed its accuracy gate, else 1
 
     def __str__(self) -> str:
         what = self.format if self.precision == "fp32" else f"{self.format} {self.precision}"

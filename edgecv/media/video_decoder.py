@@ -30,19 +30,12 @@ _SEEK_BACK_S = 1.0
 
 
 class VideoDecoder(Protocol):
-    """What reads a video file.
+    """What reads a video file."""
 
-    Attributes:
-        fps: Announced frames per second; 0.0 when the file does not say.
-        frame_count: Announced frames; 0 when unknown.
-        is_counted: Whether ``frame_count`` is exact; else it is estimated from the duration.
-        unreadable: Frames so far that could not be decoded.
-    """
-
-    fps: float
-    frame_count: int
-    is_counted: bool
-    unreadable: int
+    fps: float  # announced frames per second; 0.0 when the file does not say
+    frame_count: int  # announced frames; 0 when unknown
+    is_counted: bool  # whether `frame_count` is exact; else it is estimated from the duration
+    unreadable: int  # frames so far that could not be decoded
 
     def read(self) -> DecodedImage | None:
         """The next frame, or ``None`` at the end."""

@@ -62,17 +62,11 @@ FILE_FORMATS = ",".join((*_STREAMED, *_FILES))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """One decoded frame.
+    """One decoded frame."""
 
-    Attributes:
-        image: ``(H, W, 3)`` uint8, BGR, upright.
-        time_s: When it is shown, from the start of the file; ``None`` where the file does not say.
-        is_damaged: Whether the decoder made up a part of it.
-    """
-
-    image: Image
-    time_s: float | None
-    is_damaged: bool
+    image: Image  # `(H, W, 3)` uint8, BGR, upright
+    time_s: float | None  # when it is shown, from the start of the file; `None` where the file does not say
+    is_damaged: bool  # whether the decoder made up a part of it
 
 
 def check_no_text(path: Path) -> None:

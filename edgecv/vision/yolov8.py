@@ -28,19 +28,14 @@ MAX_CANDIDATES = 30_000  # boxes that enter suppression at most, the limit of th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Boxes above the threshold.
+    """Boxes above the threshold."""
 
-    Attributes:
-        xyxy: ``(N, 4)`` in model pixels.
-        confidence: ``(N,)``, 0 to 1.
-        class_id: ``(N,)``.
-        cells: ``(N,)``, where each comes from: its place in the grids laid end to end, finest first, each row by row.
-    """
-
-    xyxy: FloatArray
-    confidence: FloatArray
-    class_id: IntArray
-    cells: IntArray
+    xyxy: FloatArray  # `(N, 4)` in model pixels
+    confidence: FloatArray  # `(N,)`, 0 to 1
+    class_id: IntArray  # `(N,)`
+    cells: (
+        IntArray  # `(N,)`, where each comes from: its place in the grids laid end to end, finest first, each row by row
+    )
 
     def chosen(self, indices: IntArray) -> Candidates:
         """Those at ``indices``, in their order."""

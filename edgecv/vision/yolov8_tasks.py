@@ -258,14 +258,10 @@ def _around(obb: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Axis:
-    """How one axis of the frame lies on the prototypes' grid, whose cells are first cut into ``parts`` each.
+    """How one axis of the frame lies on the prototypes' grid, whose cells are first cut into ``parts`` each."""
 
-    Attributes:
-        parts: How many finer cells one cell becomes, by linear interpolation.
-        places: ``(frame pixels,)`` where their centres lie, in finer cells from the first centre; never among the padding.
-    """
-
-    parts: int
+    parts: int  # how many finer cells one cell becomes, by linear interpolation
+    # `(frame pixels,)` where their centres lie, in finer cells from the first centre; never among the padding
     places: FloatArray
 
     def cells(self, first: int, last: int) -> FloatArray:

@@ -31,26 +31,17 @@ _FAR_SMALLER = 0.5  # a model sees half the size as another scale of object; lar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What is kept of an image.
+    """What is kept of an image."""
 
-    Attributes:
-        path: Where it lies.
-        content: SHA-256 of shape and pixels.
-        dhash: Perceptual hash of 64 bits: whether each cell of a 9 x 8 thumbnail is darker than its right neighbour
-            (the difference hash, N. Krawetz 2013, "Kind of Like That").
-        plain: Whether there is too little to see for the hash to mean anything.
-        brightness: Mean grey, 0 to 255.
-        contrast: Standard deviation of grey, in levels.
-        size_wh: Width and height in pixels.
-    """
-
-    path: Path
-    content: str
+    path: Path  # where it lies
+    content: str  # SHA-256 of shape and pixels
+    # Perceptual hash of 64 bits: whether each cell of a 9 x 8 thumbnail is darker than its right neighbour (the
+    # difference hash, N. Krawetz 2013, "Kind of Like That")
     dhash: int
-    plain: bool
-    brightness: float
-    contrast: float
-    size_wh: tuple[int, int]
+    plain: bool  # whether there is too little to see for the hash to mean anything
+    brightness: float  # mean grey, 0 to 255
+    contrast: float  # standard deviation of grey, in levels
+    size_wh: tuple[int, int]  # width and height in pixels
 
 
 def fingerprint(path: Path) -> Fingerprint:

@@ -32,14 +32,10 @@ _PNG_COMPRESSION = 1
 
 @dataclass(frozen=True, eq=False)  # no slots: a weak reference ends the folder's life
 class FrameFolder:
-    """Lossless images in a temporary folder that goes when this value does.
-
-    Attributes:
-        paths: The images, in order of time.
-    """
+    """Lossless images in a temporary folder that goes when this value does."""
 
     folder: Path
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...]  # the images, in order of time
 
     def __post_init__(self) -> None:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)

@@ -27,19 +27,12 @@ _IOU = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoredDetections:
-    """Detections of one model, each with the assumed probability that it is correct.
+    """Detections of one model, each with the assumed probability that it is correct."""
 
-    Attributes:
-        score: ``(N,)`` float64, the model's own.
-        truth: ``(N,)`` float64, 0 to 1.
-        image: ``(N,)`` int64, index of the image.
-        images: How many images there are.
-    """
-
-    score: RealArray
-    truth: RealArray
-    image: IntArray
-    images: int
+    score: RealArray  # `(N,)` float64, the model's own
+    truth: RealArray  # `(N,)` float64, 0 to 1
+    image: IntArray  # `(N,)` int64, index of the image
+    images: int  # how many images there are
 
     def precision(self, confidence: float) -> float:
         """Mean truth of the detections that pass; NaN when none does."""

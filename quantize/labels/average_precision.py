@@ -19,21 +19,14 @@ RECALLS = np.linspace(0.0, 1.0, 101)  # COCO reads the precision at these recall
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Matches:
-    """Detections of all images, each a hit or not.
+    """Detections of all images, each a hit or not."""
 
-    Attributes:
-        image: ``(D,)`` int64, index of the image; within a class best first, as in pycocotools.
-        class_id: ``(D,)`` int64.
-        score: ``(D,)`` float64, 0 to 1.
-        hit: ``(T, D)`` bool: whether it found a label, at each of the IoU limits 0.50, 0.55 ... 0.95.
-        labels: ``(K, I)`` int64: how many labels of each class each image has.
-    """
-
-    image: IntArray
-    class_id: IntArray
-    score: RealArray
+    image: IntArray  # `(D,)` int64, index of the image; within a class best first, as in pycocotools
+    class_id: IntArray  # `(D,)` int64
+    score: RealArray  # `(D,)` float64, 0 to 1
+    # `(T, D)` bool: whether it found a label, at each of the IoU limits 0.50, 0.55 ... 0.95
     hit: BoolArray
-    labels: IntArray
+    labels: IntArray  # `(K, I)` int64: how many labels of each class each image has
 
     @property
     def images(self) -> int:

@@ -19,17 +19,11 @@ _LIMITS = 10  # IoU 0.50, 0.55 ... 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Truth:
-    """What is labelled in one image.
+    """What is labelled in one image."""
 
-    Attributes:
-        xyxy: ``(N, 4)`` float32 in pixels.
-        class_id: ``(N,)`` int64.
-        outline: ``N`` polygons ``(P, 2)`` in pixels, where every object has one.
-    """
-
-    xyxy: FloatArray
-    class_id: IntArray
-    outline: tuple[FloatArray, ...] | None = None
+    xyxy: FloatArray  # `(N, 4)` float32 in pixels
+    class_id: IntArray  # `(N,)` int64
+    outline: tuple[FloatArray, ...] | None = None  # `N` polygons `(P, 2)` in pixels, where every object has one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,16 +45,11 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DetectorScores:
-    """Scores of one detection model.
+    """Scores of one detection model."""
 
-    Attributes:
-        pairs: Labels and detections of each image, in pixels.
-        matches: pycocotools' matches of them.
-        mask_matches: The same of their masks, where the model gives masks and every label is an outline.
-    """
-
-    pairs: tuple[tuple[Truth, Detections], ...]
-    matches: Matches
+    pairs: tuple[tuple[Truth, Detections], ...]  # labels and detections of each image, in pixels
+    matches: Matches  # pycocotools' matches of them
+    # The same of their masks, where the model gives masks and every label is an outline
     mask_matches: Matches | None = None
 
     @property
@@ -102,17 +97,12 @@ def _precisions(matches: Matches) -> RealArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClassifierScores:
-    """Scores of one classification model.
+    """Scores of one classification model."""
 
-    Attributes:
-        class_id: ``(I,)`` int64, the labelled class of each image.
-        rank: ``(I,)`` int64, where it stands among the model's classes: 0 is the best; a large number where it is not among them.
-        classes: How many classes the model knows.
-    """
-
-    class_id: IntArray
+    class_id: IntArray  # `(I,)` int64, the labelled class of each image
+    # `(I,)` int64, where it stands among the model's classes: 0 is the best; a large number where it is not among them
     rank: IntArray
-    classes: int
+    classes: int  # how many classes the model knows
 
     @property
     def metric(self) -> str:

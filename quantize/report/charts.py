@@ -27,21 +27,13 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One variant in the Pareto image.
+    """One variant in the Pareto image."""
 
-    Attributes:
-        number: Its number in the tables, or a short name.
-        title: What a pointer over it tells.
-        kind: ``chosen``, ``passed``, ``refused`` or ``float``: its shape and colour.
-        latency_ms: ``None`` where it was not timed: it then stands in a band of its own.
-        value: Height in the image.
-    """
-
-    number: str
-    title: str
-    kind: str
-    latency_ms: float | None
-    value: float
+    number: str  # its number in the tables, or a short name
+    title: str  # what a pointer over it tells
+    kind: str  # `chosen`, `passed`, `refused` or `float`: its shape and colour
+    latency_ms: float | None  # `None` where it was not timed: it then stands in a band of its own
+    value: float  # height in the image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,25 +76,15 @@ def report_html(record: QuantizationRecord) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """One format of the record, as the template shows it.
+    """One format of the record, as the template shows it."""
 
-    Attributes:
-        form: Its record.
-        name: Its name.
-        first: Number of its first attempt, when all are counted through.
-        best: The attempt that became the variant.
-        judged: What labels say about that attempt, or about the last one that met them.
-        timed: Whether it is known what leaving a layer float costs.
-        pairs: The worst images that can be shown, and float beside INT8 of each.
-    """
-
-    form: FormatRecord
-    name: str
-    first: int
-    best: Attempt | None
-    judged: Labelled | None
-    timed: bool
-    pairs: tuple[tuple[WorstImage, Markup], ...]
+    form: FormatRecord  # its record
+    name: str  # its name
+    first: int  # number of its first attempt, when all are counted through
+    best: Attempt | None  # the attempt that became the variant
+    judged: Labelled | None  # what labels say about that attempt, or about the last one that met them
+    timed: bool  # whether it is known what leaving a layer float costs
+    pairs: tuple[tuple[WorstImage, Markup], ...]  # the worst images that can be shown, and float beside INT8 of each
 
 
 def _parts(record: QuantizationRecord) -> list[_Part]:
