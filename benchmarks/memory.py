@@ -12,7 +12,7 @@ _OWN = Path("/proc/self")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessMemory:
-    """Bytes of main memory."""
+    """Bytes of main memory that a process holds."""
 
     rss_bytes: int  # held now, pages shared with other processes included
     pss_bytes: int  # the same with shared pages divided by the number of processes that share them

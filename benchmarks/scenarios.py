@@ -35,7 +35,7 @@ RENDERED = "rendered"  # what a report calls the images of `rendered_images`
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """How to measure."""
+    """How a scenario is measured."""
 
     runtime: str = "auto"  # `auto` or a registered runtime
     precision: str = "auto"  # `auto`, `fp32`, `fp16` or `int8`

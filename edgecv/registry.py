@@ -10,11 +10,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from edgecv._internal.strict import nearest
 from edgecv.errors import PluginError, UnknownPlugin
 
 if TYPE_CHECKING:
@@ -135,9 +135,7 @@ def place(kind: str, name: str) -> str:
 
 def unknown(what: str, name: str, known: tuple[str, ...]) -> UnknownPlugin:
     """The error for a name that does not exist; its hint says the nearest name and lists all."""
-    close = get_close_matches(name, known, n=1)
-    suggestion = f"Did you mean '{close[0]}'? " if close else ""
-    return UnknownPlugin(f"There is no {what} named '{name}'.", f"{suggestion}Known: {', '.join(known)}.")
+    return UnknownPlugin(f"There is no {what} named '{name}'.", f"{nearest(name, known)}Known: {', '.join(known)}.")
 
 
 @overload

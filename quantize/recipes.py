@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgecv._internal.bounded import read_bounded
+from edgecv._internal.strict import nearest
 from edgecv.errors import ConfigError
 
 RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
@@ -34,7 +34,7 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One way to quantize."""
+    """One way to quantize, as data."""
 
     name: str  # published name, stored in the bundle
     format: Literal["", "onnx", "openvino", "tflite"] = ""  # format it is for; empty for any
@@ -198,7 +198,7 @@ def cpu_classes_of(said: str) -> tuple[str, ...]:
         return tuple(CPU_CLASSES)
     if said not in CPU_CLASSES:
         raise ConfigError(
-            f"There is no CPU class '{said}'.", f"{_nearest(said, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}, all."
+            f"There is no CPU class '{said}'.", f"{nearest(said, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}, all."
         )
     return (said,)
 
@@ -214,7 +214,7 @@ def find_recipe(said: str) -> QuantizeRecipe:
     path = Path(said)
     if path.suffix != ".json":
         raise ConfigError(
-            f"There is no recipe '{said}'.", f"{_nearest(said, RECIPES)}Known: {', '.join(RECIPES)}, or a .json file."
+            f"There is no recipe '{said}'.", f"{nearest(said, RECIPES)}Known: {', '.join(RECIPES)}, or a .json file."
         )
     try:
         return parse_recipe(read_bounded(path), said)
@@ -244,7 +244,7 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
     if recipe.cpu_class and recipe.cpu_class not in CPU_CLASSES:
         raise ConfigError(
             f"{origin} is for '{recipe.cpu_class}'.",
-            f"{_nearest(recipe.cpu_class, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}.",
+            f"{nearest(recipe.cpu_class, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}.",
         )
     return recipe
 
@@ -258,11 +258,4 @@ def _check_keys(said: Mapping[str, Any], struct: type[msgspec.Struct], origin: s
     known = [field.encode_name for field in msgspec.structs.fields(struct)]
     for key in said:
         if key not in known:
-            raise ConfigError(
-                f"{origin}: a recipe has no '{key}'.", f"{_nearest(key, known)}Known: {', '.join(known)}."
-            )
-
-
-def _nearest(said: str, known: Iterable[str]) -> str:
-    close = get_close_matches(said, list(known), n=1)
-    return f"Did you mean '{close[0]}'? " if close else ""
+            raise ConfigError(f"{origin}: a recipe has no '{key}'.", f"{nearest(key, known)}Known: {', '.join(known)}.")

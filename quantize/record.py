@@ -46,7 +46,7 @@ class ClassLoss(_Record, frozen=True, kw_only=True):
 
 
 class Labelled(_Record, frozen=True, kw_only=True):
-    """Judged against labels."""
+    """What INT8 loses against labels."""
 
     metric: str  # `map50_95`, `top1` or `mask_iou`
     images: int  # how many images

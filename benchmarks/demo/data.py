@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.benchmarks.demo.scene import LABELS, LabelledFrame, clip, render_scene
 from edgecv.errors import SinkError
 from edgecv.results import FloatArray, Image, IntArray
@@ -74,7 +74,7 @@ def write_clip(path: Path, frames: int, seed: int, size_wh: tuple[int, int] = SI
     Raises:
         SinkError: the video cannot be written.
     """
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     _made(path.parent)
     codec = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
     writer: Any = cv2.VideoWriter(str(path), codec, fps, size_wh)
@@ -122,7 +122,7 @@ def _write_frames(
 
 
 def _write_jpeg(path: Path, image: Image) -> None:
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not done:
         raise SinkError(f"OpenCV could not encode {path.name} as JPEG.")

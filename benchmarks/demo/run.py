@@ -57,7 +57,7 @@ class VariantFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the demo measured."""
+    """What the demo measured, and where it lies."""
 
     folder: Path  # where everything lies
     variants: tuple[VariantFigures, ...]  # float and INT8

@@ -11,11 +11,11 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import cos, log, pi, sin
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.benchmarks.demo.surface import Light, Texture, backdrop, expose, random_light, random_texture, texture_patch
 from edgecv.results import BoolArray, FloatArray, Image, IntArray
 
@@ -162,7 +162,7 @@ def _unit_outline(label: str) -> FloatArray:
 def _paint(image: Image, owner: Image, shape: Shape, number: int) -> float:
     """Draw a shape in place; the area in pixels that it would have in an endless, empty frame."""
     corners = outline(shape)
-    area = float(_cv2().contourArea(corners))
+    area = float(opencv().contourArea(corners))
     left, top, right, bottom = window = _window(corners, (image.shape[1], image.shape[0]))
     if right <= left or bottom <= top:
         return area
@@ -188,7 +188,7 @@ def _coverage(corners: FloatArray, window: tuple[int, int, int, int]) -> Image:
     cover = np.zeros((bottom - top, right - left), np.uint8)
     # Pixel centres lie at half pixels in boxes and at whole ones in OpenCV.
     points = np.rint((corners - (left + 0.5, top + 0.5)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    _cv2().fillPoly(cover, [points], 255, lineType=_cv2().LINE_AA, shift=_SUBPIXEL_BITS)
+    opencv().fillPoly(cover, [points], 255, lineType=opencv().LINE_AA, shift=_SUBPIXEL_BITS)
     return cover
 
 
@@ -268,8 +268,3 @@ def _moved(shape: Shape, motion: Motion, time_s: float) -> Shape:
 
 def _side(size_wh: tuple[int, int]) -> float:
     return float(np.sqrt(size_wh[0] * size_wh[1]))
-
-
-@functools.cache
-def _cv2() -> Any:
-    return require("cv2", "vision")

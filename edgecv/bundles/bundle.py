@@ -61,7 +61,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One format × precision."""
+    """One format × precision of the model."""
 
     name: str  # `FORMAT-PRECISION`, unique in the bundle
     format: str  # `onnx`, `openvino` or `tflite`

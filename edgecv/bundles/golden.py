@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgecv._internal.foreign import ZIP_DAMAGE
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.opened_files import OpenedFile
 from edgecv.choosing import float_precision, runtimes_for
@@ -42,22 +41,8 @@ SAMPLING, EVENLY = "sampling", "evenly"
 # Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI).
 TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999, "int8": 0.98})
 
-# What zipfile and numpy raise for damaged bytes; neither has a base of its own.
-_BROKEN = (
-    OSError,
-    ValueError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    KeyError,
-    OverflowError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What numpy raises for damaged bytes, too.
+_BROKEN = (*ZIP_DAMAGE, KeyError, SyntaxError, TypeError, tokenize.TokenError)
 
 Status = Literal["ok", "differs", "cannot run"]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
 from edgecv._internal.atomic import Kind, check_target, new_file, new_folder
+from edgecv._internal.foreign import ZIP_DAMAGE
 from edgecv.bundles.bundle import (
     BUNDLE,
     MANIFEST,
@@ -32,18 +31,6 @@ _SPARE_BYTES = 64 << 20  # of the disk, for everything else
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _CHUNK = 1 << 20
 _DO_NOT_USE = "Do not use this bundle; ask whoever made it."
-_BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    struct.error,
-    RuntimeError,
-    NotImplementedError,
-    OSError,
-    UnicodeDecodeError,
-    ValueError,
-    OverflowError,
-)
 
 
 def _no_packed_bundle(path: Path) -> str:
@@ -53,7 +40,7 @@ def _no_packed_bundle(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             return "" if MANIFEST in archive.namelist() else f"a zip file without {MANIFEST}"
-    except _BROKEN:
+    except ZIP_DAMAGE:
         return "a file that is no packed bundle"
 
 
@@ -105,7 +92,7 @@ def unpack(archive: str | Path, out: str | Path | None = None, force: bool = Fal
         raise BundleError(f"{archive} does not exist.", "Pack a bundle first: edgecv pack BUNDLE") from error
     except MemoryError as error:
         raise BundleError(f"{archive} needs more memory than there is.", _DO_NOT_USE) from error
-    except _BROKEN as error:
+    except ZIP_DAMAGE as error:
         raise BundleError(f"{archive} is not a packed bundle: {error}.", "Pack it again: edgecv pack BUNDLE") from error
     return target
 

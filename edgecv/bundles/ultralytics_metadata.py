@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ast
 import json
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgecv._internal.bounded import read_plain_text
+from edgecv._internal.foreign import ZIP_DAMAGE
 from edgecv._internal.yaml_files import class_names, parse_yaml
 from edgecv.bundles.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.errors import SpecMismatch
@@ -24,23 +23,7 @@ from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 
 _MAX_BYTES = 1 << 20  # metadata of a thousand classes has 30 kB; more is something else
 _SIDECAR = "metadata.yaml"
-_UNREADABLE = (
-    KeyError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    OSError,
-    zipfile.BadZipFile,
-)
+_UNREADABLE = (*ZIP_DAMAGE, AttributeError, KeyError, MemoryError, SyntaxError, TypeError)
 
 
 def spec_of(path: Path, session: Session) -> ModelSpec:

@@ -6,7 +6,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.errors import SourceError
 from edgecv.media.file_capture import FileCapture
 from edgecv.media.video_files import DecodedImage
@@ -29,7 +29,7 @@ class OpenCvVideo:
         Raises:
             SourceError: it is no video that can be read, gives black images only, or announces frames above the limit.
         """
-        self._cv2: Any = require("cv2", "vision")
+        self._cv2: Any = opencv()
         self._path = path
         self._capture = FileCapture(path, max_megapixels)
         if not self._capture.opened:

@@ -62,7 +62,7 @@ FILE_FORMATS = ",".join((*_STREAMED, *_FILES))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """One decoded frame."""
+    """One decoded frame of a video."""
 
     image: Image  # `(H, W, 3)` uint8, BGR, upright
     time_s: float | None  # when it is shown, from the start of the file; `None` where the file does not say

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from fractions import Fraction
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edgecv._internal.atomic import file_kind
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv, require
 from edgecv._internal.output_files import open_target
 from edgecv.errors import ConfigError, SinkError
 from edgecv.results import Image
@@ -67,7 +66,7 @@ class VideoWriter:
         if not fps > 0:
             raise ConfigError(f"The frame rate of a video must be positive, not {fps}.")
         self._av, self._fps = require("av", "video"), fps
-        _cv2()
+        opencv()
         # Kept open: by its name it could be another file by the time of the first image.
         self._file = open_target(self._path, overwrite=overwrite, private=private, kind=_VIDEO)
         self._container: Any = None
@@ -192,11 +191,6 @@ def _fit(image: Image, size_wh: tuple[int, int]) -> Image:
     if not (0 <= width - columns <= 1 and 0 <= height - rows <= 1):  # one pixel is the even side, no reason to resample
         scale = min(width / columns, height / rows)
         columns, rows = max(1, int(columns * scale)), max(1, int(rows * scale))
-        image = _cv2().resize(image, (columns, rows))
+        image = opencv().resize(image, (columns, rows))
     canvas[:rows, :columns] = image
     return canvas
-
-
-@functools.cache
-def _cv2() -> Any:
-    return require("cv2", "vision")

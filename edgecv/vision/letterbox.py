@@ -6,14 +6,12 @@ than the trained one is a frequent cause of silent accuracy loss (ultralytics #2
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.detections import Image, check_image
 from edgecv.errors import SpecMismatch
 from edgecv.protocols import Array
@@ -148,14 +146,9 @@ def _resized(image: Image, size_wh: tuple[int, int], interpolation: str, window:
         return image[top:bottom, left:right]
     if interpolation == "antialias":
         return resize_antialiased(image, size_wh, (left, top, right, bottom))
-    cv2 = _cv2()
+    cv2 = opencv()
     resized: Image = cv2.resize(image, size_wh, interpolation=getattr(cv2, _INTERPOLATION[interpolation]))
     return resized[top:bottom, left:right]
-
-
-@functools.cache
-def _cv2() -> Any:
-    return require("cv2", "vision")
 
 
 def _factor(spec: PreprocessSpec) -> Array:

@@ -28,7 +28,7 @@ MAX_CANDIDATES = 30_000  # boxes that enter suppression at most, the limit of th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Boxes above the threshold."""
+    """Boxes above the threshold, before suppression."""
 
     xyxy: FloatArray  # `(N, 4)` in model pixels
     confidence: FloatArray  # `(N,)`, 0 to 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.errors import CalibrationError, SourceError
 from edgecv.media.images import read_image
 from edgecv.results import BoolArray, Image, IntArray
@@ -54,7 +54,7 @@ def fingerprint(path: Path) -> Fingerprint:
         image = read_image(path)
     except SourceError as error:
         raise CalibrationError(f"{error.message}", "Remove or replace the file, then run again.") from error
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     bits = np.packbits(small[:, 1:] > small[:, :-1])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv._internal.progress import Progress, silent
 from edgecv.errors import CalibrationError, SourceError
 from edgecv.media.image_headers import check_pixels
@@ -148,7 +148,7 @@ def _advance(video: VideoDecoder, at: int, index: int, jump: bool) -> bool:
 
 def _kept(frames: Iterator[tuple[str, Image]]) -> FrameFolder:
     """Write named frames into a new temporary folder, one at a time."""
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     folder = Path(tempfile.mkdtemp(prefix="edgecv-frames-"))
     paths = []
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 import numpy as np
 
 from edgecv._internal.extras import require
+from edgecv._internal.strict import nearest
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.ort.bias import IMAGES, correct_biases
@@ -234,10 +234,9 @@ def _blocks(model: Any, layers: Sequence[str]) -> list[str]:
     convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
     missing = next((layer for layer in layers if layer not in convolutions), None)
     if missing is not None:
-        close = get_close_matches(missing, list(convolutions), n=1)
         raise QuantizationError(
             f"The model has no convolution '{missing}' to keep float.",
-            f"Did you mean '{close[0]}'?" if close else "`edgecv convert --analyze` lists their names.",
+            nearest(missing, convolutions).strip() or "`edgecv convert --analyze` lists their names.",
         )
     graph = Graph(model)
     return [node.name for layer in layers for node in _block(graph, convolutions[layer])]
