@@ -159,20 +159,6 @@ def write_record(record: QuantizationRecord, path: Path) -> None:
         ) from error
 
 
-def read_record(path: Path) -> QuantizationRecord:
-    """Read ``quantization.json``.
-
-    Raises:
-        BundleError: it is missing, damaged, or newer than this EdgeCV.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.", "Convert with --int8 to make one.") from error
-    return parse_record(data, path)
-
-
 def parse_record(data: bytes, path: Path) -> QuantizationRecord:
     """The record of a ``quantization.json`` that was read from ``path``.
 

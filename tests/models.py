@@ -135,6 +135,12 @@ def with_external_data(path: Path, location: str = "weights.bin") -> Path:
     return path
 
 
+def checked_path(bundle: Bundle, variant: Variant) -> Path:
+    """The file to open for a variant, after every file it needs was checked."""
+    with bundle.opened_model(variant) as model:
+        return model.path
+
+
 def manifest(variants: Sequence[Variant], **changes: Any) -> Manifest:
     """A manifest for the detectors above."""
     values = {

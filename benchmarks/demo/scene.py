@@ -129,15 +129,6 @@ def draw(scene: Scene, scenery: Image, rng: np.random.Generator) -> LabelledFram
     )
 
 
-def shape_mask(shape: Shape, size_wh: tuple[int, int]) -> BoolArray:
-    """``(H, W)``: the pixels a shape alone would cover."""
-    left, top, right, bottom = _window(outline(shape), size_wh)
-    mask = np.zeros((size_wh[1], size_wh[0]), bool)
-    if right > left and bottom > top:
-        mask[top:bottom, left:right] = _coverage(outline(shape), (left, top, right, bottom)) > 127
-    return mask
-
-
 def outline(shape: Shape, scale: float = 1.0) -> FloatArray:
     """``(K, 2)`` corners of a shape in pixels; ``scale`` shrinks it about its centre."""
     turn = np.array([[cos(shape.angle), sin(shape.angle)], [-sin(shape.angle), cos(shape.angle)]])

@@ -230,11 +230,6 @@ class Bundle:
                 raise BundleError(f"{name} has {file.size / 1e6:.0f} MB, more than any record.", _DO_NOT_USE)
             return file.read(file.size)
 
-    def verified_extra(self, name: str) -> Path:
-        """Path of a file beside the models, after it was checked; raises as ``opened_extra``."""
-        with self.opened_extra(name) as file:
-            return file.path
-
     @contextmanager
     def opened_model(self, variant: Variant, role: str = "main") -> Iterator[OpenedModel]:
         """The files of one model of a variant, open and checked: the ones the variant's format consists of, and no others.
@@ -247,11 +242,6 @@ class Bundle:
             check_files(variant.format, model)
             yield model
             model.check_unchanged()
-
-    def verified_path(self, variant: Variant, role: str = "main") -> Path:
-        """The file to open for one model of a variant, after every file it needs was checked; raises as ``opened_model``."""
-        with self.opened_model(variant, role) as model:
-            return model.path
 
 
 def parse_manifest(text: bytes, origin: str) -> Manifest:

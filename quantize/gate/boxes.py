@@ -21,15 +21,6 @@ class Agreement:
     score_bias: float  # mean of student minus teacher confidence over those pairs
     teacher_boxes: int  # how many boxes the figures rest on
 
-    def as_metrics(self) -> dict[str, float]:
-        """The figures by name, for reports and ``bundle.json``."""
-        return {
-            "f1_50": round(self.f1_50, 4),
-            "f1_75": round(self.f1_75, 4),
-            "matched_iou": round(self.matched_iou, 4),
-            "score_bias": round(self.score_bias, 4),
-        }
-
 
 def agreement(pairs: Iterable[tuple[Detections, Detections]]) -> Agreement:
     """Compare ``(teacher, student)`` detections, image by image."""

@@ -14,7 +14,7 @@ from edgecv.errors import CalibrationError, ConfigError, SourceError
 from edgecv.media.images import read_image
 from edgecv.model import Model
 from edgecv.quantize.labels.bootstrap import RealArray
-from edgecv.quantize.labels.coco import FrameMasks, MeanAveragePrecision, Truth, coco_map, encode_masks
+from edgecv.quantize.labels.coco import FrameMasks, Truth, encode_masks
 from edgecv.quantize.labels.dataset import dataset_places, images_at, is_dataset
 from edgecv.results import Classification, Detections, FloatArray, Image
 
@@ -238,8 +238,3 @@ def _image(path: Path) -> Image:
 def _confidence(model: Model) -> float:
     """COCO's for boxes; 0 for classes, so that the fifth best is there as well."""
     return 0.0 if model.task == "classify" else _CONFIDENCE
-
-
-def evaluate(model: Model, images: Sequence[Path], progress: Progress = silent) -> MeanAveragePrecision:
-    """COCO mean average precision of a detector on labelled images."""
-    return coco_map(judged(model, images, progress), len(model.labels))
