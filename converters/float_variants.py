@@ -16,8 +16,7 @@ from edgecv._internal.progress import Progress
 from edgecv.bundles.bundle import ModelFiles, Variant, describe_file
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.request import ConversionRequest
-from edgecv.converters.source import Example, Exporter, Part, SourceModel
-from edgecv.converters.source import exporter as exporter_of
+from edgecv.converters.source import Example, Exporter, Part, SourceModel, exporter as exporter_of
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import socket
 import threading
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError  # the builtin one only from Python 3.11
+from concurrent.futures import (
+    Future,
+    TimeoutError as FutureTimeoutError,  # the builtin one only from Python 3.11
+)
 from types import TracebackType
 from typing import Any
 

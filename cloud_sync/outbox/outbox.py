@@ -7,8 +7,10 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError  # the builtin one only from Python 3.11
+from concurrent.futures import (
+    Future,
+    TimeoutError as FutureTimeoutError,  # the builtin one only from Python 3.11
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
