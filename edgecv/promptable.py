@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from edgecv._internal.extras import opencv
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import LoadOptions, choose, open_parts, runtime_options
 from edgecv.errors import ConfigError, SpecMismatch
 from edgecv.protocols import Array, Session

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from edgecv.bundles.bundle import MAX_MANIFEST_BYTES
+from edgecv.bundles.manifest import MAX_MANIFEST_BYTES
 from edgecv.errors import BundleError, EdgeCVError
 
 SCHEMA = 1

@@ -20,7 +20,8 @@ from edgecv.benchmarks.demo.report import Image, write_report
 from edgecv.benchmarks.report import Report, render
 from edgecv.benchmarks.run import run_scenario
 from edgecv.benchmarks.scenarios import BenchOptions
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import runnable, runtime_options
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.sink import MqttSink, SyncStats

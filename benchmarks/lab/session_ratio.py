@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 
 from edgecv.benchmarks.lab.figures import print_figures
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import runtimes_for
 from edgecv.errors import ConfigError
 from edgecv.runtimes.measure import Request, median_latency_ms

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.bundles.metric_names import METRIC_NAMES
 from edgecv.cli.console import print_json, print_table, progress_for
 from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_images

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import edgecv
-from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import verify
+from edgecv.bundles.manifest import MANIFEST
 from edgecv.errors import AccuracyGateError, ConfigError, ParityError
 from edgecv.quantize.recipes import GateLimits, QuantizeRecipe, dump_recipe
 from edgecv.quantize.record import QUANTIZATION, parse_record

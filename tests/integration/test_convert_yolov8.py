@@ -16,7 +16,8 @@ import pytest
 
 import edgecv
 from edgecv._internal.quiet import quiet
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
 from edgecv.media.images import read_image

@@ -12,16 +12,8 @@ import msgspec
 import onnx
 import pytest
 
-from edgecv.bundles.bundle import (
-    MANIFEST,
-    SCHEMA,
-    Bundle,
-    ModelFiles,
-    Variant,
-    describe_file,
-    dump_manifest,
-    parse_manifest,
-)
+from edgecv.bundles.bundle import Bundle, describe_file
+from edgecv.bundles.manifest import MANIFEST, SCHEMA, ModelFiles, Variant, dump_manifest, parse_manifest
 from edgecv.errors import BundleError, SessionError
 from tests.models import IMAGE, PREDICTION, checked_path, manifest, with_external_data, write_bundle
 

@@ -10,7 +10,8 @@ import pytest
 
 import edgecv
 from edgecv.benchmarks.demo.run import run_demo
-from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import MANIFEST
 from edgecv.bundles.packing import pack, unpack
 from edgecv.errors import BundleError, ConfigError
 from edgecv.pipelines.sinks import open_sink
