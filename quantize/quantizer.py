@@ -43,12 +43,10 @@ class Quantizer(Protocol):
 
     def __init__(self, files: Sequence[Path], outputs: tuple[TensorSpec, ...], work: Path) -> None:
         """Prepare the float model in ``files``, whose outputs are ``outputs``; ``work`` is a folder for what lies in between."""
-        ...
 
     @abstractmethod
     def calibrate(self, images: Sequence[Array]) -> None:
         """Measure what recipes need to know, over images ``(N, H, W, 3)``."""
-        ...
 
     @abstractmethod
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
@@ -57,12 +55,10 @@ class Quantizer(Protocol):
         Raises:
             QuantizationError: the runtime would not run it as integers.
         """
-        ...
 
     @abstractmethod
     def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
         """What every quantized layer gives for each image; nothing where layers cannot be told apart."""
-        ...
 
 
 def quantizer_type(model_format: str) -> type[Quantizer]:

@@ -151,8 +151,17 @@ def write_record(record: QuantizationRecord, path: Path) -> None:
         EdgeCVError: a figure is not a number, or the file cannot be written.
     """
     data = msgspec.json.format(msgspec.json.encode(_finite(msgspec.to_builtins(record), "record")), indent=1)
+    write_result(path, data + b"\n")
+
+
+def write_result(path: Path, data: bytes) -> None:
+    """Write a file of the bundle.
+
+    Raises:
+        EdgeCVError: it cannot be written.
+    """
     try:
-        path.write_bytes(data + b"\n")
+        path.write_bytes(data)
     except OSError as error:
         raise EdgeCVError(
             f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?"

@@ -105,13 +105,10 @@ def search(
     rank: Callable[[QuantizeRecipe], tuple[LayerLoss, ...]],
     float_latency_ms: float,
 ) -> SearchResult:
-    """Try one recipe after the other.
+    """Try one recipe after the other, against the latency of the float model on this machine.
 
-    Args:
-        order: The recipes.
-        make: Quantizes by a recipe and judges the outcome.
-        rank: Layers by what a recipe loses at each, the most first; none where the format cannot tell.
-        float_latency_ms: Of the float model on this machine.
+    ``make`` quantizes by a recipe and judges the outcome. ``rank`` sorts layers by what a recipe loses at each, the most first; it
+    gives none where the format cannot tell.
 
     Raises:
         AccuracyGateError: no recipe keeps the accuracy; the message says what was tried and which layers lose most.

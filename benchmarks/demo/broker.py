@@ -23,12 +23,9 @@ _ANYBODY = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymou
 class EmbeddedBroker:
     """A broker for one demonstration; it keeps nothing and lets everybody on this machine in.
 
-    Args:
-        timeout_s: For starting, and again for stopping.
-
     Raises:
         MissingDependency: amqtt is not installed.
-        SyncError: it did not start in time.
+        SyncError: it did not start in ``timeout_s``, which it also has for stopping.
     """
 
     def __init__(self, timeout_s: float = 10.0) -> None:

@@ -48,14 +48,7 @@ def write_dataset(folder: Path, count: int, seed: int, size_wh: tuple[int, int] 
 
 
 def write_clip(path: Path, frames: int, seed: int, size_wh: tuple[int, int] = SIZE_WH, fps: float = 25.0) -> None:
-    """Write a video (``.mp4``: MPEG-4 part 2, ``.avi``: Motion JPEG).
-
-    Args:
-        path: The video; its folder is made when it is missing.
-        frames: How many.
-        seed: As in ``scene.clip``.
-        size_wh: Width and height in pixels.
-        fps: Frames per second.
+    """Write ``scene.clip`` as a video (``.mp4``: MPEG-4 part 2, ``.avi``: Motion JPEG); its folder is made when it is missing.
 
     Raises:
         SinkError: the video cannot be written.

@@ -73,12 +73,7 @@ class Scene:
 
 
 def render_scene(seed: Seed, size_wh: tuple[int, int]) -> LabelledFrame:
-    """One image.
-
-    Args:
-        seed: The same seed gives the same image; a generator is advanced.
-        size_wh: Width and height in pixels.
-    """
+    """One image of ``size_wh`` pixels; the same seed gives the same image, and a generator is advanced."""
     rng = np.random.default_rng(seed)
     scenery = backdrop(rng, size_wh)
     scene = Scene(size_wh=size_wh, shapes=_random_shapes(rng, scenery), light=random_light(rng, size_wh))
@@ -86,13 +81,9 @@ def render_scene(seed: Seed, size_wh: tuple[int, int]) -> LabelledFrame:
 
 
 def clip(frames: int, size_wh: tuple[int, int], seed: int, fps: float = 25.0) -> Iterator[LabelledFrame]:
-    """A moving image, frame by frame with its truth.
+    """A moving image of ``size_wh`` pixels, frame by frame with its truth.
 
-    Args:
-        frames: How many.
-        size_wh: Width and height in pixels.
-        seed: The same seed gives the same clip; a longer one begins like a shorter one.
-        fps: Frames per second: how far things move from one frame to the next.
+    The same seed gives the same clip, and a longer one begins like a shorter one; ``fps`` says how far things move between frames.
     """
     rng = np.random.default_rng(seed)
     pan = round(_PAN * _side(size_wh))

@@ -51,18 +51,12 @@ class OpenCvVideo:
             raise
 
     def read(self) -> DecodedImage | None:
-        """The next frame, or ``None`` at the end.
-
-        Raises:
-            SourceError: it is above the limit.
-        """
         image = self._ahead.popleft() if self._ahead else self._taken()
         if image is not None:
             self._last_s = image.time_s or 0.0
         return image
 
     def skip(self) -> bool:
-        """Decode the next frame without making an image of it; ``False`` at the end."""
         return self.read() is not None if self._ahead else self._capture.grab()
 
     def seek(self, index: int) -> bool:
@@ -76,7 +70,6 @@ class OpenCvVideo:
         return max(0.0, (self.frame_count - 1.5) / self.fps - self._last_s) if self.fps else 0.0
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
         self._ahead.clear()
         self._capture.release()
 

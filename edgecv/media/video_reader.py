@@ -29,11 +29,7 @@ class VideoReader:
     """
 
     def __init__(self, path: str | Path, max_megapixels: float | None = None) -> None:
-        """Open the file.
-
-        Args:
-            path: The video.
-            max_megapixels: Largest frame that is decoded, as in ``read_image``.
+        """Open the file; ``max_megapixels`` is as in ``read_image``.
 
         Raises:
             SourceError: it is missing, empty, no video that can be read, or announces frames above the limit.

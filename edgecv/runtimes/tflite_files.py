@@ -31,12 +31,8 @@ _BUFFER_DATA = 0
 def check_tflite(path: Path, name: str) -> None:
     """Check that a file is a TFLite model whose parts are there and refer to each other within their numbers.
 
-    Args:
-        path: By which name to open it.
-        name: What messages call it.
-
     Raises:
-        SessionError: it is not, or cannot be read.
+        SessionError: it is not, or cannot be read; ``name`` is what the message calls it.
     """
     try:
         with path.open("rb") as file:

@@ -190,15 +190,8 @@ def rotated_nms(boxes: FloatArray, class_id: IntArray, iou: float, max_detection
     """Drop every rotated box that overlaps a better one of its class, kept or not.
 
     That is the suppression this family of networks is measured with: Fast NMS, Bolya et al. 2019 (arXiv:1904.02689), section 3.
-
-    Args:
-        boxes: ``(N, 5)``, centre, width, height, angle in radians; best first.
-        class_id: ``(N,)``.
-        iou: A box with a higher ``probiou`` to a better one goes.
-        max_detections: At most this many are kept.
-
-    Returns:
-        ``(K,)`` indices, best first.
+    Boxes are ``(N, 5)``: centre, width, height, angle in radians; best first. One with a higher ``probiou`` than ``iou`` to a
+    better one goes. The result is ``(K,)`` indices, best first.
     """
     kept: list[int] = []
     for start in range(0, len(boxes), _BLOCK):

@@ -83,16 +83,11 @@ def open_calibration(
 ) -> CalibrationSet:
     """Find, check and split the images of a folder, a ``data.yaml``, a list of images, a video or a recording.
 
-    Images that cannot be read are left out, and named in ``warnings``.
+    Images that cannot be read are left out, and named in ``warnings``. The same ``seed`` splits the same images alike.
 
     A recording is a folder of ``edgecv record``, or one that holds ``.npy`` files: its frames are ``(H, W, 3)`` uint8 BGR
-    arrays (images may stand among them), in order of their paths.
-
-    Args:
-        source: Where the images are.
-        progress: Called as images are read.
-        seed: Another seed splits otherwise; the same one splits the same images alike.
-        frames: How many frames to take of a video or recording, spread evenly over its time.
+    arrays (images may stand among them), in order of their paths. Of it, or of a video, ``frames`` are taken, spread evenly over
+    its time.
 
     Raises:
         CalibrationError: the place is missing, or too few images can be read and differ from each other.

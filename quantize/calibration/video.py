@@ -52,12 +52,7 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def video_frames(path: Path, count: int = FRAMES, progress: Progress = silent) -> FrameFolder:
-    """Frames of a video, spread evenly over its frames, which at a constant rate is over its time.
-
-    Args:
-        path: The video.
-        count: How many; all of them where it has fewer.
-        progress: Called as frames are read.
+    """Frames of a video, spread evenly over its frames, which at a constant rate is over its time; all where it has fewer.
 
     Raises:
         CalibrationError: it cannot be read, or breaks off before its announced end.

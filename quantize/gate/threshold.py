@@ -63,14 +63,9 @@ def tune_confidence(teacher: Sequence[Detections], student: Sequence[Detections]
     Noise in INT8's scores lowers its precision (it lets doubtful boxes in), so it raises the threshold. Measured on 250 images of
     the demo, weights rounded to 5 bits: 0.315, and 0.285 by labels, which are better where there are any.
 
-    Args:
-        teacher: The float model's answers, made at a confidence of ``LOW_CONFIDENCE`` or below, best first.
-        student: The INT8 model's, to the same images.
-        default: The bundle's confidence so far.
-
-    Returns:
-        The threshold, at most ``LARGEST_CHANGE`` from ``default``; the default itself where there are too few detections to say
-        or where the paired bootstrap over the images cannot tell the two precisions apart.
+    Both answered the same images at ``LOW_CONFIDENCE`` or below, best first. The threshold lies at most ``LARGEST_CHANGE`` from
+    ``default``, the bundle's confidence so far, and stays there where there are too few detections to say, or where the paired
+    bootstrap over the images cannot tell the two precisions apart.
     """
     pairs = [(_kept(t), _kept(s)) for t, s in zip(teacher, student, strict=True)]
     floats = _joined([(first.confidence, first.confidence) for first, _ in pairs])
@@ -83,11 +78,7 @@ def tune_confidence_labelled(
 ) -> ThresholdRecord:
     """The INT8 model's confidence at which its precision on labelled images (IoU 0.5) equals the float model's at ``default``.
 
-    Args:
-        teacher: Labels and the float model's answers, as ``DetectorScores.pairs``: the further classes of a box are left out here,
-            as they are at run time.
-        student: The same of the INT8 model.
-        default: As in ``tune_confidence``, like what is returned.
+    Both are as ``DetectorScores.pairs``: the further classes of a box are left out here, as they are at run time.
     """
     floats, int8s = (
         _joined([(found.confidence, _true(truth, found)) for truth, found in _run_time(pairs)])

@@ -29,12 +29,7 @@ def worst_images(
 ) -> tuple[WorstImage, ...]:
     """The images with the lowest agreement, worst first; none for classifiers, nor images where neither finds a box.
 
-    Args:
-        images: The held-out images; only those that are chosen are read.
-        teacher: What the float model finds in each.
-        student: What the INT8 model finds in each.
-        labels: Names of the classes.
-        count: How many at most.
+    Of the held-out images, which both models answered, only those that are chosen are read.
     """
     rated = [
         (image_agreement(wanted, found), at, wanted, found)

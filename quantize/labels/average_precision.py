@@ -37,12 +37,7 @@ class Matches:
 def mean_precision(matches: Matches, counts: IntArray) -> RealArray:
     """Mean average precision over IoU 0.50 to 0.95 and the classes that occur, of each draw.
 
-    Args:
-        matches: Of one model.
-        counts: ``(B, I)``: how often each image was drawn.
-
-    Returns:
-        ``(B,)`` float64, 0 to 1; NaN for a draw without labels.
+    ``counts`` ``(B, I)`` says how often each image was drawn. The result is ``(B,)``, 0 to 1; NaN for a draw without labels.
     """
     return mean_over_classes(class_precisions(matches, counts).mean(axis=2))
 
@@ -79,12 +74,8 @@ def _down_to_last_hit(rows: IntArray, hit: BoolArray) -> IntArray:
 def _precision(drawn: IntArray, ranks: RealArray, labels: IntArray) -> RealArray:
     """Interpolated average precision of one class at one limit.
 
-    Only hits matter: between two of them precision falls and recall stands.
-
-    Args:
-        drawn: ``(B, H)``: how often each hit was drawn, best first.
-        ranks: ``(B, H)``: detections down to and including each hit.
-        labels: ``(B,)``: labels of each draw.
+    Only hits matter: between two of them precision falls and recall stands. ``drawn`` ``(B, H)`` is how often each hit was drawn,
+    best first, ``ranks`` ``(B, H)`` counts detections down to and including each hit, ``labels`` ``(B,)`` those of each draw.
     """
     hits = np.cumsum(drawn, axis=1, dtype=np.float64)
     precision = hits / (ranks + np.spacing(1))  # as pycocotools keeps 0/0 away

@@ -58,11 +58,7 @@ def dataset_places(yaml_path: Path, *parts: str) -> list[Path]:
 
 
 def images_at(place: Path, roots: Iterable[Path] = ()) -> list[Path]:
-    """Images of a folder, or of a text file that lists them.
-
-    Args:
-        place: The folder, the list, or one image.
-        roots: Where the lines of a list may be relative to, besides the folder of the list.
+    """Images of a folder, or of a text file that lists them, relative to its folder or one of ``roots``; or the one image itself.
 
     Raises:
         CalibrationError: there is no such place, or the list names an image that is not there.

@@ -87,10 +87,8 @@ def _label_path(image: Path) -> Path:
 def read_labels(image: Path, task: str = "detect") -> Truth:
     """Labels of an image in parts of its width and height; none when it has no label file, as YOLO's layout means it.
 
-    Args:
-        image: The image; its label file is read, not itself.
-        task: ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines. Boxes are those around them;
-            for ``segment`` the outlines are kept as well, where every line is one. Lines that repeat another count once.
+    ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines. Boxes are those around them; for
+    ``segment`` the outlines are kept as well, where every line is one. Lines that repeat another count once.
 
     Raises:
         ConfigError: the label file is damaged.
@@ -153,11 +151,7 @@ def judged(
 ) -> list[tuple[Truth, Detections]]:
     """Labels and detections of each image in pixels, under COCO's protocol.
 
-    Args:
-        model: A detector.
-        images: The images.
-        progress: Called as it goes on.
-        labels: Of each image, in parts of it; read from its label file by default.
+    ``labels`` are in parts of the image, and read from its label file by default.
 
     Raises:
         ConfigError: the model is no detector, or a label file is damaged.

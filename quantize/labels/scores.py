@@ -54,12 +54,10 @@ class DetectorScores:
 
     @property
     def metric(self) -> str:
-        """The figure that decides, which is ``map50_95``."""
         return "map50_95"
 
     @property
     def images(self) -> int:
-        """How many images were scored."""
         return len(self.pairs)
 
     @property
@@ -68,7 +66,6 @@ class DetectorScores:
         return _PRECISION_RESAMPLES
 
     def of_draws(self, counts: IntArray) -> RealArray:
-        """Mean average precision of each draw."""
         return mean_precision(self.matches, counts)
 
     def figures(self) -> dict[str, float]:
@@ -106,21 +103,17 @@ class ClassifierScores:
 
     @property
     def metric(self) -> str:
-        """The figure that decides, which is ``top1``."""
         return "top1"
 
     @property
     def images(self) -> int:
-        """How many images were scored."""
         return len(self.class_id)
 
     @property
     def resamples(self) -> int:
-        """As many as an interval of a share wants."""
         return RESAMPLES
 
     def of_draws(self, counts: IntArray) -> RealArray:
-        """The top-1 accuracy of each draw, 0 to 1."""
         return counts @ (self.rank == 0) / counts.sum(axis=1)
 
     def figures(self) -> dict[str, float]:
@@ -134,5 +127,4 @@ class ClassifierScores:
         return np.divide(right, labels, out=np.full(self.classes, np.nan), where=labels > 0)
 
     def labels_by_class(self) -> IntArray:
-        """How many labelled images each class has."""
         return np.bincount(self.class_id, minlength=self.classes).astype(np.int64)

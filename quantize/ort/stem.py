@@ -109,12 +109,9 @@ def patch_moments(stem: Stem, images: Iterable[Array]) -> Array:
 
 
 def round_to_moments(weights: Array, moments: Array, most: int = 127) -> tuple[Array, Array]:
-    """Round weights to int8 with the least squared error of the convolution's output.
+    """Round weights ``(out, in, kh, kw)`` to int8 with the least squared error of the convolution's output.
 
-    Args:
-        weights: ``(out, in, kh, kw)``.
-        moments: From ``patch_moments``.
-        most: Largest integer: 63 where two products must fit into 16 bits.
+    ``moments`` come from ``patch_moments``; ``most`` is the largest integer: 63 where two products must fit into 16 bits.
 
     Returns:
         int8 weights of the same shape, and the scale ``(out,)``.

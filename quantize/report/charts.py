@@ -58,12 +58,7 @@ class _Axes:
 
 
 def pareto(points: Sequence[Point], axis: str) -> Markup:
-    """Latency against accuracy, every point numbered.
-
-    Args:
-        points: What to show; those without a finite value are left out.
-        axis: What the height means, in words.
-    """
+    """Latency against accuracy (``axis``, in words), every point numbered; points without a finite value are left out."""
     shown = [point for point in points if abs(point.value) < _SHOWABLE]  # neither NaN nor infinite
     if not shown:
         return Markup()

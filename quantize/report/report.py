@@ -13,7 +13,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edgecv.bundles.metric_names import in_words
-from edgecv.errors import EdgeCVError
 from edgecv.quantize.record import (
     Attempt,
     CalibrationRecord,
@@ -22,6 +21,7 @@ from edgecv.quantize.record import (
     Labelled,
     QuantizationRecord,
     WorstImage,
+    write_result,
 )
 from edgecv.quantize.report.charts import Point, bar, pareto, side_by_side
 from edgecv.quantize.report.figures import decibels, figure, megabytes, milliseconds, noise, ratio
@@ -49,12 +49,7 @@ def write_report(record: QuantizationRecord, path: Path) -> None:
     Raises:
         EdgeCVError: the file cannot be written.
     """
-    try:
-        path.write_text(report_html(record), encoding="utf-8")
-    except OSError as error:
-        raise EdgeCVError(
-            f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?"
-        ) from error
+    write_result(path, report_html(record).encode())
 
 
 def report_html(record: QuantizationRecord) -> str:
@@ -112,8 +107,8 @@ def _parts(record: QuantizationRecord) -> list[_Part]:
 def _verdict(form: FormatRecord, record: QuantizationRecord) -> str:
     best = chosen(form)
     if best is None:
-        reasons = [attempt for attempt in form.attempts if attempt.reason]
-        why = f" The last one: {reasons[-1].reason}." if reasons else ""
+        reasons = [attempt.reason for attempt in form.attempts if attempt.reason]
+        why = f" The last one: {reasons[-1]}." if reasons else ""
         return f"no INT8 variant. {_recipes(len(form.attempts))} kept what was asked for, so none was written.{why}"
     note = f"Note: {best.reason}." if best.reason else ""
     is_fp16 = best.recipe == "fp16"
@@ -189,10 +184,10 @@ def _variants(record: QuantizationRecord) -> list[tuple[str, ...]]:
 
 
 def _score(attempt: Attempt, labelled: bool) -> str:
-    if labelled:
-        return f"{100 * attempt.labelled.int8_score:.1f}" if attempt.labelled else "–"
-    main = _main_check(attempt)
-    return figure(main.value) if main else "–"
+    value = _height(attempt, labelled)
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1f}" if labelled else figure(value)
 
 
 def _chart(record: QuantizationRecord) -> Markup:
