@@ -72,7 +72,7 @@ def percentile(stats: TensorStats) -> Range:
 def mse(stats: TensorStats) -> Range:
     """The range whose quantization error, in the mean of squares over the sample, is least."""
     floors = [stats.low * part for part in (1.0, 0.8, 0.6, 0.4)] if stats.low < 0 else [stats.low]
-    return _best(stats, floors, _identity)
+    return _best(stats, floors, lambda values: values)
 
 
 def silu_aware(stats: TensorStats) -> Range:
@@ -113,10 +113,6 @@ def _rounded(values: FloatArray, low: float, high: float) -> FloatArray:
     scale = (high - low) / 255 or 1.0
     zero_point = round(-low / scale)
     return ((np.clip(np.rint(values / scale) + zero_point, 0, 255) - zero_point) * scale).astype(np.float32)
-
-
-def _identity(values: FloatArray) -> FloatArray:
-    return values
 
 
 def _silu(values: FloatArray) -> FloatArray:

@@ -10,7 +10,6 @@ from concurrent.futures import (
     Future,
     TimeoutError as FutureTimeoutError,  # the builtin one only from Python 3.11
 )
-from types import TracebackType
 from typing import Any
 
 from edgecv._internal.extras import require
@@ -59,9 +58,7 @@ class EmbeddedBroker:
     def __enter__(self) -> EmbeddedBroker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self, started: Future[int]) -> None:

@@ -101,7 +101,9 @@ def run_demo(folder: Path, progress: Progress = silent) -> Outcome:
         bench=bench,
         elapsed_s=time.monotonic() - begun,
     )
-    write_report(folder / "report.html", _figures(outcome), _images(folder))
+    shown = sorted((folder / "frames").glob("*"))
+    images = [Image(title=f"frame {int(path.stem)}", jpeg=path.read_bytes()) for path in shown]
+    write_report(folder / "report.html", _figures(outcome), images)
     return outcome
 
 
@@ -215,10 +217,4 @@ def _figures(outcome: Outcome) -> list[tuple[str, str]]:
         ("events accepted on the device", str(outcome.accepted)),
         ("events stored by ingest", f"{outcome.stored} ({'all' if outcome.stored == outcome.accepted else 'NOT all'})"),
         ("demo took", f"{outcome.elapsed_s:.0f} s"),
-    ]
-
-
-def _images(folder: Path) -> list[Image]:
-    return [
-        Image(title=f"frame {int(path.stem)}", jpeg=path.read_bytes()) for path in sorted((folder / "frames").glob("*"))
     ]

@@ -16,15 +16,18 @@ from edgecv._internal.progress import Progress, silent
 from edgecv.errors import CalibrationError, SourceError
 from edgecv.media.image_headers import check_pixels
 from edgecv.media.video_decoder import VideoDecoder, open_video
-from edgecv.media.video_reader import VideoReader
+from edgecv.media.video_reader import (
+    MISSING_FRAMES_ALLOWED,
+    MISSING_PART_ALLOWED,
+    MISSING_TIME_ALLOWED_S,
+    VideoReader,
+)
 from edgecv.results import Image
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mpg", ".mpeg", ".mjpeg"})
 ARRAY_SUFFIX = ".npy"
 FRAMES = 200  # within the 100 to 300 images that calibration asks for
 _SEEK_FRAMES = 300  # longer gaps are jumped: a seek decodes from the last key frame, at most 250 back (x264's default)
-# Headers overcount: a few frames where they count, up to a second of sound where the count is an estimate (see VideoReader).
-_MISSING_FRAMES_ALLOWED, _MISSING_PART_ALLOWED, _MISSING_TIME_ALLOWED_S = 3, 0.01, 1.0
 # Lossless at every level. 768 x 576 (vtest.avi): 28 ms and 0.54 MB at level 1; BMP would take 0.2 ms and 1.3 MB, but /tmp may be
 # small or in memory.
 _PNG_COMPRESSION = 1
@@ -113,8 +116,8 @@ def _opened(path: Path) -> VideoReader:
 
 def _tolerated(reader: VideoReader) -> int:
     """How many frames at the end may be announced and missing."""
-    in_time = _MISSING_TIME_ALLOWED_S * reader.fps
-    return round(max(_MISSING_FRAMES_ALLOWED, reader.frame_count * _MISSING_PART_ALLOWED, in_time))
+    in_time = MISSING_TIME_ALLOWED_S * reader.fps
+    return round(max(MISSING_FRAMES_ALLOWED, reader.frame_count * MISSING_PART_ALLOWED, in_time))
 
 
 def _frames(path: Path, wanted: Sequence[int] | None, jump: bool = False) -> Iterator[tuple[int, Image]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from edgecv.quantize.gate.boxes import match
-from edgecv.quantize.labels.bootstrap import Interval, RealArray, paired_interval
+from edgecv.quantize.labels.bootstrap import RealArray, paired_interval
 from edgecv.quantize.labels.coco import Truth
 from edgecv.quantize.record import ThresholdRecord
 from edgecv.results import BoolArray, Detections, FloatArray, IntArray
@@ -96,7 +97,8 @@ def _tuned(floats: ScoredDetections, int8s: ScoredDetections, default: float, me
             )
     wanted, given = floats.precision(default), int8s.precision(default)
     both = f"at a confidence of {default:g} the {measure} is {wanted:.3f} for float and {given:.3f} for INT8"
-    lost = _interval(floats, int8s, default)
+    first, second = (partial(model.of_draws, confidence=default) for model in (floats, int8s))
+    lost = paired_interval(first, second, floats.images)
     if lost.low <= 0 <= lost.high:
         return _unchanged(
             default, f"{both}; the loss lies between {lost.low:.3f} and {lost.high:.3f}, which is no proof of one"
@@ -107,13 +109,6 @@ def _tuned(floats: ScoredDetections, int8s: ScoredDetections, default: float, me
     if _bounded(after, default):
         reason += f" (the change is limited to {LARGEST_CHANGE:g}, within {_LOWEST:g} to {_HIGHEST:g})"
     return ThresholdRecord(before=default, after=after, reason=f"{reason[0].upper()}{reason[1:]}.")
-
-
-def _interval(floats: ScoredDetections, int8s: ScoredDetections, default: float) -> Interval:
-    """What the images can show about the loss of precision at the default: its paired 95 % interval."""
-    return paired_interval(
-        lambda counts: floats.of_draws(counts, default), lambda counts: int8s.of_draws(counts, default), floats.images
-    )
 
 
 def _bounded(after: float, default: float) -> bool:

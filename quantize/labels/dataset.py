@@ -105,15 +105,12 @@ def _roots(yaml_path: Path, said: object) -> list[Path]:
 def _found(name: str, roots: list[Path], yaml_path: Path, part: str) -> Path:
     place = next(_existing(name, roots), None)
     if place is None:
+        looked = " and ".join(dict.fromkeys(str(root) for root in roots))
         raise CalibrationError(
-            f"{yaml_path}: {part} {name} does not exist; looked for in {_shown(roots)}.",
+            f"{yaml_path}: {part} {name} does not exist; looked for in {looked}.",
             "Correct 'path' or the part in the file.",
         )
     return place
-
-
-def _shown(roots: list[Path]) -> str:
-    return " and ".join(dict.fromkeys(str(root) for root in roots))
 
 
 def _existing(name: str, roots: list[Path]) -> Iterator[Path]:

@@ -95,7 +95,8 @@ def read_labels(image: Path, task: str = "detect") -> Truth:
     """
     path = label_path(image)
     try:
-        lines = [line.split() for line in _label_text(path).splitlines() if line.strip()]
+        text = read_plain_text(path, _MOST_LABEL_BYTES) if path.is_file() else ""
+        lines = [line.split() for line in text.splitlines() if line.strip()]
         values = _each_once([np.array([float(value) for value in line]) for line in lines])
         rows = [_row(line, task) for line in values]
     except (ValueError, OverflowError, OSError) as error:
@@ -104,10 +105,6 @@ def read_labels(image: Path, task: str = "detect") -> Truth:
     outlined = task == "segment" and all(len(line) > _BOX_VALUES for line in values)
     outlines = tuple(line[1:].reshape(-1, 2).astype(np.float32) for line in values) if outlined else None
     return Truth(xyxy=found[:, 1:], class_id=found[:, 0].astype(np.int64), outline=outlines)
-
-
-def _label_text(path: Path) -> str:
-    return read_plain_text(path, _MOST_LABEL_BYTES) if path.is_file() else ""
 
 
 def _each_once(lines: Sequence[RealArray]) -> list[RealArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from edgecv.quantize.labels.average_precision import Matches, class_precisions, 
 from edgecv.quantize.labels.bootstrap import RESAMPLES, RealArray
 from edgecv.quantize.labels.coco import Truth
 from edgecv.results import Detections, IntArray
-
-_PRECISION_RESAMPLES = 400  # 1.5 s for 128 images of COCO; the ends then vary by about a tenth of the interval's width
 
 
 class Scores(Protocol):
@@ -28,7 +26,7 @@ class Scores(Protocol):
 
     @property
     def resamples(self) -> int:
-        """How many draws an interval of the figure rests on."""
+        """How many draws an interval of the figure rests on; with 400 its ends vary by about a tenth of its width."""
 
     def of_draws(self, counts: IntArray) -> RealArray:
         """The figure of each draw: how often each image was drawn ``(B, I)`` to ``(B,)``, 0 to 1."""
@@ -51,19 +49,14 @@ class DetectorScores:
     matches: Matches  # pycocotools' matches of them
     # The same of their masks, where the model gives masks and every label is an outline
     mask_matches: Matches | None = None
-
-    @property
-    def metric(self) -> str:
-        return "map50_95"
+    metric: ClassVar[str] = "map50_95"
+    resamples: ClassVar[int] = (
+        400  # each costs an average precision per class and IoU limit: 1.5 s for 128 images of COCO
+    )
 
     @property
     def images(self) -> int:
         return len(self.pairs)
-
-    @property
-    def resamples(self) -> int:
-        """Fewer than of a share: each draw costs an average precision per class and IoU limit."""
-        return _PRECISION_RESAMPLES
 
     def of_draws(self, counts: IntArray) -> RealArray:
         return mean_precision(self.matches, counts)
@@ -100,18 +93,12 @@ class ClassifierScores:
     # `(I,)` int64, where it stands among the model's classes: 0 is the best; a large number where it is not among them
     rank: IntArray
     classes: int  # how many classes the model knows
-
-    @property
-    def metric(self) -> str:
-        return "top1"
+    metric: ClassVar[str] = "top1"
+    resamples: ClassVar[int] = RESAMPLES
 
     @property
     def images(self) -> int:
         return len(self.class_id)
-
-    @property
-    def resamples(self) -> int:
-        return RESAMPLES
 
     def of_draws(self, counts: IntArray) -> RealArray:
         return counts @ (self.rank == 0) / counts.sum(axis=1)

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from edgecv.bundles.metric_names import in_words
 from edgecv.quantize.record import (
     Attempt,
-    CalibrationRecord,
     Check,
     FormatRecord,
     Labelled,
@@ -54,6 +53,8 @@ def write_report(record: QuantizationRecord, path: Path) -> None:
 
 def report_html(record: QuantizationRecord) -> str:
     """Render a quantization record as an HTML page."""
+    found = record.calibration
+    hashed = ("sha256 of the images", found.sha256)
     return render_report(
         "edgecv.quantize.report",
         "convert",
@@ -62,7 +63,7 @@ def report_html(record: QuantizationRecord) -> str:
         labelled=_is_labelled(record),
         variants=_variants(record),
         chart=_chart(record),
-        facts=[*_facts(record.calibration), ("sha256 of the images", record.calibration.sha256)],
+        facts=[*((_FACTS.get(name, name), figure(value)) for name, value in found.facts.items()), hashed],
         glossary=GLOSSARY,
         most_classes=_MOST_CLASSES,
         **_HELPERS,
@@ -261,10 +262,6 @@ def _layer_rows(part: _Part) -> list[tuple[str, ...]]:
         )
         for layer in layers
     ]
-
-
-def _facts(found: CalibrationRecord) -> list[tuple[str, str]]:
-    return [(_FACTS.get(name, name), figure(value)) for name, value in found.facts.items()]
 
 
 def chosen(form: FormatRecord) -> Attempt | None:
