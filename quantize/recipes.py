@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgecv._internal.bounded import read_bounded
-from edgecv._internal.strict import check_names, nearest
+from edgecv._internal.strict import nearest
 from edgecv.errors import ConfigError
 
 RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
@@ -233,7 +233,9 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
     try:
         said = msgspec.json.decode(text)
         if isinstance(said, dict):
-            check_names(said, QuantizeRecipe, origin)
+            _check_keys(said, QuantizeRecipe, origin)
+            if isinstance(said.get("limits"), dict):
+                _check_keys(said["limits"], GateLimits, origin)
         recipe = msgspec.convert(said, QuantizeRecipe)
     except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
@@ -250,3 +252,10 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
 def dump_recipe(recipe: QuantizeRecipe) -> bytes:
     """A recipe as JSON, every key written out: defaults may change, what made a model does not."""
     return msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n"
+
+
+def _check_keys(said: Mapping[str, Any], struct: type[msgspec.Struct], origin: str) -> None:
+    known = [field.encode_name for field in msgspec.structs.fields(struct)]
+    for key in said:
+        if key not in known:
+            raise ConfigError(f"{origin}: a recipe has no '{key}'.", f"{nearest(key, known)}Known: {', '.join(known)}.")
