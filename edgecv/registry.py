@@ -40,11 +40,13 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "file": "edgecv.pipelines.sources.video:VideoSource",
             "usb": "edgecv.pipelines.sources.camera:UsbSource",
             "csi": "edgecv.pipelines.sources.csi:CsiSource",
-            **dict.fromkeys(("rtsp", "rtsps", "http", "https"), "edgecv.pipelines.sources.network:NetworkSource"),
+            **dict.fromkeys(
+                ("rtsp", "rtsps", "http", "https"), "edgecv.pipelines.sources.network.source:NetworkSource"
+            ),
             "gst": "edgecv.pipelines.sources.gstreamer:GstSource",
             "images": "edgecv.pipelines.sources.images:ImagesSource",
             "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
-            "recording": "edgecv.pipelines.recording.recording:RecordingSource",
+            "recording": "edgecv.pipelines.recording.source:RecordingSource",
         },
         "sinks": {
             "csv": "edgecv.pipelines.sinks.files.csv:CsvSink",
