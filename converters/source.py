@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import numpy as np
 
 from edgecv import registry
-from edgecv.bundles.bundle import Source, sha256_of
+from edgecv.bundles.bundle import sha256_of
+from edgecv.bundles.manifest import Source
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
 from edgecv.protocols import Array, Tensors

@@ -33,17 +33,11 @@ Seed = int | list[int] | np.random.Generator
 
 
 class LabelledFrame(NamedTuple):
-    """An image and what is in it.
+    """An image and what is in it."""
 
-    Attributes:
-        image: ``(H, W, 3)`` uint8, BGR.
-        xyxy: ``(N, 4)`` float32 boxes in pixels, tight to the visible part of each shape.
-        class_id: ``(N,)`` index into ``LABELS``.
-    """
-
-    image: Image
-    xyxy: FloatArray
-    class_id: IntArray
+    image: Image  # `(H, W, 3)` uint8, BGR
+    xyxy: FloatArray  # `(N, 4)` float32 boxes in pixels, tight to the visible part of each shape
+    class_id: IntArray  # `(N,)` index into `LABELS`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +54,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Motion:
-    """How a shape moves about its place: a sine on each axis, a steady turn, a slow swelling.
+    """How a shape moves about its place: a sine on each axis, a steady turn, a slow swelling."""
 
-    Attributes:
-        sway_px: Amplitude on each axis.
-        period_s: Period on each axis.
-        phase: Phase on each axis, radians.
-        spin: Turn, radians per second.
-        swell: Amplitude of the radius, as a part of it.
-    """
-
-    sway_px: tuple[float, float]
-    period_s: tuple[float, float]
-    phase: tuple[float, float]
-    spin: float
-    swell: float
+    sway_px: tuple[float, float]  # amplitude on each axis
+    period_s: tuple[float, float]  # period on each axis
+    phase: tuple[float, float]  # phase on each axis, radians
+    spin: float  # turn, radians per second
+    swell: float  # amplitude of the radius, as a part of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +73,7 @@ class Scene:
 
 
 def render_scene(seed: Seed, size_wh: tuple[int, int]) -> LabelledFrame:
-    """One image.
-
-    Args:
-        seed: The same seed gives the same image; a generator is advanced.
-        size_wh: Width and height in pixels.
-    """
+    """One image of ``size_wh`` pixels; the same seed gives the same image, and a generator is advanced."""
     rng = np.random.default_rng(seed)
     scenery = backdrop(rng, size_wh)
     scene = Scene(size_wh=size_wh, shapes=_random_shapes(rng, scenery), light=random_light(rng, size_wh))
@@ -100,13 +81,9 @@ def render_scene(seed: Seed, size_wh: tuple[int, int]) -> LabelledFrame:
 
 
 def clip(frames: int, size_wh: tuple[int, int], seed: int, fps: float = 25.0) -> Iterator[LabelledFrame]:
-    """A moving image, frame by frame with its truth.
+    """A moving image of ``size_wh`` pixels, frame by frame with its truth.
 
-    Args:
-        frames: How many.
-        size_wh: Width and height in pixels.
-        seed: The same seed gives the same clip; a longer one begins like a shorter one.
-        fps: Frames per second: how far things move from one frame to the next.
+    The same seed gives the same clip, and a longer one begins like a shorter one; ``fps`` says how far things move between frames.
     """
     rng = np.random.default_rng(seed)
     pan = round(_PAN * _side(size_wh))
@@ -141,15 +118,6 @@ def draw(scene: Scene, scenery: Image, rng: np.random.Generator) -> LabelledFram
         xyxy=np.array([box for box, _ in boxes], np.float32).reshape(-1, 4),
         class_id=np.array([class_id for _, class_id in boxes], np.int64),
     )
-
-
-def shape_mask(shape: Shape, size_wh: tuple[int, int]) -> BoolArray:
-    """``(H, W)``: the pixels a shape alone would cover."""
-    left, top, right, bottom = _window(outline(shape), size_wh)
-    mask = np.zeros((size_wh[1], size_wh[0]), bool)
-    if right > left and bottom > top:
-        mask[top:bottom, left:right] = _coverage(outline(shape), (left, top, right, bottom)) > 127
-    return mask
 
 
 def outline(shape: Shape, scale: float = 1.0) -> FloatArray:

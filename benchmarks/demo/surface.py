@@ -23,38 +23,26 @@ _NOISE_UNIT = 16.0  # standard deviation in grey levels of the noise table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texture:
-    """What a shape is covered with.
+    """What a shape is covered with."""
 
-    Attributes:
-        pattern: How ``fill`` and ``second`` are mixed over the shape.
-        fill: Main colour.
-        second: Other colour.
-        period_px: Distance over which the pattern repeats (of a gradient: over which it goes from one to the other).
-        edge: Colour of a rim; ``None`` for none.
-    """
-
-    pattern: Literal["plain", "gradient", "stripes", "checks"]
-    fill: Color
-    second: Color
-    period_px: float
-    edge: Color | None
+    pattern: Literal["plain", "gradient", "stripes", "checks"]  # how `fill` and `second` are mixed over the shape
+    fill: Color  # main colour
+    second: Color  # other colour
+    period_px: (
+        float  # distance over which the pattern repeats (of a gradient: over which it goes from one to the other)
+    )
+    edge: Color | None  # colour of a rim; `None` for none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Light:
-    """Light and sensor.
+    """What light and sensor make of a scene."""
 
-    Attributes:
-        gain: Brightness of the whole frame.
-        corners: Brightness at the four corners relative to it: top left, top right, bottom left, bottom right.
-        blur_px: Standard deviation of the lens' blur.
-        noise: Standard deviation of the sensor's noise in grey levels.
-    """
-
-    gain: float
+    gain: float  # brightness of the whole frame
+    # Brightness at the four corners relative to it: top left, top right, bottom left, bottom right
     corners: tuple[float, float, float, float]
-    blur_px: float
-    noise: float
+    blur_px: float  # standard deviation of the lens' blur
+    noise: float  # standard deviation of the sensor's noise in grey levels
 
 
 def backdrop(rng: np.random.Generator, size_wh: tuple[int, int]) -> Image:

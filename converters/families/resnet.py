@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.bundles.bundle import Source
+from edgecv.bundles.manifest import Source
 from edgecv.converters.checkpoints.weights import read_weights, weight_shape
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.torch_input import damped, inferred, normalised, pixel_module, with_random_weights

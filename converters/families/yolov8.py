@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.bundles.bundle import Source
+from edgecv.bundles.manifest import Source
 from edgecv.converters.checkpoints.checkpoint import read_checkpoint
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.torch_input import damped, inferred, normalised, with_random_weights

@@ -11,10 +11,8 @@ from typing import Any
 from edgecv._internal.quiet import no_telemetry
 from edgecv.errors import MissingDependency, PluginError
 
-_REPORTING = (
-    "openvino",
-    "nncf",
-)  # ONNX Runtime reports, too, and so does Ultralytics: see __init__.py, ultralytics_import.py
+# ONNX Runtime reports, too, and so does Ultralytics: see __init__.py, ultralytics_import.py.
+_REPORTING = ("openvino", "nncf")
 
 
 def require(module: str, extra: str) -> Any:

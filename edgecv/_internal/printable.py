@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable
-from difflib import get_close_matches
 
 # Invisible, but letters of Persian and of Indian scripts, and emoji, are joined by them.
 _JOINERS = frozenset({"\u200c", "\u200d"})
@@ -38,12 +36,6 @@ def printable(text: str, limit: int | None = None) -> str:
 def short(value: object) -> str:
     """A value of any type for a message, such as ``True (bool)``: cut where it is long."""
     return f"{printable(repr(value), _SHORT)} ({type(value).__name__})"
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """``Did you mean 'NAME'? ``, with a blank at its end, for the nearest known name; empty where none is near."""
-    close = get_close_matches(given, list(known), n=1)
-    return f"Did you mean '{close[0]}'? " if close else ""
 
 
 def is_name(text: str) -> bool:

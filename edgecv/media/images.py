@@ -12,8 +12,7 @@ from edgecv._internal.output_files import open_target
 from edgecv._internal.private_files import write_all
 from edgecv.errors import SinkError, SourceError
 from edgecv.media.image_files import IMAGE_SUFFIXES, WAY_OUT, images_in, unread_format, unread_in
-from edgecv.media.image_headers import check_image_size
-from edgecv.media.image_headers import max_megapixels as limit_megapixels
+from edgecv.media.image_headers import check_image_size, max_megapixels as limit_megapixels
 from edgecv.results import Image
 
 _MOST_BYTES_PER_PIXEL = 8  # of an image's file: four channels of 16 bits, not compressed

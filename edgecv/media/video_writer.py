@@ -44,16 +44,10 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, fps: float, *, overwrite: bool = False, private: bool = False) -> None:
-        """Reserve the file.
-
-        Args:
-            path: Where to write; an ``.mp4`` or ``.mkv``.
-            fps: Nominal frames per second.
-            overwrite: Replace an existing file.
-            private: Only its owner may read it, whatever the umask is.
+        """Reserve the file, an ``.mp4`` or ``.mkv``; a ``private`` one only its owner may read, whatever the umask is.
 
         Raises:
-            ConfigError: the file exists, its suffix is another, or ``fps`` is not positive.
+            ConfigError: the file exists (without ``overwrite``), its suffix is another, or ``fps`` is not positive.
             SinkError: it cannot be written there.
             MissingDependency: PyAV or OpenCV is not installed.
         """
@@ -75,11 +69,7 @@ class VideoWriter:
         self._closed = False
 
     def write(self, image: Image, time_s: float) -> None:
-        """Append one image.
-
-        Args:
-            image: ``(H, W, 3)`` uint8, BGR.
-            time_s: When it is shown, from the start of the video. A time that does not grow is moved on.
+        """Append a ``(H, W, 3)`` uint8 BGR image, shown at ``time_s`` from the start; a time that does not grow is moved on.
 
         Raises:
             SinkError: it cannot be written, or the writer is closed.

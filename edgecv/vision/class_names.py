@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecv._internal.printable import did_you_mean
+from edgecv._internal.strict import nearest
 from edgecv.errors import ConfigError
 
 _LISTED = 100  # a detector's classes are listed whole; of a thousand, the first hundred are
@@ -30,7 +30,7 @@ def class_id_of(given: str | int, labels: Sequence[str]) -> int:
     more = " ..." if len(labels) > _LISTED else ""
     raise ConfigError(
         f"The model has no class '{given}'.",
-        f"{did_you_mean(text, labels)}It has {len(labels)}: {', '.join(labels[:_LISTED])}{more}",
+        f"{nearest(text, labels)}It has {len(labels)}: {', '.join(labels[:_LISTED])}{more}",
     )
 
 

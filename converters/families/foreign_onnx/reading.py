@@ -14,8 +14,8 @@ import numpy as np
 from edgecv._internal.extras import require
 from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
-from edgecv.bundles.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.bundles.golden import cosine
+from edgecv.bundles.manifest import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.converters.families.foreign_onnx.graph import (
     OPSETS,
     SAME,
