@@ -29,7 +29,7 @@ def test_every_name_finds_its_code(kind: str, name: str) -> None:
         ("decoders", "yolo8", "yolov8"),
         ("sinks", "json", "jsonl"),
         ("exporters", "onx", "onnx"),
-        ("families", "yolo8", "yolov8"),
+        ("families", "resnet8", "resnet18"),
     ],
 )
 def test_a_misspelt_name_is_told_the_nearest(kind: str, name: str, suggestion: str) -> None:
