@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgecv.devices.detect import Roots
+from edgecv.devices.roots import Roots
 from edgecv.status import Gauge
 
 _HOTTEST_C = 200.0  # zones that are switched off tell nonsense

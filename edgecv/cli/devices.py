@@ -8,7 +8,8 @@ from edgecv.cli.options import Json
 
 def devices(json: Json = False) -> None:
     """Show this device: board, CPU and its INT8 features, memory, accelerators, installed runtimes."""
-    from edgecv.devices.detect import describe, detect
+    from edgecv.devices.describe import describe
+    from edgecv.devices.detect import detect
 
     found = detect()
     if json:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.devices.detect import Roots
 from edgecv.devices.probes import device_gauges, temperature_c
+from edgecv.devices.roots import Roots
 
 
 def _zones(folder: Path, *texts: str) -> Roots:
