@@ -40,7 +40,7 @@ class BenchOptions:
     Attributes:
         runtime: ``auto`` or a registered runtime.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
-        threads: Threads of the session; 0: as many as this process may use CPUs.
+        threads: Threads of the session; 0 lets the runtime choose.
         runs: Runs or frames that count, from 1 on.
         warmup: Runs or frames before the first that counts.
         source: URI of the images, as in ``edgecv run --source``; ``None`` for the scenario's own.

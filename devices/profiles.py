@@ -102,6 +102,13 @@ def profile_of(device: Device) -> Profile:
     return max(fitting, key=lambda one: _exactness(one.match))
 
 
+def summary_of(profile: Profile) -> str:
+    """What a profile says, in one line."""
+    limit = f", slows down at {profile.limit_c:g} °C" if profile.limit_c is not None else ""
+    built = f"{', '.join(profile.formats)} for {profile.cpu_class or 'any processor'}"
+    return f"{built}; INT8 on {', '.join(profile.runtimes['int8'])}{limit}"
+
+
 def _builds_for(profile: Profile, cpu: Cpu) -> bool:
     """A 32-bit system on a 64-bit board runs nothing that its profile builds."""
     return cpu.cpu_class == profile.cpu_class
