@@ -78,16 +78,18 @@ def installed_runtimes() -> dict[str, str]:
     return {package: version for package, version in found.items() if version}
 
 
-def fingerprint(board: Board, cpu: Cpu, memory: Memory, accelerators: Iterable[Accelerator]) -> str:
+def fingerprint(board: Board, arch: str, cpu: Cpu, memory: Memory, accelerators: Iterable[Accelerator]) -> str:
     """What makes two devices alike, as 16 hexadecimal digits; no serial number and no address is in it.
 
-    A Coral changes its number on the bus when it is first used: the name counts, not the number.
+    A Coral changes its number on the bus when it is first used: the name counts, not the number. What only a node shows does
+    not count, since a container may lack it.
     """
     said = {
         "board": [*board.compatible] or board.name,
+        "arch": arch,
         "clusters": [[one.implementer, one.part or one.name, one.cores, one.max_mhz] for one in cpu.clusters],
         "memory_gib": _memory_class(memory),
-        "accelerators": sorted({one.name for one in accelerators}),
+        "accelerators": sorted({one.name for one in accelerators if one.id}),
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
