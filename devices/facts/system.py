@@ -15,7 +15,7 @@ from edgecv.devices.cpu import Cpu
 from edgecv.devices.device import Accelerator, Board, Memory
 from edgecv.devices.facts.board import fitted_bytes
 from edgecv.devices.roots import Roots, below, cpu_numbers, read_int, read_text
-from edgecv.devices.tables import table
+from edgecv.runtimes import DISTRIBUTIONS
 from edgecv.runtimes.cpu_budget import memory_limit
 
 
@@ -72,7 +72,7 @@ def version_of(package: str) -> str:
 
 def installed_runtimes() -> dict[str, str]:
     """Runtimes and their versions; nothing is imported. A plug-in is named by the package that registers it."""
-    own = [package for packages in table("runtimes")["packages"].values() for package in packages]
+    own = [package for packages in DISTRIBUTIONS.values() for package in packages]
     foreign = [point.dist.name for point in registry.entry_points("runtimes") if point.dist is not None]
     found = {package: version_of(package) for package in sorted({*own, *foreign})}
     return {package: version for package, version in found.items() if version}

@@ -93,6 +93,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
         outbox: Folder where events wait.
         ack: ``ingest`` or, weaker, ``broker``.
         events: ``detections`` or ``all``.
+        telemetry_ttl_s: Results that could not be delivered for so long are deleted.
     """
 
     url: str
@@ -101,6 +102,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     outbox: str = "outbox"
     ack: Literal["ingest", "broker"] = "ingest"
     events: Literal["detections", "all"] = "detections"
+    telemetry_ttl_s: float | None = None
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):
