@@ -26,8 +26,10 @@ from edgecv._internal.redaction import SHOWN_LENGTH, redact, refuse_doubtful, sp
 from edgecv._internal.strict import read_struct
 from edgecv.errors import ConfigError
 from edgecv.media.image_files import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from edgecv.uri import SECRET_PATHS
-from edgecv.uri import Uri as Uri  # noqa: PLC0414 - who reads URIs gets it from here
+from edgecv.uri import (
+    SECRET_PATHS,
+    Uri as Uri,  # noqa: PLC0414 - who reads URIs gets it from here
+)
 
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NETWORK_OPTIONS = frozenset(
@@ -47,13 +49,9 @@ _SUFFIX_SINKS: Mapping[str, str] = MappingProxyType(
 
 
 def parse_source(text: str | int | Path | Uri) -> Uri:
-    """Take the name of a source apart.
+    """Take the name of a source apart: a camera number, a file, a folder, a glob or ``SCHEME://...?option=value``.
 
-    Args:
-        text: A camera number, a file, a folder, a glob or ``SCHEME://...?option=value``.
-
-    Raises:
-        ConfigError: it is empty, or an option stands there twice.
+    Raises ``ConfigError`` when it is empty, or an option stands there twice.
     """
     if isinstance(text, Uri):
         return text
@@ -82,8 +80,7 @@ def parse_source(text: str | int | Path | Uri) -> Uri:
 def parse_sink(text: str | Uri) -> Uri:
     """Take the name of a sink apart: ``SCHEME:TARGET?option=value``.
 
-    Raises:
-        ConfigError: the scheme or the target is missing, or an option stands there twice.
+    Raises ``ConfigError`` when the scheme or the target is missing, or an option stands there twice.
     """
     if isinstance(text, Uri):
         return text
@@ -102,10 +99,9 @@ def parse_sink(text: str | Uri) -> Uri:
 
 
 def read_options(uri: Uri, options_type: type[_Options]) -> _Options:
-    """The query as a struct; every option that the struct does not have is an error.
+    """The query as a struct.
 
-    Raises:
-        ConfigError: an unknown option (the hint names the nearest), or a value that does not fit.
+    Raises ``ConfigError`` for an unknown option (the hint names the nearest), or a value that does not fit.
     """
     return read_struct(uri.options, options_type, uri.name, texts=True)
 

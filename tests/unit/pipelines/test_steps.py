@@ -11,8 +11,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from edgecv import registry
 from edgecv.cli.app_config import AppFile, check_app
@@ -171,8 +170,9 @@ def test_every_registered_name_is_a_strict_set_of_options(kind: str) -> None:
         assert options.__struct_config__.frozen, name
         assert f'type = "{name}"' in (options.__doc__ or "")
         assert options is getattr(steps, options.__name__), "one way to name it in Python"
+        described = "".join(kind.__doc__ or "" for kind in options.__mro__)
         for field in options.__struct_fields__:
-            assert f"        {field}: " in options.__doc__, f"{name}.{field} is not described"
+            assert f"        {field}: " in described, f"{name}.{field} is not described"
 
 
 def test_python_names_and_registered_names_are_the_same() -> None:
