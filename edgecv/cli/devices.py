@@ -1,18 +1,17 @@
-"""``edgecv devices`` describes this device and its installed runtimes."""
+"""``edgecv devices`` describes this device and its installed runtimes, and lists the profiles of known boards."""
 
 from __future__ import annotations
 
-from edgecv.cli.console import print_json, say
+from typing import Annotated
+
+import typer
+
+from edgecv.cli.device_view import show
 from edgecv.cli.options import Json
 
+_Profiles = Annotated[bool, typer.Option("--profiles", help="List what is known to suit each board instead.")]
 
-def devices(json: Json = False) -> None:
-    """Show this device: board, CPU and its INT8 features, memory, accelerators, installed runtimes."""
-    from edgecv.devices.detect import describe, detect
 
-    found = detect()
-    if json:
-        print_json(found.as_dict())
-        return
-    for name, value in describe(found):
-        say(f"{name:14}{value}")
+def devices(json: Json = False, profiles: _Profiles = False) -> None:
+    """Show this device: board, cores and their INT8 features, limits, memory, accelerators and what they lack, runtimes."""
+    show(json=json, profiles=profiles)
