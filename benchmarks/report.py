@@ -2,17 +2,118 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from edgecv._internal.printable import printable
 from edgecv.benchmarks.statistics import StageStatistics
 
-SCHEMA = 1
-_MEGABYTE = 1e6
+SCHEMA = 2
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether the figures are to be believed.
+
+    Attributes:
+        verdict: ``clean`` or ``noisy``.
+        reasons: Why it is noisy.
+        unknown: What could not be read: no proof of anything.
+        foreign_share: Part of the usable processors' time that other programs used.
+        stolen_share: Part that the host of a virtual machine kept.
+        speed_change: By which part a plain loop ran faster afterwards than before.
+        throttle_events: How often the device slowed itself meanwhile.
+        switches_per_s: How often per second the kernel took the processor away.
+    """
+
+    verdict: Literal["clean", "noisy"]
+    reasons: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    foreign_share: float | None = None
+    stolen_share: float | None = None
+    speed_change: float = 0.0
+    throttle_events: int | None = None
+    switches_per_s: float = 0.0
+
+
+class Comparability(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What two reports must have in common before their times may be compared.
+
+    Attributes:
+        device: Hash of board, processors, memory and accelerators.
+        power_mode: Of boards that have one.
+        governor: Who sets the processor's clock.
+        runtimes: The packages that ran the model, with their versions.
+        threads: As asked for; 0 lets the runtime choose.
+        model: Hash of the bundle or the model file.
+    """
+
+    device: str
+    power_mode: str = ""
+    governor: str = ""
+    runtimes: str = ""
+    threads: int = 0
+    model: str = ""
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The sensors at one moment; ``None`` is unknown, which is not the same as fine.
+
+    Attributes:
+        at_s: Seconds since the measurement began.
+        temperature_c: Of the processor, degrees Celsius.
+        clock_mhz: The fastest processor clock.
+        watts: Power, as a sensor on the board says.
+        throttle_events: How often the device slowed itself since it was started.
+    """
+
+    at_s: float
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
+    watts: float | None = None
+    throttle_events: int | None = None
+
+
+class Minute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One part of a sustained run: what was done in it, and how the device felt at its end.
+
+    Attributes:
+        start_s: When it began.
+        fps: Images per second in it.
+        p50_ms: Median time of an image.
+        rss_bytes: Memory at its end.
+        reading: The sensors at its end.
+    """
+
+    start_s: float
+    fps: float
+    p50_ms: float
+    rss_bytes: int
+    reading: Reading
+
+
+class Sustained(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a long run shows.
+
+    Attributes:
+        minutes: Its parts, a minute each where it was long enough.
+        ratio: Images per second of the last part over those of the first.
+        first_throttle_s: When the device first slowed itself; ``None`` if it did not, or does not say.
+        rss_bytes_per_minute: By how much the memory grew.
+        verdict: In words.
+    """
+
+    minutes: tuple[Minute, ...]
+    ratio: float
+    first_throttle_s: float | None = None
+    rss_bytes_per_minute: float = 0.0
+    verdict: str
+
+
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Scores on labelled images, 0 to 1: the figures by name, and how many images."""
+
+    figures: dict[str, float]
+    images: int
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,15 +129,27 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         options: What was asked for.
         source: Where the images came from.
         warmup: Runs or frames before the first that counts.
-        runs: Runs or frames that count.
-        stages: Statistics per stage; ``total`` is a whole frame, ``age`` the time from capture to result.
-        fps: Frames per second over all that count.
+        runs: Runs or frames that count; queries in ``multi_stream``.
+        images_per_run: How many images one of them takes.
+        stages: Statistics per stage; ``total`` is a whole image, ``query`` all images of one, ``age`` the time from capture to result.
+        headline: The stage by which reports are compared; empty where ``fps`` is the figure.
+        fps: Images per second over all that count.
+        init_ms: From nothing to a loaded model.
+        first_ms: The first run, which does not count.
+        times_of: The stage that ``times_ms`` are of.
+        times_ms: Its times in their order, evenly thinned to 2,000 at most.
+        readings: The sensors, about once a second.
         rss_bytes: Memory at the end.
         pss_bytes: The same, shared pages divided among those who share them.
         peak_rss_bytes: The most memory, loading the model included.
+        quality: Whether the figures are to be believed.
+        comparability: What another report must have in common with this one.
         device: What ``edgecv devices --json`` says.
         versions: EdgeCV, Python and numpy.
         started: UTC, ISO 8601.
+        sustained: What a long run shows; only of that scenario.
+        accuracy: Scores on labelled images, where they were asked for.
+        note: What a reader of the figures should know.
     """
 
     schema: int = SCHEMA
@@ -48,68 +161,35 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     source: str
     warmup: int
     runs: int
+    images_per_run: int = 1
     stages: dict[str, StageStatistics]
+    headline: str = ""
     fps: float
+    init_ms: float = 0.0
+    first_ms: float = 0.0
+    times_of: str = ""
+    times_ms: tuple[float, ...] = ()
+    readings: tuple[Reading, ...] = ()
     rss_bytes: int
     pss_bytes: int
     peak_rss_bytes: int
+    quality: Quality = Quality(verdict="noisy", reasons=("nobody watched the machine",))
+    comparability: Comparability
     device: dict[str, Any]
     versions: dict[str, str]
     started: str
     float_precision: str = ""
+    sustained: Sustained | None = None
+    accuracy: Accuracy | None = None
+    note: str = ""
+
+    @property
+    def headline_ms(self) -> float:
+        """The one figure by which reports are compared: a median, or the time per image where only ``fps`` counts."""
+        return self.stages[self.headline].p50_ms if self.headline in self.stages else 1000.0 / self.fps
 
 
 def as_document(report: Report) -> dict[str, Any]:
     """Return the report as a dict that JSON can hold."""
     document: dict[str, Any] = msgspec.to_builtins(report)
     return document
-
-
-def table(reports: Sequence[Report]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows: one row per report and stage; what belongs to the whole report stands in its first row."""
-    columns = ("scenario", "variant", "stage", "p50 ms", "p90 ms", "p99 ms", "fps", "RSS MB", "peak MB")
-    return columns, [row for report in reports for row in _rows(report)]
-
-
-def render(reports: Sequence[Report]) -> None:
-    """Print the table on stdout."""
-    for line in as_text(reports).splitlines():
-        print(printable(line))
-
-
-def as_text(reports: Sequence[Report]) -> str:
-    """The table as text, as wide as it needs to be."""
-    from rich.console import Console
-    from rich.table import Table
-
-    columns, rows = table(reports)
-    grid = Table(title=_title(reports), title_justify="left")
-    for number, column in enumerate(columns):
-        grid.add_column(column, justify="left" if number < 3 else "right", no_wrap=True)
-    for number, row in enumerate(rows):
-        is_last = number + 1 == len(rows) or bool(rows[number + 1][0])
-        grid.add_row(*row, end_section=is_last)
-    text = io.StringIO()
-    Console(file=text, width=160).print(grid)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-
-def _rows(report: Report) -> list[tuple[str, ...]]:
-    megabytes = (f"{size / _MEGABYTE:.0f}" for size in (report.rss_bytes, report.peak_rss_bytes))
-    whole = (f"{report.fps:.1f}", *megabytes)
-    rows = []
-    for number, (stage, times) in enumerate(report.stages.items()):
-        figures = (f"{times.p50_ms:.2f}", f"{times.p90_ms:.2f}", f"{times.p99_ms:.2f}")
-        head, tail = ((report.scenario, report.variant), whole) if number == 0 else (("", ""), ("", "", ""))
-        rows.append((*head, stage, *figures, *tail))
-    return rows
-
-
-def _title(reports: Sequence[Report]) -> str:
-    if not reports:
-        return "Nothing was measured"
-    first = reports[0]
-    cpu = first.device.get("cpu", {})
-    threads = first.options.get("threads") or "all"
-    floats = f" (floats in {first.float_precision})" if first.float_precision else ""
-    return f"{first.bundle} on {first.runtime}{floats}, {threads} threads, {cpu.get('model') or 'unknown processor'}"

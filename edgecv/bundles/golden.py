@@ -106,6 +106,16 @@ def verify(bundle: Bundle) -> tuple[Verdict, ...]:
         return tuple(_verify_variant(bundle, variant, vectors) for variant in bundle.variants)
 
 
+def golden_inputs(bundle: Bundle, variant: Variant, part: str = "main") -> dict[str, Array]:
+    """The inputs of the golden vectors of one model of a variant, by name.
+
+    Raises:
+        BundleError: the bundle has none, or they are damaged.
+    """
+    with bundle.opened_extra(GOLDEN) as file, _archive(file) as vectors:
+        return vectors.read(f"{variant.name}/{part}/in", variant.models[part].inputs, _MOST_ELEMENTS)
+
+
 @contextmanager
 def _archive(file: OpenedFile) -> Iterator[_Vectors]:
     try:
