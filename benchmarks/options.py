@@ -10,6 +10,8 @@ FEWEST_QUERIES = 64  # fewer prove nothing of the 90th percentile
 SHORTEST_S = 10.0
 LONGEST_S = 300.0  # for a model whose 64 queries would take longer
 MLPERF_S = 600.0
+IDLE_WAIT_S = 30.0
+QUICK_WARMUP = 10
 SUSTAINED_S = 600.0  # ten minutes: heat is slow
 
 
@@ -24,9 +26,11 @@ class BenchOptions:
         threads: Threads of the session; 0 lets the runtime choose.
         runs: Runs or frames that count, from 1 on; ``None`` for as many as the scenario asks for. A given number is a quick look:
             it waits for no idle machine.
-        warmup: Runs or frames before the first that counts; ``None`` for as many as it takes until the times are stable.
+        warmup: Runs or frames before the first that counts; ``None`` for as many as it takes until the times are stable, or for
+            10 in a quick look.
         seconds: How long to measure at least; ``None`` for 10 s, in ``sustained`` for 10 minutes.
         streams: Images of one query of ``multi_stream``.
+        idle_wait_s: How long to wait for an idle machine; ``None`` for 30 s, and for not at all in a quick look.
         mlperf: Measure as long as MLPerf's rules ask for: 600 s, and 24,576 images in ``offline``.
         source: URI of the images, as in ``edgecv run --source``; ``None`` for the scenario's own.
     """
@@ -39,6 +43,7 @@ class BenchOptions:
     warmup: int | None = None
     seconds: float | None = None
     streams: int = 4
+    idle_wait_s: float | None = None
     mlperf: bool = False
     source: str | None = None
 
@@ -51,6 +56,18 @@ class BenchOptions:
             raise ConfigError(f"streams lie between 1 and 64, not at {self.streams}.", "MLPerf takes 8; the default is 4.")
         if self.mlperf and (self.runs is not None or self.seconds is not None):
             raise ConfigError("--mlperf says how long to measure.", "Leave --runs and --seconds out.")
+
+    @property
+    def fixed_warmup(self) -> int | None:
+        """How many runs the warm-up has; ``None`` where it ends when the times are stable."""
+        return QUICK_WARMUP if self.warmup is None and self.runs is not None else self.warmup
+
+    @property
+    def longest_idle_wait_s(self) -> float:
+        """How long to wait for an idle machine."""
+        if self.idle_wait_s is not None:
+            return self.idle_wait_s
+        return IDLE_WAIT_S if self.runs is None else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

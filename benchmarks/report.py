@@ -9,6 +9,7 @@ import msgspec
 from edgecv.benchmarks.statistics import StageStatistics
 
 SCHEMA = 2
+TOO_SHORT = "too short to tell"
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +34,11 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     speed_change: float = 0.0
     throttle_events: int | None = None
     switches_per_s: float = 0.0
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether something was seen that disturbs: a run that is over too soon shows nothing of that kind."""
+        return any(not reason.endswith(TOO_SHORT) for reason in self.reasons)
 
 
 class Comparability(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgecv.benchmarks.machine.processor_time import Shares
-from edgecv.benchmarks.report import Quality
+from edgecv.benchmarks.report import TOO_SHORT, Quality
 
 _MOST_FOREIGN = 0.10  # parts of the usable processors' time
 _MOST_STOLEN = 0.02
@@ -57,7 +57,7 @@ def judge_quality(seen: Seen) -> Quality:
 
 def _reasons(seen: Seen) -> Iterator[str]:
     if seen.elapsed_s < _SHORTEST_S:
-        yield f"{seen.elapsed_s:.2f} s are too short to tell"
+        yield f"{seen.elapsed_s:.2f} s are {TOO_SHORT}"
     elif seen.shares is not None:
         yield from _others(seen.shares)
     if abs(seen.speed_change) > _MOST_SPEED_CHANGE:

@@ -10,9 +10,9 @@ from edgecv.benchmarks.machine.processor_time import Shares, read_processor_time
 from edgecv.benchmarks.machine.quality import Seen, judge_quality
 from edgecv.benchmarks.machine.readings import read_device
 from edgecv.benchmarks.machine.spin import spin_speed
+from edgecv.benchmarks.options import IDLE_WAIT_S
 from edgecv.benchmarks.report import Quality, Reading
 
-IDLE_WAIT_S = 30.0
 IDLE_SHARE = 0.05  # of the usable processors; a desktop that nobody touches uses 1 to 2 %
 _LOOK_S = 0.5
 _SPIN_S = 1.0
@@ -26,11 +26,11 @@ class Watch:
         readings: What the sensors said, once a second.
     """
 
-    def __init__(self, *, quick: bool) -> None:
-        """Wait until the machine is idle, and time a loop. A quick look does not wait."""
+    def __init__(self, longest_wait_s: float) -> None:
+        """Wait until the machine is idle, so many seconds at most, and time a loop."""
         self.readings: list[Reading] = []
-        self._spin_s = _QUICK_SPIN_S if quick else _SPIN_S
-        self._idle = None if quick else wait_until_idle()
+        self._spin_s = _SPIN_S if longest_wait_s >= IDLE_WAIT_S else _QUICK_SPIN_S
+        self._idle = wait_until_idle(longest_wait_s) if longest_wait_s > 0 else None
         self._speed_before = spin_speed(self._spin_s)
         self.begin()
 

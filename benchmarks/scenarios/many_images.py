@@ -32,7 +32,7 @@ def multi_stream(bundle: str | Path, options: BenchOptions) -> Report:
     """
     started = now()
     with opened(bundle, options, LANES) as subject, ThreadPoolExecutor(LANES) as lanes:
-        watch = Watch(quick=options.runs is not None)
+        watch = Watch(options.longest_idle_wait_s)
         images = cycle(subject.images)
 
         def query(_number: int = 0) -> dict[str, float]:
@@ -65,7 +65,7 @@ def offline(bundle: str | Path, options: BenchOptions) -> Report:
     """
     started = now()
     with opened(bundle, options, LANES) as subject, ThreadPoolExecutor(LANES) as lanes:
-        watch = Watch(quick=options.runs is not None)
+        watch = Watch(options.longest_idle_wait_s)
         images = cycle(subject.images)
         warm = WarmUp(options).run(lambda _number: subject.time_call(next(images))["total"])
         rule = StopRule.of(options, _MLPERF_IMAGES)

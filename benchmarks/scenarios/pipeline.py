@@ -42,7 +42,7 @@ def pipeline(bundle: str | Path, options: BenchOptions) -> Report:
         source = options.source or Rotation(subject.source, subject.images)
         warm = WarmUp(options)
         with Pipeline(source, subject.model) as loop:
-            watch = Watch(quick=options.runs is not None)
+            watch = Watch(options.longest_idle_wait_s)
             times, elapsed_s = _times_of(loop, warm, StopRule.of(options, _MLPERF_FRAMES), watch)
         name = parse_source(options.source).name if options.source else subject.source
         measured = Measured(

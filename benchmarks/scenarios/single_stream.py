@@ -28,7 +28,7 @@ def single_stream(bundle: str | Path, options: BenchOptions) -> Report:
     """
     started = now()
     with opened(bundle, options) as subject:
-        watch = Watch(quick=options.runs is not None)
+        watch = Watch(options.longest_idle_wait_s)
         images = cycle(subject.images)
         warm = WarmUp(options).run(lambda _number: subject.time_call(next(images))["total"])
         rule = StopRule.of(options, _MLPERF_QUERIES)
@@ -45,7 +45,7 @@ def sustained(bundle: str | Path, options: BenchOptions) -> Report:
     """
     started = now()
     with opened(bundle, options) as subject:
-        watch = Watch(quick=options.runs is not None)
+        watch = Watch(options.longest_idle_wait_s)
         images = cycle(subject.images)
         warm = WarmUp(options).run(lambda _number: subject.time_call(next(images))["total"])
         rule = StopRule.of(options, _MLPERF_QUERIES, SUSTAINED_S)

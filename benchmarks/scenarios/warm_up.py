@@ -28,8 +28,8 @@ class WarmUp:
     """
 
     def __init__(self, options: BenchOptions, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin; ``clock`` gives seconds. With ``options.warmup`` so many runs are all."""
-        self._fixed = options.warmup
+        """Begin; ``clock`` gives seconds. With a fixed warm-up so many runs are all."""
+        self._fixed = options.fixed_warmup
         self._clock = clock
         self._start_s = self._window_s = clock()
         self._window: list[float] = []
@@ -37,7 +37,7 @@ class WarmUp:
         self.runs = 0
         self.first_ms = 0.0
         self.settled = True
-        self.done = options.warmup == 0
+        self.done = self._fixed == 0
 
     def add(self, ms: float) -> None:
         """Take the time of one run."""

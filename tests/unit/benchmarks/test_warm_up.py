@@ -59,6 +59,11 @@ def test_a_given_number_of_runs_is_kept() -> None:
     assert _warm([10.0], warmup=0)[0].runs == 0
 
 
+def test_a_quick_look_takes_ten_runs_to_warm_up_and_waits_for_nothing() -> None:
+    assert _warm([10.0, 90.0], runs=3)[0].runs == 10
+    assert (BenchOptions(runs=3).longest_idle_wait_s, BenchOptions().longest_idle_wait_s) == (0.0, 30.0)
+
+
 @pytest.mark.parametrize(
     ("options", "queries", "seconds", "enough"),
     [
