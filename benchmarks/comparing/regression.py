@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from edgecv._internal.paired import MOST_ROUNDS, Decision, Round, take_turns
@@ -18,6 +19,7 @@ from edgecv.errors import ConfigError
 
 _ROUND_S = 2.0
 _ROUND_WAIT_S = 3.0
+Run = Callable[[str, Path, BenchOptions], Report]  # of a scenario, a bundle and options
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%?\s*")
 _MOST_PERCENT = 1000.0
 
@@ -75,6 +77,7 @@ def against_file(
     scenarios: Sequence[str] = (),
     allowed: frozenset[str] = frozenset(),
     progress: Progress = silent,
+    run: Run = run_scenario,
 ) -> list[Judged]:
     """Hold a bundle against a file of another day. The change from day to day makes the bounds wider: by 3 %, unless five or
     more reports of one scenario in the file say how large it is on this device.
@@ -91,7 +94,9 @@ def against_file(
     for scenario in chosen:
         same = _of_one_kind(path, [report for report in reports if report.scenario == scenario], options)
         side = _Stored(path=path, reports=same, allowed=UNDER_TEST | allowed)
-        judged.append(_against_stored(bundle, side, _as_before(_short(options), same[-1]), limit, progress))
+        asked = _as_before(_short(options), same[-1])
+        once = partial(run, scenario, bundle, asked)
+        judged.append(_against_stored(str(bundle), side, once, limit, progress))
     return judged
 
 
@@ -104,14 +109,16 @@ class _Stored:
     allowed: frozenset[str]
 
 
-def _against_stored(bundle: Path, stored: _Stored, options: BenchOptions, limit: float, progress: Progress) -> Judged:
+def _against_stored(
+    bundle: str, stored: _Stored, run: Callable[[], Report], limit: float, progress: Progress
+) -> Judged:
     old, old_ms = stored.reports[-1], typical(stored.reports)
     seen: list[Report] = []
 
     def measure(number: int) -> Round:
         progress(f"Comparing {old.scenario}", min(number, MOST_ROUNDS), MOST_ROUNDS)
-        report = run_scenario(old.scenario, bundle, options)
-        refuse_unlike(old, report, stored.allowed, (stored.path.name, str(bundle)))
+        report = run()
+        refuse_unlike(old, report, stored.allowed, (stored.path.name, bundle))
         seen.append(report)
         return Round(old_ms=old_ms, new_ms=report.headline_ms, noisy=report.quality.disturbed)
 
@@ -127,31 +134,38 @@ def against_bundle(
     *,
     scenarios: Sequence[str],
     progress: Progress = silent,
+    run: Run = run_scenario,
 ) -> list[Judged]:
     """Measure two bundles in turns, each time in new processes: the way that finds the smallest changes.
 
     Raises:
         EdgeCVError: one of them cannot be measured.
     """
-    return [_in_turns(bundle, other, _short(options), limit, scenario, progress) for scenario in scenarios]
+    short = _short(options)
+
+    def one(path: Path, scenario: str) -> Report:
+        return run(scenario, path, short)
+
+    return [_in_turns((other, bundle), partial(one, scenario=scenario), limit, progress) for scenario in scenarios]
 
 
-def _in_turns(
-    bundle: Path, other: Path, options: BenchOptions, limit: float, scenario: str, progress: Progress
-) -> Judged:
+def _in_turns(sides: tuple[Path, Path], run: Callable[[Path], Report], limit: float, progress: Progress) -> Judged:
+    """Measure the old side and the new one; in every second round the new one comes first."""
     seen: list[tuple[Report, Report]] = []
 
     def measure(number: int) -> Round:
-        progress(f"Comparing {scenario}", min(number, MOST_ROUNDS), MOST_ROUNDS)
-        turns = [other, bundle] if number % 2 == 0 else [bundle, other]
-        made = [run_scenario(scenario, path, options) for path in turns]
-        old, new = made if number % 2 == 0 else reversed(made)
+        progress("Comparing in turns", min(number, MOST_ROUNDS), MOST_ROUNDS)
+        if number % 2:
+            new, old = run(sides[1]), run(sides[0])
+        else:
+            old, new = run(sides[0]), run(sides[1])
         seen.append((old, new))
         noisy = old.quality.disturbed or new.quality.disturbed
         return Round(old_ms=old.headline_ms, new_ms=new.headline_ms, noisy=noisy)
 
     decision = take_turns(measure, limit)
-    return _judged(scenario, decision, *seen[-1], str(other))
+    old, new = seen[-1]
+    return _judged(new.scenario, decision, old, new, str(sides[0]))
 
 
 def _judged(scenario: str, decision: Decision, old: Report, new: Report, against: str) -> Judged:

@@ -22,7 +22,7 @@ import numpy as np
 
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.bundles.opened_files import OpenedFile
-from edgecv.choosing import float_precision, runtimes_for
+from edgecv.choosing import float_precision, is_installed, runtime_of, runtimes_for
 from edgecv.errors import BundleError, EdgeCVError
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.adapter import open_session
@@ -59,19 +59,21 @@ _BROKEN = (
     zlib.error,
 )
 
-Status = Literal["ok", "differs", "cannot run"]
+Status = Literal["ok", "differs", "cannot run", "skipped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How one variant did: lowest cosine over its outputs (0 when it cannot run), and why.
+    """How one variant did: lowest cosine over its outputs (``None`` where nothing was compared), and why.
+
+    A variant whose runtime is not installed is ``skipped``.
 
     ``float_precision`` is the type in which it computed what is not in integers; empty where its runtime does not say.
     """
 
     variant: str
     status: Status
-    cosine: float
+    cosine: float | None
     reason: str
     float_precision: str = ""
 
@@ -183,6 +185,10 @@ def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
 
 def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verdict:
     lowest, computed_in = 1.0, ""
+    runtimes = runtimes_for(variant.format)
+    if runtimes and not any(map(is_installed, runtimes)):
+        reason = f"its runtime is not installed: pip install 'edgecv[{runtime_of(runtimes[0]).extra}]'"
+        return Verdict(variant=variant.name, status="skipped", cosine=None, reason=reason)
     try:
         for part, files in variant.models.items():
             prefix = f"{variant.name}/{part}"
@@ -194,10 +200,10 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verd
                 found = real(sample(given[name]), specs[name])
                 lowest = min(lowest, cosine(real(expected, specs[name]), found))
     except EdgeCVError as error:
-        return Verdict(variant=variant.name, status="cannot run", cosine=0.0, reason=error.message)
+        return Verdict(variant=variant.name, status="cannot run", cosine=None, reason=error.message)
     except MemoryError:
         return Verdict(
-            variant=variant.name, status="cannot run", cosine=0.0, reason="it needs more memory than there is"
+            variant=variant.name, status="cannot run", cosine=None, reason="it needs more memory than there is"
         )
     limit = TOLERANCE[variant.precision]
     same = lowest >= limit
@@ -213,7 +219,7 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verd
 
 def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> tuple[dict[str, Array], str]:
     """The outputs, and in which type float layers were computed."""
-    runtime = next(iter(runtimes_for(variant.format)), None)
+    runtime = next(filter(is_installed, runtimes_for(variant.format)), None)
     if runtime is None:
         raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
     files = variant.models[part]

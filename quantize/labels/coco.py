@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgecv._internal.extras import require
+from edgecv.errors import MissingDependency
 from edgecv.quantize.labels.average_precision import Matches
 from edgecv.results import Detections, FloatArray, IntArray
 
@@ -46,6 +47,18 @@ class MeanAveragePrecision:
 
     map50_95: float
     map50: float
+
+
+def pycocotools(part: str) -> Any:
+    """A module of pycocotools, which is asked for alone: a device that judges needs nothing else of the workstation.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        return require(f"pycocotools.{part}", "convert")
+    except MissingDependency as error:
+        raise MissingDependency(error.message, "Install it alone with: pip install pycocotools") from error
 
 
 def coco_map(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> MeanAveragePrecision:
@@ -84,7 +97,7 @@ def match_masks(pairs: Sequence[tuple[Truth, Detections]], masks: Sequence[Frame
 
 def encode_masks(found: Detections, size_wh: tuple[int, int]) -> FrameMasks:
     """Encode the masks of an image's detections; none where they have none."""
-    coder: Any = require("pycocotools.mask", "convert")
+    coder: Any = pycocotools("mask")
     whole = () if found.mask is None else found.mask
     return FrameMasks(size_wh=size_wh, runs=tuple(coder.encode(np.asfortranarray(mask, np.uint8)) for mask in whole))
 
@@ -116,8 +129,8 @@ def _evaluation(
     pairs: Sequence[tuple[Truth, Detections]], classes: int, masks: Sequence[FrameMasks] = ()
 ) -> Any | None:
     """pycocotools' judge of the boxes, or of the masks; ``None`` when nothing was detected, which it cannot load."""
-    cocotools: Any = require("pycocotools.coco", "convert")
-    evaluation: Any = require("pycocotools.cocoeval", "convert")
+    cocotools: Any = pycocotools("coco")
+    evaluation: Any = pycocotools("cocoeval")
     found = _detections([pair[1] for pair in pairs])
     if not found:
         return None
