@@ -83,9 +83,9 @@ def typical(reports: Sequence[Report]) -> float:
 
 def verdict_of(old: Report, new: Report, day_sd: float = DAY_SD) -> str:
     """Whether a change between two days is more than days differ by, at 99 %."""
-    noisy = [name for name, report in (("the first", old), ("the second", new)) if report.quality.verdict == "noisy"]
-    if noisy:
-        return f"cannot tell: {' and '.join(noisy)} was noisy"
+    noisy = [report.quality.verdict == "noisy" for report in (old, new)]
+    if any(noisy):
+        return f"cannot tell: {'both were' if all(noisy) else 'one was'} noisy"
     change, reach = log(new.headline_ms / old.headline_ms), _QUANTILE * day_sd * 2**0.5
     if abs(change) <= reach:
         return f"cannot tell: two days differ by up to {exp(reach) - 1:.0%}"

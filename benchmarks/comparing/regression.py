@@ -22,6 +22,7 @@ _ROUND_WAIT_S = 3.0
 Run = Callable[[str, Path, BenchOptions], Report]  # of a scenario, a bundle and options
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%?\s*")
 _MOST_PERCENT = 1000.0
+_MOST_NOISY = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class Judged:
         report: Of the last round.
         against: What it was held against.
         differs: In what the two sides differ, in words.
+        because: Why nothing could be told, where noise is the reason.
     """
 
     scenario: str
@@ -41,6 +43,7 @@ class Judged:
     report: Report
     against: str
     differs: str
+    because: str = ""
 
     @property
     def sentence(self) -> str:
@@ -53,7 +56,9 @@ class Judged:
             "fine": f"within the {found.limit:.1%} that are allowed",
             "cannot tell": f"CANNOT TELL whether that is within {found.limit:.1%}",
         }
-        return f"{self.scenario}: {change} ({span}): {ends[found.judgement]}."
+        small = found.unnoticeable and found.high > found.limit
+        end = "less than a tenth of a millisecond, which nobody notices" if small else ends[found.judgement]
+        return f"{self.scenario}: {change} ({span}): {end}{self.because and f', because {self.because}'}."
 
 
 def read_percent(text: str) -> float:
@@ -123,7 +128,19 @@ def _against_stored(
         return Round(old_ms=old_ms, new_ms=report.headline_ms, noisy=report.quality.disturbed)
 
     decision = take_turns(measure, limit, known_day_sd(stored.reports))
-    return _judged(old.scenario, decision, old, seen[-1], str(stored.path))
+    because = _doubt(decision, stored.reports)
+    if because:
+        decision = replace(decision, judgement="cannot tell")
+    return replace(_judged(old.scenario, decision, old, seen[-1], str(stored.path)), because=because)
+
+
+def _doubt(decision: Decision, stored: Sequence[Report]) -> str:
+    """Why a decision against a file is none: noise makes one side slower, where in turns it would hit both."""
+    if all(report.quality.disturbed for report in stored):
+        return f"the file was measured on a busy machine ({', '.join(stored[-1].quality.reasons)})"
+    if decision.judgement == "slower" and decision.noisy_share > _MOST_NOISY:
+        return f"{decision.noisy_share:.0%} of the rounds were noisy"
+    return ""
 
 
 def against_bundle(

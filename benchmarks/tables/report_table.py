@@ -56,12 +56,15 @@ def as_text(reports: Sequence[Report]) -> str:
 
 
 def remarks(reports: Sequence[Report]) -> list[str]:
-    """Sentences to the figures: why a run is noisy, what overlaps, how the device felt."""
+    """Sentences to the figures: why a run is noisy, what overlaps, how the device felt, what is unknown."""
     said: dict[str, None] = {}
     for report in reports:
-        where = f"{report.scenario} {report.variant}".strip()
-        for text in _remarks(report):
-            said.setdefault(f"{where}: {text}")
+        threads = f" with {report.comparability.threads} threads" if report.comparability.threads else ""
+        where = " ".join(part for part in (report.scenario, report.variant) if part) + threads
+        said |= dict.fromkeys(f"{where}: {text}" for text in _remarks(report))
+    unknown = dict.fromkeys(what for report in reports for what in report.quality.unknown)
+    if unknown:
+        said.setdefault(f"Unknown: {', '.join(unknown)}.")
     if any(stage.p99_ms is None for report in reports for stage in report.stages.values()):
         said.setdefault("p99 is shown from 662 runs on: below that it would be chance.")
     return list(said)
@@ -70,8 +73,6 @@ def remarks(reports: Sequence[Report]) -> list[str]:
 def _remarks(report: Report) -> list[str]:
     quality = report.quality
     found = [f"noisy: {', '.join(quality.reasons)}."] if quality.verdict == "noisy" else []
-    if quality.unknown:
-        found.append(f"unknown: {', '.join(quality.unknown)}.")
     if report.sustained is not None:
         found.append(f"{report.sustained.verdict}.")
     if report.note:

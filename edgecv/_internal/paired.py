@@ -66,6 +66,7 @@ class Decision:
         high: Its upper bound.
         rounds: The rounds that count.
         repeated: How many were noisy and measured again.
+        unnoticeable: The new side takes longer, but by so little that nobody can notice.
     """
 
     judgement: Judgement
@@ -75,6 +76,12 @@ class Decision:
     high: float
     rounds: tuple[Round, ...]
     repeated: int
+    unnoticeable: bool = False
+
+    @property
+    def noisy_share(self) -> float:
+        """Part of the rounds that count in which something else used the machine."""
+        return sum(one.noisy for one in self.rounds) / len(self.rounds)
 
 
 def bounds(log_ratios: Sequence[float], quantile: float, other_sd: float = 0.0) -> Bounds:
@@ -138,6 +145,7 @@ def _decision(judgement: Judgement, found: Bounds, limit: float, rounds: Sequenc
         high=exp(found.high) - 1,
         rounds=tuple(rounds),
         repeated=repeated,
+        unnoticeable=_unnoticeable(rounds),
     )
 
 

@@ -264,3 +264,22 @@ def test_the_outcome_is_a_sentence() -> None:
     assert "CANNOT TELL" in found.sentence
     assert "old.ecv" in found.sentence
     assert "15 rounds" in found.sentence
+
+
+def test_a_change_that_nobody_notices_is_called_so() -> None:
+    (found,) = against_bundle(
+        Path("new.ecv"), Path("old.ecv"), BenchOptions(), 0.05, scenarios=["x"], run=_machine(1, 0.0, old=0.30, new=0.35)
+    )
+    assert found.decision.judgement == "fine"
+    assert "which nobody notices" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(_report(quality=_NOISY), _report(30.0)), (_report(), _report(30.0, quality=_NOISY))]
+)
+def test_a_busy_machine_proves_nothing_against_a_file(old: Report, new: Report) -> None:
+    (found,) = against_file(
+        Path("new.ecv"), (Path("base.json"), [old]), BenchOptions(), 0.05, run=lambda *_: new
+    )
+    assert found.decision.judgement == "cannot tell"
+    assert "because" in found.sentence

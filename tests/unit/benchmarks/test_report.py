@@ -70,7 +70,7 @@ def test_remarks_say_why_it_is_noisy_how_warm_it_was_and_what_overlaps() -> None
     )
     said = "\n".join(remarks([report, report]))
     assert said.count("other programs used 50%") == 1
-    assert all(word in said for word in ("unknown: heat", "50 to 61 °C", "4.0 W", "Two frames at once.", "662 runs"))
+    assert all(word in said for word in ("Unknown: heat.", "50 to 61 °C", "4.0 W", "Two frames at once.", "662 runs"))
 
 
 @pytest.mark.parametrize(("headline", "expected"), [("total", 11.0), ("", 1000 / 42), ("gone", 1000 / 42)])
