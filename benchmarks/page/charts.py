@@ -52,7 +52,7 @@ def series(points: Sequence[tuple[float, float]], across: str, up: str) -> Marku
 def _span(values: Sequence[float], margin: float) -> tuple[float, float]:
     low, high = min(values), max(values)
     more = (high - low) * margin or (0.0 if high > low else abs(high) * 0.05 + 0.5)
-    return low - more, high + more
+    return max(low - more, min(low, 0.0)), high + more
 
 
 def _x(value: float, span: tuple[float, float]) -> float:

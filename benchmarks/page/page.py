@@ -10,7 +10,7 @@ from edgecv._internal.atomic import check_target, file_kind, new_file
 from edgecv._internal.extras import require
 from edgecv.benchmarks.page.charts import distribution, left_out, series
 from edgecv.benchmarks.report import Report
-from edgecv.benchmarks.tables.report_table import remarks, table
+from edgecv.benchmarks.tables.report_table import facts_of, table
 from edgecv.bundles.metric_names import METRIC_NAMES
 from edgecv.errors import EdgeCVError, MissingDependency
 from edgecv.quantize.report.charts import Point, pareto
@@ -81,8 +81,8 @@ def page_of(reports: Sequence[Report]) -> str:
 
 def _section(report: Report) -> Section:
     threads = report.comparability.threads or "all"
-    title = " ".join(part for part in (report.scenario, report.variant, report.runtime, f"{threads} threads") if part)
-    return Section(report=report, title=title, charts=tuple(_charts(report)), remarks=tuple(remarks([report])))
+    title = " ".join(part for part in (report.bundle, report.variant, report.scenario, report.runtime, f"{threads} threads") if part)
+    return Section(report=report, title=title, charts=tuple(_charts(report)), remarks=tuple(facts_of(report)))
 
 
 def _charts(report: Report) -> Iterator[tuple[str, Markup]]:

@@ -60,8 +60,8 @@ def remarks(reports: Sequence[Report]) -> list[str]:
     said: dict[str, None] = {}
     for report in reports:
         threads = f" with {report.comparability.threads} threads" if report.comparability.threads else ""
-        where = " ".join(part for part in (report.scenario, report.variant) if part) + threads
-        said |= dict.fromkeys(f"{where}: {text}" for text in _remarks(report))
+        where = f"{report.scenario} {report.variant or report.bundle}{threads}"
+        said |= dict.fromkeys(f"{where}: {text}" for text in (*_noise(report), *facts_of(report)))
     unknown = dict.fromkeys(what for report in reports for what in report.quality.unknown)
     if unknown:
         said.setdefault(f"Unknown: {', '.join(unknown)}.")
@@ -70,11 +70,13 @@ def remarks(reports: Sequence[Report]) -> list[str]:
     return list(said)
 
 
-def _remarks(report: Report) -> list[str]:
-    quality = report.quality
-    found = [f"noisy: {', '.join(quality.reasons)}."] if quality.verdict == "noisy" else []
-    if report.sustained is not None:
-        found.append(f"{report.sustained.verdict}.")
+def _noise(report: Report) -> list[str]:
+    return [f"noisy: {', '.join(report.quality.reasons)}."] if report.quality.verdict == "noisy" else []
+
+
+def facts_of(report: Report) -> list[str]:
+    """Sentences to one report, but for its quality."""
+    found = [] if report.sustained is None else [f"{report.sustained.verdict}."]
     if report.note:
         found.append(report.note)
     return [*found, *_felt(report)]
@@ -95,7 +97,8 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
     whole = (f"{report.fps:.1f}", f"{report.init_ms:.0f}", *megabytes, report.quality.verdict)
     rows = []
     for number, (stage, times) in enumerate(report.stages.items()):
-        head, tail = ((report.scenario, report.variant), whole) if number == 0 else (("", ""), ("",) * len(whole))
+        named = (report.scenario, report.variant or report.bundle)
+        head, tail = (named, whole) if number == 0 else (("", ""), ("",) * len(whole))
         rows.append((*head, stage, *_figures(times), *tail))
     return rows
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgecv.benchmarks.report import Report
 
 _DEFAULT = ("pipeline", "single_stream")
+_DEFAULT_OF_A_FILE = ("single_stream",)  # another tool's export may say too little for a pipeline
 
 
 def bench(
@@ -77,7 +78,7 @@ def bench(
     elif every:
         judged, reports = [], _all(bundle, options, sweep, data, table, json)
     else:
-        judged, reports = [], _measure(bundle, options, scenario or _DEFAULT, json)
+        judged, reports = [], _measure(bundle, options, scenario or (_DEFAULT_OF_A_FILE if bundle.is_file() else _DEFAULT), json)
     if html is not None:
         from edgecv.benchmarks.page.page import write_page
 
