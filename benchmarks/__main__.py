@@ -7,10 +7,10 @@ from pathlib import Path
 
 from edgecv._internal.progress import Progress
 from edgecv.benchmarks.command import run_program
-from edgecv.benchmarks.report import Report, as_document
-from edgecv.benchmarks.tables.report_table import render
-from edgecv.benchmarks.run import run_scenarios
 from edgecv.benchmarks.options import BenchOptions
+from edgecv.benchmarks.report import Report, as_document
+from edgecv.benchmarks.run import run_scenarios
+from edgecv.benchmarks.tables.report_table import render
 from edgecv.bundles.bundle import SUFFIX, Bundle
 from edgecv.cli.console import print_json, progress_for
 from edgecv.errors import ConfigError

@@ -33,9 +33,12 @@ def rendered_images(count: int = IMAGES, size_wh: tuple[int, int] = SIZE_WH) -> 
 def bundle_images(bundle: Bundle | None, variant: Variant | None) -> list[Image] | None:
     """The image of the bundle's golden vectors and its three mirror images, at the size of a camera's image.
 
-    ``None`` where there is no bundle, or it has no golden vectors.
+    ``None`` where there is no bundle, it has no golden vectors, or they are noise: what was converted without calibration images
+    knows no real one.
     """
-    if bundle is None or variant is None or all(entry.path != GOLDEN for entry in bundle.manifest.extras):
+    if bundle is None or variant is None or bundle.manifest.calibration is None:
+        return None
+    if all(entry.path != GOLDEN for entry in bundle.manifest.extras):
         return None
     (spec,) = variant.models["main"].inputs
     tensor = golden_inputs(bundle, variant)[spec.name]

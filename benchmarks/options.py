@@ -53,7 +53,9 @@ class BenchOptions:
         if self.seconds is not None and not 0 < self.seconds <= 86_400:
             raise ConfigError(f"seconds lie between 0 and a day, not at {self.seconds:g}.")
         if not 1 <= self.streams <= 64:
-            raise ConfigError(f"streams lie between 1 and 64, not at {self.streams}.", "MLPerf takes 8; the default is 4.")
+            raise ConfigError(
+                f"streams lie between 1 and 64, not at {self.streams}.", "MLPerf takes 8; the default is 4."
+            )
         if self.mlperf and (self.runs is not None or self.seconds is not None):
             raise ConfigError("--mlperf says how long to measure.", "Leave --runs and --seconds out.")
 

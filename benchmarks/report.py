@@ -137,7 +137,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         warmup: Runs or frames before the first that counts.
         runs: Runs or frames that count; queries in ``multi_stream``.
         images_per_run: How many images one of them takes.
-        stages: Statistics per stage; ``total`` is a whole image, ``query`` all images of one, ``age`` the time from capture to result.
+        stages: Statistics per stage; ``total`` is a whole image, ``query`` all images of one, ``age`` from capture to result.
         headline: The stage by which reports are compared; empty where ``fps`` is the figure.
         fps: Images per second over all that count.
         init_ms: From nothing to a loaded model.

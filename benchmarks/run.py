@@ -10,9 +10,9 @@ import msgspec
 from edgecv import errors, registry
 from edgecv._internal.progress import Progress, silent
 from edgecv.benchmarks.child import Failure, Outcome, Task
+from edgecv.benchmarks.options import SUSTAINED_S, BenchOptions
 from edgecv.benchmarks.process import TIMEOUT_S, call_module
 from edgecv.benchmarks.report import Report
-from edgecv.benchmarks.options import SUSTAINED_S, BenchOptions
 from edgecv.errors import EdgeCVError
 from edgecv.media.image_headers import max_megapixels
 

@@ -94,7 +94,9 @@ def against_file(
     path, reports = baseline
     chosen = list(dict.fromkeys(report.scenario for report in reports if not scenarios or report.scenario in scenarios))
     if not chosen:
-        raise ConfigError(f"{path} has none of the scenarios {', '.join(scenarios)}.", "Measure the baseline with them.")
+        raise ConfigError(
+            f"{path} has none of the scenarios {', '.join(scenarios)}.", "Measure the baseline with them."
+        )
     judged = []
     for scenario in chosen:
         same = _of_one_kind(path, [report for report in reports if report.scenario == scenario], options)
@@ -225,7 +227,8 @@ def _of_one_kind(path: Path, reports: Sequence[Report], options: BenchOptions) -
     if len(kinds) > 1:
         said = ", ".join(sorted(" ".join(map(str, kind[:2])) for kind in kinds))
         raise ConfigError(
-            f"{path} has several reports of {reports[0].scenario}: {said}.", "Say which: --variant, --runtime, --threads."
+            f"{path} has several reports of {reports[0].scenario}: {said}.",
+            "Say which: --variant, --runtime, --threads.",
         )
     return fitting
 

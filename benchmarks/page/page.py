@@ -61,7 +61,9 @@ def write_page(path: Path, reports: Sequence[Report]) -> None:
         with new_file(path) as file:
             file.write(page.encode())
     except OSError as error:
-        raise EdgeCVError(f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?") from error
+        raise EdgeCVError(
+            f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?"
+        ) from error
 
 
 def page_of(reports: Sequence[Report]) -> str:
@@ -81,7 +83,9 @@ def page_of(reports: Sequence[Report]) -> str:
 
 def _section(report: Report) -> Section:
     threads = report.comparability.threads or "all"
-    title = " ".join(part for part in (report.bundle, report.variant, report.scenario, report.runtime, f"{threads} threads") if part)
+    title = " ".join(
+        part for part in (report.bundle, report.variant, report.scenario, report.runtime, f"{threads} threads") if part
+    )
     return Section(report=report, title=title, charts=tuple(_charts(report)), remarks=tuple(facts_of(report)))
 
 

@@ -1,4 +1,4 @@
-"""``multi_stream`` and ``offline``: several images at once, two of them in the model at the same time, as ``edgecv run`` does it."""
+"""``multi_stream`` and ``offline``: several images at once, two of them in the model at a time, as in ``edgecv run``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def multi_stream(bundle: str | Path, options: BenchOptions) -> Report:
         warm = WarmUp(options).run(lambda number: query(number)["query"])
         rule = StopRule.of(options, _MLPERF_QUERIES)
         watch.begin()
-        times, start, elapsed_s = [], time.perf_counter(), 0.0
+        times: list[dict[str, float]] = []
+        start, elapsed_s = time.perf_counter(), 0.0
         while not times or not rule.enough(len(times), elapsed_s):
             times.append(query())
             elapsed_s = time.perf_counter() - start
@@ -95,9 +96,7 @@ def _query(subject: Subject, lanes: ThreadPoolExecutor, images: list[Image]) -> 
     return {"query": (time.perf_counter() - start) * 1e3}
 
 
-def _all_at_once(
-    subject: Subject, lanes: ThreadPoolExecutor, images: Iterator[Image]
-) -> Iterator[dict[str, float]]:
+def _all_at_once(subject: Subject, lanes: ThreadPoolExecutor, images: Iterator[Image]) -> Iterator[dict[str, float]]:
     """Stage times of one image after the other; the lanes never wait for the one who asks."""
     waiting: list[Future[dict[str, float]]] = []
     for image in images:

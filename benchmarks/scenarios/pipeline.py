@@ -14,7 +14,7 @@ from edgecv.benchmarks.machine.watch import Watch
 from edgecv.benchmarks.options import BenchOptions, StopRule
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.scenarios.measured import Measured, now, report_of
-from edgecv.benchmarks.scenarios.subject import Subject, opened
+from edgecv.benchmarks.scenarios.subject import opened
 from edgecv.benchmarks.scenarios.warm_up import WarmUp
 from edgecv.errors import ConfigError
 from edgecv.pipelines.pipeline import Pipeline
@@ -75,8 +75,7 @@ def _times_of(loop: Pipeline, warm: WarmUp, rule: StopRule, watch: Watch) -> tup
     for result in loop:
         seen += 1
         if not warm.done:
-            warm.add(sum(result.timings_ms.values()))
-            if warm.done:
+            if warm.add(sum(result.timings_ms.values())):
                 watch.begin()
                 start = time.perf_counter()
             continue
@@ -99,4 +98,3 @@ def _is_camera(source: str | None) -> bool:
         return False
     kind: type = registry.resolve("sources", parse_source(source).scheme)
     return bool(getattr(kind, "supervised", False))
-

@@ -39,8 +39,8 @@ class WarmUp:
         self.settled = True
         self.done = self._fixed == 0
 
-    def add(self, ms: float) -> None:
-        """Take the time of one run."""
+    def add(self, ms: float) -> bool:
+        """Take the time of one run; whether the warm-up is over."""
         self.first_ms = self.first_ms or ms
         self.runs += 1
         self._window.append(ms)
@@ -48,6 +48,7 @@ class WarmUp:
             self.done = self.runs >= self._fixed
         elif self._is_full():
             self._close_window()
+        return self.done
 
     def run(self, once: Callable[[int], float]) -> WarmUp:
         """Run ``once``, given the number of the run, until it is over."""

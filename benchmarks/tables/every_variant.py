@@ -60,7 +60,9 @@ def read_sweep(text: str, threads: int) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if threads or not all(part.isdecimal() and 1 <= int(part) <= MOST_THREADS for part in parts):
         hint = "Leave --threads out." if threads else "Write for example: 1,2,4"
-        raise ConfigError(f"--sweep '{text}' is no list of numbers from 1 to {MOST_THREADS}, or --threads is given.", hint)
+        raise ConfigError(
+            f"--sweep '{text}' is no list of numbers from 1 to {MOST_THREADS}, or --threads is given.", hint
+        )
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 

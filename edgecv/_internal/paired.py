@@ -150,6 +150,7 @@ def _decision(judgement: Judgement, found: Bounds, limit: float, rounds: Sequenc
 
 
 def _unnoticeable(rounds: Sequence[Round]) -> bool:
-    return abs(fmean(one.new_ms - one.old_ms for one in rounds)) <= FEWEST_MS and fmean(
-        one.log_ratio for one in rounds
-    ) > 0
+    return (
+        abs(fmean(one.new_ms - one.old_ms for one in rounds)) <= FEWEST_MS
+        and fmean(one.log_ratio for one in rounds) > 0
+    )

@@ -23,7 +23,9 @@ _DEFAULT_OF_A_FILE = ("single_stream",)  # another tool's export may say too lit
 
 def bench(
     bundle: Annotated[Path, typer.Argument(help="Bundle, or a model file: .onnx, .xml or .tflite.")],
-    scenario: Annotated[list[str] | None, typer.Option(help="May be repeated. Default: pipeline, single_stream.")] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="May be repeated. Default: pipeline, single_stream.")
+    ] = None,
     source: Annotated[str | None, typer.Option(help="Images to measure with. Default: the bundle's own.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
@@ -78,7 +80,10 @@ def bench(
     elif every:
         judged, reports = [], _all(bundle, options, sweep, data, table, json)
     else:
-        judged, reports = [], _measure(bundle, options, scenario or (_DEFAULT_OF_A_FILE if bundle.is_file() else _DEFAULT), json)
+        judged, reports = (
+            [],
+            _measure(bundle, options, scenario or (_DEFAULT_OF_A_FILE if bundle.is_file() else _DEFAULT), json),
+        )
     if html is not None:
         from edgecv.benchmarks.page.page import write_page
 
@@ -115,9 +120,7 @@ def _measure(bundle: Path, options: BenchOptions, scenarios: Sequence[str], json
     return reports
 
 
-def _all(
-    bundle: Path, options: BenchOptions, sweep: str, data: Path | None, table: str, json: bool
-) -> list[Report]:
+def _all(bundle: Path, options: BenchOptions, sweep: str, data: Path | None, table: str, json: bool) -> list[Report]:
     from edgecv.benchmarks.tables.every_variant import measure_all, read_sweep, rows_document
     from edgecv.benchmarks.tables.formats import show_rows
 

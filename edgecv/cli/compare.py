@@ -13,7 +13,9 @@ from edgecv.errors import ConfigError
 
 
 def compare(
-    reports: Annotated[list[Path], typer.Argument(help="Two or more files of edgecv bench --json; the first is the measure.")],
+    reports: Annotated[
+        list[Path], typer.Argument(help="Two or more files of edgecv bench --json; the first is the measure.")
+    ],
     allow: Annotated[str, typer.Option(help="What may differ, with commas: device, threads, variant ...")] = "",
     html: Annotated[Path | None, typer.Option(help="Write a page with all of them.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the page.")] = False,

@@ -31,7 +31,10 @@ def verify(
         rows = [{name: getattr(v, name) for name in _FIELDS} for v in verdicts]
         print_json({"bundle": str(bundle), "variants": rows})
     else:
-        rows_text = [[v.variant, v.status, "–" if v.cosine is None else f"{v.cosine:.6f}", v.float_precision, v.reason] for v in verdicts]
+        rows_text = [
+            [v.variant, v.status, "–" if v.cosine is None else f"{v.cosine:.6f}", v.float_precision, v.reason]
+            for v in verdicts
+        ]
         print_table(str(bundle), ("variant", "status", "lowest cosine", "floats in", "reason"), rows_text)
     found = {verdict.status for verdict in verdicts}
     if found == {"skipped"} or not found <= {"ok", "skipped"}:

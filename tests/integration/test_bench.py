@@ -12,8 +12,8 @@ from edgecv.benchmarks.images import rendered_images
 from edgecv.benchmarks.lab.around_session import around_session
 from edgecv.benchmarks.lab.run_vs_loop import run_versus_loop
 from edgecv.benchmarks.lab.session_ratio import session_ratio
-from edgecv.benchmarks.run import run_scenario, run_scenarios
 from edgecv.benchmarks.options import BenchOptions
+from edgecv.benchmarks.run import run_scenario, run_scenarios
 from edgecv.errors import ConfigError, ModelError, SourceError, UnknownPlugin
 from edgecv.media.video_writer import VideoWriter
 from edgecv.model import load

@@ -268,7 +268,12 @@ def test_the_outcome_is_a_sentence() -> None:
 
 def test_a_change_that_nobody_notices_is_called_so() -> None:
     (found,) = against_bundle(
-        Path("new.ecv"), Path("old.ecv"), BenchOptions(), 0.05, scenarios=["x"], run=_machine(1, 0.0, old=0.30, new=0.35)
+        Path("new.ecv"),
+        Path("old.ecv"),
+        BenchOptions(),
+        0.05,
+        scenarios=["x"],
+        run=_machine(1, 0.0, old=0.30, new=0.35),
     )
     assert found.decision.judgement == "fine"
     assert "which nobody notices" in found.sentence
@@ -278,8 +283,6 @@ def test_a_change_that_nobody_notices_is_called_so() -> None:
     ("old", "new"), [(_report(quality=_NOISY), _report(30.0)), (_report(), _report(30.0, quality=_NOISY))]
 )
 def test_a_busy_machine_proves_nothing_against_a_file(old: Report, new: Report) -> None:
-    (found,) = against_file(
-        Path("new.ecv"), (Path("base.json"), [old]), BenchOptions(), 0.05, run=lambda *_: new
-    )
+    (found,) = against_file(Path("new.ecv"), (Path("base.json"), [old]), BenchOptions(), 0.05, run=lambda *_: new)
     assert found.decision.judgement == "cannot tell"
     assert "because" in found.sentence
