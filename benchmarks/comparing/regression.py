@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edgecv._internal.paired import MOST_ROUNDS, Decision, Round, take_turns
 from edgecv._internal.progress import Progress, silent
 from edgecv.benchmarks.comparing.compare import known_day_sd, typical
 from edgecv.benchmarks.comparing.differences import UNDER_TEST, differences, in_words, refuse_unlike
@@ -16,6 +15,7 @@ from edgecv.benchmarks.options import BenchOptions
 from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.run import run_scenario
 from edgecv.errors import ConfigError
+from edgecv.runtimes.paired import MOST_ROUNDS, Decision, Round, take_turns
 
 _ROUND_S = 2.0
 _ROUND_WAIT_S = 3.0

@@ -28,7 +28,6 @@ def comparability(device: Device, runtime: str, model: str, threads: int) -> Com
     """
     return Comparability(
         device=fingerprint(device),
-        power_mode=str(getattr(device, "power_mode", "") or ""),
         governor=cpu_governor(),
         runtimes=_versions(device, runtime),
         threads=threads,
@@ -38,9 +37,6 @@ def comparability(device: Device, runtime: str, model: str, threads: int) -> Com
 
 def fingerprint(device: Device) -> str:
     """A short hash of what makes a device fast or slow; nothing that names one single machine."""
-    known = getattr(device, "fingerprint", "")
-    if known:
-        return str(known)
     cpu, memory = device.cpu, device.memory.total_bytes or 0
     parts = [
         device.board.name,

@@ -74,9 +74,7 @@ def shares_between(before: ProcessorTime | None, after: ProcessorTime | None) ->
 
 def usable_cpus() -> list[int]:
     """Numbers of the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+    return sorted(os.sched_getaffinity(0))
 
 
 def _part(seconds: float, whole: float) -> float:

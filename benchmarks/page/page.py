@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecv._internal.atomic import check_target, file_kind, new_file
 from edgecv._internal.extras import require
 from edgecv.benchmarks.page.charts import distribution, left_out, series
-from edgecv.benchmarks.report import Report
+from edgecv.benchmarks.report import Reading, Report
 from edgecv.benchmarks.tables.report_table import facts_of, table
 from edgecv.bundles.metric_names import METRIC_NAMES
 from edgecv.errors import EdgeCVError, MissingDependency
@@ -19,10 +19,10 @@ from edgecv.quantize.report.template import render_report
 
 _PACKAGE = "edgecv.benchmarks.page"
 _PAGE = file_kind("an HTML page", r"\s*<!doctype html")
-_SERIES = (
-    ("temperature_c", "temperature, °C"),
-    ("clock_mhz", "clock, MHz"),
-    ("watts", "power, W (sensor of the board)"),
+_SERIES: tuple[tuple[str, Callable[[Reading], float | None]], ...] = (
+    ("Temperature, °C", lambda one: one.temperature_c),
+    ("Clock, MHz", lambda one: one.clock_mhz),
+    ("Power, W (sensor of the board)", lambda one: one.watts),
 )
 
 
@@ -103,10 +103,10 @@ def _charts(report: Report) -> Iterator[tuple[str, Markup]]:
     if report.sustained is not None and len(report.sustained.minutes) > 1:
         minutes = [(one.start_s / 60, one.fps) for one in report.sustained.minutes]
         yield "Images per second over the minutes", series(minutes, "minutes", "images per second")
-    for name, words in _SERIES:
-        points = [(one.at_s, value) for one in report.readings if (value := getattr(one, name)) is not None]
+    for words, figure in _SERIES:
+        points = [(one.at_s, value) for one in report.readings if (value := figure(one)) is not None]
         if len(points) > 1:
-            yield words[0].upper() + words[1:], series(points, "seconds", words)
+            yield words, series(points, "seconds", words)
 
 
 def _accuracy(reports: Sequence[Report]) -> Markup:

@@ -96,5 +96,4 @@ def _is_camera(source: str | None) -> bool:
     """Whether a source is read in a process of its own, as cameras are: there the newest frame counts, one at a time."""
     if source is None:
         return False
-    kind: type = registry.resolve("sources", parse_source(source).scheme)
-    return bool(getattr(kind, "supervised", False))
+    return registry.resolve("sources", parse_source(source).scheme).supervised

@@ -6,10 +6,11 @@ import io
 from collections.abc import Sequence
 
 from edgecv._internal.printable import printable
-from edgecv.benchmarks.report import Report
+from edgecv.benchmarks.report import Report, Sustained
 from edgecv.benchmarks.statistics import StageStatistics
 
 _MEGABYTE = 1e6
+_NOTABLE_MB = 0.5
 _COLUMNS = (
     "scenario",
     "variant",
@@ -76,10 +77,15 @@ def _noise(report: Report) -> list[str]:
 
 def facts_of(report: Report) -> list[str]:
     """Sentences to one report, but for its quality."""
-    found = [] if report.sustained is None else [f"{report.sustained.verdict}."]
+    found = [] if report.sustained is None else [f"{report.sustained.verdict}{_growth(report.sustained)}."]
     if report.note:
         found.append(report.note)
     return [*found, *_felt(report)]
+
+
+def _growth(sustained: Sustained) -> str:
+    grown = sustained.rss_bytes_per_minute / _MEGABYTE
+    return f"; the memory grows by {grown:.1f} MB a minute" if grown >= _NOTABLE_MB else ""
 
 
 def _felt(report: Report) -> list[str]:

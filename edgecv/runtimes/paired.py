@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, log1p, sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from types import MappingProxyType
 from typing import Literal
 
@@ -92,8 +92,9 @@ def bounds(log_ratios: Sequence[float], quantile: float, other_sd: float = 0.0) 
         quantile: Of Student's t.
         other_sd: Standard deviation of what these rounds cannot show, such as the change from day to day.
     """
-    mean = fmean(log_ratios)
-    reach = quantile * sqrt(stdev(log_ratios) ** 2 / len(log_ratios) + other_sd**2)
+    mean, count = fmean(log_ratios), len(log_ratios)
+    variance = sum((one - mean) ** 2 for one in log_ratios) / (count - 1)
+    reach = quantile * sqrt(variance / count + other_sd**2)
     return Bounds(mean=mean, low=mean - reach, high=mean + reach)
 
 

@@ -8,8 +8,8 @@ from math import exp, log1p
 
 import pytest
 
-from edgecv._internal.paired import Decision, Round, judge, take_turns
 from edgecv.errors import ConfigError
+from edgecv.runtimes.paired import Decision, Round, judge, take_turns
 
 _LIMIT = 0.05
 
