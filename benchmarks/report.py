@@ -189,6 +189,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     accuracy: Accuracy | None = None
     note: str = ""
 
+    def of_device(self, *path: str) -> str:
+        """A text of ``device``, such as ``("cpu", "model")``; ``unknown`` where it does not say."""
+        found: Any = self.device
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        return str(found) if found else "unknown"
+
     @property
     def headline_ms(self) -> float:
         """The one figure by which reports are compared: a median, or the time per image where only ``fps`` counts."""

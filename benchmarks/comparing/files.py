@@ -13,6 +13,7 @@ from edgecv.benchmarks.report import SCHEMA, Report
 from edgecv.errors import ConfigError
 
 _MOST_BYTES = 64 << 20
+_FEWEST, _MOST = 1e-9, 1e12  # of images per second and milliseconds
 _MEASURE_AGAIN = "Write one with: edgecv bench BUNDLE --json > FILE"
 
 
@@ -49,6 +50,6 @@ def _is_sound(report: Report) -> bool:
     return (
         bool(report.stages)
         and all(math.isfinite(one) and one >= 0 for one in figures)
-        and report.fps > 0
-        and report.headline_ms > 0
+        and _FEWEST < report.fps < _MOST
+        and _FEWEST < report.headline_ms < _MOST
     )

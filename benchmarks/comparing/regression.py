@@ -230,7 +230,8 @@ def _of_one_kind(path: Path, reports: Sequence[Report], options: BenchOptions) -
             f"{path} has several reports of {reports[0].scenario}: {said}.",
             "Say which: --variant, --runtime, --threads.",
         )
-    return fitting
+    last = fitting[-1]  # of several days, those that were measured as the last one was
+    return [report for report in fitting if not differences(last, report).keys() - UNDER_TEST]
 
 
 def _fits(report: Report, options: BenchOptions) -> Iterator[bool]:

@@ -133,14 +133,12 @@ def _devices(reports: Sequence[Report]) -> list[tuple[str, str]]:
     """What was measured with, each thing once."""
     found: dict[tuple[str, str], None] = {}
     for report in reports:
-        device, key = report.device, report.comparability
-        cpu = device.get("cpu", {})
-        board = device.get("board", {})
+        key = report.comparability
         found |= dict.fromkeys(
             [
-                ("board", str(board.get("name") or "unknown")),
-                ("processor", str(cpu.get("model") or "unknown")),
-                ("kernel", str(device.get("kernel") or "unknown")),
+                ("board", report.of_device("board", "name")),
+                ("processor", report.of_device("cpu", "model")),
+                ("kernel", report.of_device("kernel")),
                 ("governor", key.governor or "unknown"),
                 ("power mode", key.power_mode or "unknown"),
                 ("runtime", key.runtimes or report.runtime),

@@ -121,7 +121,6 @@ def _title(reports: Sequence[Report]) -> str:
     if not reports:
         return "Nothing was measured"
     first = reports[0]
-    cpu = first.device.get("cpu", {})
-    threads = first.options.get("threads") or "all"
+    threads = first.comparability.threads or "all"
     floats = f" (floats in {first.float_precision})" if first.float_precision else ""
-    return f"{first.bundle} on {first.runtime}{floats}, {threads} threads, {cpu.get('model') or 'unknown processor'}"
+    return f"{first.bundle} on {first.runtime}{floats}, {threads} threads, processor {first.of_device('cpu', 'model')}"

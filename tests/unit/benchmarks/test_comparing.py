@@ -55,6 +55,8 @@ def test_a_file_holds_a_list_or_one_report(tmp_path: Path) -> None:
         ('[{"schema": 2}]', "no report"),
         (json.dumps(as_document(_report())).replace('"fps": 42.0', '"fps": 0.0'), "impossible"),
         (json.dumps(as_document(_report(0.0))), "impossible"),
+        (json.dumps(as_document(_report(5e-324))), "impossible"),
+        (json.dumps(as_document(_report(1e308))), "impossible"),
         (json.dumps(as_document(_report())).replace('"fps": 42.0', '"fps": NaN'), "no report"),
         (json.dumps(as_document(_report()))[:-40], "no report"),
     ],
@@ -286,3 +288,11 @@ def test_a_busy_machine_proves_nothing_against_a_file(old: Report, new: Report) 
     (found,) = against_file(Path("new.ecv"), (Path("base.json"), [old]), BenchOptions(), 0.05, run=lambda *_: new)
     assert found.decision.judgement == "cannot tell"
     assert "because" in found.sentence
+
+
+def test_days_of_another_device_in_the_file_do_not_count() -> None:
+    days = [_report(ms, comparability=_on(device="d2")) for ms in (90.0, 20.0, 9.0, 33.0)]
+    (found,) = against_file(
+        Path("new.ecv"), (Path("base.json"), [*days, _report()]), BenchOptions(), 0.05, run=lambda *_: _report()
+    )
+    assert found.decision.rounds[0].old_ms == 20.0

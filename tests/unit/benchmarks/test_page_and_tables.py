@@ -16,6 +16,7 @@ from edgecv.benchmarks.report import Accuracy, Minute, Quality, Reading
 from edgecv.benchmarks.scenarios.sustained import conclude
 from edgecv.benchmarks.tables.every_variant import Row, read_sweep, rows_document
 from edgecv.benchmarks.tables.formats import as_csv, as_markdown, cells_of, notes
+from edgecv.benchmarks.tables.report_table import as_text
 from edgecv.bundles.bundle import Bundle
 from edgecv.errors import ConfigError
 from tests.unit.benchmarks.test_report import made_report
@@ -139,3 +140,10 @@ def test_the_table_is_markdown_csv_and_json(rows: list[Row]) -> None:
 
 def test_a_bar_in_a_name_does_not_break_the_table(rows: list[Row]) -> None:
     assert as_markdown(("a", "b"), [(EVIL, "1")]).splitlines()[2].count(" | ") == 1
+
+
+@pytest.mark.parametrize("device", [{}, {"cpu": None}, {"cpu": "x", "board": ["y"]}, {"cpu": {"model": {}}}])
+def test_a_device_of_another_form_is_unknown(device: dict[str, object]) -> None:
+    report = made_report(device=device, times_ms=(-1.0, 0.0, 5.0), times_of="gone")
+    assert "unknown" in page_of([report])
+    assert "unknown" in as_text([report])
