@@ -44,21 +44,13 @@ _ARM_PARTS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """The processor of a device.
+    """The processor of a device."""
 
-    Attributes:
-        model: Its name; of several kinds of cores each with its count; empty when nothing says it.
-        cores: Logical cores; 0 when nothing says it.
-        features: Of the instructions that matter for INT8, those every core has.
-        cpu_class: The class of the processor, as variants of bundles and ``--target`` name it.
-        virtual: Whether a hypervisor says it stands below.
-    """
-
-    model: str
-    cores: int
-    features: tuple[str, ...]
-    cpu_class: CpuClassName
-    virtual: bool
+    model: str  # its name; of several kinds of cores each with its count; empty when nothing says it
+    cores: int  # logical cores; 0 when nothing says it
+    features: tuple[str, ...]  # of the instructions that matter for INT8, those every core has
+    cpu_class: CpuClassName  # the class of the processor, as variants of bundles and `--target` name it
+    virtual: bool  # whether a hypervisor says it stands below
 
 
 def read_cpu(cpuinfo: str, arch: str) -> Cpu:

@@ -8,12 +8,14 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from edgecv import registry
 from edgecv.devices.cpu import Cpu, read_cpu
 from edgecv.errors import PluginError
+from edgecv.runtimes import DISTRIBUTIONS
 
 BoardSource = Literal["device-tree", "dmi", "hypervisor", "unknown"]
 
@@ -59,46 +61,27 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
-    """A device node that suggests an accelerator; whether a runtime can use it is another question.
+    """A device node that suggests an accelerator; whether a runtime can use it is another question."""
 
-    Attributes:
-        kind: ``nvidia``, ``hailo``, ``edgetpu``, ``npu`` or ``gpu`` (a render node).
-        node: Its path.
-        driver: The kernel driver, where it says so.
-    """
-
-    kind: str
-    node: str
-    driver: str
+    kind: str  # `nvidia`, `hailo`, `edgetpu`, `npu` or `gpu` (a render node)
+    node: str  # its path
+    driver: str  # the kernel driver, where it says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """This device.
+    """This device, as far as it tells."""
 
-    Attributes:
-        board: The machine.
-        arch: As ``uname -m`` says.
-        cpu: The processor.
-        usable_cores: Logical cores this process may run on.
-        memory: Main memory.
-        os: Name of the distribution; empty when it does not say.
-        kernel: Release of the kernel.
-        python: Version of this Python.
-        accelerators: By device node.
-        runtimes: Installed runtimes and their versions; none was imported.
-    """
-
-    board: Board
-    arch: str
-    cpu: Cpu
-    usable_cores: int
-    memory: Memory
-    os: str
-    kernel: str
-    python: str
-    accelerators: tuple[Accelerator, ...]
-    runtimes: dict[str, str]
+    board: Board  # the machine
+    arch: str  # as `uname -m` says
+    cpu: Cpu  # the processor
+    usable_cores: int  # logical cores this process may run on
+    memory: Memory  # main memory
+    os: str  # name of the distribution; empty when it does not say
+    kernel: str  # release of the kernel
+    python: str  # version of this Python
+    accelerators: tuple[Accelerator, ...]  # by device node
+    runtimes: dict[str, str]  # installed runtimes and their versions; none was imported
 
     def as_dict(self) -> dict[str, Any]:
         """Return the description as a dict that JSON can hold."""
@@ -106,11 +89,9 @@ class Device:
 
 
 def detect(roots: Roots | None = None, arch: str = "") -> Device:
-    """Read what the machine tells about itself; what it does not tell stays empty or ``None``.
+    """Read what the machine tells about itself, or a machine of architecture ``arch`` below ``roots``.
 
-    Args:
-        roots: Where to read; this machine by default.
-        arch: As ``uname -m`` says; this machine's by default.
+    What it does not tell stays empty or ``None``.
     """
     roots = roots or Roots()
     arch = arch or platform.machine()
@@ -218,12 +199,17 @@ def _usable_cores() -> int:
 
 def _installed_runtimes() -> dict[str, str]:
     found = {}
-    for runtime in registry.names("runtimes"):
-        with contextlib.suppress(PluginError):  # one that is broken is told where it is used
-            for name in registry.resolve("runtimes", runtime).distributions:
-                with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                    found[name] = importlib.metadata.version(name)
+    for name in chain.from_iterable(map(_distributions, registry.names("runtimes"))):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
+
+
+def _distributions(runtime: str) -> tuple[str, ...]:
+    """The names under which a runtime may be installed; only a plug-in is loaded to say them."""
+    with contextlib.suppress(PluginError):  # one that is broken is told where it is used
+        return DISTRIBUTIONS.get(runtime) or registry.resolve("runtimes", runtime).distributions
+    return ()
 
 
 def _memory_text(memory: Memory) -> str:

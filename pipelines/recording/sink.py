@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
@@ -15,10 +14,11 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec.structs import replace
 
-from edgecv._internal.atomic import check_replaceable, is_empty, remove_abandoned
+from edgecv._internal.atomic import check_replaceable, is_empty, remove_abandoned, write_private
 from edgecv._internal.extras import require
+from edgecv._internal.file_locks import is_locked, try_lock
 from edgecv._internal.output_files import open_target
-from edgecv._internal.private_files import make_private_folder, write_all, write_private
+from edgecv._internal.private_files import make_private_folder, write_all
 from edgecv.errors import ConfigError, SinkError
 from edgecv.pipelines.recording.layout import (
     HEADER,
@@ -81,25 +81,22 @@ class RecordSink(SinkType):
         classes: Sequence[str | int] | None = None,
         clock: Clock = time.time_ns,
     ) -> None:
-        """Make the folder.
+        """Make the folder, ``NAME.rec``; the one above it exists.
 
         Args:
-            path: The folder, ``NAME.rec``; the one above it exists.
             images: ``jpeg``, of quality 90, or ``png``, with which a model finds the same again, bit for bit.
             overwrite: Replace an existing recording.
             max_gb: Record no more than so many gigabytes, of 10^9 bytes.
             max_minutes: Record no longer than this, by the clock of the frames.
             fps: What the source announces, or each of them by its name.
             task: What the model does; otherwise only boxes and classes are told apart.
-            confidence: The limit the model is run with, noted for a run that repeats this one; like ``iou`` and ``classes``.
-            iou: See ``confidence``.
-            classes: See ``confidence``.
+            confidence: The limit the model is run with, noted for a run that repeats this one; like ``iou`` and
+                ``classes``.
             clock: UTC nanoseconds.
 
         Raises:
             ConfigError: the target exists and is not to be replaced, or is no recording; an argument makes no sense.
             SinkError: it cannot be written there.
-            MissingDependency: OpenCV is not installed.
         """
         if images not in SUFFIXES:
             raise ConfigError(f"Frames cannot be stored as '{images}'.", f"Known: {', '.join(SUFFIXES)}.")
@@ -127,7 +124,7 @@ class RecordSink(SinkType):
         self._old = _make_folder(self._path, overwrite)
         self._file = open_target(self._path / RESULTS, private=True)
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(self._file)
         self._write_header()
 
     @classmethod
@@ -146,8 +143,7 @@ class RecordSink(SinkType):
     def emit(self, result: Result) -> None:
         """Record one frame: first its image, then what was found.
 
-        Raises:
-            SinkError: it could not be written, a limit was reached, or the sink is closed.
+        Raises ``SinkError`` when it could not be written, a limit was reached, or the sink is closed.
         """
         if self.full or self._broken or self._file.closed:
             raise SinkError(self.full or f"{self._path} is {self._broken or 'closed'}.")
@@ -166,10 +162,7 @@ class RecordSink(SinkType):
     def close(self) -> None:
         """Note that the recording is complete; one without frames leaves no folder, and what it was to replace comes back.
 
-        A second call does nothing.
-
-        Raises:
-            SinkError: that could not be written.
+        A second call does nothing. Raises ``SinkError`` when that could not be written.
         """
         if self._file.closed:
             return
@@ -287,19 +280,7 @@ def _set_aside(path: Path, old: Path) -> bool:
         return False
     if not path.is_dir():
         return False
-    if _is_in_work(path):
+    if is_locked(path / RESULTS):  # by a sink of this or another process
         raise ConfigError(f"{path} is being recorded at this moment.", "Stop that first, or choose another name.")
     path.rename(old)
     return True
-
-
-def _is_in_work(path: Path) -> bool:
-    """Whether a sink of this or another process is writing there: it holds a lock that dies with its process."""
-    try:
-        with (path / RESULTS).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

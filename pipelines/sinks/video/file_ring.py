@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import BinaryIO
 
-from edgecv._internal.private_files import make_private_folder, open_private
+from edgecv._internal.file_locks import lock_file
+from edgecv._internal.private_files import make_private_folder
 from edgecv.errors import ConfigError, SinkError
-from edgecv.pipelines.sinks.video.ring_order import Clocks, Found, RingOrder
+from edgecv.pipelines.sinks.video.ring_order import Clocks, RingFile, RingOrder
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -23,27 +23,6 @@ _STEM = r"(\d{8}T\d{6}\.\d{3})Z_([A-Za-z0-9._-]+?)"
 _LONGEST_SOURCE = 48  # characters of a source in a file name
 _NAMES_TRIED = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RingFile:
-    """One file of a ring.
-
-    Attributes:
-        path: Where it is.
-        stem: Its name up to the suffix: files with the same one belong together.
-        source: The part of the name that stands for the source.
-        size_bytes: Its size.
-        began_ns: The time in its name, UTC nanoseconds, as the frame had it: it may be wrong.
-        changed_ns: When it was last written, UTC nanoseconds by the clock of then.
-    """
-
-    path: Path
-    stem: str
-    source: str
-    size_bytes: int
-    began_ns: int
-    changed_ns: int
 
 
 class FileRing:
@@ -80,17 +59,13 @@ class FileRing:
         self._keep_bytes, self._keep_ns, self._free_bytes = keep_bytes, round(keep_s * 1e9), free_bytes
         self._told = False
         self._lock = _open_folder(self.folder, f".edgecv{suffixes[0]}.lock")
-        self._order = RingOrder(self._lock, clocks)
-        found = {file.stem: file for file in self._look()}
-        self._order.take_in(
-            Found(stem=file.stem, changed_ns=file.changed_ns, named_ns=file.began_ns) for file in found.values()
-        )
+        self._order = RingOrder(self._lock.fileno(), clocks)
+        self._order.take_in({file.stem: file for file in self._look()}.values())
 
     def new_stem(self, captured_ns: int, source_id: str, suffix: str) -> str:
         """A name without suffix that no file has yet; the file is to be written now.
 
-        Raises:
-            SinkError: the clock stands still: a thousand files have that time.
+        Raises ``SinkError`` when the clock stands still: a thousand files have that time.
         """
         for step in range(_NAMES_TRIED):
             stem = f"{_utc(captured_ns + step * 1_000_000)}Z_{source_slug(source_id)}"
@@ -121,12 +96,7 @@ class FileRing:
         return found
 
     def prune(self, now_ns: int | None = None, in_use: Collection[Path] = ()) -> int:
-        """Delete what is too much or too old; gives the number of deleted files.
-
-        Args:
-            now_ns: UTC nanoseconds; what the clock says by default.
-            in_use: Files that stay whatever their age.
-        """
+        """Delete what is too much or too old, but nothing that is ``in_use``; gives the number of deleted files."""
         files = self.files()
         self._order.settle(now_ns)
         missing = self._missing_bytes()
@@ -158,10 +128,9 @@ class FileRing:
 
     def close(self) -> None:
         """Let others write there; a second call does nothing."""
-        if self._lock >= 0:
+        if not self._lock.closed:
             self._order.close()
-            os.close(self._lock)
-            self._lock = -1
+            self._lock.close()
 
 
 def source_slug(source_id: str) -> str:
@@ -192,20 +161,17 @@ def _ring_file(entry: os.DirEntry[str], match: re.Match[str]) -> RingFile:
     )
 
 
-def _open_folder(folder: Path, lock_name: str) -> int:
+def _open_folder(folder: Path, lock_name: str) -> BinaryIO:
     """Make the folder and lock it; the lock ends with the process, however that ends."""
     try:
         make_private_folder(folder)
-        lock = open_private(folder / lock_name)
+        lock = lock_file(folder / lock_name)
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{folder} is not a folder.", "Give a folder, new or existing.") from error
     except OSError as error:
         raise SinkError(
             f"{folder} cannot be written: {error.strerror}.", "Does the folder above exist, and may you write there?"
         ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise ConfigError(f"Another sink writes to {folder}.", "Give each a folder of its own.") from error
+    if lock is None:
+        raise ConfigError(f"Another sink writes to {folder}.", "Give each a folder of its own.")
     return lock

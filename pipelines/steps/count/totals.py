@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +9,9 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
+from edgecv._internal.atomic import write_private
 from edgecv._internal.bounded import read_bounded
-from edgecv._internal.private_files import open_private, write_private
+from edgecv._internal.file_locks import lock_file
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.results import Frame
@@ -23,8 +22,6 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What stands in the file: counts by source and name."""
-
     version: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
     counter: str
     sources: dict[str, dict[str, _Count]]
@@ -34,14 +31,10 @@ class CounterFile:
     """The counts of one counter, of all its sources, in one JSON file; replaced whole, so that a kill leaves it readable.
 
     It is not flushed to the disk at each write, lest a slow card holds up the frames: a power cut may cost the counts of
-    the last seconds, a killed process costs none that were written.
+    the last seconds, a killed process costs none that were written. ``PATH.lock`` beside it keeps other counters and
+    programs out, and a file of another counter is refused.
 
-    Args:
-        path: The file; ``PATH.lock`` beside it keeps other counters and programs out.
-        counter: Name of the counter; a file of another one is refused.
-
-    Raises:
-        ConfigError: another counter or program uses the file, or its folder cannot be written.
+    Raises ``ConfigError``: another counter or program uses the file, or its folder cannot be written.
     """
 
     def __init__(self, path: str | Path, counter: str) -> None:
@@ -56,8 +49,7 @@ class CounterFile:
     def join(self, source_id: str) -> tuple[dict[str, int], str]:
         """The counts of a source so far, and what was wrong with the file, if it was.
 
-        Raises:
-            ConfigError: another counter or program uses the file, it belongs to another counter, or its folder is missing.
+        Raises ``ConfigError`` as the constructor, and when the file belongs to another counter.
         """
         with self._changing:
             problem = ""
@@ -68,10 +60,9 @@ class CounterFile:
             return dict(self._sources.get(source_id, {})), problem
 
     def write(self, source_id: str, counts: Mapping[str, int]) -> str:
-        """Put the counts of a source into the file; returns what went wrong, or nothing.
+        """Put the counts of a source into the file; gives what went wrong, or nothing.
 
-        Raises:
-            ConfigError: the source had left, and somebody else has taken the file since.
+        Raises ``ConfigError`` when the source had left, and somebody else has taken the file since.
         """
         with self._changing:
             if not self._users:  # a step that was closed counts on in another pipeline
@@ -95,18 +86,15 @@ class CounterFile:
     def _lock(self) -> None:
         place = self._path.with_name(f"{self._path.name}.lock")
         try:
-            self._lock_file = os.fdopen(open_private(place), "r+b")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._unlock()
-            raise ConfigError(
-                f"{self._path} is in use by another counter or program.", "Give each counter a state file of its own."
-            ) from error
+            self._lock_file = lock_file(place)
         except OSError as error:
-            self._unlock()
             raise ConfigError(
                 f"{place} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?"
             ) from error
+        if self._lock_file is None:
+            raise ConfigError(
+                f"{self._path} is in use by another counter or program.", "Give each counter a state file of its own."
+            )
 
     def _unlock(self) -> None:
         if self._lock_file is not None:
@@ -145,13 +133,9 @@ class CounterFile:
 
 
 class Totals:
-    """The counts of one counter at one source.
+    """The counts of one counter at one source; they start from 0 without a file.
 
-    Args:
-        counter: Name of the counter; it stands before each count.
-        source_id: The source.
-        file: Where they survive; they start from 0 without one.
-        names: Counts that exist before anything was counted.
+    Those in ``names`` exist before anything is counted.
     """
 
     def __init__(self, counter: str, source_id: str, file: CounterFile | None, names: tuple[str, ...]) -> None:

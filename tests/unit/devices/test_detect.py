@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from edgecv import registry
 from edgecv.devices.detect import describe, detect
+from edgecv.runtimes import DISTRIBUTIONS
 from tests.unit.devices.boards import ORIN, PI5, X86, X86_CPUINFO, lay_out
 
 
@@ -83,10 +85,25 @@ def test_this_machine_can_be_described_and_stored_as_json():
     assert all(text for _, text in describe(device))
 
 
-def test_no_runtime_is_imported():
-    code = (
-        "import sys; from edgecv.devices.detect import detect; detect();"
-        "print(*(n for n in ('onnxruntime', 'openvino', 'ai_edge_litert', 'cv2', 'torch') if n in sys.modules))"
+HEAVY = {"numpy", "onnxruntime", "openvino", "ai_edge_litert", "cv2", "torch"}
+
+
+@pytest.mark.parametrize(
+    "code", ["from edgecv.devices.detect import detect; detect()", "sys.argv[1:] = ['devices', '--json']; main()"]
+)
+def test_neither_numpy_nor_a_runtime_is_imported(code):
+    program = (
+        "import sys\nfrom edgecv.cli.entry import main\n"
+        f"try:\n    {code}\nexcept SystemExit:\n    pass\nprint(*sys.modules, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    modules = set(done.stderr.split())
+    assert done.returncode == 0
+    assert "edgecv.devices.detect" in modules
+    assert not modules & HEAVY
+
+
+def test_a_runtime_says_what_devices_look_for():
+    for runtime, names in DISTRIBUTIONS.items():
+        assert registry.resolve("runtimes", runtime).distributions == names
+    assert set(DISTRIBUTIONS) <= set(registry.names("runtimes"))
