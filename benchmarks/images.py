@@ -41,7 +41,7 @@ def bundle_images(bundle: Bundle | None, variant: Variant | None) -> list[Image]
     if all(entry.path != GOLDEN for entry in bundle.manifest.extras):
         return None
     (spec,) = variant.models["main"].inputs
-    tensor = golden_inputs(bundle, variant)[spec.name]
+    tensor = golden_inputs(bundle, variant)["main"][spec.name]
     cv2: Any = require("cv2", "vision")
     image: Image = cv2.resize(as_image(tensor, spec, bundle.spec.preprocess), SIZE_WH)
     return [np.ascontiguousarray(one) for one in (image, image[:, ::-1], image[::-1], image[::-1, ::-1])]

@@ -108,14 +108,17 @@ def verify(bundle: Bundle) -> tuple[Verdict, ...]:
         return tuple(_verify_variant(bundle, variant, vectors) for variant in bundle.variants)
 
 
-def golden_inputs(bundle: Bundle, variant: Variant, part: str = "main") -> dict[str, Array]:
-    """The inputs of the golden vectors of one model of a variant, by name.
+def golden_inputs(bundle: Bundle, variant: Variant) -> dict[str, dict[str, Array]]:
+    """The golden inputs of a variant, by part and name.
 
     Raises:
         BundleError: the bundle has none, or they are damaged.
     """
     with bundle.opened_extra(GOLDEN) as file, _archive(file) as vectors:
-        return vectors.read(f"{variant.name}/{part}/in", variant.models[part].inputs, _MOST_ELEMENTS)
+        return {
+            part: vectors.read(f"{variant.name}/{part}/in", files.inputs, _MOST_ELEMENTS)
+            for part, files in variant.models.items()
+        }
 
 
 @contextmanager
