@@ -10,8 +10,9 @@ import numpy as np
 
 from edgecv._internal.extras import require
 from edgecv.benchmarks.demo.scene import render_scene
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import GOLDEN, golden_inputs, real
+from edgecv.bundles.manifest import Variant
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources import open_source
 from edgecv.pipelines.sources.frames import FrameStamper

@@ -123,71 +123,39 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One scenario on one device.
+    """One scenario on one device."""
 
-    Attributes:
-        schema: Version of this form.
-        scenario: Registered name of the scenario.
-        bundle: Name of the model.
-        variant: The variant that ran, such as ``onnx-int8``; empty for a bare model file.
-        runtime: What ran it.
-        float_precision: The type in which it computed what is not in integers; empty where the runtime does not say.
-        options: What was asked for.
-        source: Where the images came from.
-        warmup: Runs or frames before the first that counts.
-        runs: Runs or frames that count; queries in ``multi_stream``.
-        images_per_run: How many images one of them takes.
-        stages: Statistics per stage; ``total`` is a whole image, ``query`` all images of one, ``age`` from capture to result.
-        headline: The stage by which reports are compared; empty where ``fps`` is the figure.
-        fps: Images per second over all that count.
-        init_ms: From nothing to a loaded model.
-        first_ms: The first run, which does not count.
-        times_of: The stage that ``times_ms`` are of.
-        times_ms: Its times in their order, evenly thinned to 2,000 at most.
-        readings: The sensors, about once a second.
-        rss_bytes: Memory at the end.
-        pss_bytes: The same, shared pages divided among those who share them.
-        peak_rss_bytes: The most memory, loading the model included.
-        quality: Whether the figures are to be believed.
-        comparability: What another report must have in common with this one.
-        device: What ``edgecv devices --json`` says.
-        versions: EdgeCV, Python and numpy.
-        started: UTC, ISO 8601.
-        sustained: What a long run shows; only of that scenario.
-        accuracy: Scores on labelled images, where they were asked for.
-        note: What a reader of the figures should know.
-    """
-
-    schema: int = SCHEMA
-    scenario: str
-    bundle: str
-    variant: str
-    runtime: str
-    options: dict[str, Any]
-    source: str
-    warmup: int
-    runs: int
-    images_per_run: int = 1
+    schema: int = SCHEMA  # version of this form
+    scenario: str  # registered name of the scenario
+    bundle: str  # name of the model
+    variant: str  # the variant that ran, such as `onnx-int8`; empty for a bare model file
+    runtime: str  # what ran it
+    options: dict[str, Any]  # what was asked for
+    source: str  # where the images came from
+    warmup: int  # runs or frames before the first that counts
+    runs: int  # runs or frames that count; queries in `multi_stream`
+    images_per_run: int = 1  # how many images one of them takes
+    # Statistics per stage; `total` is a whole image, `query` all images of one, `age` the time from capture to result
     stages: dict[str, StageStatistics]
-    headline: str = ""
-    fps: float
-    init_ms: float = 0.0
-    first_ms: float = 0.0
-    times_of: str = ""
-    times_ms: tuple[float, ...] = ()
-    readings: tuple[Reading, ...] = ()
-    rss_bytes: int
-    pss_bytes: int
-    peak_rss_bytes: int
+    headline: str = ""  # the stage by which reports are compared; empty where `fps` is the figure
+    fps: float  # images per second over all that count
+    init_ms: float = 0.0  # from nothing to a loaded model
+    first_ms: float = 0.0  # the first run, which does not count
+    times_of: str = ""  # the stage that `times_ms` are of
+    times_ms: tuple[float, ...] = ()  # its times in their order, evenly thinned to 2,000 at most
+    readings: tuple[Reading, ...] = ()  # the sensors, about once a second
+    rss_bytes: int  # memory at the end
+    pss_bytes: int  # the same, shared pages divided among those who share them
+    peak_rss_bytes: int  # the most memory, loading the model included
     quality: Quality = Quality(verdict="noisy", reasons=("nobody watched the machine",))
-    comparability: Comparability
-    device: dict[str, Any]
-    versions: dict[str, str]
-    started: str
-    float_precision: str = ""
-    sustained: Sustained | None = None
-    accuracy: Accuracy | None = None
-    note: str = ""
+    comparability: Comparability  # what another report must have in common with this one
+    device: dict[str, Any]  # what `edgecv devices --json` says
+    versions: dict[str, str]  # EdgeCV, Python and numpy
+    started: str  # UTC, ISO 8601
+    float_precision: str = ""  # the type of what is not computed in integers; empty where the runtime does not say
+    sustained: Sustained | None = None  # what a long run shows; only of that scenario
+    accuracy: Accuracy | None = None  # scores on labelled images, where they were asked for
+    note: str = ""  # what a reader of the figures should know
 
     def of_device(self, *path: str) -> str:
         """A text of ``device``, such as ``("cpu", "model")``; ``unknown`` where it does not say."""

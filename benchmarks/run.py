@@ -22,13 +22,9 @@ _MLPERF_LONGEST_S = 86_400.0
 def run_scenario(
     name: str, bundle: str | Path, options: BenchOptions | None = None, timeout_s: float | None = None
 ) -> Report:
-    """Measure one scenario.
+    """Measure one scenario on a bundle, or on a model file.
 
-    Args:
-        name: ``single_stream``, ``multi_stream``, ``offline``, ``pipeline``, ``sustained`` or an installed one.
-        bundle: A bundle, or a bare model file that carries metadata.
-        options: How to measure.
-        timeout_s: Give up after so many seconds; by default a quarter of an hour beyond what was asked for.
+    Without ``timeout_s`` it may take a quarter of an hour longer than was asked for.
 
     Raises:
         UnknownPlugin: there is no such scenario.

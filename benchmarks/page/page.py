@@ -11,7 +11,7 @@ from edgecv._internal.extras import require
 from edgecv.benchmarks.page.charts import distribution, left_out, series
 from edgecv.benchmarks.report import Reading, Report
 from edgecv.benchmarks.tables.report_table import facts_of, table
-from edgecv.bundles.metric_names import METRIC_NAMES
+from edgecv.bundles.metric_names import short_name
 from edgecv.errors import EdgeCVError, MissingDependency
 from edgecv.quantize.report.charts import Point, pareto
 from edgecv.quantize.report.markup import Markup
@@ -126,7 +126,7 @@ def _accuracy(reports: Sequence[Report]) -> Markup:
         for number, report in enumerate(scored)
         if report.accuracy and metric in report.accuracy.figures
     ]
-    return pareto(points, METRIC_NAMES.get(metric, metric))
+    return pareto(points, short_name(metric))
 
 
 def _devices(reports: Sequence[Report]) -> list[tuple[str, str]]:

@@ -13,7 +13,8 @@ from edgecv._internal.progress import Progress, silent
 from edgecv.benchmarks.options import BenchOptions
 from edgecv.benchmarks.report import Accuracy, Report, as_document
 from edgecv.benchmarks.run import run_scenario
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import MOST_THREADS, runnable, runtime_of, runtime_options, runtimes_for
 from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.model import open_variant

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from edgecv._internal.printable import printable
 from edgecv.benchmarks.tables.every_variant import Row
 from edgecv.benchmarks.tables.report_table import remarks
-from edgecv.bundles.metric_names import METRIC_NAMES
+from edgecv.bundles.metric_names import short_name
 from edgecv.cli.console import print_table
 
 _COLUMNS = ("variant", "runtime", "threads", "p50 ms", "p90 below", "pipeline fps", "load ms", "peak MB", "file MB")
@@ -34,7 +34,7 @@ def show_rows(title: str, rows: Sequence[Row], form: str) -> None:
 def cells_of(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and cells; a column for each figure of accuracy."""
     metrics = list(dict.fromkeys(name for row in rows if row.accuracy for name in row.accuracy.figures))
-    header = (*_COLUMNS, *(METRIC_NAMES.get(name, name) for name in metrics), "quality")
+    header = (*_COLUMNS, *map(short_name, metrics), "quality")
     return header, [_cells(row, metrics) for row in rows]
 
 

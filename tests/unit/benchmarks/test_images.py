@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 
 from edgecv.benchmarks.bare import BareFile, is_image
 from edgecv.benchmarks.images import SIZE_WH, Rotation, as_image, bundle_images
-from edgecv.bundles.bundle import MANIFEST, Bundle, Calibration, describe_file, dump_manifest
+from edgecv.bundles.bundle import Bundle, describe_file
 from edgecv.bundles.golden import GOLDEN
+from edgecv.bundles.manifest import MANIFEST, Calibration, dump_manifest
 from edgecv.errors import ConfigError
 from edgecv.results import Image
 from edgecv.specs import PreprocessSpec, RuntimeOptions, TensorSpec
