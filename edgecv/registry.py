@@ -95,8 +95,11 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "tflite": "edgecv.quantize.litert.quantizer:LitertQuantizer",
         },
         "scenarios": {
-            "single_stream": "edgecv.benchmarks.scenarios:single_stream",
-            "pipeline": "edgecv.benchmarks.scenarios:pipeline",
+            "single_stream": "edgecv.benchmarks.scenarios.single_stream:single_stream",
+            "multi_stream": "edgecv.benchmarks.scenarios.many_images:multi_stream",
+            "offline": "edgecv.benchmarks.scenarios.many_images:offline",
+            "pipeline": "edgecv.benchmarks.scenarios.pipeline:pipeline",
+            "sustained": "edgecv.benchmarks.scenarios.single_stream:sustained",
         },
     }
 )
