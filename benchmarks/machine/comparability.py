@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from pathlib import Path
 
 from edgecv.benchmarks.report import Comparability
 from edgecv.bundles.bundle import sha256_of
 from edgecv.choosing import runtime_of
-from edgecv.devices.detect import Device
+from edgecv.devices.device import Device
 from edgecv.errors import PluginError
 
 _POLICIES = "devices/system/cpu/cpufreq/policy*/scaling_governor"
@@ -24,31 +23,16 @@ def comparability(device: Device, runtime: str, model: str, threads: int) -> Com
         device: This device.
         runtime: Registered name of what ran the model.
         model: ``model_hash`` of the bundle or the file.
-        threads: As asked for; 0 lets the runtime choose.
+        threads: As asked for; 0 means as many as the process may use CPUs.
     """
     return Comparability(
-        device=fingerprint(device),
+        device=device.fingerprint,
+        power_mode="" if device.power_mode is None else str(device.power_mode),
         governor=cpu_governor(),
         runtimes=_versions(device, runtime),
         threads=threads,
         model=model,
     )
-
-
-def fingerprint(device: Device) -> str:
-    """A short hash of what makes a device fast or slow; nothing that names one single machine."""
-    cpu, memory = device.cpu, device.memory.total_bytes or 0
-    parts = [
-        device.board.name,
-        device.arch,
-        cpu.model,
-        cpu.cores,
-        device.usable_cores,
-        cpu.features,
-        round(memory / 2**30),
-        [accelerator.kind for accelerator in device.accelerators],
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def cpu_governor(sys: Path = _SYS) -> str:

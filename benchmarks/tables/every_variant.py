@@ -30,7 +30,7 @@ class Row:
     Attributes:
         variant: The variant.
         runtime: Registered name of the runtime.
-        threads: Of the session; 0 lets the runtime choose.
+        threads: Of the session; 0 means as many as the process may use CPUs.
         status: ``done``, ``skipped`` or ``failed``.
         reason: Why it was not measured.
         reports: Of each scenario.

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.benchmarks.machine.comparability import cpu_governor, fingerprint, model_hash
+from edgecv.benchmarks.machine.comparability import cpu_governor, model_hash
 from edgecv.benchmarks.machine.processor_time import ProcessorTime, Shares, read_processor_time, shares_between
 from edgecv.benchmarks.machine.quality import Seen, judge_quality
 from edgecv.benchmarks.machine.spin import spin_speed
 from edgecv.benchmarks.machine.watch import Watch, wait_until_idle
-from edgecv.devices.detect import detect
 
 _SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -113,11 +112,6 @@ def test_a_governor_is_read_where_there_is_one(tmp_path: Path) -> None:
         (folder / "scaling_governor").write_text(name)
     (tmp_path / "devices/system/cpu/cpufreq/policy0/scaling_governor").write_bytes(b"\xff\xfe")
     assert cpu_governor(tmp_path) == "ondemand,performance"
-
-
-def test_the_fingerprint_is_the_same_every_time_and_names_no_machine() -> None:
-    assert fingerprint(detect()) == fingerprint(detect())
-    assert len(fingerprint(detect())) <= 64
 
 
 def test_a_model_is_told_by_its_content(tmp_path: Path) -> None:
