@@ -14,7 +14,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from edgecv._internal.strict import nearest
+from edgecv._internal.printable import nearest
 from edgecv.errors import PluginError, UnknownPlugin
 
 if TYPE_CHECKING:

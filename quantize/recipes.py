@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgecv._internal.bounded import read_bounded
-from edgecv._internal.strict import nearest
+from edgecv._internal.printable import nearest
 from edgecv.errors import ConfigError
 
 RECIPE_FILE = "recipe.json"  # beside the model that the recipe made

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 # Invisible, but letters of Persian and of Indian scripts, and emoji, are joined by them.
 _JOINERS = frozenset({"\u200c", "\u200d"})
@@ -79,3 +81,9 @@ def _escaped(char: str) -> str:
     if char in _KEPT or unicodedata.category(char) not in _ESCAPED:
         return char
     return char.encode("unicode_escape").decode("ascii")
+
+
+def nearest(said: str, known: Iterable[str]) -> str:
+    """``Did you mean 'NAME'?`` and a blank, to begin a hint with; empty where no known name is near."""
+    close = get_close_matches(said, list(known), n=1)
+    return f"Did you mean '{close[0]}'? " if close else ""

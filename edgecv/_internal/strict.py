@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
+from edgecv._internal.printable import nearest
 from edgecv.errors import ConfigError
 
 Options = TypeVar("Options", bound=msgspec.Struct)
@@ -59,12 +59,6 @@ def check_names(given: Mapping[str, Any], kind: type[msgspec.Struct], where: str
             for number, row in enumerate(rows):
                 if isinstance(row, Mapping):
                     check_names(row, inner, f"{where}, {name}" + (f" {number + 1}" if len(rows) > 1 else ""))
-
-
-def nearest(said: str, known: Iterable[str]) -> str:
-    """``Did you mean 'NAME'?`` and a blank, to begin a hint with; empty where no known name is near."""
-    close = get_close_matches(said, list(known), n=1)
-    return f"Did you mean '{close[0]}'? " if close else ""
 
 
 def _structs_in(annotation: Any) -> list[type[msgspec.Struct]]:

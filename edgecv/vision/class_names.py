@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecv._internal.strict import nearest
+from edgecv._internal.printable import nearest
 from edgecv.errors import ConfigError
 
 _LISTED = 100  # a detector's classes are listed whole; of a thousand, the first hundred are

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from edgecv._internal.extras import require
-from edgecv._internal.strict import nearest
+from edgecv._internal.printable import nearest
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.ort.bias import IMAGES, correct_biases
