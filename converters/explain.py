@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from edgecv.converters.request import ConversionRequest, family_of
 from edgecv.converters.source import family
 from edgecv.quantize.search import RecipeOrder, recipe_orders
-from edgecv.specs import Precision
 
 
 def steps(request: ConversionRequest) -> list[str]:
@@ -21,23 +20,24 @@ def steps(request: ConversionRequest) -> list[str]:
     int8 = "int8" in request.precisions
     for name in request.formats:
         orders = recipe_orders(name, architecture, request.cpu_classes, request.recipes) if int8 else ()
-        told += _of_format(name, request.precisions, orders)
+        told += _of_format(name, request, orders)
     if int8 and architecture == "conv":
         told.append("Of a detector: tune the confidence until INT8 has the float model's precision.")
     told.append("Run every variant on one image and keep what comes out, for `edgecv verify` on the device.")
     return [*told, "Write model card and bundle.json with hashes, flush, and rename the folder into place."]
 
 
-def _of_format(name: str, precisions: Sequence[Precision], orders: Sequence[RecipeOrder]) -> Iterator[str]:
+def _of_format(name: str, request: ConversionRequest, orders: Sequence[RecipeOrder]) -> Iterator[str]:
     images = "held-out images (without --calib on Ultralytics' example photographs)"
     yield f"Export {name} fp32 and compare every output with the source on {images}: cosine >= 0.9999, no element far off."
-    if "fp16" in precisions:
+    if "fp16" in request.precisions:
         yield f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999)."
-    yield from (_told(name, order) for order in orders)
-    yield f"Time every {name} variant with one thread in a process of its own."
+    yield from (_told(name, order, request.int8.by_speed) for order in orders)
+    decides = "" if request.int8.by_speed else ", for the report alone"
+    yield f"Time every {name} variant with one thread in a process of its own{decides}."
 
 
-def _told(model_format: str, order: RecipeOrder) -> str:
+def _told(model_format: str, order: RecipeOrder, by_speed: bool) -> str:
     """Describe the INT8 search of one format in a sentence."""
     built_for = f" for {order.cpu_class}" if order.cpu_class else ""
     judged = "agrees with the float model on the images that calibration did not see (a quarter, up to half)"
@@ -46,6 +46,6 @@ def _told(model_format: str, order: RecipeOrder) -> str:
     blocks = "the most sensitive blocks float" if any(recipe.kind == "static" for recipe in order.first) else ""
     names = [*(r.name for r in order.first), *filter(None, [blocks]), *(r.name for r in order.last)]
     return (
-        f"Quantize {model_format}{built_for}, recipe by recipe ({' -> '.join(names)}), until one {judged} and is "
-        "faster; write nothing of it when none agrees."
+        f"Quantize {model_format}{built_for}, recipe by recipe ({' -> '.join(names)}), until one {judged}"
+        f"{' and is faster than float here' if by_speed else ''}; write nothing of it when none agrees."
     )

@@ -35,7 +35,7 @@ from edgecv.specs import RuntimeOptions
 
 
 def build_int8(job: Job, base: Built) -> tuple[Built, ...]:
-    """A variant for each CPU class: the first recipe that is accurate and faster than float.
+    """A variant for each CPU class: the first recipe that is accurate; ``by_speed``: and faster than float on this machine.
 
     ``AccuracyGateError`` says that no recipe keeps the accuracy, ``QuantizationError`` that the format cannot be quantized.
     """
@@ -150,8 +150,9 @@ class _CandidateMaker:
 
 
 def _search(maker: _CandidateMaker, order: RecipeOrder) -> SearchResult:
+    against_ms = maker.base.variant.latency_ms if maker.job.request.int8.by_speed else None
     try:
-        return search(order, maker.make, maker.rank, maker.base.variant.latency_ms)
+        return search(order, maker.make, maker.rank, against_ms)
     except AccuracyGateError as error:
         if not maker.judge.unfit:
             raise

@@ -60,15 +60,8 @@ def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
 
 
 def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
-    """The confidence for the variant that ``auto`` takes: a bundle has one. The float model keeps its own."""
-    tuned = {one.variant.name: one.threshold for one in built if one.threshold is not None}
-    if not tuned:
-        return None
-    fastest = min((one.variant for one in built), key=lambda variant: (not variant.timed, variant.latency_ms))
-    if fastest.name in tuned:
-        return tuned[fastest.name]
-    default = next(iter(tuned.values())).before
-    return ThresholdRecord(before=default, after=default, reason=f"Kept: `auto` takes {fastest.name} here.")
+    """The confidence of a bundle, which has one: that of the first INT8 variant in the order that was asked for."""
+    return next((one.threshold for one in built if one.threshold is not None), None)
 
 
 def _records(manifest: Manifest, job: Job, built: Sequence[Built], threshold: ThresholdRecord | None) -> Iterator[Path]:

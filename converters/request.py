@@ -30,6 +30,8 @@ class Int8Options:
         max_drop: Points of mAP or top-1 that INT8 may lose on them.
         seed: Another seed splits the calibration images in another way.
         analyze: Write ``sensitivity.json``: what each layer loses in INT8, and what leaving it float costs.
+        by_speed: The bundle runs on the machine that converts, so a recipe must be faster than float there as well. By default
+            accuracy alone decides: the same inputs and versions give the same recipes on any x86 machine.
     """
 
     recipes: Sequence[str | Path] = ()
@@ -38,6 +40,7 @@ class Int8Options:
     max_drop: float = DEFAULT_MAX_DROP
     seed: int = 0
     analyze: bool = False
+    by_speed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop <= 100:
@@ -76,7 +79,8 @@ def request_of(
     precisions = precisions_of(precision)
     check_formats(formats)
     recipes = tuple(find_recipe(str(recipe)) for recipe in int8.recipes)
-    if "int8" not in precisions and (recipes or int8.analyze or int8.cpu_class != DEFAULT_CPU_CLASS):
+    asked = recipes or int8.analyze or int8.by_speed or int8.cpu_class != DEFAULT_CPU_CLASS
+    if "int8" not in precisions and asked:
         raise ConfigError("Recipes, CPU classes and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
     if "int8" not in precisions and int8.data is not None:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")

@@ -93,7 +93,7 @@ class Attempt(_Record, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()  # figures of the gate
     labelled: Labelled | None = None  # against labels, where `--data` was given
     passed: bool  # whether it may be written
-    reason: str = ""  # why not, in words; or what else is to be said, such as that it is not faster than float here
+    reason: str = ""  # why not, in words; or, where speed counted, that it is not faster than float
     latency_ms: float | None = None  # one thread, on this machine; `None` where it was not timed
     bytes: int = 0  # size of its files; 0 where none were written
 

@@ -1,7 +1,8 @@
-"""The search for a recipe: one after the other is tried until one is accurate and faster than float.
+"""The search for a recipe: one after the other is tried until one is accurate.
 
-First the recipes of the format and CPU class, the fastest first; then the best of them with its k most sensitive blocks float;
-then int8 weights under float activations; then fp16. What each gave is kept as data, so that the report tells what was tried.
+First the recipes of the format and CPU class; then the best of them with its k most sensitive blocks float; then int8 weights under
+float activations; then fp16. That order is stated, not measured: the machine that converts is not the device, so its speed decides
+nothing unless the bundle is made for it. What each gave is kept as data, so that the report tells what was tried.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe, depends_o
 from edgecv.quantize.record import Attempt, Labelled, LayerLoss
 
 FLOAT_BLOCKS = (1, 2, 4)
-NOT_FASTER = "accurate, but not faster than float on this machine: never chosen by `auto`"
+NOT_FASTER = "accurate, but not faster than float on this machine"
 _NAMED_LAYERS = 3
 
 
@@ -103,12 +104,15 @@ def search(
     order: RecipeOrder,
     make: Callable[[QuantizeRecipe], Candidate],
     rank: Callable[[QuantizeRecipe], tuple[LayerLoss, ...]],
-    float_latency_ms: float,
+    float_latency_ms: float | None = None,
 ) -> SearchResult:
-    """Try one recipe after the other, against the latency of the float model on this machine.
+    """Try one recipe after the other; the first that keeps the accuracy is chosen.
 
     ``make`` quantizes by a recipe and judges the outcome. ``rank`` sorts layers by what a recipe loses at each, the most first; it
     gives none where the format cannot tell.
+
+    ``float_latency_ms`` is what the float model takes here, and is given only for a bundle that runs on the machine at hand. The
+    search then goes on until a recipe is accurate and faster; where none is, the fastest of the accurate ones is chosen.
 
     Raises:
         AccuracyGateError: no recipe keeps the accuracy; the message says what was tried and which layers lose most.
@@ -131,7 +135,7 @@ class _Search:
     order: RecipeOrder
     make: Callable[[QuantizeRecipe], Candidate]
     rank: Callable[[QuantizeRecipe], tuple[LayerLoss, ...]]
-    float_latency_ms: float
+    float_latency_ms: float | None  # `None`: speed decides nothing
     attempts: list[Attempt] = field(default_factory=list)
     reports: list[GateReport] = field(default_factory=list)
     passed: list[Candidate] = field(default_factory=list)
@@ -140,8 +144,8 @@ class _Search:
     def recipes(self) -> Iterator[QuantizeRecipe]:
         """The next recipe as long as it makes sense.
 
-        A recipe keeps more of the float model than the one before and is slower, so once one is accurate but slow, only another
-        kind of recipe can still be faster.
+        Where speed counts and one is accurate but slow, only another kind of recipe can still be faster: of the same kind, each
+        keeps more of the float model than the one before, and is slower.
         """
         for recipe in self.order.first:
             if not self.passed:
@@ -157,7 +161,7 @@ class _Search:
                 yield recipe
 
     def attempt(self, recipe: QuantizeRecipe) -> bool:
-        """Try one recipe; whether it is accurate and faster than float, so that the search can stop."""
+        """Try one recipe; whether the search can stop: it is accurate and, where speed counts, faster than float."""
         try:
             found = self.make(recipe)
         except CalibrationError:
@@ -165,12 +169,17 @@ class _Search:
         except QuantizationError as error:
             self.attempts.append(Attempt(recipe=recipe.name, passed=False, reason=error.message))
             return False
-        fast = found.foreign or found.latency_ms is None or found.latency_ms < self.float_latency_ms
+        fast = self._is_fast(found)
         self.attempts.append(_attempt(found, fast))
         self.reports.append(found.judgement.report)
         if found.judgement.report.passed:
             self.passed.append(found)
         return found.judgement.report.passed and fast
+
+    def _is_fast(self, found: Candidate) -> bool:
+        if self.float_latency_ms is None or found.latency_ms is None or found.foreign:
+            return True
+        return found.latency_ms < self.float_latency_ms
 
     def _with_float_blocks(self) -> Iterator[QuantizeRecipe]:
         """The recipe that came nearest, with its most sensitive blocks float."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from edgecv import registry
 from edgecv._internal.bounded import read_plain_text
 from edgecv.bundles.bundle import Bundle
 from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.console import note, print_json, print_table, progress_for, say
+from edgecv.cli.for_profile import made_for
 from edgecv.cli.options import REPEAT, Json, MaxMegapixels, limit_images
 from edgecv.errors import ConfigError
 from edgecv.specs import PRECISIONS
@@ -47,6 +47,14 @@ def convert(
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="CPU class of INT8 in ONNX: x86-vnni (default), x86, arm64 or all.")
+    ] = None,
+    for_profile: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="PROFILE",
+            help="Device, in place of --to and --target: raspberry-pi-5, ..., or this. `edgecv devices --profiles` lists them.",
+        ),
     ] = None,
     analyze: Annotated[
         bool, typer.Option("--analyze", help="Write sensitivity.json: what each layer loses in INT8.")
@@ -92,7 +100,7 @@ def convert(
     limit_images(max_megapixels)
     asked = {"fp32": fp32, "fp16": fp16, "int8": int8}
     precision = [name for name in PRECISIONS if asked[name]] or ["fp32"]
-    formats = _formats(to)
+    chosen = made_for(for_profile, to or (), target, int8=int8)
     options = SourceOptions(
         size_wh=parse_size(imgsz),
         trust_pickle=trust_pickle,
@@ -106,20 +114,23 @@ def convert(
     )
     int8_options = Int8Options(
         recipes=recipe or (),
-        cpu_class=target or DEFAULT_CPU_CLASS,
+        cpu_class=chosen.cpu_class or DEFAULT_CPU_CLASS,
         data=data,
         max_drop=max_drop,
         seed=seed,
         analyze=analyze,
+        by_speed=chosen.by_speed,
     )
+    if chosen.said:
+        note(chosen.said)
     if explain:
-        for number, step in enumerate(steps(request_of(source, formats, precision, options, int8_options)), 1):
+        for number, step in enumerate(steps(request_of(source, chosen.formats, precision, options, int8_options)), 1):
             say(f"{number}. {step}")
         return
     with progress_for(json) as progress:
         bundle = convert_model(
             source,
-            formats=formats,
+            formats=chosen.formats,
             precision=precision,
             calibration=calib,
             out=out,
@@ -138,12 +149,6 @@ def convert(
         _show(bundle)
         if analyze:
             _show_sensitivity(bundle)
-
-
-def _formats(to: list[str] | None) -> tuple[str, ...]:
-    if to and "all" in to:
-        return registry.names("exporters")
-    return tuple(dict.fromkeys(to or ("onnx",)))
 
 
 def _preprocess(**said: str | None) -> dict[str, Any]:

@@ -114,3 +114,13 @@ def test_recipes_that_contradict_the_request_are_refused(names, formats, named: 
 
 def test_one_recipe_per_format_and_target_is_fine() -> None:
     check_recipes([RECIPES[name] for name in ("ort-u8s8", "ort-s8s8-arm64", "ov-mixed")], ("onnx", "openvino"))
+
+
+@pytest.mark.parametrize("architecture", ["conv", "transformer"])
+@pytest.mark.parametrize("model_format", ["onnx", "openvino", "tflite"])
+def test_static_int8_comes_before_int8_weights_and_those_before_fp16(model_format: str, architecture: str) -> None:
+    for order in recipe_orders(model_format, architecture, tuple(CPU_CLASSES)):
+        kinds = [recipe.kind for recipe in (*order.first, *order.last)]
+        assert kinds == sorted(kinds, key=("static", "weights", "fp16").index)
+        assert kinds[0] == ("static" if architecture == "conv" else "weights")
+        assert kinds[-1] == "fp16"

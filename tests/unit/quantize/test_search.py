@@ -23,7 +23,7 @@ Figures = Mapping[str, tuple[float, float] | Exception]
 
 
 def searched(
-    figures: Figures, order: RecipeOrder = ORDER, *, foreign: bool = False
+    figures: Figures, order: RecipeOrder = ORDER, *, foreign: bool = False, float_ms: float | None = None
 ) -> tuple[SearchResult, list[QuantizeRecipe]]:
     tried: list[QuantizeRecipe] = []
 
@@ -39,14 +39,14 @@ def searched(
             recipe=recipe, parts={}, judgement=Judgement(report=report), latency_ms=latency_ms, bytes=1, foreign=foreign
         )
 
-    return search(order, make, lambda _: LAYERS, FLOAT_MS), tried
+    return search(order, make, lambda _: LAYERS, float_ms), tried
 
 
 def outcome(found: SearchResult) -> list[tuple[str, bool, str]]:
     return [(attempt.recipe, attempt.passed, attempt.reason) for attempt in found.attempts]
 
 
-def test_the_first_recipe_that_is_accurate_and_fast_ends_it() -> None:
+def test_the_first_recipe_that_is_accurate_ends_it() -> None:
     found, _ = searched({"ort-u8s8": (0.8, 3.0), "ort-u8s8-float-stem": (0.95, 4.0)})
     assert found.chosen.recipe.name == "ort-u8s8-float-stem"
     assert outcome(found) == [("ort-u8s8", False, "f1_50 0.800 (limit 0.9)"), ("ort-u8s8-float-stem", True, "")]
@@ -71,8 +71,15 @@ def test_the_most_sensitive_blocks_of_the_nearest_recipe_become_float_one_after_
     assert found.layers == LAYERS
 
 
-def test_what_is_accurate_but_slow_is_marked_and_only_other_kinds_are_tried_after_it() -> None:
-    found, tried = searched({"ort-u8s8": (0.95, 12.0), "ort-weights": (0.99, 11.0)})
+def test_a_first_recipe_that_is_accurate_but_slow_here_is_taken_nonetheless() -> None:
+    found, tried = searched({"ort-u8s8": (0.95, 99.0), "ort-u8s8-float-stem": (0.99, 1.0), "ort-weights": (1.0, 1.0)})
+    assert [recipe.name for recipe in tried] == ["ort-u8s8"]
+    assert outcome(found) == [("ort-u8s8", True, "")]
+    assert found.attempts[0].latency_ms == 99.0  # said, not judged
+
+
+def test_on_the_device_itself_what_is_accurate_but_slow_is_marked_and_only_other_kinds_are_tried_after_it() -> None:
+    found, tried = searched({"ort-u8s8": (0.95, 12.0), "ort-weights": (0.99, 11.0)}, float_ms=FLOAT_MS)
     assert [recipe.name for recipe in tried] == ["ort-u8s8", "ort-weights"]
     assert outcome(found) == [("ort-u8s8", True, NOT_FASTER), ("ort-weights", True, NOT_FASTER)]
     assert found.chosen.recipe.name == "ort-weights"  # the faster of the two
@@ -88,7 +95,7 @@ def test_int8_weights_and_then_fp16_come_when_integers_fail() -> None:
 
 
 def test_the_speed_of_what_another_cpu_runs_is_not_judged_here() -> None:
-    found, tried = searched({"ort-u8s8": (0.95, 99.0)}, foreign=True)
+    found, tried = searched({"ort-u8s8": (0.95, 99.0)}, foreign=True, float_ms=FLOAT_MS)
     assert [recipe.name for recipe in tried] == ["ort-u8s8"]
     assert outcome(found) == [("ort-u8s8", True, "")]
     assert found.attempts[0].latency_ms is None
@@ -108,7 +115,7 @@ def test_nothing_is_chosen_when_no_recipe_passes_and_the_error_says_where_it_is_
 
 def test_a_named_recipe_is_all_that_is_tried() -> None:
     plan = RecipeOrder(first=FIRST[:1], exact=True)
-    found, tried = searched({"ort-u8s8": (0.95, 12.0)}, plan)
+    found, tried = searched({"ort-u8s8": (0.95, 12.0)}, plan, float_ms=FLOAT_MS)
     assert (found.chosen.recipe.name, len(tried)) == ("ort-u8s8", 1)
     with pytest.raises(AccuracyGateError, match="not fused"):
         searched({"ort-u8s8": QuantizationError("not fused")}, plan)

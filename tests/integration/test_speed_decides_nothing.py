@@ -1,0 +1,139 @@
+"""What the machine that converts measures is reported, and decides nothing: not a recipe, not a byte of a model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgecv
+from edgecv.bundles.bundle import Bundle
+from edgecv.converters import float_variants
+from edgecv.quantize.record import QuantizationRecord, parse_record
+from edgecv.quantize.report.report import report_html
+from edgecv.runtimes.measure import Request
+from tests.conftest import SHARED
+
+FLOAT_MS = 10.0
+SLOWER_MS, FASTER_MS = 40.0, 2.5
+WITH_LATENCY = {"bundle.json", "quantization.json", "report.html", "MODEL_CARD.md"}
+
+
+def converted(
+    source: Path, images: Path, out: Path, int8_ms: float, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> Bundle:
+    """Convert on a machine on which float takes ``FLOAT_MS`` and every other model ``int8_ms``."""
+
+    def timed(request: Request) -> float:
+        return FLOAT_MS if "-fp32/" in request.path else int8_ms
+
+    monkeypatch.setattr(float_variants, "median_latency_ms", timed)
+    out.mkdir()
+    return edgecv.convert(source, calibration=images, out=out / "a.ecv", **options)
+
+
+def without_latency(value: Any) -> Any:
+    """JSON without measured milliseconds, and without the hashes of the documents that say them."""
+    if isinstance(value, list):
+        return [without_latency(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    dropped = {"latency_ms", "float_latency_ms"}
+    if value.get("path") in WITH_LATENCY:
+        dropped |= {"sha256", "bytes"}
+    return {key: without_latency(one) for key, one in value.items() if key not in dropped}
+
+
+def record_of(bundle: Bundle) -> QuantizationRecord:
+    return parse_record(bundle.read_extra("quantization.json"), bundle.path)
+
+
+def files_of(bundle: Bundle) -> dict[str, bytes]:
+    return {str(path.relative_to(bundle.path)): path.read_bytes() for path in bundle.path.rglob("*") if path.is_file()}
+
+
+def check_alike(bundles: Sequence[Bundle]) -> None:
+    slow, fast = (files_of(bundle) for bundle in bundles)
+    assert slow.keys() == fast.keys()
+    assert {name for name in slow if slow[name] != fast[name]} == WITH_LATENCY
+    for name in ("bundle.json", "quantization.json"):
+        assert without_latency(json.loads(slow[name])) == without_latency(json.loads(fast[name]))
+    cards = [re.sub(r"\d+\.\d ms", "", files["MODEL_CARD.md"].decode()) for files in (slow, fast)]
+    assert cards[0] == cards[1]
+    for files, bundle in zip((slow, fast), bundles, strict=True):
+        assert files["report.html"].decode() == report_html(record_of(bundle))  # which differs in latency alone
+
+
+def both(
+    source: Path, images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[Bundle, Bundle]:
+    slower = converted(source, images, folder / "slower", SLOWER_MS, monkeypatch, **options)
+    return slower, converted(source, images, folder / "faster", FASTER_MS, monkeypatch, **options)
+
+
+def test_a_slow_and_a_fast_machine_write_the_same_model(
+    resnet20: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = both(resnet20, SHARED / "data/cifar10-jpeg/calibration", tmp_path, monkeypatch)
+    check_alike(bundles)
+    assert [variant.recipe for variant in bundles[0].variants] == ["", "ort-u8s8"]
+    assert [bundle.variants[1].latency_ms for bundle in bundles] == [SLOWER_MS, FASTER_MS]
+    assert "not faster than float. Your device may differ" in bundles[0].read_extra("report.html").decode()
+
+
+@pytest.mark.slow
+def test_so_they_do_in_every_format_and_for_every_cpu_class(
+    resnet20: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = both(
+        resnet20,
+        SHARED / "data/cifar10-jpeg/calibration",
+        tmp_path,
+        monkeypatch,
+        formats=("onnx", "openvino", "tflite"),
+        precision=("fp16", "int8"),
+        int8=edgecv.Int8Options(cpu_class="all"),
+    )
+    check_alike(bundles)
+    recipes = {variant.name: variant.recipe for variant in bundles[0].variants if variant.precision == "int8"}
+    assert recipes == {
+        "onnx-int8": "ort-u8s8",
+        "onnx-int8-x86": "ort-u8s7-x86",
+        "onnx-int8-arm64": "ort-s8s8-arm64",
+        "openvino-int8": "ov-mixed",
+        "tflite-int8": "litert-static",
+    }
+
+
+@pytest.mark.slow
+def test_so_does_the_confidence_of_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecv.benchmarks.demo.data import write_images
+    from edgecv.benchmarks.demo.run import MODEL_PATH
+
+    write_images(tmp_path / "images", 80, 0)
+    bundles = both(MODEL_PATH, tmp_path / "images", tmp_path, monkeypatch)
+    check_alike(bundles)
+    threshold = record_of(bundles[0]).threshold
+    assert threshold is not None
+    assert bundles[0].manifest.decode.confidence == threshold.after
+
+
+@pytest.mark.slow
+def test_on_the_device_itself_measured_speed_counts(
+    resnet20: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slower, faster = both(
+        resnet20,
+        SHARED / "data/cifar10-jpeg/calibration",
+        tmp_path,
+        monkeypatch,
+        int8=edgecv.Int8Options(by_speed=True),
+    )
+    assert [attempt.recipe for attempt in record_of(faster).formats[0].attempts] == ["ort-u8s8"]
+    tried = record_of(slower).formats[0].attempts
+    assert [attempt.recipe for attempt in tried] == ["ort-u8s8", "ort-weights"]
+    assert all("not faster than float on this machine" in attempt.reason for attempt in tried)
