@@ -22,6 +22,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
 # Some tests import onnxruntime before edgecv, which sets this: see edgecv/__init__.py.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# What somebody tuned on this machine must not change which variant a test loads: nothing is ever there.
+os.environ["EDGECV_CACHE"] = "/nonexistent/edgecv"
 
 
 # What takes longest, longest first: the workers of `make test` take the files in this order (Makefile), so that they end

@@ -40,7 +40,7 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
         bundle: The bundle; the command line may name another.
         runtime: ``auto`` or a runtime.
         precision: ``auto``, ``fp32``, ``fp16``, ``int8``, or ``bf16``: the float32 files computed in bfloat16.
-        threads: Threads of the session; 0 lets the runtime choose.
+        threads: Threads of the session; 0: what ``edgecv tune`` found best, else the runtime chooses.
         cache_dir: Where OpenVINO keeps what it compiled, relative to where the program starts; nowhere by default.
         confidence: Lowest confidence kept; the bundle's own by default.
         iou: Overlap above which two boxes are one; the bundle's own by default.

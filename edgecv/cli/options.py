@@ -11,7 +11,7 @@ from edgecv.media.image_headers import set_max_megapixels
 
 _RUNTIME = typer.Option(help="auto or a runtime: see `edgecv plugins`.")
 _PRECISION = typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")
-_THREADS = typer.Option(min=0, max=1024, help="Threads of the session; 0 lets the runtime choose.")
+_THREADS = typer.Option(min=0, max=1024, help="Threads of the session; 0: what tune found, else the runtime chooses.")
 Runtime = Annotated[str, _RUNTIME]
 Precision = Annotated[str, _PRECISION]
 Threads = Annotated[int, _THREADS]
