@@ -6,7 +6,7 @@ from dataclasses import replace
 from operator import mul
 from statistics import fmean, median
 
-from edgecv.devices.governor.rules import RULES, Sample, Rules, State
+from edgecv.devices.governor.rules import RULES, Rules, Sample, State
 
 Decision = tuple[State, int | None, str]  # the next state; the rung to change to, if any; why
 Series = tuple[tuple[float, float], ...]  # times and values, the newest last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import pytest
@@ -61,10 +62,7 @@ def test_a_board_stays_below_its_limit_and_keeps_the_frames_that_the_best_consta
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
 def test_the_same_holds_for_four_hours(board: Board, seed: int) -> None:
-    found = run(board, 4 * HOUR, seed)
-    check(board, found)
-    gaps = [later - earlier for earlier, later in zip(found.changes, found.changes[1:], strict=False)]
-    assert min(gaps, default=60.0) >= 5.0
+    check(board, run(board, 4 * HOUR, seed))
 
 
 @pytest.mark.slow
@@ -108,7 +106,7 @@ def test_a_steep_rise_is_answered_before_the_limit() -> None:
     points = [(0, 68.7), (20, 75.0), (125, 81.8)]
     series = [
         low + (high - low) * (second - begin) / (end - begin)
-        for (begin, low), (end, high) in zip(points, points[1:], strict=False)
+        for (begin, low), (end, high) in itertools.pairwise(points)
         for second in range(begin, end)
     ]
     _, changes = feed(State(ladder=LADDER, limit_c=80.0), [Sample(temperature_c=value) for value in series])

@@ -6,11 +6,14 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from edgecv.devices.governor.loop import Governor, Seams
 from edgecv.devices.governor.rules import Sample
+from edgecv.devices.governor.watch import FrameWatch
 from edgecv.events import Event
+from edgecv.results import Frame, Result
 
 
 @dataclass
@@ -101,3 +104,26 @@ def test_the_thread_ends_and_an_error_in_it_does_not_reach_the_pipeline(caplog: 
         time.sleep(0.05)
     governor.close()
     assert any("ended by an error" in line for line in caplog.messages)
+
+
+def test_a_watch_knows_the_rate_and_the_speed_of_the_last_seconds() -> None:
+    now = [0.0]
+    watch = FrameWatch(lambda: now[0])
+    frame = Frame(image=np.zeros((2, 2, 3), np.uint8))
+
+    def go(frames: int, period_s: float, ms: float, model: str = "tiny") -> None:
+        for _ in range(frames):
+            now[0] += period_s
+            watch.on_result(Result(frame=frame, timings_ms={"inference": ms}, model=model))
+
+    assert (watch.fps(), watch.speed()) == (0.0, None)
+    go(200, 0.1, 20.0)
+    assert watch.fps() == pytest.approx(10)
+    assert watch.speed() == pytest.approx(1)
+    go(150, 0.2, 25.0)
+    assert watch.fps() == pytest.approx(5, rel=0.01)
+    assert watch.speed() == pytest.approx(0.8)
+    go(20, 0.2, 50.0, model="other")
+    assert watch.speed() == pytest.approx(1), "another model has a speed of its own"
+    now[0] += 100
+    assert (watch.fps(), watch.speed()) == (0.0, None)
