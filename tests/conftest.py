@@ -18,6 +18,8 @@ hypothesis.settings.load_profile("house")
 
 # torch's threads wait without spinning: with other work on the same cores, spinning made one photograph take seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker: two threads each took a quarter more processor time
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # ultralytics neither installs nor downloads anything.
 os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
 # Some tests import onnxruntime before edgecv, which sets this: see edgecv/__init__.py.

@@ -183,7 +183,7 @@ def test_an_odd_number_is_refused_before_an_image_is_read(
     ("module", "options"),
     [
         ("litert_torch", ("--to", "tflite")),
-        ("ai_edge_quantizer", ("--to", "tflite", "--fp16")),
+        pytest.param("ai_edge_quantizer", ("--to", "tflite", "--fp16"), marks=pytest.mark.slow),  # after an export
         ("openvino", ("--to", "openvino")),
         ("onnxscript", ("--to", "onnx")),
         ("torch", ()),

@@ -103,7 +103,7 @@ def test_noise_calibration_fails_on_clean_labelled_images_and_is_named_as_the_ca
     ("target", "named"),
     [
         pytest.param("x86-vnni", "convolutions as integers", id="not fused on x86", marks=pytest.mark.slow),
-        pytest.param("arm64", "f1_50", id="inaccurate on arm64"),
+        pytest.param("arm64", "f1_50", id="inaccurate on arm64", marks=pytest.mark.slow),
     ],
 )
 def test_one_signed_scale_per_tensor_is_refused(
