@@ -103,15 +103,21 @@ def choose(path: Path, options: RuntimeOptions) -> Chosen:
     check_exists(path)
     bundle = Bundle.open(path)
     pairs = runnable(bundle, options)
-    suitable = [pair for pair in pairs if suits_this_machine(pair[0].cpu_class)]
-    advise: Adviser = registry.resolve("advisers", "device")  # devices stand above this room
-    advice = advise(bundle, suitable or pairs, options)
+    pairs = [pair for pair in pairs if suits_this_machine(pair[0].cpu_class)] or pairs
+    advice = _advice(bundle, pairs, options)
     return Chosen(
         bundle=bundle,
         variant=advice.variant,
         runtime=advice.runtime,
         options=msgspec.structs.replace(options, threads=advice.threads),
     )
+
+
+def _advice(bundle: Bundle, pairs: Sequence[tuple[Variant, str]], options: RuntimeOptions) -> Advice:
+    if len(pairs) == 1 and options.threads:  # nothing is left to ask, so the device is not looked at
+        return Advice(variant=pairs[0][0], runtime=pairs[0][1], threads=options.threads)
+    advise: Adviser = registry.resolve("advisers", "device")  # devices stand above this room
+    return advise(bundle, pairs, options)
 
 
 def choose_for_file(path: Path, options: RuntimeOptions) -> str:
