@@ -1,22 +1,21 @@
-"""Checks the arguments of ``Pipeline`` before anything is opened, and names sinks for messages."""
+"""Checks the arguments of ``Pipeline`` before anything is opened."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from edgecv._internal.printable import short
 from edgecv._internal.strict import check_number
-from edgecv.errors import ConfigError, SourceError
+from edgecv.errors import ConfigError
+from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.sink_worker import CallableSink
-from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader
 from edgecv.pipelines.sinks import SINK_HINT, check_sink, writes_files
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.uris import parse_sink
-from edgecv.protocols import LoadedModel, Named, Sink, lacks
+from edgecv.protocols import LoadedModel, Sink, lacks
 from edgecv.results import Result
 
 SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
@@ -77,27 +76,9 @@ def as_sink(sink: object) -> Sink:
         return sink
     missing = lacks(sink, Sink)
     if not isinstance(sink, type) and missing != ["emit", "close"]:
-        raise ConfigError(f"The sink {sink_name(sink)} lacks {', '.join(missing)}.", SINK_HINT)
+        raise ConfigError(f"The sink {part_name(sink)} lacks {', '.join(missing)}.", SINK_HINT)
     if callable(sink) and not isinstance(sink, type):
         return CallableSink(sink)
     raise ConfigError(
         f"{short(sink)} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result."
-    )
-
-
-def sink_name(sink: object) -> str:
-    """What messages and counts call it."""
-    if isinstance(sink, str):
-        return parse_sink(sink).name
-    if isinstance(sink, Named) and isinstance(sink, Sink):
-        return sink.name
-    return sink.__name__ if inspect.isroutine(sink) else type(sink).__name__
-
-
-def hangs(readers: Sequence[SourceReader]) -> SourceError:
-    """The error for sources whose read does not return."""
-    return SourceError(
-        f"{', '.join(reader.name for reader in readers)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
-        "The thread is left behind until the program ends.",
-        code="timeout",
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from edgecv._internal.printable import short
+from edgecv._internal.redaction import redact
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotPolicy
@@ -63,9 +64,11 @@ class SourceConfig(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         """Without the password that a URI may hold."""
-        return (
-            f"SourceConfig({self.result_name!r}, policy={self.policy!r}, nth={self.nth}, max_age_ms={self.max_age_ms})"
-        )
+        try:
+            name = self.result_name
+        except ConfigError:  # a URI that cannot be read is told where it is opened
+            name = redact(str(self.uri))
+        return f"SourceConfig({name!r}, policy={self.policy!r}, nth={self.nth}, max_age_ms={self.max_age_ms})"
 
     def slot_policy(self, live: bool) -> SlotPolicy:
         """How frames are handed to the loop."""
@@ -110,11 +113,7 @@ SourcesLike: TypeAlias = "SourceLike | Sequence[SourceLike] | Mapping[str, Sourc
 
 
 def read_sources(sources: SourcesLike) -> list[SourceConfig]:
-    """One source or many; the names of a mapping win.
-
-    Raises:
-        ConfigError: there is none, or one is no source.
-    """
+    """One source or many; the names of a mapping win. Raises ``ConfigError`` when there is none, or one is no source."""
     if isinstance(sources, Mapping):
         found = [as_config(source, str(name)) for name, source in sources.items()]
     elif isinstance(sources, Sequence) and not isinstance(sources, str):

@@ -47,13 +47,9 @@ _SUFFIX_SINKS: Mapping[str, str] = MappingProxyType(
 
 
 def parse_source(text: str | int | Path | Uri) -> Uri:
-    """Take the name of a source apart.
+    """Take the name of a source apart: a camera number, a file, a folder, a glob or ``SCHEME://...?option=value``.
 
-    Args:
-        text: A camera number, a file, a folder, a glob or ``SCHEME://...?option=value``.
-
-    Raises:
-        ConfigError: it is empty, or an option stands there twice.
+    Raises ``ConfigError`` when it is empty, or an option stands there twice.
     """
     if isinstance(text, Uri):
         return text
@@ -82,8 +78,7 @@ def parse_source(text: str | int | Path | Uri) -> Uri:
 def parse_sink(text: str | Uri) -> Uri:
     """Take the name of a sink apart: ``SCHEME:TARGET?option=value``.
 
-    Raises:
-        ConfigError: the scheme or the target is missing, or an option stands there twice.
+    Raises ``ConfigError`` when the scheme or the target is missing, or an option stands there twice.
     """
     if isinstance(text, Uri):
         return text
@@ -102,10 +97,9 @@ def parse_sink(text: str | Uri) -> Uri:
 
 
 def read_options(uri: Uri, options_type: type[_Options]) -> _Options:
-    """The query as a struct; every option that the struct does not have is an error.
+    """The query as a struct.
 
-    Raises:
-        ConfigError: an unknown option (the hint names the nearest), or a value that does not fit.
+    Raises ``ConfigError`` for an unknown option (the hint names the nearest), or a value that does not fit.
     """
     return read_struct(uri.options, options_type, uri.name, texts=True)
 

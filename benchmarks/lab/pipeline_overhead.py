@@ -158,7 +158,7 @@ def _session_ms(model: Model, feeds: Sequence[Tensors]) -> float:
 def _overlapped_ms(model: Model, task: OverheadTask) -> float:
     pipeline = Pipeline(task.video, model, max_frames=task.frames + _WARMUP)
     # A file has two frames in flight otherwise, which is another question.
-    pipeline._in_flight.count = 1
+    pipeline._loop._in_flight.count = 1
     with pipeline:
         marks_ns = [time.perf_counter_ns() for _ in pipeline]
     return median((end - start) / 1e6 for start, end in pairwise(marks_ns[_WARMUP:]))

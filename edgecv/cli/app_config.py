@@ -34,17 +34,14 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[model]``.
+    """``[model]``: as the options of ``edgecv run``, which win; ``None`` and ``auto`` leave it to the bundle or the
+    runtime.
 
     Attributes:
-        bundle: The bundle; the command line may name another.
-        runtime: ``auto`` or a runtime.
         precision: ``auto``, ``fp32``, ``fp16``, ``int8``, or ``bf16``: the float32 files computed in bfloat16.
         threads: Threads of the session; 0: what ``edgecv tune`` found best, else the runtime chooses.
         cache_dir: Where OpenVINO keeps what it compiled, relative to where the program starts; nowhere by default.
-        confidence: Lowest confidence kept; the bundle's own by default.
-        iou: Overlap above which two boxes are one; the bundle's own by default.
-        classes: Names or numbers of the classes to keep; all by default.
+        iou: Overlap above which two boxes are one.
     """
 
     bundle: str = ""
@@ -58,15 +55,7 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[preview]``.
-
-    Attributes:
-        port: Where the page is served.
-        host: Address to bind to; another than loopback needs a token.
-        token_file: File with the token.
-        allowed_hosts: More names of the page, such as that of a proxy before it.
-        path: Under which a proxy serves the page and passes on, such as ``/door``.
-    """
+    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token."""
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
@@ -84,16 +73,7 @@ class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[mqtt]``.
-
-    Attributes:
-        url: The broker, such as ``mqtts://user@host?password_file=FILE``.
-        tenant: Owner of this device.
-        device: Its name.
-        outbox: Folder where events wait.
-        ack: ``ingest`` or, weaker, ``broker``.
-        events: ``detections`` or ``all``.
-    """
+    """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait."""
 
     url: str
     tenant: str
@@ -119,13 +99,7 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """What is to be run.
-
-    Attributes:
-        file: As it was written, by hand or by options of the command line.
-        steps: One struct of options per step, in order.
-        gates: One per gate, in order.
-    """
+    """What is to be run: the file as it was written, by hand or by options, and one struct of options per step and gate."""
 
     file: AppFile
     steps: tuple[StepOptions, ...]
@@ -135,8 +109,7 @@ class App:
 def read_app_file(path: Path) -> AppFile:
     """Read ``app.toml``; nothing is opened yet.
 
-    Raises:
-        ConfigError: the file is missing or no TOML, a name does not exist, or a value does not fit.
+    Raises ``ConfigError`` when the file is missing or no TOML, a name does not exist, or a value does not fit.
     """
     return read_struct(_document(path), AppFile, str(path))
 
@@ -144,13 +117,8 @@ def read_app_file(path: Path) -> AppFile:
 def check_app(file: AppFile, where: str) -> App:
     """Check what only the whole shows: names of sources, and the options of sinks, gates and steps by their types.
 
-    Args:
-        file: What is to be run.
-        where: What to call it in messages.
-
-    Raises:
-        ConfigError: a name stands twice or does not exist, a value does not fit, or a step counts what nothing tracks.
-        UnknownPlugin: there is no step or gate of that type.
+    Raises ``ConfigError``, which calls the file ``where``, for a name that stands twice or does not exist, a value that
+    does not fit, or a step that counts what nothing tracks; and ``UnknownPlugin`` for a step or gate.
     """
     names = [source.result_name for source in file.sources]
     for name in names:
@@ -160,11 +128,7 @@ def check_app(file: AppFile, where: str) -> App:
         check_sink(sink, len(file.sources))
     steps = tuple(_plugin("steps", table, where) for table in file.steps)
     check_ids(steps)
-    return App(
-        file=file,
-        steps=steps,
-        gates=tuple(_plugin("gates", table, where) for table in file.gates),
-    )
+    return App(file=file, steps=steps, gates=tuple(_plugin("gates", table, where) for table in file.gates))
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -25,11 +25,7 @@ def read_options(
     iou: float | None,
     classes: str | None,
 ) -> AppFile:
-    """The file, or an empty one, with what the options say of ``[model]`` in place of what stands there.
-
-    Raises:
-        ConfigError: see ``read_app_file``.
-    """
+    """The file, or an empty one, with what the options say of ``[model]`` in place of what stands there."""
     from msgspec.structs import replace
 
     from edgecv.cli.app_config import AppFile, read_app_file

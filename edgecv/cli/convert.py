@@ -14,7 +14,7 @@ from edgecv._internal.bounded import read_plain_text
 from edgecv.bundles.bundle import Bundle
 from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.console import note, print_json, print_table, progress_for, say
-from edgecv.cli.options import Json, MaxMegapixels, limit_images
+from edgecv.cli.options import REPEAT, Json, MaxMegapixels, limit_images
 from edgecv.errors import ConfigError
 from edgecv.specs import PRECISIONS
 
@@ -34,7 +34,7 @@ def convert(
             "--fp32", help="The fp32 variant (the default). With --keep-going it stays where --fp16 or --int8 fail."
         ),
     ] = False,
-    to: Annotated[list[str] | None, typer.Option(help="onnx, openvino, tflite or all; may be repeated.")] = None,
+    to: Annotated[list[str] | None, typer.Option(help=f"onnx, openvino, tflite or all. {REPEAT}")] = None,
     calib: Annotated[Path | None, typer.Option(help="Images to calibrate with: folder, data.yaml or video.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Labelled images that calibration does not see: judge INT8 by them as well.")
@@ -170,11 +170,7 @@ def _labels(path: Path | None) -> tuple[str, ...]:
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """``640`` or ``640x384`` as width and height.
-
-    Raises:
-        ConfigError: it is neither.
-    """
+    """``640`` or ``640x384`` as width and height. Raises ``ConfigError``: it is neither."""
     if text is None:
         return None
     parts = text.lower().split("x")
@@ -225,7 +221,6 @@ def _quantization_summary(bundle: Bundle) -> dict[str, object]:
 
 
 def _show_quantization(bundle: Bundle) -> None:
-    """What INT8 has to say beyond the table."""
     from edgecv.quantize.record import REPORT
 
     record = _record_of(bundle)

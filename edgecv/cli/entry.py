@@ -95,7 +95,6 @@ def _run(ending: Ending) -> int:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from, one after the other."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -120,7 +120,6 @@ def _cells(row: _Row) -> list[str]:
 
 
 def _print_classes(rows: Sequence[_Row], labels: tuple[str, ...]) -> None:
-    """One line per class, one column per row."""
     columns = [_classes(row, labels) for row in rows]
     lines = [
         [label, str(count), *(f"{column[number][2]:.4f}" for column in columns)]

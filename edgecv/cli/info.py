@@ -41,6 +41,5 @@ def _bf16() -> str:
 
 
 def _batch(bundle: Bundle) -> str:
-    """How many images go in at once, where it is more than one."""
     sizes = {variant.models["main"].inputs[0].shape[0] for variant in bundle.variants if "main" in variant.models}
     return f", {max(sizes)} images per run" if max(sizes, default=1) > 1 else ""

@@ -11,7 +11,7 @@ from edgecv.media.image_headers import set_max_megapixels
 
 _RUNTIME = typer.Option(help="auto or a runtime: see `edgecv plugins`.")
 _PRECISION = typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")
-_THREADS = typer.Option(min=0, max=1024, help="Threads of the session; 0: what tune found, else the runtime chooses.")
+_THREADS = typer.Option(min=0, max=1024, help="Threads of the session; 0: what tune found, else all CPUs it may use.")
 Runtime = Annotated[str, _RUNTIME]
 Precision = Annotated[str, _PRECISION]
 Threads = Annotated[int, _THREADS]
@@ -19,23 +19,33 @@ Threads = Annotated[int, _THREADS]
 AppRuntime = Annotated[str | None, _RUNTIME]
 AppPrecision = Annotated[str | None, _PRECISION]
 AppThreads = Annotated[int | None, _THREADS]
-AppBundle = Annotated[Path | None, typer.Argument(help="Bundle, or a bare model file that carries metadata.")]
-Classes = Annotated[str | None, typer.Option(help="Names or numbers of the classes to keep, with commas.")]
-MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
-Confidence = Annotated[float | None, typer.Option(help="Lowest confidence kept. Default: the bundle's own.")]
-Iou = Annotated[float | None, typer.Option(help="Overlap above which two boxes are one. Default: the bundle's own.")]
+AppBundle = Annotated[Path | None, typer.Argument(help=BUNDLE)]
+Classes = Annotated[str | None, typer.Option(help="Keep only these classes: names or numbers, with commas.")]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")]
+Confidence = Annotated[float | None, typer.Option(help="Lowest confidence to keep, 0 to 1. Default: the bundle's own.")]
+Iou = Annotated[
+    float | None,
+    typer.Option(help="Boxes that overlap more than this are one. Default: the bundle's own."),
+]
 MaxMegapixels = Annotated[
     float | None,
-    typer.Option(help="Largest image or frame that is decoded, in megapixels. Default: 64."),
+    typer.Option(help="Largest image or frame to decode, in megapixels. Default: 64."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source", help=f"0, csi://0, rtsp://..., http://..., gst:..., FILE.mp4 or images/: see docs/app.md. {REPEAT}"
+    ),
+]
+Out = Annotated[list[str] | None, typer.Option(help=f"Write the results to this sink, such as jsonl:FILE. {REPEAT}")]
+SaveVideo = Annotated[
+    Path | None, typer.Option("--save", help="Draw what was found on each frame and write this video (.mp4).")
+]
+ReplaceFiles = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def limit_images(megapixels: float | None) -> None:
-    """Set the limit of the process, if one was given: images are read far from the command.
-
-    Raises:
-        ConfigError: it is out of range.
-    """
+    """Set the limit of the process, if one was given: images are read far from the command."""
     if megapixels is not None:
         set_max_megapixels(megapixels)

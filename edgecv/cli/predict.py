@@ -11,30 +11,40 @@ import typer
 
 from edgecv._internal.output_files import not_opened
 from edgecv.cli.console import print_json, say
-from edgecv.cli.options import Confidence, Iou, Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
+from edgecv.cli.options import (
+    BUNDLE,
+    Confidence,
+    Iou,
+    Json,
+    MaxMegapixels,
+    Precision,
+    Runtime,
+    Threads,
+    limit_images,
+)
 from edgecv.errors import ConfigError, SourceError
 from edgecv.media.image_files import text_of
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="Bundle, or a bare model file that carries metadata.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    bundle: Annotated[Path, typer.Argument(help=BUNDLE)],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
     conf: Confidence = None,
     iou: Iou = None,
-    point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y in the object; may be repeated.")] = None,
-    not_point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y outside the object; may be repeated.")] = None,
-    box: Annotated[list[str] | None, typer.Option(help="SAM: X1,Y1,X2,Y2 around an object; may be repeated.")] = None,
+    point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y in the object. May be repeated.")] = None,
+    not_point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y outside the object. May be repeated.")] = None,
+    box: Annotated[list[str] | None, typer.Option(help="SAM: X1,Y1,X2,Y2 around an object. May be repeated.")] = None,
     save: Annotated[
-        Path | None, typer.Option(help="Folder to write each image to as NAME.jpg, with what was found painted on it.")
+        Path | None, typer.Option(help="Draw what was found on each image and write NAME.jpg to this folder.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --save: replace existing images.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace images that exist in the folder of --save.")] = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
-    """Print what a model finds in images; of SAM, what its prompts mark. Images that cannot be read are named at the end."""
+    """Run a model on images and print what it finds. SAM needs a point or a box. Bad images are named at the end."""
     from edgecv.media.drawing import annotate
     from edgecv.media.images import list_images, read_image, unreadable, write_image
     from edgecv.model import load
@@ -90,9 +100,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
 def _targets(folder: Path, images: Sequence[Path], force: bool) -> list[Path]:
     """Where each image is written; of several images with one name, the later ones get a number.
 
-    Raises:
-        ConfigError: one exists and is not to be replaced, it is one of the images themselves, or ``folder`` is a file.
-        SinkError: the folder cannot be made.
+    Raises ``ConfigError`` when one exists and is not to be replaced, or is one of the images themselves.
     """
     targets: dict[Path, None] = {}  # in order, and quick to search
     for path in images:

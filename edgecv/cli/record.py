@@ -24,6 +24,7 @@ from edgecv.cli.options import (
     Json,
     MaxFrames,
     MaxMegapixels,
+    Sources,
     limit_images,
 )
 from edgecv.errors import ConfigError, SinkError
@@ -41,9 +42,7 @@ _STATUS_S = 2.0
 def record(
     out: Annotated[Path, typer.Option(help="Folder to write, such as door.rec.")],
     bundle: AppBundle = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="0, rtsp://..., FILE.mp4 as in `edgecv run`; may be repeated.")
-    ] = None,
+    source: Sources = None,
     config: Annotated[
         Path | None, typer.Option(help="app.toml: its model and sources; never its gates and steps. Options win.")
     ] = None,

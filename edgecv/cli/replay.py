@@ -21,6 +21,9 @@ from edgecv.cli.options import (
     Json,
     MaxFrames,
     MaxMegapixels,
+    Out,
+    ReplaceFiles,
+    SaveVideo,
     limit_images,
 )
 from edgecv.errors import ConfigError
@@ -47,11 +50,11 @@ def replay(
     conf: Confidence = None,
     iou: Iou = None,
     classes: Classes = None,
-    out: Annotated[list[str] | None, typer.Option(help="Sink, such as jsonl:FILE; may be repeated.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Annotated video to write (.mp4).")] = None,
+    out: Out = None,
+    save: SaveVideo = None,
     speed: Annotated[float, typer.Option(min=0, help="0: as fast as possible. 1: as fast as recorded.")] = 0.0,
     max_frames: MaxFrames = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing output files.")] = False,
+    force: ReplaceFiles = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
@@ -111,7 +114,6 @@ def _sinks(out: list[str] | None, save: Path | None, force: bool) -> list[SinkLi
 
 
 def _counts(pipeline: Pipeline) -> dict[str, Mapping[str, int]]:
-    """What the steps counted at each source."""
     return {source.source_id: dict(source.counts) for source in pipeline.status().sources}
 
 

@@ -19,6 +19,10 @@ from edgecv.cli.options import (
     Json,
     MaxFrames,
     MaxMegapixels,
+    Out,
+    ReplaceFiles,
+    SaveVideo,
+    Sources,
     limit_images,
 )
 from edgecv.errors import ConfigError
@@ -31,14 +35,10 @@ if TYPE_CHECKING:
 
 def run(
     bundle: AppBundle = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="0, csi://0, rtsp://..., http://..., gst:..., FILE.mp4, images/ (docs/app.md); may be repeated."
-        ),
-    ] = None,
+    source: Sources = None,
     config: Annotated[
-        Path | None, typer.Option(help="app.toml: sources, steps, sinks (docs/app.md). Options given here win.")
+        Path | None,
+        typer.Option(help="app.toml with sources, steps and sinks: see docs/app.md. The options here win."),
     ] = None,
     runtime: AppRuntime = None,
     precision: AppPrecision = None,
@@ -47,37 +47,37 @@ def run(
     iou: Iou = None,
     classes: Classes = None,
     policy: Annotated[
-        str | None, typer.Option(help="auto, lossless, latest or every_nth. Default: live sources drop, files do not.")
+        str | None,
+        typer.Option(help="auto, lossless, latest or every_nth. auto drops frames of live sources alone."),
     ] = None,
-    nth: Annotated[int | None, typer.Option(min=1, help="With --policy every_nth.")] = None,
+    nth: Annotated[int | None, typer.Option(min=1, help="Use one of this many frames (every_nth).")] = None,
     max_age_ms: Annotated[float | None, typer.Option(help="Drop frames older than this before the model.")] = None,
-    track: Annotated[bool, typer.Option("--track", help="Give objects numbers that stay (ByteTrack).")] = False,
+    track: Annotated[bool, typer.Option("--track", help="Give each object a number that stays (ByteTrack).")] = False,
     max_frames: MaxFrames = None,
-    out: Annotated[list[str] | None, typer.Option(help="Sink, such as jsonl:FILE; may be repeated.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Annotated video to write (.mp4).")] = None,
-    preview: Annotated[int | None, typer.Option(min=0, max=65535, help="Serve a live page on this port.")] = None,
+    out: Out = None,
+    save: SaveVideo = None,
+    preview: Annotated[int | None, typer.Option(min=0, max=65535, help="Serve a web page on this port.")] = None,
     preview_host: Annotated[
-        str | None, typer.Option(help="Address of the page. Default: this machine alone; another one needs a token.")
+        str | None,
+        typer.Option(help="Address of the web page. Default: this machine alone. Others need a token."),
     ] = None,
-    preview_token: Annotated[str | None, typer.Option(help="File with the token of the page.")] = None,
-    preview_path: Annotated[
-        str | None, typer.Option(help="Path under which a proxy serves the page, such as /door.")
-    ] = None,
+    preview_token: Annotated[str | None, typer.Option(help="File with the token of the web page.")] = None,
+    preview_path: Annotated[str | None, typer.Option(help="Path of the web page behind a proxy, as /door.")] = None,
     metrics: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Prometheus and /healthz on this port; that of the page is fine."),
+        typer.Option(min=0, max=65535, help="Serve metrics and /healthz on this port, which the web page may share."),
     ] = None,
-    mqtt: Annotated[str | None, typer.Option(help="Broker: mqtts://user@host?password_file=FILE.")] = None,
+    mqtt: Annotated[str | None, typer.Option(help="Broker: mqtts://USER@HOST?password_file=FILE")] = None,
     tenant: Annotated[str | None, typer.Option(help="Owner of this device, with --mqtt.")] = None,
     device: Annotated[str | None, typer.Option(help="Name of this device, with --mqtt.")] = None,
-    outbox: Annotated[str | None, typer.Option(help="Folder where events wait until they arrived.")] = None,
-    ack: Annotated[str | None, typer.Option(help="ingest: stored by `edgecv ingest`. broker: weaker.")] = None,
+    outbox: Annotated[str | None, typer.Option(help="Folder where events wait until they are delivered.")] = None,
+    ack: Annotated[str | None, typer.Option(help="ingest: an event counts once it is stored. broker: weaker.")] = None,
     events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing output files.")] = False,
+    force: ReplaceFiles = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
 ) -> None:
-    """Run cameras, videos or folders through a model; results go to files, a page and the cloud."""
+    """Run a model on cameras, videos or folders of images. The results go to files, a web page and the cloud."""
     import msgspec
 
     limit_images(max_megapixels)

@@ -32,18 +32,11 @@ _STATUS_S = 2.0
 
 
 def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -> None:
-    """Run until the sources end or a signal comes; the report comes in any case.
+    """Run until the sources end or a signal comes; the report comes in any case, as JSON on stdout or in words.
 
-    Args:
-        app: What is to be run.
-        overwrite: Replace existing output files.
-        json: Report as JSON on stdout.
-        from_file: An ``app.toml`` says what is run: that is how services are. Of those, as of what cameras show, only the
-            owner may read the files; those of a clip that a person runs once follow the umask.
-
-    Raises:
-        ConfigError: a part is missing, or two parts want the same output.
-        EdgeCVError: what ``Pipeline`` raises.
+    What an ``app.toml`` describes (``from_file``) is a service: of its files, as of what cameras show, only the owner may
+    read them; those of a clip that a person runs once follow the umask. Raises ``ConfigError`` when a part is missing or
+    two parts want the same output, and what ``Pipeline`` raises.
     """
     from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline

@@ -130,17 +130,11 @@ class PipelineCounters:
             fps=counted.fps(self._clock()),
             age_ms=round(counted.age_ms, 3),
             size_wh=counted.size_wh,
-            dropped=self._dropped(reader),
+            dropped={**reader.dropped, **({"step": counted.dropped_by_step} if counted.dropped_by_step else {})},
             counts=counts,
         )
 
-    def _dropped(self, reader: SourceReader) -> dict[str, int]:
-        counted = self._sources.get(reader.name)
-        by_step = {"step": counted.dropped_by_step} if counted is not None and counted.dropped_by_step else {}
-        return {**reader.dropped, **by_step}
-
     def _elapsed_s(self, now_ns: int | None = None) -> float:
-        """Until now, or until the last result."""
         return ((now_ns or self._last_ns) - self._start_ns) / 1e9
 
     def _fps(self) -> float:

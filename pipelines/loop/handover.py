@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
-from edgecv.errors import ConfigError
-
 T = TypeVar("T")
 Inherit = Callable[[T, "deque[T]", T], T]
 SlotPolicy = Literal["lossless", "latest"]
@@ -22,11 +20,8 @@ class SlotClosed(Exception):  # not an error: how the two sides of a slot tell e
 class FrameSlot(Generic[T]):
     """Holds at most ``capacity`` items on their way from one thread to another.
 
-    ``lossless`` lets the producer wait for room; with ``latest`` a full slot drops its oldest item and counts it. Every wait
-    has a deadline, and closing wakes both sides.
-
-    Attributes:
-        policy: What happens when it is full; may be changed at any time.
+    With the ``policy`` ``lossless`` the producer waits for room; with ``latest`` a full slot drops its oldest item and
+    counts it; that may be changed at any time. Every wait has a deadline, and closing wakes both sides.
     """
 
     def __init__(
@@ -36,22 +31,12 @@ class FrameSlot(Generic[T]):
         changed: threading.Condition | None = None,
         inherit: Inherit[T] | None = None,
     ) -> None:
-        """An open, empty slot.
+        """Open an empty slot for at most ``capacity`` items; ``changed``, which several slots may share, is notified of
+        every change.
 
-        Args:
-            capacity: Items it holds at most.
-            policy: What happens when it is full.
-            changed: Notified of every change; one that several slots share lets one thread wait for any of them.
-            inherit: Called with an item that is given up, those that wait (which it may replace) and the one that comes;
-                gives the one that comes. For what an item holds and must not go with it. Must be quick.
-
-        Raises:
-            ConfigError: ``capacity`` is below 1, or there is no such policy.
+        ``inherit`` is called with an item that is given up, those that wait (which it may replace) and the one that comes;
+        it gives the one that comes. It is for what an item holds and must not go with it, and must be quick.
         """
-        if capacity < 1:
-            raise ConfigError(f"A slot holds at least one item, not {capacity}.")
-        if policy not in ("lossless", "latest"):
-            raise ConfigError(f"There is no slot policy '{policy}'.", "Known: lossless, latest.")
         self._capacity = capacity
         self.policy = policy
         self._items: deque[T] = deque()
@@ -66,18 +51,10 @@ class FrameSlot(Generic[T]):
         with self._changed:
             return self._dropped
 
-    def __len__(self) -> int:
-        with self._changed:
-            return len(self._items)
-
     def put(self, item: T, timeout_s: float) -> bool:
-        """Hand an item over.
+        """Hand an item over; ``False`` when there was no room until the deadline (``lossless`` only): it was not taken.
 
-        Returns:
-            ``False`` when there was no room until the deadline (``lossless`` only): the item was not taken.
-
-        Raises:
-            SlotClosed: nobody will take it any more.
+        Raises ``SlotClosed`` when nobody will take it any more.
         """
         with self._changed:
             if self.policy == "latest":
@@ -91,11 +68,7 @@ class FrameSlot(Generic[T]):
             return True
 
     def put_or_leave(self, item: T) -> None:
-        """Hand an item over if there is room at once; otherwise it is the one that is given up, and counted.
-
-        Raises:
-            SlotClosed: nobody will take it any more.
-        """
+        """Hand an item over if there is room at once; otherwise it is given up and counted. Raises as ``put``."""
         with self._changed:
             if self._closed or len(self._items) < self._capacity:
                 self.put(item, 0.0)
@@ -107,8 +80,7 @@ class FrameSlot(Generic[T]):
     def get(self, timeout_s: float) -> T | None:
         """The oldest item, or ``None`` when none came until the deadline.
 
-        Raises:
-            SlotClosed: none is left and none will come.
+        Raises ``SlotClosed`` when none is left and none will come.
         """
         with self._changed:
             if not self._wait_until(timeout_s, has_items=True):
@@ -120,11 +92,7 @@ class FrameSlot(Generic[T]):
             return item
 
     def peek(self) -> T | None:
-        """The oldest item, which stays; ``None`` when there is none now.
-
-        Raises:
-            SlotClosed: none is left and none will come.
-        """
+        """The oldest item, which stays; ``None`` when there is none now. Raises as ``get``."""
         with self._changed:
             if self._closed and not self._items:
                 raise SlotClosed
@@ -135,27 +103,19 @@ class FrameSlot(Generic[T]):
         with self._changed:
             self._changed.notify_all()
 
-    def close(self, *, discard: bool = False) -> int:
-        """Let nothing more in; what is inside may still be taken, unless ``discard``.
-
-        Returns:
-            The number of items discarded.
-        """
-        return len(self.give_up()) if discard else self._close()
+    def close(self) -> None:
+        """Let nothing more in; what is inside may still be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def give_up(self) -> list[T]:
         """Let nothing more in, and take out everything."""
         with self._changed:
-            self._close()
+            self.close()
             items = list(self._items)
             self._items.clear()
             return items
-
-    def _close(self) -> int:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            return 0
 
     def _make_room(self, item: T) -> T:
         while not self._closed and len(self._items) >= self._capacity:

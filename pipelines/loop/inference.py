@@ -21,23 +21,14 @@ class Recall(Protocol):
     task: str
 
     def recall(self, frame: Frame) -> Detections | Classification:
-        """What was found in this frame.
-
-        Raises:
-            SourceError: nothing is known about it.
-        """
+        """What was found in this frame. Raises ``SourceError``: nothing is known about it."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
-    """One frame through the model.
-
-    Attributes:
-        model: The model, or a memory.
-        confidence: Lowest confidence kept; ``None`` for the model's own.
-        iou: Overlap above which boxes are one object; ``None`` for the model's own.
-        clock: Monotonic nanoseconds.
+    """One frame through the model, or a memory; ``None`` for a limit is the model's own, ``clock`` gives monotonic
+    nanoseconds.
     """
 
     model: Model | Recall

@@ -18,12 +18,10 @@ MOST = 2
 class OrderedInference:
     """Computes frames and gives the results back in the order of the frames.
 
-    With ``count`` 1 a frame is computed when its result is asked for, in the thread that asks: nothing is older than need be.
-    With 2, that many are computed at once, in threads: two frames that share the cores keep them busier than one that waits for
-    its own slowest thread (YOLOv8n INT8, two cores: 63 frames per second, one at a time 49).
-
-    Attributes:
-        count: How many frames may be in flight, 1 or 2; may be changed at any time.
+    With ``count`` 1, which may be changed at any time, a frame is computed when its result is asked for, in the thread that
+    asks: nothing is older than need be. With 2, that many are computed at once, in threads: two frames that share the cores
+    keep them busier than one that waits for its own slowest thread (YOLOv8n INT8, two cores: 63 frames per second, one at a
+    time 49).
     """
 
     def __init__(self, compute: Compute, count: int) -> None:

@@ -42,7 +42,7 @@ class NewestReader(SourceReader):
 
     def begin_close(self) -> None:
         """Stop; ``join`` waits for it."""
-        self._slot.close(discard=True)
+        self._slot.give_up()
         self.source.begin_close()
 
     def join(self, deadline_s: float) -> bool:

@@ -129,7 +129,7 @@ class SinkWorker:
         except SlotClosed:
             self._emit_events()
         finally:
-            self._slot.close(discard=True)
+            self._slot.give_up()
             self._close_sink()
 
     def _emit(self, result: Result) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgecv._internal.printable import printable
@@ -27,13 +27,11 @@ _AHEAD = 2  # prepared frames in waiting: one hides a slow read, more would only
 class SourceReader:
     """Reads one source until its end, an error or ``close``; the thread that reads is the one that closes the source.
 
-    With the policy ``lossless`` frames are gated and prepared here, while the model computes the one before. With ``latest``
-    that would be wasted on every frame that is dropped: there the loop does it with what it takes.
+    With the policy ``lossless`` frames are gated and prepared here, while the model computes the one before. With
+    ``latest`` that would be wasted on every frame that is dropped: there the loop does it with what it takes.
 
     Attributes:
-        name: What its frames are called.
-        source: What is read.
-        error: What broke it, once it ended.
+        error: What broke the source, once it ended.
         on_change: Called with name and health when the source comes, goes or fails, from any thread; must not block.
     """
 
@@ -96,8 +94,7 @@ class SourceReader:
     def poll(self) -> Work | None:
         """The next frame, or ``None`` when there is none now.
 
-        Raises:
-            SlotClosed: the source ended, and everything was taken; ``error`` says whether it broke.
+        Raises ``SlotClosed`` when the source ended, and everything was taken; ``error`` says whether it broke.
         """
         return self._slot.get(0.0)
 
@@ -128,7 +125,7 @@ class SourceReader:
 
     def begin_close(self) -> None:
         """Stop; ``join`` waits for it."""
-        self._slot.close(discard=True)
+        self._slot.give_up()
         if isinstance(self.source, Supervised):
             self.source.interrupt()
 
@@ -180,7 +177,6 @@ class SourceReader:
         return Work(frame=frame if frame.source_id == self.name else replace(frame, source_id=self.name))
 
     def _is_chosen(self) -> bool:
-        """Whether a frame that came is one of ``nth``."""
         self._came += 1
         if (self._came - 1) % self._config.nth:
             self._dropped["every_nth"] += 1
@@ -229,3 +225,12 @@ class SourceReader:
     def _remember(self, health: SourceHealth) -> None:
         self._was_live = self._was_live or health.state == "live"
         self._reason = health.error or self._reason
+
+
+def hangs(readers: Sequence[SourceReader]) -> SourceError:
+    """The error for sources whose read does not return."""
+    return SourceError(
+        f"{', '.join(reader.name for reader in readers)} did not return from a read within {CLOSE_TIMEOUT_S:.0f} s.",
+        "The thread is left behind until the program ends.",
+        code="timeout",
+    )

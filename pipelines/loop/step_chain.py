@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 from edgecv._internal.printable import printable, short
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, EdgeCVError, PluginError
 from edgecv.events import Event
+from edgecv.pipelines.closing import close_all
+from edgecv.pipelines.loop.part_name import part_name
 from edgecv.protocols import (
     Closes,
     CountsObjects,
@@ -24,13 +25,14 @@ from edgecv.results import Frame, Result
 
 StepLike: TypeAlias = Step | StepOptions
 GateLike: TypeAlias = Gate | GateOptions
+NamedStep: TypeAlias = tuple[str, Step]
 
 
-def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[Step]:
-    """Steps of options and of functions.
+def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[NamedStep]:
+    """Steps of options and of functions, each with its name.
 
-    Raises:
-        ConfigError: one is no step, or two have one name, which their counts would share; else as ``StepOptions.build``.
+    Raises ``ConfigError`` for what is no step, and for two with one name, which their counts would share; else as
+    ``build``.
     """
     for step in steps:
         if isinstance(step, type) or not (callable(step) or isinstance(step, StepOptions)):
@@ -42,7 +44,7 @@ def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[Step
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two steps are named '{name}'.", "Give each a name of its own.")
-    return [step.build(labels) if isinstance(step, StepOptions) else step for step in steps]
+    return [(part_name(step), step.build(labels) if isinstance(step, StepOptions) else step) for step in steps]
 
 
 def check_ids(steps: Sequence[object]) -> None:
@@ -51,7 +53,7 @@ def check_ids(steps: Sequence[object]) -> None:
         needs_ids = isinstance(step, StepOptions) and step.needs_ids
         if needs_ids and not any(one.gives_ids if isinstance(one, StepOptions) else True for one in steps[:at]):
             raise ConfigError(
-                f"'{step_name(step)}' needs tracked objects, and no step before it tracks them.",
+                f"'{part_name(step)}' needs tracked objects, and no step before it tracks them.",
                 "Add the step 'track' before it.",
             )
 
@@ -64,13 +66,6 @@ def build_gates(gates: Sequence[GateLike]) -> list[Gate]:
     return [gate.build() if isinstance(gate, GateOptions) else gate for gate in gates]
 
 
-def step_name(step: object) -> str:
-    """What messages call a step: its name, that of the function, or that of its class."""
-    if isinstance(step, Named):
-        return step.name
-    return step.__name__ if inspect.isroutine(step) else type(step).__name__
-
-
 def _placed(result: Result) -> tuple[Event, ...]:
     """The events of a frame; where it comes from a file, each says at which second."""
     position_s = result.frame.position_s
@@ -79,34 +74,59 @@ def _placed(result: Result) -> tuple[Event, ...]:
     return tuple(replace(event, data={"position_s": position_s, **event.data}) for event in result.events)
 
 
+def _taken(place: str, step: Step, result: Result) -> Result | None:
+    """What a step makes of a result; what goes wrong says in which step."""
+    try:
+        changed = step(result)
+    except EdgeCVError as error:
+        error.message = f"{place}: {error.message}"
+        error.args = (error.message, *error.args[1:])
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{place}, raised {type(error).__name__}: {printable(str(error))}", "The traceback shows where: --debug."
+        ) from error
+    if changed is None or isinstance(changed, Result):
+        return changed
+    raise ConfigError(
+        f"{place}, gave {short(changed)}.",
+        "A step returns a Result, or None to drop the frame: dataclasses.replace(result, ...) makes a changed one.",
+    )
+
+
 class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
-    Attributes:
-        left: The events of the last frame that was given, where a step dropped that frame: they are not lost with it.
-
     A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is.
+    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it.
     """
 
-    def __init__(self, steps: Sequence[Step], gates: Sequence[Gate], age_ms: Callable[[Frame], float]) -> None:
-        self._steps = tuple(steps)
-        self._all: tuple[object, ...] = (*gates, *steps)
+    def __init__(
+        self,
+        steps: Sequence[NamedStep],
+        gates: Sequence[Gate],
+        age_ms: Callable[[Frame], float],
+        filters: Sequence[Step] = (),
+    ) -> None:
+        """Steps of the app, with ``filters`` of the pipeline before them."""
+        named = ((f"Step {at} of {len(steps)}, '{printable(name)}'", step) for at, (name, step) in enumerate(steps, 1))
+        self._steps = (*(("The filter of classes", step) for step in filters), *named)
+        self._all: tuple[object, ...] = (*gates, *(step for _, step in self._steps))
         self._age_ms = age_ms
         self.left: tuple[Event, ...] = ()
 
     def __call__(self, result: Result) -> Result | None:
-        """The result after the steps; call it in the order of the frames."""
+        """The result after the steps; call it in the order of the frames.
+
+        What a step raises gets its place and name: an error of ours in its message, another as the cause of a
+        ``PluginError``.
+        """
         current, self.left = result, ()
-        for number, step in enumerate(self._steps, 1):
-            changed = step(current)
+        for place, step in self._steps:
+            changed = _taken(place, step, current)
             if changed is None:
                 self.left = _placed(current)
                 return None
-            if not isinstance(changed, Result):
-                raise ConfigError(
-                    f"Step {number} of {len(self._steps)}, '{printable(step_name(step))}', gave {short(changed)}.",
-                    "A step returns a Result, or None to drop the frame: dataclasses.replace(result, ...) makes a changed one.",
-                )
             current = changed
         return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
@@ -126,12 +146,4 @@ class StepChain:
 
     def close(self) -> None:
         """The pipeline ended: close every step, then raise what the first one raised that failed."""
-        errors = []
-        for step in self._all:
-            try:
-                if isinstance(step, Closes):
-                    step.close()
-            except Exception as error:  # noqa: BLE001 - the others are closed, too
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        close_all(step.close for step in self._all if isinstance(step, Closes))

@@ -19,18 +19,10 @@ def _waiting() -> StageTimer:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Work:
-    """One frame, and what was done with it so far.
-
-    Attributes:
-        frame: The frame.
-        feeds: Input tensors of the model by name; ``None`` until the frame is prepared.
-        transform: The way back to frame pixels; ``None`` until then, and where no model runs.
-        timer: Times the stages.
-        future: The result, where another thread computes it.
-    """
+    """One frame, and what was done with it so far; ``feeds`` and ``transform`` are ``None`` until it is prepared."""
 
     frame: Frame
     feeds: Tensors | None = None
     transform: ImageTransform | None = None
     timer: StageTimer = field(default_factory=_waiting)
-    future: Future[Result] | None = None
+    future: Future[Result] | None = None  # the result, where another thread computes it

@@ -42,14 +42,9 @@ class Site:
     """What the routes need.
 
     Attributes:
-        title: Of the page.
         cookie: Name of the session's cookie; with the port, as browsers share cookies between ports.
-        path: Under which a proxy serves the page, such as ``/door``, or empty.
         instance: Changes with every start, so that open pages see a restart.
-        access: Who may look.
-        hosts: Names of this server.
-        streams: Who watches.
-        overview: The numbers.
+        path: Under which a proxy serves the page, such as ``/door``, or empty.
     """
 
     title: str

@@ -22,12 +22,7 @@ _JPEG_QUALITY = 75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaintedImage:
-    """A painted result.
-
-    Attributes:
-        number: The result of the source it shows, counted from 1.
-        jpeg: The image with boxes.
-    """
+    """A painted result: its number, counted from 1 for each source, and the image with boxes."""
 
     number: int
     jpeg: bytes
@@ -53,13 +48,7 @@ class PaintedImages:
     """
 
     def __init__(self, fps: float, width: int, clock_s: Callable[[], float] = time.monotonic) -> None:
-        """Prepare to paint.
-
-        Args:
-            fps: Images per second and source, at most.
-            width: In pixels, at most; smaller frames stay as they are.
-            clock_s: Seconds on a clock that never goes back.
-        """
+        """Prepare to paint so many images per second and source, so many pixels wide; smaller frames stay as they are."""
         self.fps = fps
         self._width = width
         self._clock_s = clock_s
@@ -140,12 +129,7 @@ def channel_key(source_id: str) -> str:
 
 
 def encode(result: Result, width: int) -> bytes:
-    """The frame with what was found, as a JPEG of at most ``width`` pixels.
-
-    Raises:
-        SpecMismatch: the frame is not ``(H, W, 3)`` uint8.
-        MissingDependency: OpenCV is not installed.
-    """
+    """The frame with what was found, as a JPEG of at most ``width`` pixels; errors as of ``Result.plot``."""
     cv2 = require("cv2", "vision")
     shown = _fit(result.plot(), width)
     return bytes(cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1])

@@ -28,17 +28,7 @@ _TITLE = 100  # characters
 
 
 class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the query of ``preview:PORT`` may say; see ``PreviewSink``.
-
-    Attributes:
-        host: Address to listen on.
-        token_file: File with the token, readable by its owner only.
-        title: Heading of the page.
-        fps: Images per second and camera, at most.
-        width: Of the images in pixels, at most.
-        allowed_hosts: More names of this server, with commas.
-        path: Under which a proxy serves the page.
-    """
+    """What the query of ``preview:PORT`` may say; the names are explained at ``PreviewSink``, ``allowed_hosts`` has commas."""
 
     host: str = "127.0.0.1"
     token_file: str = ""
@@ -154,10 +144,8 @@ class PreviewSink(SinkType):
         self._overview.status = status
 
     def emit(self, result: Result) -> None:
-        """Keep a reference to the result until the next one of its source, and the text of its events.
-
-        Raises:
-            SinkError: the page is closed.
+        """Keep a reference to the result until the next one of its source, and its events; ``SinkError`` when the page is
+        closed.
         """
         self._check_open()
         self._images.offer(result)
@@ -165,19 +153,14 @@ class PreviewSink(SinkType):
             self._events.add(event)
 
     def emit_event(self, event: Event) -> None:
-        """Keep the text of an event.
-
-        Raises:
-            SinkError: the page is closed.
-        """
+        """Keep the text of an event; errors as in ``emit``."""
         self._check_open()
         self._events.add(event)
 
     def close(self) -> None:
         """End all streams, and the server where it serves nothing else; a second call does nothing.
 
-        Raises:
-            SinkError: the server did not end in time.
+        Raises ``SinkError`` when the server did not end in time.
         """
         self._closed = True
         self._streams.close()

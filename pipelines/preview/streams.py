@@ -36,13 +36,10 @@ class Streams:
     def __init__(
         self, images: PaintedImages, abort: Abort, most: int = MOST_STREAMS, stalled_s: float = _STALLED_S
     ) -> None:
-        """Create it with no open streams.
+        """Count from nothing; ``abort`` cuts the connection of a client, named as in the scope of its request.
 
-        Args:
-            images: What is shown.
-            abort: Cuts the connection of a client, named as in the scope of its request.
-            most: Streams of one visitor at one time, and single images that it has not taken yet.
-            stalled_s: A watcher who takes nothing for so long is let go.
+        ``most`` bounds the streams of one visitor at one time, and the single images that it has not taken yet. A watcher
+        who takes nothing for ``stalled_s`` is let go.
         """
         self.images = images
         self.abort = abort

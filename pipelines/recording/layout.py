@@ -31,54 +31,31 @@ _LARGEST_HEADER_BYTES = 16_000_000  # a thousand labels are 20 kB
 
 
 class RecordedFrom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One source of a recording.
-
-    Attributes:
-        name: Its name in results, free of credentials.
-        fps: Frames per second it announced; 0.0 when it did not know.
-    """
+    """One source of a recording: its name in results, free of credentials, and frames per second; 0.0 when it did not know."""
 
     name: str
     fps: float = 0.0
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``recording.json``.
+    """``recording.json``; the limits are those that were asked for, ``None`` for the model's own."""
 
-    Attributes:
-        format: Tells a recording from other JSON documents.
-        schema: Version of this layout.
-        edgecv: Version that recorded.
-        created: UTC, ISO 8601.
-        images: How the frames are stored: ``jpeg`` (small), ``png`` (bit for bit).
-        model: Name of the bundle and the variant that ran.
-        task: What the model does: ``detect``, ``classify`` ...
-        labels: Name of each class.
-        confidence: The limit that was asked for; ``None`` for the model's own.
-        iou: As ``confidence``.
-        classes: Names or numbers of the classes that were kept; ``None`` for all.
-        sources: In the order in which they gave their first frame; records name them by position.
-        frames: How many there are; ``None`` until the recording was closed.
-    """
-
-    format: str = FORMAT
+    format: str = FORMAT  # tells a recording from other JSON documents
     schema: int = SCHEMA
-    edgecv: str = ""
-    created: str = ""
+    edgecv: str = ""  # version that recorded
+    created: str = ""  # UTC, ISO 8601
     images: ImageFormat = msgspec.field(name="pictures", default="jpeg")
-    model: str = ""
+    model: str = ""  # name of the bundle and the variant that ran
     task: str = "detect"
     labels: tuple[str, ...] = ()
     confidence: float | None = None
     iou: float | None = None
-    classes: tuple[str | int, ...] | None = None
-    sources: tuple[RecordedFrom, ...] = ()
-    frames: int | None = None
+    classes: tuple[str | int, ...] | None = None  # names or numbers of those that were kept; None for all
+    sources: tuple[RecordedFrom, ...] = ()  # as they gave their first frame; records name them by position
+    frames: int | None = None  # how many there are; None until the recording was closed
 
 
 class _Version(msgspec.Struct, frozen=True):
-    """The part of the document that every version has."""
-
     format: str = ""
     schema: int = 0
 
@@ -86,8 +63,7 @@ class _Version(msgspec.Struct, frozen=True):
 def read_header(folder: Path) -> Header:
     """The description of a recording.
 
-    Raises:
-        SourceError: there is no recording, it is damaged, or a newer EdgeCV wrote it.
+    Raises ``SourceError``: there is no recording, it is damaged, or a newer EdgeCV wrote it.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is no recording.", "Make one: edgecv record BUNDLE --source 0 --out NAME.rec")
@@ -114,7 +90,6 @@ def is_recording(folder: Path) -> bool:
 
 
 def _no_recording(path: Path) -> str:
-    """What stands at a path, if it is no recording."""
     if not path.is_dir():
         return "a file"
     if not is_recording(path):
@@ -133,11 +108,7 @@ def image_path(header: Header, source: int, number: int) -> str:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """A path in the folder, links followed.
-
-    Raises:
-        SourceError: a link leads out of the folder.
-    """
+    """A path in the folder, links followed. Raises ``SourceError``: a link leads out of the folder."""
     path = Path(os.path.realpath(folder / relative))
     if not path.is_relative_to(os.path.realpath(folder)):
         raise SourceError(

@@ -49,20 +49,11 @@ class StoredMasks(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """One frame.
+    """One frame: the position of its source in the header, its size in pixels, the number of its image file, and what was
+    found.
 
-    Attributes:
-        source: Position of its source in the header.
-        index: As in ``Frame``.
-        captured_ns: As in ``Frame``.
-        monotonic_ns: As in ``Frame``.
-        position_ns: As in ``Frame``.
-        width: Of the image in pixels.
-        height: Of the image in pixels.
-        image: Number of the image file.
-        is_classification: Whether the arrays are a ``Classification``.
-        arrays: Fields of the detections or the classification.
-        masks: The field ``mask``.
+    ``index`` and the times are those of ``Frame``; ``arrays`` and ``masks`` hold the fields of the detections or
+    classification.
     """
 
     source: int
@@ -82,10 +73,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 class Extent:
     """How far a file of records is whole.
 
-    Attributes:
-        records: Whole ones.
-        whole_bytes: Length of them together.
-        torn_bytes: What follows: a record that was being written when the process or the machine died.
+    ``torn_bytes`` follow: a record that was being written when the process or the machine died.
     """
 
     records: int
@@ -102,8 +90,7 @@ def encode_record(record: Record) -> bytes:
 def measure(path: Path) -> Extent:
     """Read through a file of records and find its end.
 
-    Raises:
-        SourceError: it cannot be read, or a record before the last is damaged.
+    Raises ``SourceError`` when it cannot be read, or a record before the last is damaged.
     """
     with _opened(path) as file:
         size = file.seek(0, 2)
@@ -117,8 +104,7 @@ def measure(path: Path) -> Extent:
 def read_records(path: Path, whole_bytes: int) -> Iterator[Record]:
     """The records in the first ``whole_bytes``, in the order in which they were written.
 
-    Raises:
-        SourceError: the file cannot be read or is damaged.
+    Raises ``SourceError`` when the file cannot be read or is damaged.
     """
     decoder = msgspec.msgpack.Decoder(Record)
     with _opened(path) as file:
@@ -128,7 +114,7 @@ def read_records(path: Path, whole_bytes: int) -> Iterator[Record]:
             try:
                 yield decoder.decode(payload)
             except msgspec.DecodeError as error:
-                raise _damaged(path, str(error)) from error
+                raise damaged(path, str(error)) from error
 
 
 def store(found: Detections | Classification) -> tuple[dict[str, StoredArray], StoredMasks | None]:
@@ -140,18 +126,14 @@ def store(found: Detections | Classification) -> tuple[dict[str, StoredArray], S
 
 
 def restore(record: Record, path: Path) -> Detections | Classification:
-    """What a record says was found; ``path`` is named in errors.
-
-    Raises:
-        SourceError: the record makes no sense.
-    """
+    """What a record says was found; ``path`` is named in errors. Raises ``SourceError``: the record makes no sense."""
     try:
         arrays: dict[str, Any] = {name: _restore_array(name, stored) for name, stored in record.arrays.items()}
         if record.is_classification:
             return Classification(**arrays)
         return Detections(**arrays, mask=None if record.masks is None else _restore_masks(record.masks))
     except (ValueError, TypeError, KeyError, SpecMismatch) as error:
-        raise _damaged(path, f"frame {record.index}: {error}") from error
+        raise damaged(path, f"frame {record.index}: {error}") from error
 
 
 def _store_array(name: str, array: npt.NDArray[Any]) -> StoredArray:
@@ -198,7 +180,7 @@ def _next_payload(file: BinaryIO, path: Path, left: int) -> bytes | None:
         return payload
     if length == rest:
         return None
-    raise _damaged(path, f"the checksum of the record before byte {file.tell()} is wrong")
+    raise damaged(path, f"the checksum of the record before byte {file.tell()} is wrong")
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -208,5 +190,6 @@ def _opened(path: Path) -> BinaryIO:
         raise SourceError(f"{path} cannot be read: {error.strerror}.", "Is the recording complete?") from error
 
 
-def _damaged(path: Path, what: str) -> SourceError:
+def damaged(path: Path, what: str) -> SourceError:
+    """The error for a file or folder that holds something else than it should."""
     return SourceError(f"{path} is damaged: {what}.", "Restore it from a copy.", code="codec")

@@ -10,9 +10,9 @@ from edgecv.model import Model
 from edgecv.pipelines.arguments import SinkLike
 from edgecv.pipelines.loop.step_chain import GateLike, StepLike
 from edgecv.pipelines.pipeline import Pipeline
-from edgecv.pipelines.recording.recording import RecordedModel, RecordedSource, Recording
+from edgecv.pipelines.recording.recording import RecordedModel, Recording
+from edgecv.pipelines.recording.source import RecordedSource
 from edgecv.pipelines.source_config import SourceConfig
-from edgecv.pipelines.summary import Summary
 from edgecv.pipelines.uris import parse_sink
 from edgecv.results import Result
 
@@ -31,30 +31,25 @@ def open_replay(
     max_frames: int | None = None,
     on_result: Callable[[Result], object] | None = None,
 ) -> Pipeline:
-    """A pipeline that gives the results of a recording once more.
+    """A pipeline that gives the results of a recording once more; arguments that are not described here are those of
+    ``Pipeline``.
 
-    Every frame comes, in the recorded order over all sources, with its original index and times: whatever steps count is the same
-    in every replay, bit for bit. (With a ``speed`` the order is that of each source; how they interleave is a matter of time.)
-    Ages are meaningless, the frames were captured long ago, so there is no ``max_age_ms`` here.
+    Every frame comes, in the recorded order over all sources, with its original index and times: whatever steps count is
+    the same in every replay, bit for bit. (With a ``speed`` the order is that of each source; how they interleave is a
+    matter of time.) Ages are meaningless, the frames were captured long ago, so there is no ``max_age_ms`` here.
 
     Args:
         recording: The folder, or what ``Recording.open`` returned.
-        model: Run this on the stored frames instead of taking what was found then, with the limits of then. The same model on
-            the same machine finds the same where the frames were stored as ``png``.
-        steps: As in ``Pipeline``, like ``gates``, ``sinks``, ``max_frames`` and ``on_result``.
-        gates: See ``steps``.
-        sinks: See ``steps``.
+        model: Run this on the stored frames instead of taking what was found then, with the limits of then. The same model
+            on the same machine finds the same where the frames were stored as ``png``.
         speed: 0 as fast as frames are taken; 1 as fast as they were captured, 2 twice as fast ...
         confidence: With ``model``: another limit than then; like ``iou``.
-        iou: See ``confidence``.
-        classes: Names or numbers of the classes to keep; with ``model`` those of then by default, else all that were recorded.
-        max_frames: See ``steps``.
-        on_result: See ``steps``.
+        classes: Names or numbers of the classes to keep; with ``model`` those of then by default, else all that were
+            recorded.
 
     Raises:
         SourceError: it is no recording, damaged, or a newer EdgeCV wrote it.
-        ConfigError: ``speed`` is negative, a limit is given without a model, or a sink would write into the recording; else as
-            ``Pipeline``.
+        ConfigError: ``speed`` is negative, a limit is given without a model, or a sink would write into the recording.
     """
     if speed < 0:
         raise ConfigError(f"The speed must not be negative, but is {speed}.", "0 is as fast as possible.")
@@ -81,27 +76,6 @@ def open_replay(
         max_frames=max_frames,
         on_result=on_result,
     )
-
-
-def replay(
-    recording: str | Path | Recording,
-    *,
-    model: Model | None = None,
-    steps: Sequence[StepLike] = (),
-    gates: Sequence[GateLike] = (),
-    sinks: Sequence[SinkLike] = (),
-    speed: float = 0.0,
-    max_frames: int | None = None,
-) -> Summary:
-    """Replay to the end; arguments as in ``open_replay``.
-
-    Raises:
-        SourceError: see ``open_replay``, or an image is damaged: what came before it went to the sinks.
-        SinkError: a sink lost results.
-    """
-    return open_replay(
-        recording, model=model, steps=steps, gates=gates, sinks=sinks, speed=speed, max_frames=max_frames
-    ).run()
 
 
 def _check_apart(recording: Recording, sinks: Sequence[SinkLike]) -> None:

@@ -81,25 +81,22 @@ class RecordSink(SinkType):
         classes: Sequence[str | int] | None = None,
         clock: Clock = time.time_ns,
     ) -> None:
-        """Make the folder.
+        """Make the folder, ``NAME.rec``; the one above it exists.
 
         Args:
-            path: The folder, ``NAME.rec``; the one above it exists.
             images: ``jpeg``, of quality 90, or ``png``, with which a model finds the same again, bit for bit.
             overwrite: Replace an existing recording.
             max_gb: Record no more than so many gigabytes, of 10^9 bytes.
             max_minutes: Record no longer than this, by the clock of the frames.
             fps: What the source announces, or each of them by its name.
             task: What the model does; otherwise only boxes and classes are told apart.
-            confidence: The limit the model is run with, noted for a run that repeats this one; like ``iou`` and ``classes``.
-            iou: See ``confidence``.
-            classes: See ``confidence``.
+            confidence: The limit the model is run with, noted for a run that repeats this one; like ``iou`` and
+                ``classes``.
             clock: UTC nanoseconds.
 
         Raises:
             ConfigError: the target exists and is not to be replaced, or is no recording; an argument makes no sense.
             SinkError: it cannot be written there.
-            MissingDependency: OpenCV is not installed.
         """
         if images not in SUFFIXES:
             raise ConfigError(f"Frames cannot be stored as '{images}'.", f"Known: {', '.join(SUFFIXES)}.")
@@ -146,8 +143,7 @@ class RecordSink(SinkType):
     def emit(self, result: Result) -> None:
         """Record one frame: first its image, then what was found.
 
-        Raises:
-            SinkError: it could not be written, a limit was reached, or the sink is closed.
+        Raises ``SinkError`` when it could not be written, a limit was reached, or the sink is closed.
         """
         if self.full or self._broken or self._file.closed:
             raise SinkError(self.full or f"{self._path} is {self._broken or 'closed'}.")
@@ -166,10 +162,7 @@ class RecordSink(SinkType):
     def close(self) -> None:
         """Note that the recording is complete; one without frames leaves no folder, and what it was to replace comes back.
 
-        A second call does nothing.
-
-        Raises:
-            SinkError: that could not be written.
+        A second call does nothing. Raises ``SinkError`` when that could not be written.
         """
         if self._file.closed:
             return

@@ -54,13 +54,9 @@ SINK_HINT = "A sink has emit(result) and close()."
 def check_sink(uri: str | Uri, sources: int) -> None:
     """Refuse what can never work, before anything is opened.
 
-    Args:
-        uri: As in ``open_sink``.
-        sources: How many sources there are.
-
     Raises:
         UnknownPlugin: no sink has that scheme.
-        ConfigError: an option does not exist or has a wrong value, or the sink cannot take so many sources.
+        ConfigError: an option does not exist or has a wrong value, or the sink cannot take so many ``sources``.
     """
     parsed = parse_sink(uri)
     kind = registry.resolve("sinks", parsed.scheme)

@@ -18,11 +18,7 @@ def event_document(event: Event) -> dict[str, Any]:
 
 
 def encode(document: Any) -> bytes:
-    """A document as JSON on one line.
-
-    Raises:
-        SinkError: a step put something into an event that JSON cannot hold.
-    """
+    """A document as JSON on one line. Raises ``SinkError`` when a step put something into an event that JSON cannot hold."""
     try:
         return _ENCODER.encode(document)
     except (TypeError, ValueError, OverflowError) as error:

@@ -8,11 +8,7 @@ import msgspec
 
 
 class FileSinkOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the query of a sink that writes a file may say.
-
-    Attributes:
-        overwrite: Replace an existing file.
-    """
+    """What the query of a sink that writes a file may say: whether to replace an existing one."""
 
     overwrite: bool = False
 

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecv import registry
+from edgecv.errors import PluginError
+
 if TYPE_CHECKING:
     from edgecv.pipelines.uris import Uri
     from edgecv.protocols import Source
@@ -28,8 +31,7 @@ def open_source(uri: str | int | Path | Uri) -> Source:
         MissingDependency: a package that the source needs is not installed.
         SourceError: the file or folder is missing, empty or unreadable.
     """
-    from edgecv import registry  # here: a worker imports this package and needs neither
-    from edgecv.errors import PluginError
+    # Here, not above: a worker imports this package before its parent has told it where msgspec and numpy lie.
     from edgecv.pipelines.uris import parse_source, read_options
     from edgecv.protocols import Source, lacks
 

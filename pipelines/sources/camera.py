@@ -17,22 +17,11 @@ _FPS_TOLERANCE = 1.0  # drivers say 29.97 or 30.00003 for 30
 
 
 class UsbSource(LiveSource):
-    """A camera; frames that nobody takes are lost.
-
-    Attributes:
-        source_id: ``usb://0``.
-        live: ``True``.
-        fps: Frames per second the driver announces, 0.0 when it does not.
-    """
+    """A camera; frames that nobody takes are lost."""
 
     @staticmethod
     def check(uri: Uri) -> None:
-        """Refuse what can never work, without touching the camera.
-
-        Raises:
-            ConfigError: the URI names no camera.
-            MissingDependency: OpenCV is not installed.
-        """
+        """Refuse what can never work, without touching the camera; errors as of ``open_source``."""
         _device(uri)
         need("cv2", "vision")
 
@@ -42,8 +31,6 @@ class UsbSource(LiveSource):
         Raises:
             SourceError: there is no such camera (``missing``), it cannot be opened (``refused``), or it cannot do what an
                 option asks for (``codec``).
-            ConfigError: an option does not exist, or the URI names no camera.
-            MissingDependency: OpenCV is not installed.
         """
         parsed = parse_source(uri)
         options = read_options(parsed, LiveOptions)
@@ -59,11 +46,7 @@ class UsbSource(LiveSource):
         self._stamper = FrameStamper(self.source_id)
 
     def read(self) -> Frame | None:
-        """The next frame, or ``None`` when the camera was closed.
-
-        Raises:
-            SourceError: the camera sends no more.
-        """
+        """The next frame, or ``None`` when the camera was closed. Raises ``SourceError``: the camera sends no more."""
         if self._capture is None:
             return None
         taken, image = self._capture.read()

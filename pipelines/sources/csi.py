@@ -31,31 +31,18 @@ _INSTALL = (
 
 
 class CsiSource(LiveSource):
-    """A camera of the board; frames that nobody takes are lost.
-
-    Attributes:
-        source_id: ``csi://0``.
-        live: ``True``.
-        fps: The option ``fps``, or what the pipeline announces; 0.0 when unknown.
-    """
+    """A camera of the board; frames that nobody takes are lost."""
 
     @staticmethod
     def check(uri: Uri) -> None:
-        """Refuse what can never work, without touching the camera.
-
-        Raises:
-            ConfigError: the URI names no camera by number.
-            MissingDependency: OpenCV is not installed.
-        """
+        """Refuse what can never work, without touching the camera; errors as of ``open_source``."""
         _number(uri)
         need("cv2", "vision")
 
     def __init__(self, uri: str | Uri) -> None:
         """Start the board's program.
 
-        Raises:
-            SourceError: there is no such program (``missing``), or it cannot use the camera.
-            ConfigError: the URI names no camera, or an option has a wrong value.
+        Raises ``SourceError`` when there is no such program (``missing``), or it cannot use the camera.
         """
         parsed = parse_source(uri)
         options = read_options(parsed, LiveOptions)
@@ -64,11 +51,7 @@ class CsiSource(LiveSource):
         self.fps = self._stream.fps or options.fps
 
     def read(self) -> Frame | None:
-        """The next frame, or ``None`` when the camera was closed.
-
-        Raises:
-            SourceError: the program ended.
-        """
+        """The next frame, or ``None`` when the camera was closed. Raises ``SourceError``: the program ended."""
         return self._stream.read()
 
     def close(self) -> None:
@@ -124,7 +107,6 @@ class _JpegStream:
 
 
 def _open(uri: Uri, options: LiveOptions) -> _JpegStream | GstStream:
-    """Through what the board has."""
     number = _number(uri)
     program = next(filter(shutil.which, _RPICAM), None)
     if program is not None:

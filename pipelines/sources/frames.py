@@ -28,13 +28,9 @@ class FrameStamper:
     def stamp(
         self, image: Image, position_s: float | None = None, path: str = "", *, is_damaged: bool = False
     ) -> Frame:
-        """The image as the next frame, captured now.
+        """The image, ``(H, W, 3)`` uint8, BGR, as the next frame, captured now.
 
-        Args:
-            image: ``(H, W, 3)`` uint8, BGR.
-            position_s: Its place in a file that has a time of its own.
-            path: The file that it is.
-            is_damaged: Whether the file is damaged there.
+        ``position_s`` is its place in a file that has a time of its own, ``path`` the file that it is.
         """
         frame = Frame(
             image=image,

@@ -53,30 +53,18 @@ class GstSource(LiveSource):
     """What a GStreamer pipeline gives.
 
     One that is not live (a file, a test image) runs at the rate it announces; one that is, as it comes.
-
-    Attributes:
-        source_id: The pipeline, shortened and without credentials.
-        live: ``True``.
-        fps: Frames per second the pipeline announces, 0.0 when it does not.
     """
 
     @staticmethod
     def check(uri: Uri) -> None:
-        """Refuse what can never work, without starting anything.
-
-        Raises:
-            ConfigError: the pipeline is empty or its quotes do not match.
-            MissingDependency: OpenCV is not installed.
-        """
+        """Refuse what can never work, without starting anything; errors as of ``open_source``."""
         _words(uri)
         need("cv2", "vision")
 
     def __init__(self, uri: str | Uri) -> None:
         """Start the pipeline, and wait for its first image.
 
-        Raises:
-            SourceError: it cannot run; the ``code`` says why.
-            ConfigError: the pipeline is empty, or an option has a wrong value.
+        Raises ``SourceError`` when it cannot run; the ``code`` says why.
         """
         self._uri = parse_source(uri)
         self.source_id = self._uri.name
@@ -87,8 +75,7 @@ class GstSource(LiveSource):
     def read(self) -> Frame | None:
         """The next frame, or ``None`` when the pipeline came to its end or was closed.
 
-        Raises:
-            SourceError: it broke.
+        Raises ``SourceError`` when it broke.
         """
         return self._stream.read()
 
@@ -103,8 +90,7 @@ class GstStream:
     def __init__(self, elements: Sequence[str], uri: Uri, options: LiveOptions) -> None:
         """Start ``elements``, which end with raw video; ``options`` say how large its images may be.
 
-        Raises:
-            SourceError: it cannot run; the ``code`` says why.
+        Raises ``SourceError`` when it cannot run; the ``code`` says why.
         """
         require("cv2", "vision")
         self._uri = uri
@@ -121,11 +107,7 @@ class GstStream:
         self._pace = Pace(self.fps)
 
     def read(self) -> Frame | None:
-        """The next frame, or ``None`` at the end.
-
-        Raises:
-            SourceError: the pipeline broke.
-        """
+        """The next frame, or ``None`` at the end. Raises ``SourceError``: the pipeline broke."""
         if self._program is None:
             return None
         time.sleep(self._pace.wait_s(time.monotonic()))

@@ -36,23 +36,13 @@ class ImagesSource(SourceType):
     """Every image of a folder or pattern, in the order in which a person counts: 1, 2, 10.
 
     Those that cannot be read are passed; after the last image an error names them all.
-
-    Attributes:
-        source_id: The folder, pattern or file as it was given.
-        live: ``False``.
-        fps: The option ``fps``.
     """
 
     live = False
     Options: ClassVar[type[msgspec.Struct]] = ImagesOptions
 
     def __init__(self, uri: str | Uri) -> None:
-        """List the images.
-
-        Raises:
-            SourceError: there is no image.
-            ConfigError: an option does not exist or has a wrong value.
-        """
+        """List the images. Raises ``SourceError`` when there is none."""
         parsed = parse_source(uri)
         self.source_id = parsed.name
         options = read_options(parsed, ImagesOptions)
@@ -66,8 +56,7 @@ class ImagesSource(SourceType):
     def read(self) -> Frame | None:
         """The next image that can be read, or ``None`` after the last.
 
-        Raises:
-            SourceError: some could not be read; raised once, after all the others, and names every one.
+        Raises ``SourceError``: some could not be read; raised once, after all the others, and names every one.
         """
         for path in self._paths:
             self._taken += 1

@@ -27,10 +27,7 @@ class JpegStream:
     def __init__(self, read: Callable[[int], bytes], name: str, most_pixels: int) -> None:
         """Read with ``read``, which gives at most so many bytes, as soon as there are any, and none at the end.
 
-        Args:
-            read: Where the bytes come from.
-            name: What to call the stream in errors.
-            most_pixels: The largest image that will be decoded: its bytes are bounded, too.
+        ``name`` is for errors. The images that will be decoded have ``most_pixels`` at most: their bytes are bounded, too.
         """
         self._read = read
         self._name = name
@@ -40,8 +37,7 @@ class JpegStream:
     def next(self) -> bytes | None:
         """The next whole image, or ``None`` at the end; one that is cut short by the next is passed over.
 
-        Raises:
-            SourceError: an image or what stands between two is too long (code ``codec``).
+        Raises ``SourceError`` when an image or what stands between two is too long (code ``codec``).
         """
         passed_over = 0
         while self._skip_to_start():

@@ -28,8 +28,7 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the query of every live source may say; 0 leaves it to the camera.
 
     Attributes:
-        width: In pixels.
-        height: In pixels.
+        width: In pixels, as ``height``.
         fps: At most so many frames per second; the others are passed over where they arrive.
         deadline_s: No frame for so long: the source is stale and opened anew.
         connect_s: How long an attempt may take until its first frame.
@@ -75,11 +74,7 @@ def _physical_bytes() -> int:
 
 
 def check_size(width: int, height: int, name: str, options: LiveOptions) -> None:
-    """Refuse an image above the limit, before anything of its size is made.
-
-    Raises:
-        Unrecoverable: it is too large.
-    """
+    """Raise ``Unrecoverable`` for an image above the limit, before anything of its size is made."""
     if width * height > options.most_pixels:
         raise Unrecoverable(
             f"{name} sends images of {width} x {height} pixels: more than {options.most_pixels / 1e6:g} megapixels.",
@@ -89,10 +84,6 @@ def check_size(width: int, height: int, name: str, options: LiveOptions) -> None
 
 
 def need(module: str, extra: str) -> None:
-    """Make sure that a package is installed, without importing it.
-
-    Raises:
-        MissingDependency: it is not; the hint holds the pip line.
-    """
+    """Raise ``MissingDependency`` unless a package is installed, without importing it; the hint holds the pip line."""
     if importlib.util.find_spec(module) is None:
         require(module, extra)

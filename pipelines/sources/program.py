@@ -24,19 +24,15 @@ _TERMINATE_S = 0.3
 
 
 class Program:
-    """A running program, what it writes to its pipe, and its last words.
+    """A running program, what it writes to its pipe (``output``), and its last words.
 
     The pipe is not its standard output: what programs print there would tear the images.
-
-    Attributes:
-        output: What it writes to the pipe.
     """
 
     def __init__(self, arguments: Sequence[str], hint: str) -> None:
         """Start it; ``{pipe}`` in an argument becomes the number of the pipe it shall write to.
 
-        Raises:
-            Unrecoverable: there is no such program; ``hint`` says how to get it.
+        Raises ``Unrecoverable`` when there is no such program; ``hint`` says how to get it.
         """
         if shutil.which(arguments[0]) is None:
             raise Unrecoverable(f"The program {arguments[0]} is not installed.", hint, code="missing")

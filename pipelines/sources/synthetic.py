@@ -38,22 +38,12 @@ class SyntheticOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SyntheticSource(SourceType):
-    """A bright square that wanders over a gradient: the same pixels in every run.
-
-    Attributes:
-        source_id: ``synthetic://``.
-        live: The option ``live``.
-        fps: The option ``fps``.
-    """
+    """A bright square that wanders over a gradient: the same pixels in every run."""
 
     Options: ClassVar[type[msgspec.Struct]] = SyntheticOptions
 
     def __init__(self, uri: str | Uri) -> None:
-        """Read the options.
-
-        Raises:
-            ConfigError: an option does not exist or has a wrong value, or something stands before the query.
-        """
+        """Read the options. Raises ``ConfigError`` for a wrong one, and when something stands before the query."""
         parsed = parse_source(uri)
         if parsed.path:
             raise ConfigError(f"{parsed.name} has no parts.", "Write synthetic://?frames=50 for example.")

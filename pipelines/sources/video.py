@@ -24,24 +24,13 @@ class VideoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VideoSource(SourceType):
-    """Every frame of a video file, as fast as they are taken.
-
-    Attributes:
-        source_id: The path as it was given.
-        live: ``False``.
-        fps: Frames per second the file announces, 0.0 when it does not.
-    """
+    """Every frame of a video file, as fast as they are taken."""
 
     live = False
     Options: ClassVar[type[msgspec.Struct]] = VideoOptions
 
     def __init__(self, uri: str | Uri) -> None:
-        """Open the file.
-
-        Raises:
-            SourceError: it is missing, empty or no video that can be read.
-            ConfigError: an option does not exist or has a wrong value.
-        """
+        """Open the file. Raises ``SourceError`` when it is missing, empty or no video that can be read."""
         parsed = parse_source(uri)
         options = read_options(parsed, VideoOptions)
         self.source_id = parsed.name
@@ -52,8 +41,7 @@ class VideoSource(SourceType):
     def read(self) -> Frame | None:
         """The next frame, or ``None`` at the end.
 
-        Raises:
-            SourceError: the file broke off or is damaged, after everything that could be read.
+        Raises ``SourceError``: the file broke off or is damaged, after everything that could be read.
         """
         image = self._reader.read()
         if image is None:

@@ -6,7 +6,8 @@ multipart stream (RFC 2046, section 5.1) say how long each is. So an image whose
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 
@@ -24,31 +25,11 @@ _MOST_FPS = 1000.0
 _PADDING = 8  # a row or column more, at most: GStreamer rounds the sides of its buffers up to a multiple of 4
 
 
-class ByteStream(Protocol):
-    """What ``io.BufferedReader`` can do: wait for what it is asked for, give less only at the end."""
-
-    def readline(self, size: int, /) -> bytes:
-        """Bytes up to a line break, at most ``size``."""
-        ...
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill ``buffer``; returns how many bytes came."""
-        ...
-
-
 class Y4mReader:
-    """BGR images out of a stream of parts.
+    """BGR images out of a stream of parts; ``fps`` is what the stream announces, 0.0 when unknown."""
 
-    Attributes:
-        fps: Frames per second the stream announces; 0.0 when unknown.
-    """
-
-    def __init__(self, stream: ByteStream, name: str, options: LiveOptions) -> None:
-        """Read from ``stream``, which ``name`` calls in errors; ``options`` say how large the images may be.
-
-        Raises:
-            MissingDependency: OpenCV is not installed.
-        """
+    def __init__(self, stream: BufferedIOBase, name: str, options: LiveOptions) -> None:
+        """Read from ``stream``, which ``name`` calls in errors; ``options`` say how large the images may be."""
         self._cv2 = require("cv2", "vision")
         self._stream, self._name, self._options = stream, name, options
         self._size_wh = (0, 0)

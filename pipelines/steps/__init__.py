@@ -39,20 +39,7 @@ _LAZY = {
     "checked": "options",
 }
 
-__all__ = [
-    "Classes",
-    "Classify",
-    "Confidence",
-    "Line",
-    "Motion",
-    "Options",
-    "PerSource",
-    "Segment",
-    "Track",
-    "Zone",
-    "ZoneFilter",
-    "checked",
-]
+__all__ = [*_LAZY]  # noqa: PLE0604 - the keys are strings
 
 
 if not TYPE_CHECKING:  # a type checker shall find misspelt names

@@ -28,8 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def build(self, labels: tuple[str, ...] = ()) -> Step:  # noqa: ARG002 - who inherits it needs them
         """The step for a model with these labels.
 
-        Raises:
-            ConfigError: an option does not fit, or names a class that the model does not have.
+        Raises ``ConfigError``: an option does not fit, or names a class that the model does not have.
         """
         raise PluginError(f"The step '{type(self).__name__}' lacks build(labels).", "See docs/plugins.md.")
 
@@ -37,8 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def checked(options: _Options) -> _Options:
     """The same options after the checks that a TOML file goes through; a Python program may write lists for tuples.
 
-    Raises:
-        ConfigError: a value does not fit.
+    Raises ``ConfigError`` when a value does not fit.
     """
     return read_struct(msgspec.structs.asdict(options), type(options), type(options).__name__)
 

@@ -13,9 +13,8 @@ from edgecv.results import Frame, Result
 class PerSource:
     """A step (or gate) made of one for each source, so that what one camera sees never mixes with another's.
 
-    Args:
-        make: Makes the step of one source; it is given the source's name. What it makes may have ``counts()``: what it counted
-            so far, by name; and ``close()``: called when its source is removed or the pipeline ends.
+    ``make`` gets the name of a source and makes its step. That may have ``counts()``: what it counted so far, by name; and
+    ``close()``: called when its source is removed or the pipeline ends.
     """
 
     def __init__(self, make: Callable[[str], Callable[[Any], Any]]) -> None:

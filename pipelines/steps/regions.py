@@ -52,11 +52,8 @@ def anchor_points(xyxy: FloatArray, anchor: Anchor, frame: Frame) -> Points:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shape:
-    """Points of a line or polygon as they were configured.
-
-    Attributes:
-        points: ``(K, 2)`` in ``units``.
-        units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
+    """Points ``(K, 2)`` of a line or polygon as they were configured, in ``px`` of the frame or ``relative`` to its size, 0
+    to 1.
     """
 
     points: Points
@@ -64,11 +61,7 @@ class Shape:
 
     @classmethod
     def line(cls, points: Sequence[Point], units: Units, what: str) -> Shape:
-        """A segment.
-
-        Raises:
-            ConfigError: it has no two different points, or they do not fit ``units``.
-        """
+        """A segment. Raises ``ConfigError``: it has no two different points, or they do not fit ``units``."""
         shape = cls(points=_numbers(points, units, what), units=units)
         if len(shape.points) != 2 or (shape.points[0] == shape.points[1]).all():
             raise ConfigError(f"{what} needs two different points.", "points = [[0, 300], [768, 300]]")
@@ -78,8 +71,8 @@ class Shape:
     def polygon(cls, points: Sequence[Point], units: Units, what: str) -> Shape:
         """An area.
 
-        Raises:
-            ConfigError: it has fewer than three points, no area, or crosses itself; or its points do not fit ``units``.
+        Raises ``ConfigError`` for fewer than three points, no area, a border that crosses itself, or points that do not fit
+        ``units``.
         """
         shape = cls(points=_numbers(points, units, what), units=units)
         if len(shape.points) < 3:
@@ -90,17 +83,11 @@ class Shape:
 
 
 class Placement:
-    """A shape in the images of one source, whose size may change.
+    """A shape in the images of one source, whose size may change; ``points`` are ``(K, 2)`` in pixels of the newest frame.
 
     Points in pixels are those of the first image: when the camera changes its size they move along, so that the shape stays
-    where it is in the scene. That, and a shape that lies outside the image, is said in the log and as events.
-
-    Args:
-        shape: The points as they were configured.
-        what: What to call it, such as ``line 'door'``.
-
-    Attributes:
-        points: ``(K, 2)`` in pixels of the newest frame.
+    where it is in the scene. That, and a shape that lies outside the image, is said in the log and as events, where the
+    shape is called ``what``, such as ``line 'door'``.
     """
 
     def __init__(self, shape: Shape, what: str) -> None:
@@ -112,9 +99,8 @@ class Placement:
     def follow(self, frame: Frame) -> tuple[tuple[float, float] | None, tuple[Event, ...]]:
         """Fit the shape to a frame.
 
-        Returns:
-            By how much the image has grown since the frame before, in width and height (``None``: not at all), and what is
-            to be said.
+        Gives by how much the image has grown since the frame before, in width and height (``None``: not at all), and what
+        is to be said.
         """
         size_wh, before = (frame.image.shape[1], frame.image.shape[0]), self._size_wh
         if size_wh == before:
@@ -239,7 +225,6 @@ def _folds_back(a: Points, b: Points, _: Points, d: Points) -> bool:
 
 
 def _meet(a: Points, b: Points, c: Points, d: Points) -> bool:
-    """Whether two segments have a point in common."""
     sides = turn(a, b, c) * turn(a, b, d), turn(c, d, a) * turn(c, d, b)
     if max(sides) > 0:
         return False

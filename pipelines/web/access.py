@@ -27,12 +27,7 @@ _MAKE_ONE = '(umask 077; python3 -c "import secrets; print(secrets.token_urlsafe
 
 @dataclass(slots=True)
 class _Failures:
-    """Wrong tokens of one address.
-
-    Attributes:
-        at_s: When the last ones came.
-        turn_s: When the latest attempt is looked at.
-    """
+    """Wrong tokens of one address: when the last ones came, and when the latest attempt is looked at."""
 
     at_s: deque[float] = field(default_factory=lambda: deque(maxlen=_FREE_FAILURES))
     turn_s: float = 0.0
@@ -50,8 +45,7 @@ class Access:
     def __init__(self, token: str | None, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Ask for ``token``, or let everyone in when it is ``None``.
 
-        Raises:
-            ConfigError: the token is too short or has characters that a header cannot carry.
+        Raises ``ConfigError`` when the token is too short or has characters that a header cannot carry.
         """
         if token is not None:
             _check(token)
@@ -111,8 +105,7 @@ class Access:
 def show_new_token(host: str) -> str:
     """Make a token and print it once, to the person who started the program.
 
-    Raises:
-        ConfigError: standard error is not a terminal: what is printed would stay in a log.
+    Raises ``ConfigError`` when standard error is not a terminal: what is printed would stay in a log.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         raise ConfigError(

@@ -20,13 +20,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:@/\[\]]+)(:[0-9]{1,5})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """An address of this machine, resolved but not yet taken.
-
-    Attributes:
-        host: As it was asked for.
-        family: Of the socket.
-        sockaddr: What the socket is bound to.
-    """
+    """An address of this machine, resolved but not yet taken: the host as it was asked for, and what a socket is bound to."""
 
     host: str
     family: socket.AddressFamily
@@ -49,11 +43,7 @@ class Address:
 
 
 def resolve(host: str, port: int) -> Address:
-    """Find the address behind ``host``.
-
-    Raises:
-        ConfigError: there is no such port, or the host is unknown.
-    """
+    """Find the address behind ``host``. Raises ``ConfigError``: there is no such port, or the host is unknown."""
     if not 0 <= port <= 65535:
         raise ConfigError(f"There is no port {port}.", "Ports go from 1 to 65535; 0 takes a free one.")
     try:
@@ -69,8 +59,7 @@ def resolve(host: str, port: int) -> Address:
 def listen(address: Address) -> socket.socket:
     """Take the address.
 
-    Raises:
-        SinkError: the port is in use or reserved, or the address is not one of this machine.
+    Raises ``SinkError`` when the port is in use or reserved, or the address is not one of this machine.
     """
     listener = socket.socket(address.family, socket.SOCK_STREAM)
     try:
@@ -100,11 +89,7 @@ class HostNames:
     """
 
     def __init__(self, address: Address, more: Iterable[str] = ()) -> None:
-        """Believe the names of ``address`` and ``more``.
-
-        Raises:
-            ConfigError: one of ``more`` is no host name.
-        """
+        """Believe the names of ``address`` and ``more``. Raises ``ConfigError``: one of ``more`` is no host name."""
         self._any_ip = address.ip.is_unspecified
         machine = socket.gethostname()
         own = (machine, f"{machine}.local") if not address.is_loopback else ()

@@ -19,11 +19,7 @@ _servers: dict[tuple[Any, ...], _Server] = {}  # those of this program, by the a
 
 
 class Place:
-    """A part of a server: all answers under some paths.
-
-    Attributes:
-        port: The port of the server.
-    """
+    """A part of a server, at its ``port``: all answers under some paths."""
 
     def __init__(self, server: _Server, paths: frozenset[str]) -> None:
         self.paths = paths
@@ -42,11 +38,7 @@ class Place:
             self._answering -= 1
 
     def serve(self, app: ASGIApp) -> None:
-        """Begin to answer.
-
-        Raises:
-            SinkError: the server did not come up in time.
-        """
+        """Begin to answer. Raises ``SinkError``: the server did not come up in time."""
         self.app = app
         try:
             self._server.start()
@@ -61,8 +53,7 @@ class Place:
     def close(self) -> None:
         """End the answers of this place, and the server with the last place; a second call does nothing.
 
-        Raises:
-            SinkError: the server did not end in time.
+        Raises ``SinkError`` when the server did not end in time.
         """
         with _changing:
             is_last = self._server.remove(self)
@@ -124,12 +115,9 @@ class _Server:
 def take_place(address: Address, paths: Collection[str] = ()) -> Place:
     """A place at an address of this machine; two with different paths share one server.
 
-    Args:
-        address: Where to listen.
-        paths: What the place answers; none for everything that no other place of the server answers.
+    ``paths`` are what the place answers; none for everything that no other place of the server answers.
 
-    Raises:
-        SinkError: the port is in use or reserved, or the address is not one of this machine.
+    Raises ``SinkError`` as ``listen``.
     """
     wanted = frozenset(paths)
     with _changing:

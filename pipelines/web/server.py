@@ -58,12 +58,7 @@ _errors.addFilter(_Seldom())
 
 
 class BoundedProtocol(H11Protocol):
-    """Limits what strangers hold: places, memory and time.
-
-    Attributes:
-        visitor: Whose connection this is.
-        is_cut: Whether it was ended here.
-    """
+    """Limits what strangers hold: places, memory and time."""
 
     _numbers = itertools.count()
 
@@ -154,11 +149,7 @@ class ServerThread:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, app: ASGIApp) -> None:
-        """Begin to answer.
-
-        Raises:
-            SinkError: it did not come up in time.
-        """
+        """Begin to answer. Raises ``SinkError``: it did not come up in time."""
         config = uvicorn.Config(
             app,
             loop="asyncio",
@@ -198,8 +189,7 @@ class ServerThread:
     def close(self) -> None:
         """End every answer and the thread; a second call does nothing.
 
-        Raises:
-            SinkError: the thread did not end in time and is left behind.
+        Raises ``SinkError`` when the thread did not end in time and is left behind.
         """
         if self._server is None or self._thread is None:
             self._listener.close()

@@ -12,11 +12,9 @@ _IPV6_NETWORK_BITS = 64  # the smallest network that providers hand out: its own
 
 
 class Guest(Protocol):
-    """A connection that is open.
+    """A connection that is open: whose it is (see ``visitor_of``), and how readily it is cut for a newcomer.
 
-    Attributes:
-        visitor: Whose it is, see ``visitor_of``.
-        patience: How readily it is cut for a newcomer, the lowest first; ``None`` while it is being served.
+    The lowest ``patience`` goes first; ``None`` while it is being served.
     """
 
     @property
@@ -31,11 +29,8 @@ AnyGuest = TypeVar("AnyGuest", bound=Guest)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many connections there may be.
-
-    Attributes:
-        per_visitor: From one address; fewer than in all, so that there is always room for another one.
-        in_all: From everybody.
+    """How many connections there may be; ``per_visitor`` is less than ``in_all``, so that there is always room for another
+    one.
     """
 
     per_visitor: int
@@ -56,15 +51,10 @@ def visitor_of(address: str) -> str:
 
 
 def who_leaves(newcomer: AnyGuest, others: Sequence[AnyGuest], limits: Limits) -> AnyGuest | None:
-    """Whose connection is cut because of a new one; ``None`` while there is room.
+    """Whose connection is cut because of a new one, of ``others``, the oldest first; ``None`` while there is room.
 
-    Whoever waits without a whole request goes first: half requests can hold no place for long. Where all are being
-    served, it is the newcomer who goes.
-
-    Args:
-        newcomer: The new connection.
-        others: Those there are, the oldest first.
-        limits: How many there may be.
+    Whoever waits without a whole request goes first: half requests can hold no place for long. Where all are being served,
+    it is the newcomer who goes.
     """
     own = [guest for guest in others if guest.visitor == newcomer.visitor]
     if len(own) >= limits.per_visitor:

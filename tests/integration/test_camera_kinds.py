@@ -11,7 +11,7 @@ import pytest
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.media.video_writer import VideoWriter
-from edgecv.pipelines.sources.network import NetworkSource
+from edgecv.pipelines.sources.network.source import NetworkSource
 from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.pipelines.uris import parse_source
 from tests.cameras.hostile import hostile, http, jpeg

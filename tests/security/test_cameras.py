@@ -24,7 +24,7 @@ from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.sinks.webhook.client import retry_after_s
 from edgecv.pipelines.sources import open_source
 from edgecv.pipelines.sources.live import LiveOptions
-from edgecv.pipelines.sources.network import NetworkSource
+from edgecv.pipelines.sources.network.source import NetworkSource
 from edgecv.pipelines.sources.supervised.source import SupervisedSource
 from edgecv.pipelines.sources.y4m import Y4mReader
 from edgecv.pipelines.uris import parse_source

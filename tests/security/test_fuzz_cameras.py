@@ -22,10 +22,11 @@ from edgecv.cloud_sync.mqtt.broker_url import redact as redact_broker
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Poster, check_url
 from edgecv.pipelines.sources import open_source
-from edgecv.pipelines.sources.http_stream import Login, authorization
 from edgecv.pipelines.sources.jpeg_stream import JpegStream
 from edgecv.pipelines.sources.live import LiveOptions
-from edgecv.pipelines.sources.network import NetworkOptions, NetworkSource
+from edgecv.pipelines.sources.network.address import NetworkOptions
+from edgecv.pipelines.sources.network.http_stream import Login, authorization
+from edgecv.pipelines.sources.network.source import NetworkSource
 from edgecv.pipelines.sources.y4m import Y4mReader
 from edgecv.pipelines.uris import NETWORK_OPTIONS, NETWORK_SCHEMES, parse_sink, parse_source, read_options, scrub
 from tests.cameras.hostile import MULTIPART, hostile, jpeg, jpeg_that_claims, part, vp8_that_grows

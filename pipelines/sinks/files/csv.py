@@ -55,12 +55,7 @@ class CsvSink(SinkType):
     Options: ClassVar[type[msgspec.Struct]] = LineSinkOptions
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, options: LineSinkOptions | None = None) -> None:
-        """Open the target and write the header.
-
-        Args:
-            path: A file, or ``-`` for standard output.
-            overwrite: Replace an existing file.
-            options: Whether to go on with one, and when to begin a new one.
+        """Open the target: a file, or ``-`` for standard output.
 
         Raises:
             ConfigError: the file exists and is neither to be replaced nor gone on with, or has other columns.
@@ -79,8 +74,7 @@ class CsvSink(SinkType):
     def emit(self, result: Result) -> None:
         """Write the rows of one frame.
 
-        Raises:
-            SinkError: they could not be written whole; the next ones are tried anew.
+        Raises ``SinkError`` when they could not be written whole; the next ones are tried anew.
         """
         self._file.check_open()
         rows = list(_rows(result))
@@ -121,7 +115,6 @@ def _place(found: Detections, at: int) -> tuple[Cell, ...]:
 
 
 def _position(result: Result) -> Cell:
-    """Seconds from the start of the file; empty for a camera."""
     position_s = result.frame.position_s
     return "" if position_s is None else f"{position_s:.3f}"
 

@@ -31,12 +31,7 @@ class JsonlSink(SinkType):
     Options: ClassVar[type[msgspec.Struct]] = LineSinkOptions
 
     def __init__(self, path: str | Path, *, overwrite: bool = False, options: LineSinkOptions | None = None) -> None:
-        """Open the target.
-
-        Args:
-            path: A file, or ``-`` for standard output.
-            overwrite: Replace an existing file.
-            options: Whether to go on with one, and when to begin a new one.
+        """Open the target: a file, or ``-`` for standard output.
 
         Raises:
             ConfigError: the file exists and is neither to be replaced nor gone on with.
@@ -56,11 +51,7 @@ class JsonlSink(SinkType):
         return cls(uri.path, overwrite=overwrite, options=read_options(uri, LineSinkOptions))
 
     def emit(self, result: Result) -> None:
-        """Write one line.
-
-        Raises:
-            SinkError: it could not be written whole; the next one is tried anew.
-        """
+        """Write one line. Raises ``SinkError``: it could not be written whole; the next one is tried anew."""
         self._write(result.as_dict())
 
     def emit_event(self, event: Event) -> None:

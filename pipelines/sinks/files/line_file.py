@@ -28,19 +28,12 @@ _PERIODS = {"hour": "%Y%m%d%H", "day": "%Y%m%d"}  # of local time; they sort as 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineStyle:
-    """What the lines of a file are like.
+    """What the lines of a file are like."""
 
-    Attributes:
-        header: The first line, with its end; empty where there is none.
-        is_whole: Whether a last line that has no end is whole all the same.
-        beginnings: How a first line may begin where there is no header.
-        kind: The files that are replaced or gone on with; any by default.
-    """
-
-    header: bytes = b""
-    is_whole: Callable[[bytes], bool] = lambda _line: False
-    beginnings: tuple[bytes, ...] = ()
-    kind: Kind | None = None
+    header: bytes = b""  # the first line, with its end
+    is_whole: Callable[[bytes], bool] = lambda _line: False  # of a last line that has no end
+    beginnings: tuple[bytes, ...] = ()  # of a first line, where there is no header
+    kind: Kind | None = None  # the files that are replaced or gone on with; any by default
 
 
 class LineFile:
@@ -58,13 +51,7 @@ class LineFile:
         options: LineSinkOptions | None = None,
         style: LineStyle | None = None,
     ) -> None:
-        """Open the target.
-
-        Args:
-            path: A file, or ``-`` for standard output.
-            overwrite: Replace an existing file.
-            options: Whether to go on with an existing file, and when to begin a new one. ``append`` goes before ``overwrite``.
-            style: What the lines are like.
+        """Open the target: a file, or ``-`` for standard output. The option ``append`` goes before ``overwrite``.
 
         Raises:
             ConfigError: the file exists and is neither to be replaced nor gone on with, or has another first line.
@@ -84,11 +71,7 @@ class LineFile:
             raise SinkError(f"{self._name} is {self._broken or 'closed'}.")
 
     def write(self, lines: bytes) -> None:
-        """Append whole lines.
-
-        Raises:
-            SinkError: they could not be written whole.
-        """
+        """Append whole lines. Raises ``SinkError``: they could not be written whole."""
         self.check_open()
         try:
             if not self._is_stdout:

@@ -54,11 +54,9 @@ class MetricsSink(SinkType):
         gauges: Sequence[Gauge] = (),
         allowed_hosts: Sequence[str] = (),
     ) -> None:
-        """Begin to listen.
+        """Begin to listen; port 0 takes a free one.
 
         Args:
-            port: 0 takes a free one.
-            host: Address to listen on.
             gauges: Numbers to show beside the pipeline's own, as ``edgecv_NAME``.
             allowed_hosts: More names of this server, such as the one that Prometheus knows it by.
 

@@ -9,13 +9,12 @@ import os
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edgecv._internal.private_files import make_private_folder, open_private
 from edgecv.errors import ConfigError, SinkError
-from edgecv.pipelines.sinks.video.ring_order import Clocks, Found, RingOrder
+from edgecv.pipelines.sinks.video.ring_order import Clocks, RingFile, RingOrder
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -23,27 +22,6 @@ _STEM = r"(\d{8}T\d{6}\.\d{3})Z_([A-Za-z0-9._-]+?)"
 _LONGEST_SOURCE = 48  # characters of a source in a file name
 _NAMES_TRIED = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RingFile:
-    """One file of a ring.
-
-    Attributes:
-        path: Where it is.
-        stem: Its name up to the suffix: files with the same one belong together.
-        source: The part of the name that stands for the source.
-        size_bytes: Its size.
-        began_ns: The time in its name, UTC nanoseconds, as the frame had it: it may be wrong.
-        changed_ns: When it was last written, UTC nanoseconds by the clock of then.
-    """
-
-    path: Path
-    stem: str
-    source: str
-    size_bytes: int
-    began_ns: int
-    changed_ns: int
 
 
 class FileRing:
@@ -81,16 +59,12 @@ class FileRing:
         self._told = False
         self._lock = _open_folder(self.folder, f".edgecv{suffixes[0]}.lock")
         self._order = RingOrder(self._lock, clocks)
-        found = {file.stem: file for file in self._look()}
-        self._order.take_in(
-            Found(stem=file.stem, changed_ns=file.changed_ns, named_ns=file.began_ns) for file in found.values()
-        )
+        self._order.take_in({file.stem: file for file in self._look()}.values())
 
     def new_stem(self, captured_ns: int, source_id: str, suffix: str) -> str:
         """A name without suffix that no file has yet; the file is to be written now.
 
-        Raises:
-            SinkError: the clock stands still: a thousand files have that time.
+        Raises ``SinkError`` when the clock stands still: a thousand files have that time.
         """
         for step in range(_NAMES_TRIED):
             stem = f"{_utc(captured_ns + step * 1_000_000)}Z_{source_slug(source_id)}"
@@ -121,12 +95,7 @@ class FileRing:
         return found
 
     def prune(self, now_ns: int | None = None, in_use: Collection[Path] = ()) -> int:
-        """Delete what is too much or too old; gives the number of deleted files.
-
-        Args:
-            now_ns: UTC nanoseconds; what the clock says by default.
-            in_use: Files that stay whatever their age.
-        """
+        """Delete what is too much or too old, but nothing that is ``in_use``; gives the number of deleted files."""
         files = self.files()
         self._order.settle(now_ns)
         missing = self._missing_bytes()

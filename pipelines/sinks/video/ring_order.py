@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgecv._internal.device_clock import clock_is_synced, steady_ns
 from edgecv._internal.private_files import write_all
@@ -22,32 +23,23 @@ _LINES_TO_SPARE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
-    """What a ring knows of the time.
+    """What a ring knows of the time, in nanoseconds."""
 
-    Attributes:
-        wall: UTC nanoseconds; may be wrong, and may jump.
-        steady: Nanoseconds that only ever go on while the system is up.
-        is_synced: Whether the first follows a time server.
-    """
-
-    wall: Clock = time.time_ns
-    steady: Clock = steady_ns
-    is_synced: Callable[[], bool] = clock_is_synced
+    wall: Clock = time.time_ns  # UTC; may be wrong, and may jump
+    steady: Clock = steady_ns  # only ever goes on while the system is up
+    is_synced: Callable[[], bool] = clock_is_synced  # whether the first follows a time server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A file of an unknown past.
+class RingFile:
+    """One file of a ring."""
 
-    Attributes:
-        stem: Its name up to the suffix.
-        changed_ns: When it was last written, by the clock of then.
-        named_ns: The time in its name.
-    """
-
-    stem: str
-    changed_ns: int
-    named_ns: int
+    path: Path
+    stem: str  # its name up to the suffix: files with the same one belong together
+    source: str  # the part of the name that stands for the source
+    size_bytes: int
+    began_ns: int  # the time in its name, UTC, as the frame had it: it may be wrong
+    changed_ns: int  # when it was last written, UTC by the clock of then
 
 
 class RingOrder:
@@ -74,7 +66,7 @@ class RingOrder:
         self._seen_wall_ns = self._clocks.wall()
         self._is_settled = False  # what passed while nothing ran is known
 
-    def take_in(self, files: Iterable[Found]) -> None:
+    def take_in(self, files: Iterable[RingFile]) -> None:
         """Learn which files there are; call it once, first. What is not in the list was written after what is.
 
         Without a list, as after an update of EdgeCV, the order and the ages are those that the file system knows.
@@ -136,9 +128,9 @@ class RingOrder:
     def _now_ns(self) -> int:
         return self._last_ns + self._clocks.steady() - self._began_ns
 
-    def _age_of_unknown_ns(self, file: Found) -> int:
+    def _age_of_unknown_ns(self, file: RingFile) -> int:
         """From the earlier of its two times that can be right, to the newest file."""
-        sane = [time_ns for time_ns in (file.changed_ns, file.named_ns) if time_ns >= _SANE_NS]
+        sane = [time_ns for time_ns in (file.changed_ns, file.began_ns) if time_ns >= _SANE_NS]
         return max(0, self._last_wall_ns - min(sane)) if sane else 0
 
     def _read(self) -> None:

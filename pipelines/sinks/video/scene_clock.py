@@ -11,10 +11,7 @@ from edgecv.results import Frame
 class SceneClock:
     """Seconds of the scene since a first frame; it keeps no image in memory.
 
-    Attributes:
-        index: Number of the first frame in its source.
-        scene_ns: When the first frame was captured, on the clock of the scene.
-        fps: Frames per second of the source, for frames that have no position in it; 0.0 takes the times of capture.
+    ``fps`` is that of the source, for frames that have no position in it; 0.0 takes the times of capture.
     """
 
     index: int

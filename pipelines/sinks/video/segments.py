@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,8 +14,9 @@ import msgspec
 from edgecv._internal.extras import require
 from edgecv.errors import SinkError
 from edgecv.media.video_writer import VideoWriter
-from edgecv.pipelines.sinks.video.file_ring import FileRing, RingFile
-from edgecv.pipelines.sinks.video.ring_order import Clocks
+from edgecv.pipelines.closing import close_all
+from edgecv.pipelines.sinks.video.file_ring import FileRing
+from edgecv.pipelines.sinks.video.ring_order import Clocks, RingFile
 from edgecv.pipelines.sinks.video.scene_clock import SceneClock
 from edgecv.pipelines.sinks.video.video import NOMINAL_FPS
 from edgecv.pipelines.uris import Uri, read_options
@@ -54,8 +56,6 @@ class SegmentsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Recording:
-    """A segment in the making."""
-
     path: Path
     writer: VideoWriter
     clock: SceneClock
@@ -99,18 +99,15 @@ class SegmentsSink(SinkType):
         options: SegmentsOptions | None = None,
         clocks: Clocks | None = None,
     ) -> None:
-        """Take the folder, look after what an earlier run left.
+        """Take the folder, made if only it is missing, and look after what an earlier run left.
 
         Args:
-            folder: Made if only it is missing; other files in it are left alone.
             fps: Frames per second of the sources; 0.0 takes the times of capture instead (cameras).
-            options: Lengths and limits.
             clocks: By which files grow old.
 
         Raises:
             ConfigError: the folder is a file, or another sink writes there.
             SinkError: it cannot be written there.
-            MissingDependency: PyAV or OpenCV is not installed.
         """
         self._options = options or SegmentsOptions()
         self._fps = fps
@@ -140,11 +137,7 @@ class SegmentsSink(SinkType):
         return cls(uri.path, fps=fps, options=read_options(uri, SegmentsOptions))
 
     def emit(self, result: Result) -> None:
-        """Append one frame to the segment of its source.
-
-        Raises:
-            SinkError: it cannot be written.
-        """
+        """Append one frame to the segment of its source. Raises ``SinkError``: it cannot be written."""
         if self._closed:
             raise SinkError(f"{self._ring.folder} is closed.")
         frame = result.frame
@@ -162,22 +155,13 @@ class SegmentsSink(SinkType):
     def close(self) -> None:
         """Finish all segments; a second call does nothing.
 
-        Raises:
-            SinkError: the end of one could not be written; the others are finished all the same.
+        Raises ``SinkError`` when the end of one could not be written; the others are finished all the same.
         """
         if self._closed:
             return
         self._closed = True
-        errors = []
-        for source_id in list(self._recordings):
-            try:
-                self._finish(source_id)
-            except SinkError as error:
-                errors.append(error)
-        self._ring.prune()
-        self._ring.close()
-        if errors:
-            raise errors[0]
+        finishes = [partial(self._finish, source_id) for source_id in self._recordings]
+        close_all([*finishes, self._ring.prune, self._ring.close])
 
     def _recording(self, frame: Frame) -> _Recording:
         recording = self._recordings.get(frame.source_id)

@@ -79,17 +79,11 @@ class SnapshotsSink(SinkType):
     def __init__(
         self, folder: str | Path, *, options: SnapshotsOptions | None = None, clocks: Clocks | None = None
     ) -> None:
-        """Take the folder.
-
-        Args:
-            folder: Made if only it is missing; other files in it are left alone.
-            options: Which frames, how often, how many.
-            clocks: By which files grow old.
+        """Take the folder, made if only it is missing; by ``clocks`` files grow old.
 
         Raises:
             ConfigError: the folder is a file, or another sink writes there.
             SinkError: it cannot be written there.
-            MissingDependency: OpenCV is not installed.
         """
         self._options = options or SnapshotsOptions()
         self._classes = tuple(name.strip() for name in self._options.classes.split(",") if name.strip())
@@ -119,8 +113,7 @@ class SnapshotsSink(SinkType):
     def emit(self, result: Result) -> None:
         """Write an image of the frame when it is wanted and due.
 
-        Raises:
-            SinkError: it cannot be written, or the model has not the classes that are asked for.
+        Raises ``SinkError`` when it cannot be written, or the model has not the classes that are asked for.
         """
         if self._closed:
             raise SinkError(f"{self._ring.folder} is closed.")

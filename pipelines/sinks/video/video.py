@@ -28,17 +28,14 @@ class VideoSink(SinkType):
     one_source: ClassVar[bool] = True
 
     def __init__(self, path: str | Path, *, fps: float = 0.0, overwrite: bool = False) -> None:
-        """Reserve the file.
+        """Reserve the file, an ``.mp4`` or ``.mkv``.
 
         Args:
-            path: An ``.mp4`` or ``.mkv``.
             fps: Frames per second of the source; 0.0 takes the times of capture instead (cameras).
-            overwrite: Replace an existing file.
 
         Raises:
             ConfigError: the file exists and ``overwrite`` is not set, or has another suffix.
             SinkError: it cannot be written there.
-            MissingDependency: PyAV or OpenCV is not installed.
         """
         self._fps = fps
         self._source_id = ""
@@ -54,8 +51,7 @@ class VideoSink(SinkType):
     def emit(self, result: Result) -> None:
         """Append one annotated frame.
 
-        Raises:
-            SinkError: it cannot be written, or comes from another source than the first one did.
+        Raises ``SinkError`` when it cannot be written, or comes from another source than the first one did.
         """
         time_s = self._time_s(result.frame)
         self._writer.write(result.plot(), time_s)
@@ -63,8 +59,7 @@ class VideoSink(SinkType):
     def close(self) -> None:
         """Finish the file; a video without frames leaves none. A second call does nothing.
 
-        Raises:
-            SinkError: the end could not be written.
+        Raises ``SinkError`` when the end could not be written.
         """
         self._writer.close()
 

@@ -37,12 +37,7 @@ _LONGEST_RETRY_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the receiver said.
-
-    Attributes:
-        status: HTTP status.
-        retry_after_s: When it wants to be asked again, at most 60 s; 0.0 when it did not say.
-    """
+    """What the receiver said; ``retry_after_s`` is when it wants to be asked again, at most 60 s; 0.0 when it did not say."""
 
     status: int
     retry_after_s: float
@@ -61,13 +56,7 @@ class Answer:
 class Poster:
     """Posts over one connection that is kept open.
 
-    Args:
-        url: Checked by ``check_url``.
-        headers: Sent with every request.
-        context: Trusted certificates. Verification cannot be turned off.
-
-    Raises:
-        MissingDependency: urllib3 is not installed.
+    ``url`` was checked by ``check_url``; ``context`` holds trusted certificates. Verification cannot be turned off.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> None:
@@ -81,9 +70,7 @@ class Poster:
     def post(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
         """Send and wait for the answer; redirects within the same scheme, host and port are followed three times.
 
-        Raises:
-            SinkError: it redirects elsewhere, or too often.
-            OSError: the network; see ``NETWORK_ERRORS`` for its relatives.
+        Raises ``SinkError`` when it redirects elsewhere or too often, and ``NETWORK_ERRORS``.
         """
         deadline, url = time.monotonic() + timeout_s, self._url
         for _ in range(_MOST_REDIRECTS + 1):
@@ -174,8 +161,7 @@ class Poster:
 def check_url(url: str) -> str:
     """The address, when it is one that can be posted to.
 
-    Raises:
-        ConfigError: it is not ``http`` or ``https``, has no host, or holds a password.
+    Raises ``ConfigError`` when it is not ``http`` or ``https``, has no host, or holds a password.
     """
     hint = "Write for example: webhook:https://example.com/hook"
     refuse_doubtful(url, "put 'user:password' into a file: ?auth=basic&token_file=FILE")

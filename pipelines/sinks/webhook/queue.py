@@ -12,15 +12,10 @@ _LONGEST_WAIT_S = 10.0  # `put` and `close` wake the one who waits
 
 
 class Waiting:
-    """A queue that gives up its oldest documents for new ones, and hands them out in batches.
+    """A queue that gives up its oldest documents (``pushed_out``) for new ones, and hands them out in batches.
 
-    Args:
-        most: Documents in it.
-        most_bytes: Their bytes together.
-        most_batch: Documents in a batch; one has at most a megabyte, or a single document.
-
-    Attributes:
-        pushed_out: Documents that went for new ones.
+    It holds ``most`` documents with ``most_bytes`` together; a batch has ``most_batch`` documents and a megabyte at most,
+    or one.
     """
 
     def __init__(self, most: int, most_bytes: int, most_batch: int) -> None:

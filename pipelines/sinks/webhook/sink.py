@@ -89,15 +89,11 @@ class WebhookSink(SinkType):
     def __init__(
         self, url: str, *, options: WebhookOptions | None = None, share: Callable[[], float] = random.random
     ) -> None:
-        """Check the address; nothing is sent yet.
+        """Check the address, whose path is kept out of logs and errors; nothing is sent yet.
 
-        Args:
-            url: ``http`` or ``https``; its path is kept out of logs and errors.
-            options: What to send and how.
-            share: Gives 0 to 1 at random, to spread the pauses.
+        ``share`` gives 0 to 1 at random, to spread the pauses.
 
-        Raises:
-            ConfigError: the address, the secret or the certificates cannot be used.
+        Raises ``ConfigError``: the address, the secret or the certificates cannot be used.
         """
         self._options = options or WebhookOptions()
         self._name = origin(check_url(url))
@@ -125,8 +121,7 @@ class WebhookSink(SinkType):
     def emit(self, result: Result) -> None:
         """Queue the document of one frame.
 
-        Raises:
-            SinkError: it is closed, or the document alone is larger than the queue.
+        Raises ``SinkError`` when it is closed, or the document alone is larger than the queue.
         """
         self._queue(self._documents(result))
 
@@ -137,8 +132,7 @@ class WebhookSink(SinkType):
     def close(self) -> None:
         """Deliver for a few seconds more, then give the rest up; a second call does nothing.
 
-        Raises:
-            SinkError: something was lost since the beginning; it says how much.
+        Raises ``SinkError``: something was lost since the beginning; it says how much.
         """
         if self._closed:
             return
@@ -223,7 +217,6 @@ class WebhookSink(SinkType):
         return min(self._drained_by, since + self._options.max_age_s) - time.monotonic()
 
     def _note(self, problem: str, hint: str) -> None:
-        """Remember what is wrong, and log the first time of a series."""
         self._problem, self._hint = problem, hint
         if not self._is_failing:
             self._is_failing = True

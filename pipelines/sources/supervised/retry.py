@@ -13,20 +13,13 @@ class Retry:
     """Back-off with full jitter: a random wait below a limit that doubles with each try.
 
     Source: M. Brooker, «Exponential Backoff And Jitter», AWS Architecture Blog, 2015 (the variant «full jitter»).
-
-    Attributes:
-        first_s: The limit of the first wait.
-        early_cap_s: The limit may not exceed it while the outage is young: a camera that restarts is soon seen.
-        early_s: How long an outage is young.
-        late_cap_s: What the limit may grow to afterwards.
-        final_tries: Errors that trying again hardly mends are given up after so many in a row.
     """
 
-    first_s: float = 0.5
-    early_cap_s: float = 3.0
-    early_s: float = 60.0
-    late_cap_s: float = 30.0
-    final_tries: int = 3
+    first_s: float = 0.5  # the limit of the first wait
+    early_cap_s: float = 3.0  # while the outage is young: a camera that restarts is soon seen
+    early_s: float = 60.0  # how long an outage is young
+    late_cap_s: float = 30.0  # what the limit may grow to afterwards
+    final_tries: int = 3  # errors that trying again hardly mends are given up after so many in a row
 
     def limit_s(self, tries: int, late_tries: int) -> float:
         """The longest wait after ``tries`` failures, of which ``late_tries`` fell after ``early_s``."""
@@ -45,11 +38,7 @@ class Outage:
         self._tries = self._late_tries = self._final = 0
 
     def note(self, now_s: float, *, final: bool) -> float | None:
-        """Note a failure.
-
-        Returns:
-            Seconds to wait before the next try, or ``None`` to give up.
-        """
+        """Note a failure: seconds to wait before the next try, or ``None`` to give up."""
         self._tries += 1
         self._final = self._final + 1 if final else 0
         if self._final >= self._retry.final_tries:

@@ -5,55 +5,47 @@ from __future__ import annotations
 import logging
 import os
 import random
-import re
 import select
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeAlias
 
 from edgecv import registry
-from edgecv._internal.foreign import is_out_of_files, more_files_hint
+from edgecv._internal.foreign import is_out_of_files
 from edgecv.errors import PluginError, SourceError
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.supervised import wire
+from edgecv.pipelines.sources.supervised.failures import death, no_process, overdue
+from edgecv.pipelines.sources.supervised.newest_frame import NewestFrame
 from edgecv.pipelines.sources.supervised.retry import Outage, Retry
-from edgecv.pipelines.sources.supervised.ring import RingReader
 from edgecv.pipelines.sources.supervised.worker_process import WorkerProcess
-from edgecv.pipelines.uris import Uri, parse_source, read_options, scrub
+from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.protocols import Clock, SourceType
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
 
 _CLOSE_S = 3.0  # a worker is gone after about one second
 _READ_POLL_S = 0.1  # how soon a waiting `read` sees an interrupt that came from a signal handler
-_LAST_WORDS = 300  # of a worker that died, in the message
 _STEADY_NS = 5_000_000_000
 _NO_FAILURE = wire.Failed("", "", "")
 _HANGS = wire.Failed("stale", "", "")
 _DIED = wire.Failed("eof", "", "")
-# What a process says before it ends because it gets no more memory: C++, Python, GLib, libc.
-_NO_MEMORY = re.compile(r"bad_alloc|MemoryError|out of memory|failed to allocate|cannot allocate memory", re.IGNORECASE)
-_Newest: TypeAlias = tuple[WorkerProcess, RingReader, wire.ImageMessage, int]
 _LOG = logging.getLogger(__name__)
 
 
 class SupervisedSource:
     """Reads a live source in a worker process, kills it when it hangs, and starts it again.
 
-    ``read`` gives the newest frame, each at most once, and waits as long as it takes. A source that cannot be reached now is no
-    error: ``health`` says why, and it is tried again for ever, unless a password, a decoder or a program is what is missing.
+    ``read`` gives the newest frame, each at most once, and waits as long as it takes. A source that cannot be reached now
+    is no error: ``health`` says why, and it is tried again for ever, unless a password, a decoder or a program is what is
+    missing.
 
     Attributes:
-        source_id: Its name, free of credentials.
-        live: ``True``.
         fps: Frames per second the camera announces, or the option ``fps`` when that is less; 0.0 while unknown.
-        dropped: Frames that arrived and went unread because newer ones came.
-        on_change: Called with every change of state or of the class of the error, from a thread of the source.
-        wants: Asked for every frame that comes, from a thread of the source; one that it does not want is dropped.
-        on_frame: Called when a frame can be taken, from a thread of the source.
+        on_change: Called with every change of state or of the class of the error; like the next two from a thread of the
+            source.
+        wants: Asked for every frame that comes; one that it does not want is dropped.
+        on_frame: Called when a frame can be taken.
     """
 
     live = True
@@ -67,19 +59,13 @@ class SupervisedSource:
         draw: Callable[[], float] = random.random,
         clock: Clock = time.monotonic_ns,
     ) -> None:
-        """Begin to connect.
+        """Begin to connect; errors as of ``open_source``, and ``SourceError`` when this program may open no more files.
 
         Args:
-            uri: ``rtsp://cam/1``, ``usb://0`` ...
             target: ``module:class`` of the raw source; by default what the registry knows for the scheme.
             retry: When to try again.
             draw: Random numbers from 0 to 1, for the back-off.
             clock: Monotonic nanoseconds.
-
-        Raises:
-            ConfigError: an option does not exist or has a wrong value, or the URI names no camera.
-            MissingDependency: a package is missing.
-            SourceError: this program may open no more files.
         """
         self._uri = parse_source(uri)
         self._target = target or registry.place("sources", self._uri.scheme)
@@ -87,14 +73,12 @@ class SupervisedSource:
         self._retry, self._draw, self._clock = retry or Retry(), draw, clock
         self.source_id = self._uri.name
         self.fps = 0.0
-        self.dropped = 0
         self.on_change: Callable[[SourceHealth], None] | None = None
         self.wants: Callable[[], bool] | None = None
         self.on_frame: Callable[[], None] | None = None
         self._changed = threading.Condition()
         self._health = SourceHealth(state="connecting", since_ns=clock())
-        self._newest: _Newest | None = None
-        self._next_index = 0
+        self._frames = NewestFrame(self.source_id, self._changed)
         self._live_since_ns: int | None = None  # in the worker of now
         self._was_live = False
         self._interrupted = False
@@ -104,21 +88,22 @@ class SupervisedSource:
         self._thread = threading.Thread(target=self._supervise, name=f"edgecv-supervisor-{self.source_id}", daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Frames that arrived and went unread because newer ones came."""
+        return self._frames.dropped
+
     def health(self) -> SourceHealth:
         """How it is at this moment."""
         return self._health
 
     def read(self) -> Frame | None:
-        """The newest frame that was not read yet; waits for one.
+        """The newest frame that was not read yet; waits for one. ``None`` when the source ended, was closed or interrupted.
 
-        Returns:
-            The frame, or ``None`` when the source ended, was closed or interrupted.
-
-        Raises:
-            SourceError: trying again was given up.
+        Raises ``SourceError`` when trying again was given up.
         """
         with self._changed:
-            while self._newest is None and not self._is_over():
+            while not self._frames.is_there and not self._is_over():
                 self._changed.wait(_READ_POLL_S)
         if self._interrupted:
             return None
@@ -132,11 +117,7 @@ class SupervisedSource:
 
     def newest(self) -> Frame | None:
         """The newest frame that was not taken yet, or ``None`` when there is none now; never waits."""
-        with self._changed:
-            if self._closing.is_set():
-                return None
-            newest, self._newest = self._newest, None
-        return None if newest is None else self._copy(*newest)
+        return None if self._closing.is_set() else self._frames.take()
 
     def interrupt(self) -> None:
         """Let a ``read`` in another thread return ``None`` soon, and every later one at once."""
@@ -168,7 +149,7 @@ class SupervisedSource:
         if self._thread.is_alive():
             return False
         with self._changed:
-            self._newest = None  # one may have come in meanwhile, and it holds the shared memory
+            self._frames.clear()  # one may have come in meanwhile, and it holds the shared memory
             pipe, self._pipe_ends = self._pipe_ends, ()
         for end in pipe:
             os.close(end)
@@ -178,28 +159,11 @@ class SupervisedSource:
         try:
             return os.pipe()
         except OSError as error:
-            failure = self._no_process(error)
+            failure = no_process(self.source_id, error)
             raise SourceError(failure.message, failure.hint, code=failure.code) from error
-
-    def _no_process(self, error: OSError) -> wire.Failed:
-        hint = more_files_hint() if is_out_of_files(error) else "Is memory left?"
-        return wire.Failed("refused", f"{self.source_id} cannot be read: {error.strerror}.", hint)
 
     def _is_over(self) -> bool:
         return self._interrupted or self._closing.is_set() or self._health.state in ("failed", "ended")
-
-    def _copy(self, worker: WorkerProcess, ring: RingReader, message: wire.ImageMessage, index: int) -> Frame:
-        try:
-            image = ring.copy(message)
-        finally:
-            worker.give_back(message)
-        return Frame(
-            image=image,
-            index=index,
-            source_id=self.source_id,
-            captured_ns=message.captured_ns,
-            monotonic_ns=message.monotonic_ns,
-        )
 
     def _supervise(self) -> None:
         try:
@@ -211,8 +175,7 @@ class SupervisedSource:
             self._change("ended")
 
     def _keep_alive(self) -> None:
-        """One worker after the other, until the end, the last straw or `close`."""
-        outage = self._new_outage()
+        outage = Outage(self._retry, self._clock() / 1e9, self._draw)
         while not self._closing.is_set():
             failure = self._try_once()
             if self._closing.is_set():
@@ -221,7 +184,7 @@ class SupervisedSource:
                 self._change("ended")
                 return
             if self._was_steady():
-                outage = self._new_outage()
+                outage = Outage(self._retry, self._clock() / 1e9, self._draw)
             wait_s = outage.note(self._clock() / 1e9, final=failure.final)
             if wait_s is None:
                 self._change("failed", failure)
@@ -233,26 +196,26 @@ class SupervisedSource:
         """Run one worker to its end; ``None`` when the source ended or is being closed."""
         self._live_since_ns = None
         try:
-            worker = WorkerProcess(self._start_message())
+            worker = WorkerProcess(self._target, self._uri, self._options)
         except OSError as error:
-            return self._no_process(error)
+            return no_process(self.source_id, error)
         failure: wire.Failed | None = _HANGS
         try:
             failure = self._listen(worker)
         except OSError as error:
             if not is_out_of_files(error):
                 raise
-            failure = self._no_process(error)
+            failure = no_process(self.source_id, error)
         finally:
             # One that was live says goodbye to its camera, which may count its viewers; one that hangs cannot.
             code = worker.end(force=failure is _HANGS or self._live_since_ns is None)
         if failure is _HANGS:
-            return self._overdue()
-        return self._death(worker, code) if failure is _DIED else failure
+            return overdue(self.source_id, self._options, self._live_since_ns is not None)
+        return death(self._uri, self._options, worker.stderr, code) if failure is _DIED else failure
 
     def _listen(self, worker: WorkerProcess) -> wire.Failed | None:
         """Take frames until the worker says that it is over, says nothing in time, or dies."""
-        base = self._next_index
+        base = self._frames.next_index
         due_ns = self._clock() + int(self._options.connect_s * 1e9)
         while not self._closing.is_set():
             worker.wait((due_ns - self._clock()) / 1e9, self._wake_read)
@@ -275,47 +238,13 @@ class SupervisedSource:
         return None
 
     def _take(self, worker: WorkerProcess, image: wire.ImageMessage, index: int) -> None:
-        assert worker.ring is not None
         is_wanted = self.wants is None or self.wants()
-        with self._changed:
-            self.dropped += index - self._next_index
-            self._next_index = index + 1
-            unused: _Newest | None = (worker, worker.ring, image, index)
-            if is_wanted:
-                unused, self._newest = self._newest, unused
-                self.dropped += unused is not None
-            self._changed.notify_all()
-        if unused is not None:
-            unused[0].give_back(unused[2])
+        self._frames.put(worker, image, index, is_wanted)
         if is_wanted and self.on_frame is not None:
             self.on_frame()
         if self._live_since_ns is None:
             self._live_since_ns = self._clock()
             self._change("live")
-
-    def _overdue(self) -> wire.Failed:
-        if self._live_since_ns is None:
-            return wire.Failed(
-                "timeout",
-                f"{self.source_id} gave no frame within {self._options.connect_s:g} s.",
-                "Is it switched on and reachable? A slow one needs more time: connect_s=30.",
-            )
-        return wire.Failed(
-            "stale",
-            f"{self.source_id} sent no frame for {self._options.deadline_s:g} s.",
-            "It hangs or the network does; it is opened again. Fewer frames are meant? Say so: deadline_s=60.",
-        )
-
-    def _death(self, worker: WorkerProcess, code: int) -> wire.Failed:
-        words = scrub(worker.stderr.strip(), self._uri)[-_LAST_WORDS:]
-        if code < 0 and _NO_MEMORY.search(words):
-            return wire.out_of_memory(self.source_id, self._options.memory_bytes)
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        last = f" Its last words: {words}" if words else ""
-        hint = "It is started again."
-        if code == -signal.SIGKILL:
-            hint += " Was the system out of memory? Then its journal says so (journalctl -k)."
-        return wire.Failed("eof", f"The capture process of {self.source_id} died ({how}).{last}", hint)
 
     def _state_after(self, failure: wire.Failed) -> SourceState:
         """Never live: still ``connecting``. A source that hangs stays ``stale`` until an attempt to reopen it fails."""
@@ -348,27 +277,10 @@ class SupervisedSource:
             except Exception:  # noqa: BLE001 - the app's function; the supervisor goes on
                 _LOG.exception("on_change of %s raised.", self.source_id)
 
-    def _new_outage(self) -> Outage:
-        return Outage(self._retry, self._clock() / 1e9, self._draw)
-
     def _sleep(self, duration_s: float) -> None:
-        """Until then, or until `close`."""
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
         poll.poll(duration_s * 1000)
-
-    def _start_message(self) -> wire.Start:
-        return wire.Start(
-            target=self._target,
-            scheme=self._uri.scheme,
-            path=self._uri.path,
-            options=dict(self._uri.options),
-            separator=self._uri.separator,
-            fps=self._options.fps,
-            sys_path=sys.path.copy(),
-            memory_bytes=self._options.memory_bytes,
-            max_megapixels=self._options.most_pixels / 1e6,
-        )
 
 
 def _lower_rate(announced: float, wanted: float) -> float:

@@ -98,8 +98,7 @@ decode_release = msgspec.msgpack.Decoder(Release).decode
 def receive(connection: socket.socket) -> Iterator[tuple[FromWorker, int | None]]:
     """Every message that waits on a non-blocking socket, each with the descriptor that came with it.
 
-    Raises:
-        EOFError: the worker is gone, and everything it said was read.
+    Raises ``EOFError`` when the worker is gone, and everything it said was read.
     """
     while True:
         try:

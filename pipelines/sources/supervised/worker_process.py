@@ -20,8 +20,10 @@ from pathlib import Path
 import msgspec
 
 import edgecv
+from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.supervised import wire
 from edgecv.pipelines.sources.supervised.ring import RingReader
+from edgecv.pipelines.uris import Uri
 
 _WORKER = "edgecv.pipelines.sources.supervised.worker"
 _STDERR_BYTES = 4096  # the last words of a worker; the rest is thrown away
@@ -33,12 +35,8 @@ _TERMINATE_S = 0.3
 class WorkerProcess:
     """One worker and everything it started, in a session of its own: Ctrl-C does not reach it, a kill reaches all of it."""
 
-    def __init__(self, start: wire.Start) -> None:
-        """Start the process and say what to open.
-
-        Raises:
-            OSError: the system has no process or descriptor left.
-        """
+    def __init__(self, target: str, uri: Uri, options: LiveOptions) -> None:
+        """Start the process and say what to open. Raises ``OSError``: the system has no process or descriptor left."""
         self.ring: RingReader | None = None
         self._stderr = bytearray()
         self._sending = threading.Lock()
@@ -62,7 +60,7 @@ class WorkerProcess:
         self._errors = self._process.stderr.fileno()
         os.set_blocking(self._errors, False)
         with contextlib.suppress(OSError):  # it died at once: `receive` says so
-            self.connection.send(json.dumps(msgspec.to_builtins(start)).encode())
+            self.connection.send(json.dumps(msgspec.to_builtins(_start(target, uri, options))).encode())
 
     @property
     def stderr(self) -> str:
@@ -82,9 +80,8 @@ class WorkerProcess:
     def receive(self) -> Iterator[wire.FromWorker]:
         """Every message that waits, except about memory, which is seen to here.
 
-        Raises:
-            EOFError: the worker is gone, and everything it said was read.
-            OSError: this process has no descriptor left for the memory that the worker shares.
+        Raises ``EOFError`` as ``wire.receive``, and ``OSError`` when this process has no descriptor left for the shared
+        memory.
         """
         for message, descriptor in wire.receive(self.connection):
             if isinstance(message, wire.Ring):
@@ -100,13 +97,9 @@ class WorkerProcess:
             self.connection.send(wire.encode(wire.Release(image.slot)))
 
     def end(self, *, force: bool = False) -> int:
-        """End it with all it started: politely, then by signal, within about a second.
+        """End it with all it started: politely unless ``force``, then by signal, within about a second.
 
-        Args:
-            force: Do without the politeness; it hangs.
-
-        Returns:
-            Its exit code, negative for a signal.
+        Gives its exit code, negative for a signal.
         """
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -148,6 +141,20 @@ class WorkerProcess:
                 if not data:
                     self._errors = -1  # closed by the worker: the file itself is closed in `end`
                 self._stderr = (self._stderr + data)[-_STDERR_BYTES:]
+
+
+def _start(target: str, uri: Uri, options: LiveOptions) -> wire.Start:
+    return wire.Start(
+        target=target,
+        scheme=uri.scheme,
+        path=uri.path,
+        options=dict(uri.options),
+        separator=uri.separator,
+        fps=options.fps,
+        sys_path=sys.path.copy(),
+        memory_bytes=options.memory_bytes,
+        max_megapixels=options.most_pixels / 1e6,
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -9,26 +9,54 @@ from typing import Annotated, Any
 import msgspec
 
 from edgecv.errors import ConfigError
-from edgecv.pipelines.steps.regions import Anchor, Point, anchor_points
+from edgecv.pipelines.steps.count.totals import CounterFile
+from edgecv.pipelines.steps.options import Options
+from edgecv.pipelines.steps.regions import Anchor, Point, Units, anchor_points
 from edgecv.results import Detections, Result
+from edgecv.vision.class_names import class_ids
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """One confirmed object in one frame.
+class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every counter of tracked objects is asked.
 
     Attributes:
-        tracker_id: Its id.
-        class_id: Its class in this frame.
-        label: Name of that class.
-        confidence: In this frame.
-        xyxy: Its box in frame pixels.
-        point: The point that stands for it.
-        time_ns: When, UTC nanoseconds.
+        name: Of the counter; it stands before its counts.
+        units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
+        anchor: The point that stands for a box.
+        forget_s: An id that was not seen for so long is forgotten, seconds.
+        classes: Names or numbers of the classes that count; all by default.
+        per_class: Count each class apart as well, such as ``NAME.in.person``.
+        state: File in which the counts survive a restart; they start from 0 without one.
     """
+
+    name: Name
+    units: Units = "px"
+    anchor: Anchor = "bottom_center"
+    forget_s: Seconds = 10.0
+    classes: tuple[str | int, ...] = ()
+    per_class: bool = False
+    state: str = ""
+
+    @property
+    def needs_ids(self) -> bool:
+        """Whether the step needs tracker ids: yes, objects without one cannot be counted."""
+        return True
+
+    def wanted(self, labels: tuple[str, ...]) -> frozenset[int] | None:
+        """The classes that count, of a model with these labels; ``None`` for all."""
+        return class_ids(self.classes, labels) if self.classes else None
+
+    def file(self) -> CounterFile | None:
+        """Where the counts survive; ``ConfigError`` when it cannot be had."""
+        return CounterFile(self.state, self.name) if self.state else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One confirmed object in one frame: its box in frame pixels, the point that stands for it, and when, UTC nanoseconds."""
 
     tracker_id: int
     class_id: int
@@ -54,8 +82,7 @@ class Sighting:
 def sightings(result: Result, anchor: Anchor, wanted: frozenset[int] | None, counter: str) -> Iterator[Sighting]:
     """The objects of a frame that may be counted: confirmed ids, of a wanted class (``None``: of any).
 
-    Raises:
-        ConfigError: no tracker ran before.
+    Raises ``ConfigError``: no tracker ran before.
     """
     found = tracked(result, counter)
     points = anchor_points(found.xyxy, anchor, result.frame)
@@ -74,11 +101,7 @@ def sightings(result: Result, anchor: Anchor, wanted: frozenset[int] | None, cou
 
 
 def tracked(result: Result, counter: str) -> Detections:
-    """The detections of a result, once a tracker gave them ids.
-
-    Raises:
-        ConfigError: there are none, or no tracker ran before.
-    """
+    """The detections of a result; ``ConfigError`` when there are none, or no tracker gave them ids."""
     found = result.detections
     if found is None:
         raise ConfigError(f"'{counter}' counts detections, and this model gives none.", "Use a detector.")

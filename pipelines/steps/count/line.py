@@ -9,59 +9,40 @@ from typing import Annotated
 import msgspec
 
 from edgecv.events import Event
-from edgecv.pipelines.steps.count.counting import Name, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.counting import CounterOptions, Name, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.count.memory import Memory
-from edgecv.pipelines.steps.count.totals import CounterFile, Totals
-from edgecv.pipelines.steps.options import Options, checked
+from edgecv.pipelines.steps.count.totals import Totals
+from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.regions import Anchor, Placement, Point, Points, Shape, Units, turn
+from edgecv.pipelines.steps.regions import Placement, Point, Points, Shape, turn
 from edgecv.results import Result
-from edgecv.vision.class_names import class_ids
 
 
-class Line(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Line(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "line"``: count tracked objects that cross a line; needs the step ``track`` before it.
 
+    Its counts are ``NAME.in`` and ``NAME.out``.
+
     Attributes:
-        name: Of the counter; its counts are ``NAME.in`` and ``NAME.out``.
-        points: Start and end of the line. Who walks from its start to its end has on the right the side that ``in`` leads to.
-        units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
-        anchor: The point that stands for a box.
+        points: Start and end of the line. Who walks from its start to its end has on the right the side that ``in`` leads
+            to.
         directions: Names of the ways across: to the right side, to the left side.
         settle_s: An object counts when it has stayed on the other side for so long, seconds; before it must have stayed on
             the first side for so long.
-        forget_s: An id that was not seen for so long is forgotten, seconds.
-        classes: Names or numbers of the classes that count; all by default.
-        per_class: Count each class apart as well: ``NAME.in.person``.
-        state: File in which the counts survive a restart; they start from 0 without one.
     """
 
-    name: Name
     points: Annotated[tuple[Point, ...], msgspec.Meta(min_length=2, max_length=2)]
-    units: Units = "px"
-    anchor: Anchor = "bottom_center"
     directions: tuple[Name, Name] = ("in", "out")
     settle_s: Seconds = 0.3
-    forget_s: Seconds = 10.0
-    classes: tuple[str | int, ...] = ()
-    per_class: bool = False
-    state: str = ""
-
-    @property
-    def needs_ids(self) -> bool:
-        """Whether the step needs tracker ids: yes, objects without one cannot be counted."""
-        return True
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
         """The step for a model with these labels: a counter for each source.
 
-        Raises:
-            ConfigError: the line is no line, the model has no such class, or the state file cannot be had.
+        Raises ``ConfigError``: the line is no line, the model has no such class, or the state file cannot be had.
         """
         options = checked(self)
         shape = Shape.line(options.points, options.units, f"line '{options.name}'")
-        wanted = class_ids(options.classes, labels) if options.classes else None
-        file = CounterFile(options.state, options.name) if options.state else None
+        wanted, file = options.wanted(labels), options.file()
 
         def make(source_id: str) -> LineCounter:
             totals = Totals(options.name, source_id, file, options.directions)
@@ -96,11 +77,7 @@ class LineCounter:
         self._walks: Memory[_Walk] = Memory(round(options.forget_s * 1e9))
 
     def __call__(self, result: Result) -> Result:
-        """The result with the events of its crossings.
-
-        Raises:
-            ConfigError: no tracker ran before.
-        """
+        """The result with the events of its crossings. Raises ``ConfigError``: no tracker ran before."""
         frame = result.frame
         grown, said = self._placement.follow(frame)
         line, now_ns = self._placement.points, frame.scene_ns
@@ -111,7 +88,10 @@ class LineCounter:
         events: list[Event] = [*said]
         for seen in sightings(result, self._options.anchor, self._wanted, self._options.name):
             walk = self._walks.get(seen.tracker_id)
-            walk = _begin(seen, line, now_ns) if walk is None else _step(walk, seen, line, now_ns)
+            if walk is None:
+                walk = _Walk(side=_side(seen.point, line), since_ns=now_ns, last=seen.point)
+            else:
+                _step(walk, seen, line, now_ns)
             self._walks.see(seen.tracker_id, walk, now_ns)
             if now_ns - walk.since_ns >= self._settle_ns and (crossed := _settle(walk)) is not None:
                 events.append(self._count(crossed, walk.side, result))
@@ -139,11 +119,7 @@ def _side(point: Point, line: Points) -> int:
     return 1 if turn(line[0], line[1], point) >= 0 else -1
 
 
-def _begin(seen: Sighting, line: Points, now_ns: int) -> _Walk:
-    return _Walk(side=_side(seen.point, line), since_ns=now_ns, last=seen.point)
-
-
-def _step(walk: _Walk, seen: Sighting, line: Points, now_ns: int) -> _Walk:
+def _step(walk: _Walk, seen: Sighting, line: Points, now_ns: int) -> None:
     side = _side(seen.point, line)
     if side != walk.side:
         walk.side, walk.since_ns = side, now_ns
@@ -151,7 +127,6 @@ def _step(walk: _Walk, seen: Sighting, line: Points, now_ns: int) -> _Walk:
             walk.through += side
             walk.crossed = seen
     walk.last = seen.point
-    return walk
 
 
 def _is_through(before: Point, after: Point, line: Points) -> bool:

@@ -11,12 +11,7 @@ MOST_OBJECTS = 4096  # of one source; far more than any scene holds within the t
 
 
 class Memory(Generic[_Known]):
-    """What is known of each id, until it was not seen for ``forget_ns``, or ``most`` others were seen since.
-
-    Args:
-        forget_ns: Nanoseconds after which an unseen id is forgotten.
-        most: Ids remembered at once.
-    """
+    """What is known of each id, until it was not seen for ``forget_ns`` nanoseconds, or ``most`` others were seen since."""
 
     def __init__(self, forget_ns: int, most: int = MOST_OBJECTS) -> None:
         self._forget_ns, self._most = forget_ns, most

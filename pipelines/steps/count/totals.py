@@ -23,8 +23,6 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What stands in the file: counts by source and name."""
-
     version: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
     counter: str
     sources: dict[str, dict[str, _Count]]
@@ -34,14 +32,10 @@ class CounterFile:
     """The counts of one counter, of all its sources, in one JSON file; replaced whole, so that a kill leaves it readable.
 
     It is not flushed to the disk at each write, lest a slow card holds up the frames: a power cut may cost the counts of
-    the last seconds, a killed process costs none that were written.
+    the last seconds, a killed process costs none that were written. ``PATH.lock`` beside it keeps other counters and
+    programs out, and a file of another counter is refused.
 
-    Args:
-        path: The file; ``PATH.lock`` beside it keeps other counters and programs out.
-        counter: Name of the counter; a file of another one is refused.
-
-    Raises:
-        ConfigError: another counter or program uses the file, or its folder cannot be written.
+    Raises ``ConfigError``: another counter or program uses the file, or its folder cannot be written.
     """
 
     def __init__(self, path: str | Path, counter: str) -> None:
@@ -56,8 +50,7 @@ class CounterFile:
     def join(self, source_id: str) -> tuple[dict[str, int], str]:
         """The counts of a source so far, and what was wrong with the file, if it was.
 
-        Raises:
-            ConfigError: another counter or program uses the file, it belongs to another counter, or its folder is missing.
+        Raises ``ConfigError`` as the constructor, and when the file belongs to another counter.
         """
         with self._changing:
             problem = ""
@@ -68,10 +61,9 @@ class CounterFile:
             return dict(self._sources.get(source_id, {})), problem
 
     def write(self, source_id: str, counts: Mapping[str, int]) -> str:
-        """Put the counts of a source into the file; returns what went wrong, or nothing.
+        """Put the counts of a source into the file; gives what went wrong, or nothing.
 
-        Raises:
-            ConfigError: the source had left, and somebody else has taken the file since.
+        Raises ``ConfigError`` when the source had left, and somebody else has taken the file since.
         """
         with self._changing:
             if not self._users:  # a step that was closed counts on in another pipeline
@@ -145,13 +137,9 @@ class CounterFile:
 
 
 class Totals:
-    """The counts of one counter at one source.
+    """The counts of one counter at one source; they start from 0 without a file.
 
-    Args:
-        counter: Name of the counter; it stands before each count.
-        source_id: The source.
-        file: Where they survive; they start from 0 without one.
-        names: Counts that exist before anything was counted.
+    Those in ``names`` exist before anything is counted.
     """
 
     def __init__(self, counter: str, source_id: str, file: CounterFile | None, names: tuple[str, ...]) -> None:

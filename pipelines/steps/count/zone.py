@@ -10,58 +10,38 @@ import msgspec
 import numpy as np
 
 from edgecv.events import Event
-from edgecv.pipelines.steps.count.counting import Name, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.counting import CounterOptions, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.count.memory import Memory
-from edgecv.pipelines.steps.count.totals import CounterFile, Totals
-from edgecv.pipelines.steps.options import Options, checked
+from edgecv.pipelines.steps.count.totals import Totals
+from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.regions import Anchor, Placement, Polygon, Shape, Units, inside
+from edgecv.pipelines.steps.regions import Placement, Polygon, Shape, inside
 from edgecv.results import Frame, Result
-from edgecv.vision.class_names import class_ids
 
 
-class Zone(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Zone(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "zone"``: count tracked objects that enter and leave an area; needs the step ``track`` before it.
 
+    Its counts are ``NAME.inside``, ``NAME.entered`` and ``NAME.left``; an object that is forgotten inside has left.
+
     Attributes:
-        name: Of the counter; its counts are ``NAME.inside``, ``NAME.entered`` and ``NAME.left``.
         points: Corners of the area, in order round it.
-        units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
-        anchor: The point that stands for a box.
         settle_s: An object is in when it has stayed in for so long, and out when it has stayed out for so long, seconds.
         dwell_s: Say so, once per stay, when an object has been in for so long, seconds; 0 for never.
-        forget_s: An id that was not seen for so long is forgotten, seconds; if it was in, it has left.
-        classes: Names or numbers of the classes that count; all by default.
-        per_class: Count each class apart as well: ``NAME.entered.person``.
-        state: File in which what entered and left survives a restart; they start from 0 without one.
     """
 
-    name: Name
     points: Annotated[Polygon, msgspec.Meta(min_length=3)]
-    units: Units = "px"
-    anchor: Anchor = "bottom_center"
     settle_s: Seconds = 0.3
     dwell_s: Seconds = 0.0
-    forget_s: Seconds = 10.0
-    classes: tuple[str | int, ...] = ()
-    per_class: bool = False
-    state: str = ""
-
-    @property
-    def needs_ids(self) -> bool:
-        """Whether the step needs tracker ids: yes, objects without one cannot be counted."""
-        return True
 
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
         """The step for a model with these labels: a counter for each source.
 
-        Raises:
-            ConfigError: the area is none, the model has no such class, or the state file cannot be had.
+        Raises ``ConfigError``: the area is none, the model has no such class, or the state file cannot be had.
         """
         options = checked(self)
         shape = Shape.polygon(options.points, options.units, f"zone '{options.name}'")
-        wanted = class_ids(options.classes, labels) if options.classes else None
-        file = CounterFile(options.state, options.name) if options.state else None
+        wanted, file = options.wanted(labels), options.file()
         names = ("entered", "left", "dwelled") if options.dwell_s else ("entered", "left")
 
         def make(source_id: str) -> ZoneCounter:
@@ -72,8 +52,6 @@ class Zone(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True, kw_only=True)
 class _Stay:
-    """What is known of one object."""
-
     seen: Sighting
     seen_ns: int  # monotonic, as all times here
     is_in: bool  # in this frame
@@ -99,11 +77,7 @@ class ZoneCounter:
         self._inside = 0
 
     def __call__(self, result: Result) -> Result:
-        """The result with the events of its zone.
-
-        Raises:
-            ConfigError: no tracker ran before.
-        """
+        """The result with the events of its zone. Raises ``ConfigError``: no tracker ran before."""
         frame = result.frame
         _, said = self._placement.follow(frame)
         events = [*said]

@@ -24,11 +24,7 @@ class Classes(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keep: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=1)]
 
     def build(self, labels: tuple[str, ...] = ()) -> ClassFilter:
-        """The step for a model with these labels.
-
-        Raises:
-            ConfigError: the model has no such class.
-        """
+        """The step for a model with these labels. Raises ``ConfigError``: the model has no such class."""
         return ClassFilter.from_names(checked(self).keep, labels)
 
 
@@ -42,8 +38,7 @@ class ClassFilter:
     def from_names(cls, classes: Sequence[str | int], labels: Sequence[str]) -> ClassFilter:
         """From names or numbers of classes.
 
-        Raises:
-            ConfigError: the model has no such class, or ``classes`` is one string or empty.
+        Raises ``ConfigError`` when the model has no such class, or ``classes`` is one string or empty.
         """
         return cls(class_ids(classes, labels))
 

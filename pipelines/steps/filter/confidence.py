@@ -30,8 +30,7 @@ class Confidence(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def build(self, labels: tuple[str, ...] = ()) -> ConfidenceFilter:
         """The step for a model with these labels.
 
-        Raises:
-            ConfigError: the model has no such class, or a limit is not from 0 to 1.
+        Raises ``ConfigError``: the model has no such class, or a limit is not from 0 to 1.
         """
         options = checked(self)
         limits = {class_id_of(name, labels): limit for name, limit in options.classes.items()}

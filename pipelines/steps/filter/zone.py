@@ -32,8 +32,7 @@ class ZoneFilter(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:  # noqa: ARG002 - the same for all steps
         """The step: it follows the size of each source.
 
-        Raises:
-            ConfigError: a polygon has no area, crosses itself or does not fit ``units``.
+        Raises ``ConfigError``: a polygon has no area, crosses itself or does not fit ``units``.
         """
         options = checked(self)
         named = {

@@ -12,40 +12,30 @@ from edgecv.errors import ConfigError
 from edgecv.model import Model
 from edgecv.pipelines.steps.count.counting import Name, Seconds, tracked
 from edgecv.pipelines.steps.count.memory import Memory
-from edgecv.pipelines.steps.options import Options, checked
+from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.second_model.common import best_of, check_task, opened
+from edgecv.pipelines.steps.second_model.common import SecondModel, best_of, check_task
 from edgecv.results import ROW_NAMES, Classification, Detections, Image, IntArray, Result
-from edgecv.vision.class_names import class_ids, label_of
+from edgecv.vision.class_names import label_of
 
 _FORGET_S = 10.0  # what is out of sight for longer is looked at anew
 
 
-class Classify(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Classify(SecondModel, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "classify"``: a classifier labels the boxes; boxes it did not see have no label.
 
     Attributes:
         name: Of the label: ``Detections.data[name]`` and a field of each detection in JSON, with ``NAME_confidence``.
-        model: Path of a classifier, or a loaded one.
-        classes: Names or numbers of the detector's classes to look at; all by default.
         most: Boxes looked at per frame, the surest first.
         margin: Each box is widened by this share of its width and height on every side.
         refresh_s: Keep the label of a tracked object for so long, seconds; 0 looks at every box in every frame. Needs the
             step ``track`` before it.
-        runtime: As in ``edgecv.load``.
-        precision: As in ``edgecv.load``.
-        threads: As in ``edgecv.load``.
     """
 
     name: Name
-    model: Any
-    classes: tuple[str | int, ...] = ()
     most: Annotated[int, msgspec.Meta(ge=1, le=300)] = 8
     margin: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     refresh_s: Seconds = 0.0
-    runtime: str = "auto"
-    precision: str = "auto"
-    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @property
     def needs_ids(self) -> bool:
@@ -55,14 +45,12 @@ class Classify(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:
         """The step for a detector with these labels; the classifier is loaded once for all sources.
 
-        Raises:
-            ConfigError: the name is taken, the model is no classifier, or the detector has no such class.
+        Raises ``ConfigError``: the name is taken, the model is no classifier, or the detector has no such class.
         """
         options = checked(self)
         if options.name in ROW_NAMES:
             raise ConfigError(f"A label cannot be named '{options.name}'.", f"Taken: {', '.join(sorted(ROW_NAMES))}.")
-        wanted = class_ids(options.classes, labels) if options.classes else None
-        model = opened(options.model, options.runtime, options.precision, options.threads)
+        wanted, model = options.wanted(labels), options.opened()
         check_task(model, "classify", "is no classifier", "Give one, such as a ResNet.")
         return PerSource(lambda _: BoxClassifier(options, model, wanted))
 
@@ -83,11 +71,8 @@ class BoxClassifier:
         self._known: Memory[_Label] = Memory(max(self._keep_ns, round(_FORGET_S * 1e9)))
 
     def __call__(self, result: Result) -> Result:
-        """The result with the second label of its boxes.
-
-        Raises:
-            ConfigError: labels are to be kept, and no tracker ran before.
-            SessionError: the runtime failed.
+        """The result with the second label of its boxes; ``ConfigError`` when labels are to be kept, and no tracker ran
+        before.
         """
         found, now_ns = result.detections, result.frame.scene_ns
         if found is None:
@@ -132,7 +117,6 @@ class BoxClassifier:
 
 
 def _ids(found: Detections, rows: list[int]) -> list[tuple[int, int]]:
-    """The confirmed ids among some rows."""
     ids = found.tracker_id
     return [] if ids is None else [(row, int(ids[row])) for row in rows if ids[row] >= 0]
 

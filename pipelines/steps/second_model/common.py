@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from edgecv._internal.printable import short
 from edgecv.errors import ConfigError
 from edgecv.model import load
+from edgecv.pipelines.steps.options import Options
 from edgecv.protocols import LoadedModel
 from edgecv.results import Detections, IntArray
+from edgecv.vision.class_names import class_ids
 
 
-def opened(model: Any, runtime: str, precision: str, threads: int) -> Any:
-    """A loaded model, or the one at a path.
+class SecondModel(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A step that shows what was found to a second model.
 
-    Raises:
-        ModelError: there is nothing at the path, or it is no model; ``load`` lists what else can go wrong.
+    Attributes:
+        model: Path of the second model, or a loaded one.
+        classes: Names or numbers of the detector's classes to look at; all by default.
+        runtime: As in ``edgecv.load``.
+        precision: As in ``edgecv.load``.
+        threads: As in ``edgecv.load``.
     """
-    return load(model, runtime, precision, threads) if isinstance(model, str | Path) else model
+
+    model: Any
+    classes: tuple[str | int, ...] = ()
+    runtime: str = "auto"
+    precision: str = "auto"
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def wanted(self, labels: tuple[str, ...]) -> frozenset[int] | None:
+        """The classes to look at, of a detector with these labels; ``None`` for all."""
+        return class_ids(self.classes, labels) if self.classes else None
+
+    def opened(self) -> Any:
+        """The loaded model; errors as of ``edgecv.load``."""
+        is_path = isinstance(self.model, str | Path)
+        return load(self.model, self.runtime, self.precision, self.threads) if is_path else self.model
 
 
 def check_task(model: object, task: str, wrong: str, hint: str) -> None:

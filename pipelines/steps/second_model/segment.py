@@ -4,46 +4,33 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
 
-from edgecv.pipelines.steps.options import Options, checked
-from edgecv.pipelines.steps.second_model.common import best_of, check_task, opened
+from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.second_model.common import SecondModel, best_of, check_task
 from edgecv.promptable import MAX_BOXES, PromptableModel
 from edgecv.results import Result
-from edgecv.vision.class_names import class_ids
 
 
-class Segment(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Segment(SecondModel, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "segment"``: SAM masks for the boxes; a box that it was not asked about has an empty mask.
 
     Attributes:
-        model: Path of a bundle of SAM, or a loaded one.
-        classes: Names or numbers of the detector's classes to mark; all by default.
         most: Boxes per frame, the surest first; frames without one cost nothing.
-        runtime: As in ``edgecv.load``.
-        precision: As in ``edgecv.load``.
-        threads: As in ``edgecv.load``.
     """
 
-    model: Any
-    classes: tuple[str | int, ...] = ()
     most: Annotated[int, msgspec.Meta(ge=1, le=MAX_BOXES)] = 8
-    runtime: str = "auto"
-    precision: str = "auto"
-    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def build(self, labels: tuple[str, ...] = ()) -> BoxSegmenter:
         """The step for a detector with these labels.
 
-        Raises:
-            ConfigError: the model answers no prompts, or the detector has no such class.
+        Raises ``ConfigError``: the model answers no prompts, or the detector has no such class.
         """
         options = checked(self)
-        wanted = class_ids(options.classes, labels) if options.classes else None
-        model = opened(options.model, options.runtime, options.precision, options.threads)
+        wanted, model = options.wanted(labels), options.opened()
         check_task(model, "promptable-segment", "answers no prompts", "Give a SAM, such as mobile_sam.")
         return BoxSegmenter(model, wanted, options.most)
 
@@ -56,11 +43,7 @@ class BoxSegmenter:
         self._asking = threading.Lock()  # the model remembers one image; no other source may set its own in between
 
     def __call__(self, result: Result) -> Result:
-        """The result with masks in place of those it may have.
-
-        Raises:
-            SessionError: the runtime failed.
-        """
+        """The result with masks in place of those it may have. Raises ``SessionError``: the runtime failed."""
         found = result.detections
         if found is None:
             return result

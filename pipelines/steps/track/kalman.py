@@ -22,20 +22,12 @@ _ASPECT = 2  # column of the aspect ratio in the state
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Motion:
-    """Where ``T`` objects are and how they move; ``(T, 4)`` each.
+    """Where ``T`` objects are and how they move; ``(T, 4)`` each."""
 
-    Attributes:
-        at: Centre x, centre y, width / height, height.
-        velocity: Of these, per frame.
-        var_at: Variance of ``at``.
-        var_both: Covariance of ``at`` and ``velocity``.
-        var_velocity: Variance of ``velocity``.
-    """
-
-    at: Floats
-    velocity: Floats
-    var_at: Floats
-    var_both: Floats
+    at: Floats  # centre x, centre y, width / height, height
+    velocity: Floats  # of these, per frame
+    var_at: Floats  # variance of the first
+    var_both: Floats  # covariance of the two
     var_velocity: Floats
 
     @classmethod

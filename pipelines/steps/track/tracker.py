@@ -126,11 +126,7 @@ class ByteTracker:
         self._last_ns: int | None = None
 
     def __call__(self, result: Result) -> Result:
-        """The result with ids.
-
-        Raises:
-            ConfigError: the model gives no detections.
-        """
+        """The result with ids. Raises ``ConfigError``: the model gives no detections."""
         if result.detections is None:
             raise ConfigError("The step 'track' follows detections, and this model gives none.", "Use a detector.")
         size_hw = result.frame.image.shape[:2]
@@ -190,7 +186,6 @@ class ByteTracker:
         return np.delete(rows, at_row), np.delete(seen, at_seen)
 
     def _note(self, owner: IntArray, found: Detections, now_ns: int) -> None:
-        """Take in what was seen of the matched objects."""
         seen = np.flatnonzero(owner >= 0)
         rows, objects = owner[seen], self._objects
         objects.motion.update(rows, to_measured(found.xyxy[seen]))
@@ -209,7 +204,6 @@ class ByteTracker:
         self._next_id += len(ready)
 
     def _begin(self, seen: Indices, found: Detections, owner: IntArray, now_ns: int) -> None:
-        """What fits nothing is new."""
         seen = seen[found.confidence[seen] >= np.float32(self._options.start)]
         first = len(self._objects.state)
         self._objects = self._objects.joined(

@@ -12,7 +12,8 @@ from edgecv.cli.console import fail
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.errors import ConfigError
 from edgecv.pipelines.sinks.webhook.client import check_url
-from edgecv.pipelines.sources.network import NetworkOptions, NetworkSource, _camera_url
+from edgecv.pipelines.sources.network.address import NetworkOptions, camera_url
+from edgecv.pipelines.sources.network.source import NetworkSource
 from edgecv.pipelines.uris import parse_sink, parse_source, scrub
 
 MARKS = sorted({*string.punctuation, " "})
@@ -43,7 +44,7 @@ def test_a_camera_with_any_password_is_understood_or_refused_with_the_next_step(
             assert_hidden(str(error), password)
         else:
             assert uri.name == f"{scheme}://camera{end}", url
-            sent = _camera_url(uri, NetworkOptions()).partition("://")[2]
+            sent = camera_url(uri, NetworkOptions()).partition("://")[2]
             assert sent.startswith("admin:"), url
             assert sent.partition("@")[2] == f"camera{end}", url
             assert_hidden(scrub(f"admin:{password} at {url} and {quote(unquote(password))}", uri), password)

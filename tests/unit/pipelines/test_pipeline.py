@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecv.errors import ConfigError, SinkError, SourceError
+from edgecv.errors import ConfigError, PluginError, SinkError, SourceError
 from edgecv.events import Event
 from edgecv.pipelines.loop.sink_worker import SinkWorker
 from edgecv.pipelines.pipeline import Pipeline
@@ -312,8 +312,9 @@ def test_an_exception_of_a_callback_ends_everything(where: str) -> None:
 
     sink = SlowSink()
     arguments = {"steps": [fail]} if where == "step" else {"on_result": fail}
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PluginError if where == "step" else ZeroDivisionError) as caught:
         Pipeline(CLIP, BlobModel(), sinks=[sink], **arguments).run()
+    assert isinstance(caught.value.__cause__ or caught.value, ZeroDivisionError)
     assert sink.closed == 1
 
 

@@ -16,10 +16,11 @@ import pytest
 from edgecv.errors import ConfigError, EdgeCVError, SinkError, SourceError
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.recording.layout import HEADER, RESULTS, Header, RecordedFrom, image_path
-from edgecv.pipelines.recording.recording import RecordedFrame, RecordedModel, RecordedSource, Recording
+from edgecv.pipelines.recording.recording import RecordedFrame, RecordedModel, Recording
 from edgecv.pipelines.recording.records import Record, StoredArray, StoredMasks, encode_record
-from edgecv.pipelines.recording.replay import open_replay, replay
+from edgecv.pipelines.recording.replay import open_replay
 from edgecv.pipelines.recording.sink import RecordSink
+from edgecv.pipelines.recording.source import RecordedSource
 from edgecv.pipelines.sources import open_source
 from edgecv.pipelines.sources.synthetic import SyntheticSource
 from edgecv.pipelines.steps.per_source import PerSource
@@ -156,7 +157,7 @@ def test_the_same_counts_with_the_same_evidence(tmp_path: Path) -> None:
     sources = {"door": clip(200), "yard": clip(150, 96, 64)}
     Pipeline(sources, BlobModel(), steps=[first], sinks=[RecordSink(tmp_path / "two.rec")]).run()
     for crossings in again:
-        assert replay(tmp_path / "two.rec", steps=[crossings]).frames == 350
+        assert open_replay(tmp_path / "two.rec", steps=[crossings]).run().frames == 350
         assert crossings.counted == first.counted
         assert crossings.evidence == first.evidence
     assert min(sum(counts.values()) for counts in first.counted.values()) > 5
@@ -188,7 +189,7 @@ def test_a_replay_writes_the_lines_of_the_recorded_run_in_their_order(tmp_path: 
     sinks = [RecordSink(tmp_path / "three.rec"), f"jsonl:{tmp_path / 'first.jsonl'}"]
     Pipeline(sources, BlobModel(), sinks=sinks).run()
     for name in ("second.jsonl", "third.jsonl"):
-        replay(tmp_path / "three.rec", sinks=[f"jsonl:{tmp_path / name}"])
+        open_replay(tmp_path / "three.rec", sinks=[f"jsonl:{tmp_path / name}"]).run()
         assert lines(tmp_path / name) == lines(tmp_path / "first.jsonl")
 
 
@@ -548,10 +549,10 @@ def test_only_frames_of_a_recording_are_remembered(tmp_path: Path) -> None:
 def test_a_replay_at_its_own_speed_keeps_the_pauses(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.rec", [result_of(index) for index in range(5)])  # a second apart
     start = time.monotonic()
-    assert replay(path, speed=20).frames == 5
+    assert open_replay(path, speed=20).run().frames == 5
     assert 0.19 <= time.monotonic() - start < DEADLINE_S
     with pytest.raises(ConfigError, match="negative"):
-        replay(path, speed=-1)
+        open_replay(path, speed=-1)
 
 
 def test_a_long_pause_does_not_delay_the_end(tmp_path: Path) -> None:
@@ -583,5 +584,5 @@ def test_at_its_own_speed_no_source_waits_for_the_pause_of_another(tmp_path: Pat
 
 def test_max_frames_ends_a_replay_early(tmp_path: Path) -> None:
     path = recorded(tmp_path / "a.rec", [result_of(i, source=name) for i in range(9) for name in "ab"])
-    assert replay(path, max_frames=5).frames == 5
+    assert open_replay(path, max_frames=5).run().frames == 5
     assert_no_threads()

@@ -9,7 +9,8 @@ import pytest
 
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.live import LiveOptions
-from edgecv.pipelines.sources.network import NetworkOptions, _camera_url, _host_port, _size
+from edgecv.pipelines.sources.network.address import NetworkOptions, camera_url, host_port
+from edgecv.pipelines.sources.network.source import _size
 from edgecv.pipelines.sources.pace import Pace
 from edgecv.pipelines.sources.supervised.rate import RateLimit
 from edgecv.pipelines.sources.supervised.retry import Outage, Retry
@@ -176,8 +177,8 @@ def test_a_pipe_that_breaks_or_sends_something_else_is_an_error(data: bytes, cod
 )
 def test_a_camera_is_called_by_a_well_formed_url(uri: str, host: str, port: int, url: str) -> None:
     parsed = parse_source(uri)
-    assert _host_port(parsed) == (host, port)
-    assert _camera_url(parsed, NetworkOptions()) == url
+    assert host_port(parsed) == (host, port)
+    assert camera_url(parsed, NetworkOptions()) == url
 
 
 def test_one_side_alone_keeps_the_proportions() -> None:

@@ -21,10 +21,10 @@ from edgecv._internal.printable import printable
 from edgecv._internal.redaction import redact
 from edgecv.errors import SourceError
 from edgecv.pipelines.sources.live import Unrecoverable
+from edgecv.pipelines.sources.network.address import PORTS
 from edgecv.version import __version__
 
 HTTP_ERRORS = (OSError, http.client.HTTPException, ValueError)  # the last: a host or a header that nobody can send
-_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _FIRST_BYTES = 512  # enough to know an image from a page
@@ -47,8 +47,8 @@ class Login:
 class HttpStream:
     """What a camera answers.
 
-    Redirects are followed within the same scheme, host and port only: a camera must not send us, or its password, elsewhere.
-    Proxies of the environment are not used.
+    Redirects are followed within the same scheme, host and port only: a camera must not send us, or its password,
+    elsewhere. Proxies of the environment are not used.
 
     Attributes:
         is_jpeg: Whether it is a stream of JPEG images, by its type or by its first bytes.
@@ -58,10 +58,8 @@ class HttpStream:
     def __init__(self, url: str, name: str, timeout_s: float) -> None:
         """Ask, and read the head of the answer.
 
-        Args:
-            url: With user and password, percent-encoded.
-            name: What to call it in errors: without credentials.
-            timeout_s: How long the camera may say nothing.
+        ``url`` holds user and password, percent-encoded; ``name`` is for errors, without them; the camera may be silent for
+        ``timeout_s``.
 
         Raises:
             SourceError: it refuses, redirects elsewhere or sends a page; the ``code`` says which.
@@ -147,11 +145,7 @@ class HttpStream:
         return SourceError(f"{self._name} answers with HTTP {status}.", hint, code="refused")
 
     def _kind(self) -> str:
-        """The type of what comes, without its parameters.
-
-        Raises:
-            SourceError: a page or a playlist.
-        """
+        """The type of what comes, without its parameters. Raises ``SourceError``: a page or a playlist."""
         kind = printable(self._answer.headers.get("Content-Type", "").partition(";")[0].strip().lower())[:_LONGEST_KIND]
         if kind.startswith((*_PAGES, *_PLAYLISTS)) and kind != "text/plain":  # some cameras call everything plain text
             raise SourceError(
@@ -241,7 +235,7 @@ def _connection(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnect
 def _host(parts: SplitResult) -> str:
     """Host and port, always with the port."""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{host}:{parts.port or _PORTS.get(parts.scheme, 0)}"
+    return f"{host}:{parts.port or PORTS.get(parts.scheme, 0)}"
 
 
 def _target(url: str) -> str:

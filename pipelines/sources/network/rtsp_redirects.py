@@ -18,23 +18,19 @@ from typing import Any
 
 from edgecv._internal.printable import printable
 from edgecv.pipelines.sources.live import Unrecoverable
+from edgecv.pipelines.sources.network.address import PORTS
 
 _SAYING = "Redirecting to "
 _REFUSED = re.compile(r"Protocol '([^']*)' not on whitelist")
 # Where libav would go: nothing but a host and a port may stand before the path, so that both of us read the same.
 _PLACE = re.compile(r"(rtsps?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?(?:/|$)")
-_PORTS = {"rtsp": 554, "rtsps": 322}
 _LONGEST_PLACE = 60
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
 @contextlib.contextmanager
 def no_redirect(av: Any, name: str, host: str, port: int) -> Iterator[None]:
-    """Open an RTSP stream inside; a redirect to another host or port fails there, before it is followed.
-
-    Raises:
-        Unrecoverable: the camera redirected.
-    """
+    """Open an RTSP stream inside; a redirect to another host or port raises ``Unrecoverable`` there, before it is followed."""
     guard, log, limit = _Guard(host, port), logging.getLogger("libav"), resource.getrlimit(resource.RLIMIT_NOFILE)
     level, propagate, before = log.level, log.propagate, _peers()
     log.addHandler(guard)
@@ -79,7 +75,7 @@ class _Guard(logging.Handler):
         found = _PLACE.match(place)
         if found is None:
             return False
-        return (found[2].strip("[]").lower(), int(found[3] or _PORTS[found[1]])) == self._here
+        return (found[2].strip("[]").lower(), int(found[3] or PORTS[found[1]])) == self._here
 
 
 def _elsewhere(name: str, place: str) -> Unrecoverable:
