@@ -1,45 +1,47 @@
-"""The processor, as ``/proc/cpuinfo`` tells it, and what of it matters for INT8."""
+"""The processor, as ``/proc/cpuinfo`` tells it, and what of it matters for INT8.
+
+Decisions look at the features of the cores that this process may use; names of parts are for people.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from edgecv.bundles.cpu_classes import CpuClassName, cpu_class_of
+from edgecv.devices.tables import core_names
 
 # Names as the kernel writes them (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c): instructions that
 # INT8, half and bfloat16 kernels of the runtimes choose by.
 _X86_FEATURES = ("sse4_2", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 _ARM_FEATURES = ("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme")
-_ARM_LIMITED = "0x41"  # implementer number of Arm's own designs
-# Part numbers of the MIDR_EL1 register; source: util-linux sys-utils/lscpu-arm.c.
-_ARM_PARTS: Mapping[str, str] = MappingProxyType(
-    {
-        "0xc07": "Cortex-A7",
-        "0xd03": "Cortex-A53",
-        "0xd04": "Cortex-A35",
-        "0xd05": "Cortex-A55",
-        "0xd07": "Cortex-A57",
-        "0xd08": "Cortex-A72",
-        "0xd09": "Cortex-A73",
-        "0xd0a": "Cortex-A75",
-        "0xd0b": "Cortex-A76",
-        "0xd0c": "Neoverse-N1",
-        "0xd0d": "Cortex-A77",
-        "0xd40": "Neoverse-V1",
-        "0xd41": "Cortex-A78",
-        "0xd42": "Cortex-A78AE",
-        "0xd44": "Cortex-X1",
-        "0xd46": "Cortex-A510",
-        "0xd47": "Cortex-A710",
-        "0xd49": "Neoverse-N2",
-        "0xd4b": "Cortex-A78C",
-        "0xd4d": "Cortex-A715",
-        "0xd4f": "Neoverse-V2",
-    }
-)
+
+Core = dict[str, str]
+"""What ``/proc/cpuinfo`` says of one core, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The cores of one kind.
+
+    Attributes:
+        name: For people, such as ``Cortex-A76``.
+        implementer: Number of the maker on Arm, such as ``0x41``; the vendor on x86.
+        part: Number of the design on Arm, such as ``0xd0b``; family, model and stepping on x86.
+        cores: How many there are.
+        usable_cores: How many of them this process may run on.
+        max_mhz: The highest clock that their frequency driver knows; ``None`` without one, as in virtual machines.
+        features: Of the instructions that matter for INT8, those that each of these cores has.
+    """
+
+    name: str
+    implementer: str
+    part: str
+    cores: int
+    usable_cores: int
+    max_mhz: int | None
+    features: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,57 +51,116 @@ class Cpu:
     Attributes:
         model: Its name; of several kinds of cores each with its count; empty when nothing says it.
         cores: Logical cores; 0 when nothing says it.
-        features: Of the instructions that matter for INT8, those every core has.
-        cpu_class: The class of the processor, as variants of bundles and ``--target`` name it.
+        clusters: The kinds of cores, in the order of the first core of each.
+        features: Of the instructions that matter for INT8, those that every usable core has.
+        cpu_class: The class of the processor, as variants of bundles and ``--target`` name it, by the usable cores.
         virtual: Whether a hypervisor says it stands below.
     """
 
     model: str
     cores: int
+    clusters: tuple[Cluster, ...]
     features: tuple[str, ...]
     cpu_class: CpuClassName
     virtual: bool
 
 
-def read_cpu(cpuinfo: str, arch: str) -> Cpu:
-    """Read the text of ``/proc/cpuinfo`` of a machine with the architecture ``arch`` (``uname -m``)."""
+def read_cpu(
+    cpuinfo: str, arch: str, allowed: frozenset[int] | None = None, max_khz: dict[int, int] | None = None
+) -> Cpu:
+    """Read the text of ``/proc/cpuinfo`` of a machine with the architecture ``arch`` (``uname -m``).
+
+    Args:
+        cpuinfo: The text.
+        arch: The architecture.
+        allowed: The CPUs that this process may run on; ``None``: all.
+        max_khz: The highest clock of each CPU, where it is known.
+    """
     cores = _cores(cpuinfo)
-    everywhere = _common_flags(cores)
-    features = tuple(name for name in (*_X86_FEATURES, *_ARM_FEATURES) if name in everywhere)
+    usable = [core for core in cores if _may_use(core, allowed)]
+    everywhere = _common_flags(usable or cores)
     return Cpu(
         model=_model(cores),
         cores=len(cores),
-        features=features,
+        clusters=_clusters(cores, allowed, max_khz or {}),
+        features=_known(everywhere),
         cpu_class=cpu_class_of(arch, everywhere),
         virtual="hypervisor" in everywhere,
     )
 
 
-def _cores(cpuinfo: str) -> list[dict[str, str]]:
+def numbers_of(cpuinfo: str) -> frozenset[int]:
+    """The numbers of the CPUs that ``/proc/cpuinfo`` lists: those that are online."""
+    return frozenset(_number(core) for core in _cores(cpuinfo))
+
+
+def _known(flags: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in (*_X86_FEATURES, *_ARM_FEATURES) if name in flags)
+
+
+def _cores(cpuinfo: str) -> list[Core]:
     """One mapping per logical core; blocks without ``processor`` (board details at the end on ARM) are left out."""
     blocks = [_fields(block) for block in cpuinfo.split("\n\n")]
-    return [block for block in blocks if "processor" in block]
+    return [block for block in blocks if block.get("processor", "").isdecimal()]
 
 
-def _fields(block: str) -> dict[str, str]:
+def _fields(block: str) -> Core:
     pairs = (line.partition(":") for line in block.splitlines())
     return {name.strip(): value.strip() for name, colon, value in pairs if colon}
 
 
-def _common_flags(cores: list[dict[str, str]]) -> frozenset[str]:
+def _number(core: Core) -> int:
+    return int(core["processor"][:6])
+
+
+def _may_use(core: Core, allowed: frozenset[int] | None) -> bool:
+    return allowed is None or _number(core) in allowed
+
+
+def _common_flags(cores: Iterable[Core]) -> frozenset[str]:
     sets = [frozenset((core.get("flags") or core.get("Features") or "").split()) for core in cores]
     return frozenset.intersection(*sets) if sets else frozenset()
 
 
-def _model(cores: list[dict[str, str]]) -> str:
+def _clusters(cores: Sequence[Core], allowed: frozenset[int] | None, max_khz: dict[int, int]) -> tuple[Cluster, ...]:
+    kinds: dict[tuple[str, str], list[Core]] = {}
+    for core in cores:
+        kinds.setdefault(_kind(core), []).append(core)
+    return tuple(_cluster(kind, alike, allowed, max_khz) for kind, alike in kinds.items())
+
+
+def _cluster(
+    kind: tuple[str, str], cores: Sequence[Core], allowed: frozenset[int] | None, max_khz: dict[int, int]
+) -> Cluster:
+    clocks = [max_khz[_number(core)] for core in cores if _number(core) in max_khz]
+    return Cluster(
+        name=_core_name(cores[0]),
+        implementer=kind[0],
+        part=kind[1],
+        cores=len(cores),
+        usable_cores=sum(_may_use(core, allowed) for core in cores),
+        max_mhz=max(clocks) // 1000 if clocks else None,
+        features=_known(_common_flags(cores)),
+    )
+
+
+def _kind(core: Core) -> tuple[str, str]:
+    """(implementer, part): the one pair that tells designs apart."""
+    if "CPU part" in core:
+        return core.get("CPU implementer", ""), core["CPU part"]
+    numbers = [core[name] for name in ("cpu family", "model", "stepping") if name in core]
+    return core.get("vendor_id", ""), "-".join(numbers)
+
+
+def _model(cores: Sequence[Core]) -> str:
     counts = Counter(_core_name(core) for core in cores)
     if len(counts) == 1:
         return next(iter(counts))
     return " + ".join(f"{count} x {name}" for name, count in counts.items())
 
 
-def _core_name(core: dict[str, str]) -> str:
-    part = core.get("CPU part", "")
-    if core.get("CPU implementer") == _ARM_LIMITED and part in _ARM_PARTS:
-        return _ARM_PARTS[part]  # "model name" says no more than ARMv8 there
-    return core.get("model name") or (f"ARM part {part}" if part else "")
+def _core_name(core: Core) -> str:
+    implementer, part = _kind(core)
+    if name := core_names().get(f"{implementer} {part}"):
+        return name  # "model name" says no more than ARMv8 there
+    return core.get("model name") or (f"ARM part {part}" if "CPU part" in core else "")

@@ -49,7 +49,7 @@ def runtime_options(**given: Any) -> RuntimeOptions:
         hint = "precision: auto, fp32, fp16, int8 or bf16." if "$.precision" in str(error) else ""
         raise ConfigError(f"A runtime option is wrong: {error}.", hint) from error
     check_number("lanes", options.lanes, 1, _MOST_LANES, whole=True, hint="2 for files and many cameras.")
-    check_number("threads", options.threads, 0, MOST_THREADS, whole=True, hint="0: the runtime chooses.")
+    check_number("threads", options.threads, 0, MOST_THREADS, whole=True, hint="0: as many as there are CPUs to use.")
     if options.runtime != "auto":
         registry.place("runtimes", options.runtime)  # names the known ones when it is misspelt
     return options

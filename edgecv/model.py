@@ -24,13 +24,13 @@ from edgecv.choosing import (
     choose_for_file,
     file_suffixes,
     open_parts,
-    runtime_of,
     runtime_options,
 )
 from edgecv.errors import ConfigError, SpecMismatch
 from edgecv.promptable import open_promptable
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Frame, Image, Result
+from edgecv.runtimes.adapter import open_session
 from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
 from edgecv.vision.class_names import class_ids
 from edgecv.vision.geometry import ImageTransform
@@ -248,8 +248,8 @@ def load(
             device. One built for another CPU class is taken only where nothing else fits. ``bf16``: the float32 variant, or
             the one that ``variant`` names, with its float layers in bfloat16; OpenVINO does that on CPUs that can, and never
             unasked.
-        threads: Threads of the session, at most 1024; 0: as many as ``edgecv tune`` found best for this bundle, else the
-            runtime chooses.
+        threads: Threads of the session, at most 1024; 0: as many as ``edgecv tune`` found best for this bundle, else
+            as many as this process may use CPUs, by its binding and its quota.
         device: ``cpu``, ``cuda`` ...: never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
@@ -278,7 +278,7 @@ def load(
     )
     check_exists(path)
     if path.is_file() and path.suffix in file_suffixes():
-        session = runtime_of(choose_for_file(path, options))(path, options)
+        session = open_session(choose_for_file(path, options), path, options)
         return Model(path.stem, spec or spec_of(path, session), session)
     if spec is not None:
         raise ConfigError("spec= is for bare model files; a bundle has its own.")

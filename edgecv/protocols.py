@@ -65,7 +65,7 @@ class RuntimeAdapter(Session, Protocol):
         extra: The extra of ``pip install 'edgecv[...]'`` that brings it.
         formats: The formats of a bundle's variants that it runs.
         suffixes: The suffixes of bare model files that it runs.
-        distributions: The names under which ``edgecv devices`` looks for installed versions.
+        distributions: The packages whose installed versions say what computes, for reports.
         takes_opened_files: Whether ``model`` may be an ``OpenedModel``, whose files were checked and are open; else it is a path.
         takes_bf16: Whether it can compute float layers in bfloat16.
     """

@@ -97,7 +97,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Attributes:
         runtime: ``auto`` or a registered runtime.
         device: ``cpu``, ``cuda``, ``tensorrt`` ...: what the runtime shall compute on.
-        threads: Threads of the session; 0 lets the runtime choose.
+        threads: Threads of the session; 0: as many as this process may use CPUs, by its binding and its quota.
         lanes: Images that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
             With 2 each image takes longer, but more of them get done: no thread waits for another at the end of each layer
             (YOLOv8n INT8 in OpenVINO on two cores: 30 instead of 36 ms of processor time per image).
@@ -119,5 +119,5 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def lane_threads(self) -> int:
-        """Threads of one image; 0 lets the runtime choose."""
+        """Threads of one image; 0 where nobody gave a number: ``open_session`` does."""
         return max(1, self.threads // self.lanes) if self.threads else 0

@@ -9,9 +9,11 @@ import typer
 
 from edgecv.media.image_headers import set_max_megapixels
 
-_RUNTIME = typer.Option(help="auto or a runtime: see `edgecv plugins`.")
-_PRECISION = typer.Option(help="auto, fp32, fp16, int8, or bf16: float32 files in bfloat16.")
-_THREADS = typer.Option(min=0, max=1024, help="Threads of the session; 0: what tune found, else all CPUs it may use.")
+BUNDLE = "Bundle to run, or a bare model file that carries metadata."
+REPEAT = "May be repeated."
+_RUNTIME = typer.Option(help="Runtime that runs the model, or auto. `edgecv plugins` lists them.")
+_PRECISION = typer.Option(help="fp32, fp16, int8 or auto. bf16 computes the fp32 files in bfloat16.")
+_THREADS = typer.Option(min=0, max=1024, help="Threads that run the model. 0: what tune found, else all CPUs it may use.")
 Runtime = Annotated[str, _RUNTIME]
 Precision = Annotated[str, _PRECISION]
 Threads = Annotated[int, _THREADS]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from edgecv import registry
 from edgecv.bundles.opened_files import OpenedModel
 from edgecv.protocols import RuntimeAdapter, Session
+from edgecv.runtimes.cpu_budget import effective_cpus
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 
@@ -22,7 +25,8 @@ def open_session(
     Args:
         runtime: Name of the runtime.
         model: A model file, or the checked files of a bundle. A plug-in that knows no opened files is given their path.
-        options: Device, threads and the like.
+        options: Device, threads and the like. A number of threads that is not given is the number of CPUs that this process
+            may use: a runtime would count those of the whole machine, or take one.
         inputs: Specs of the inputs; the file's own by default.
         outputs: Specs of the outputs; the file's own by default.
 
@@ -34,4 +38,5 @@ def open_session(
     adapter: type[RuntimeAdapter] = registry.resolve("runtimes", runtime)
     if isinstance(model, OpenedModel) and not adapter.takes_opened_files:
         model = model.path
+    options = msgspec.structs.replace(options, threads=options.threads or effective_cpus())
     return adapter(model, options, inputs, outputs)

@@ -14,7 +14,7 @@ const STATES = {
   failed: "failed",
   ended: "ended",
 };
-const UNITS = { c: "°C", w: "W", s: "s", ms: "ms", mb: "MB", bytes: "bytes", percent: "%", fps: "fps" };
+const UNITS = { c: "°C", w: "W", mhz: "MHz", s: "s", ms: "ms", mb: "MB", bytes: "bytes", percent: "%", fps: "fps" };
 
 const pageId = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const cards = new Map();

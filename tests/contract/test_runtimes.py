@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from edgecv import registry
 from edgecv.errors import DeviceError, SessionError, SpecMismatch
 from edgecv.protocols import Session
+from edgecv.runtimes import adapter
 from edgecv.specs import RuntimeOptions, TensorSpec
 from tests.models import arithmetic
 
@@ -259,3 +261,47 @@ def test_it_is_closed_by_two_while_others_run_it(row: Row, path: Path, lanes: in
     for thread in (*closers, *runners):
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
+
+
+CPUS = sorted(os.sched_getaffinity(0))
+
+
+# OpenVINO keeps the number of CPUs that it met first: the smaller number comes second.
+@pytest.fixture(params=[2, 1], ids=["two CPUs", "one CPU"])
+def bound(request: pytest.FixtureRequest) -> Iterator[int]:
+    if len(CPUS) < request.param:
+        pytest.skip("the machine has one CPU")
+    os.sched_setaffinity(0, CPUS[: request.param])
+    yield request.param
+    os.sched_setaffinity(0, CPUS)
+
+
+def _tasks() -> set[str]:
+    return {task.name for task in Path("/proc/self/task").iterdir()}
+
+
+def _litert(session: Any, before: set[str]) -> int:
+    """XNNPACK starts one thread fewer than it has: the caller is one of them."""
+    session.run(FEEDS)
+    return 1 + len(_tasks() - before)
+
+
+THREADS_OF: dict[str, Callable[[Any, set[str]], int]] = {
+    "litert": _litert,
+    "onnxruntime": lambda session, _: session._session.get_session_options().intra_op_num_threads,
+    "openvino": lambda session, _: session._compiled.get_property("INFERENCE_NUM_THREADS"),
+}
+
+
+def test_threads_that_are_not_given_are_the_cpus_of_the_process(row: Row, path: Path, bound: int) -> None:
+    before = _tasks()
+    session = adapter.open_session(row.name, path, RuntimeOptions())
+    assert THREADS_OF[row.name](session, before) == bound
+    session.close()
+
+
+def test_a_given_number_of_threads_wins(row: Row, path: Path) -> None:
+    before = _tasks()
+    session = adapter.open_session(row.name, path, RuntimeOptions(threads=1))
+    assert THREADS_OF[row.name](session, before) == 1
+    session.close()

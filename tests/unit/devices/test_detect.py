@@ -1,52 +1,19 @@
+"""``detect`` on what no tree of a board has, and on this machine."""
+
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from edgecv.devices.detect import describe, detect
-from tests.unit.devices.boards import ORIN, PI5, X86, X86_CPUINFO, lay_out
-
-
-@pytest.mark.parametrize(
-    ("files", "arch", "board", "source", "total_bytes"),
-    [
-        (PI5, "aarch64", "Raspberry Pi 5 Model B Rev 1.0", "device-tree", 8255616 * 1024),
-        (ORIN, "aarch64", "NVIDIA Jetson Orin Nano Developer Kit", "device-tree", 7802784 * 1024),
-        (X86, "x86_64", "LENOVO ThinkCentre M75q", "dmi", 24684092 * 1024),
-    ],
-)
-def test_board_and_memory_of_known_machines(tmp_path, files, arch, board, source, total_bytes):
-    device = detect(lay_out(files, tmp_path), arch)
-    assert (device.board.name, device.board.source) == (board, source)
-    assert device.memory.total_bytes == total_bytes
-    assert device.arch == arch
-
-
-@pytest.mark.parametrize(
-    ("files", "found"),
-    [
-        (PI5, [("hailo", "hailo0", ""), ("gpu", "renderD128", "v3d")]),
-        (ORIN, [("nvidia", "nvhost-gpu", "")]),
-        (X86, [("nvidia", "nvidia0", ""), ("edgetpu", "apex_0", "")]),
-    ],
-)
-def test_accelerators_are_found_by_their_nodes(tmp_path, files, found):
-    device = detect(lay_out(files, tmp_path), "aarch64")
-    assert [(a.kind, a.node.rpartition("/")[2], a.driver) for a in device.accelerators] == found
-
-
-def test_system_and_kernel_are_read(tmp_path):
-    pi, orin = detect(lay_out(PI5, tmp_path / "pi")), detect(lay_out(ORIN, tmp_path / "orin"))
-    assert (pi.os, pi.kernel) == ("Debian GNU/Linux 12 (bookworm)", "6.6.31+rpt-rpi-2712")
-    assert orin.os == "Ubuntu 22.04.4 LTS"
-
-
-def test_a_memory_limit_of_a_container_is_read(tmp_path):
-    assert detect(lay_out(X86, tmp_path / "limited")).memory.limit_bytes == 2**31
-    assert detect(lay_out(X86 | {"sys/fs/cgroup/memory.max": "max\n"}, tmp_path / "free")).memory.limit_bytes is None
+from edgecv import registry
+from edgecv.devices.describe import describe
+from edgecv.devices.detect import detect
+from edgecv.devices.tables import table
+from tests.boards import cpuinfo, lay_out, roots_of, write_tree
 
 
 @pytest.mark.parametrize(
@@ -56,37 +23,75 @@ def test_a_memory_limit_of_a_container_is_read(tmp_path):
         ("Default string", "Default string", "virtual machine"),
     ],
 )
-def test_placeholders_of_the_firmware_are_no_name(tmp_path, product, board, name):
+def test_placeholders_of_the_firmware_are_no_name(tmp_path: Path, product: str, board: str, name: str) -> None:
     dmi = {
-        "proc/cpuinfo": X86_CPUINFO,
+        "proc/cpuinfo": cpuinfo("xeon-vm-quota"),
         "sys/class/dmi/id/sys_vendor": "To Be Filled By O.E.M.",
         "sys/class/dmi/id/product_name": product,
         "sys/class/dmi/id/board_vendor": "ASRock",
         "sys/class/dmi/id/board_name": board,
     }
-    assert detect(lay_out(dmi, tmp_path), "x86_64").board.name == name
+    write_tree(dmi, tmp_path)
+    assert detect(roots_of(tmp_path), "x86_64").board.name == name
 
 
-def test_a_machine_that_says_nothing_is_described_without_guesses(tmp_path):
-    device = detect(lay_out({}, tmp_path), "riscv64")
+def test_a_machine_that_says_nothing_is_described_without_guesses(tmp_path: Path) -> None:
+    device = detect(roots_of(tmp_path), "riscv64")
     assert (device.board.name, device.board.source) == ("", "unknown")
-    assert device.memory.total_bytes is None
-    assert device.accelerators == ()
+    assert (device.memory.total_bytes, device.jetson, device.power_mode) == (None, None, None)
+    assert (device.accelerators, device.effective_cpus) == ((), 1)
     assert dict(describe(device))["memory"] == "unknown in all, unknown available"
 
 
-def test_this_machine_can_be_described_and_stored_as_json():
+def test_this_machine_can_be_described_and_stored_as_json() -> None:
     device = detect()
     assert json.loads(json.dumps(device.as_dict()))["cpu"]["cores"] >= 1
-    assert device.usable_cores >= 1
+    assert 1 <= device.effective_cpus <= device.usable_cores
     assert "onnxruntime" in device.runtimes
     assert all(text for _, text in describe(device))
 
 
-def test_no_runtime_is_imported():
+def test_the_fingerprint_stays_and_tells_devices_apart(tmp_path: Path) -> None:
+    pi5, again, pi4 = (
+        lay_out(name, tmp_path / str(at)).detect().fingerprint for at, name in enumerate(("pi-5", "pi-5", "pi-4b"))
+    )
+    assert pi5 == again != pi4
+    assert len(pi5) == 16
+
+
+def test_a_coral_that_changed_its_number_is_the_same_device(tmp_path: Path) -> None:
+    new = lay_out("pi-4b-coral-new", tmp_path / "new").detect()
+    used = lay_out("pi-4b-coral-used", tmp_path / "used").detect()
+    assert new.fingerprint == used.fingerprint
+    assert new.accelerators[0].id != used.accelerators[0].id
+
+
+def test_neither_free_memory_nor_a_quota_changes_the_fingerprint(tmp_path: Path) -> None:
+    before = lay_out("pi-5", tmp_path).detect()
+    write_tree(
+        {
+            "proc/meminfo": "MemTotal: 8100000 kB\nMemAvailable: 100 kB\n",
+            "sys/fs/cgroup/cpu.max": "100000 100000",
+        },
+        tmp_path,
+    )
+    after = detect(roots_of(tmp_path), "aarch64")
+    assert (before.effective_cpus, after.effective_cpus) == (4, 1)
+    assert before.fingerprint == after.fingerprint
+
+
+def test_the_table_of_runtimes_says_what_the_adapters_declare() -> None:
+    declared = {name: registry.resolve("runtimes", name).distributions for name in table("runtimes")["packages"]}
+    assert {name: tuple(packages) for name, packages in table("runtimes")["packages"].items()} == declared
+    assert declared.keys() == {"litert", "onnxruntime", "openvino"}
+
+
+def test_no_runtime_and_no_numpy_is_imported() -> None:
+    foreign = "('onnxruntime', 'openvino', 'ai_edge_litert', 'cv2', 'torch', 'numpy')"
     code = (
-        "import sys; from edgecv.devices.detect import detect; detect();"
-        "print(*(n for n in ('onnxruntime', 'openvino', 'ai_edge_litert', 'cv2', 'torch') if n in sys.modules))"
+        "import sys; from edgecv.devices.describe import describe; from edgecv.devices.detect import detect;"
+        "from edgecv.devices.profiles import profile_of; device = detect(); describe(device); profile_of(device);"
+        f"print(*(name for name in {foreign} if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "\n")
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr

@@ -21,7 +21,6 @@ ALLOWED = {
     "converters/exporters": "torch's types, by their names",
     "converters/families": "networks of torch, torchvision and Ultralytics",
     "converters/source.py": "our own options, by their names",
-    "devices/detect.py": "what this system has",
     "edgecv/__init__.py": "our own modules, loaded when they are first used",
     "edgecv/_internal/device_clock.py": "what this system has",
     "edgecv/_internal/yaml_files.py": "what PyYAML says",

@@ -1,0 +1,88 @@
+"""The board: its name for people, and what its firmware calls it in the device tree, by which decisions are made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from edgecv.devices.cpu import Cpu
+from edgecv.devices.device import Board
+from edgecv.devices.roots import Roots, read_bytes, read_list, read_text, to_int
+from edgecv.devices.tables import table
+
+# What makers leave in the firmware when they did not fill it in.
+_PLACEHOLDERS = frozenset(
+    {"", "to be filled by o.e.m.", "system product name", "default string", "not specified", "none", "unknown"}
+)
+# Bits of a Raspberry Pi's revision (raspberrypi/documentation, revision-codes): bit 23 says that the code has these fields.
+_NEW_STYLE = 1 << 23
+_REVISION = re.compile(r"^Revision\s*:\s*([0-9a-fA-F]{1,8})\s*$", re.MULTILINE)
+
+
+def read_board(roots: Roots, cpu: Cpu) -> Board:
+    """The machine; its name is empty when nothing says it."""
+    compatible = _tree(roots, "compatible")
+    if model := " ".join(_tree(roots, "model")):
+        return Board(name=model, source="device-tree", compatible=compatible, soc=_soc(compatible))
+    if product := _dmi_name(roots):
+        return Board(name=product, source="dmi")
+    hypervisor = read_text(roots.sys / "hypervisor/type")
+    if hypervisor or cpu.virtual:
+        return Board(name=f"virtual machine ({hypervisor})" if hypervisor else "virtual machine", source="hypervisor")
+    return Board(name="", source="unknown", compatible=compatible, soc=_soc(compatible))
+
+
+def row_of(compatible: tuple[str, ...], kind: str) -> Mapping[str, Any]:
+    """The first row of a kind in ``boards.toml`` that one of the items names; empty without one."""
+    rows: list[Mapping[str, Any]] = table("boards")[kind]
+    found = (row for item in compatible for row in rows if item in row["compatible"])
+    return next(found, {})
+
+
+def fitted_bytes(cpuinfo: str) -> int | None:
+    """The memory of a Raspberry Pi, decoded from the bits of its revision; ``None`` elsewhere."""
+    found = _REVISION.search(cpuinfo)
+    code = to_int(found.group(1), 16) if found else None
+    if code is None or not code & _NEW_STYLE:
+        return None
+    return 256 * 2**20 << (code >> 20 & 0b111)
+
+
+def _tree(roots: Roots, name: str) -> tuple[str, ...]:
+    """A property of the device tree's root. A container may hide the first place, which is a link to the second."""
+    return read_list(roots.proc / "device-tree" / name) or read_list(roots.sys / "firmware/devicetree/base" / name)
+
+
+def _soc(compatible: tuple[str, ...]) -> str:
+    row = row_of(compatible, "soc")
+    return str(row.get("name", "")) or (compatible[-1].rpartition(",")[2] if compatible else "")
+
+
+def _dmi_name(roots: Roots) -> str:
+    folder = roots.sys / "class/dmi/id"
+    for vendor, product in (("sys_vendor", "product_name"), ("board_vendor", "board_name")):
+        parts = [text for text in (read_text(folder / vendor), read_text(folder / product)) if not _is_empty(text)]
+        if not _is_empty(read_text(folder / product)):
+            return " ".join(parts)
+    return ""
+
+
+def _is_empty(text: str) -> bool:
+    return text.lower() in _PLACEHOLDERS
+
+
+def container_of(roots: Roots) -> str:
+    """In what kind of container this process runs; empty on the bare machine."""
+    if (roots.root / ".dockerenv").exists():
+        return "docker"
+    if (roots.root / "run/.containerenv").exists():
+        return "podman"
+    said = read_bytes(roots.root / "run/systemd/container", 64).decode(errors="replace").strip()
+    if said:
+        return said if re.fullmatch(r"[a-z0-9-]{1,32}", said) else "container"
+    groups = read_text(roots.proc / "self/cgroup")
+    return next((name for mark, name in _CONTAINER_MARKS if mark in groups), "")
+
+
+_CONTAINER_MARKS = (("/docker", "docker"), ("/kubepods", "container"), ("/lxc", "lxc"), ("/libpod", "podman"))
