@@ -95,6 +95,7 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsTable | None = None
     mqtt: MqttTable | None = None
     max_frames: _Count | None = None
+    governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames before the device gets so hot that it slows down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
