@@ -55,7 +55,7 @@ class Governor:
         """Begin."""
         if self._state.limit_c is None:
             log.warning(
-                "The governor does not know at which temperature this device slows down: it acts on throttling alone."
+                "Nothing says at which temperature this device slows down: the governor acts on throttling and speed alone."
             )
         self._thread.start()
 

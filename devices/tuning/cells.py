@@ -32,14 +32,14 @@ class CellResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: str = ""  # why it went no further
 
 
-def thread_counts(usable: int, big_cores: int = 0) -> tuple[int, ...]:
-    """Thread counts that are worth a try, the most likely first: all cores, the big cores alone, two, one.
+def thread_counts(usable: int, more: int = 0) -> tuple[int, ...]:
+    """Thread counts that are worth a try, the most likely first: all cores, another number, two, one.
 
     Args:
         usable: How many cores this process may keep busy.
-        big_cores: Cores of the fastest kind, where a processor has several kinds; 0 where it has one.
+        more: Another number worth a try, such as that of the big cores alone; 0 for none.
     """
-    wanted = (usable, big_cores, 2, 1)
+    wanted = (usable, more, 2, 1)
     return tuple(dict.fromkeys(count for count in wanted if 1 <= count <= max(1, usable)))
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from edgecv.devices.detect import Device, detect
+from edgecv.devices.detect import detect
+from edgecv.devices.device import Device, PowerMode
+from edgecv.devices.profiles import profile_of
 
-# Which runtime and precision is tried first where nothing was measured: INT8 before float, since a bundle holds INT8 only where
-# it kept the accuracy. By CPU class; from the tables of docs/benchmarks.md (x86) and devices.md section 5 (Arm: XNNPACK).
-_RUNTIMES = {
-    "x86-vnni": ("openvino", "onnxruntime", "litert"),
-    "x86": ("openvino", "onnxruntime", "litert"),
-    "arm64": ("litert", "onnxruntime", "openvino"),
-    "other": ("onnxruntime", "litert", "openvino"),
-}
+# INT8 before float, since a bundle holds INT8 only where it kept the accuracy. On a CPU a runtime computes fp16 files in float32
+# at best: they are smaller, not faster.
 _PRECISIONS = ("int8", "fp32", "fp16")
 
 
@@ -28,14 +23,14 @@ class Machine:
     profile: str  # whose order is used where nothing was measured
     order: tuple[tuple[str, str], ...]  # (precision, runtime), the first choice first
     usable_cpus: int  # threads that can compute at once
-    big_cores: int  # cores of the fastest kind where there are several kinds, else 0
+    more_threads: int  # another number of threads worth a try, such as that of the big cores alone; 0 for none
     power_mode: str  # empty where there are none
     runtimes: dict[str, str]  # installed, with their versions
 
 
-def order_of(runtimes: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Precision before runtime: the slowest INT8 runtime is faster than the quickest in float, on every CPU measured."""
-    return tuple((precision, runtime) for precision in _PRECISIONS for runtime in runtimes)
+def order_of(runtimes: Mapping[str, Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    """Which runtime and precision is tried first, from the runtimes of each precision, the best first."""
+    return tuple((precision, runtime) for precision in _PRECISIONS for runtime in runtimes.get(precision, ()))
 
 
 @cache
@@ -46,19 +41,25 @@ def this_machine() -> Machine:
 
 def machine_of(device: Device) -> Machine:
     """What tuning needs of a device."""
-    named = f"{device.board.name}|{device.arch}|{device.cpu.model}|{device.cpu.cores}|{_memory_class(device)}"
+    profile = profile_of(device)
     return Machine(
-        fingerprint=hashlib.sha256(named.encode()).hexdigest(),
-        profile=device.cpu.cpu_class,
-        order=order_of(_RUNTIMES[device.cpu.cpu_class]),
-        usable_cpus=device.usable_cores,
-        big_cores=0,
-        power_mode="",
+        fingerprint=device.fingerprint,
+        profile=profile.name,
+        order=order_of(profile.runtimes),
+        usable_cpus=device.effective_cpus,
+        more_threads=_big_cores(device) or profile.threads,
+        power_mode=_power_mode(device.power_mode),
         runtimes=device.runtimes,
     )
 
 
-def _memory_class(device: Device) -> int:
-    """Main memory as a power of two, which the firmware's share does not change."""
-    total = device.memory.total_bytes
-    return 0 if not total else round(total / 2**30).bit_length()
+def _big_cores(device: Device) -> int:
+    """Usable cores of the fastest kind; 0 where all are of one kind, or nothing says how fast they are."""
+    clusters = [cluster for cluster in device.cpu.clusters if cluster.usable_cores]
+    if len(clusters) < 2 or any(cluster.max_mhz is None for cluster in clusters):
+        return 0
+    return max(clusters, key=lambda cluster: cluster.max_mhz or 0).usable_cores
+
+
+def _power_mode(mode: PowerMode | None) -> str:
+    return "" if mode is None else f"{mode.number} {mode.name}".strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,9 +12,11 @@ from edgecv._internal.progress import Progress, silent
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.choosing import check_exists, runnable, runtime_options
+from edgecv.devices.sensors.sensors import Sensors
 from edgecv.devices.tuning.advice import preferred
 from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
 from edgecv.devices.tuning.contest import Contest, Gate
+from edgecv.devices.tuning.disturbance import Disturbance
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
 from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
@@ -79,7 +81,7 @@ def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[C
     """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
     named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
-    return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.big_cores), options.devices)
+    return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.more_threads), options.devices)
 
 
 def class_gate(bundle: Bundle, then: Gate) -> Gate:
@@ -96,8 +98,9 @@ def class_gate(bundle: Bundle, then: Gate) -> Gate:
 def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptions, progress: Progress) -> TuneRecord:
     cells = cells_for(bundle, machine, options)
     try:
-        with workshop(bundle) as shop:
-            outcome = _contest(cells, bundle, shop, options, progress).run()
+        with workshop(bundle) as shop, Sensors() as sensors:
+            disturbed = Disturbance(sensors)
+            outcome = _contest(cells, bundle, shop, options, progress, disturbed).run()
     except BundleChanged as error:
         raise BundleError(str(error), _AGAIN) from error
     _check_unchanged(bundle, key, machine)
@@ -120,7 +123,8 @@ def _contest(
     bundle: Bundle,
     shop: Workshop,
     options: TuneOptions,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
+    disturbed: Disturbance,
 ) -> Contest:
     return Contest(
         cells,
@@ -130,6 +134,7 @@ def _contest(
         budget_s=options.budget_s * (1 - _AFTERWARDS),
         release=shop.release,
         progress=progress,
+        disturbed=disturbed,
     )
 
 

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def governed(pipeline: Pipeline, watch: FrameWatch | None) -> Iterator[None]:
+def governed(pipeline: Pipeline, watch: FrameWatch | None, sensors: Sensors | None = None) -> Iterator[None]:
     """Govern a pipeline while the block runs.
 
     Args:
         pipeline: Its pace is what changes.
         watch: Is given its results; ``None`` for a pipeline that nobody governs.
+        sensors: Of the device; this one's by default. They are closed.
     """
     if watch is None:
         yield
@@ -31,9 +32,9 @@ def governed(pipeline: Pipeline, watch: FrameWatch | None) -> Iterator[None]:
     def pace(fps: float | None) -> None:
         pipeline.pace = fps
 
-    with Sensors.of(detect()) as sensors:
-        seams = Seams(sample=lambda: sample_of(sensors, watch), fps=watch.fps, pace=pace, tell=pipeline.tell)
-        governor = Governor(seams, sensors.read().limit_c)
+    with sensors or Sensors.of(detect()) as opened:
+        seams = Seams(sample=lambda: sample_of(opened, watch), fps=watch.fps, pace=pace, tell=pipeline.tell)
+        governor = Governor(seams, opened.read().limit_c)
         governor.start()
         try:
             yield

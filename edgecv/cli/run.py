@@ -107,10 +107,9 @@ def run(
 
 
 def _governor(file: AppFile, said: str | None) -> Any:
-    from edgecv._internal.strict import read_struct
-    from edgecv.cli.app_config import AppFile
-
-    return file.governor if said is None else read_struct({"governor": said}, AppFile, COMMAND_LINE).governor
+    if said not in (None, "auto", "off"):
+        raise ConfigError(f"There is no governor '{said}'.", "auto or off.")
+    return said or file.governor
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_an_unknown_limit_is_said_and_counters_still_act(caplog: pytest.LogCaptu
     governor = device.governor(limit_c=None)
     governor.start()
     governor.close()
-    assert any("throttling alone" in line for line in caplog.messages)
+    assert any("throttling and speed alone" in line for line in caplog.messages)
     device.go(governor, 5)
     assert device.paces == []
     device.counters = 3

@@ -29,9 +29,9 @@ from tests.models import write_bundle
 MACHINE = Machine(
     fingerprint="f" * 64,
     profile="x86",
-    order=order_of(("openvino", "onnxruntime", "litert")),
+    order=order_of(dict.fromkeys(("int8", "fp32", "fp16"), ("openvino", "onnxruntime", "litert"))),
     usable_cpus=4,
-    big_cores=0,
+    more_threads=0,
     power_mode="15W",
     runtimes={"onnxruntime": "1.32.0"},
 )
