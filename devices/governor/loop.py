@@ -52,7 +52,7 @@ class Governor:
         return self._state.rung
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to look at the device, in a thread of its own."""
         if self._state.limit_c is None:
             log.warning(
                 "Nothing says at which temperature this device slows down: the governor acts on throttling and speed alone."

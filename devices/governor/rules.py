@@ -49,7 +49,7 @@ class Ladder:
 
     @property
     def last(self) -> int:
-        """The lowest rung."""
+        """The lowest rung, where everything is given up that may be."""
         return self.paces + self.models - 1
 
     def model(self, rung: int) -> int:
@@ -78,7 +78,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What the governor remembers."""
+    """What the governor remembers from one decision to the next."""
 
     ladder: Ladder
     limit_c: float | None  # above it the device slows down by itself; `None` where nobody says

@@ -25,7 +25,7 @@ class FrameWatch:
         self._model = ""
 
     def on_result(self, result: Result) -> None:
-        """Count a frame."""
+        """Count a frame, and remember how long its inference took."""
         with self._lock:
             if result.model != self._model:  # the times of another model say nothing of this one
                 self._model, self._best_ms = result.model, None

@@ -99,7 +99,7 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a search found."""
+    """What a search found: every cell, with its time or the reason why it has none."""
 
     results: tuple[CellResult, ...]  # every cell: the best first, those without a time last
     elapsed_s: float

@@ -29,7 +29,7 @@ _AGAIN = "Run edgecv tune again when nobody writes to the bundle."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuneOptions:
-    """How to tune."""
+    """How long to tune, what to try, and whether an earlier result counts."""
 
     budget_s: float = BUDGET_S  # no block begins later than this
     threads: tuple[int, ...] = ()  # the thread counts to try; empty: those that are worth it here

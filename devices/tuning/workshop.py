@@ -70,7 +70,7 @@ class Workshop:
             self._ask(cell, Order(do="release", threads=cell.threads), _LOAD_S)
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes; another question would start them again."""
         for child in self._children.values():
             child.kill()
         self._children.clear()
@@ -115,7 +115,7 @@ def workshop(bundle: Bundle) -> Iterator[Workshop]:
 
 
 class _Child:
-    """One process that measures."""
+    """One process that measures a variant on a runtime."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -145,7 +145,7 @@ class _Child:
         return msgspec.json.decode(line, type=Answer)
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process at once, and wait until it is gone."""
         self._process.kill()
         for pipe in (self._orders, self._answers):
             with contextlib.suppress(OSError):  # an order that it never read

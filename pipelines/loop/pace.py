@@ -35,7 +35,7 @@ class Pace:
         return 0.0 if fps is None else max(0.0, self._last + 1 / fps - self._clock())
 
     def took(self) -> None:
-        """A frame goes."""
+        """Remember that a frame goes through the model now."""
         now, fps = self._clock(), self._fps
         on_time = fps is not None and now - self._last < 2 / fps
         self._last = self._last + 1 / fps if fps is not None and on_time else now
