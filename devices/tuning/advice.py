@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from edgecv.bundles.bundle import Bundle, Variant
 from edgecv.choosing import Advice
 from edgecv.devices.tuning.cells import Cell
-from edgecv.devices.tuning.contest import best_of
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import TuneRecord, key_of, read_record
+from edgecv.devices.tuning.rules import best_of
 from edgecv.specs import RuntimeOptions
 
 Pair = tuple[Variant, str]  # a variant, and a runtime that runs it

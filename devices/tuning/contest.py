@@ -10,62 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import log
 from statistics import median
-from typing import Protocol
 
 from edgecv.devices.tuning.cells import Cell, CellResult
 from edgecv.devices.tuning.intervals import log_ratios, median_interval
+from edgecv.devices.tuning.rules import RULES, Gate, Measure, Outcome, Rules
 from edgecv.errors import EdgeCVError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """Times of a cell that were measured in one go."""
-
-    times_ms: tuple[float, ...]
-    rss_bytes: int = 0
-
-
-class Measure(Protocol):
-    """Runs a cell for a while. Its first call for a cell loads the model and warms up before it times anything."""
-
-    def __call__(self, cell: Cell, seconds: float) -> Block:
-        """Times of the cell.
-
-        Raises:
-            EdgeCVError: the cell cannot run; it is left out, with the reason.
-        """
-        ...
-
-
-class Gate(Protocol):
-    """Says whether the variant of a cell may be chosen."""
-
-    def __call__(self, cell: Cell) -> str:
-        """Why not; empty where it may."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """The constants of the search; they are those of devices.md section 3 but where another source is said."""
-
-    screen_s: float = 1.0
-    screen_share: float = 0.6  # of the budget that the screening may take
-    slower: float = 1.5  # a cell that is slower than the best by this factor is dropped after the screening
-    second_look: float = 3.0  # up to this factor it may have been a bad moment: it is looked at once more
-    halve_rounds: int = 4
-    halve_s: float = 0.5  # of each round
-    halve_share: float = 0.8
-    finalists: int = 3
-    block_runs: int = 12
-    longest_block_s: float = 2.0
-    fewest_rounds: int = 10  # the median of fewer ratios moved by 1 % from run to run (simulated at 3 % noise)
-    most_rounds: int = 40
-    tie: float = 1.03
-    sure: float = 1.01
-
-
-RULES = Rules()
 
 
 @dataclass(slots=True, eq=False)
@@ -95,20 +44,6 @@ class _Trial:
             runs=self.runs,
             reason=self.reason,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a search found: every cell, with its time or the reason why it has none."""
-
-    results: tuple[CellResult, ...]  # every cell: the best first, those without a time last
-    elapsed_s: float
-
-    @property
-    def best(self) -> Cell | None:
-        """The cell to run; `None` where none could be measured."""
-        first = self.results[0] if self.results else None
-        return None if first is None or first.median_ms is None else first.cell
 
 
 class Contest:
@@ -274,19 +209,6 @@ class Contest:
                 trial.reason = otherwise
                 self._release(trial.cell)
         return [trial for trial in trials if not trial.reason]
-
-
-def best_of(results: Sequence[CellResult], fits: Callable[[Cell], bool], tie: float = RULES.tie) -> Cell | None:
-    """The best of those cells of an ``Outcome`` that fit; ``None`` where none of them has a time.
-
-    The winner of the search is taken where it fits: nothing was compared as surely. Else the rule for ties decides.
-    """
-    timed = [(result, result.median_ms) for result in results if result.median_ms is not None and fits(result.cell)]
-    if not timed or timed[0][0] is results[0]:
-        return timed[0][0].cell if timed else None
-    quickest = min(ms for _, ms in timed)
-    tied = [result for result, ms in timed if ms < tie * quickest]
-    return min(tied, key=lambda result: (result.cell.threads, result.rss_bytes)).cell
 
 
 def _by_tie_rule(finalists: list[_Trial], tie: float) -> _Trial:

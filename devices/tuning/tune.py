@@ -15,10 +15,11 @@ from edgecv.choosing import check_exists, runnable, runtime_options
 from edgecv.devices.sensors.sensors import Sensors
 from edgecv.devices.tuning.advice import preferred
 from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
-from edgecv.devices.tuning.contest import Contest, Gate
+from edgecv.devices.tuning.contest import Contest
 from edgecv.devices.tuning.disturbance import Disturbance
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
+from edgecv.devices.tuning.rules import Gate
 from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
 from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
 

@@ -16,9 +16,9 @@ import msgspec
 
 from edgecv.bundles.bundle import Bundle
 from edgecv.devices.tuning.cells import Cell
-from edgecv.devices.tuning.contest import Block
 from edgecv.devices.tuning.messages import Answer, Order, Task
 from edgecv.devices.tuning.record import bundle_hash
+from edgecv.devices.tuning.rules import Block
 from edgecv.errors import SessionError
 
 _LOAD_S = 20.0  # what starting, loading and warming up may take together

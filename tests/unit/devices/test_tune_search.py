@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import pytest
 
 from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
-from edgecv.devices.tuning.contest import Block, Contest, Outcome, best_of
+from edgecv.devices.tuning.contest import Contest
 from edgecv.devices.tuning.intervals import log_ratios, median_interval
+from edgecv.devices.tuning.rules import Block, Outcome, best_of
 from edgecv.errors import SessionError
 
 PAIRS = [
