@@ -31,15 +31,10 @@ _Range = tuple[_Number, _Number, _Number]
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events of one batch ingest has.
+    """Which events of one batch ingest has."""
 
-    Attributes:
-        nonce: Of the batch.
-        ranges: Its events that are committed.
-    """
-
-    nonce: Nonce
-    ranges: tuple[_Range, ...]
+    nonce: Nonce  # of the batch
+    ranges: tuple[_Range, ...]  # its events that are committed
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +58,12 @@ def encode_acks(acks: Iterable[Ack]) -> list[bytes]:
     messages: list[list[Ack]] = [[]]
     room = MAX_RANGES
     for ack in acks:
-        for part in _parts(ack):
-            cost = max(len(part.ranges), 2)  # a nonce alone is as long as two ranges
+        for chunk in _chunks(ack.ranges):
+            cost = max(len(chunk), 2)  # a nonce alone is as long as two ranges
             if cost > room:
                 messages.append([])
                 room = MAX_RANGES
-            messages[-1].append(part)
+            messages[-1].append(Ack(nonce=ack.nonce, ranges=tuple(chunk)))
             room -= cost
     return [msgspec.json.encode(_Message(acks=tuple(message))) for message in messages if message]
 
@@ -94,11 +89,6 @@ def decode_acks(payload: bytes) -> tuple[Ack, ...]:
     if len(ranges) > MAX_RANGES or any(lo > hi for _, lo, hi in ranges):
         raise SyncError("An acknowledgement has too many ranges, or one that is upside down.")
     return acks
-
-
-def _parts(ack: Ack) -> Iterator[Ack]:
-    for chunk in _chunks(ack.ranges):
-        yield Ack(nonce=ack.nonce, ranges=tuple(chunk))
 
 
 def _chunks(ranges: Sequence[AckRange]) -> Iterator[Sequence[AckRange]]:

@@ -32,32 +32,20 @@ _Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class EnvelopeHead(msgspec.Struct, frozen=True, kw_only=True):
-    """One event on its way, without its payload; ``(source, id)`` is its key wherever it is stored.
-
-    Attributes:
-        id: ``boot:seq``.
-        source: ``edgecv/<tenant>/<device>``.
-        type: ``edgecv.result`` or ``edgecv.event.<kind>``.
-        time: RFC 3339, UTC, nanoseconds.
-        boot: Number of the outbox opening, at random: it says which events belong together, and nothing about their order.
-        seq: Position within the boot, from 1; gaps are events that were refused.
-        mono_ns: The same moment on the device's monotonic clock.
-        clock_synced: Whether the device's clock was known to follow a time server.
-        model: Bundle and variant, or empty.
-        priority: How urgent; one of ``PRIORITIES``.
-    """
+    """One event on its way, without its payload; ``(source, id)`` is its key wherever it is stored."""
 
     specversion: Literal["1.0"] = "1.0"
-    id: Annotated[str, msgspec.Meta(min_length=3, max_length=64)]
-    source: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    time: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+    id: Annotated[str, msgspec.Meta(min_length=3, max_length=64)]  # `boot:seq`
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]  # `edgecv/<tenant>/<device>`
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]  # `edgecv.result` or `edgecv.event.<kind>`
+    time: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]  # RFC 3339, UTC, nanoseconds
+    # number of the outbox opening, at random: it says which events belong together, and nothing about their order
     boot: _Count
-    seq: _Count
-    mono_ns: _Nanoseconds
-    clock_synced: bool
-    model: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    priority: Priority = msgspec.field(name="lane", default="event")
+    seq: _Count  # position within the boot, from 1; gaps are events that were refused
+    mono_ns: _Nanoseconds  # the same moment on the device's monotonic clock
+    clock_synced: bool  # whether the device's clock was known to follow a time server
+    model: Annotated[str, msgspec.Meta(max_length=200)] = ""  # bundle and variant, or empty
+    priority: Priority = msgspec.field(name="lane", default="event")  # how urgent; one of `PRIORITIES`
 
     def __post_init__(self) -> None:
         if self.id != f"{self.boot}:{self.seq}":
@@ -68,23 +56,15 @@ class EnvelopeHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Envelope(EnvelopeHead, frozen=True, kw_only=True):
-    """An event that a device sends.
+    """An event that a device sends."""
 
-    Attributes:
-        data: The payload.
-    """
-
-    data: dict[str, Any]
+    data: dict[str, Any]  # the payload
 
 
 class Arrived(EnvelopeHead, frozen=True, kw_only=True):
-    """An event that came in. Its payload stays text: as Python objects it could be thirty times as large.
+    """An event that came in. Its payload stays text: as Python objects it could be thirty times as large."""
 
-    Attributes:
-        data: The payload, checked to be one JSON object.
-    """
-
-    data: msgspec.Raw
+    data: msgspec.Raw  # the payload, checked to be one JSON object
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,17 +89,12 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A decoded message: the envelopes in it, and why the others in it are none.
-
-    Attributes:
-        nonce: What its acknowledgement has to return; ``None`` from devices older than version 2.
-        text_bytes: Its size before compression.
-    """
+    """A decoded message: the envelopes in it, and why the others in it are none."""
 
     envelopes: tuple[Arrived, ...]
     errors: tuple[str, ...] = ()
-    nonce: str | None = None
-    text_bytes: int = 0
+    nonce: str | None = None  # what its acknowledgement has to return; `None` from devices older than version 2
+    text_bytes: int = 0  # its size before compression
 
 
 class _BatchHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,12 +160,9 @@ def decode(body: bytes | msgspec.Raw) -> Arrived:
 
 
 def encode_batch(bodies: Iterable[bytes], nonce: str | None = None) -> bytes:
-    """Compress several encoded envelopes into one message.
+    """Compress several encoded envelopes into one message; its acknowledgement has to return ``nonce``.
 
-    Args:
-        bodies: The envelopes.
-        nonce: What the acknowledgement has to return. ``None`` makes the bare list of version 1, for readers that are
-            no ``edgecv ingest``.
+    Without one it is the bare list of version 1, for readers that are no ``edgecv ingest``.
     """
     events = b"[" + b",".join(bodies) + b"]"
     if nonce is not None:

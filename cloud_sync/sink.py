@@ -5,58 +5,29 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgecv._internal.device_clock import clock_is_synced
-from edgecv.cloud_sync.delivery.sender import AckMode, Sender, SendOptions
+from edgecv._internal.strict import check_number
+from edgecv._internal.timing import clock_is_synced
+from edgecv.cloud_sync.delivery.options import AckMode, SendOptions
+from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import ConfigError, SyncError
 from edgecv.events import Event
-from edgecv.protocols import Clock
 from edgecv.results import Result
 
 Selection = Literal["detections", "all"]
 
 _CLOCK_CHECK_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncStats:
-    """Where the events of a sink are.
-
-    Attributes:
-        emitted: Events offered.
-        accepted: Of them, durably on disk.
-        refused: Of them, not taken, since the outbox or the disk is full or the payload is no JSON.
-        pending: On disk, not delivered yet; from earlier runs too.
-        acknowledged: Delivered and deleted from disk; from earlier runs too.
-        evicted: Given up for more urgent ones.
-        dead: Kept on disk but undeliverable.
-        lost: Could not be saved from a damaged file.
-        parked: Of the pending ones, too large for this broker: they wait until it takes more.
-        ignored: Messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run.
-        connected: Whether a broker is there now.
-        last_error: What last went wrong, or empty.
-    """
-
-    emitted: int
-    accepted: int
-    refused: int
-    pending: int
-    acknowledged: int
-    evicted: int
-    dead: int
-    lost: int
-    parked: int
-    ignored: int
-    connected: bool
-    last_error: str
+_LONGEST_TTL_S = 100 * 365 * 86_400.0
 
 
 class MqttSink:
@@ -71,8 +42,9 @@ class MqttSink:
         events: ``detections``: frames in which something was found. ``all``: every frame. Events of steps always go.
         limits: Sizes of the outbox.
         options: How to send; its ``ack`` gives way to ``ack``.
+        telemetry_ttl_s: Results of frames that could not be delivered for so long are worthless, and deleted; ``None`` keeps
+            them. Events of steps stay.
         drain_s: How long ``close`` waits for the rest to be delivered.
-        clock: See ``Outbox``.
 
     Raises:
         ConfigError: the URL, a name or a mode cannot be used.
@@ -94,29 +66,31 @@ class MqttSink:
         events: Selection = "detections",
         limits: OutboxLimits | None = None,
         options: SendOptions | None = None,
+        telemetry_ttl_s: float | None = None,
         drain_s: float = 2.0,
-        clock: Clock | None = None,
     ) -> None:
         if events not in ("detections", "all"):
             raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")
+        if telemetry_ttl_s is not None:
+            check_number("telemetry_ttl_s", telemetry_ttl_s, 0.0, _LONGEST_TTL_S)
         broker = parse_broker_url(url)
         send = replace(options or SendOptions(), ack=ack)
         self._address = Address(tenant=tenant, device=device)
         self._all = events == "all"
+        self._telemetry_ttl_s = telemetry_ttl_s
         self._drain_s = drain_s
         self._emitted = 0
-        self._unencodable = 0
         self._synced = _Remembered(clock_is_synced)
         self._closing = threading.Lock()
         self._closed = False
-        self._outbox = Outbox(outbox, limits=limits, clock=clock)
+        self._outbox = Outbox(outbox, limits=limits)
         self._sender = Sender(self._outbox, broker, self._address, options=send)
         self._sender.start()
 
     def emit(self, result: Result) -> None:
         """Take one result and the events of its steps; what cannot be kept is counted in ``stats``."""
         if self._all or _found_something(result):
-            self._put(lambda stamp: envelope_from_result(result, stamp))
+            self._put(lambda stamp: envelope_from_result(result, stamp), self._telemetry_ttl_s)
         for event in result.events:
             self._put_event(event, result.frame.monotonic_ns, result.model)
 
@@ -137,26 +111,12 @@ class MqttSink:
 
     def stats(self) -> SyncStats:
         """The counts of this sink, its outbox and its sender at this moment."""
-        outbox, sender = self._outbox.stats(), self._sender.stats()
-        return SyncStats(
-            emitted=self._emitted,
-            accepted=outbox.accepted,
-            refused=outbox.refused + self._unencodable,
-            pending=outbox.pending,
-            acknowledged=outbox.acknowledged,
-            evicted=outbox.evicted,
-            dead=outbox.dead,
-            lost=outbox.lost,
-            parked=sender.parked,
-            ignored=sender.ignored,
-            connected=sender.connected,
-            last_error=outbox.last_error or sender.last_error,
-        )
+        return SyncStats(emitted=self._emitted) + self._outbox.stats() + self._sender.stats()
 
     def _put_event(self, event: Event, mono_ns: int, model: str) -> None:
         self._put(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model))
 
-    def _put(self, make: Callable[[Stamp], Envelope]) -> None:
+    def _put(self, make: Callable[[Stamp], Envelope], ttl_s: float | None = None) -> None:
         self._emitted += 1
         stamp = Stamp(
             address=self._address,
@@ -164,10 +124,8 @@ class MqttSink:
             seq=self._outbox.next_seq(),
             clock_synced=self._synced(),
         )
-        try:
-            self._outbox.put(make(stamp))
-        except SyncError:
-            self._unencodable += 1
+        with suppress(SyncError):  # the outbox counts it
+            self._outbox.put(make(stamp), ttl_s=ttl_s)
 
 
 class _Remembered:

@@ -62,7 +62,7 @@ def detect(
         power_mode=read_power_mode(roots),
         accelerators=accelerators,
         runtimes=system.installed_runtimes(),
-        fingerprint=system.fingerprint(board, cpu, memory, accelerators),
+        fingerprint=system.fingerprint(board, arch, cpu, memory, accelerators),
     )
 
 

@@ -77,6 +77,9 @@ class PowerMode:
     name: str
     holds: bool | None
 
+    def __str__(self) -> str:
+        return self.name or str(self.number)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:

@@ -60,6 +60,15 @@ def below(folder: Path, pattern: str) -> list[Path]:
         return []
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is there, as far as this process may see: a container may forbid even the question."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def link_name(path: Path) -> str:
     """The last part of where a link points to, such as the name of a driver; empty when there is none."""
     try:

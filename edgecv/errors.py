@@ -135,7 +135,7 @@ class SyncError(EdgeCVError):
 
 
 class OutboxFull(SyncError):
-    """An event was refused and counted, because the outbox is full; raised by ``Ticket.wait`` alone, never by the sink."""
+    """An event was refused and counted, because the outbox is full or closed; raised by ``Outbox.put``, never by the sink."""
 
 
 class OutboxCorrupt(SyncError):

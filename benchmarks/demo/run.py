@@ -23,7 +23,8 @@ from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.bundles.bundle import Bundle
 from edgecv.choosing import runnable, runtime_options
 from edgecv.cloud_sync.ingest.ingest import Ingest
-from edgecv.cloud_sync.sink import MqttSink, SyncStats
+from edgecv.cloud_sync.sink import MqttSink
+from edgecv.cloud_sync.stats import SyncStats
 from edgecv.converters.convert import convert
 from edgecv.errors import SyncError
 from edgecv.media.images import write_image

@@ -18,35 +18,21 @@ _HELD_S = 0.2
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Flight:
-    """One batch on its way.
+    """One batch on its way."""
 
-    Attributes:
-        rows: What is not acknowledged yet.
-        priority: The priority all of them share.
-        nonce: What an acknowledgement has to return; the same for every repetition, so that a late answer counts.
-        token: Of the last publishing; 0 when that came to nothing.
-        attempts: How often it was published.
-        first_s: Monotonic time of the first publishing.
-        sent_bytes: Size of the last publishing.
-        sent_s: Monotonic time of the last publishing.
-        due_s: Monotonic time of the next one.
-        taken: Whether the broker said that it took the last publishing.
-        suspect: Whether a connection ended while it was unanswered: it may be what the broker does not stand.
-        ends: How many connections ended while it alone was unanswered.
-    """
-
-    rows: dict[Key, Row]
-    priority: int
+    rows: dict[Key, Row]  # what is not acknowledged yet
+    priority: int  # the priority all of them share
+    # what an acknowledgement has to return; the same for every repetition, so that a late answer counts
     nonce: str = field(default_factory=lambda: secrets.token_hex(_NONCE_BYTES), repr=False)
-    token: int = 0
-    attempts: int = 0
-    first_s: float = 0.0
-    sent_bytes: int = 0
-    sent_s: float = 0.0
-    due_s: float = 0.0
-    taken: bool = False
-    suspect: bool = False
-    ends: int = 0
+    token: int = 0  # of the last publishing; 0 when that came to nothing
+    attempts: int = 0  # how often it was published
+    first_s: float = 0.0  # monotonic time of the first publishing
+    sent_bytes: int = 0  # size of the last publishing
+    sent_s: float = 0.0  # monotonic time of the last publishing
+    due_s: float = 0.0  # monotonic time of the next one
+    taken: bool = False  # whether the broker said that it took the last publishing
+    suspect: bool = False  # whether a connection ended while it was unanswered: it may be the cause
+    ends: int = 0  # how many connections ended while it alone was unanswered
 
     @property
     def size_bytes(self) -> int:

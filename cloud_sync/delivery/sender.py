@@ -6,24 +6,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 import msgspec
 
 from edgecv._internal.printable import printable
-from edgecv._internal.timing import Backoff
-from edgecv.cloud_sync.acks import Ack, Key, decode_acks, to_ranges
+from edgecv.cloud_sync.acks import Ack, decode_acks, to_ranges
 from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
-from edgecv.cloud_sync.delivery.notices import Notice
+from edgecv.cloud_sync.delivery.options import SendOptions
+from edgecv.cloud_sync.delivery.parking import VAIN_ATTEMPTS, Parking
 from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES, encode_batch
-from edgecv.cloud_sync.ingest.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
 from edgecv.cloud_sync.mqtt.events import (
-    ANY_PACKET,
-    NO_SUBSCRIBERS,
-    NOT_AUTHORIZED,
     PAYLOAD_INVALID,
     TOO_LARGE,
     Connected,
@@ -35,92 +29,27 @@ from edgecv.cloud_sync.mqtt.events import (
     Undelivered,
     Will,
 )
+from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
+from edgecv.cloud_sync.mqtt.reasons import UNHEARD, why_unplaced
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
+from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.outbox.outbox import Outbox
-from edgecv.errors import ConfigError, SyncError
+from edgecv.cloud_sync.stats import SyncStats
+from edgecv.errors import SyncError
 
 _log = logging.getLogger(__name__)
-
-AckMode = Literal["ingest", "broker"]
 
 _IDLE_S = 1.0
 _BATCH_BYTES = 64 * 1024
 # A flood on the `ack` topic must not fill the memory; a lost acknowledgement only costs a repetition.
 _INBOX = InboxLimits(messages=1_000, total_bytes=4 * 2**20, topic_messages=1_000, topic_bytes=4 * 2**20)
-_UNPARK_S = 600.0
 _OVERTAKEN_S = 1.0
-_HANG_UPS = 2  # connections that ended while one batch alone was under way: it was that
-_NEVER_TOO_LARGE_BYTES = 1024  # a broker that takes less is of no use
-_VAIN_ATTEMPTS = 3  # that the broker took and ingest did not answer
-_MOST_IN_VAIN = 3  # windows full of such batches, kept in memory
-_MOST_ATTEMPTS = 6  # the same, while other batches were answered
-_UNHEARD = (
-    "The broker takes the events and nobody acknowledges them: is 'edgecv ingest' running there, and do the broker's access rules "
-    "let this device write to {topic}? (MQTT 3.1.1 does not tell.)"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendOptions:
-    """How events are sent.
-
-    Attributes:
-        ack: ``ingest``: an event is deleted when ingest says it committed it. ``broker``: when the broker took it,
-            which is weaker, since brokers may lose what they took.
-        window: Most batches unacknowledged at a time.
-        batch_events: Most events in a batch.
-        resend: Delays until a batch without an answer is published again.
-        reconnect: Delays between connections.
-    """
-
-    ack: AckMode = "ingest"
-    window: int = 32
-    batch_events: int = 50
-    resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
-    reconnect: Backoff = field(default_factory=Backoff)
-
-    def __post_init__(self) -> None:
-        if self.ack not in ("ingest", "broker"):
-            raise ConfigError(f"There is no acknowledgement mode {self.ack!r}.", "Use 'ingest' or 'broker'.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SenderStats:
-    """Counts since the start.
-
-    Attributes:
-        connected: Whether a broker is there now.
-        protocol: ``5``, ``3.1.1`` or empty.
-        published: Batches, repetitions included.
-        resent: Of them, repetitions.
-        unplaced: Batches the broker refused, or that nobody subscribed to.
-        ignored: Messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run.
-        parked: Events that the broker finds too large. They wait on disk and are tried again when it takes more, after
-            ten minutes and after a restart.
-        last_error: Why there was no connection or no progress, or empty.
-    """
-
-    connected: bool = False
-    protocol: str = ""
-    published: int = 0
-    resent: int = 0
-    unplaced: int = 0
-    ignored: int = 0
-    parked: int = 0
-    last_error: str = ""
+_MOST_IN_VAIN = 3  # windows full of batches that the broker took and ingest did not answer, kept in memory
 
 
 class Sender:
-    """The SendThread of one device.
-
-    Args:
-        outbox: Where events wait; the caller closes it.
-        broker: The broker to publish to.
-        address: Who this device is.
-        options: Sizes of batches and window, and when to try again.
-        now_s: Monotonic seconds.
-    """
+    """The SendThread of one device; whoever made the outbox closes it."""
 
     def __init__(
         self,
@@ -129,29 +58,23 @@ class Sender:
         address: Address,
         *,
         options: SendOptions | None = None,
-        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
         self._address = address
         self._options = options or SendOptions()
-        self._now_s = now_s
         self._inbox = Inbox(_INBOX)  # None: look again
         self._ignored = Notice(_log)
-        self._too_large = Notice(_log)
         self._more = threading.Event()
         self._more.set()
         self._woken = threading.Event()
         self._stopping = False
+        self._unheard = UNHEARD.format(topic=address.topic("ev"))
         self._epoch = 0
         self._window = self._options.window
-        self._max_packet_bytes = ANY_PACKET
-        self._parked_at_bytes = 0
-        self._unpark_s = 0.0
-        self._landed_s = float("-inf")
-        self._landed_bytes = 0
         self._flights = InFlightBatches()
-        self._stats = SenderStats()
-        self._transport = MqttTransport(broker, self._link_options(), self._enqueue)
+        self._parking = Parking(self._flights)
+        self._stats = SyncStats()
+        self._transport = MqttTransport(broker, self._link_options(), self._inbox.put)
         self._thread = threading.Thread(target=self._run, name="edgecv-send", daemon=True)
 
     def start(self) -> None:
@@ -160,9 +83,9 @@ class Sender:
         self._transport.start()
         self._thread.start()
 
-    def stats(self) -> SenderStats:
+    def stats(self) -> SyncStats:
         """The counts of the sender at this moment."""
-        return self._stats
+        return self._stats + SyncStats(parked=self._parking.parked)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until nothing is left to deliver, at most ``timeout_s``."""
@@ -200,9 +123,6 @@ class Sender:
             self._woken.set()
             self._inbox.put(None)
 
-    def _enqueue(self, event: LinkEvent) -> None:
-        self._inbox.put(event)
-
     def _run(self) -> None:
         while not self._stopping:
             try:
@@ -219,13 +139,14 @@ class Sender:
         if self._epoch:
             self._unpark()
             self._fill_window()
-            self._give_up_stubborn()
-            for flight in self._flights.sendable(self._now_s()):
+            if self._options.ack == "ingest" and self._parking.give_up_stubborn() and not self._stats.last_error:
+                self._note(last_error=self._unheard)
+            for flight in self._flights.sendable(time.monotonic()):
                 self._publish(flight)
 
     def _wait_s(self) -> float:
         due_s = self._flights.next_due_s() if self._epoch else None
-        return _IDLE_S if due_s is None else min(max(due_s - self._now_s(), 0.0), _IDLE_S)
+        return _IDLE_S if due_s is None else min(max(due_s - time.monotonic(), 0.0), _IDLE_S)
 
     def _take_in(self, timeout_s: float) -> None:
         """Handle all that came in; wait for the first of it."""
@@ -252,46 +173,16 @@ class Sender:
 
     def _connected(self, event: Connected) -> None:
         self._epoch, self._window = event.epoch, event.window
-        self._max_packet_bytes = event.max_packet_bytes
-        self._flights.all_due(self._now_s())
+        self._parking.max_packet_bytes = event.max_packet_bytes
+        self._flights.all_due(time.monotonic())
         self._note(connected=True, protocol=event.protocol, last_error="")
         self._publish_status("online")
 
     def _disconnected(self, event: Disconnected) -> None:
         self._note(connected=False, last_error=printable(event.reason, 500))
         if self._epoch:
-            self._suspect(self._flights.unanswered())
+            self._parking.connection_ended()
         self._epoch = 0
-
-    def _suspect(self, flights: list[Flight]) -> None:
-        """A connection ended: brokers of version 3.1.1 hang up on what is too large for them, and say nothing."""
-        for flight in flights:
-            flight.suspect = True
-        if len(flights) == 1:
-            flights[0].ends += 1
-            if flights[0].ends >= _HANG_UPS and self._may_be_too_large(flights[0]):
-                self._set_aside(flights[0])
-
-    def _give_up_stubborn(self) -> None:
-        """The broker says that it takes them, and they do not arrive: all of them, or those that are too large for it."""
-        if self._options.ack != "ingest":
-            return
-        for flight in self._flights.in_vain(_VAIN_ATTEMPTS):
-            if self._landed_s > flight.first_s:
-                if flight.attempts >= _MOST_ATTEMPTS and self._may_be_too_large(flight):
-                    self._set_aside(flight)
-            elif not self._stats.last_error:
-                self._note(last_error=_UNHEARD.format(topic=self._address.topic("ev")))
-
-    def _may_be_too_large(self, flight: Flight) -> bool:
-        """Whether no batch of its size ever arrived: otherwise it is the network or ingest that fails."""
-        return len(self._payload(flight)) > max(self._landed_bytes, _NEVER_TOO_LARGE_BYTES)
-
-    def _set_aside(self, flight: Flight) -> None:
-        if len(flight.rows) > 1:
-            self._flights.split(flight, self._now_s())
-        else:
-            self._park(flight)
 
     def _acknowledged(self, event: Received) -> None:
         if event.topic != self._address.topic("ack"):
@@ -313,24 +204,19 @@ class Sender:
                 self._ignore("An acknowledgement is for no batch of this run.")
             return
         sent_s = flight.sent_s
-        self._landed_s = self._now_s()
-        self._landed_bytes = max(self._landed_bytes, flight.sent_bytes)
-        if self._stats.last_error == _UNHEARD.format(topic=self._address.topic("ev")):
+        self._parking.landed(flight)
+        if self._stats.last_error == self._unheard:
             self._note(last_error="")
-        self._forget(self._flights.land_of(flight, ack.ranges))
+        self._outbox.acknowledge(to_ranges(self._flights.land_of(flight, ack.ranges)))
         # Brokers keep the order, so what went out well before an acknowledged batch and has no answer is lost.
-        self._flights.hurry(self._now_s(), sent_s - _OVERTAKEN_S)
+        self._flights.hurry(time.monotonic(), sent_s - _OVERTAKEN_S)
 
     def _ignore(self, why: str) -> None:
-        self._note(ignored=self._stats.ignored + 1)
+        self._stats += SyncStats(ignored=1)
         self._ignored(
             f"{why} It was ignored. One may be late after a restart, and an older ingest than this device sends such ones; "
             f"otherwise somebody else writes to {self._address.topic('ack')}: see the broker's access rules."
         )
-
-    def _forget(self, keys: list[Key]) -> None:
-        if keys:
-            self._outbox.acknowledge(to_ranges(keys))
 
     def _delivered(self, event: Delivered) -> None:
         flight = self._flights.of_token(event.token)
@@ -338,47 +224,30 @@ class Sender:
             return
         flight.taken, flight.suspect, flight.ends = True, False, 0
         if self._options.ack == "broker":
-            self._forget(self._flights.land(flight))
+            self._outbox.acknowledge(to_ranges(self._flights.land(flight)))
 
     def _undelivered(self, event: Undelivered) -> None:
         flight = self._flights.of_token(event.token)
         if flight is None:
             return
         self._flights.failed(flight)
-        self._note(unplaced=self._stats.unplaced + 1, last_error=_why(event.reason_code))
+        why = why_unplaced(event.reason_code)
+        self._note(unplaced=self._stats.unplaced + 1, last_error=why)
         if event.reason_code not in (TOO_LARGE, PAYLOAD_INVALID):
             return  # it goes out again when it is due
-        if len(flight.rows) == 1 and len(self._payload(flight)) > MAX_EVENT_BYTES:
-            self._bury(flight, _why(event.reason_code))
+        if len(flight.rows) == 1 and flight.sent_bytes > MAX_EVENT_BYTES:
+            for key in self._flights.land(flight):
+                self._outbox.bury(key, why)
         else:
-            self._set_aside(flight)
-
-    def _bury(self, flight: Flight, reason: str) -> None:
-        for key in self._flights.land(flight):
-            self._outbox.bury(key, reason)
-
-    def _park(self, flight: Flight) -> None:
-        """Leave an event on disk: this broker refuses it, and another, or the same one tomorrow, may not."""
-        if not self._stats.parked:
-            self._unpark_s = self._now_s() + _UNPARK_S
-        self._parked_at_bytes = self._max_packet_bytes
-        self._note(parked=self._stats.parked + 1)
-        says = "" if self._max_packet_bytes == ANY_PACKET else f" and says that it takes {self._max_packet_bytes}"
-        self._too_large(
-            f"The broker refuses an event of {len(self._payload(flight))} bytes{says}. It waits on disk, the others go on. "
-            "Raise the broker's limit (mosquitto: max_packet_size, message_size_limit)."
-        )
-        self._flights.land(flight)
+            self._parking.set_aside(flight)
 
     def _unpark(self) -> None:
-        larger = self._max_packet_bytes > self._parked_at_bytes
-        if not self._stats.parked or not (larger or self._now_s() >= self._unpark_s):
+        if not self._parking.is_over():
             return
-        self._landed_bytes = 0  # the broker may be another one by now
         # From the start: what is on its way goes out once more, and ingest knows what it has.
         self._outbox.rewind()
         self._flights.clear()
-        self._note(parked=0)
+        self._parking.clear()
         self._more.set()
 
     def _fill_window(self) -> None:
@@ -393,26 +262,26 @@ class Sender:
                 priorities=1 if only_alarms else len(PRIORITIES),
             )
             if claim.rows:
-                self._flights.add(claim.rows, self._now_s())
-            if claim.rows or claim.expired or claim.corrupt:
+                self._flights.add(claim.rows, time.monotonic())
+            if claim.rows or claim.corrupt:
                 self._more.set()
             elif only_alarms:
                 return
 
     def _places_taken(self) -> int:
         """Of the window; what the broker takes and then drops, as too large, shall not take them all."""
-        return len(self._flights) - min(len(self._flights.in_vain(_VAIN_ATTEMPTS)), _MOST_IN_VAIN * self._window)
+        return len(self._flights) - min(len(self._flights.in_vain(VAIN_ATTEMPTS)), _MOST_IN_VAIN * self._window)
 
     def _publish(self, flight: Flight) -> None:
         if flight.attempts:
-            self._note(resent=self._stats.resent + 1)
+            self._stats += SyncStats(resent=1)
         payload = self._payload(flight)
         flight.sent_bytes = len(payload)
         token = self._transport.publish(self._epoch, self._address.topic("ev"), payload)
-        now_s = self._now_s()
+        now_s = time.monotonic()
         due_s = now_s + self._options.resend.delay_s(flight.attempts)
         self._flights.published(flight, token, sent_s=now_s, due_s=due_s)
-        self._note(published=self._stats.published + 1)
+        self._stats += SyncStats(published=1)
 
     def _payload(self, flight: Flight) -> bytes:
         # Without ingest nobody returns a nonce, and whoever reads the events need not know of it.
@@ -427,16 +296,3 @@ class Sender:
 
     def _note(self, **changes: object) -> None:
         self._stats = replace(self._stats, **changes)  # type: ignore[arg-type]
-
-
-def _why(reason_code: int) -> str:
-    if reason_code == NO_SUBSCRIBERS:
-        return "nobody subscribes to the events: is 'edgecv ingest' running?"
-    if reason_code == NOT_AUTHORIZED:
-        return (
-            "the broker does not allow this device to write its events: look at its access rules (docs/examples/mosquitto), "
-            "and whether the user of the URL is that of tenant and device"
-        )
-    if reason_code == TOO_LARGE:
-        return "too large for the broker"
-    return f"refused by the broker with reason {reason_code:#04x}"

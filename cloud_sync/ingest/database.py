@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecv._internal.printable import printable
+from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.envelope import Arrived
+from edgecv.cloud_sync.folders import own_folder
 from edgecv.cloud_sync.mqtt.topics import Address
-from edgecv.cloud_sync.outbox.disk import lock_file, lock_owner, make_private_file, make_private_folder
 from edgecv.errors import SyncError
 
 _MAX_REJECTED = 1000
@@ -53,17 +54,9 @@ class Landed:
     def from_envelope(cls, event: Arrived, address: Address, received_ns: int) -> Landed:
         """The row of an event that came in."""
         row = (
-            *(
-                event.source,
-                event.id,
-                address.tenant,
-                address.device,
-                event.boot,
-                event.seq,
-                printable(event.type, 200),
-            ),
-            *(event.time, event.mono_ns, event.clock_synced, event.priority, printable(event.model, 200)),
-            *(event.payload, received_ns),
+            *(event.source, event.id, address.tenant, address.device, event.boot, event.seq),
+            *(printable(event.type, 200), event.time, event.mono_ns, event.clock_synced, event.priority),
+            *(printable(event.model, 200), event.payload, received_ns),
         )
         return cls(address=address, boot=event.boot, seq=event.seq, row=row)
 
@@ -82,15 +75,10 @@ class Landed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What one commit did.
+    """What one commit added to the database."""
 
-    Attributes:
-        new: Events that were not there yet.
-        renamed: Of them, those whose id belonged to another event.
-    """
-
-    new: int
-    renamed: tuple[Landed, ...] = ()
+    new: int  # events that were not there yet
+    renamed: tuple[Landed, ...] = ()  # of them, those whose id belonged to another event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +97,7 @@ class Rejected:
 
 
 class EventDatabase:
-    """The only writer of a landing folder; others may read ``landing.db`` while it runs.
-
-    Args:
-        folder: Made when missing.
+    """The only writer of a landing folder, made when missing; others may read ``landing.db`` while it runs.
 
     Raises:
         SyncError: another ingest owns the folder, or the database cannot be opened.
@@ -121,17 +106,7 @@ class EventDatabase:
     def __init__(self, folder: Path | str) -> None:
         folder = Path(folder)
         self.path = folder / "landing.db"
-        lock_path = folder / "lock"
-        try:
-            make_private_folder(folder)
-            self._lock = lock_file(lock_path)
-        except OSError as error:
-            raise SyncError(f"The folder {folder} cannot be written: {error.strerror}.", "Check it.") from error
-        if self._lock is None:
-            raise SyncError(
-                f"The folder {folder} belongs to the running ingest {lock_owner(lock_path)}.",
-                "Stop that one, or give this one a folder of its own.",
-            )
+        self._lock = own_folder(folder, "folder", "ingest")
         self._db = self._open()
 
     def store(self, landed: Sequence[Landed], rejected: Sequence[Rejected]) -> Stored:
@@ -167,8 +142,7 @@ class EventDatabase:
     def close(self) -> None:
         """Close the database and free the folder; a second call does nothing."""
         self._db.close()
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.close()
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -179,8 +153,7 @@ class EventDatabase:
             db.execute("PRAGMA synchronous=FULL")
             db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
-            if self._lock is not None:
-                self._lock.close()
+            self._lock.close()
             raise SyncError(
                 f"{self.path} cannot be opened: {error}", "Move it away if it is damaged; it is not deleted."
             ) from error

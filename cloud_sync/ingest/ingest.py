@@ -15,16 +15,15 @@ from pathlib import Path
 from edgecv._internal.printable import printable
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_ranges
-from edgecv.cloud_sync.delivery.notices import Notice
 from edgecv.cloud_sync.envelope import decode_batch
 from edgecv.cloud_sync.ingest.database import EventDatabase, Landed, Rejected
-from edgecv.cloud_sync.ingest.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
+from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.topics import EVENTS_FILTER, Address, parse_events_topic
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
+from edgecv.cloud_sync.notices import Notice
 from edgecv.errors import SyncError
-from edgecv.protocols import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -40,58 +39,35 @@ _MAX_REASONS = 8  # kept of one message; all are counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestStats:
-    """Counts since the start.
+    """Counts of an ingest since its start."""
 
-    Attributes:
-        connected: Whether a broker is there now.
-        messages: Batches received.
-        stored: Events that were new.
-        renamed: Of them, those whose id belonged to another event: they have an id of their own, ``boot:seq:digest``.
-        duplicates: Events that were there already; they are acknowledged like new ones.
-        rejected: Messages, or events in them, kept out; the newest 1,000 are in table ``rejected``.
-        dropped: Messages left unread because too many waited, in all or of one device; devices send them again.
-        commits: Durable commits.
-        last_error: Why there was no connection or no commit, or empty.
-    """
-
-    connected: bool = False
-    messages: int = 0
-    stored: int = 0
-    renamed: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    dropped: int = 0
-    commits: int = 0
-    last_error: str = ""
+    connected: bool = False  # whether a broker is there now
+    messages: int = 0  # batches received
+    stored: int = 0  # events that were new
+    renamed: int = 0  # of them, those whose id belonged to another event: they are `boot:seq:digest`
+    duplicates: int = 0  # events that were there already; they are acknowledged like new ones
+    rejected: int = 0  # messages, or events in them, kept out; the newest 1,000 are in table `rejected`
+    dropped: int = 0  # messages left unread because too many waited, in all or of one device; devices send them again
+    commits: int = 0  # durable commits
+    last_error: str = ""  # why there was no connection or no commit, or empty
 
 
 @dataclass(slots=True, kw_only=True)
 class _Group:
-    """What a few messages brought, for one commit.
+    """What a few messages brought, for one commit."""
 
-    Attributes:
-        landed: Events to store.
-        rejected: What to keep of messages and events that did not pass.
-        refused: How many did not pass.
-        answers: Per device the batches to acknowledge: their nonces and the events in them.
-        text_bytes: What the messages inflated to.
-    """
-
-    landed: list[Landed] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    refused: int = 0
+    landed: list[Landed] = field(default_factory=list)  # events to store
+    rejected: list[Rejected] = field(default_factory=list)  # what to keep of messages and events that did not pass
+    refused: int = 0  # how many did not pass
+    # per device the batches to acknowledge: their nonces and the events in them
     answers: defaultdict[Address, list[tuple[str | None, list[Key]]]] = field(default_factory=lambda: defaultdict(list))
-    text_bytes: int = 0
+    text_bytes: int = 0  # what the messages inflated to
 
 
 class Ingest:
     """Lands the events of all devices of a broker in ``DIR/landing.db``.
 
-    Args:
-        url: The broker.
-        db_dir: Folder of the database; one ingest at a time may own it.
-        clock: UTC nanoseconds, for ``received_ns``.
-        reconnect: Delays between connections, and between attempts to commit.
+    One ingest at a time may own the folder. ``reconnect`` is the delays between connections, and between attempts to commit.
 
     Raises:
         ConfigError: the URL cannot be used.
@@ -99,10 +75,7 @@ class Ingest:
         MissingDependency: paho-mqtt is not installed.
     """
 
-    def __init__(
-        self, url: str, db_dir: Path | str, *, clock: Clock = time.time_ns, reconnect: Backoff | None = None
-    ) -> None:
-        self._clock = clock
+    def __init__(self, url: str, db_dir: Path | str, *, reconnect: Backoff | None = None) -> None:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
         self._landing = EventDatabase(db_dir)
@@ -207,7 +180,7 @@ class Ingest:
         return group, count
 
     def _check(self, message: Received, group: _Group) -> None:
-        now_ns = self._clock()
+        now_ns = time.time_ns()
         reasons: list[str] = []
         try:
             address = parse_events_topic(message.topic)

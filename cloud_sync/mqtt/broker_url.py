@@ -20,27 +20,17 @@ _ENCODED = "A password in the URL has %2F for /, %23 for #, %3F for ? and %40 fo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerUrl:
-    """A broker and how to enter; user and password appear in no text form.
+    """A broker and how to enter; user and password appear in no text form."""
 
-    Attributes:
-        host: Name or address.
-        port: TCP port.
-        tls: Whether the connection is encrypted; the certificate is then always verified.
-        protocol: ``5`` or ``3.1.1`` to insist on one, ``auto`` to fall back from 5 when the broker does not know it.
-        ca_file: Certificates to trust instead of the system's.
-        cert_file: This device's own certificate (mTLS).
-        key_file: Its key.
-    """
-
-    host: str
-    port: int
-    tls: bool
+    host: str  # name or address
+    port: int  # TCP port
+    tls: bool  # whether the connection is encrypted; the certificate is then always verified
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    protocol: str = "auto"
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = field(default=None, repr=False)
+    protocol: str = "auto"  # or `5` or `3.1.1`; `auto` falls back from 5 when the broker does not know it
+    ca_file: str | None = None  # certificates to trust instead of the system's
+    cert_file: str | None = None  # this device's own certificate (mTLS)
+    key_file: str | None = field(default=None, repr=False)  # its key
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -16,19 +16,12 @@ ANY_PACKET = 268_435_455  # what MQTT itself allows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """A connection stands and its subscriptions are granted.
+    """A connection stands and its subscriptions are granted."""
 
-    Attributes:
-        epoch: Number of the connection; what is published on another one is dropped.
-        window: How many messages may be unacknowledged.
-        protocol: ``5`` or ``3.1.1``.
-        max_packet_bytes: The largest message the broker says it takes.
-    """
-
-    epoch: int
-    window: int
-    protocol: str
-    max_packet_bytes: int = ANY_PACKET
+    epoch: int  # number of the connection; what is published on another one is dropped
+    window: int  # how many messages may be unacknowledged
+    protocol: str  # `5` or `3.1.1`
+    max_packet_bytes: int = ANY_PACKET  # the largest message the broker says it takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,29 +70,15 @@ class Will:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkOptions:
-    """How to connect.
+    """How to connect, and how much to take and to wait."""
 
-    Attributes:
-        client_id: Name of this client at the broker; a second one of that name throws the first out.
-        subscriptions: Topic filters, granted before ``Connected`` is reported.
-        will: Published by the broker when this client vanishes.
-        max_packet_bytes: The largest packet to take from the broker: announced with MQTT 5, and the end of a connection on
-            which a larger one comes.
-        window: Most messages unacknowledged at a time; 20 to 64 are fastest (measured), the broker may allow fewer.
-        manual_ack: Leave received messages unacknowledged until ``acknowledge``.
-        keepalive_s: A dead peer is noticed after about twice this.
-        timeout_s: For connecting, until the subscriptions are granted.
-        stall_s: A connection on which the broker acknowledges nothing for this long is given up.
-        backoff: Delays between attempts.
-    """
-
-    client_id: str
-    subscriptions: tuple[str, ...] = ()
-    will: Will | None = None
-    max_packet_bytes: int = 64 * 1024
-    window: int = 32
-    manual_ack: bool = False
-    keepalive_s: int = 15
-    timeout_s: float = 5.0
-    stall_s: float = 30.0
-    backoff: Backoff = field(default_factory=Backoff)
+    client_id: str  # name of this client at the broker; a second one of that name throws the first out
+    subscriptions: tuple[str, ...] = ()  # topic filters, granted before `Connected` is reported
+    will: Will | None = None  # published by the broker when this client vanishes
+    max_packet_bytes: int = 64 * 1024  # the largest packet to take from the broker; a larger one ends the connection
+    window: int = 32  # most messages unacknowledged at a time; 20 to 64 are fastest (measured)
+    manual_ack: bool = False  # leave received messages unacknowledged until `acknowledge`
+    keepalive_s: int = 15  # a dead peer is noticed after about twice this
+    timeout_s: float = 5.0  # for connecting, until the subscriptions are granted
+    stall_s: float = 30.0  # a connection on which the broker acknowledges nothing for this long is given up
+    backoff: Backoff = field(default_factory=Backoff)  # delays between attempts

@@ -20,11 +20,7 @@ class PacketGuard:
     """Stands between a socket and the MQTT library.
 
     It also takes the properties out of every MQTT 5 PUBLISH: nothing here uses them, whoever publishes may choose them,
-    and reading a megabyte of them takes the library hours.
-
-    Args:
-        max_bytes: The largest packet to take, with its header.
-        is_v5: Whether the connection speaks MQTT 5.
+    and reading a megabyte of them takes the library hours. ``max_bytes`` is the largest packet to take, with its header.
     """
 
     def __init__(self, *, max_bytes: int, is_v5: bool) -> None:
@@ -42,11 +38,7 @@ class PacketGuard:
         return bool(self._ready)
 
     def read(self, size: int, receive: Callable[[int], bytes]) -> bytes:
-        """Up to ``size`` bytes of checked packets, as ``socket.recv`` would give them.
-
-        Args:
-            size: The most to return.
-            receive: Reads from the socket; called only when nothing is left of earlier packets.
+        """Up to ``size`` bytes of checked packets, as ``socket.recv`` would give them; ``receive`` reads from the socket.
 
         Raises:
             BlockingIOError: no whole packet is there yet.

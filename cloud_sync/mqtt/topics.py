@@ -21,16 +21,12 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 class Address:
     """Where one device lives.
 
-    Attributes:
-        tenant: Owner of the device, 1 to 64 letters, digits, ``.``, ``_`` or ``-``.
-        device: The device, unique within its tenant, same letters.
-
     Raises:
         ConfigError: a name is empty, too long or holds other characters.
     """
 
-    tenant: str
-    device: str
+    tenant: str  # owner of the device, 1 to 64 letters, digits, `.`, `_` or `-`
+    device: str  # the device, unique within its tenant, same letters
 
     def __post_init__(self) -> None:
         for kind, name in (("tenant", self.tenant), ("device", self.device)):

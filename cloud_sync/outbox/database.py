@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.acks import AckRange, Key
 from edgecv.cloud_sync.envelope import PRIORITIES
-from edgecv.cloud_sync.outbox.disk import make_private_file
+from edgecv.cloud_sync.stats import SyncStats
 
 PAGE_BYTES = 4096
 _BOOT_BITS = 53  # what a JSON number holds exactly in every reader
@@ -23,7 +24,10 @@ CREATE TABLE IF NOT EXISTS outbox (
     n INTEGER PRIMARY KEY, boot INTEGER NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL,
     body BLOB NOT NULL, crc INTEGER NOT NULL, expires_ns INTEGER, dead TEXT, UNIQUE (boot, seq));
 CREATE INDEX IF NOT EXISTS outbox_by_lane ON outbox (lane, n) WHERE dead IS NULL;
+CREATE INDEX IF NOT EXISTS outbox_by_end ON outbox (expires_ns) WHERE expires_ns IS NOT NULL;
 """
+
+_EXPIRED = "expires_ns <= ?"
 
 # One flipped bit can turn a BLOB into TEXT or a number into NULL; the checksum shall find that, not a TypeError.
 _READ = "n, " + ", ".join(
@@ -32,7 +36,6 @@ _READ = "n, " + ", ".join(
         ("boot", "INTEGER", "-1"),
         ("seq", "INTEGER", "-1"),
         ("body", "BLOB", "x''"),
-        ("expires_ns", "INTEGER", "NULL"),
         ("crc", "INTEGER", "-1"),
     )
 )
@@ -40,19 +43,13 @@ _READ = "n, " + ", ".join(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One encoded event and where it stands in the queue.
-
-    Attributes:
-        priority: Position in ``PRIORITIES``.
-        body: The envelope as JSON.
-        expires_ns: UTC nanoseconds after which it is worthless, or ``None``.
-    """
+    """One encoded event and where it stands in the queue."""
 
     boot: int
     seq: int
-    priority: int
-    body: bytes
-    expires_ns: int | None = None
+    priority: int  # position in `PRIORITIES`
+    body: bytes  # the envelope as JSON
+    expires_ns: int | None = None  # UTC nanoseconds after which it is worthless, or `None`
 
     @property
     def key(self) -> Key:
@@ -69,26 +66,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriteOutcome:
-    """What one commit did.
-
-    Attributes:
-        stored: Per row of the request: whether it is on disk now.
-        removed: Rows deleted because they were acknowledged.
-        evicted: Rows of lower priority given up for the new ones.
-    """
-
-    stored: tuple[bool, ...]
-    removed: int
-    evicted: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Rows of one priority to send, and how many were found worthless on the way to them."""
+    """Rows of one priority to send, and how many were found damaged on the way to them."""
 
     rows: tuple[Row, ...] = ()
-    expired: int = 0
     corrupt: int = 0
 
 
@@ -127,35 +108,37 @@ class OutboxDb:
         """Close without another write: the file is damaged."""
         self._db.close()
 
-    @property
-    def pending(self) -> int:
-        """Rows waiting to be acknowledged."""
-        return self._pending
+    def counts(self) -> SyncStats:
+        """What is in the file."""
+        return SyncStats(pending=self._pending, dead=self._dead, used_bytes=self._used_bytes)
 
-    @property
-    def dead(self) -> int:
-        """Rows kept on disk although they can never be delivered."""
-        return self._dead
-
-    @property
-    def used_bytes(self) -> int:
-        """What the rows cost against the quota."""
-        return self._used_bytes
-
-    def write(self, rows: Sequence[Row], done: Sequence[AckRange]) -> WriteOutcome:
-        """Delete what was acknowledged and store new rows, in one durable commit."""
+    def write(self, rows: Sequence[Row], done: Sequence[AckRange], now_ns: int) -> SyncStats:
+        """Delete what was acknowledged and what expired, and store new rows, in one durable commit; says what it did."""
+        accepted = evicted = 0
         with self._transaction():
-            removed = sum(self._delete_range(ack) for ack in done)
-            evicted = 0
-            stored = []
+            acknowledged = sum(self._delete("boot=? AND seq BETWEEN ? AND ?", *ack) for ack in done)
+            expired = self._delete(_EXPIRED, now_ns)
             for row in rows:
                 evicted += self._make_room(row)
-                stored.append(self._used_bytes + row.cost_bytes <= self._quota_bytes)
-                if stored[-1]:
+                if self._used_bytes + row.cost_bytes <= self._quota_bytes:
                     self._insert(row)
-        return WriteOutcome(stored=tuple(stored), removed=removed, evicted=evicted)
+                    accepted += 1
+        return SyncStats(
+            accepted=accepted,
+            refused=len(rows) - accepted,
+            acknowledged=acknowledged,
+            evicted=evicted,
+            expired=expired,
+        )
 
-    def claim(self, *, limit: int, max_bytes: int, priorities: int, now_ns: int) -> Claim:
+    def drop_expired(self, now_ns: int) -> int:
+        """Delete rows whose time is over; says how many."""
+        if self._db.execute(f"SELECT 1 FROM outbox WHERE dead IS NULL AND {_EXPIRED} LIMIT 1", (now_ns,)).fetchone():  # noqa: S608
+            with self._transaction():
+                return self._delete(_EXPIRED, now_ns)
+        return 0
+
+    def claim(self, *, limit: int, max_bytes: int, priorities: int) -> Claim:
         """The oldest unclaimed rows of the most urgent priority that has any, among the first ``priorities``.
 
         At least one row comes even when it alone is larger than ``max_bytes``.
@@ -163,7 +146,7 @@ class OutboxDb:
         for priority in range(priorities):
             found = self._unclaimed(priority, limit, max_bytes)
             if found:
-                claim = self._without_worthless(found, now_ns)
+                claim = self._sound(found)
                 self._positions[priority] = found[-1][0]
                 return claim
         return Claim()
@@ -174,12 +157,8 @@ class OutboxDb:
 
     def bury(self, key: Key, reason: str) -> bool:
         """Keep a row on disk but never send it again; ``False`` when it is gone or buried already."""
-        found = self._db.execute("SELECT n FROM outbox WHERE boot=? AND seq=? AND dead IS NULL", key).fetchone()
-        if found is None:
-            return False
         with self._transaction():
-            self._bury(found[0], reason)
-        return True
+            return bool(self._bury("boot=? AND seq=?", key, reason))
 
     def insert_salvaged(self, rows: Sequence[Row]) -> None:
         """Put rows of a damaged file back, whatever the quota says."""
@@ -246,9 +225,10 @@ class OutboxDb:
         self._pending += 1
         self._used_bytes += row.cost_bytes
 
-    def _delete_range(self, ack: AckRange) -> int:
+    def _delete(self, where: str, *values: int) -> int:
         gone = self._db.execute(
-            "DELETE FROM outbox WHERE boot=? AND seq BETWEEN ? AND ? AND dead IS NULL RETURNING LENGTH(body)", ack
+            f"DELETE FROM outbox WHERE dead IS NULL AND {where} RETURNING LENGTH(body)",  # noqa: S608 (our own text)
+            values,
         ).fetchall()
         self._pending -= len(gone)
         self._used_bytes -= sum(size + ROW_OVERHEAD_BYTES for (size,) in gone)
@@ -289,34 +269,26 @@ class OutboxDb:
             (priority, self._positions[priority], limit),
         )
         found: list[tuple[int, Row, int]] = []
-        for n, boot, seq, body, expires_ns, crc in cursor:
+        for n, boot, seq, body, crc in cursor:
             max_bytes -= len(body)
             if found and max_bytes < 0:
                 break
-            found.append((n, Row(boot=boot, seq=seq, priority=priority, body=body, expires_ns=expires_ns), crc))
+            found.append((n, Row(boot=boot, seq=seq, priority=priority, body=body), crc))
         cursor.close()
         return found
 
-    def _without_worthless(self, found: Sequence[tuple[int, Row, int]], now_ns: int) -> Claim:
-        corrupt = [(n, row) for n, row, crc in found if row.crc != crc]
-        sound = [(n, row) for n, row, crc in found if row.crc == crc]
-        expired = [(n, row) for n, row in sound if row.expires_ns is not None and row.expires_ns <= now_ns]
-        if corrupt or expired:
+    def _sound(self, found: Sequence[tuple[int, Row, int]]) -> Claim:
+        rows = tuple(row for _, row, crc in found if row.crc == crc)
+        corrupt = [n for n, row, crc in found if row.crc != crc]
+        if corrupt:
             with self._transaction():
-                for n, _ in corrupt:
-                    self._bury(n, "crc")
-                for n, row in expired:
-                    self._forget(n, row)
-        gone = {n for n, _ in expired}
-        rows = tuple(row for n, row in sound if n not in gone)
-        return Claim(rows=rows, expired=len(expired), corrupt=len(corrupt))
+                for n in corrupt:
+                    self._bury("n=?", (n,), "crc")
+        return Claim(rows=rows, corrupt=len(corrupt))
 
-    def _forget(self, n: int, row: Row) -> None:
-        self._db.execute("DELETE FROM outbox WHERE n=?", (n,))
-        self._pending -= 1
-        self._used_bytes -= row.cost_bytes
-
-    def _bury(self, n: int, reason: str) -> None:
-        self._db.execute("UPDATE outbox SET dead=? WHERE n=?", (reason, n))
-        self._pending -= 1
-        self._dead += 1
+    def _bury(self, where: str, values: Sequence[int], reason: str) -> int:
+        query = f"UPDATE outbox SET dead=? WHERE dead IS NULL AND {where}"  # noqa: S608 (our own text)
+        buried = self._db.execute(query, (reason, *values)).rowcount
+        self._pending -= buried
+        self._dead += buried
+        return buried

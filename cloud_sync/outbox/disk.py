@@ -1,72 +1,15 @@
-"""Private files, locks, and what keeps SQLite alive on a full disk: a floor of free space, and a ballast file to drop."""
+"""What keeps SQLite alive on a full disk: a floor of free space, and a ballast file to drop."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import time
 from pathlib import Path
-from typing import IO
+
+from edgecv._internal.private_files import create_private
 
 _CHECK_EVERY_S = 1.0
-
-
-def make_private_folder(folder: Path) -> None:
-    """Make a folder, and what is missing above it, that only its owner may enter; one that is there stays as it is.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    for missing in [one for one in (*reversed(folder.parents), folder) if not one.exists()]:
-        with suppress(FileExistsError):  # another process was faster
-            missing.mkdir(mode=0o700)
-            missing.chmod(0o700)  # whatever the umask took away
-    folder.mkdir(exist_ok=True)  # an error when something else has its name
-
-
-def make_private_file(path: Path) -> None:
-    """Make an empty file that only its owner may read; one that is there stays as it is.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    with suppress(FileExistsError):
-        os.close(_create_private(path))
-
-
-def _create_private(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    os.fchmod(descriptor, 0o600)  # whatever the umask took away
-    return descriptor
-
-
-def lock_file(path: Path) -> IO[str] | None:
-    """Take a file lock that the kernel drops when this process dies; ``None`` when another holds it.
-
-    Raises:
-        OSError: the file cannot be written, or is a link, which could lead to a file of somebody else.
-    """
-    make_private_file(path)
-    handle = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW), "a+", encoding="utf-8")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
-        return None
-    handle.truncate(0)
-    handle.write(f"{os.getpid()}\n")
-    handle.flush()
-    return handle
-
-
-def lock_owner(path: Path) -> str:
-    """The process that wrote itself into the lock file, for messages only."""
-    try:
-        return path.read_text(encoding="utf-8").strip()[:20] or "unknown"
-    except (OSError, UnicodeDecodeError):
-        return "unknown"
 
 
 class DiskGuard:
@@ -76,18 +19,17 @@ class DiskGuard:
     their acknowledgement. Dropping the ballast frees what that needs (measured; docs of the room).
     """
 
-    def __init__(self, folder: Path, *, floor_bytes: int, ballast_bytes: int, now_s: Callable[[], float]) -> None:
+    def __init__(self, folder: Path, *, floor_bytes: int, ballast_bytes: int) -> None:
         self._folder = folder
         self._ballast = folder / "ballast"
         self._floor_bytes = floor_bytes
         self._ballast_bytes = ballast_bytes
-        self._now_s = now_s
         self._checked_s: float | None = None
         self._low = False
 
     def is_low(self) -> bool:
         """Whether free space is below the floor; looked up once a second."""
-        now_s = self._now_s()
+        now_s = time.monotonic()
         if self._checked_s is None or now_s - self._checked_s >= _CHECK_EVERY_S:
             self._checked_s = now_s
             self._low = self._free_bytes() < self._floor_bytes
@@ -109,7 +51,7 @@ class DiskGuard:
         if self._ballast.exists() or self._free_bytes() < self._floor_bytes + 2 * self._ballast_bytes:
             return
         try:
-            with os.fdopen(_create_private(self._ballast), "wb") as handle:
+            with os.fdopen(create_private(self._ballast), "wb") as handle:
                 if self._ballast_bytes:
                     os.posix_fallocate(handle.fileno(), 0, self._ballast_bytes)
         except OSError:

@@ -7,31 +7,24 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError  # the builtin one only from Python 3.11
-from dataclasses import dataclass
+from concurrent import futures
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
-from edgecv._internal.device_clock import clock_from_now
+from edgecv._internal.timing import clock_from_now
 from edgecv.cloud_sync.acks import AckRange, Key
 from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES, Envelope, encode
+from edgecv.cloud_sync.folders import own_folder
 from edgecv.cloud_sync.outbox.database import Claim, Row
-from edgecv.cloud_sync.outbox.disk import lock_file, lock_owner, make_private_folder
-from edgecv.cloud_sync.outbox.limits import OutboxLimits, OutboxStats, Ticket
-from edgecv.cloud_sync.outbox.store import Counts, OutboxStore
-from edgecv.errors import OutboxLocked, SyncError
+from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.store import OutboxStore
+from edgecv.cloud_sync.stats import SyncStats
+from edgecv.errors import OutboxFull, OutboxLocked, SyncError
 from edgecv.protocols import Clock
 
 _T = TypeVar("_T")
 _OPEN_TIMEOUT_S = 60.0  # checking a full 256 MiB file on an SD card takes tens of seconds
 _MAX_QUEUED_ACKS = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Queued:
-    row: Row
-    ticket: Ticket
 
 
 class Outbox:
@@ -40,11 +33,8 @@ class Outbox:
     ``put`` never waits and never touches the disk: one thread (the StoreThread) owns the SQLite file and commits in
     groups. Whatever cannot be taken is refused and counted.
 
-    Args:
-        folder: Made when missing.
-        limits: Sizes.
-        clock: UTC nanoseconds; only times to live look at it. By default those that the system had at the start, which go on
-            steadily: a jump of its clock makes no event worthless.
+    Only times to live look at ``clock``, UTC nanoseconds. By default it is that of the system at the start, which goes on
+    steadily: a later jump makes no event worthless.
 
     Raises:
         OutboxLocked: another process owns the folder.
@@ -57,19 +47,19 @@ class Outbox:
         self._clock = clock or clock_from_now()
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
-        self._incoming: deque[_Queued] = deque()
+        self._incoming: deque[Row] = deque()
         self._incoming_bytes = 0
         self._done: list[AckRange] = []
         self._requests: deque[Callable[[OutboxStore], None]] = deque()
         self._on_stored: Callable[[], None] | None = None
         self._refused = 0
-        self._counts = Counts()
+        self._counts = SyncStats()
         self._committing = 0
         self._ended = False
         self._closing = False
         self._seq = itertools.count(1)
-        self._folder_lock = self._take_folder()
-        opened: Future[int] = Future()
+        self._folder_lock = own_folder(self._folder, "outbox", "process", taken=OutboxLocked)
+        opened: futures.Future[int] = futures.Future()
         self._thread = threading.Thread(target=self._run, args=(opened,), name="edgecv-outbox", daemon=True)
         self._thread.start()
         self.boot = self._boot_when(opened)
@@ -78,34 +68,34 @@ class Outbox:
         """The sequence number of the next event; each call gives another."""
         return next(self._seq)
 
-    def put(self, envelope: Envelope, *, ttl_s: float | None = None) -> Ticket:
-        """Take one event, made with this outbox's ``boot`` and a ``next_seq()``; never waits, never raises for space.
+    def put(self, envelope: Envelope, *, ttl_s: float | None = None) -> None:
+        """Take one event, made with this outbox's ``boot`` and a ``next_seq()``; never waits.
 
-        Args:
-            envelope: The event.
-            ttl_s: Seconds after which it is worthless and may be dropped (counted); ``None`` keeps it.
+        It is accepted once it is committed, and may still be refused until then; ``stats`` counts both. After ``ttl_s`` seconds
+        it is worthless, and deleted (counted).
 
         Raises:
-            SyncError: the payload is not JSON.
+            OutboxFull: there is no room for it in memory, it is too large, or the outbox is closed; it is counted.
+            SyncError: the payload is not JSON; it is counted.
         """
-        ticket = Ticket(boot=envelope.boot, seq=envelope.seq)
-        row = Row(
-            boot=envelope.boot,
-            seq=envelope.seq,
-            priority=PRIORITIES.index(envelope.priority),
-            body=encode(envelope),
-            expires_ns=None if ttl_s is None else self._clock() + int(ttl_s * 1e9),
-        )
-        with self._work:
-            ticket.refused = self._refusal(row)
-            if ticket.refused:
+        try:
+            row = Row(
+                boot=envelope.boot,
+                seq=envelope.seq,
+                priority=PRIORITIES.index(envelope.priority),
+                body=encode(envelope),
+                expires_ns=None if ttl_s is None else self._clock() + int(ttl_s * 1e9),
+            )
+            with self._work:
+                self._check_room(row)
+                self._incoming.append(row)
+                self._incoming_bytes += len(row.body)
+                if len(self._incoming) in (1, self._limits.group_rows):
+                    self._work.notify()
+        except SyncError:
+            with self._lock:
                 self._refused += 1
-                return ticket
-            self._incoming.append(_Queued(row=row, ticket=ticket))
-            self._incoming_bytes += len(row.body)
-            if len(self._incoming) in (1, self._limits.group_rows):
-                self._work.notify()
-        return ticket
+            raise
 
     def acknowledge(self, ranges: Sequence[AckRange]) -> None:
         """Delete events that ingest has; returns at once."""
@@ -120,51 +110,25 @@ class Outbox:
         Raises:
             SyncError: the disk did not answer in time, or the outbox is closed.
         """
-        now_ns = self._clock()
-        return self._ask(
-            lambda store: store.claim(limit=limit, max_bytes=max_bytes, priorities=priorities, now_ns=now_ns), timeout_s
-        )
+        return self._ask(lambda store: store.claim(limit=limit, max_bytes=max_bytes, priorities=priorities), timeout_s)
 
     def rewind(self, timeout_s: float = 10.0) -> None:
-        """Offer everything again that is still on disk and not buried.
-
-        Raises:
-            SyncError: the disk did not answer in time, or the outbox is closed.
-        """
+        """Offer everything again that is still on disk and not buried; errors as in ``claim``."""
         self._ask(lambda store: store.rewind(), timeout_s)
 
     def bury(self, key: Key, reason: str, timeout_s: float = 10.0) -> bool:
-        """Keep an event on disk but never offer it again; ``False`` when it is already gone.
-
-        Raises:
-            SyncError: the disk did not answer in time, or the outbox is closed.
-        """
+        """Keep an event on disk but never offer it again; ``False`` when it is already gone. Errors as in ``claim``."""
         return self._ask(lambda store: store.bury(key, reason), timeout_s)
 
     def when_stored(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called, from the StoreThread, after each commit of new events; it must not wait."""
         self._on_stored = callback
 
-    def stats(self) -> OutboxStats:
+    def stats(self) -> SyncStats:
         """The counts of the outbox at this moment."""
         with self._lock:
-            counts, refused = self._counts, self._refused
-            queued = len(self._incoming) + self._committing
-        return OutboxStats(
-            accepted=counts.accepted,
-            refused=refused + counts.refused,
-            queued=queued,
-            pending=counts.pending,
-            acknowledged=counts.acknowledged,
-            evicted=counts.evicted,
-            expired=counts.expired,
-            dead=counts.dead,
-            used_bytes=counts.used_bytes,
-            quarantined_files=counts.quarantined_files,
-            salvaged=counts.salvaged,
-            lost=counts.lost,
-            last_error=counts.last_error,
-        )
+            waiting = SyncStats(refused=self._refused, queued=len(self._incoming) + self._committing)
+            return waiting + self._counts
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Store what is queued and close the file; later events are refused.
@@ -181,42 +145,31 @@ class Outbox:
         self._folder_lock.close()
         return True
 
-    def _take_folder(self) -> IO[str]:
-        path = self._folder / "lock"
-        try:
-            make_private_folder(self._folder)
-            handle = lock_file(path)
-        except OSError as error:
-            raise SyncError(f"The outbox {self._folder} cannot be written: {error.strerror}.", "Check it.") from error
-        if handle is None:
-            raise OutboxLocked(
-                f"The outbox {self._folder} belongs to the running process {lock_owner(path)}.",
-                "Stop that process, or give this one an outbox folder of its own.",
-            )
-        return handle
-
-    def _boot_when(self, opened: Future[int]) -> int:
+    def _boot_when(self, opened: futures.Future[int]) -> int:
         try:
             return opened.result(_OPEN_TIMEOUT_S)
-        except (OSError, sqlite3.Error, FutureTimeoutError) as error:
+        except (OSError, sqlite3.Error, futures.TimeoutError) as error:
             self._folder_lock.close()
             raise SyncError(f"The outbox {self._folder} cannot be opened: {error!r}", "Check the disk.") from error
         except SyncError:
             self._folder_lock.close()
             raise
 
-    def _refusal(self, row: Row) -> str:
-        if self._closing:
-            return "the outbox is closed"
-        if len(row.body) > MAX_EVENT_BYTES:
-            return f"the event is larger than {MAX_EVENT_BYTES} bytes"
+    def _check_room(self, row: Row) -> None:
         limits = self._limits
-        full = len(self._incoming) >= limits.queue_rows or self._incoming_bytes + len(row.body) > limits.queue_bytes
-        return "the disk is too slow: the queue in memory is full" if full else ""
+        if self._closing:
+            why = "the outbox is closed"
+        elif len(row.body) > MAX_EVENT_BYTES:
+            why = f"the event is larger than {MAX_EVENT_BYTES} bytes"
+        elif len(self._incoming) >= limits.queue_rows or self._incoming_bytes + len(row.body) > limits.queue_bytes:
+            why = "the disk is too slow: the queue in memory is full"
+        else:
+            return
+        raise OutboxFull(f"Event {row.boot}:{row.seq} was refused: {why}.", "See Outbox.stats().")
 
     def _ask(self, request: Callable[[OutboxStore], _T], timeout_s: float) -> _T:
         """Have the StoreThread do something and wait for the answer."""
-        answer: Future[_T] = Future()
+        answer: futures.Future[_T] = futures.Future()
         with self._work:
             if self._ended:
                 raise SyncError(f"The outbox {self._folder} is closed.")
@@ -224,23 +177,18 @@ class Outbox:
             self._work.notify()
         try:
             return answer.result(timeout_s)
-        except FutureTimeoutError as error:
+        except futures.TimeoutError as error:  # the builtin one only from Python 3.11
             raise SyncError(
                 f"The outbox {self._folder} did not answer in {timeout_s} s.", "Is the disk slow?"
             ) from error
         except sqlite3.Error as error:
             raise SyncError(f"The outbox {self._folder} cannot be read: {error}", "Check the disk.") from error
 
-    def _run(self, opened: Future[int]) -> None:
-        limits = self._limits
+    # What follows runs on the StoreThread.
+
+    def _run(self, opened: futures.Future[int]) -> None:
         try:
-            store = OutboxStore(
-                self._folder,
-                quota_bytes=limits.quota_bytes,
-                floor_bytes=limits.floor_bytes,
-                ballast_bytes=limits.ballast_bytes,
-                clock=self._clock,
-            )
+            store = OutboxStore(self._folder, self._limits, self._clock)
         except (OSError, sqlite3.Error, SyncError) as error:
             opened.set_exception(error)
             return
@@ -258,12 +206,16 @@ class Outbox:
     def _turn(self, store: OutboxStore) -> bool:
         with self._work:
             self._wait_for_work(store)
-            queued = [self._incoming.popleft() for _ in range(min(len(self._incoming), self._limits.group_rows))]
-            self._incoming_bytes -= sum(len(item.row.body) for item in queued)
-            self._committing = len(queued)
+            rows = [self._incoming.popleft() for _ in range(min(len(self._incoming), self._limits.group_rows))]
+            self._incoming_bytes -= sum(len(row.body) for row in rows)
+            self._committing = len(rows)
             done, self._done = self._done, []
             requests = [self._requests.popleft() for _ in range(len(self._requests))]
-        self._commit(store, queued, done)
+        if rows or done or store.owes:
+            store.commit(rows, done)
+            self._publish(store)
+        if rows and self._on_stored is not None:
+            self._on_stored()
         for request in requests:
             request(store)
         if requests:
@@ -283,18 +235,6 @@ class Outbox:
     def _urgent(self) -> bool:
         return bool(self._requests) or self._closing or len(self._incoming) >= self._limits.group_rows
 
-    def _commit(self, store: OutboxStore, queued: Sequence[_Queued], done: Sequence[AckRange]) -> None:
-        if not (queued or done or store.owes):
-            return
-        reasons = store.commit([item.row for item in queued], done)
-        self._publish(store)
-        for item, reason in zip(queued, reasons, strict=True):
-            item.ticket.refused = reason
-            if not reason:
-                item.ticket.accepted.set()
-        if queued and self._on_stored is not None:
-            self._on_stored()
-
     def _publish(self, store: OutboxStore) -> None:
         counts = store.counts()
         with self._lock:
@@ -304,13 +244,10 @@ class Outbox:
     def _refuse_rest(self, reason: str) -> None:
         with self._lock:
             self._closing = True
-            self._refused += self._committing
-            rest = list(self._incoming)
+            refused = SyncStats(refused=self._committing + len(self._incoming), last_error=reason)
+            self._counts = refused + self._counts
             self._incoming.clear()
             self._incoming_bytes = self._committing = 0
-            self._refused += len(rest)
-        for item in rest:
-            item.ticket.refused = reason
 
     def _finish(self) -> None:
         with self._lock:
@@ -319,7 +256,7 @@ class Outbox:
             self._requests.clear()
 
 
-def _answer(answer: Future[_T], request: Callable[[OutboxStore], _T], store: OutboxStore) -> None:
+def _answer(answer: futures.Future[_T], request: Callable[[OutboxStore], _T], store: OutboxStore) -> None:
     try:
         answer.set_result(request(store))
     except Exception as error:  # noqa: BLE001 (it belongs to the thread that asked; the StoreThread must live on)

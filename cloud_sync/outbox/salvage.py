@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.envelope import PRIORITIES
 from edgecv.cloud_sync.outbox.database import Row
-from edgecv.cloud_sync.outbox.disk import make_private_file
 
 _Priority = Annotated[int, msgspec.Meta(ge=0, lt=len(PRIORITIES))]
 _Record = tuple[int, int, int, _Priority, bytes, int | None, int]  # n, boot, seq, lane, body, expires_ns, crc
@@ -22,62 +23,43 @@ _MAX_N = 2**62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Salvage:
-    """What was found in a damaged file.
+    """What was found in a damaged file."""
 
-    Attributes:
-        kept_as: Where the damaged file lies now.
-        rows: Rows whose checksum holds, oldest first.
-        bad_rows: Rows that could be read but whose checksum does not hold.
-        unreadable_rows: Rows that the index still lists but that could not be read.
-    """
-
-    kept_as: Path
-    rows: tuple[Row, ...]
-    bad_rows: int
-    unreadable_rows: int
+    kept_as: Path  # where the damaged file lies now
+    rows: tuple[Row, ...]  # rows whose checksum holds, oldest first
+    bad_rows: int  # rows that could be read but whose checksum does not hold
+    unreadable_rows: int  # rows that the index still lists but that could not be read
 
 
 def quarantine(path: Path, now_ns: int) -> Salvage:
-    """Move ``path`` and its WAL aside and read what can be read.
-
-    Args:
-        path: The damaged database.
-        now_ns: Becomes part of the new name.
+    """Move a damaged database and its WAL aside, to a name with ``now_ns`` in it, and read what can be read.
 
     Raises:
         OSError: it cannot be moved or copied.
     """
     kept_as = path.with_name(f"{path.name}.corrupt-{now_ns}")
-    _move(path, kept_as)
+    for old, new in _with_wal(path, kept_as):
+        old.rename(new)
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # an index of the WAL; SQLite rebuilds it
     # SQLite writes to whatever it opens (it replays the WAL), and the evidence must stay as it was found.
     copy = path.with_name(f"{path.name}.salvage")
     try:
-        _copy(kept_as, copy)
+        for old, new in _with_wal(kept_as, copy):
+            new.unlink(missing_ok=True)
+            make_private_file(new)
+            shutil.copyfile(old, new)
         return _read(copy, kept_as)
     finally:
         for suffix in ("", "-wal", "-shm"):
             copy.with_name(copy.name + suffix).unlink(missing_ok=True)
 
 
-def _move(path: Path, target: Path) -> None:
-    path.rename(target)
-    wal = path.with_name(f"{path.name}-wal")
-    if wal.exists():
-        wal.rename(target.with_name(f"{target.name}-wal"))
-    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # an index of the WAL; SQLite rebuilds it
-
-
-def _copy(source: Path, target: Path) -> None:
-    _copy_private(source, target)
-    wal = source.with_name(f"{source.name}-wal")
-    if wal.exists():
-        _copy_private(wal, target.with_name(f"{target.name}-wal"))
-
-
-def _copy_private(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    make_private_file(target)
-    shutil.copyfile(source, target)
+def _with_wal(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """A database and its WAL, if it has one, each with the name it is to get."""
+    for suffix in ("", "-wal"):
+        old = source.with_name(source.name + suffix)
+        if not suffix or old.exists():
+            yield old, target.with_name(target.name + suffix)
 
 
 def _read(copy: Path, kept_as: Path) -> Salvage:

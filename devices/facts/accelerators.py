@@ -11,7 +11,7 @@ from typing import Any
 
 from edgecv.devices.device import Accelerator
 from edgecv.devices.facts.buses import OnBus, on_buses
-from edgecv.devices.roots import Roots, below, read_text
+from edgecv.devices.roots import Roots, below, is_there, read_text
 from edgecv.devices.tables import table
 
 Row = Mapping[str, Any]
@@ -72,7 +72,7 @@ class _Nodes:
         """The node of a device on a bus: the first that nobody has yet. All others of its kind belong to it or its likes."""
         self._kinds.add(row["kind"])
         named = [self._roots.dev / device.node] if device.node else self._of(row)
-        found = next((node for node in named if node not in self._taken and node.exists()), None)
+        found = next((node for node in named if node not in self._taken and is_there(node)), None)
         if found is not None:
             self._taken.add(found)
         return found
@@ -143,7 +143,7 @@ def _missing_for_driven(roots: Roots, row: Row, device: OnBus, driver: str, node
         return _Step(f"it is served by {driver}, not by {wanted[0]}", row.get("driver_fix", ""))
     if device.bus == "pci" and not driver:
         wrong = row.get("wrong", {})
-        loaded = bool(wrong) and (roots.sys / "module" / wrong["module"]).is_dir()
+        loaded = bool(wrong) and is_there(roots.sys / "module" / wrong["module"])
         return _Step(wrong["say"] if loaded else f"no driver serves it ({wanted[0]})", row.get("driver_fix", ""))
     if node is None and around.container:
         fix = row.get("container_fix", f"docker run --device /dev/{_example(row, device)} IMAGE")

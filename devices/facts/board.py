@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecv.devices.cpu import Cpu
 from edgecv.devices.device import Board
-from edgecv.devices.roots import Roots, read_bytes, read_list, read_text, to_int
+from edgecv.devices.roots import Roots, is_there, read_bytes, read_list, read_text, to_int
 from edgecv.devices.tables import table
 
 # What makers leave in the firmware when they did not fill it in.
@@ -17,6 +17,7 @@ _PLACEHOLDERS = frozenset(
 )
 # Bits of a Raspberry Pi's revision (raspberrypi/documentation, revision-codes): bit 23 says that the code has these fields.
 _NEW_STYLE = 1 << 23
+_CONTAINER_MARKS = (("/docker", "docker"), ("/kubepods", "container"), ("/lxc", "lxc"), ("/libpod", "podman"))
 _REVISION = re.compile(r"^Revision\s*:\s*([0-9a-fA-F]{1,8})\s*$", re.MULTILINE)
 
 
@@ -74,15 +75,12 @@ def _is_empty(text: str) -> bool:
 
 def container_of(roots: Roots) -> str:
     """In what kind of container this process runs; empty on the bare machine."""
-    if (roots.root / ".dockerenv").exists():
+    if is_there(roots.root / ".dockerenv"):
         return "docker"
-    if (roots.root / "run/.containerenv").exists():
+    if is_there(roots.root / "run/.containerenv"):
         return "podman"
     said = read_bytes(roots.root / "run/systemd/container", 64).decode(errors="replace").strip()
     if said:
         return said if re.fullmatch(r"[a-z0-9-]{1,32}", said) else "container"
     groups = read_text(roots.proc / "self/cgroup")
     return next((name for mark, name in _CONTAINER_MARKS if mark in groups), "")
-
-
-_CONTAINER_MARKS = (("/docker", "docker"), ("/kubepods", "container"), ("/lxc", "lxc"), ("/libpod", "podman"))

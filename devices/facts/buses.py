@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecv.devices.roots import Roots, below, link_name, read_int, read_list, read_text
+from edgecv.devices.roots import Roots, below, is_there, link_name, read_int, read_list, read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def _usb(sys_root: Path) -> Iterator[OnBus]:
 def _tree(roots: Roots, compatible: tuple[str, ...]) -> Iterator[OnBus]:
     yield from (OnBus(bus="tree", id=item) for item in compatible)
     tree = roots.proc / "device-tree"
-    if not tree.is_dir():
+    if not is_there(tree):
         tree = roots.sys / "firmware/devicetree/base"
     for pattern in ("*npu*/compatible", "*rknn*/compatible", "soc*/*npu*/compatible"):
         for path in below(tree, pattern):

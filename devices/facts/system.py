@@ -15,7 +15,7 @@ from edgecv.devices.cpu import Cpu
 from edgecv.devices.device import Accelerator, Board, Memory
 from edgecv.devices.facts.board import fitted_bytes
 from edgecv.devices.roots import Roots, below, cpu_numbers, read_int, read_text
-from edgecv.devices.tables import table
+from edgecv.runtimes import DISTRIBUTIONS
 from edgecv.runtimes.cpu_budget import memory_limit
 
 
@@ -72,22 +72,24 @@ def version_of(package: str) -> str:
 
 def installed_runtimes() -> dict[str, str]:
     """Runtimes and their versions; nothing is imported. A plug-in is named by the package that registers it."""
-    own = [package for packages in table("runtimes")["packages"].values() for package in packages]
+    own = [package for packages in DISTRIBUTIONS.values() for package in packages]
     foreign = [point.dist.name for point in registry.entry_points("runtimes") if point.dist is not None]
     found = {package: version_of(package) for package in sorted({*own, *foreign})}
     return {package: version for package, version in found.items() if version}
 
 
-def fingerprint(board: Board, cpu: Cpu, memory: Memory, accelerators: Iterable[Accelerator]) -> str:
+def fingerprint(board: Board, arch: str, cpu: Cpu, memory: Memory, accelerators: Iterable[Accelerator]) -> str:
     """What makes two devices alike, as 16 hexadecimal digits; no serial number and no address is in it.
 
-    A Coral changes its number on the bus when it is first used: the name counts, not the number.
+    A Coral changes its number on the bus when it is first used: the name counts, not the number. What only a node shows does
+    not count, since a container may lack it.
     """
     said = {
         "board": [*board.compatible] or board.name,
+        "arch": arch,
         "clusters": [[one.implementer, one.part or one.name, one.cores, one.max_mhz] for one in cpu.clusters],
         "memory_gib": _memory_class(memory),
-        "accelerators": sorted({one.name for one in accelerators}),
+        "accelerators": sorted({one.name for one in accelerators if one.id}),
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 

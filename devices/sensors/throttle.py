@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgecv.devices.roots import Roots, below, read_text, to_int
+from edgecv.devices.roots import Roots, below, is_there, read_text, to_int
 from edgecv.devices.sensors.commands import Command
 from edgecv.devices.sensors.kept_files import KeptFile
 
@@ -231,7 +231,7 @@ def _over_current(sys_root: Path) -> dict[Path, str]:
     """A Jetson's counters: 1 a supply that is too low, 2 and 3 too much current on average or at once."""
     folders = [path for path in below(sys_root / "class/hwmon", "hwmon*") if read_text(path / "name") == "soctherm_oc"]
     names = {"oc1_event_cnt": "under-voltage", "oc2_event_cnt": "over-current", "oc3_event_cnt": "over-current-peak"}
-    return {folder / file: name for folder in folders for file, name in names.items() if (folder / file).exists()}
+    return {folder / file: name for folder in folders for file, name in names.items() if is_there(folder / file)}
 
 
 def _of_cores(sys_root: Path) -> dict[Path, str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from edgecv._internal.private_files import FILE_MODE, create_file, write_all
 from edgecv.errors import ConfigError, EdgeCVError
 
 _HEAD_BYTES = 4096
@@ -23,14 +24,10 @@ _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What ``force`` may replace.
+    """A kind of file or folder that ``force`` may replace."""
 
-    Attributes:
-        name: With its article, such as ``a bundle``.
-        other: What stands at a path that exists, in words such as ``a folder that is no bundle``; empty where it is one.
-    """
-
-    name: str
+    name: str  # with its article, such as `a bundle`
+    # what stands at a path that exists, in words such as `a folder that is no bundle`; empty where it is one
     other: Callable[[Path], str]
 
 
@@ -42,12 +39,7 @@ NOTHING = Kind(name="an empty folder", other=_any)
 
 
 def check_target(target: Path, force: bool, kind: Kind = NOTHING) -> None:
-    """Refuse early what could not be written at the end.
-
-    Args:
-        target: What is to be written.
-        force: Replace what stands there.
-        kind: What is replaced; anything else is not, with ``force`` or without.
+    """Refuse early what could not be written at the end; ``force`` replaces what stands there if it is of the kind.
 
     Raises:
         ConfigError: ``target`` exists without ``force`` or is of another kind, or its folder is missing or not writable.
@@ -84,11 +76,9 @@ def check_replaceable(target: Path, kind: Kind) -> None:
 
 
 def file_kind(name: str, begins: str) -> Kind:
-    """Files of a kind that their first bytes tell.
+    """Files whose first bytes match a regular expression; ``name`` has its article, such as ``a CSV file of results``.
 
-    Args:
-        name: With its article, such as ``a CSV file of results``.
-        begins: Regular expression for the first bytes. NULs before them, which a log that was cut in use begins with, are passed.
+    NULs before them, which a log that was cut in use begins with, are passed.
     """
     pattern = re.compile(begins.encode("latin-1"), re.DOTALL)
 
@@ -133,8 +123,8 @@ def foreign_file(folder: Path, own: Callable[[str], bool]) -> str:
 def new_file(target: Path) -> Iterator[BinaryIO]:
     """Write a file beside ``target``; when the block ends well it is flushed and takes the name, else it goes.
 
-    Its name cannot be foreseen and it is made anew, so nothing is ever written through a link; a link that has the name of the
-    target is replaced, not followed.
+    Several processes may do so at a time: the name of the work file cannot be foreseen. A link that has the name of the target
+    is replaced, not followed.
 
     Raises:
         OSError: the disk refused; nothing is left behind.
@@ -142,14 +132,38 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
     target = target.parent.resolve() / target.name
     remove_abandoned(target)
     work = target.parent / f".{target.name}.tmp-{secrets.token_hex(8)}-{os.getpid()}"
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _taking_name(target, work, flush=True) as file:
+        yield file
+
+
+def write_private(path: str | Path, data: bytes) -> None:
+    """Write a file of mode 0600 that appears whole or not at all; what had its name, if only a link, is replaced.
+
+    It is for files that one process writes, again and again: written as ``.NAME.tmp`` first, and not flushed to the disk, so a
+    power cut may cost the last ones.
+
+    Raises:
+        OSError: the system refused; nothing is left behind.
+    """
+    path = Path(path)
+    work = path.with_name(f".{path.name}.tmp")
+    work.unlink(missing_ok=True)  # what a killed process left, or a link that somebody put there
+    with _taking_name(path, work, mode=FILE_MODE) as file:
+        write_all(file.fileno(), data)
+
+
+@contextmanager
+def _taking_name(target: Path, work: Path, *, mode: int = 0o666, flush: bool = False) -> Iterator[BinaryIO]:
+    """The one way in which a file appears: made anew as ``work``, so nothing is written through a link, then renamed."""
     try:
-        with os.fdopen(os.open(work, flags, 0o666), "w+b") as file:
+        with os.fdopen(create_file(work, mode), "w+b") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                os.fsync(file.fileno())
         work.replace(target)
-        _flush(target.parent)
+        if flush:
+            _flush(target.parent)
     finally:
         work.unlink(missing_ok=True)
 
@@ -158,10 +172,7 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
 def new_folder(target: Path, force: bool = False, kind: Kind = NOTHING) -> Iterator[Path]:
     """Build a folder beside ``target``; when the block ends well it is flushed and takes the name, else it goes.
 
-    Args:
-        target: The folder.
-        force: Replace what stands there,
-        kind: if it is of this kind. It is looked at before the block, and once more before it is replaced.
+    What ``force`` may replace is looked at before the block, and once more before it is replaced.
 
     Raises:
         ConfigError: see ``check_target``.

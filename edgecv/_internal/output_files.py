@@ -17,11 +17,8 @@ def open_target(
 ) -> BinaryIO:
     """Open a new file for unbuffered writing; never through a link, which others may have put there.
 
-    Args:
-        path: The file.
-        overwrite: Replace an existing one.
-        private: Only its owner may read it, whatever the umask is.
-        kind: Replace only a file of this kind; any file by default.
+    ``overwrite`` replaces an existing one, of this ``kind`` only if one is given. A ``private`` file is for its owner alone,
+    whatever the umask is.
 
     Raises:
         ConfigError: it exists and ``overwrite`` is not set, it is of another kind, or it is a link.

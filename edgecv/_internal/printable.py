@@ -23,11 +23,9 @@ _SUSPECT = re.compile("[^\t\n -~]")  # most texts have none, and are done
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    """The text on one line, with escapes such as ``\\x1b`` for what is not shown; letters of every script stay.
+    """At most ``limit`` characters of a text on one line, with escapes such as ``\\x1b`` for what is not shown.
 
-    Args:
-        text: From wherever it comes.
-        limit: Characters that are kept of it.
+    Letters of every script stay.
     """
     text = text[:limit]
     if "\n" not in text and not _SUSPECT.search(text):

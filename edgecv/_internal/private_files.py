@@ -18,12 +18,7 @@ _COMMON = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make_private_folder(path: str | Path, *, parents: bool = False, exist_ok: bool = True) -> None:
-    """Make a folder of mode 0700; one that exists, also by a link, is left as it is.
-
-    Args:
-        path: The folder.
-        parents: Make the missing ones above it, too, as private.
-        exist_ok: An existing folder is no error.
+    """Make a folder of mode 0700, and with ``parents`` the missing ones above it; one that exists, also by a link, stays as it is.
 
     Raises:
         FileExistsError: it exists and ``exist_ok`` is not set, or it is no folder.
@@ -37,6 +32,18 @@ def make_private_folder(path: str | Path, *, parents: bool = False, exist_ok: bo
     except FileExistsError:
         if not exist_ok or not path.is_dir():
             raise
+    else:
+        path.chmod(FOLDER_MODE)  # an odd umask takes from the owner, too
+
+
+def make_private_file(path: str | Path) -> None:
+    """Make an empty file of mode 0600, for a library that opens it by name; one that exists keeps contents and permissions.
+
+    Raises:
+        OSError: the system refused.
+    """
+    with suppress(FileExistsError):
+        os.close(create_private(path))
 
 
 def create_private(path: str | Path) -> int:
@@ -46,7 +53,9 @@ def create_private(path: str | Path) -> int:
         FileExistsError: something has that name already, if only a link to nowhere.
         OSError: the system refused.
     """
-    return create_file(path, FILE_MODE)
+    descriptor = create_file(path, FILE_MODE)
+    os.fchmod(descriptor, FILE_MODE)  # an odd umask takes from the owner, too
+    return descriptor
 
 
 def create_file(path: str | Path, mode: int = 0o666, *, overwrite: bool = False) -> int:
@@ -88,44 +97,18 @@ def append_file(path: str | Path, mode: int = 0o666) -> int:
 def open_private(path: str | Path) -> int:
     """Open a file for reading and writing, and make it first where it is missing; its contents stay.
 
-    A file of this user that others may read is closed to them. For locks, and for files that a library opens by name
-    afterwards, such as a database. The caller closes the descriptor.
+    A file of this user that others may read is closed to them. The caller closes the descriptor.
 
     Raises:
         OSError: the system refused; ``ELOOP`` where the name is a link.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _COMMON, FILE_MODE)
+    make_private_file(path)
+    descriptor = os.open(path, os.O_RDWR | _COMMON)
     mode = os.fstat(descriptor).st_mode
     if mode & _OTHERS:
         with suppress(OSError):  # somebody else's file, or a file system without permissions
             os.fchmod(descriptor, mode & 0o777 & ~_OTHERS)
     return descriptor
-
-
-def write_private(path: str | Path, data: bytes, *, flush: bool = False) -> None:
-    """Write a file of mode 0600 that appears whole or not at all; what had its name, if only a link, is replaced.
-
-    Args:
-        path: The file. It is written under another name beside it, ``.NAME.tmp``, first.
-        data: What it shall hold.
-        flush: Bring it to the disk before it takes its name, against a power cut.
-
-    Raises:
-        OSError: the system refused; nothing is left behind.
-    """
-    path = Path(path)
-    work = path.with_name(f".{path.name}.tmp")
-    descriptor = _create_work(work)
-    try:
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            write_all(file.fileno(), data)
-            if flush:
-                os.fsync(file.fileno())
-        work.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            work.unlink(missing_ok=True)
-        raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -142,12 +125,3 @@ def write_all(descriptor: int, data: bytes) -> None:
 def keep_files_private() -> None:
     """Let this process, and those that it starts, make no file that others may read. For programs, not for libraries."""
     os.umask(os.umask(_OTHERS) | _OTHERS)
-
-
-def _create_work(work: Path) -> int:
-    """A new file; one that a killed process left, or a link that somebody put there, goes first."""
-    try:
-        return create_private(work)
-    except FileExistsError:
-        work.unlink()
-        return create_private(work)

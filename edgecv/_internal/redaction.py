@@ -12,25 +12,8 @@ from edgecv.errors import ConfigError
 SHOWN_LENGTH = 60  # of a long text that is cut; it stands in every result
 # What names a secret, in the query of a camera's URL, in its path (``/;stok=``), and as a property of a pipeline:
 # these anywhere in the name ...
-_SECRET_PARTS = (
-    *(
-        "pass",
-        "pwd",
-        "psw",
-        "psk",
-        "token",
-        "stok",
-        "secret",
-        "key",
-        "auth",
-        "bearer",
-        "jwt",
-        "hmac",
-        "sig",
-        "digest",
-        "nonce",
-    ),
-    *("user", "usr", "login", "cred", "sess", "cookie", "ticket", "otp"),
+_SECRET_PART = re.compile(
+    "pass|pwd|psw|psk|token|stok|secret|key|auth|bearer|jwt|hmac|sig|digest|nonce|user|usr|login|cred|sess|cookie|ticket|otp"
 )
 _SECRET_ENDS = ("sid", "code")  # ... these at its end: "codec" and "sidecar" are none ...
 _SECRET_NAMES = frozenset({"pw", "pin", "sas", "hash", "account", "headers"})  # ... and these as a word of their own
@@ -85,7 +68,7 @@ def names_secret(name: str) -> bool:
     letters = re.sub(r"[^a-z]", "", name.lower())  # digits, too, do not count: "token2"
     words = {word.lower() for word in _NAME_WORDS.findall(name)}
     return (
-        any(part in letters for part in _SECRET_PARTS)
+        _SECRET_PART.search(letters) is not None
         or letters.endswith(_SECRET_ENDS)
         or not words.isdisjoint(_SECRET_NAMES)
     )

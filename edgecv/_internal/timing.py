@@ -1,8 +1,9 @@
-"""Milliseconds per stage, of one frame and over a whole run; and how long to wait before something is tried again."""
+"""Milliseconds per stage, of one frame and over a whole run; how long to wait before a next try; clocks that do not jump."""
 
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from edgecv.protocols import Clock
 
 _STEP = log(1.01)  # neighbouring bins of a Distribution lie 1 % apart
 _SMALLEST_MS = 1e-3
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_TIMEX_BYTES = 512  # struct timex is 208 bytes on 64-bit Linux; zeroed, its `modes` say «only read»
 
 
 class StageTimer:
@@ -81,15 +84,10 @@ class StageStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Waits between tries: they double up to a cap, and a part is left to chance, so that devices do not come back together.
+    """Waits between tries: they double up to a cap, and a part is left to chance, so that devices do not come back together."""
 
-    Attributes:
-        initial_s: The longest wait before the first try.
-        cap_s: The longest wait of all.
-    """
-
-    initial_s: float = 0.5
-    cap_s: float = 30.0
+    initial_s: float = 0.5  # the longest wait before the first try
+    cap_s: float = 30.0  # the longest wait of all
 
     def longest_s(self, attempt: int) -> float:
         """The longest wait before attempt ``attempt``, counted from 0."""
@@ -98,3 +96,26 @@ class Backoff:
     def delay_s(self, attempt: int, share: float | None = None) -> float:
         """Seconds before attempt ``attempt``: half of the longest wait, and ``share`` (0 to 1, random) of its other half."""
         return self.longest_s(attempt) * (0.5 + (random.random() if share is None else share) / 2)
+
+
+def clock_is_synced() -> bool:
+    """Whether this machine's clock follows a time server, as the kernel says; ``False`` where it cannot be asked."""
+    import ctypes
+
+    try:
+        adjtimex = ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return False
+    state = int(adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
+    return 0 <= state < _TIME_ERROR
+
+
+def steady_ns() -> int:
+    """Nanoseconds since the start of the system, sleep included; nobody can set this clock."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def clock_from_now() -> Clock:
+    """UTC nanoseconds as of now, which go on steadily: later jumps of the system's clock do not reach them."""
+    ahead_ns = time.time_ns() - steady_ns()
+    return lambda: ahead_ns + steady_ns()

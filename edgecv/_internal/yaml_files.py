@@ -19,10 +19,7 @@ def parse_yaml(text: str, extra: str) -> Mapping[str, Any]:
     """A YAML document that is a mapping; an empty one is an empty mapping.
 
     Aliases are read. A document that grows beyond all measure when they are written out is refused before that is done.
-
-    Args:
-        text: The document.
-        extra: The extra that brings PyYAML to whoever reads such files.
+    ``extra`` is the one that brings PyYAML to whoever reads such files.
 
     Raises:
         ValueError: it is no YAML, no mapping, or larger than any description of a data set.

@@ -81,6 +81,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     outbox: str = "outbox"
     ack: Literal["ingest", "broker"] = "ingest"
     events: Literal["detections", "all"] = "detections"
+    telemetry_ttl_s: float | None = None
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):

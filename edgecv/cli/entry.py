@@ -83,6 +83,10 @@ def _wanted() -> list[signal.Signals]:
 
 def _run(ending: Ending) -> int:
     try:
+        from edgecv.cli.device_view import without_parser
+
+        if without_parser(sys.argv[1:]):
+            return 0
         from edgecv.cli.app import run_command
 
         return run_command()

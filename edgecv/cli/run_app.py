@@ -125,6 +125,7 @@ def _cloud(table: MqttTable) -> MqttSink:
         outbox=Path(table.outbox),
         ack=table.ack,
         events=table.events,
+        telemetry_ttl_s=table.telemetry_ttl_s,
     )
 
 

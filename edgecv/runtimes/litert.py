@@ -18,6 +18,7 @@ from edgecv.bundles.opened_files import OpenedModel, path_of, readable_path
 from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, RuntimeAdapter, Tensors
+from edgecv.runtimes import DISTRIBUTIONS
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.tflite_files import check_tflite
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -35,7 +36,7 @@ class LiteRtSession(RuntimeAdapter):
     extra: ClassVar[str] = "tflite"
     formats: ClassVar[tuple[str, ...]] = ("tflite",)
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
-    distributions: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "tflite-runtime")
+    distributions: ClassVar[tuple[str, ...]] = DISTRIBUTIONS["litert"]
     takes_opened_files: ClassVar[bool] = True
 
     def __init__(

@@ -17,6 +17,7 @@ from edgecv.bundles.opened_files import OpenedModel, path_of
 from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, RuntimeAdapter, Tensors
+from edgecv.runtimes import DISTRIBUTIONS
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.onnx_files import check_external
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -54,7 +55,7 @@ class OnnxRuntimeSession(RuntimeAdapter):
     extra: ClassVar[str] = "onnx"
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
-    distributions: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
+    distributions: ClassVar[tuple[str, ...]] = DISTRIBUTIONS["onnxruntime"]
     takes_opened_files: ClassVar[bool] = True
 
     def __init__(

@@ -16,6 +16,7 @@ from edgecv.bundles.opened_files import OpenedModel, path_of, readable_path
 from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, RuntimeAdapter, Tensors
+from edgecv.runtimes import DISTRIBUTIONS
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
 
@@ -45,7 +46,7 @@ class OpenVinoSession(RuntimeAdapter):
     extra: ClassVar[str] = "openvino"
     formats: ClassVar[tuple[str, ...]] = ("openvino",)
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
-    distributions: ClassVar[tuple[str, ...]] = ("openvino",)
+    distributions: ClassVar[tuple[str, ...]] = DISTRIBUTIONS["openvino"]
     takes_opened_files: ClassVar[bool] = True
     takes_bf16: ClassVar[bool] = True
 

@@ -16,9 +16,8 @@ from typing import Literal
 
 import msgspec
 
-from edgecv._internal.atomic import Kind, foreign_file
+from edgecv._internal.atomic import Kind, foreign_file, write_private
 from edgecv._internal.bounded import read_bounded
-from edgecv._internal.private_files import write_private
 from edgecv.errors import SinkError, SourceError
 
 SCHEMA = 1

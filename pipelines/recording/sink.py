@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
@@ -15,10 +14,11 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec.structs import replace
 
-from edgecv._internal.atomic import check_replaceable, is_empty, remove_abandoned
+from edgecv._internal.atomic import check_replaceable, is_empty, remove_abandoned, write_private
 from edgecv._internal.extras import require
+from edgecv._internal.file_locks import is_locked, try_lock
 from edgecv._internal.output_files import open_target
-from edgecv._internal.private_files import make_private_folder, write_all, write_private
+from edgecv._internal.private_files import make_private_folder, write_all
 from edgecv.errors import ConfigError, SinkError
 from edgecv.pipelines.recording.layout import (
     HEADER,
@@ -124,7 +124,7 @@ class RecordSink(SinkType):
         self._old = _make_folder(self._path, overwrite)
         self._file = open_target(self._path / RESULTS, private=True)
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(self._file)
         self._write_header()
 
     @classmethod
@@ -280,19 +280,7 @@ def _set_aside(path: Path, old: Path) -> bool:
         return False
     if not path.is_dir():
         return False
-    if _is_in_work(path):
+    if is_locked(path / RESULTS):  # by a sink of this or another process
         raise ConfigError(f"{path} is being recorded at this moment.", "Stop that first, or choose another name.")
     path.rename(old)
     return True
-
-
-def _is_in_work(path: Path) -> bool:
-    """Whether a sink of this or another process is writing there: it holds a lock that dies with its process."""
-    try:
-        with (path / RESULTS).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -1,4 +1,4 @@
-"""What EdgeCV relies on inside paho-mqtt. Red here means: this version of paho needs another look at transport.py."""
+"""What EdgeCV relies on inside paho-mqtt. Red here means: this version of paho needs another look at client.py and link.py."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import string
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -162,6 +163,28 @@ def test_events_wait_on_disk_while_the_broker_is_unreachable(tmp_path: Path) -> 
         assert later.stats().pending == 0
     ids = stored_ids(tmp_path / "db")
     assert len(ids) == len(set(ids)) == 100
+
+
+def test_results_that_waited_too_long_are_deleted_and_events_stay(tmp_path: Path) -> None:
+    port = free_port()
+    sink = open_sink(f"mqtt://127.0.0.1:{port}", tmp_path / "outbox", drain_s=0.0, telemetry_ttl_s=0.2)
+    crossed = Event(kind="line.crossed", time_ns=5, data={"count": 1})
+    for index in range(20):
+        sink.emit(make_result(index, events=(crossed,) if index == 7 else ()))
+    sink.close()
+    assert sink.stats().pending == 21
+    time.sleep(0.25)
+    with running_mosquitto(tmp_path) as broker, running_ingest(broker.url, tmp_path / "db") as ingest:
+        later = open_sink(broker.url, tmp_path / "outbox", drain_s=15.0, telemetry_ttl_s=0.2)
+        later.close()
+        assert (later.stats().expired, later.stats().acknowledged, later.stats().pending) == (20, 1, 0)
+        assert ingest.stats().stored == 1
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), True])
+def test_a_time_to_live_that_is_none_is_a_config_error(tmp_path: Path, wrong: float) -> None:
+    with pytest.raises(ConfigError, match="telemetry_ttl_s"):
+        open_sink("mqtt://127.0.0.1:1", tmp_path / "outbox", telemetry_ttl_s=wrong)
 
 
 def test_broker_acknowledgements_suffice_when_asked_for(mosquitto: Mosquitto, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecv._internal.private_files import create_private, make_private_folder, open_private, write_private
+from edgecv._internal.atomic import write_private
+from edgecv._internal.private_files import create_private, make_private_folder, open_private
 from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.media.images import write_image
@@ -248,7 +249,7 @@ def test_the_name_of_a_source_never_leaves_the_folder(tmp_path: Path, kind: str,
 @pytest.mark.usefixtures("generous")
 def test_private_folders_and_files(tmp_path: Path) -> None:
     make_private_folder(tmp_path / "a" / "b", parents=True)
-    write_private(tmp_path / "a" / "b" / "file", b"x", flush=True)
+    write_private(tmp_path / "a" / "b" / "file", b"x")
     os.close(create_private(tmp_path / "a" / "new"))
     os.close(open_private(tmp_path / "a" / "lock"))
     (tmp_path / "a" / "wide").touch(0o666)

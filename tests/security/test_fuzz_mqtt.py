@@ -22,7 +22,8 @@ import pytest
 
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, encode_acks, to_ranges
-from edgecv.cloud_sync.delivery.sender import Sender, SendOptions
+from edgecv.cloud_sync.delivery.options import SendOptions
+from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import encode, encode_batch
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url

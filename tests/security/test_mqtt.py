@@ -25,13 +25,14 @@ import paho.mqtt.client as paho
 import pytest
 
 from edgecv.cloud_sync.acks import Ack, encode_acks, to_ranges
-from edgecv.cloud_sync.delivery.sender import Sender, SendOptions
+from edgecv.cloud_sync.delivery.options import SendOptions
+from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import MAX_BATCH_BYTES, Stamp, decode_batch, encode, encode_batch, envelope_from_event
 from edgecv.cloud_sync.ingest.database import EventDatabase
-from edgecv.cloud_sync.ingest.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
+from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.packets import PacketGuard
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.outbox.outbox import Outbox
@@ -332,7 +333,8 @@ def test_an_event_too_large_for_a_stingy_broker_waits(tmp_path: Path, outbox: Ou
     noise = "".join(random.Random(1).choices(string.printable[:62], k=255_000))
     stamp = Stamp(address=ADDRESS, boot=outbox.boot, seq=outbox.next_seq())
     event = Event(kind="loud", time_ns=0, data={"noise": noise})
-    outbox.put(envelope_from_event(event, stamp, mono_ns=0)).wait(10.0)
+    outbox.put(envelope_from_event(event, stamp, mono_ns=0))
+    until(lambda: outbox.stats().accepted == 1, "it is accepted")
     stingy = ("allow_anonymous true", "max_packet_size 100000")
     with running_mosquitto(tmp_path, stingy) as broker, running_sender(broker.url, outbox) as sender:
         until(lambda: sender.stats().parked == 1, "it waits")

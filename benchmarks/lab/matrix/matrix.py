@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgecv._internal.atomic import new_file
 from edgecv.benchmarks.lab.matrix.cells import (
     FORMATS,
     Cell,
@@ -170,16 +171,14 @@ def _write(cells: Sequence[Cell], outcomes: Mapping[str, Outcome], out: Path) ->
     record = record_of(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _replace(record, msgspec.json.format(msgspec.json.encode(outcomes)))
-        _replace(out, table(cells, outcomes).encode())
+        for path, content in (
+            (record, msgspec.json.format(msgspec.json.encode(outcomes))),
+            (out, table(cells, outcomes).encode()),
+        ):
+            with new_file(path) as file:
+                file.write(content)
     except OSError as error:
         raise EdgeCVError(f"{out} cannot be written: {error.strerror}.", "Choose another with --out.") from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    work = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    work.write_bytes(content)
-    work.replace(path)
 
 
 def _images(outcomes: Mapping[str, Outcome]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -11,8 +10,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import BinaryIO
 
-from edgecv._internal.private_files import make_private_folder, open_private
+from edgecv._internal.file_locks import lock_file
+from edgecv._internal.private_files import make_private_folder
 from edgecv.errors import ConfigError, SinkError
 from edgecv.pipelines.sinks.video.ring_order import Clocks, RingFile, RingOrder
 
@@ -58,7 +59,7 @@ class FileRing:
         self._keep_bytes, self._keep_ns, self._free_bytes = keep_bytes, round(keep_s * 1e9), free_bytes
         self._told = False
         self._lock = _open_folder(self.folder, f".edgecv{suffixes[0]}.lock")
-        self._order = RingOrder(self._lock, clocks)
+        self._order = RingOrder(self._lock.fileno(), clocks)
         self._order.take_in({file.stem: file for file in self._look()}.values())
 
     def new_stem(self, captured_ns: int, source_id: str, suffix: str) -> str:
@@ -127,10 +128,9 @@ class FileRing:
 
     def close(self) -> None:
         """Let others write there; a second call does nothing."""
-        if self._lock >= 0:
+        if not self._lock.closed:
             self._order.close()
-            os.close(self._lock)
-            self._lock = -1
+            self._lock.close()
 
 
 def source_slug(source_id: str) -> str:
@@ -161,20 +161,17 @@ def _ring_file(entry: os.DirEntry[str], match: re.Match[str]) -> RingFile:
     )
 
 
-def _open_folder(folder: Path, lock_name: str) -> int:
+def _open_folder(folder: Path, lock_name: str) -> BinaryIO:
     """Make the folder and lock it; the lock ends with the process, however that ends."""
     try:
         make_private_folder(folder)
-        lock = open_private(folder / lock_name)
+        lock = lock_file(folder / lock_name)
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{folder} is not a folder.", "Give a folder, new or existing.") from error
     except OSError as error:
         raise SinkError(
             f"{folder} cannot be written: {error.strerror}.", "Does the folder above exist, and may you write there?"
         ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise ConfigError(f"Another sink writes to {folder}.", "Give each a folder of its own.") from error
+    if lock is None:
+        raise ConfigError(f"Another sink writes to {folder}.", "Give each a folder of its own.")
     return lock

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecv._internal.device_clock import clock_is_synced, steady_ns
 from edgecv._internal.private_files import write_all
+from edgecv._internal.timing import clock_is_synced, steady_ns
 from edgecv.protocols import Clock
 
 _SANE_NS = 1_577_836_800 * 10**9  # 2020: a clock that says less was never set

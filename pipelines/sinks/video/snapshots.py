@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from edgecv._internal.atomic import write_private
 from edgecv._internal.extras import require
-from edgecv._internal.private_files import write_private
 from edgecv.errors import ConfigError, SinkError
 from edgecv.pipelines.sinks.documents import encode
 from edgecv.pipelines.sinks.video.file_ring import FileRing

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +9,9 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
+from edgecv._internal.atomic import write_private
 from edgecv._internal.bounded import read_bounded
-from edgecv._internal.private_files import open_private, write_private
+from edgecv._internal.file_locks import lock_file
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.results import Frame
@@ -87,18 +86,15 @@ class CounterFile:
     def _lock(self) -> None:
         place = self._path.with_name(f"{self._path.name}.lock")
         try:
-            self._lock_file = os.fdopen(open_private(place), "r+b")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._unlock()
-            raise ConfigError(
-                f"{self._path} is in use by another counter or program.", "Give each counter a state file of its own."
-            ) from error
+            self._lock_file = lock_file(place)
         except OSError as error:
-            self._unlock()
             raise ConfigError(
                 f"{place} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?"
             ) from error
+        if self._lock_file is None:
+            raise ConfigError(
+                f"{self._path} is in use by another counter or program.", "Give each counter a state file of its own."
+            )
 
     def _unlock(self) -> None:
         if self._lock_file is not None:

@@ -16,7 +16,7 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
-from tests.unit.cloud_sync.support import ADDRESS, FAST, FAST_SEND, SMALL, make_envelope
+from tests.unit.cloud_sync.support import ADDRESS, FAST, FAST_SEND, SMALL, make_envelope, until
 
 
 def device(url: str, folder: str, log: str, count: str) -> None:
@@ -25,9 +25,10 @@ def device(url: str, folder: str, log: str, count: str) -> None:
     sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=FAST_SEND)
     sender.start()
     with Path(log).open("a", encoding="utf-8") as obligations:
-        for _ in range(int(count)):
+        for number in range(1, int(count) + 1):
             envelope = make_envelope(outbox)
-            outbox.put(envelope).wait(10.0)
+            outbox.put(envelope)
+            until(lambda accepted=number: outbox.stats().accepted == accepted, "it is accepted", pause_s=0.002)
             obligations.write(f"{envelope.id}\n")
             obligations.flush()
     drained = sender.drain(15.0)

@@ -20,7 +20,7 @@ import pytest
 from paho.mqtt import publish as paho_publish
 
 from edgecv._internal.timing import Backoff
-from edgecv.cloud_sync.delivery.sender import SendOptions
+from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.topics import Address
@@ -37,13 +37,13 @@ SMALL = OutboxLimits(floor_bytes=0, ballast_bytes=4096)
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0) -> None:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 15.0, pause_s: float = 0.01) -> None:
     """Wait until ``condition`` holds, or fail and say what did not happen."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
             pytest.fail(f"not within {timeout_s} s: {what}")
-        time.sleep(0.01)
+        time.sleep(pause_s)
 
 
 def free_port() -> int:
@@ -79,8 +79,10 @@ def make_envelope(outbox: Outbox, *, priority: Priority = "event", bulk: int = 0
 def put_accepted(outbox: Outbox, count: int, **more: Any) -> list[str]:
     """Put ``count`` events and wait until all are durably accepted; returns their ids."""
     envelopes = [make_envelope(outbox, **more) for _ in range(count)]
-    for ticket in [outbox.put(envelope) for envelope in envelopes]:
-        ticket.wait(10.0)
+    before = outbox.stats().accepted
+    for envelope in envelopes:
+        outbox.put(envelope)
+    until(lambda: outbox.stats().accepted == before + count, "all are accepted")
     return [envelope.id for envelope in envelopes]
 
 

@@ -12,7 +12,7 @@ import pytest
 from edgecv import registry
 from edgecv.devices.describe import describe
 from edgecv.devices.detect import detect
-from edgecv.devices.tables import table
+from edgecv.runtimes import DISTRIBUTIONS
 from tests.boards import cpuinfo, lay_out, roots_of, write_tree
 
 
@@ -80,10 +80,10 @@ def test_neither_free_memory_nor_a_quota_changes_the_fingerprint(tmp_path: Path)
     assert before.fingerprint == after.fingerprint
 
 
-def test_the_table_of_runtimes_says_what_the_adapters_declare() -> None:
-    declared = {name: registry.resolve("runtimes", name).distributions for name in table("runtimes")["packages"]}
-    assert {name: tuple(packages) for name, packages in table("runtimes")["packages"].items()} == declared
-    assert declared.keys() == {"litert", "onnxruntime", "openvino"}
+def test_a_runtime_says_what_devices_look_for() -> None:
+    for runtime, names in DISTRIBUTIONS.items():
+        assert registry.resolve("runtimes", runtime).distributions == names
+    assert set(DISTRIBUTIONS) <= set(registry.names("runtimes"))
 
 
 def test_no_runtime_and_no_numpy_is_imported() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecv.devices.facts.board import fitted_bytes
@@ -59,6 +59,7 @@ NEARLY = st.sampled_from(
 
 
 @pytest.mark.parametrize("parse", PARSERS)
+@settings(max_examples=60)
 @given(text=st.one_of(st.text(max_size=80), NEARLY))
 def test_no_text_is_an_error(parse: Callable[[str], object], text: str) -> None:
     parse(text)

@@ -14,19 +14,12 @@ _OVERHEAD_BYTES = 500  # of the objects around a message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxLimits:
-    """How many messages may wait.
+    """How many messages may wait."""
 
-    Attributes:
-        messages: In all.
-        total_bytes: In all; payloads, topics and what Python adds.
-        topic_messages: Of one topic, so that one device cannot take the place of all the others.
-        topic_bytes: Of one topic.
-    """
-
-    messages: int
-    total_bytes: int
-    topic_messages: int
-    topic_bytes: int
+    messages: int  # in all
+    total_bytes: int  # in all; payloads, topics and what Python adds
+    topic_messages: int  # of one topic, so that one device cannot take the place of all the others
+    topic_bytes: int  # of one topic
 
 
 class Inbox:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 
 from edgecv._internal.printable import printable
 
@@ -12,23 +11,17 @@ _EVERY_S = 60.0
 
 
 class Notice:
-    """A warning that may come a thousand times a second and is written once a minute, with its count.
+    """A warning that may come a thousand times a second and is written once a minute, with its count."""
 
-    Args:
-        log: The logger that gets the lines.
-        now_s: Monotonic seconds.
-    """
-
-    def __init__(self, log: logging.Logger, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._now_s = now_s
         self._said_s: float | None = None
         self._count = 0
 
     def __call__(self, text: str) -> None:
         """Count once more, and say so when the last time is long enough ago."""
         self._count += 1
-        now_s = self._now_s()
+        now_s = time.monotonic()
         if self._said_s is not None and now_s - self._said_s < _EVERY_S:
             return
         self._said_s = now_s

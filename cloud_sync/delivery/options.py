@@ -1,0 +1,29 @@
+"""What may be chosen about sending."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgecv._internal.timing import Backoff
+from edgecv.errors import ConfigError
+
+AckMode = Literal["ingest", "broker"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendOptions:
+    """In which portions events are sent, how they are acknowledged, and when they are sent again."""
+
+    # `ingest`: an event is deleted when ingest says it committed it. `broker`: when the broker took it, which is
+    # weaker, since brokers may lose what they took.
+    ack: AckMode = "ingest"
+    window: int = 32  # most batches unacknowledged at a time
+    batch_events: int = 50  # most events in a batch
+    # delays until a batch without an answer is published again
+    resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
+    reconnect: Backoff = field(default_factory=Backoff)  # delays between connections
+
+    def __post_init__(self) -> None:
+        if self.ack not in ("ingest", "broker"):
+            raise ConfigError(f"There is no acknowledgement mode {self.ack!r}.", "Use 'ingest' or 'broker'.")

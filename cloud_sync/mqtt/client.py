@@ -1,0 +1,74 @@
+"""A client of paho, made and connected: the only module that imports it."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from edgecv._internal.extras import require
+from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
+from edgecv.cloud_sync.mqtt.events import LinkOptions
+from edgecv.cloud_sync.mqtt.reasons import tls_failure
+from edgecv.errors import TransportError
+
+mqtt = require("paho.mqtt.client", "mqtt")
+enums = require("paho.mqtt.enums", "mqtt")
+packets = require("paho.mqtt.packettypes", "mqtt")
+props = require("paho.mqtt.properties", "mqtt")
+
+V5, V311 = int(mqtt.MQTTv5), int(mqtt.MQTTv311)
+
+
+def make_client(broker: BrokerUrl, options: LinkOptions, protocol: int) -> Any:
+    """A client that does nothing by itself: neither reconnect nor keep messages back."""
+    more = {} if protocol == V5 else {"clean_session": True}
+    client = mqtt.Client(
+        enums.CallbackAPIVersion.VERSION2,
+        client_id=options.client_id,
+        protocol=enums.MQTTProtocolVersion(protocol),
+        reconnect_on_failure=False,
+        manual_ack=options.manual_ack,
+        **more,
+    )
+    client.suppress_exceptions = True
+    client.connect_timeout = options.timeout_s
+    client.max_inflight_messages_set(0)  # the window is kept by the link, where ReceiveMaximum is known
+    if broker.username is not None or broker.password is not None:
+        client.username_pw_set(broker.username or "", broker.password)
+    if options.will is not None:
+        client.will_set(options.will.topic, options.will.payload, qos=1, retain=True)
+    client.on_socket_register_write = lambda *_: None  # with it, publish() leaves writing to our loop
+    return client
+
+
+def connect(client: Any, broker: BrokerUrl, options: LinkOptions, protocol: int) -> None:
+    """Connect and wait for nothing but TCP and TLS.
+
+    Raises:
+        TransportError: not reachable, or its certificate is not trusted.
+    """
+    more = {"clean_start": True, "properties": _connect_properties(options)} if protocol == V5 else {}
+    try:
+        if broker.tls:
+            client.tls_set_context(_tls_context(broker))
+        client.connect(broker.host, broker.port, options.keepalive_s, **more)
+    except ssl.SSLError as error:
+        raise tls_failure(broker, error) from error
+    except (OSError, ValueError) as error:
+        raise TransportError(f"{broker} cannot be reached: {error}", "Check host and port.") from error
+
+
+def _tls_context(broker: BrokerUrl) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=broker.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if broker.cert_file is not None:
+        context.load_cert_chain(broker.cert_file, broker.key_file)
+    return context
+
+
+def _connect_properties(options: LinkOptions) -> Any:
+    properties = props.Properties(packets.PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = 0
+    properties.ReceiveMaximum = max(options.window, 1)
+    properties.MaximumPacketSize = options.max_packet_bytes
+    return properties
