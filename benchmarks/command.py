@@ -1,12 +1,12 @@
-"""What the tools of this room share as programs: errors in words, one JSON document or lines for people."""
+"""How the tools of this room run as programs: errors in words, and the exit code that belongs to them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
-from edgecv.cli.console import fail, interrupted, print_json
+from edgecv.cli.console import fail, interrupted
 from edgecv.errors import EdgeCVError
 
 
@@ -19,13 +19,3 @@ def run_program(body: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(interrupted())
     sys.exit(0)
-
-
-def print_figures(figures: Mapping[str, Any], json: bool) -> None:
-    """Figures by name: one JSON document, or a line each."""
-    if json:
-        print_json(dict(figures))
-        return
-    width = max(len(name) for name in figures)
-    for name, value in figures.items():
-        print(f"{name:{width}}  {value}")

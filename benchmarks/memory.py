@@ -12,17 +12,11 @@ _OWN = Path("/proc/self")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessMemory:
-    """Bytes of main memory.
+    """Bytes of main memory that a process holds."""
 
-    Attributes:
-        rss_bytes: Held now, pages shared with other processes included.
-        pss_bytes: The same with shared pages divided by the number of processes that share them.
-        peak_rss_bytes: The most that was held since the process started.
-    """
-
-    rss_bytes: int
-    pss_bytes: int
-    peak_rss_bytes: int
+    rss_bytes: int  # held now, pages shared with other processes included
+    pss_bytes: int  # the same with shared pages divided by the number of processes that share them
+    peak_rss_bytes: int  # the most that was held since the process started
 
 
 def read_memory(process: Path = _OWN) -> ProcessMemory:

@@ -16,47 +16,29 @@ _MEGABYTE = 1e6
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One scenario on one device.
+    """One scenario on one device."""
 
-    Attributes:
-        schema: Version of this form.
-        scenario: Registered name of the scenario.
-        bundle: Name of the model.
-        variant: The variant that ran, such as ``onnx-int8``; empty for a bare model file.
-        runtime: What ran it.
-        float_precision: The type in which it computed what is not in integers; empty where the runtime does not say.
-        options: What was asked for.
-        source: Where the images came from.
-        warmup: Runs or frames before the first that counts.
-        runs: Runs or frames that count.
-        stages: Statistics per stage; ``total`` is a whole frame, ``age`` the time from capture to result.
-        fps: Frames per second over all that count.
-        rss_bytes: Memory at the end.
-        pss_bytes: The same, shared pages divided among those who share them.
-        peak_rss_bytes: The most memory, loading the model included.
-        device: What ``edgecv devices --json`` says.
-        versions: EdgeCV, Python and numpy.
-        started: UTC, ISO 8601.
-    """
-
-    schema: int = SCHEMA
-    scenario: str
-    bundle: str
-    variant: str
-    runtime: str
-    options: dict[str, Any]
-    source: str
-    warmup: int
-    runs: int
+    schema: int = SCHEMA  # version of this form
+    scenario: str  # registered name of the scenario
+    bundle: str  # name of the model
+    variant: str  # the variant that ran, such as `onnx-int8`; empty for a bare model file
+    runtime: str  # what ran it
+    options: dict[str, Any]  # what was asked for
+    source: str  # where the images came from
+    warmup: int  # runs or frames before the first that counts
+    runs: int  # runs or frames that count
+    # Statistics per stage; `total` is a whole frame, `age` the time from capture to result
     stages: dict[str, StageStatistics]
-    fps: float
-    rss_bytes: int
-    pss_bytes: int
-    peak_rss_bytes: int
-    device: dict[str, Any]
-    versions: dict[str, str]
-    started: str
-    float_precision: str = ""
+    fps: float  # frames per second over all that count
+    rss_bytes: int  # memory at the end
+    pss_bytes: int  # the same, shared pages divided among those who share them
+    peak_rss_bytes: int  # the most memory, loading the model included
+    device: dict[str, Any]  # what `edgecv devices --json` says
+    versions: dict[str, str]  # EdgeCV, Python and numpy
+    started: str  # UTC, ISO 8601
+    float_precision: str = (
+        ""  # the type in which it computed what is not in integers; empty where the runtime does not say
+    )
 
 
 def as_document(report: Report) -> dict[str, Any]:

@@ -20,13 +20,7 @@ from edgecv.media.image_headers import max_megapixels
 def run_scenario(
     name: str, bundle: str | Path, options: BenchOptions | None = None, timeout_s: float = TIMEOUT_S
 ) -> Report:
-    """Measure one scenario.
-
-    Args:
-        name: ``single_stream``, ``pipeline`` or an installed one.
-        bundle: A bundle, or a bare model file that carries metadata.
-        options: How to measure.
-        timeout_s: Give up after so many seconds.
+    """Measure one scenario on a bundle, or on a bare model file that carries metadata.
 
     Raises:
         UnknownPlugin: there is no such scenario.

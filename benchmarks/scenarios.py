@@ -35,23 +35,14 @@ RENDERED = "rendered"  # what a report calls the images of `rendered_images`
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """How to measure.
+    """How a scenario is measured."""
 
-    Attributes:
-        runtime: ``auto`` or a registered runtime.
-        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
-        threads: Threads of the session; 0 lets the runtime choose.
-        runs: Runs or frames that count, from 1 on.
-        warmup: Runs or frames before the first that counts.
-        source: URI of the images, as in ``edgecv run --source``; ``None`` for the scenario's own.
-    """
-
-    runtime: str = "auto"
-    precision: str = "auto"
-    threads: int = 0
-    runs: int = 100
-    warmup: int = 10
-    source: str | None = None
+    runtime: str = "auto"  # `auto` or a registered runtime
+    precision: str = "auto"  # `auto`, `fp32`, `fp16` or `int8`
+    threads: int = 0  # threads of the session; 0 lets the runtime choose
+    runs: int = 100  # runs or frames that count, from 1 on
+    warmup: int = 10  # runs or frames before the first that counts
+    source: str | None = None  # URI of the images, as in `edgecv run --source`; `None` for the scenario's own
 
     def __post_init__(self) -> None:
         if self.runs < 1 or self.warmup < 0:

@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 
 from edgecv._internal.progress import Progress
-from edgecv.bundles.bundle import ModelFiles, Variant, describe_file
+from edgecv.bundles.bundle import describe_file
+from edgecv.bundles.manifest import ModelFiles, Variant
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.request import ConversionRequest
-from edgecv.converters.source import Example, Exporter, Part, SourceModel
-from edgecv.converters.source import exporter as exporter_of
+from edgecv.converters.source import Example, Exporter, Part, SourceModel, exporter as exporter_of
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv.bundles.bundle import Variant
 from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLING, sample
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import runtimes_for
 from edgecv.converters.source import Example
 from edgecv.protocols import Array

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgecv.bundles.bundle import Variant
 from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.manifest import Variant
 from edgecv.converters.float_variants import (
     Built,
     Job,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgecv.bundles.bundle import MANIFEST, SCHEMA, Calibration, Manifest, describe_file, dump_manifest
+from edgecv.bundles.bundle import describe_file
+from edgecv.bundles.manifest import MANIFEST, SCHEMA, Calibration, Manifest, dump_manifest
 from edgecv.converters.float_variants import Built, Job, each_once
 from edgecv.converters.golden_vectors import write_golden
 from edgecv.converters.model_card import write_model_card

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from edgecv.bundles.bundle import Manifest, Variant
+from edgecv.bundles.manifest import Manifest, Variant
 from edgecv.converters.source import RANDOM
 from edgecv.promptable import MAX_BOXES
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgecv import registry
 from edgecv._internal.printable import as_name
-from edgecv.bundles.bundle import Source
+from edgecv.bundles.manifest import Source
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
 from edgecv.protocols import Array, Tensors

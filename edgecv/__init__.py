@@ -23,20 +23,19 @@ if TYPE_CHECKING:
     from edgecv.events import Event as Event
     from edgecv.media.drawing import annotate as annotate
     from edgecv.media.images import read_image as read_image
-    from edgecv.model import Model as Model
-    from edgecv.model import load as load
-    from edgecv.pipelines import sinks as sinks
-    from edgecv.pipelines import steps as steps
+    from edgecv.model import Model as Model, load as load
+    from edgecv.pipelines import sinks as sinks, steps as steps
     from edgecv.pipelines.pipeline import Pipeline as Pipeline
     from edgecv.pipelines.source_config import SourceConfig as SourceConfig
     from edgecv.promptable import PromptableModel as PromptableModel
-    from edgecv.results import Classification as Classification
-    from edgecv.results import Detections as Detections
-    from edgecv.results import Frame as Frame
-    from edgecv.results import Masks as Masks
-    from edgecv.results import Result as Result
-    from edgecv.specs import ModelSpec as ModelSpec
-    from edgecv.specs import RuntimeOptions as RuntimeOptions
+    from edgecv.results import (
+        Classification as Classification,
+        Detections as Detections,
+        Frame as Frame,
+        Masks as Masks,
+        Result as Result,
+    )
+    from edgecv.specs import ModelSpec as ModelSpec, RuntimeOptions as RuntimeOptions
 
 # ONNX Runtime reads this when it is first imported: without it, it writes an id of the device below ~/.cache and looks up its
 # maker's host. No module of EdgeCV, and no plugin, is imported before this line.

@@ -12,8 +12,9 @@ import msgspec
 
 from edgecv import registry
 from edgecv._internal.strict import check_number
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.manifest import Variant
 from edgecv.errors import ConfigError, MissingDependency, ModelError
 from edgecv.protocols import RuntimeAdapter, SaysPrecision, Session
 from edgecv.runtimes.adapter import open_session

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from edgecv import registry
-from edgecv._internal.strict import check_number
 from edgecv._internal.timing import StageTimer
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.bundles.ultralytics_metadata import spec_of
 from edgecv.choosing import (
     LoadOptions,
@@ -27,35 +27,17 @@ from edgecv.choosing import (
     runtime_options,
 )
 from edgecv.errors import ConfigError, SpecMismatch
+from edgecv.limits import Asked, Limits
 from edgecv.promptable import open_promptable
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Frame, Image, Result
 from edgecv.runtimes.adapter import open_session
-from edgecv.specs import DecodeSpec, ModelSpec, RuntimeOptions, TensorSpec
-from edgecv.vision.class_names import class_ids
+from edgecv.specs import ModelSpec, RuntimeOptions, TensorSpec
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.letterbox import prepare
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-class Limits(TypedDict, total=False):
-    """What a call keeps of what it finds; ``None`` stands for the bundle's own limit.
-
-    Attributes:
-        confidence: Lowest confidence kept, 0 to 1.
-        iou: Boxes of one class that overlap more than this are one object, 0 to 1.
-        max_detections: At most this many boxes.
-        multi_label: Keep every class of a box that passes, not its best alone.
-        classes: Names or numbers of the only classes kept; ``None`` for all of them.
-    """
-
-    confidence: float | None
-    iou: float | None
-    max_detections: int | None
-    multi_label: bool
-    classes: Sequence[str | int] | None
 
 
 class _LoadOptions(LoadOptions, total=False):
@@ -206,7 +188,7 @@ class Model:
         self, outputs: Tensors, transform: ImageTransform, row: int = 0, **limits: Unpack[Limits]
     ) -> Detections | Classification:
         """Raw outputs to the result of the image in ``row`` of a batch, in its own pixels; limits as in a call."""
-        asked = _Asked.of(self.spec.decode, **limits)
+        asked = Asked.of(self.spec.decode, **limits)
         if self.batch > 1:
             outputs = {name: value[row : row + 1] for name, value in outputs.items()}
         found = self._decoder(outputs, transform, asked.spec, asked.multi_label)
@@ -317,59 +299,3 @@ def _of_one_image(outputs: tuple[TensorSpec, ...], batch: int) -> tuple[TensorSp
     if any(spec.shape[:1] not in ((batch,), (-1,)) for spec in outputs):
         raise SpecMismatch(f"{batch} images go in, but {[spec.shape for spec in outputs]} comes out.")
     return tuple(msgspec.structs.replace(spec, shape=(1, *spec.shape[1:])) for spec in outputs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What one call asks of the decoder, and what it then keeps.
-
-    Attributes:
-        spec: The decoder's limits.
-        multi_label: As in ``Limits``.
-        wanted: Numbers of the classes that are kept; ``None`` for all of them.
-        most: At most this many boxes are kept.
-    """
-
-    spec: DecodeSpec
-    multi_label: bool
-    wanted: frozenset[int] | None
-    most: int
-
-    @classmethod
-    def of(
-        cls,
-        spec: DecodeSpec,
-        *,
-        confidence: float | None = None,
-        iou: float | None = None,
-        max_detections: int | None = None,
-        multi_label: bool = False,
-        classes: Sequence[str | int] | None = None,
-    ) -> _Asked:
-        """From the bundle's own limits and those of the call.
-
-        Raises:
-            ConfigError: a limit is out of its range, or the model has no such class.
-        """
-        given = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
-        changes = {name: value for name, value in given.items() if value is not None}
-        for name, value in changes.items():
-            if name == "max_detections":
-                check_number(name, value, 1, whole=True)
-            else:
-                check_number(name, value, 0, 1, hint="Leave it out for the model's own.")
-        most = max_detections or spec.max_detections
-        if classes is not None:  # boxes of other classes shall not take the places of those wanted
-            changes["max_detections"] = max(most, spec.max_detections)
-        return cls(
-            spec=msgspec.structs.replace(spec, **changes) if changes else spec,
-            multi_label=multi_label,
-            wanted=None if classes is None else class_ids(classes, spec.labels),
-            most=most,
-        )
-
-    def chosen(self, found: Detections | Classification) -> Detections | Classification:
-        """What is kept of what the decoder found."""
-        if self.wanted is None:
-            return found
-        return found[np.isin(found.class_id, list(self.wanted))][: self.most]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from edgecv._internal.extras import require
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv._internal.extras import opencv
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import LoadOptions, choose, open_parts, runtime_options
 from edgecv.errors import ConfigError, SpecMismatch
 from edgecv.protocols import Array, Session
@@ -246,7 +247,7 @@ def _masks(logits: Array, iou: Array, transform: ImageTransform, size_wh: tuple[
 
 def _in_frame(logits: Array, transform: ImageTransform, size_wh: tuple[int, int]) -> BoolArray:
     """To the model's size, without the padding, to the frame's size: the order of SAM's own post-processing."""
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     width, height = content_wh(transform)
     square = cv2.resize(np.ascontiguousarray(logits, np.float32), size_wh, interpolation=cv2.INTER_LINEAR)
     full = cv2.resize(square[:height, :width], transform.frame_wh, interpolation=cv2.INTER_LINEAR)

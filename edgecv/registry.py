@@ -10,11 +10,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from edgecv._internal.strict import nearest
 from edgecv.errors import PluginError, UnknownPlugin
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "file": "edgecv.pipelines.sources.video:VideoSource",
             "usb": "edgecv.pipelines.sources.camera:UsbSource",
             "csi": "edgecv.pipelines.sources.csi:CsiSource",
-            "rtsp": "edgecv.pipelines.sources.network.source:NetworkSource",
-            "rtsps": "edgecv.pipelines.sources.network.source:NetworkSource",
-            "http": "edgecv.pipelines.sources.network.source:NetworkSource",
-            "https": "edgecv.pipelines.sources.network.source:NetworkSource",
+            **dict.fromkeys(
+                ("rtsp", "rtsps", "http", "https"), "edgecv.pipelines.sources.network.source:NetworkSource"
+            ),
             "gst": "edgecv.pipelines.sources.gstreamer:GstSource",
             "images": "edgecv.pipelines.sources.images:ImagesSource",
             "synthetic": "edgecv.pipelines.sources.synthetic:SyntheticSource",
@@ -78,15 +77,11 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             ".pt": "edgecv.converters.families.yolov8:open_checkpoint",
             ".yaml": "edgecv.converters.families.yolov8:open_architecture",
             ".onnx": "edgecv.converters.families.foreign_onnx.open:open_onnx",
-            "resnet18": "edgecv.converters.families.resnet:open_named",
-            "resnet34": "edgecv.converters.families.resnet:open_named",
-            "resnet50": "edgecv.converters.families.resnet:open_named",
-            "resnet101": "edgecv.converters.families.resnet:open_named",
-            "resnet152": "edgecv.converters.families.resnet:open_named",
-            "mobile_sam": "edgecv.converters.families.sam.sam:SAM",
-            "sam_b": "edgecv.converters.families.sam.sam:SAM",
-            "sam_l": "edgecv.converters.families.sam.sam:SAM",
-            "sam_h": "edgecv.converters.families.sam.sam:SAM",
+            **dict.fromkeys(
+                ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+                "edgecv.converters.families.resnet:open_named",
+            ),
+            **dict.fromkeys(("mobile_sam", "sam_b", "sam_l", "sam_h"), "edgecv.converters.families.sam.sam:SAM"),
             "sam2.1_t": "edgecv.converters.families.sam.sam2:SAM2",
         },
         "exporters": {
@@ -137,9 +132,7 @@ def place(kind: str, name: str) -> str:
 
 def unknown(what: str, name: str, known: tuple[str, ...]) -> UnknownPlugin:
     """The error for a name that does not exist; its hint says the nearest name and lists all."""
-    close = get_close_matches(name, known, n=1)
-    suggestion = f"Did you mean '{close[0]}'? " if close else ""
-    return UnknownPlugin(f"There is no {what} named '{name}'.", f"{suggestion}Known: {', '.join(known)}.")
+    return UnknownPlugin(f"There is no {what} named '{name}'.", f"{nearest(name, known)}Known: {', '.join(known)}.")
 
 
 @overload

@@ -15,34 +15,18 @@ import numpy as np
 
 from edgecv._internal.printable import printable
 from edgecv.detections import (
-    ROW_NAMES,
-    BoolArray,
-    Classification,
-    Detections,
-    FloatArray,
-    Image,
-    IntArray,
-    Masks,
+    ROW_NAMES as ROW_NAMES,
+    BoolArray as BoolArray,
+    Classification as Classification,
+    Detections as Detections,
+    FloatArray as FloatArray,
+    Image as Image,
+    IntArray as IntArray,
+    Masks as Masks,
     check_image,
 )
 from edgecv.events import Event
 from edgecv.vision.class_names import label_of
-
-__all__ = [
-    "ROW_NAMES",
-    "BoolArray",
-    "Classification",
-    "Detections",
-    "FloatArray",
-    "Frame",
-    "Image",
-    "IntArray",
-    "Masks",
-    "Result",
-    "answer_rows",
-    "mask_rows",
-    "run_lengths",
-]
 
 _SHOWN_CHARACTERS = 40  # of a name, in the text of an object
 

@@ -11,101 +11,63 @@ SourceState = Literal["connecting", "live", "stale", "reconnecting", "failed", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceHealth:
-    """What a source says about itself at one moment.
+    """What a source says about itself at one moment."""
 
-    Attributes:
-        state: ``connecting`` for the first time, ``live``, ``stale`` (no frame within its deadline), ``reconnecting``,
-            ``failed`` (trying again does not help, or was given up), ``ended`` (a file that was read, or closed).
-        since_ns: Monotonic nanoseconds when this state began.
-        code: Class of the last error, as in ``SourceError``; empty when there was none since it was last live.
-        error: Message of that error, free of credentials.
-        hint: What to do about it.
-        reconnects: How often it came back to ``live``.
-    """
-
+    # `connecting` for the first time, `live`, `stale` (no frame within its deadline), `reconnecting`, `failed` (trying
+    # again does not help, or was given up), `ended` (a file that was read, or closed)
     state: SourceState
-    since_ns: int
-    code: str = ""
-    error: str = ""
-    hint: str = ""
-    reconnects: int = 0
+    since_ns: int  # monotonic nanoseconds when this state began
+    code: str = ""  # class of the last error, as in `SourceError`; empty when there was none since it was last live
+    error: str = ""  # message of that error, free of credentials
+    hint: str = ""  # what to do about it
+    reconnects: int = 0  # how often it came back to `live`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatus:
-    """One source of a pipeline.
+    """One source of a pipeline."""
 
-    Attributes:
-        source_id: Its name, free of credentials.
-        health: What the source says about itself.
-        frames: Frames that went through the model.
-        fps: Results per second over the last seconds.
-        age_ms: Age of the newest result when it was ready; 0.0 before the first.
-        size_wh: Width and height of the newest frame in pixels; ``(0, 0)`` before the first.
-        dropped: Frames that gave no result, by reason: ``latest``, ``too_old``, ``every_nth``, ``still``, ``step``,
-            ``unreadable``.
-        counts: What its steps counted, such as ``{"door.in": 3, "door.out": 2}``.
-    """
-
-    source_id: str
-    health: SourceHealth
-    frames: int = 0
-    fps: float = 0.0
-    age_ms: float = 0.0
-    size_wh: tuple[int, int] = (0, 0)
+    source_id: str  # its name, free of credentials
+    health: SourceHealth  # what the source says about itself
+    frames: int = 0  # frames that went through the model
+    fps: float = 0.0  # results per second over the last seconds
+    age_ms: float = 0.0  # age of the newest result when it was ready; 0.0 before the first
+    size_wh: tuple[int, int] = (0, 0)  # width and height of the newest frame in pixels; `(0, 0)` before the first
+    # Frames that gave no result, by reason: `latest`, `too_old`, `every_nth`, `still`, `step`, `unreadable`
     dropped: Mapping[str, int] = field(default_factory=dict)
+    # What its steps counted, such as `{"door.in": 3, "door.out": 2}`
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkCount:
-    """What became of the results for one sink.
+    """What became of the results for one sink."""
 
-    Attributes:
-        name: The sink, free of credentials.
-        emitted: Results it took.
-        failed: Results it refused.
-        dropped: Results it never saw, because it was too slow or did not finish, or took and then had to give up (``lost``).
-        error: The first failure, or nothing.
-        events_lost: Events it never saw: of steps, which a result that is dropped hands on to the next one, where there were too
-            many to hand on or the sink did not finish; and such that belong to no frame.
-    """
-
-    name: str
-    emitted: int
-    failed: int
+    name: str  # the sink, free of credentials
+    emitted: int  # results it took
+    failed: int  # results it refused
+    # Results it never saw, because it was too slow or did not finish, or took and then had to give up (`lost`)
     dropped: int
-    error: str
+    error: str  # the first failure, or nothing
+    # Events it never saw: of steps, which a result that is dropped hands on to the next one, where there were too many
+    # to hand on or the sink did not finish; and such that belong to no frame
     events_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineStatus:
-    """A pipeline at one moment; may be asked for from any thread.
+    """A pipeline at one moment; may be asked for from any thread."""
 
-    Attributes:
-        running: Whether the loop is at work.
-        model: Name of the model.
-        elapsed_s: Since the first wait for a frame; stops with the pipeline.
-        frames: Frames that went through the model.
-        fps: Results per second of all sources over the last seconds; of the whole run once it has ended.
-        age_p50_ms: Median age of a result when it was ready.
-        age_p99_ms: The age that 99 % stay below.
-        stage_p50_ms: Median per stage.
-        sources: One status per source.
-        sinks: One count per sink.
-    """
-
-    running: bool
-    model: str
-    elapsed_s: float
-    frames: int
-    fps: float
-    age_p50_ms: float
-    age_p99_ms: float
-    stage_p50_ms: Mapping[str, float]
-    sources: tuple[SourceStatus, ...]
-    sinks: tuple[SinkCount, ...]
+    running: bool  # whether the loop is at work
+    model: str  # name of the model
+    elapsed_s: float  # since the first wait for a frame; stops with the pipeline
+    frames: int  # frames that went through the model
+    fps: float  # results per second of all sources over the last seconds; of the whole run once it has ended
+    age_p50_ms: float  # median age of a result when it was ready
+    age_p99_ms: float  # the age that 99 % stay below
+    stage_p50_ms: Mapping[str, float]  # median per stage
+    sources: tuple[SourceStatus, ...]  # one status per source
+    sinks: tuple[SinkCount, ...]  # one count per sink
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as a dict that JSON can hold."""
@@ -114,14 +76,9 @@ class PipelineStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauge:
-    """A number that a preview page or metrics show without knowing where it comes from.
+    """A number that a preview page or metrics show without knowing where it comes from."""
 
-    Attributes:
-        name: In snake case with its unit, such as ``device_temperature_c`` or ``sync_pending_events``.
-        help: One sentence for people.
-        read: Gives the value of this moment, ``None`` when there is none; must be quick and callable from any thread.
-    """
-
-    name: str
-    help: str
+    name: str  # in snake case with its unit, such as `device_temperature_c` or `sync_pending_events`
+    help: str  # one sentence for people
+    # Gives the value of this moment, `None` when there is none; must be quick and callable from any thread
     read: Callable[[], float | None]

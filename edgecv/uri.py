@@ -14,19 +14,13 @@ SECRET_PATHS = frozenset({"webhook"})  # chat services put the secret into the p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uri:
-    """A source or sink by name, taken apart.
+    """A source or sink by name, taken apart."""
 
-    Attributes:
-        scheme: Its name in the registry: ``file``, ``usb``, ``jsonl`` ...
-        path: What follows the scheme, without the query. It may hold credentials: show ``name`` instead.
-        options: The query, not yet checked (see ``read_options``).
-        separator: What stood between scheme and path.
-    """
-
-    scheme: str
+    scheme: str  # its name in the registry: `file`, `usb`, `jsonl` ...
+    # What follows the scheme, without the query. It may hold credentials: show `name` instead.
     path: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    separator: str = "://"
+    options: Mapping[str, str] = field(default_factory=dict)  # the query, not yet checked (see `read_options`)
+    separator: str = "://"  # what stood between scheme and path
 
     @property
     def name(self) -> str:

@@ -26,8 +26,10 @@ from edgecv._internal.redaction import SHOWN_LENGTH, redact, refuse_doubtful, sp
 from edgecv._internal.strict import read_struct
 from edgecv.errors import ConfigError
 from edgecv.media.image_files import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from edgecv.uri import SECRET_PATHS
-from edgecv.uri import Uri as Uri  # noqa: PLC0414 - who reads URIs gets it from here
+from edgecv.uri import (
+    SECRET_PATHS,
+    Uri as Uri,  # noqa: PLC0414 - who reads URIs gets it from here
+)
 
 NETWORK_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
 NETWORK_OPTIONS = frozenset(

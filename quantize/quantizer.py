@@ -31,17 +31,11 @@ def library(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Exported:
-    """One part as files of one format.
+    """One part as files of one format."""
 
-    Attributes:
-        files: The file to open first, then what lies beside it.
-        inputs: As the part's, in its order, under the names of the file.
-        outputs: Likewise; layout and stored type may differ.
-    """
-
-    files: tuple[Path, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    files: tuple[Path, ...]  # the file to open first, then what lies beside it
+    inputs: tuple[TensorSpec, ...]  # as the part's, in its order, under the names of the file
+    outputs: tuple[TensorSpec, ...]  # likewise; layout and stored type may differ
 
 
 class Quantizer(Protocol):
@@ -49,12 +43,10 @@ class Quantizer(Protocol):
 
     def __init__(self, files: Sequence[Path], outputs: tuple[TensorSpec, ...], work: Path) -> None:
         """Prepare the float model in ``files``, whose outputs are ``outputs``; ``work`` is a folder for what lies in between."""
-        ...
 
     @abstractmethod
     def calibrate(self, images: Sequence[Array]) -> None:
         """Measure what recipes need to know, over images ``(N, H, W, 3)``."""
-        ...
 
     @abstractmethod
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
@@ -63,12 +55,10 @@ class Quantizer(Protocol):
         Raises:
             QuantizationError: the runtime would not run it as integers.
         """
-        ...
 
     @abstractmethod
     def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
         """What every quantized layer gives for each image; nothing where layers cannot be told apart."""
-        ...
 
 
 def quantizer_type(model_format: str) -> type[Quantizer]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgecv._internal.bounded import read_bounded
+from edgecv._internal.strict import nearest
 from edgecv.errors import ConfigError
 
 RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
@@ -34,69 +34,47 @@ class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One way to quantize.
+    """One way to quantize, as data."""
 
-    Attributes:
-        name: Published name, stored in the bundle.
-        format: Format it is for; empty for any.
-        activations: Type of activations.
-        weights: Type of weights.
-        per_channel: One weight scale for each output channel.
-        reduce_range: Weights of seven bits: AVX2 without VNNI adds two products in 16 bits, which eight would overflow.
-        symmetric: Zero point 0 for activations as well, as TensorRT wants it.
-        method: Range estimator of tensors in general.
-        silu_method: Range estimator of tensors that feed a SiLU.
-        stem: ``packed``: the first convolution is int8 over exact pixels, with rounding fitted to them, several output pixels per
-            row; ``float``: it stays float.
-        float_layers: Names of convolutions that stay float, with their activation.
-        subset_size: At most this many calibration images are used.
-        kind: ``static``: weights and activations, ranges from calibration; ``weights``: weights alone; ``fp16``: no integers.
-        weights_of: With ``weights``: those of matrix ``products`` alone, or of ``everything``.
-        bias_correction: Biases take back what rounding shifts on average: ``fast``: each layer for itself; ``accurate`` (NNCF
-            alone): one after the other.
-        cpu_class: CPU class the kernels are for; ``target`` in the file.
-        limits: What the gate asks for.
-    """
-
-    name: str
-    format: Literal["", "onnx", "openvino", "tflite"] = ""
-    activations: Literal["uint8", "int8"] = "uint8"
-    weights: Literal["int8"] = "int8"
-    per_channel: bool = True
+    name: str  # published name, stored in the bundle
+    format: Literal["", "onnx", "openvino", "tflite"] = ""  # format it is for; empty for any
+    activations: Literal["uint8", "int8"] = "uint8"  # type of activations
+    weights: Literal["int8"] = "int8"  # type of weights
+    per_channel: bool = True  # one weight scale for each output channel
+    # Weights of seven bits: AVX2 without VNNI adds two products in 16 bits, which eight would overflow
     reduce_range: bool = False
-    symmetric: bool = False
-    method: Literal["minmax", "mse", "percentile"] = "mse"
-    silu_method: Literal["minmax", "mse", "percentile", "silu"] = "silu"
+    symmetric: bool = False  # zero point 0 for activations as well, as TensorRT wants it
+    method: Literal["minmax", "mse", "percentile"] = "mse"  # range estimator of tensors in general
+    silu_method: Literal["minmax", "mse", "percentile", "silu"] = "silu"  # range estimator of tensors that feed a SiLU
+    # `packed`: the first convolution is int8 over exact pixels, with rounding fitted to them, several output pixels per
+    # row; `float`: it stays float
     stem: Literal["packed", "float"] = "packed"
-    float_layers: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = ()  # names of convolutions that stay float, with their activation
+    # `static`: weights and activations, ranges from calibration; `weights`: weights alone; `fp16`: no integers
     kind: Literal["static", "weights", "fp16"] = "static"
+    # With `weights`: those of matrix `products` alone, or of `everything`
     weights_of: Literal["products", "everything"] = "products"
+    # Biases take back what rounding shifts on average: `fast`: each layer for itself; `accurate` (NNCF alone): one
+    # after the other
     bias_correction: Literal["none", "fast", "accurate"] = "none"
-    subset_size: int = 300
-    cpu_class: str = msgspec.field(name="target", default="x86-vnni")
-    limits: GateLimits = GateLimits()
+    subset_size: int = 300  # at most this many calibration images are used
+    cpu_class: str = msgspec.field(
+        name="target", default="x86-vnni"
+    )  # CPU class the kernels are for; `target` in the file
+    limits: GateLimits = GateLimits()  # what the gate asks for
 
 
 class CpuClass(msgspec.Struct, frozen=True, kw_only=True):
-    """What onnxruntime's integer kernels of one CPU class want.
+    """What onnxruntime's integer kernels of one CPU class want."""
 
-    Attributes:
-        name: As in ``Variant.cpu_class``.
-        recipe: Name of its first recipe.
-        activations: Type of activations that its kernels fuse and run fastest.
-        reduce_range: See ``QuantizeRecipe``.
-        bias_correction: See ``QuantizeRecipe``.
-        stems: Of the first convolution, in the order they are tried.
-        config: Session options under which an x86 machine fuses what this class fuses by itself.
-    """
-
-    name: str
-    recipe: str
-    activations: Literal["uint8", "int8"] = "uint8"
-    reduce_range: bool = False
-    bias_correction: Literal["none", "fast"] = "none"
+    name: str  # as in `Variant.cpu_class`
+    recipe: str  # name of its first recipe
+    activations: Literal["uint8", "int8"] = "uint8"  # type of activations that its kernels fuse and run fastest
+    reduce_range: bool = False  # see `QuantizeRecipe`
+    bias_correction: Literal["none", "fast"] = "none"  # see `QuantizeRecipe`
+    # Of the first convolution, in the order they are tried
     stems: tuple[Literal["packed", "float"], ...] = ("packed", "float")
-    config: dict[str, str] = {}
+    config: dict[str, str] = {}  # session options under which an x86 machine fuses what this class fuses by itself
 
 
 DEFAULT_CPU_CLASS = "x86-vnni"
@@ -220,7 +198,7 @@ def cpu_classes_of(said: str) -> tuple[str, ...]:
         return tuple(CPU_CLASSES)
     if said not in CPU_CLASSES:
         raise ConfigError(
-            f"There is no CPU class '{said}'.", f"{_nearest(said, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}, all."
+            f"There is no CPU class '{said}'.", f"{nearest(said, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}, all."
         )
     return (said,)
 
@@ -236,7 +214,7 @@ def find_recipe(said: str) -> QuantizeRecipe:
     path = Path(said)
     if path.suffix != ".json":
         raise ConfigError(
-            f"There is no recipe '{said}'.", f"{_nearest(said, RECIPES)}Known: {', '.join(RECIPES)}, or a .json file."
+            f"There is no recipe '{said}'.", f"{nearest(said, RECIPES)}Known: {', '.join(RECIPES)}, or a .json file."
         )
     try:
         return parse_recipe(read_bounded(path), said)
@@ -266,7 +244,7 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
     if recipe.cpu_class and recipe.cpu_class not in CPU_CLASSES:
         raise ConfigError(
             f"{origin} is for '{recipe.cpu_class}'.",
-            f"{_nearest(recipe.cpu_class, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}.",
+            f"{nearest(recipe.cpu_class, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}.",
         )
     return recipe
 
@@ -280,11 +258,4 @@ def _check_keys(said: Mapping[str, Any], struct: type[msgspec.Struct], origin: s
     known = [field.encode_name for field in msgspec.structs.fields(struct)]
     for key in said:
         if key not in known:
-            raise ConfigError(
-                f"{origin}: a recipe has no '{key}'.", f"{_nearest(key, known)}Known: {', '.join(known)}."
-            )
-
-
-def _nearest(said: str, known: Iterable[str]) -> str:
-    close = get_close_matches(said, list(known), n=1)
-    return f"Did you mean '{close[0]}'? " if close else ""
+            raise ConfigError(f"{origin}: a recipe has no '{key}'.", f"{nearest(key, known)}Known: {', '.join(known)}.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from edgecv.bundles.bundle import MAX_MANIFEST_BYTES
+from edgecv.bundles.manifest import MAX_MANIFEST_BYTES
 from edgecv.errors import BundleError, EdgeCVError
 
 SCHEMA = 1
@@ -46,29 +46,17 @@ class ClassLoss(_Record, frozen=True, kw_only=True):
 
 
 class Labelled(_Record, frozen=True, kw_only=True):
-    """Judged against labels.
+    """What INT8 loses against labels."""
 
-    Attributes:
-        metric: ``map50_95``, ``top1`` or ``mask_iou``.
-        images: How many images.
-        float_score: 0 to 1.
-        int8_score: 0 to 1.
-        drop: ``float_score - int8_score`` in points (hundredths).
-        low: Lower end of the drop's paired 95 % bootstrap interval, in points.
-        high: Upper end.
-        more: Further figures by name, such as ``float_map50`` and ``int8_map50``.
-        classes: Worst first.
-    """
-
-    metric: str
-    images: int
-    float_score: float
-    int8_score: float
-    drop: float
-    low: float
-    high: float
-    more: dict[str, float] = {}
-    classes: tuple[ClassLoss, ...] = ()
+    metric: str  # `map50_95`, `top1` or `mask_iou`
+    images: int  # how many images
+    float_score: float  # 0 to 1
+    int8_score: float  # 0 to 1
+    drop: float  # `float_score - int8_score` in points (hundredths)
+    low: float  # lower end of the drop's paired 95 % bootstrap interval, in points
+    high: float  # upper end
+    more: dict[str, float] = {}  # further figures by name, such as `float_map50` and `int8_map50`
+    classes: tuple[ClassLoss, ...] = ()  # worst first
 
 
 class LayerLoss(_Record, frozen=True, kw_only=True):
@@ -99,25 +87,15 @@ class WorstImage(_Record, frozen=True, kw_only=True):
 
 
 class Attempt(_Record, frozen=True, kw_only=True):
-    """One recipe that was tried.
+    """One recipe that was tried."""
 
-    Attributes:
-        recipe: Its name.
-        checks: Figures of the gate.
-        labelled: Against labels, where ``--data`` was given.
-        passed: Whether it may be written.
-        reason: Why not, in words; or what else is to be said, such as that it is not faster than float here.
-        latency_ms: One thread, on this machine; ``None`` where it was not timed.
-        bytes: Size of its files; 0 where none were written.
-    """
-
-    recipe: str
-    checks: tuple[Check, ...] = ()
-    labelled: Labelled | None = None
-    passed: bool
-    reason: str = ""
-    latency_ms: float | None = None
-    bytes: int = 0
+    recipe: str  # its name
+    checks: tuple[Check, ...] = ()  # figures of the gate
+    labelled: Labelled | None = None  # against labels, where `--data` was given
+    passed: bool  # whether it may be written
+    reason: str = ""  # why not, in words; or what else is to be said, such as that it is not faster than float here
+    latency_ms: float | None = None  # one thread, on this machine; `None` where it was not timed
+    bytes: int = 0  # size of its files; 0 where none were written
 
 
 class FormatRecord(_Record, frozen=True, kw_only=True):
@@ -173,26 +151,21 @@ def write_record(record: QuantizationRecord, path: Path) -> None:
         EdgeCVError: a figure is not a number, or the file cannot be written.
     """
     data = msgspec.json.format(msgspec.json.encode(_finite(msgspec.to_builtins(record), "record")), indent=1)
+    write_result(path, data + b"\n")
+
+
+def write_result(path: Path, data: bytes) -> None:
+    """Write a file of the bundle.
+
+    Raises:
+        EdgeCVError: it cannot be written.
+    """
     try:
-        path.write_bytes(data + b"\n")
+        path.write_bytes(data)
     except OSError as error:
         raise EdgeCVError(
             f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?"
         ) from error
-
-
-def read_record(path: Path) -> QuantizationRecord:
-    """Read ``quantization.json``.
-
-    Raises:
-        BundleError: it is missing, damaged, or newer than this EdgeCV.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.", "Convert with --int8 to make one.") from error
-    return parse_record(data, path)
 
 
 def parse_record(data: bytes, path: Path) -> QuantizationRecord:

@@ -26,57 +26,34 @@ _NAMED_LAYERS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeOrder:
-    """What is tried for one variant.
+    """What is tried for one variant."""
 
-    Attributes:
-        first: Recipes in the order they are tried.
-        last: What is tried when neither they nor they with float blocks do.
-        exact: Only ``first``: the caller named the recipe.
-        cpu_class: CPU class; empty where one file serves all.
-    """
-
-    first: tuple[QuantizeRecipe, ...]
-    last: tuple[QuantizeRecipe, ...] = ()
-    exact: bool = False
-    cpu_class: str = ""
+    first: tuple[QuantizeRecipe, ...]  # recipes in the order they are tried
+    last: tuple[QuantizeRecipe, ...] = ()  # what is tried when neither they nor they with float blocks do
+    exact: bool = False  # only `first`: the caller named the recipe
+    cpu_class: str = ""  # CPU class; empty where one file serves all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Judgement:
-    """What a candidate is worth.
+    """What a candidate is worth."""
 
-    Attributes:
-        report: The gate's figures, those by labels among them.
-        labelled: What it loses by labels; ``None`` without labels, or when it did not get that far.
-        answers: What it found in each image, at a low confidence where the task has one.
-        scores: What it scored by labels.
-    """
-
-    report: GateReport
-    labelled: Labelled | None = None
-    answers: Sequence[Any] = ()
-    scores: Scores | None = None
+    report: GateReport  # the gate's figures, those by labels among them
+    labelled: Labelled | None = None  # what it loses by labels; `None` without labels, or when it did not get that far
+    answers: Sequence[Any] = ()  # what it found in each image, at a low confidence where the task has one
+    scores: Scores | None = None  # what it scored by labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
-    """A model that a recipe made.
+    """A model that a recipe made."""
 
-    Attributes:
-        recipe: What made it.
-        parts: Its files, by part.
-        judgement: What it is worth.
-        latency_ms: One thread; ``None`` where it was not timed.
-        bytes: Size of its files.
-        foreign: It is for another CPU class than this machine's, so its latency here says nothing.
-    """
-
-    recipe: QuantizeRecipe
-    parts: Mapping[str, Exported]
-    judgement: Judgement
-    latency_ms: float | None
-    bytes: int
-    foreign: bool = False
+    recipe: QuantizeRecipe  # what made it
+    parts: Mapping[str, Exported]  # its files, by part
+    judgement: Judgement  # what it is worth
+    latency_ms: float | None  # one thread; `None` where it was not timed
+    bytes: int  # size of its files
+    foreign: bool = False  # it is for another CPU class than this machine's, so its latency here says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,13 +105,10 @@ def search(
     rank: Callable[[QuantizeRecipe], tuple[LayerLoss, ...]],
     float_latency_ms: float,
 ) -> SearchResult:
-    """Try one recipe after the other.
+    """Try one recipe after the other, against the latency of the float model on this machine.
 
-    Args:
-        order: The recipes.
-        make: Quantizes by a recipe and judges the outcome.
-        rank: Layers by what a recipe loses at each, the most first; none where the format cannot tell.
-        float_latency_ms: Of the float model on this machine.
+    ``make`` quantizes by a recipe and judges the outcome. ``rank`` sorts layers by what a recipe loses at each, the most first; it
+    gives none where the format cannot tell.
 
     Raises:
         AccuracyGateError: no recipe keeps the accuracy; the message says what was tried and which layers lose most.

@@ -62,8 +62,7 @@ def sqnr_db(signal: float, noise: float) -> float:
 def rank_layers(images: Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]]) -> tuple[LayerLoss, ...]:
     """The layers by what INT8 loses at their outputs, the most first.
 
-    Args:
-        images: For each image, outputs by layer: of the float and of the INT8 model.
+    For each image there are outputs by layer: of the float and of the INT8 model.
     """
     energies = _Energies()
     for wanted, found in images:
@@ -79,12 +78,9 @@ def rank_layers(images: Iterable[tuple[Mapping[str, Array], Mapping[str, Array]]
 def with_costs(
     layers: tuple[LayerLoss, ...], base_ms: float, latency_without_ms: Callable[[str], float | None]
 ) -> tuple[LayerLoss, ...]:
-    """The same with the cost of leaving each of the first ``COSTED`` float.
+    """The same with the cost of leaving each of the first ``COSTED`` float, against the ``base_ms`` of the INT8 model.
 
-    Args:
-        layers: The most sensitive first.
-        base_ms: Latency of the INT8 model.
-        latency_without_ms: Latency of the INT8 model with one layer float; ``None`` where there is no such model.
+    ``latency_without_ms`` gives the latency with one layer float; ``None`` where there is no such model.
     """
     costed = []
     for layer in layers[:COSTED]:

@@ -10,17 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecv.bundles.bundle import (
-    MANIFEST,
-    SCHEMA,
-    Bundle,
-    Manifest,
-    ModelFiles,
-    Source,
-    Variant,
-    describe_file,
-    dump_manifest,
-)
+from edgecv.bundles.bundle import Bundle, describe_file
+from edgecv.bundles.manifest import MANIFEST, SCHEMA, Manifest, ModelFiles, Source, Variant, dump_manifest
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
 
 SIDE = 64
@@ -133,6 +124,12 @@ def with_external_data(path: Path, location: str = "weights.bin") -> Path:
     )
     onnx.save_model(onnx.load(str(path)), str(path), save_as_external_data=True, location=location, size_threshold=0)
     return path
+
+
+def checked_path(bundle: Bundle, variant: Variant) -> Path:
+    """The file to open for a variant, after every file it needs was checked."""
+    with bundle.opened_model(variant) as model:
+        return model.path
 
 
 def manifest(variants: Sequence[Variant], **changes: Any) -> Manifest:

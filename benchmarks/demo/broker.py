@@ -6,9 +6,10 @@ import asyncio
 import logging
 import socket
 import threading
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError  # the builtin one only from Python 3.11
-from types import TracebackType
+from concurrent.futures import (
+    Future,
+    TimeoutError as FutureTimeoutError,  # the builtin one only from Python 3.11
+)
 from typing import Any
 
 from edgecv._internal.extras import require
@@ -21,12 +22,9 @@ _ANYBODY = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymou
 class EmbeddedBroker:
     """A broker for one demonstration; it keeps nothing and lets everybody on this machine in.
 
-    Args:
-        timeout_s: For starting, and again for stopping.
-
     Raises:
         MissingDependency: amqtt is not installed.
-        SyncError: it did not start in time.
+        SyncError: it did not start in ``timeout_s``, which it also has for stopping.
     """
 
     def __init__(self, timeout_s: float = 10.0) -> None:
@@ -60,9 +58,7 @@ class EmbeddedBroker:
     def __enter__(self) -> EmbeddedBroker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self, started: Future[int]) -> None:

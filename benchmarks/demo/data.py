@@ -1,34 +1,23 @@
-"""The demo's images on disk: calibration images, a labelled data set in YOLO form, a clip with its truth.
+"""The demo's images on disk: calibration images, a labelled data set in YOLO form, a clip.
 
 Different seeds give different images. Training draws from seeds of its own (``benchmarks/lab/demo_training/train.py``).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.benchmarks.demo.scene import LABELS, LabelledFrame, clip, render_scene
 from edgecv.errors import SinkError
-from edgecv.results import FloatArray, Image, IntArray
+from edgecv.results import Image
 
 SIZE_WH = (640, 480)
 _JPEG_QUALITY = 92
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FrameTruth:
-    """What is in one frame of a clip: ``xyxy (N, 4)`` float32 in pixels, ``class_id (N,)``."""
-
-    index: int
-    xyxy: FloatArray
-    class_id: IntArray
 
 
 def write_images(folder: Path, count: int, seed: int, size_wh: tuple[int, int] = SIZE_WH) -> tuple[Path, ...]:
@@ -51,58 +40,30 @@ def write_dataset(folder: Path, count: int, seed: int, size_wh: tuple[int, int] 
     """
     labels = _made(folder / "labels")
     for path, frame in _write_frames(folder / "images", count, seed, size_wh):
-        _write_text(labels / f"{path.stem}.txt", "".join(f"{line}\n" for line in _yolo_lines(frame, size_wh)))
+        _write(labels / f"{path.stem}.txt", "".join(f"{line}\n" for line in _yolo_lines(frame, size_wh)).encode())
     names = "".join(f"  {index}: {label}\n" for index, label in enumerate(LABELS))
     description = folder / "data.yaml"
-    _write_text(description, f"path: .\ntrain: images\nval: images\nnames:\n{names}")
+    _write(description, f"path: .\ntrain: images\nval: images\nnames:\n{names}".encode())
     return description
 
 
-def write_clip(path: Path, frames: int, seed: int, size_wh: tuple[int, int] = SIZE_WH, fps: float = 25.0) -> Path:
-    """Write a video (``.mp4``: MPEG-4 part 2, ``.avi``: Motion JPEG) and beside it its truth.
-
-    Args:
-        path: The video; its folder is made when it is missing.
-        frames: How many.
-        seed: As in ``scene.clip``.
-        size_wh: Width and height in pixels.
-        fps: Frames per second.
-
-    Returns:
-        Path of the truth, for ``read_truth``: one JSON line per frame.
+def write_clip(path: Path, frames: int, seed: int, size_wh: tuple[int, int] = SIZE_WH, fps: float = 25.0) -> None:
+    """Write ``scene.clip`` as a video (``.mp4``: MPEG-4 part 2, ``.avi``: Motion JPEG); its folder is made when it is missing.
 
     Raises:
         SinkError: the video cannot be written.
     """
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     _made(path.parent)
     codec = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
     writer: Any = cv2.VideoWriter(str(path), codec, fps, size_wh)
     if not writer.isOpened():
         raise SinkError(f"{path} cannot be written as a video.", "Choose an .mp4 or .avi in a folder with space.")
-    lines = []
     try:
-        for index, frame in enumerate(clip(frames, size_wh, seed, fps)):
+        for frame in clip(frames, size_wh, seed, fps):
             writer.write(frame.image)
-            lines.append(_truth_line(index, frame))
     finally:
         writer.release()
-    truth = path.with_suffix(".truth.jsonl")
-    _write_text(truth, "".join(lines))
-    return truth
-
-
-def read_truth(path: Path) -> tuple[FrameTruth, ...]:
-    """The truth of a clip, frame by frame."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return tuple(
-        FrameTruth(
-            index=row["index"],
-            xyxy=np.array(row["xyxy"], np.float32).reshape(-1, 4),
-            class_id=np.array(row["class_id"], np.int64),
-        )
-        for row in rows
-    )
 
 
 def labelled_frames(count: int, seed: int, size_wh: tuple[int, int] = SIZE_WH) -> Iterator[LabelledFrame]:
@@ -122,7 +83,7 @@ def _write_frames(
 
 
 def _write_jpeg(path: Path, image: Image) -> None:
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     done, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not done:
         raise SinkError(f"OpenCV could not encode {path.name} as JPEG.")
@@ -137,21 +98,12 @@ def _yolo_lines(frame: LabelledFrame, size_wh: tuple[int, int]) -> Sequence[str]
     return [f"{class_id} " + " ".join(f"{value:.6f}" for value in row) for class_id, row in rows]
 
 
-def _truth_line(index: int, frame: LabelledFrame) -> str:
-    row = {"index": index, "xyxy": frame.xyxy.tolist(), "class_id": frame.class_id.tolist()}
-    return json.dumps(row) + "\n"
-
-
 def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _refused(folder, error) from error
     return folder
-
-
-def _write_text(path: Path, text: str) -> None:
-    _write(path, text.encode())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -21,6 +21,7 @@ from edgecv.benchmarks.report import Report, render
 from edgecv.benchmarks.run import run_scenario
 from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import runnable, runtime_options
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.sink import MqttSink
@@ -31,13 +32,13 @@ from edgecv.media.images import write_image
 from edgecv.model import load, open_variant
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.summary import Summary
-from edgecv.quantize.labels.evaluate import evaluate, labelled_images
+from edgecv.quantize.labels.int8_loss import open_labelled
 from edgecv.results import Result
 
 _MARKER = ".edgecv-demo"  # a folder with this file in it is the demo's own, to be made anew
 _MADE = frozenset(
     {_MARKER, "calibration", "labelled", "clip.avi", "shapes.ecv", "frames", "outbox", "store", "report.html"}
-    | {"annotated.mp4", "results.jsonl"}
+    | {"annotated.mp4", "results.jsonl", "clip.truth.jsonl"}  # the last one: of an earlier EdgeCV
 )
 _CALIBRATION, _LABELLED, _CLIP_FRAMES = 96, 64, 150
 _IMAGE_EVERY = 50
@@ -47,36 +48,24 @@ _SEEDS = (11, 23, 37)  # calibration, labelled, clip: three different worlds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantFigures:
-    """One variant of the demo's bundle: mean average precision on labelled frames, size and latency."""
+    """One variant of the demo's bundle, and its mean average precision on labelled frames."""
 
-    name: str
+    variant: Variant
     map50_95: float
     map50: float
-    bytes: int
-    latency_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the demo measured.
+    """What the demo measured, and where it lies."""
 
-    Attributes:
-        folder: Where everything lies.
-        variants: Float and INT8.
-        summary: Of the pipeline over the clip.
-        accepted: Events that were durably on disk on the device's side.
-        stored: Events that ingest committed.
-        bench: Benchmark reports of the bundle.
-        elapsed_s: The whole demo.
-    """
-
-    folder: Path
-    variants: tuple[VariantFigures, ...]
-    summary: Summary
-    accepted: int
-    stored: int
-    bench: tuple[Report, ...]
-    elapsed_s: float
+    folder: Path  # where everything lies
+    variants: tuple[VariantFigures, ...]  # float and INT8
+    summary: Summary  # of the pipeline over the clip
+    accepted: int  # events that were durably on disk on the device's side
+    stored: int  # events that ingest committed
+    bench: tuple[Report, ...]  # benchmark reports of the bundle
+    elapsed_s: float  # the whole demo
 
 
 def run_demo(folder: Path, progress: Progress = silent) -> Outcome:
@@ -113,7 +102,9 @@ def run_demo(folder: Path, progress: Progress = silent) -> Outcome:
         bench=bench,
         elapsed_s=time.monotonic() - begun,
     )
-    write_report(folder / "report.html", _figures(outcome), _images(folder))
+    shown = sorted((folder / "frames").glob("*"))
+    images = [Image(title=f"frame {int(path.stem)}", jpeg=path.read_bytes()) for path in shown]
+    write_report(folder / "report.html", _figures(outcome), images)
     return outcome
 
 
@@ -143,21 +134,13 @@ def _prepare(folder: Path) -> None:
 
 
 def _judge(bundle: Bundle, data: Path, progress: Progress) -> tuple[VariantFigures, ...]:
-    images = labelled_images(data)
+    labelled = open_labelled(data, "detect", bundle.labels)
     options = runtime_options()
     figures = []
     for variant, runtime in runnable(bundle, options):
         with open_variant(bundle, variant, options, runtime) as model:
-            found = evaluate(model, images, progress)
-        figures.append(
-            VariantFigures(
-                name=variant.name,
-                map50_95=found.map50_95,
-                map50=found.map50,
-                bytes=variant.bytes,
-                latency_ms=variant.latency_ms,
-            )
-        )
+            found = labelled.score(model, progress).figures()
+        figures.append(VariantFigures(variant=variant, map50_95=found["map50_95"], map50=found["map50"]))
     return tuple(figures)
 
 
@@ -215,15 +198,16 @@ def _count_events(database: Path) -> int:
 
 
 def _figures(outcome: Outcome) -> list[tuple[str, str]]:
-    base = outcome.variants[0]
+    base = outcome.variants[0].variant
     rows = [
         (
             variant.name,
-            f"mAP50-95 {variant.map50_95:.3f}, mAP50 {variant.map50:.3f}, {variant.bytes / 1e6:.2f} MB"
+            f"mAP50-95 {found.map50_95:.3f}, mAP50 {found.map50:.3f}, {variant.bytes / 1e6:.2f} MB"
             f" ({variant.bytes / base.bytes:.2f}x), one thread {variant.latency_ms:.1f} ms"
             f" ({variant.latency_ms / base.latency_ms:.2f}x)",
         )
-        for variant in outcome.variants
+        for found in outcome.variants
+        for variant in (found.variant,)
     ]
     return [
         *rows,
@@ -234,10 +218,4 @@ def _figures(outcome: Outcome) -> list[tuple[str, str]]:
         ("events accepted on the device", str(outcome.accepted)),
         ("events stored by ingest", f"{outcome.stored} ({'all' if outcome.stored == outcome.accepted else 'NOT all'})"),
         ("demo took", f"{outcome.elapsed_s:.0f} s"),
-    ]
-
-
-def _images(folder: Path) -> list[Image]:
-    return [
-        Image(title=f"frame {int(path.stem)}", jpeg=path.read_bytes()) for path in sorted((folder / "frames").glob("*"))
     ]

@@ -11,11 +11,11 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import cos, log, pi, sin
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.benchmarks.demo.surface import Light, Texture, backdrop, expose, random_light, random_texture, texture_patch
 from edgecv.results import BoolArray, FloatArray, Image, IntArray
 
@@ -33,17 +33,11 @@ Seed = int | list[int] | np.random.Generator
 
 
 class LabelledFrame(NamedTuple):
-    """An image and what is in it.
+    """An image and what is in it."""
 
-    Attributes:
-        image: ``(H, W, 3)`` uint8, BGR.
-        xyxy: ``(N, 4)`` float32 boxes in pixels, tight to the visible part of each shape.
-        class_id: ``(N,)`` index into ``LABELS``.
-    """
-
-    image: Image
-    xyxy: FloatArray
-    class_id: IntArray
+    image: Image  # `(H, W, 3)` uint8, BGR
+    xyxy: FloatArray  # `(N, 4)` float32 boxes in pixels, tight to the visible part of each shape
+    class_id: IntArray  # `(N,)` index into `LABELS`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +54,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Motion:
-    """How a shape moves about its place: a sine on each axis, a steady turn, a slow swelling.
+    """How a shape moves about its place: a sine on each axis, a steady turn, a slow swelling."""
 
-    Attributes:
-        sway_px: Amplitude on each axis.
-        period_s: Period on each axis.
-        phase: Phase on each axis, radians.
-        spin: Turn, radians per second.
-        swell: Amplitude of the radius, as a part of it.
-    """
-
-    sway_px: tuple[float, float]
-    period_s: tuple[float, float]
-    phase: tuple[float, float]
-    spin: float
-    swell: float
+    sway_px: tuple[float, float]  # amplitude on each axis
+    period_s: tuple[float, float]  # period on each axis
+    phase: tuple[float, float]  # phase on each axis, radians
+    spin: float  # turn, radians per second
+    swell: float  # amplitude of the radius, as a part of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +73,7 @@ class Scene:
 
 
 def render_scene(seed: Seed, size_wh: tuple[int, int]) -> LabelledFrame:
-    """One image.
-
-    Args:
-        seed: The same seed gives the same image; a generator is advanced.
-        size_wh: Width and height in pixels.
-    """
+    """One image of ``size_wh`` pixels; the same seed gives the same image, and a generator is advanced."""
     rng = np.random.default_rng(seed)
     scenery = backdrop(rng, size_wh)
     scene = Scene(size_wh=size_wh, shapes=_random_shapes(rng, scenery), light=random_light(rng, size_wh))
@@ -100,13 +81,9 @@ def render_scene(seed: Seed, size_wh: tuple[int, int]) -> LabelledFrame:
 
 
 def clip(frames: int, size_wh: tuple[int, int], seed: int, fps: float = 25.0) -> Iterator[LabelledFrame]:
-    """A moving image, frame by frame with its truth.
+    """A moving image of ``size_wh`` pixels, frame by frame with its truth.
 
-    Args:
-        frames: How many.
-        size_wh: Width and height in pixels.
-        seed: The same seed gives the same clip; a longer one begins like a shorter one.
-        fps: Frames per second: how far things move from one frame to the next.
+    The same seed gives the same clip, and a longer one begins like a shorter one; ``fps`` says how far things move between frames.
     """
     rng = np.random.default_rng(seed)
     pan = round(_PAN * _side(size_wh))
@@ -143,15 +120,6 @@ def draw(scene: Scene, scenery: Image, rng: np.random.Generator) -> LabelledFram
     )
 
 
-def shape_mask(shape: Shape, size_wh: tuple[int, int]) -> BoolArray:
-    """``(H, W)``: the pixels a shape alone would cover."""
-    left, top, right, bottom = _window(outline(shape), size_wh)
-    mask = np.zeros((size_wh[1], size_wh[0]), bool)
-    if right > left and bottom > top:
-        mask[top:bottom, left:right] = _coverage(outline(shape), (left, top, right, bottom)) > 127
-    return mask
-
-
 def outline(shape: Shape, scale: float = 1.0) -> FloatArray:
     """``(K, 2)`` corners of a shape in pixels; ``scale`` shrinks it about its centre."""
     turn = np.array([[cos(shape.angle), sin(shape.angle)], [-sin(shape.angle), cos(shape.angle)]])
@@ -176,7 +144,7 @@ def _unit_outline(label: str) -> FloatArray:
 def _paint(image: Image, owner: Image, shape: Shape, number: int) -> float:
     """Draw a shape in place; the area in pixels that it would have in an endless, empty frame."""
     corners = outline(shape)
-    area = float(_cv2().contourArea(corners))
+    area = float(opencv().contourArea(corners))
     left, top, right, bottom = window = _window(corners, (image.shape[1], image.shape[0]))
     if right <= left or bottom <= top:
         return area
@@ -202,7 +170,7 @@ def _coverage(corners: FloatArray, window: tuple[int, int, int, int]) -> Image:
     cover = np.zeros((bottom - top, right - left), np.uint8)
     # Pixel centres lie at half pixels in boxes and at whole ones in OpenCV.
     points = np.rint((corners - (left + 0.5, top + 0.5)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    _cv2().fillPoly(cover, [points], 255, lineType=_cv2().LINE_AA, shift=_SUBPIXEL_BITS)
+    opencv().fillPoly(cover, [points], 255, lineType=opencv().LINE_AA, shift=_SUBPIXEL_BITS)
     return cover
 
 
@@ -282,8 +250,3 @@ def _moved(shape: Shape, motion: Motion, time_s: float) -> Shape:
 
 def _side(size_wh: tuple[int, int]) -> float:
     return float(np.sqrt(size_wh[0] * size_wh[1]))
-
-
-@functools.cache
-def _cv2() -> Any:
-    return require("cv2", "vision")

@@ -6,11 +6,11 @@ import functools
 from dataclasses import dataclass
 from math import cos, pi, sin
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.protocols import Array
 from edgecv.results import FloatArray, Image
 
@@ -23,43 +23,31 @@ _NOISE_UNIT = 16.0  # standard deviation in grey levels of the noise table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texture:
-    """What a shape is covered with.
+    """What a shape is covered with."""
 
-    Attributes:
-        pattern: How ``fill`` and ``second`` are mixed over the shape.
-        fill: Main colour.
-        second: Other colour.
-        period_px: Distance over which the pattern repeats (of a gradient: over which it goes from one to the other).
-        edge: Colour of a rim; ``None`` for none.
-    """
-
-    pattern: Literal["plain", "gradient", "stripes", "checks"]
-    fill: Color
-    second: Color
-    period_px: float
-    edge: Color | None
+    pattern: Literal["plain", "gradient", "stripes", "checks"]  # how `fill` and `second` are mixed over the shape
+    fill: Color  # main colour
+    second: Color  # other colour
+    period_px: (
+        float  # distance over which the pattern repeats (of a gradient: over which it goes from one to the other)
+    )
+    edge: Color | None  # colour of a rim; `None` for none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Light:
-    """Light and sensor.
+    """What light and sensor make of a scene."""
 
-    Attributes:
-        gain: Brightness of the whole frame.
-        corners: Brightness at the four corners relative to it: top left, top right, bottom left, bottom right.
-        blur_px: Standard deviation of the lens' blur.
-        noise: Standard deviation of the sensor's noise in grey levels.
-    """
-
-    gain: float
+    gain: float  # brightness of the whole frame
+    # Brightness at the four corners relative to it: top left, top right, bottom left, bottom right
     corners: tuple[float, float, float, float]
-    blur_px: float
-    noise: float
+    blur_px: float  # standard deviation of the lens' blur
+    noise: float  # standard deviation of the sensor's noise in grey levels
 
 
 def backdrop(rng: np.random.Generator, size_wh: tuple[int, int]) -> Image:
     """A background ``(H, W, 3)``: colour gradients, cloudy texture, strokes that belong to no shape."""
-    cv2 = _cv2()
+    cv2 = opencv()
     coarse = rng.uniform(35, 220, (3, 4, 3)).astype(np.float32)
     canvas: FloatArray = cv2.resize(coarse, size_wh, interpolation=cv2.INTER_LINEAR)
     for cells in (10, 40):
@@ -118,7 +106,7 @@ def texture_patch(
 
 def expose(image: Image, light: Light, rng: np.random.Generator) -> Image:
     """What the sensor makes of an image: light, blur, noise."""
-    cv2 = _cv2()
+    cv2 = opencv()
     size_wh = (image.shape[1], image.shape[0])
     corners = np.array(light.corners, np.float32).reshape(2, 2) * light.gain
     falloff = cv2.resize(corners, size_wh, interpolation=cv2.INTER_LINEAR)
@@ -147,7 +135,7 @@ def _stroke(rng: np.random.Generator, image: Image) -> None:
     steps = rng.normal(0, 0.12, (int(rng.integers(2, 6)), 2)) * min(width, height)
     points = np.rint(np.concatenate([start[None], start + np.cumsum(steps, axis=0)])).astype(np.int32)
     thickness = max(1, round(float(rng.uniform(0.5, 4.5)) * min(width, height) / 320))
-    cv2 = _cv2()
+    cv2 = opencv()
     cv2.polylines(image, [points], False, _random_color(rng), thickness, lineType=cv2.LINE_AA)
 
 
@@ -167,8 +155,3 @@ def _noise_table() -> Image:
     normal = NormalDist(128, _NOISE_UNIT)
     values = [normal.inv_cdf((byte + 0.5) / 256) for byte in range(256)]
     return np.rint(values).astype(np.uint8)
-
-
-@functools.cache
-def _cv2() -> Any:
-    return require("cv2", "vision")

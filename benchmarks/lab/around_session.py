@@ -12,7 +12,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 
-from edgecv.benchmarks.command import print_figures
+from edgecv.benchmarks.lab.figures import print_figures
 from edgecv.errors import SourceError
 from edgecv.model import Model, load
 from edgecv.pipelines.sources import open_source

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edgecv._internal.progress import Progress, silent
-from edgecv.benchmarks.command import print_figures
+from edgecv.benchmarks.lab.figures import print_figures
 from edgecv.bundles.bundle import Bundle, sha256_of
 from edgecv.cli.console import progress_for
 from edgecv.converters.convert import convert
 from edgecv.converters.request import Int8Options
 from edgecv.model import load
 from edgecv.quantize.gate.boxes import Agreement, agreement
-from edgecv.quantize.labels.coco import MeanAveragePrecision, Truth, coco_map
+from edgecv.quantize.labels.coco import Truth, match_boxes
 from edgecv.quantize.labels.evaluate import judged, labelled_images
+from edgecv.quantize.labels.scores import DetectorScores
 from edgecv.quantize.recipes import DEFAULT_CPU_CLASS
 from edgecv.results import Detections
 from edgecv.specs import DecodeSpec
@@ -34,28 +35,29 @@ class CrossSplit:
 
     Attributes:
         images: Different images in the set.
-        float_map: Mean average precision of the float variant, 0 to 1.
+        float_map: ``map50_95`` and ``map50`` of the float variant, 0 to 1.
         int8_map: The same of the two INT8 variants, their detections pooled.
         recipes: The recipe of each INT8 variant.
         agreement: Of INT8 with float, as the gate measures it; ``None`` where it was not.
     """
 
     images: int
-    float_map: MeanAveragePrecision
-    int8_map: MeanAveragePrecision
+    float_map: Mapping[str, float]
+    int8_map: Mapping[str, float]
     recipes: tuple[str, str]
     agreement: Agreement | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The figures, rounded, with what INT8 loses."""
+        agreed = asdict(self.agreement) if self.agreement else {}
         return {
             "images": self.images,
             "recipes": list(self.recipes),
-            **{f"float_{name}": round(value, 4) for name, value in asdict(self.float_map).items()},
-            **{f"int8_{name}": round(value, 4) for name, value in asdict(self.int8_map).items()},
-            "loss_map50_95": round(self.float_map.map50_95 - self.int8_map.map50_95, 4),
-            "loss_map50": round(self.float_map.map50 - self.int8_map.map50, 4),
-            **(self.agreement.as_metrics() if self.agreement else {}),
+            **{f"float_{name}": round(value, 4) for name, value in self.float_map.items()},
+            **{f"int8_{name}": round(value, 4) for name, value in self.int8_map.items()},
+            "loss_map50_95": round(self.float_map["map50_95"] - self.int8_map["map50_95"], 4),
+            "loss_map50": round(self.float_map["map50"] - self.int8_map["map50"], 4),
+            **({name: round(value, 4) for name, value in agreed.items() if name != "teacher_boxes"}),
         }
 
 
@@ -107,13 +109,17 @@ def cross_split(
             _judge(bundle, halves[1 - number], pool, progress)
     return CrossSplit(
         images=len(pool.float_pairs),
-        float_map=coco_map(pool.float_pairs, pool.classes),
-        int8_map=coco_map(pool.int8_pairs, pool.classes),
+        float_map=_map_of(pool.float_pairs, pool.classes),
+        int8_map=_map_of(pool.int8_pairs, pool.classes),
         recipes=(pool.recipes[0], pool.recipes[1]),
         agreement=agreement(
             [(_shown(f), _shown(i)) for (_, f), (_, i) in zip(pool.float_pairs, pool.int8_pairs, strict=True)]
         ),
     )
+
+
+def _map_of(pairs: Pairs, classes: int) -> dict[str, float]:
+    return DetectorScores(pairs=tuple(pairs), matches=match_boxes(pairs, classes)).figures()
 
 
 def _shown(found: Detections) -> Detections:

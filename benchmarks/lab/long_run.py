@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 import numpy as np
 
-from edgecv.benchmarks.command import print_figures
+from edgecv.benchmarks.lab.figures import print_figures
 from edgecv.benchmarks.lab.process_tree import tree_rss_bytes
 from edgecv.benchmarks.lab.replayed import EndlessVideo
 from edgecv.errors import ConfigError, EdgeCVError

@@ -20,7 +20,7 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from edgecv.benchmarks.command import print_figures
+from edgecv.benchmarks.lab.figures import print_figures
 from edgecv.benchmarks.lab.replayed import ReplayedCamera, first_images
 from edgecv.benchmarks.statistics import percentile
 from edgecv.errors import ConfigError

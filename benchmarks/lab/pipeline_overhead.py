@@ -27,7 +27,7 @@ from statistics import median
 
 import msgspec
 
-from edgecv.benchmarks.command import print_figures
+from edgecv.benchmarks.lab.figures import print_figures
 from edgecv.benchmarks.lab.replayed import first_images
 from edgecv.benchmarks.process import call_module
 from edgecv.model import Model, load

@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from edgecv.benchmarks.command import print_figures
+from edgecv.benchmarks.lab.figures import print_figures
 from edgecv.benchmarks.memory import read_memory
 from edgecv.benchmarks.process import call_module
 from edgecv.errors import SourceError

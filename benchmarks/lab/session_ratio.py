@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from edgecv.benchmarks.command import print_figures
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.benchmarks.lab.figures import print_figures
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import runtimes_for
 from edgecv.errors import ConfigError
 from edgecv.runtimes.measure import Request, median_latency_ms
@@ -79,7 +80,9 @@ def session_ratio(
     opened = Bundle.open(bundle)
     chosen = _variant(opened, variant)
     runtime = runtimes_for(chosen.format)[0]
-    timed = ((opened.verified_path(chosen, next(iter(chosen.models))), runtime), (Path(reference), _REFERENCE_RUNTIME))
+    opened.verify_files()
+    own = opened.path / next(iter(chosen.models.values())).files[0].path
+    timed = ((own, runtime), (Path(reference), _REFERENCE_RUNTIME))
     pairs = tuple(_round(timed, threads, runs) for _ in range(rounds))
     return SessionRatio(
         bundle_ms=median(pair[0] for pair in pairs),

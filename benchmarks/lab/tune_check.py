@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from edgecv.benchmarks.command import print_figures
+from edgecv.benchmarks.lab.figures import print_figures
 from edgecv.bundles.bundle import Bundle
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.tune import TuneOptions, tune

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.bundles.bundle import Source, sha256_of
+from edgecv.bundles.bundle import sha256_of
+from edgecv.bundles.manifest import Source
 from edgecv.converters.checkpoints.checkpoint import read_weights, weight_shape
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.torch_input import damped, normalised, pixel_module, with_random_weights

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import Advice
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.machine import Machine, this_machine

@@ -17,8 +17,9 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import GOLDEN, golden_inputs, verify_variant
+from edgecv.bundles.manifest import Variant
 from edgecv.choosing import open_parts
 from edgecv.devices.tuning.messages import Answer, Order, Task
 from edgecv.devices.tuning.record import bundle_hash

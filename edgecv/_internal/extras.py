@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
 from edgecv._internal.quiet import no_telemetry
 from edgecv.errors import MissingDependency, PluginError
 
-_REPORTING = (
-    "openvino",
-    "nncf",
-)  # ONNX Runtime reports, too, and so does Ultralytics: see __init__.py, ultralytics_import.py
+# ONNX Runtime reports, too, and so does Ultralytics: see __init__.py, ultralytics_import.py.
+_REPORTING = ("openvino", "nncf")
 
 
 def require(module: str, extra: str) -> Any:
@@ -36,3 +35,9 @@ def require(module: str, extra: str) -> Any:
         raise MissingDependency(
             f"The package that provides '{module}' is not installed.", f"Install it with: {pip}"
         ) from error
+
+
+@functools.cache
+def opencv() -> Any:
+    """OpenCV, which the extra ``vision`` brings; raises as ``require``."""
+    return require("cv2", "vision")

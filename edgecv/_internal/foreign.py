@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import errno
 import resource
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgecv.errors import EdgeCVError
 
+# What `zipfile` raises for damaged or hostile archives: it has no base of its own.
+ZIP_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(OverflowError, RuntimeError, ValueError),  # NotImplementedError and UnicodeDecodeError among them
+)
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 # OpenVINO begins with where in its own source something went wrong, and says what on a later line.
 _PLACES = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -52,14 +52,19 @@ def check_names(given: Mapping[str, Any], kind: type[msgspec.Struct], where: str
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     for name, value in given.items():
         if name not in fields:
-            close = get_close_matches(name, fields, n=1)
-            suggestion = f"Did you mean '{close[0]}'? " if close else ""
-            raise ConfigError(f"{where} has no option '{name}'.", f"{suggestion}Known: {', '.join(fields) or 'none'}.")
+            known = f"{nearest(name, fields)}Known: {', '.join(fields) or 'none'}."
+            raise ConfigError(f"{where} has no option '{name}'.", known)
         for inner in _structs_in(fields[name]):
             rows = value if isinstance(value, list) else [value]
             for number, row in enumerate(rows):
                 if isinstance(row, Mapping):
                     check_names(row, inner, f"{where}, {name}" + (f" {number + 1}" if len(rows) > 1 else ""))
+
+
+def nearest(said: str, known: Iterable[str]) -> str:
+    """``Did you mean 'NAME'?`` and a blank, to begin a hint with; empty where no known name is near."""
+    close = get_close_matches(said, list(known), n=1)
+    return f"Did you mean '{close[0]}'? " if close else ""
 
 
 def _structs_in(annotation: Any) -> list[type[msgspec.Struct]]:

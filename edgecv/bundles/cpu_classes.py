@@ -19,11 +19,9 @@ _BF16 = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 def cpu_class_of(machine: str, flags: frozenset[str] | None) -> CpuClassName:
-    """The class of a processor.
+    """The class of a processor, from what ``platform.machine()`` says and what it can do, as in ``/proc/cpuinfo``.
 
-    Args:
-        machine: As ``platform.machine()`` says.
-        flags: What the processor can do, as ``/proc/cpuinfo`` says; ``None`` where nobody says, which is held against none.
+    ``flags`` are ``None`` where nobody says what it can do, which is held against none.
     """
     machine = machine.lower()
     if machine in _X86:
@@ -32,12 +30,9 @@ def cpu_class_of(machine: str, flags: frozenset[str] | None) -> CpuClassName:
 
 
 def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
-    """Whether a variant built for ``cpu_class`` is right for a processor.
+    """Whether a variant built for ``cpu_class`` is right for a processor, which is given as in ``cpu_class_of``.
 
-    Args:
-        cpu_class: As in ``Variant.cpu_class``; empty: any will do. A class that this release does not know suits no processor.
-        machine: As in ``cpu_class_of``.
-        flags: As in ``cpu_class_of``.
+    Any will do for an empty class; a class that this release does not know suits none.
     """
     if cpu_class not in CPU_CLASS_NAMES:
         return not cpu_class

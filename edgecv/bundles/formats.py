@@ -12,10 +12,6 @@ from edgecv.runtimes.onnx_files import external_files_in, is_plain
 _Beside = Callable[[OpenedModel], frozenset[str]]
 
 
-def _no_others(_model: OpenedModel) -> frozenset[str]:
-    return frozenset()
-
-
 def _weights(model: OpenedModel) -> frozenset[str]:
     """OpenVINO takes the ``.bin`` of the same name."""
     return frozenset({model.path.with_suffix(".bin").name})
@@ -29,7 +25,7 @@ def _external(model: OpenedModel) -> frozenset[str]:
 # Format -> suffix of the main file and the names beside it that its runtime reads. A format of a plug-in is not listed here:
 # of it, the files that the bundle lists are checked.
 _FORMATS: Mapping[str, tuple[str, _Beside]] = MappingProxyType(
-    {"onnx": (".onnx", _external), "openvino": (".xml", _weights), "tflite": (".tflite", _no_others)}
+    {"onnx": (".onnx", _external), "openvino": (".xml", _weights), "tflite": (".tflite", lambda _: frozenset())}
 )
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv._internal.foreign import ZIP_DAMAGE
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.bundles.opened_files import OpenedFile
 from edgecv.choosing import float_precision, runtimes_for
 from edgecv.errors import BundleError, EdgeCVError
@@ -42,22 +42,8 @@ SAMPLING, EVENLY = "sampling", "evenly"
 # Float variants compute in fp32 here; CPUs round INT8 differently (with and without VNNI).
 TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999, "int8": 0.98})
 
-# What zipfile and numpy raise for damaged bytes; neither has a base of its own.
-_BROKEN = (
-    OSError,
-    ValueError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    KeyError,
-    OverflowError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What numpy raises for damaged bytes, too.
+_BROKEN = (*ZIP_DAMAGE, KeyError, SyntaxError, TypeError, tokenize.TokenError)
 
 Status = Literal["ok", "differs", "cannot run"]
 
@@ -154,20 +140,15 @@ class _Vectors:
         Raises:
             BundleError: one is larger than its spec, or ``most_elements``, all together are too large, or there is none.
         """
-        names = {f"{prefix}/{spec.name}" for spec in specs} & self._members.keys()
-        total = sum(self._members[name].file_size for name in names)
+        known = {f"{prefix}/{spec.name}": spec for spec in specs if f"{prefix}/{spec.name}" in self._members}
+        total = sum(self._members[name].file_size for name in known)
         if total > _MOST_BYTES:
             raise BundleError(
                 f"{GOLDEN}: {prefix} takes {total / 1e6:.0f} MB, more than any model.", "Do not use this bundle."
             )
-        found = {
-            spec.name: self._read(f"{prefix}/{spec.name}", spec, most_elements)
-            for spec in specs
-            if f"{prefix}/{spec.name}" in self._members
-        }
-        if not found:
+        if not known:
             raise BundleError(f"{GOLDEN} holds nothing for {prefix}.", "Convert the model again.")
-        return found
+        return {spec.name: self._read(name, spec, most_elements) for name, spec in known.items()}
 
     def _read(self, name: str, spec: TensorSpec, most_elements: int) -> Array:
         info = self._members[name]
@@ -206,22 +187,13 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors, runtime
             for name, expected in wanted.items():
                 found = real(sample(given[name]), specs[name])
                 lowest = min(lowest, cosine(real(expected, specs[name]), found))
-    except EdgeCVError as error:
-        return Verdict(variant=variant.name, status="cannot run", cosine=0.0, reason=error.message)
-    except MemoryError:
-        return Verdict(
-            variant=variant.name, status="cannot run", cosine=0.0, reason="it needs more memory than there is"
-        )
+    except (EdgeCVError, MemoryError) as error:
+        reason = error.message if isinstance(error, EdgeCVError) else "it needs more memory than there is"
+        return Verdict(variant=variant.name, status="cannot run", cosine=0.0, reason=reason)
     limit = TOLERANCE[variant.precision]
-    same = lowest >= limit
-    reason = "" if same else f"cosine {lowest:.5f} is below {limit}"
-    return Verdict(
-        variant=variant.name,
-        status="ok" if same else "differs",
-        cosine=lowest,
-        reason=reason,
-        float_precision=computed_in,
-    )
+    status: Status = "ok" if lowest >= limit else "differs"
+    reason = "" if status == "ok" else f"cosine {lowest:.5f} is below {limit}"
+    return Verdict(variant=variant.name, status=status, cosine=lowest, reason=reason, float_precision=computed_in)
 
 
 def _run(

@@ -58,7 +58,8 @@ class OpenedFile:
 
     def read(self, most: int) -> bytes:
         """At most ``most`` bytes from the start."""
-        return b"".join(self._parts(most))
+        with self.file() as file:
+            return file.read(most)
 
     def file(self) -> BinaryIO:
         """A file object at the start; closing it leaves the descriptor open."""
@@ -77,14 +78,6 @@ class OpenedFile:
             raise _changed(self.path) from error
         if self._before != _identity(os.fstat(self.descriptor)) or self._before != _identity(named):
             raise _changed(self.path)
-
-    def _parts(self, most: int) -> Iterator[bytes]:
-        left = most
-        for chunk in self.chunks():
-            yield chunk[:left]
-            left -= min(left, len(chunk))
-            if not left:
-                return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
 from edgecv._internal.atomic import Kind, check_target, new_file, new_folder
-from edgecv.bundles.bundle import (
-    BUNDLE,
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    Bundle,
-    BundleFile,
-    check_inside,
-    every_file,
-    parse_manifest,
-)
+from edgecv._internal.foreign import ZIP_DAMAGE
+from edgecv.bundles.bundle import BUNDLE, Bundle, check_inside
+from edgecv.bundles.manifest import DO_NOT_USE, MANIFEST, MAX_MANIFEST_BYTES, BundleFile, every_file, parse_manifest
 from edgecv.bundles.opened_files import OpenedFile, open_inside
 from edgecv.errors import BundleError, ConfigError
 
@@ -31,19 +22,6 @@ _SPARE_BYTES = 64 << 20  # of the disk, for everything else
 # bzip2 and LZMA are not written by `pack`; LZMA takes as much memory as a file asks for, up to 4 GB.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _CHUNK = 1 << 20
-_DO_NOT_USE = "Do not use this bundle; ask whoever made it."
-_BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    struct.error,
-    RuntimeError,
-    NotImplementedError,
-    OSError,
-    UnicodeDecodeError,
-    ValueError,
-    OverflowError,
-)
 
 
 def _no_packed_bundle(path: Path) -> str:
@@ -53,7 +31,7 @@ def _no_packed_bundle(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             return "" if MANIFEST in archive.namelist() else f"a zip file without {MANIFEST}"
-    except _BROKEN:
+    except ZIP_DAMAGE:
         return "a file that is no packed bundle"
 
 
@@ -104,8 +82,8 @@ def unpack(archive: str | Path, out: str | Path | None = None, force: bool = Fal
     except FileNotFoundError as error:
         raise BundleError(f"{archive} does not exist.", "Pack a bundle first: edgecv pack BUNDLE") from error
     except MemoryError as error:
-        raise BundleError(f"{archive} needs more memory than there is.", _DO_NOT_USE) from error
-    except _BROKEN as error:
+        raise BundleError(f"{archive} needs more memory than there is.", DO_NOT_USE) from error
+    except ZIP_DAMAGE as error:
         raise BundleError(f"{archive} is not a packed bundle: {error}.", "Pack it again: edgecv pack BUNDLE") from error
     return target
 
@@ -144,13 +122,13 @@ def _members(archive: zipfile.ZipFile, work: Path, origin: str) -> dict[str, zip
     """The files in the archive by name, none of which may lead outside."""
     everything = archive.infolist()
     if len(everything) > _MOST_MEMBERS:
-        raise BundleError(f"{origin} holds {len(everything)} files, more than any bundle.", _DO_NOT_USE)
+        raise BundleError(f"{origin} holds {len(everything)} files, more than any bundle.", DO_NOT_USE)
     if len({info.filename for info in everything}) != len(everything):
-        raise BundleError(f"{origin} holds a name twice.", _DO_NOT_USE)
+        raise BundleError(f"{origin} holds a name twice.", DO_NOT_USE)
     for info in everything:
         check_inside(work, info.filename.rstrip("/"), origin)
         if stat.S_ISLNK(info.external_attr >> 16):
-            raise BundleError(f"{origin}: {info.filename!r} is a link.", _DO_NOT_USE)
+            raise BundleError(f"{origin}: {info.filename!r} is a link.", DO_NOT_USE)
         if info.compress_type not in _METHODS:
             raise BundleError(f"{origin}: {info.filename!r} is packed in a way that is not read.", "Pack it again.")
     return {info.filename: info for info in everything if not info.is_dir()}
@@ -162,7 +140,7 @@ def _check_total(total: int, work: Path, origin: Path) -> None:
     if total > _RATIO_FREE_BYTES + _MOST_RATIO * packed:
         raise BundleError(
             f"{origin} has {packed / 1e6:.1f} MB and would unpack to {total / 1e6:.0f} MB: more than models do.",
-            _DO_NOT_USE,
+            DO_NOT_USE,
         )
     free = shutil.disk_usage(work).free
     if total + _SPARE_BYTES > free:

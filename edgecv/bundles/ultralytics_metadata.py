@@ -8,39 +8,22 @@ from __future__ import annotations
 
 import ast
 import json
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgecv._internal.bounded import read_plain_text
+from edgecv._internal.foreign import ZIP_DAMAGE
 from edgecv._internal.yaml_files import class_names, parse_yaml
-from edgecv.bundles.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
+from edgecv.bundles.manifest import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.errors import SpecMismatch
 from edgecv.protocols import HasMetadata, Session
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 
 _MAX_BYTES = 1 << 20  # metadata of a thousand classes has 30 kB; more is something else
 _SIDECAR = "metadata.yaml"
-_UNREADABLE = (
-    KeyError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    OSError,
-    zipfile.BadZipFile,
-)
+_UNREADABLE = (*ZIP_DAMAGE, AttributeError, KeyError, MemoryError, SyntaxError, TypeError)
 
 
 def spec_of(path: Path, session: Session) -> ModelSpec:
@@ -87,14 +70,11 @@ def _why(path: Path, error: Exception) -> str:
 def _next_step(path: Path) -> str:
     if path.suffix == ".onnx":
         return f"Give spec=edgecv.ModelSpec(...), or convert it: edgecv convert {path.name}"
-    beside = "Give"
+    give = "Give"
     if path.suffix == ".xml":
-        beside = (
-            f"Correct {_SIDECAR}, give"
-            if _sidecar(path).is_file()
-            else f"Put the {_SIDECAR} of the export beside it, give"
-        )
-    return f"{beside} spec=edgecv.ModelSpec(...), or convert the checkpoint it was made from: edgecv convert MODEL.pt"
+        there = _sidecar(path).is_file()
+        give = f"Correct {_SIDECAR}, give" if there else f"Put the {_SIDECAR} of the export beside it, give"
+    return f"{give} spec=edgecv.ModelSpec(...), or convert the checkpoint it was made from: edgecv convert MODEL.pt"
 
 
 def _labels(names: object) -> tuple[str, ...]:
@@ -108,13 +88,11 @@ def _metadata(path: Path, session: Session) -> Mapping[str, Any]:
         return _appended(path)
     written: Mapping[str, str] = session.metadata if isinstance(session, HasMetadata) else {}
     if path.suffix == ".xml":
-        return _beside(path) if _sidecar(path).is_file() else _runtime_info(written, session)
+        if not _sidecar(path).is_file():
+            return _runtime_info(written, session)
+        return parse_yaml(read_plain_text(_sidecar(path), _MAX_BYTES), "openvino")
     literal = {name: _literal(written[name]) for name in ("names", "imgsz")}
     return {**literal, "task": written.get("task")}
-
-
-def _beside(path: Path) -> Mapping[str, Any]:
-    return parse_yaml(read_plain_text(_sidecar(path), _MAX_BYTES), "openvino")
 
 
 def _literal(text: str) -> Any:

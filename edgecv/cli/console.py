@@ -88,8 +88,7 @@ def progress_bars() -> Iterator[Progress]:
         yield _step_lines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bars, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("{task.description:36}", markup=False),

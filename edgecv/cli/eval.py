@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.bundles.bundle import Bundle, Variant
-from edgecv.bundles.metric_names import METRIC_NAMES
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
+from edgecv.bundles.metric_names import short_name
 from edgecv.cli.console import print_json, print_table, progress_for
 from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
 
@@ -107,7 +108,7 @@ def _classes(row: _Row, labels: tuple[str, ...]) -> list[tuple[str, int, float]]
 
 def _print_variants(title: str, rows: Sequence[_Row]) -> None:
     names = list(rows[0].scores.figures())
-    columns = ("variant", "runtime", *(METRIC_NAMES[name] for name in names), "points lost", "95 % interval")
+    columns = ("variant", "runtime", *(short_name(name) for name in names), "points lost", "95 % interval")
     print_table(title, columns, [_cells(row) for row in rows])
 
 
@@ -126,4 +127,4 @@ def _print_classes(rows: Sequence[_Row], labels: tuple[str, ...]) -> None:
         for number, (label, count, _) in enumerate(columns[0])
     ]
     heads = [f"{row.variant.name} ({row.runtime})" for row in rows]
-    print_table(f"{METRIC_NAMES[rows[0].scores.metric]} by class", ("class", "labels", *heads), lines)
+    print_table(f"{short_name(rows[0].scores.metric)} by class", ("class", "labels", *heads), lines)

@@ -35,8 +35,7 @@ def tune(
     """Find the fastest way to run a bundle on this device; `edgecv run` and `edgecv.load` use it from then on."""
     import msgspec
 
-    from edgecv.devices.tuning.tune import TuneOptions
-    from edgecv.devices.tuning.tune import tune as tune_bundle
+    from edgecv.devices.tuning.tune import TuneOptions, tune as tune_bundle
 
     options = TuneOptions(budget_s=budget, threads=tuple(threads or ()), devices=tuple(device or ["cpu"]), again=again)
     with progress_for(json) as progress:

@@ -8,7 +8,7 @@ from colorsys import hsv_to_rgb
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.detections import BoolArray, Classification, Detections, FloatArray, Image, Masks, check_image
 from edgecv.errors import SpecMismatch
 from edgecv.vision.class_names import label_of
@@ -88,7 +88,7 @@ def _draw_masks(painted: Image, found: Masks) -> None:
 
 def _draw_box(painted: Image, corners: list[int], color: Color) -> None:
     left, top, right, bottom = corners
-    require("cv2", "vision").rectangle(painted, (left, top), (right, bottom), color, _line(painted))
+    opencv().rectangle(painted, (left, top), (right, bottom), color, _line(painted))
 
 
 def _draw_rotated_box(painted: Image, obb: FloatArray, color: Color) -> None:
@@ -97,7 +97,7 @@ def _draw_rotated_box(painted: Image, obb: FloatArray, color: Color) -> None:
     along = np.array([np.cos(angle), np.sin(angle)]) * width / 2
     across = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
     around = np.array([x, y]) + np.stack([-along - across, along - across, along + across, across - along])
-    require("cv2", "vision").polylines(painted, [np.rint(around).astype(np.int32)], True, color, _line(painted))
+    opencv().polylines(painted, [np.rint(around).astype(np.int32)], True, color, _line(painted))
 
 
 def _draw_mask(painted: Image, mask: BoolArray, color: Color) -> None:
@@ -108,7 +108,7 @@ def _draw_mask(painted: Image, mask: BoolArray, color: Color) -> None:
 
 def _draw_keypoints(painted: Image, keypoints: FloatArray, color: Color) -> None:
     """A dot per keypoint ``(K, 3)`` that is seen."""
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     for x, y, confidence in keypoints:
         if confidence >= _SEEN:
             cv2.circle(painted, (round(float(x)), round(float(y))), _line(painted) + 1, color, cv2.FILLED)
@@ -123,7 +123,7 @@ def _draw_classes(painted: Image, found: Classification, labels: Sequence[str]) 
 
 def _draw_text(painted: Image, text: str, bottom_left: tuple[int, int], color: Color) -> None:
     """A filled plate with text: above the point, moved inside the image where it would leave it."""
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     scale, height = _line(painted) * 0.25 + 0.25, _text_height(painted)
     width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] + 4
     left = max(0, min(bottom_left[0], painted.shape[1] - width))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.errors import SourceError
 from edgecv.media.image_files import utf8_name
 from edgecv.media.image_headers import check_pixels
@@ -44,7 +44,7 @@ class FileCapture:
                 text.
             MissingDependency: OpenCV is not installed.
         """
-        cv2 = require("cv2", "vision")
+        cv2 = opencv()
         self._path, self._max_megapixels = path, max_megapixels
         self._memory = _FrameMemory.shared()
         self._memory.hold(self, 0)

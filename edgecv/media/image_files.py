@@ -103,12 +103,8 @@ def text_of(path: Path) -> str:
 def utf8_name(path: str | Path, error: Callable[[str, str], EdgeCVError] = ConfigError) -> str:
     """A path for code that takes UTF-8 alone: OpenCV ends the process at any other.
 
-    Args:
-        path: What is to be opened.
-        error: What to raise.
-
     Raises:
-        EdgeCVError: there are other bytes in it.
+        EdgeCVError: there are other bytes in it; it is made by ``error``.
     """
     name = str(path)
     try:

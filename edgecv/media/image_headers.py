@@ -63,15 +63,9 @@ def image_size(data: bytes | bytearray | memoryview) -> tuple[int, int]:
 def check_image_size(
     data: bytes | bytearray | memoryview, what: str = "The image", max_megapixels: float | None = None
 ) -> tuple[int, int]:
-    """Refuse an encoded image that is too large to decode.
+    """Width and height in pixels of an encoded image, unless it is too large to decode.
 
-    Args:
-        data: The whole file or frame as it came.
-        what: What to call it in the message, such as its path.
-        max_megapixels: Largest image that is read, in millions of pixels; by default the limit of the process.
-
-    Returns:
-        Width and height in pixels.
+    ``what`` is what messages call it; ``max_megapixels`` is by default the limit of the process, in millions of pixels.
 
     Raises:
         SourceError: it is larger, or its header cannot be read (code ``codec``).

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv._internal.output_files import open_target
 from edgecv._internal.private_files import write_all
 from edgecv.errors import SinkError, SourceError
 from edgecv.media.image_files import IMAGE_SUFFIXES, WAY_OUT, images_in, unread_format, unread_in
-from edgecv.media.image_headers import check_image_size
-from edgecv.media.image_headers import max_megapixels as limit_megapixels
+from edgecv.media.image_headers import check_image_size, max_megapixels as limit_megapixels
 from edgecv.results import Image
 
 _MOST_BYTES_PER_PIXEL = 8  # of an image's file: four channels of 16 bits, not compressed
@@ -61,7 +58,7 @@ def _decoded(data: bytes, name: str, path: Path | None, max_megapixels: float | 
             code="codec",
         )
     check_image_size(data, name, max_megapixels)
-    cv2 = _cv2()
+    cv2 = opencv()
     try:
         image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -81,7 +78,7 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = True) -> No
         SinkError: it cannot be written.
         MissingDependency: OpenCV is not installed.
     """
-    cv2 = _cv2()
+    cv2 = opencv()
     try:
         _, data = cv2.imencode(Path(path).suffix, image)
         with open_target(path, overwrite=overwrite) as file:
@@ -165,8 +162,3 @@ def _is_cut_jpeg(data: bytes) -> bool:
         has_length = data[position + 1] != 0xFF  # fill bytes may stand before a marker
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big") if has_length else 1
     return data.find(b"\xff\xd9", position) < 0
-
-
-@functools.cache
-def _cv2() -> Any:
-    return require("cv2", "vision")

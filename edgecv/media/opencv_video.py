@@ -6,7 +6,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.errors import SourceError
 from edgecv.media.file_capture import FileCapture
 from edgecv.media.video_files import DecodedImage
@@ -29,7 +29,7 @@ class OpenCvVideo:
         Raises:
             SourceError: it is no video that can be read, gives black images only, or announces frames above the limit.
         """
-        self._cv2: Any = require("cv2", "vision")
+        self._cv2: Any = opencv()
         self._path = path
         self._capture = FileCapture(path, max_megapixels)
         if not self._capture.opened:
@@ -51,18 +51,12 @@ class OpenCvVideo:
             raise
 
     def read(self) -> DecodedImage | None:
-        """The next frame, or ``None`` at the end.
-
-        Raises:
-            SourceError: it is above the limit.
-        """
         image = self._ahead.popleft() if self._ahead else self._taken()
         if image is not None:
             self._last_s = image.time_s or 0.0
         return image
 
     def skip(self) -> bool:
-        """Decode the next frame without making an image of it; ``False`` at the end."""
         return self.read() is not None if self._ahead else self._capture.grab()
 
     def seek(self, index: int) -> bool:
@@ -76,7 +70,6 @@ class OpenCvVideo:
         return max(0.0, (self.frame_count - 1.5) / self.fps - self._last_s) if self.fps else 0.0
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
         self._ahead.clear()
         self._capture.release()
 

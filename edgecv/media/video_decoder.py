@@ -30,39 +30,31 @@ _SEEK_BACK_S = 1.0
 
 
 class VideoDecoder(Protocol):
-    """What reads a video file.
+    """What reads a video file."""
 
-    Attributes:
-        fps: Announced frames per second; 0.0 when the file does not say.
-        frame_count: Announced frames; 0 when unknown.
-        is_counted: Whether ``frame_count`` is exact; else it is estimated from the duration.
-        unreadable: Frames so far that could not be decoded.
-    """
-
-    fps: float
-    frame_count: int
-    is_counted: bool
-    unreadable: int
+    fps: float  # announced frames per second; 0.0 when the file does not say
+    frame_count: int  # announced frames; 0 when unknown
+    is_counted: bool  # whether `frame_count` is exact; else it is estimated from the duration
+    unreadable: int  # frames so far that could not be decoded
 
     def read(self) -> DecodedImage | None:
-        """The next frame, or ``None`` at the end."""
-        ...
+        """The next frame, or ``None`` at the end.
+
+        Raises:
+            SourceError: it is above the limit.
+        """
 
     def skip(self) -> bool:
         """Decode the next frame without making an image of it; ``False`` at the end."""
-        ...
 
     def seek(self, index: int) -> bool:
         """Bring the frame ``index`` next; ``False`` when that is not possible for sure, and the decoder is of no more use."""
-        ...
 
     def missing_s(self) -> float:
         """Seconds of the announced duration that nothing was read of, once the end was reached."""
-        ...
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        ...
 
 
 def open_video(path: Path, max_megapixels: float | None = None) -> VideoDecoder:
@@ -105,11 +97,6 @@ class AvVideo:
         self._frames = self._decoded()
 
     def read(self) -> DecodedImage | None:
-        """The next frame, or ``None`` at the end.
-
-        Raises:
-            SourceError: it is above the limit.
-        """
         frame = next(self._frames, None)
         if frame is None:
             return None
@@ -118,7 +105,6 @@ class AvVideo:
         return DecodedImage(_upright(made.to_ndarray(), frame), self._time_s(frame), bool(frame.is_corrupt))
 
     def skip(self) -> bool:
-        """Decode the next frame without making an image of it; ``False`` at the end."""
         return next(self._frames, None) is not None
 
     def seek(self, index: int) -> bool:
@@ -149,7 +135,6 @@ class AvVideo:
         return max(0.0, max(self._container_duration_s or 0.0, counted_s) - self._seen_s)
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
         self._frames = iter(())
         self._container.close()
 
@@ -183,7 +168,7 @@ class AvVideo:
                 "Convert it: ffmpeg -i FILE out.mp4",
                 code="codec",
             )
-        return next((stream for stream in usable if _is_default(stream)), usable[0])
+        return next((stream for stream in usable if _disposition(stream, "default")), usable[0])
 
     def _prepare_decoder(self) -> None:
         decoder = self._stream.codec_context
@@ -244,9 +229,8 @@ class AvVideo:
 
     def _note_time(self, packet: Any) -> None:
         if packet.pts is not None and packet.time_base:
-            start_s = self._start_s or 0.0
             end = packet.pts + (packet.duration or 0)
-            self._seen_s = max(self._seen_s, float(end * packet.time_base) - start_s)
+            self._seen_s = max(self._seen_s, float(end * packet.time_base) - (self._start_s or 0.0))
 
     def _pass(self) -> None:
         """Count a frame that cannot be decoded; refuse the video when the last key frame is above the limit.
@@ -284,11 +268,7 @@ class AvVideo:
 
 
 def _is_cover(stream: Any) -> bool:
-    return bool(_disposition(stream, "attached_pic") or _disposition(stream, "timed_thumbnails"))
-
-
-def _is_default(stream: Any) -> bool:
-    return _disposition(stream, "default")
+    return _disposition(stream, "attached_pic") or _disposition(stream, "timed_thumbnails")
 
 
 def _disposition(stream: Any, name: str) -> bool:
@@ -313,5 +293,4 @@ def _upright(image: Image, frame: Any) -> Image:
         flip_x, flip_y = c < 0, b < 0
     else:
         flip_x, flip_y = a < 0, d < 0
-    upright: Image = np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
-    return upright
+    return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])

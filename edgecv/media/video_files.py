@@ -18,61 +18,23 @@ _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]+")
 _TEXT_VIDEOS = (b"YUV4MPEG2 ", b"--")  # raw images, and MJPEG in parts, begin as a text does
 
 # By FFmpeg's names of demuxers, for its option `format_whitelist`.
-_STREAMED = (
-    *(
-        "mov",
-        "matroska",
-        "avi",
-        "mpegts",
-        "mpeg",
-        "mpegvideo",
-        "flv",
-        "live_flv",
-        "asf",
-        "ogg",
-        "nut",
-        "ivf",
-        "obu",
-        "av1",
-    ),
-    *("h264", "hevc", "vvc", "m4v", "mjpeg", "mpjpeg", "h261", "h263"),
+STREAM_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,nut,ivf,obu,av1,"
+    "h264,hevc,vvc,m4v,mjpeg,mpjpeg,h261,h263"
 )
-_FILES = (
-    *(
-        "mxf",
-        "rm",
-        "wtv",
-        "dv",
-        "gxf",
-        "yuv4mpegpipe",
-        "gif",
-        "apng",
-        "smjpeg",
-        "nsv",
-        "vc1",
-        "cavsvideo",
-        "dirac",
-        "dnxhd",
-    ),
-    *("avs2", "avs3", "evc", "ipu", "3dostr", "amv", "swf", "vob"),
+FILE_FORMATS = (
+    f"{STREAM_FORMATS},mxf,rm,wtv,dv,gxf,yuv4mpegpipe,gif,apng,smjpeg,nsv,vc1,cavsvideo,dirac,dnxhd,"
+    "avs2,avs3,evc,ipu,3dostr,amv,swf,vob"
 )
-STREAM_FORMATS = ",".join(_STREAMED)
-FILE_FORMATS = ",".join((*_STREAMED, *_FILES))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """One decoded frame.
+    """One decoded frame of a video."""
 
-    Attributes:
-        image: ``(H, W, 3)`` uint8, BGR, upright.
-        time_s: When it is shown, from the start of the file; ``None`` where the file does not say.
-        is_damaged: Whether the decoder made up a part of it.
-    """
-
-    image: Image
-    time_s: float | None
-    is_damaged: bool
+    image: Image  # `(H, W, 3)` uint8, BGR, upright
+    time_s: float | None  # when it is shown, from the start of the file; `None` where the file does not say
+    is_damaged: bool  # whether the decoder made up a part of it
 
 
 def check_no_text(path: Path) -> None:

@@ -10,10 +10,10 @@ from edgecv.media.video_decoder import VideoDecoder, open_video
 from edgecv.results import Image
 
 # Headers overcount a little (edit lists, a last packet without an image): that much is no damage.
-_MISSING_FRAMES_ALLOWED = 3
-_MISSING_PART_ALLOWED = 0.01
+MISSING_FRAMES_ALLOWED = 3
+MISSING_PART_ALLOWED = 0.01
 # Durations are rounded, and sound may outlast the image in files that do not say how long each is.
-_MISSING_TIME_ALLOWED_S = 1.0
+MISSING_TIME_ALLOWED_S = 1.0
 _USUAL_FPS = 25.0  # for a file that says neither times nor rate
 
 
@@ -29,11 +29,7 @@ class VideoReader:
     """
 
     def __init__(self, path: str | Path, max_megapixels: float | None = None) -> None:
-        """Open the file.
-
-        Args:
-            path: The video.
-            max_megapixels: Largest frame that is decoded, as in ``read_image``.
+        """Open the file; ``max_megapixels`` is as in ``read_image``.
 
         Raises:
             SourceError: it is missing, empty, no video that can be read, or announces frames above the limit.
@@ -91,7 +87,7 @@ class VideoReader:
 
     def _check_complete(self, video: VideoDecoder) -> None:
         """Headers count a little too much, and a recording of a stream may begin within a group of images: no damage."""
-        allowed = max(_MISSING_FRAMES_ALLOWED, video.frame_count * _MISSING_PART_ALLOWED)
+        allowed = max(MISSING_FRAMES_ALLOWED, video.frame_count * MISSING_PART_ALLOWED)
         if video.is_counted:
             lost = video.frame_count - self._delivered
             # An AVI counts frames that the camera dropped, too; then its times reach the end all the same.
@@ -99,7 +95,8 @@ class VideoReader:
             broke_off = lost - self.unreadable > allowed and video.missing_s() > allowed * spacing_s
         else:
             lost = self.unreadable - self._before_first
-            broke_off = video.missing_s() > max(_MISSING_TIME_ALLOWED_S, self._duration_s() * _MISSING_PART_ALLOWED)
+            duration_s = self.frame_count / self.fps if self.fps else 0.0
+            broke_off = video.missing_s() > max(MISSING_TIME_ALLOWED_S, duration_s * MISSING_PART_ALLOWED)
         if self._delivered and not broke_off and (lost <= allowed or not self.unreadable):
             return
         announced = f"{video.frame_count} announced frames" if video.is_counted else f"about {video.frame_count} frames"
@@ -115,6 +112,3 @@ class VideoReader:
             "The file is damaged or was not written to its end. What could be read was delivered.",
             code="eof",
         )
-
-    def _duration_s(self) -> float:
-        return self.frame_count / self.fps if self.fps else 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from fractions import Fraction
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edgecv._internal.atomic import file_kind
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv, require
 from edgecv._internal.output_files import open_target
 from edgecv.errors import ConfigError, SinkError
 from edgecv.results import Image
@@ -45,16 +44,10 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, fps: float, *, overwrite: bool = False, private: bool = False) -> None:
-        """Reserve the file.
-
-        Args:
-            path: Where to write; an ``.mp4`` or ``.mkv``.
-            fps: Nominal frames per second.
-            overwrite: Replace an existing file.
-            private: Only its owner may read it, whatever the umask is.
+        """Reserve the file, an ``.mp4`` or ``.mkv``; a ``private`` one only its owner may read, whatever the umask is.
 
         Raises:
-            ConfigError: the file exists, its suffix is another, or ``fps`` is not positive.
+            ConfigError: the file exists (without ``overwrite``), its suffix is another, or ``fps`` is not positive.
             SinkError: it cannot be written there.
             MissingDependency: PyAV or OpenCV is not installed.
         """
@@ -67,7 +60,7 @@ class VideoWriter:
         if not fps > 0:
             raise ConfigError(f"The frame rate of a video must be positive, not {fps}.")
         self._av, self._fps = require("av", "video"), fps
-        _cv2()
+        opencv()
         # Kept open: by its name it could be another file by the time of the first image.
         self._file = open_target(self._path, overwrite=overwrite, private=private, kind=_VIDEO)
         self._container: Any = None
@@ -76,11 +69,7 @@ class VideoWriter:
         self._closed = False
 
     def write(self, image: Image, time_s: float) -> None:
-        """Append one image.
-
-        Args:
-            image: ``(H, W, 3)`` uint8, BGR.
-            time_s: When it is shown, from the start of the video. A time that does not grow is moved on.
+        """Append a ``(H, W, 3)`` uint8 BGR image, shown at ``time_s`` from the start; a time that does not grow is moved on.
 
         Raises:
             SinkError: it cannot be written, or the writer is closed.
@@ -192,11 +181,6 @@ def _fit(image: Image, size_wh: tuple[int, int]) -> Image:
     if not (0 <= width - columns <= 1 and 0 <= height - rows <= 1):  # one pixel is the even side, no reason to resample
         scale = min(width / columns, height / rows)
         columns, rows = max(1, int(columns * scale)), max(1, int(rows * scale))
-        image = _cv2().resize(image, (columns, rows))
+        image = opencv().resize(image, (columns, rows))
     canvas[:rows, :columns] = image
     return canvas
-
-
-@functools.cache
-def _cv2() -> Any:
-    return require("cv2", "vision")

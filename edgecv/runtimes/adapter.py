@@ -20,15 +20,10 @@ def open_session(
     inputs: tuple[TensorSpec, ...] = (),
     outputs: tuple[TensorSpec, ...] = (),
 ) -> Session:
-    """Load a model on a runtime.
+    """Load a model file, or the checked files of a bundle, on a runtime; specs are the file's own by default.
 
-    Args:
-        runtime: Name of the runtime.
-        model: A model file, or the checked files of a bundle. A plug-in that knows no opened files is given their path.
-        options: Device, threads and the like. A number of threads that is not given is the number of CPUs that this process
-            may use: a runtime would count those of the whole machine, or take one.
-        inputs: Specs of the inputs; the file's own by default.
-        outputs: Specs of the outputs; the file's own by default.
+    A plug-in that knows no opened files is given their path. A number of threads that is not given is the number of CPUs that
+    this process may use: a runtime would count those of the whole machine, or take one.
 
     Raises:
         UnknownPlugin: there is no such runtime.

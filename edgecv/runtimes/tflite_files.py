@@ -31,12 +31,8 @@ _BUFFER_DATA = 0
 def check_tflite(path: Path, name: str) -> None:
     """Check that a file is a TFLite model whose parts are there and refer to each other within their numbers.
 
-    Args:
-        path: By which name to open it.
-        name: What messages call it.
-
     Raises:
-        SessionError: it is not, or cannot be read.
+        SessionError: it is not, or cannot be read; ``name`` is what the message calls it.
     """
     try:
         with path.open("rb") as file:
@@ -58,10 +54,10 @@ class _Table:
         self._fields = at - struct.unpack_from("<i", data, _inside(data, at))[0]
         self._size = _u16(data, self._fields)
 
-    def number(self, field: int, code: str, default: int = 0) -> int:
-        """Read a whole number from a field, or the default where the field is missing."""
+    def number(self, field: int, code: str) -> int:
+        """Read a whole number from a field; 0 where the field is missing."""
         at = self._place(field)
-        return default if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
+        return 0 if at is None else int(struct.unpack_from("<" + code, self._data, at)[0])
 
     def vector(self, field: int, item_bytes: int, *, needed: bool = True) -> tuple[int, int]:
         """Where the items of a vector begin, and how many they are; none where the field may be missing."""

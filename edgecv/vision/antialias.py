@@ -23,15 +23,10 @@ Window = tuple[int, int, int, int]
 
 
 def resize_antialiased(image: Image, size_wh: tuple[int, int], window: Window | None = None) -> Image:
-    """Resize with a triangle filter as wide as the shrinking; enlarging is linear interpolation.
+    """Resize ``(H, W, 3)`` uint8 with a triangle filter as wide as the shrinking; enlarging is linear interpolation.
 
-    Args:
-        image: ``(H, W, 3)`` uint8.
-        size_wh: Width and height of the whole resized image.
-        window: Left, top, right, bottom: the part of the resized image that is wanted; only what it needs is computed.
-
-    Returns:
-        The window, ``(bottom - top, right - left, 3)`` uint8.
+    ``size_wh`` is that of the whole resized image, ``window`` (left, top, right, bottom) the part that is wanted: only what it
+    needs is computed. The result is ``(bottom - top, right - left, 3)`` uint8.
     """
     left, top, right, bottom = window or (0, 0, *size_wh)
     across = _blocks(image.shape[1], size_wh[0], left, right)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
+from edgecv._internal.strict import nearest
 from edgecv.errors import ConfigError
 
 _LISTED = 100  # a detector's classes are listed whole; of a thousand, the first hundred are
@@ -27,12 +27,10 @@ def class_id_of(given: str | int, labels: Sequence[str]) -> int:
     number = int(text) if text.isdecimal() else -1
     if 0 <= number < len(labels) or (number >= 0 and not labels):
         return number
-    close = get_close_matches(str(given), labels, n=1)
-    suggestion = f"Did you mean '{close[0]}'? " if close else ""
     more = " ..." if len(labels) > _LISTED else ""
     raise ConfigError(
         f"The model has no class '{given}'.",
-        f"{suggestion}It has {len(labels)}: {', '.join(labels[:_LISTED])}{more}",
+        f"{nearest(text, labels)}It has {len(labels)}: {', '.join(labels[:_LISTED])}{more}",
     )
 
 

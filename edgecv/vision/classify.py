@@ -9,7 +9,8 @@ from edgecv.protocols import Tensors
 from edgecv.results import Classification, FloatArray
 from edgecv.specs import DecodeSpec, TensorSpec
 from edgecv.vision.geometry import ImageTransform
-from edgecv.vision.yolov8 import confidences, real_values, sigmoid
+from edgecv.vision.tensors import real_values, sigmoid
+from edgecv.vision.yolov8 import confidences
 
 _TOP = 5  # classes returned by default, as ImageNet's top-5 has it
 _ACTIVATIONS = ("softmax", "sigmoid", "none")

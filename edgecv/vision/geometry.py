@@ -10,17 +10,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTransform:
-    """The way from frame pixels to model pixels: ``model = frame * scale + offset``, per axis.
+    """The way from frame pixels to model pixels: ``model = frame * scale + offset``, per axis."""
 
-    Attributes:
-        scale_xy: Model pixels per frame pixel. Both axes have their own, since the resized image has whole pixels.
-        offset_xy: Where the frame's top left corner lies in the model's image, in model pixels.
-        frame_wh: Width and height of the frame in pixels.
-    """
-
+    # Model pixels per frame pixel. Both axes have their own, since the resized image has whole pixels.
     scale_xy: tuple[float, float]
-    offset_xy: tuple[float, float]
-    frame_wh: tuple[int, int]
+    offset_xy: tuple[float, float]  # where the frame's top left corner lies in the model's image, in model pixels
+    frame_wh: tuple[int, int]  # width and height of the frame in pixels
 
     def to_frame(self, xy: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Points ``(..., 2)`` from model to frame pixels, not clipped."""

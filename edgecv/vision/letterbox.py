@@ -6,14 +6,12 @@ than the trained one is a frequent cause of silent accuracy loss (ultralytics #2
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.detections import Image, check_image
 from edgecv.errors import SpecMismatch
 from edgecv.protocols import Array
@@ -130,7 +128,9 @@ def to_tensor(image: Image, spec: PreprocessSpec, tensor: TensorSpec) -> Array:
     if tensor.dtype == "uint8" and tensor.scale is None:
         return image[None] if tensor.layout == "NHWC" else np.ascontiguousarray(image.transpose(2, 0, 1)[None])
     ordered = image[..., ::-1] if spec.color == "rgb" else image
-    real = ordered.astype(np.float32) * _factor(spec) + _shift(spec)
+    std = np.array(spec.std)
+    factor, shift = (1.0 / (255.0 * std)).astype(np.float32), (-np.array(spec.mean) / std).astype(np.float32)
+    real = ordered.astype(np.float32) * factor + shift
     placed = real if tensor.layout == "NHWC" else real.transpose(2, 0, 1)
     return np.ascontiguousarray(_stored(placed, tensor)[None])
 
@@ -148,22 +148,9 @@ def _resized(image: Image, size_wh: tuple[int, int], interpolation: str, window:
         return image[top:bottom, left:right]
     if interpolation == "antialias":
         return resize_antialiased(image, size_wh, (left, top, right, bottom))
-    cv2 = _cv2()
+    cv2 = opencv()
     resized: Image = cv2.resize(image, size_wh, interpolation=getattr(cv2, _INTERPOLATION[interpolation]))
     return resized[top:bottom, left:right]
-
-
-@functools.cache
-def _cv2() -> Any:
-    return require("cv2", "vision")
-
-
-def _factor(spec: PreprocessSpec) -> Array:
-    return (1.0 / (255.0 * np.array(spec.std))).astype(np.float32)
-
-
-def _shift(spec: PreprocessSpec) -> Array:
-    return (-np.array(spec.mean) / np.array(spec.std)).astype(np.float32)
 
 
 def _stored(real: Array, tensor: TensorSpec) -> Array:

@@ -26,17 +26,10 @@ def iou_matrix(first: Array, second: Array) -> FloatArray:
 
 
 def nms(xyxy: FloatArray, confidence: FloatArray, class_id: IntArray, iou: float, max_detections: int) -> IntArray:
-    """Keep the best box of each object.
+    """Keep the best box of each object; boxes of different classes never suppress each other.
 
-    Args:
-        xyxy: ``(N, 4)`` boxes.
-        confidence: ``(N,)``.
-        class_id: ``(N,)``: boxes of different classes never suppress each other.
-        iou: A box that overlaps a better one of its class by more than this goes.
-        max_detections: At most this many are kept.
-
-    Returns:
-        ``(K,)`` indices of the kept boxes, best first; equal confidences keep their order.
+    Of ``(N, 4)`` boxes, one that overlaps a better one of its class by more than ``iou`` goes. The result is ``(K,)`` indices, best
+    first, at most ``max_detections``; equal confidences keep their order.
     """
     order = np.argsort(-confidence, kind="stable")
     keep = kept_by_matrix if len(order) <= _MATRIX else kept_by_rows

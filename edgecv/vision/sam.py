@@ -24,12 +24,8 @@ def content_wh(transform: ImageTransform) -> tuple[int, int]:
 def point_prompt(points: Array, labels: Array, slots: int) -> tuple[Array, Array]:
     """Points of one object as the decoder's ``(1, slots, 2)`` and ``(1, slots)`` float32.
 
-    SAM was trained to see one ``NO_POINT`` after points without a box.
-
-    Args:
-        points: ``(K, 2)`` model pixels, ``K < slots``.
-        labels: ``(K,)`` kinds.
-        slots: How many the graph has.
+    SAM was trained to see one ``NO_POINT`` after points without a box. Points are ``(K, 2)`` model pixels, ``K < slots``, labels
+    ``(K,)`` kinds.
     """
     return _slots(np.concatenate([points, np.zeros((1, 2))]), np.append(labels, NO_POINT), slots)
 

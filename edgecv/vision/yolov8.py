@@ -19,8 +19,8 @@ from edgecv.results import Detections, FloatArray, IntArray
 from edgecv.specs import DecodeSpec, TensorSpec
 from edgecv.vision.geometry import ImageTransform
 from edgecv.vision.nms import nms
+from edgecv.vision.tensors import cell_count, cells_last, channels_of, real_values, sigmoid, width_of
 
-_EXP_LIMIT = 80.0  # exp(80) still fits in a float32
 _FINISHED_ROW = 6  # x1, y1, x2, y2, confidence, class: of a network that suppresses by itself
 _MOST_CONFIDENCE = 1.01  # a sigmoid's 1 in integers or fp16 may lie a step above it
 MAX_CANDIDATES = 30_000  # boxes that enter suppression at most, the limit of the training code's own validation
@@ -28,19 +28,14 @@ MAX_CANDIDATES = 30_000  # boxes that enter suppression at most, the limit of th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Boxes above the threshold.
+    """Boxes above the threshold, before suppression."""
 
-    Attributes:
-        xyxy: ``(N, 4)`` in model pixels.
-        confidence: ``(N,)``, 0 to 1.
-        class_id: ``(N,)``.
-        cells: ``(N,)``, where each comes from: its place in the grids laid end to end, finest first, each row by row.
-    """
-
-    xyxy: FloatArray
-    confidence: FloatArray
-    class_id: IntArray
-    cells: IntArray
+    xyxy: FloatArray  # `(N, 4)` in model pixels
+    confidence: FloatArray  # `(N,)`, 0 to 1
+    class_id: IntArray  # `(N,)`
+    cells: (
+        IntArray  # `(N,)`, where each comes from: its place in the grids laid end to end, finest first, each row by row
+    )
 
     def chosen(self, indices: IntArray) -> Candidates:
         """Those at ``indices``, in their order."""
@@ -264,41 +259,7 @@ def _boxes(bins: FloatArray, center: FloatArray, stride: FloatArray) -> FloatArr
     return np.concatenate([center - reach[:, :2], center + reach[:, 2:]], axis=1).astype(np.float32)
 
 
-def cells_last(tensor: Array, spec: TensorSpec) -> Array:
-    """``(1, C, H, W)`` or ``(1, H, W, C)`` as ``(C, H × W)``, without a copy."""
-    if spec.layout == "NHWC":
-        return tensor.reshape(-1, tensor.shape[-1]).T
-    return tensor.reshape(tensor.shape[1], -1)
-
-
-def cell_count(spec: TensorSpec) -> int:
-    """Cells of an output's grid."""
-    return spec.shape[1] * spec.shape[2] if spec.layout == "NHWC" else spec.shape[2] * spec.shape[3]
-
-
-def channels_of(spec: TensorSpec) -> int:
-    """How many channels an output has, whatever its layout."""
-    return spec.shape[3] if spec.layout == "NHWC" else spec.shape[1]
-
-
-def width_of(spec: TensorSpec) -> int:
-    """Width of an output's grid in cells."""
-    return spec.shape[2] if spec.layout == "NHWC" else spec.shape[3]
-
-
-def real_values(stored: Array, spec: TensorSpec) -> FloatArray:
-    """Stored numbers as the real values they stand for."""
-    if spec.scale is None:
-        return stored.astype(np.float32, copy=False)
-    return (stored.astype(np.float32) - (spec.zero_point or 0)) * np.float32(spec.scale)
-
-
 def _stored_threshold(confidence: float, spec: TensorSpec) -> float:
     """The logit of ``confidence`` in the numbers that the tensor holds."""
     logit = -inf if confidence <= 0 else inf if confidence >= 1 else log(confidence / (1 - confidence))
     return logit if spec.scale is None else logit / spec.scale + (spec.zero_point or 0)
-
-
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """Logits to 0..1, of any shape."""
-    return (1.0 / (1.0 + np.exp(-logits.clip(-_EXP_LIMIT)))).astype(np.float32)

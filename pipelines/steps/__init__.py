@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from edgecv.pipelines.steps.filter.confidence import Confidence as Confidence
     from edgecv.pipelines.steps.filter.zone import ZoneFilter as ZoneFilter
     from edgecv.pipelines.steps.motion import Motion as Motion
-    from edgecv.pipelines.steps.options import Options as Options
-    from edgecv.pipelines.steps.options import checked as checked
+    from edgecv.pipelines.steps.options import Options as Options, checked as checked
     from edgecv.pipelines.steps.per_source import PerSource as PerSource
     from edgecv.pipelines.steps.second_model.classify import Classify as Classify
     from edgecv.pipelines.steps.second_model.segment import Segment as Segment

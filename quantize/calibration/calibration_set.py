@@ -43,27 +43,19 @@ class CalibrationSet:
     """Images, split so that copies and near-duplicates stand on one side.
 
     Photographs are split by the hash of their content, frames of a recording by stretches of time.
-
-    Attributes:
-        calibrate: Images that ranges are measured on.
-        held_out: Images that only the gate sees.
-        sha256: Hash over the hashes of all images, in order.
-        source: What was opened.
-        warnings: What is unusual about them, in words.
-        facts: Figures behind the warnings by name, see ``describe``.
-        fingerprints: Of every image on either side.
-        frames: The folder of decoded frames, which lives as long as this value; ``None`` for image files.
-        split_at: Splits the same images with another part of them held out.
     """
 
-    calibrate: tuple[Path, ...]
-    held_out: tuple[Path, ...]
-    sha256: str
-    source: str = ""
-    warnings: tuple[str, ...] = ()
+    calibrate: tuple[Path, ...]  # images that ranges are measured on
+    held_out: tuple[Path, ...]  # images that only the gate sees
+    sha256: str  # hash over the hashes of all images, in order
+    source: str = ""  # what was opened
+    warnings: tuple[str, ...] = ()  # what is unusual about them, in words
+    # Figures behind the warnings by name, see `describe`
     facts: Mapping[str, float] = field(default_factory=dict, hash=False)
-    fingerprints: tuple[Fingerprint, ...] = field(default=(), repr=False)
+    fingerprints: tuple[Fingerprint, ...] = field(default=(), repr=False)  # of every image on either side
+    # The folder of decoded frames, which lives as long as this value; `None` for image files
     frames: FrameFolder | None = field(default=None, repr=False, compare=False)
+    # Splits the same images with another part of them held out
     split_at: Callable[[float], CalibrationSet] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -91,16 +83,11 @@ def open_calibration(
 ) -> CalibrationSet:
     """Find, check and split the images of a folder, a ``data.yaml``, a list of images, a video or a recording.
 
-    Images that cannot be read are left out, and named in ``warnings``.
+    Images that cannot be read are left out, and named in ``warnings``. The same ``seed`` splits the same images alike.
 
     A recording is a folder of ``edgecv record``, or one that holds ``.npy`` files: its frames are ``(H, W, 3)`` uint8 BGR
-    arrays (images may stand among them), in order of their paths.
-
-    Args:
-        source: Where the images are.
-        progress: Called as images are read.
-        seed: Another seed splits otherwise; the same one splits the same images alike.
-        frames: How many frames to take of a video or recording, spread evenly over its time.
+    arrays (images may stand among them), in order of their paths. Of it, or of a video, ``frames`` are taken, spread evenly over
+    its time.
 
     Raises:
         CalibrationError: the place is missing, or too few images can be read and differ from each other.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.errors import CalibrationError, SourceError
 from edgecv.media.images import read_image
 from edgecv.results import BoolArray, Image, IntArray
@@ -31,26 +31,17 @@ _FAR_SMALLER = 0.5  # a model sees half the size as another scale of object; lar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What is kept of an image.
+    """What is kept of an image."""
 
-    Attributes:
-        path: Where it lies.
-        content: SHA-256 of shape and pixels.
-        dhash: Perceptual hash of 64 bits: whether each cell of a 9 x 8 thumbnail is darker than its right neighbour
-            (the difference hash, N. Krawetz 2013, "Kind of Like That").
-        plain: Whether there is too little to see for the hash to mean anything.
-        brightness: Mean grey, 0 to 255.
-        contrast: Standard deviation of grey, in levels.
-        size_wh: Width and height in pixels.
-    """
-
-    path: Path
-    content: str
+    path: Path  # where it lies
+    content: str  # SHA-256 of shape and pixels
+    # Perceptual hash of 64 bits: whether each cell of a 9 x 8 thumbnail is darker than its right neighbour (the
+    # difference hash, N. Krawetz 2013, "Kind of Like That")
     dhash: int
-    plain: bool
-    brightness: float
-    contrast: float
-    size_wh: tuple[int, int]
+    plain: bool  # whether there is too little to see for the hash to mean anything
+    brightness: float  # mean grey, 0 to 255
+    contrast: float  # standard deviation of grey, in levels
+    size_wh: tuple[int, int]  # width and height in pixels
 
 
 def fingerprint(path: Path) -> Fingerprint:
@@ -63,7 +54,7 @@ def fingerprint(path: Path) -> Fingerprint:
         image = read_image(path)
     except SourceError as error:
         raise CalibrationError(f"{error.message}", "Remove or replace the file, then run again.") from error
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     bits = np.packbits(small[:, 1:] > small[:, :-1])

@@ -11,20 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv._internal.progress import Progress, silent
 from edgecv.errors import CalibrationError, SourceError
 from edgecv.media.image_headers import check_pixels
 from edgecv.media.video_decoder import VideoDecoder, open_video
-from edgecv.media.video_reader import VideoReader
+from edgecv.media.video_reader import (
+    MISSING_FRAMES_ALLOWED,
+    MISSING_PART_ALLOWED,
+    MISSING_TIME_ALLOWED_S,
+    VideoReader,
+)
 from edgecv.results import Image
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".ts", ".mpg", ".mpeg", ".mjpeg"})
 ARRAY_SUFFIX = ".npy"
 FRAMES = 200  # within the 100 to 300 images that calibration asks for
 _SEEK_FRAMES = 300  # longer gaps are jumped: a seek decodes from the last key frame, at most 250 back (x264's default)
-# Headers overcount: a few frames where they count, up to a second of sound where the count is an estimate (see VideoReader).
-_MISSING_FRAMES_ALLOWED, _MISSING_PART_ALLOWED, _MISSING_TIME_ALLOWED_S = 3, 0.01, 1.0
 # Lossless at every level. 768 x 576 (vtest.avi): 28 ms and 0.54 MB at level 1; BMP would take 0.2 ms and 1.3 MB, but /tmp may be
 # small or in memory.
 _PNG_COMPRESSION = 1
@@ -32,14 +35,10 @@ _PNG_COMPRESSION = 1
 
 @dataclass(frozen=True, eq=False)  # no slots: a weak reference ends the folder's life
 class FrameFolder:
-    """Lossless images in a temporary folder that goes when this value does.
-
-    Attributes:
-        paths: The images, in order of time.
-    """
+    """Lossless images in a temporary folder that goes when this value does."""
 
     folder: Path
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...]  # the images, in order of time
 
     def __post_init__(self) -> None:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -56,12 +55,7 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def video_frames(path: Path, count: int = FRAMES, progress: Progress = silent) -> FrameFolder:
-    """Frames of a video, spread evenly over its frames, which at a constant rate is over its time.
-
-    Args:
-        path: The video.
-        count: How many; all of them where it has fewer.
-        progress: Called as frames are read.
+    """Frames of a video, spread evenly over its frames, which at a constant rate is over its time; all where it has fewer.
 
     Raises:
         CalibrationError: it cannot be read, or breaks off before its announced end.
@@ -122,8 +116,8 @@ def _opened(path: Path) -> VideoReader:
 
 def _tolerated(reader: VideoReader) -> int:
     """How many frames at the end may be announced and missing."""
-    in_time = _MISSING_TIME_ALLOWED_S * reader.fps
-    return round(max(_MISSING_FRAMES_ALLOWED, reader.frame_count * _MISSING_PART_ALLOWED, in_time))
+    in_time = MISSING_TIME_ALLOWED_S * reader.fps
+    return round(max(MISSING_FRAMES_ALLOWED, reader.frame_count * MISSING_PART_ALLOWED, in_time))
 
 
 def _frames(path: Path, wanted: Sequence[int] | None, jump: bool = False) -> Iterator[tuple[int, Image]]:
@@ -152,7 +146,7 @@ def _advance(video: VideoDecoder, at: int, index: int, jump: bool) -> bool:
 
 def _kept(frames: Iterator[tuple[str, Image]]) -> FrameFolder:
     """Write named frames into a new temporary folder, one at a time."""
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     folder = Path(tempfile.mkdtemp(prefix="edgecv-frames-"))
     paths = []
     try:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from edgecv.quantize.gate.boxes import match
-from edgecv.quantize.labels.bootstrap import Interval, RealArray, paired_interval
+from edgecv.quantize.labels.bootstrap import RealArray, paired_interval
 from edgecv.quantize.labels.coco import Truth
 from edgecv.quantize.record import ThresholdRecord
 from edgecv.results import BoolArray, Detections, FloatArray, IntArray
@@ -27,19 +28,12 @@ _IOU = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoredDetections:
-    """Detections of one model, each with the assumed probability that it is correct.
+    """Detections of one model, each with the assumed probability that it is correct."""
 
-    Attributes:
-        score: ``(N,)`` float64, the model's own.
-        truth: ``(N,)`` float64, 0 to 1.
-        image: ``(N,)`` int64, index of the image.
-        images: How many images there are.
-    """
-
-    score: RealArray
-    truth: RealArray
-    image: IntArray
-    images: int
+    score: RealArray  # `(N,)` float64, the model's own
+    truth: RealArray  # `(N,)` float64, 0 to 1
+    image: IntArray  # `(N,)` int64, index of the image
+    images: int  # how many images there are
 
     def precision(self, confidence: float) -> float:
         """Mean truth of the detections that pass; NaN when none does."""
@@ -70,14 +64,9 @@ def tune_confidence(teacher: Sequence[Detections], student: Sequence[Detections]
     Noise in INT8's scores lowers its precision (it lets doubtful boxes in), so it raises the threshold. Measured on 250 images of
     the demo, weights rounded to 5 bits: 0.315, and 0.285 by labels, which are better where there are any.
 
-    Args:
-        teacher: The float model's answers, made at a confidence of ``LOW_CONFIDENCE`` or below, best first.
-        student: The INT8 model's, to the same images.
-        default: The bundle's confidence so far.
-
-    Returns:
-        The threshold, at most ``LARGEST_CHANGE`` from ``default``; the default itself where there are too few detections to say
-        or where the paired bootstrap over the images cannot tell the two precisions apart.
+    Both answered the same images at ``LOW_CONFIDENCE`` or below, best first. The threshold lies at most ``LARGEST_CHANGE`` from
+    ``default``, the bundle's confidence so far, and stays there where there are too few detections to say, or where the paired
+    bootstrap over the images cannot tell the two precisions apart.
     """
     pairs = [(_kept(t), _kept(s)) for t, s in zip(teacher, student, strict=True)]
     floats = _joined([(first.confidence, first.confidence) for first, _ in pairs])
@@ -90,11 +79,7 @@ def tune_confidence_labelled(
 ) -> ThresholdRecord:
     """The INT8 model's confidence at which its precision on labelled images (IoU 0.5) equals the float model's at ``default``.
 
-    Args:
-        teacher: Labels and the float model's answers, as ``DetectorScores.pairs``: the further classes of a box are left out here,
-            as they are at run time.
-        student: The same of the INT8 model.
-        default: As in ``tune_confidence``, like what is returned.
+    Both are as ``DetectorScores.pairs``: the further classes of a box are left out here, as they are at run time.
     """
     floats, int8s = (
         _joined([(found.confidence, _true(truth, found)) for truth, found in _run_time(pairs)])
@@ -112,7 +97,8 @@ def _tuned(floats: ScoredDetections, int8s: ScoredDetections, default: float, me
             )
     wanted, given = floats.precision(default), int8s.precision(default)
     both = f"at a confidence of {default:g} the {measure} is {wanted:.3f} for float and {given:.3f} for INT8"
-    lost = _interval(floats, int8s, default)
+    first, second = (partial(model.of_draws, confidence=default) for model in (floats, int8s))
+    lost = paired_interval(first, second, floats.images)
     if lost.low <= 0 <= lost.high:
         return _unchanged(
             default, f"{both}; the loss lies between {lost.low:.3f} and {lost.high:.3f}, which is no proof of one"
@@ -123,13 +109,6 @@ def _tuned(floats: ScoredDetections, int8s: ScoredDetections, default: float, me
     if _bounded(after, default):
         reason += f" (the change is limited to {LARGEST_CHANGE:g}, within {_LOWEST:g} to {_HIGHEST:g})"
     return ThresholdRecord(before=default, after=after, reason=f"{reason[0].upper()}{reason[1:]}.")
-
-
-def _interval(floats: ScoredDetections, int8s: ScoredDetections, default: float) -> Interval:
-    """What the images can show about the loss of precision at the default: its paired 95 % interval."""
-    return paired_interval(
-        lambda counts: floats.of_draws(counts, default), lambda counts: int8s.of_draws(counts, default), floats.images
-    )
 
 
 def _bounded(after: float, default: float) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.media.images import read_image
 from edgecv.quantize.gate.accuracy_gate import Answer
 from edgecv.quantize.gate.boxes import match
@@ -29,12 +29,7 @@ def worst_images(
 ) -> tuple[WorstImage, ...]:
     """The images with the lowest agreement, worst first; none for classifiers, nor images where neither finds a box.
 
-    Args:
-        images: The held-out images; only those that are chosen are read.
-        teacher: What the float model finds in each.
-        student: What the INT8 model finds in each.
-        labels: Names of the classes.
-        count: How many at most.
+    Of the held-out images, which both models answered, only those that are chosen are read.
     """
     rated = [
         (image_agreement(wanted, found), at, wanted, found)
@@ -69,7 +64,7 @@ def _worst(
 
 
 def _jpeg(image: Image, scale: float) -> bytes:
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     size_wh = tuple(max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
     small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA) if scale < 1 else image
     data: bytes = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()

@@ -19,21 +19,14 @@ RECALLS = np.linspace(0.0, 1.0, 101)  # COCO reads the precision at these recall
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Matches:
-    """Detections of all images, each a hit or not.
+    """Detections of all images, each a hit or not."""
 
-    Attributes:
-        image: ``(D,)`` int64, index of the image; within a class best first, as in pycocotools.
-        class_id: ``(D,)`` int64.
-        score: ``(D,)`` float64, 0 to 1.
-        hit: ``(T, D)`` bool: whether it found a label, at each of the IoU limits 0.50, 0.55 ... 0.95.
-        labels: ``(K, I)`` int64: how many labels of each class each image has.
-    """
-
-    image: IntArray
-    class_id: IntArray
-    score: RealArray
+    image: IntArray  # `(D,)` int64, index of the image; within a class best first, as in pycocotools
+    class_id: IntArray  # `(D,)` int64
+    score: RealArray  # `(D,)` float64, 0 to 1
+    # `(T, D)` bool: whether it found a label, at each of the IoU limits 0.50, 0.55 ... 0.95
     hit: BoolArray
-    labels: IntArray
+    labels: IntArray  # `(K, I)` int64: how many labels of each class each image has
 
     @property
     def images(self) -> int:
@@ -44,12 +37,7 @@ class Matches:
 def mean_precision(matches: Matches, counts: IntArray) -> RealArray:
     """Mean average precision over IoU 0.50 to 0.95 and the classes that occur, of each draw.
 
-    Args:
-        matches: Of one model.
-        counts: ``(B, I)``: how often each image was drawn.
-
-    Returns:
-        ``(B,)`` float64, 0 to 1; NaN for a draw without labels.
+    ``counts`` ``(B, I)`` says how often each image was drawn. The result is ``(B,)``, 0 to 1; NaN for a draw without labels.
     """
     return mean_over_classes(class_precisions(matches, counts).mean(axis=2))
 
@@ -86,12 +74,8 @@ def _down_to_last_hit(rows: IntArray, hit: BoolArray) -> IntArray:
 def _precision(drawn: IntArray, ranks: RealArray, labels: IntArray) -> RealArray:
     """Interpolated average precision of one class at one limit.
 
-    Only hits matter: between two of them precision falls and recall stands.
-
-    Args:
-        drawn: ``(B, H)``: how often each hit was drawn, best first.
-        ranks: ``(B, H)``: detections down to and including each hit.
-        labels: ``(B,)``: labels of each draw.
+    Only hits matter: between two of them precision falls and recall stands. ``drawn`` ``(B, H)`` is how often each hit was drawn,
+    best first, ``ranks`` ``(B, H)`` counts detections down to and including each hit, ``labels`` ``(B,)`` those of each draw.
     """
     hits = np.cumsum(drawn, axis=1, dtype=np.float64)
     precision = hits / (ranks + np.spacing(1))  # as pycocotools keeps 0/0 away

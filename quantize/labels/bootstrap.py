@@ -18,6 +18,8 @@ from edgecv.results import IntArray
 RESAMPLES = 1000
 _CHUNK = 100  # draws held at a time: memory stays flat in the number of resamples
 
+_ENDS = (0.025, 0.975)  # of 95 % of the draws
+
 RealArray = npt.NDArray[np.float64]
 
 Figure = Callable[[IntArray], RealArray]
@@ -40,20 +42,9 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[In
         yield random.multinomial(images, even, size=min(_CHUNK, resamples - start))
 
 
-def paired_interval(
-    first: Figure, second: Figure, images: int, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """Interval of ``first - second`` over images: the percentiles of its bootstrap distribution.
-
-    Args:
-        first: Figure of one model.
-        second: The same of the other, over the same images.
-        images: How many images there are, at least one.
-        resamples: How many draws.
-        seed: Of the draws.
-        level: Share of the draws that lie within.
-    """
-    pieces = [first(counts) - second(counts) for counts in draws(images, resamples, seed)]
+def paired_interval(first: Figure, second: Figure, images: int, resamples: int = RESAMPLES) -> Interval:
+    """The 95 % interval of ``first - second`` over the same images, at least one: percentiles of its bootstrap distribution."""
+    pieces = [first(counts) - second(counts) for counts in draws(images, resamples)]
     differences = np.concatenate(pieces)
-    low, high = np.nanquantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(differences, _ENDS)
     return Interval(low=float(low), high=float(high))

@@ -19,17 +19,11 @@ _LIMITS = 10  # IoU 0.50, 0.55 ... 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Truth:
-    """What is labelled in one image.
+    """What is labelled in one image."""
 
-    Attributes:
-        xyxy: ``(N, 4)`` float32 in pixels.
-        class_id: ``(N,)`` int64.
-        outline: ``N`` polygons ``(P, 2)`` in pixels, where every object has one.
-    """
-
-    xyxy: FloatArray
-    class_id: IntArray
-    outline: tuple[FloatArray, ...] | None = None
+    xyxy: FloatArray  # `(N, 4)` float32 in pixels
+    class_id: IntArray  # `(N,)` int64
+    outline: tuple[FloatArray, ...] | None = None  # `N` polygons `(P, 2)` in pixels, where every object has one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,37 +34,13 @@ class FrameMasks:
     runs: tuple[dict[str, Any], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeanAveragePrecision:
-    """Over all classes that occur in the labels: ``map50_95`` and ``map50``, 0 to 1."""
-
-    map50_95: float
-    map50: float
-
-
-def coco_map(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> MeanAveragePrecision:
-    """Score detections (made with confidence 0.001 and up to 300 boxes) against the labels of the same images.
-
-    Raises:
-        MissingDependency: pycocotools is not installed.
-    """
-    judge = _evaluation(pairs, classes)
-    if judge is None:
-        return MeanAveragePrecision(map50_95=0.0, map50=0.0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return MeanAveragePrecision(map50_95=float(judge.stats[0]), map50=float(judge.stats[1]))
-
-
 def match_boxes(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Matches:
     """pycocotools' matches of the boxes, kept so that average precision can be had of any draw of the images.
 
     Raises:
         MissingDependency: pycocotools is not installed.
     """
-    return _matched(_evaluation(pairs, classes), pairs, classes)
+    return _matched(evaluation(pairs, classes), pairs, classes)
 
 
 def match_masks(pairs: Sequence[tuple[Truth, Detections]], masks: Sequence[FrameMasks], classes: int) -> Matches:
@@ -79,7 +49,7 @@ def match_masks(pairs: Sequence[tuple[Truth, Detections]], masks: Sequence[Frame
     Raises:
         MissingDependency: pycocotools is not installed.
     """
-    return _matched(_evaluation(pairs, classes, masks), pairs, classes)
+    return _matched(evaluation(pairs, classes, masks), pairs, classes)
 
 
 def encode_masks(found: Detections, size_wh: tuple[int, int]) -> FrameMasks:
@@ -112,12 +82,10 @@ def _matches(rows: Sequence[dict[str, Any]], labels: IntArray) -> Matches:
     return Matches(image=image[order], class_id=class_id[order], score=score[order], hit=hit[:, order], labels=labels)
 
 
-def _evaluation(
-    pairs: Sequence[tuple[Truth, Detections]], classes: int, masks: Sequence[FrameMasks] = ()
-) -> Any | None:
+def evaluation(pairs: Sequence[tuple[Truth, Detections]], classes: int, masks: Sequence[FrameMasks] = ()) -> Any | None:
     """pycocotools' judge of the boxes, or of the masks; ``None`` when nothing was detected, which it cannot load."""
     cocotools: Any = require("pycocotools.coco", "convert")
-    evaluation: Any = require("pycocotools.cocoeval", "convert")
+    judging: Any = require("pycocotools.cocoeval", "convert")
     found = _detections([pair[1] for pair in pairs])
     if not found:
         return None
@@ -128,7 +96,7 @@ def _evaluation(
         truth = cocotools.COCO()
         truth.dataset = dataset
         truth.createIndex()
-        return evaluation.COCOeval(truth, truth.loadRes(found), "segm" if masks else "bbox")
+        return judging.COCOeval(truth, truth.loadRes(found), "segm" if masks else "bbox")
 
 
 def _with_masks(

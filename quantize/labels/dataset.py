@@ -58,11 +58,7 @@ def dataset_places(yaml_path: Path, *parts: str) -> list[Path]:
 
 
 def images_at(place: Path, roots: Iterable[Path] = ()) -> list[Path]:
-    """Images of a folder, or of a text file that lists them.
-
-    Args:
-        place: The folder, the list, or one image.
-        roots: Where the lines of a list may be relative to, besides the folder of the list.
+    """Images of a folder, or of a text file that lists them, relative to its folder or one of ``roots``; or the one image itself.
 
     Raises:
         CalibrationError: there is no such place, or the list names an image that is not there.
@@ -109,15 +105,12 @@ def _roots(yaml_path: Path, said: object) -> list[Path]:
 def _found(name: str, roots: list[Path], yaml_path: Path, part: str) -> Path:
     place = next(_existing(name, roots), None)
     if place is None:
+        looked = " and ".join(dict.fromkeys(str(root) for root in roots))
         raise CalibrationError(
-            f"{yaml_path}: {part} {name} does not exist; looked for in {_shown(roots)}.",
+            f"{yaml_path}: {part} {name} does not exist; looked for in {looked}.",
             "Correct 'path' or the part in the file.",
         )
     return place
-
-
-def _shown(roots: list[Path]) -> str:
-    return " and ".join(dict.fromkeys(str(root) for root in roots))
 
 
 def _existing(name: str, roots: list[Path]) -> Iterator[Path]:

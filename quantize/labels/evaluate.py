@@ -14,7 +14,7 @@ from edgecv.errors import CalibrationError, ConfigError, SourceError
 from edgecv.media.images import read_image
 from edgecv.model import Model
 from edgecv.quantize.labels.bootstrap import RealArray
-from edgecv.quantize.labels.coco import FrameMasks, MeanAveragePrecision, Truth, coco_map, encode_masks
+from edgecv.quantize.labels.coco import FrameMasks, Truth, encode_masks
 from edgecv.quantize.labels.dataset import dataset_places, images_at, is_dataset
 from edgecv.results import Classification, Detections, FloatArray, Image
 
@@ -87,17 +87,16 @@ def _label_path(image: Path) -> Path:
 def read_labels(image: Path, task: str = "detect") -> Truth:
     """Labels of an image in parts of its width and height; none when it has no label file, as YOLO's layout means it.
 
-    Args:
-        image: The image; its label file is read, not itself.
-        task: ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines. Boxes are those around them;
-            for ``segment`` the outlines are kept as well, where every line is one. Lines that repeat another count once.
+    ``pose`` lines hold keypoints behind the box; longer lines of other tasks are outlines. Boxes are those around them; for
+    ``segment`` the outlines are kept as well, where every line is one. Lines that repeat another count once.
 
     Raises:
         ConfigError: the label file is damaged.
     """
     path = label_path(image)
     try:
-        lines = [line.split() for line in _label_text(path).splitlines() if line.strip()]
+        text = read_plain_text(path, _MOST_LABEL_BYTES) if path.is_file() else ""
+        lines = [line.split() for line in text.splitlines() if line.strip()]
         values = _each_once([np.array([float(value) for value in line]) for line in lines])
         rows = [_row(line, task) for line in values]
     except (ValueError, OverflowError, OSError) as error:
@@ -106,10 +105,6 @@ def read_labels(image: Path, task: str = "detect") -> Truth:
     outlined = task == "segment" and all(len(line) > _BOX_VALUES for line in values)
     outlines = tuple(line[1:].reshape(-1, 2).astype(np.float32) for line in values) if outlined else None
     return Truth(xyxy=found[:, 1:], class_id=found[:, 0].astype(np.int64), outline=outlines)
-
-
-def _label_text(path: Path) -> str:
-    return read_plain_text(path, _MOST_LABEL_BYTES) if path.is_file() else ""
 
 
 def _each_once(lines: Sequence[RealArray]) -> list[RealArray]:
@@ -153,11 +148,7 @@ def judged(
 ) -> list[tuple[Truth, Detections]]:
     """Labels and detections of each image in pixels, under COCO's protocol.
 
-    Args:
-        model: A detector.
-        images: The images.
-        progress: Called as it goes on.
-        labels: Of each image, in parts of it; read from its label file by default.
+    ``labels`` are in parts of the image, and read from its label file by default.
 
     Raises:
         ConfigError: the model is no detector, or a label file is damaged.
@@ -238,8 +229,3 @@ def _image(path: Path) -> Image:
 def _confidence(model: Model) -> float:
     """COCO's for boxes; 0 for classes, so that the fifth best is there as well."""
     return 0.0 if model.task == "classify" else _CONFIDENCE
-
-
-def evaluate(model: Model, images: Sequence[Path], progress: Progress = silent) -> MeanAveragePrecision:
-    """COCO mean average precision of a detector on labelled images."""
-    return coco_map(judged(model, images, progress), len(model.labels))

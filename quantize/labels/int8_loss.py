@@ -88,14 +88,12 @@ LabelledSet = LabelledBoxes | LabelledClasses
 def open_labelled(data: str | Path, task: str, labels: Sequence[str]) -> LabelledSet:
     """Open what ``--data`` names, and check that its labels fit the model.
 
-    Args:
-        data: For a model that finds boxes a ``data.yaml`` (its ``val`` part, else ``train``) or a folder with ``images/`` and
-            ``labels/``. Where the file has ``names``, its classes are the model's of these names, else those of the same number.
-            For a classifier a folder with one folder per class (in ``val/``, ``test/`` or ``train/`` where there is one of
-            these), named or numbered as the model's labels (where it has none: one for each class, in their order), or a
-            ``data.yaml`` that leads to such folders.
-        task: The model's.
-        labels: The model's names of classes.
+    For a model that finds boxes that is a ``data.yaml`` (its ``val`` part, else ``train``) or a folder with ``images/`` and
+    ``labels/``. Where the file has ``names``, its classes are the model's of these names, else those of the same number.
+
+    For a classifier it is a folder with one folder per class (in ``val/``, ``test/`` or ``train/`` where there is one of these),
+    named or numbered as the model's labels (where it has none: one for each class, in their order), or a ``data.yaml`` that
+    leads to such folders.
 
     Raises:
         ConfigError: there are no labels, they are damaged, or they do not fit the model.
@@ -113,12 +111,6 @@ def open_labelled(data: str | Path, task: str, labels: Sequence[str]) -> Labelle
 
 def compare_scores(floats: Scores, int8s: Scores, labels: Sequence[str], resamples: int | None = None) -> Labelled:
     """The loss from float to INT8 on the same images, with its paired 95 % bootstrap interval.
-
-    Args:
-        floats: Of the float model.
-        int8s: Of the INT8 model.
-        labels: Names of the classes.
-        resamples: Draws; as many as the figure wants by default.
 
     Raises:
         ConfigError: the scores are not of the same images and the same kind.

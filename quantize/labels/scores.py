@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from edgecv.quantize.labels.average_precision import Matches, class_precisions, 
 from edgecv.quantize.labels.bootstrap import RESAMPLES, RealArray
 from edgecv.quantize.labels.coco import Truth
 from edgecv.results import Detections, IntArray
-
-_PRECISION_RESAMPLES = 400  # 1.5 s for 128 images of COCO; the ends then vary by about a tenth of the interval's width
 
 
 class Scores(Protocol):
@@ -28,7 +26,7 @@ class Scores(Protocol):
 
     @property
     def resamples(self) -> int:
-        """How many draws an interval of the figure rests on."""
+        """How many draws an interval of the figure rests on; with 400 its ends vary by about a tenth of its width."""
 
     def of_draws(self, counts: IntArray) -> RealArray:
         """The figure of each draw: how often each image was drawn ``(B, I)`` to ``(B,)``, 0 to 1."""
@@ -45,35 +43,22 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DetectorScores:
-    """Scores of one detection model.
+    """Scores of one detection model."""
 
-    Attributes:
-        pairs: Labels and detections of each image, in pixels.
-        matches: pycocotools' matches of them.
-        mask_matches: The same of their masks, where the model gives masks and every label is an outline.
-    """
-
-    pairs: tuple[tuple[Truth, Detections], ...]
-    matches: Matches
+    pairs: tuple[tuple[Truth, Detections], ...]  # labels and detections of each image, in pixels
+    matches: Matches  # pycocotools' matches of them
+    # The same of their masks, where the model gives masks and every label is an outline
     mask_matches: Matches | None = None
-
-    @property
-    def metric(self) -> str:
-        """The figure that decides, which is ``map50_95``."""
-        return "map50_95"
+    metric: ClassVar[str] = "map50_95"
+    resamples: ClassVar[int] = (
+        400  # each costs an average precision per class and IoU limit: 1.5 s for 128 images of COCO
+    )
 
     @property
     def images(self) -> int:
-        """How many images were scored."""
         return len(self.pairs)
 
-    @property
-    def resamples(self) -> int:
-        """Fewer than of a share: each draw costs an average precision per class and IoU limit."""
-        return _PRECISION_RESAMPLES
-
     def of_draws(self, counts: IntArray) -> RealArray:
-        """Mean average precision of each draw."""
         return mean_precision(self.matches, counts)
 
     def figures(self) -> dict[str, float]:
@@ -102,35 +87,20 @@ def _precisions(matches: Matches) -> RealArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClassifierScores:
-    """Scores of one classification model.
+    """Scores of one classification model."""
 
-    Attributes:
-        class_id: ``(I,)`` int64, the labelled class of each image.
-        rank: ``(I,)`` int64, where it stands among the model's classes: 0 is the best; a large number where it is not among them.
-        classes: How many classes the model knows.
-    """
-
-    class_id: IntArray
+    class_id: IntArray  # `(I,)` int64, the labelled class of each image
+    # `(I,)` int64, where it stands among the model's classes: 0 is the best; a large number where it is not among them
     rank: IntArray
-    classes: int
-
-    @property
-    def metric(self) -> str:
-        """The figure that decides, which is ``top1``."""
-        return "top1"
+    classes: int  # how many classes the model knows
+    metric: ClassVar[str] = "top1"
+    resamples: ClassVar[int] = RESAMPLES
 
     @property
     def images(self) -> int:
-        """How many images were scored."""
         return len(self.class_id)
 
-    @property
-    def resamples(self) -> int:
-        """As many as an interval of a share wants."""
-        return RESAMPLES
-
     def of_draws(self, counts: IntArray) -> RealArray:
-        """The top-1 accuracy of each draw, 0 to 1."""
         return counts @ (self.rank == 0) / counts.sum(axis=1)
 
     def figures(self) -> dict[str, float]:
@@ -144,5 +114,4 @@ class ClassifierScores:
         return np.divide(right, labels, out=np.full(self.classes, np.nan), where=labels > 0)
 
     def labels_by_class(self) -> IntArray:
-        """How many labelled images each class has."""
         return np.bincount(self.class_id, minlength=self.classes).astype(np.int64)

@@ -43,7 +43,7 @@ class LitertQuantizer:
         self._path = files[0]
         self._outputs = outputs
         # Not allocated: of a large network every tensor at once is more memory than there is, and weights alone need none.
-        self._interpreter: Any = _described(files[0])
+        self._interpreter: Any = _interpreter(files[0])
         self._names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
         # `_get_ops_details` is the only way to the graph without a flatbuffer schema of our own.
         self._operators = [op for op in self._interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
@@ -161,9 +161,8 @@ class LitertQuantizer:
                 yield [self._names[int(index)] for index in (*sources, *op["outputs"])]
 
 
-def _described(path: Path) -> Any:
-    """The graph of a model, without the memory to run it."""
-    return require("ai_edge_litert.interpreter", "convert").Interpreter(model_path=str(path))
+def _interpreter(path: Path, **options: Any) -> Any:
+    return require("ai_edge_litert.interpreter", "convert").Interpreter(model_path=str(path), **options)
 
 
 def _keeping_all(path: Path) -> Any:
@@ -172,9 +171,7 @@ def _keeping_all(path: Path) -> Any:
     Raises:
         QuantizationError: there is not that much memory.
     """
-    interpreter = require("ai_edge_litert.interpreter", "convert").Interpreter(
-        model_path=str(path), num_threads=os.cpu_count(), experimental_preserve_all_tensors=True
-    )
+    interpreter = _interpreter(path, num_threads=os.cpu_count(), experimental_preserve_all_tensors=True)
     try:
         interpreter.allocate_tensors()
     except (RuntimeError, MemoryError) as error:
@@ -191,7 +188,7 @@ def _real(stored: Array, detail: Mapping[str, Any]) -> Array:
 
 
 def _stored_outputs(path: Path, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    interpreter = require("ai_edge_litert.interpreter", "convert").Interpreter(model_path=str(path))
+    interpreter = _interpreter(path)
     details = interpreter.get_signature_runner().get_output_details()
     changed = []
     for spec in specs:

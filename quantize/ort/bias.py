@@ -29,10 +29,8 @@ Run = Callable[[Any, Sequence[str]], Iterable[Mapping[str, Array]]]
 def correct_biases(quantized: Any, floats: Any, run: Run) -> None:
     """Take the mean shift of every quantized convolution back by its bias, in place.
 
-    Args:
-        quantized: The model with ``QuantizeLinear`` and ``DequantizeLinear`` around its convolutions.
-        floats: The float model, with nodes of the same names; it is changed.
-        run: Gives tensors of a model by name, for each image.
+    ``quantized`` has ``QuantizeLinear`` and ``DequantizeLinear`` around its convolutions; ``floats`` has nodes of the same names,
+    and is changed. ``run`` gives tensors of a model by name, for each image.
     """
     graph = Graph(quantized)
     chosen = [node for node in graph.nodes if _has_integer_bias(graph, node)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ import msgspec
 import numpy as np
 
 from edgecv._internal.extras import require
+from edgecv._internal.strict import nearest
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.ort.bias import IMAGES, correct_biases
-from edgecv.quantize.ort.graph import Graph, Node, add_constant, drop_unused_constants, load, op_counts, save
+from edgecv.quantize.ort.graph import Graph, Node, load, op_counts, save
 from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments
+from edgecv.quantize.ort.weights import halve_tables, quantize_products, store_convolutions
 from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
 from edgecv.quantize.recipes import CPU_CLASSES, QuantizeRecipe
@@ -25,8 +26,6 @@ from edgecv.specs import TensorSpec
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
 _STEM_IMAGES = 24  # second moments of pixel patches are stable long before
 _MOST_BYTES = 2**31 - 1  # of a protobuf message
-_TABLE = 2**16  # elements; below it, halving saves nothing
-_FLOAT = 1  # TensorProto.FLOAT
 _FLOAT_TENSORS = ("float32",)
 _MOST_REDUCED = 63  # seven bits: 2 x 255 x 63 fits into 16 bits
 _ACTIVATIONS = ("Sigmoid", "Relu", "Clip", "LeakyRelu", "HardSwish")
@@ -73,7 +72,7 @@ class OrtStaticQuantizer:
         """
         out = folder / "model.onnx"
         if recipe.kind == "weights":
-            self._quantize_products(out)
+            quantize_products(self._prepared, out)
             if recipe.weights_of == "everything":
                 store_convolutions(out)
             halve_tables(out)
@@ -105,19 +104,6 @@ class OrtStaticQuantizer:
         )
         for wanted, found in pairs:
             yield {n: wanted[floats[n]] for n in names}, {n: found[rounded[n]] for n in names}
-
-    def _quantize_products(self, out: Path) -> None:
-        """Weights of matrix products as int8, activations quantized as they come: what transformers bear."""
-        tools: Any = require("onnxruntime.quantization", "convert")
-        with library("onnxruntime"):
-            tools.quantize_dynamic(
-                str(self._prepared),
-                str(out),
-                op_types_to_quantize=["MatMul", "Gemm"],
-                per_channel=True,
-                weight_type=tools.QuantType.QInt8,
-                extra_options={"MatMulConstBOnly": True},
-            )
 
     def _run_all(self, images: Sequence[Array]) -> Iterator[dict[str, Array]]:
         """Every float tensor of the float model, for each image."""
@@ -234,10 +220,9 @@ def _blocks(model: Any, layers: Sequence[str]) -> list[str]:
     convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
     missing = next((layer for layer in layers if layer not in convolutions), None)
     if missing is not None:
-        close = get_close_matches(missing, list(convolutions), n=1)
         raise QuantizationError(
             f"The model has no convolution '{missing}' to keep float.",
-            f"Did you mean '{close[0]}'?" if close else "`edgecv convert --analyze` lists their names.",
+            nearest(missing, convolutions).strip() or "`edgecv convert --analyze` lists their names.",
         )
     graph = Graph(model)
     return [node.name for layer in layers for node in _block(graph, convolutions[layer])]
@@ -269,49 +254,6 @@ def _rounded_tensors(model: Any, tensors: Mapping[str, str]) -> dict[str, str]:
         name: tensor if tensor in outputs else f"{tensor}_DequantizeLinear_Output" for name, tensor in tensors.items()
     }
     return {name: tensor for name, tensor in rounded.items() if graph.maker(tensor) is not None}
-
-
-def halve_tables(path: Path) -> None:
-    """Store large float constants (position tables, convolutions) as fp16, cast back when the model is loaded, in place.
-
-    They keep eleven bits, three more than the weights around them; SAM ViT-B's are a fifth of its INT8 file.
-    """
-    model = load(path)
-    helper, arrays = require("onnx.helper", "convert"), require("onnx.numpy_helper", "convert")
-    for tensor in model.graph.initializer:
-        values = arrays.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _TABLE or np.abs(values).max() > np.finfo(np.float16).max:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(arrays.from_array(values.astype(np.float16), f"{name}/half"))
-        model.graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], to=_FLOAT))
-    save(model, path)
-
-
-def store_convolutions(path: Path) -> None:
-    """Store the weights of the convolutions of a model as int8, a scale per channel; they are floats again when it runs."""
-    model = load(path)
-    graph = Graph(model)
-    make_node = require("onnx.helper", "convert").make_node
-    made: dict[str, Node] = {}
-    for node in graph.nodes:
-        weights = graph.constant(node.input[1]) if node.op_type == "Conv" else None
-        if weights is None:
-            continue
-        name = node.input[1]
-        if name not in made:
-            scale = np.maximum(np.abs(weights).max(axis=(1, 2, 3)), 1e-12).astype(np.float32) / np.float32(127)
-            parts = [
-                add_constant(model, f"{name}/int8", np.rint(weights / scale[:, None, None, None]).astype(np.int8)),
-                add_constant(model, f"{name}/scale", scale),
-            ]
-            made[name] = make_node("DequantizeLinear", parts, [f"{name}/real"], axis=0)
-        node.input[1] = f"{name}/real"
-    nodes = [*made.values(), *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    drop_unused_constants(model)
-    save(model, path)
 
 
 def _feeds_silu(graph: Graph, tensor: str) -> bool:

@@ -61,12 +61,8 @@ def find_stem(model: Any) -> Stem | None:
     bias = graph.constant(convolution.input[2]) if len(convolution.input) > 2 else None
     strides = attribute(convolution, "strides", [1, 1])
     plain = attribute(convolution, "group", 1) == 1 and set(attribute(convolution, "dilations", [1, 1])) == {1}
-    if (
-        weights is None
-        or not plain
-        or strides[0] != strides[1]
-        or attribute(convolution, "auto_pad", b"NOTSET") != b"NOTSET"
-    ):
+    square = strides[0] == strides[1] and attribute(convolution, "auto_pad", b"NOTSET") == b"NOTSET"
+    if weights is None or not plain or not square:
         return None
     pads = tuple(attribute(convolution, "pads", [0, 0, 0, 0]))
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]
@@ -109,12 +105,9 @@ def patch_moments(stem: Stem, images: Iterable[Array]) -> Array:
 
 
 def round_to_moments(weights: Array, moments: Array, most: int = 127) -> tuple[Array, Array]:
-    """Round weights to int8 with the least squared error of the convolution's output.
+    """Round weights ``(out, in, kh, kw)`` to int8 with the least squared error of the convolution's output.
 
-    Args:
-        weights: ``(out, in, kh, kw)``.
-        moments: From ``patch_moments``.
-        most: Largest integer: 63 where two products must fit into 16 bits.
+    ``moments`` come from ``patch_moments``; ``most`` is the largest integer: 63 where two products must fit into 16 bits.
 
     Returns:
         int8 weights of the same shape, and the scale ``(out,)``.

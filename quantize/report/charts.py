@@ -7,8 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from edgecv.errors import SourceError
+from edgecv.media.image_headers import image_size
 from edgecv.quantize.record import BoxRow, WorstImage
 from edgecv.quantize.report.markup import Markup, element
+from edgecv.results import FloatArray
+from edgecv.vision.nms import iou_matrix
 
 _WIDTH, _HEIGHT = 640.0, 340.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 16.0, 14.0, 46.0
@@ -17,31 +23,21 @@ _MARK = 6.0
 _NUMBER_WIDTH, _NUMBER_HEIGHT = 10.5, 13.0  # of a bold character at 12 px
 _MATCH_IOU = 0.5
 _SHOWABLE = 1e6
-_FEW_BOXES, _LETTER_WIDTH = (
-    6,
-    0.5,
-)  # in a crowd only boxes that are wide enough are labelled; of a letter, in its height
+_FEW_BOXES = 6  # in a crowd only boxes that are wide enough are labelled
+_LETTER_WIDTH = 0.5  # of a letter, in its height
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One variant in the Pareto image.
+    """One variant in the Pareto image."""
 
-    Attributes:
-        number: Its number in the tables, or a short name.
-        title: What a pointer over it tells.
-        kind: ``chosen``, ``passed``, ``refused`` or ``float``: its shape and colour.
-        latency_ms: ``None`` where it was not timed: it then stands in a band of its own.
-        value: Height in the image.
-    """
-
-    number: str
-    title: str
-    kind: str
-    latency_ms: float | None
-    value: float
+    number: str  # its number in the tables, or a short name
+    title: str  # what a pointer over it tells
+    kind: str  # `chosen`, `passed`, `refused` or `float`: its shape and colour
+    latency_ms: float | None  # `None` where it was not timed: it then stands in a band of its own
+    value: float  # height in the image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +58,7 @@ class _Axes:
 
 
 def pareto(points: Sequence[Point], axis: str) -> Markup:
-    """Latency against accuracy, every point numbered.
-
-    Args:
-        points: What to show; those without a finite value are left out.
-        axis: What the height means, in words.
-    """
+    """Latency against accuracy (``axis``, in words), every point numbered; points without a finite value are left out."""
     shown = [point for point in points if abs(point.value) < _SHOWABLE]  # neither NaN nor infinite
     if not shown:
         return Markup()
@@ -124,26 +115,27 @@ def side_by_side(image: WorstImage, number: int) -> Markup:
 def unmatched(own: Sequence[BoxRow], other: Sequence[BoxRow]) -> set[int]:
     """Indices of boxes that have no counterpart: the same label at IoU 0.5, the best box choosing first."""
     free = set(range(len(other)))
+    overlap = iou_matrix(_corners(own), _corners(other))
     alone = set()
     for at, box in enumerate(own):
-        fitting = [n for n in free if other[n].label == box.label and _iou(box.xyxy, other[n].xyxy) >= _MATCH_IOU]
+        fitting = [n for n in free if other[n].label == box.label and overlap[at, n] >= _MATCH_IOU]
         if fitting:
-            free.discard(max(fitting, key=lambda n: _iou(box.xyxy, other[n].xyxy)))
+            free.discard(max(fitting, key=overlap[at].__getitem__))
         else:
             alone.add(at)
     return alone
 
 
+def _corners(rows: Sequence[BoxRow]) -> FloatArray:
+    return np.array([row.xyxy for row in rows], np.float32).reshape(-1, 4)
+
+
 def jpeg_size_wh(data: bytes) -> tuple[int, int] | None:
-    """Width and height from the frame header (ITU-T T.81, B.2.2); ``None`` when it is no JPEG."""
-    at = 2 if data.startswith(b"\xff\xd8") else len(data)
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = (int.from_bytes(data[at + start : at + start + 2], "big") for start in (5, 7))
-            return (width, height) if width and height else None
-        at += 2 + length
-    return None
+    """Width and height from the header; ``None`` when it is no JPEG."""
+    try:
+        return image_size(data) if data.startswith(b"\xff\xd8") else None
+    except SourceError:
+        return None
 
 
 def _axes(points: Sequence[Point]) -> _Axes:
@@ -267,11 +259,9 @@ def _over(
 def _box(row: BoxRow, text: str, alone: bool, scale: float, font: float | None) -> Markup:
     """A box that tells its label under the pointer, and in letters of ``font`` pixels where they are wanted."""
     left, top, right, bottom = (value * scale for value in row.xyxy)
-    letters = (
-        []
-        if font is None
-        else [element("text", text, x=left + 2, y=max(font, top + font), style=f"font-size:{font:.3g}px")]
-    )
+    letters = []
+    if font is not None:
+        letters = [element("text", text, x=left + 2, y=max(font, top + font), style=f"font-size:{font:.3g}px")]
     return element(
         "g",
         element("title", text),
@@ -279,11 +269,3 @@ def _box(row: BoxRow, text: str, alone: bool, scale: float, font: float | None) 
         *letters,
         class_="box alone" if alone else "box",
     )
-
-
-def _iou(one: Box, other: Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared
-    return shared / union if union > 0 else 0.0

@@ -18,12 +18,9 @@ class Markup(str):
 
 
 def element(name: str, /, *children: str, **attributes: str | float) -> Markup:
-    """An element.
+    """An element; children that are ``Markup`` stay as they are, other texts are escaped.
 
-    Args:
-        name: Its tag.
-        children: Elements (``Markup``) as they are, other strings escaped.
-        attributes: By name; ``class_`` stands for ``class``, ``_`` inside a name for ``-``.
+    In the names of attributes ``class_`` stands for ``class``, and ``_`` inside for ``-``.
     """
     named = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(printable(_number(value)))}"'

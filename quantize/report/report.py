@@ -12,24 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from edgecv.errors import EdgeCVError
+from edgecv.bundles.metric_names import in_words
 from edgecv.quantize.record import (
     Attempt,
-    CalibrationRecord,
     Check,
     FormatRecord,
     Labelled,
-    LayerLoss,
     QuantizationRecord,
     WorstImage,
+    write_result,
 )
 from edgecv.quantize.report.charts import Point, bar, pareto, side_by_side
+from edgecv.quantize.report.figures import decibels, figure, megabytes, milliseconds, noise, ratio
 from edgecv.quantize.report.markup import Markup
 from edgecv.quantize.report.template import render_report
-from edgecv.quantize.report.words import FORMATS, GLOSSARY, METRICS
+from edgecv.quantize.report.words import FORMATS, GLOSSARY
 
 _MOST_CLASSES, _MOST_LAYERS = 20, 12
-_UNLIMITED = 1e300
 _FACTS: Mapping[str, str] = MappingProxyType(
     {
         "brightness": "brightness (middle image, 0 to 255)",
@@ -49,16 +48,13 @@ def write_report(record: QuantizationRecord, path: Path) -> None:
     Raises:
         EdgeCVError: the file cannot be written.
     """
-    try:
-        path.write_text(report_html(record), encoding="utf-8")
-    except OSError as error:
-        raise EdgeCVError(
-            f"{path} cannot be written: {error.strerror}.", "Is there space, and may you write?"
-        ) from error
+    write_result(path, report_html(record).encode())
 
 
 def report_html(record: QuantizationRecord) -> str:
     """Render a quantization record as an HTML page."""
+    found = record.calibration
+    hashed = ("sha256 of the images", found.sha256)
     return render_report(
         "edgecv.quantize.report",
         "convert",
@@ -67,7 +63,7 @@ def report_html(record: QuantizationRecord) -> str:
         labelled=_is_labelled(record),
         variants=_variants(record),
         chart=_chart(record),
-        facts=[*_facts(record.calibration), ("sha256 of the images", record.calibration.sha256)],
+        facts=[*((_FACTS.get(name, name), figure(value)) for name, value in found.facts.items()), hashed],
         glossary=GLOSSARY,
         most_classes=_MOST_CLASSES,
         **_HELPERS,
@@ -76,25 +72,15 @@ def report_html(record: QuantizationRecord) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """One format of the record, as the template shows it.
+    """One format of the record, as the template shows it."""
 
-    Attributes:
-        form: Its record.
-        name: Its name.
-        first: Number of its first attempt, when all are counted through.
-        best: The attempt that became the variant.
-        judged: What labels say about that attempt, or about the last one that met them.
-        timed: Whether it is known what leaving a layer float costs.
-        pairs: The worst images that can be shown, and float beside INT8 of each.
-    """
-
-    form: FormatRecord
-    name: str
-    first: int
-    best: Attempt | None
-    judged: Labelled | None
-    timed: bool
-    pairs: tuple[tuple[WorstImage, Markup], ...]
+    form: FormatRecord  # its record
+    name: str  # its name
+    first: int  # number of its first attempt, when all are counted through
+    best: Attempt | None  # the attempt that became the variant
+    judged: Labelled | None  # what labels say about that attempt, or about the last one that met them
+    timed: bool  # whether it is known what leaving a layer float costs
+    pairs: tuple[tuple[WorstImage, Markup], ...]  # the worst images that can be shown, and float beside INT8 of each
 
 
 def _parts(record: QuantizationRecord) -> list[_Part]:
@@ -122,8 +108,8 @@ def _parts(record: QuantizationRecord) -> list[_Part]:
 def _verdict(form: FormatRecord, record: QuantizationRecord) -> str:
     best = chosen(form)
     if best is None:
-        reasons = [attempt for attempt in form.attempts if attempt.reason]
-        why = f" The last one: {reasons[-1].reason}." if reasons else ""
+        reasons = [attempt.reason for attempt in form.attempts if attempt.reason]
+        why = f" The last one: {reasons[-1]}." if reasons else ""
         return f"no INT8 variant. {_recipes(len(form.attempts))} kept what was asked for, so none was written.{why}"
     note = f"Note: {best.reason}." if best.reason else ""
     is_fp16 = best.recipe == "fp16"
@@ -149,7 +135,7 @@ def _speed(form: FormatRecord, attempt: Attempt) -> str:
 def _size(form: FormatRecord, attempt: Attempt) -> str:
     if not attempt.bytes or not form.float_bytes:
         return ""
-    return f"Its files take {_megabytes(attempt.bytes)} instead of {_megabytes(form.float_bytes)}."
+    return f"Its files take {megabytes(attempt.bytes)} instead of {megabytes(form.float_bytes)}."
 
 
 def _quality(attempt: Attempt, record: QuantizationRecord) -> str:
@@ -160,7 +146,7 @@ def _quality(attempt: Attempt, record: QuantizationRecord) -> str:
         return ""
     return (
         f"On {record.calibration.held_out} images that it has not seen, its answers agree with the float model's: "
-        f"{_metric(main.metric)} {_figure(main.value)}, where 1 is the same."
+        f"{in_words(main.metric)} {figure(main.value)}, where 1 is the same."
     )
 
 
@@ -168,7 +154,7 @@ def _loss(found: Labelled) -> str:
     """The loss and what the sample can show, in words."""
     moved = "gains" if found.drop < 0 else "loses"
     said = (
-        f"Against labels it {moved} {abs(found.drop):.1f} points of {_metric(found.metric)} "
+        f"Against labels it {moved} {abs(found.drop):.1f} points of {in_words(found.metric)} "
         f"({100 * found.float_score:.1f} to {100 * found.int8_score:.1f}). "
         f"On {found.images} images the loss lies between {found.low:.1f} and {found.high:.1f} points "
         "(below zero is a gain); smaller differences cannot be seen."
@@ -187,20 +173,22 @@ def _variants(record: QuantizationRecord) -> list[tuple[str, ...]]:
         best = chosen(form)
         known = next((f"{100 * a.labelled.float_score:.1f}" for a in form.attempts if a.labelled), "–")
         score = known if labelled else "1"
-        size, time = _megabytes(form.float_bytes), _ms(form.float_latency_ms)
+        size, time = megabytes(form.float_bytes), milliseconds(form.float_latency_ms)
         rows.append((f"{_name(form)} float", size, "1", time, "1", score))
         if best is not None:
-            size, time = _ratio(best.bytes, form.float_bytes), _ratio(best.latency_ms, form.float_latency_ms)
+            size, time = ratio(best.bytes, form.float_bytes), ratio(best.latency_ms, form.float_latency_ms)
             score = _score(best, labelled)
-            rows.append((f"{_name(form)} INT8", _megabytes(best.bytes), size, _ms(best.latency_ms), time, score))
+            rows.append(
+                (f"{_name(form)} INT8", megabytes(best.bytes), size, milliseconds(best.latency_ms), time, score)
+            )
     return rows
 
 
 def _score(attempt: Attempt, labelled: bool) -> str:
-    if labelled:
-        return f"{100 * attempt.labelled.int8_score:.1f}" if attempt.labelled else "–"
-    main = _main_check(attempt)
-    return _figure(main.value) if main else "–"
+    value = _height(attempt, labelled)
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1f}" if labelled else figure(value)
 
 
 def _chart(record: QuantizationRecord) -> Markup:
@@ -213,7 +201,7 @@ def _chart(record: QuantizationRecord) -> Markup:
     labelled = all(attempt.labelled for attempt in measured)
     points = [point for part in _parts(record) for point in _points(part.form, part.first, labelled)]
     known = measured[0].labelled
-    return pareto(points, f"{_metric(known.metric)} x 100" if labelled and known else "agreement with the float model")
+    return pareto(points, f"{in_words(known.metric)} x 100" if labelled and known else "agreement with the float model")
 
 
 def _points(form: FormatRecord, first: int, labelled: bool) -> list[Point]:
@@ -222,7 +210,7 @@ def _points(form: FormatRecord, first: int, labelled: bool) -> list[Point]:
     height = 100 * scores[0] if labelled and scores else 1.0
     float_point = Point(
         number=_name(form),
-        title=f"{_name(form)} float, {_ms(form.float_latency_ms)}",
+        title=f"{_name(form)} float, {milliseconds(form.float_latency_ms)}",
         kind="float",
         latency_ms=form.float_latency_ms,
         value=height,
@@ -231,7 +219,7 @@ def _points(form: FormatRecord, first: int, labelled: bool) -> list[Point]:
     for index, attempt in enumerate(form.attempts):
         value = _height(attempt, labelled)
         kind = "chosen" if attempt is best else "passed" if attempt.passed else "refused"
-        title = f"{_name(form)} {attempt.recipe}, {_ms(attempt.latency_ms)}, {kind}"
+        title = f"{_name(form)} {attempt.recipe}, {milliseconds(attempt.latency_ms)}, {kind}"
         number = str(first + index)
         found.append(Point(number=number, title=title, kind=kind, latency_ms=attempt.latency_ms, value=value))
     return found
@@ -245,7 +233,7 @@ def _height(attempt: Attempt, labelled: bool) -> float:
 
 
 def _figure_rows(found: Labelled) -> list[tuple[str, str]]:
-    return [(_metric(name), f"{value:.3f}") for name, value in found.more.items()]
+    return [(in_words(name), f"{value:.3f}") for name, value in found.more.items()]
 
 
 def _class_rows(found: Labelled) -> list[tuple[str, ...]]:
@@ -267,26 +255,13 @@ def _layer_rows(part: _Part) -> list[tuple[str, ...]]:
     return [
         (
             layer.name,
-            bar(_noise(layer)),
-            f"{_noise(layer):.1%}",
-            _decibels(layer.sqnr_db),
-            *([_ms(layer.float_cost_ms)] if part.timed else []),
+            bar(noise(layer)),
+            f"{noise(layer):.1%}",
+            decibels(layer.sqnr_db),
+            *([milliseconds(layer.float_cost_ms)] if part.timed else []),
         )
         for layer in layers
     ]
-
-
-def _decibels(value: float) -> str:
-    return f"{value:.1f} dB" if abs(value) < _UNLIMITED else "no noise" if value > 0 else "lost"
-
-
-def _noise(layer: LayerLoss) -> float:
-    """Noise as a share of the signal's amplitude, at most 10."""
-    return float(min(10.0, 10 ** (-max(-20.0, layer.sqnr_db) / 20)))
-
-
-def _facts(found: CalibrationRecord) -> list[tuple[str, str]]:
-    return [(_FACTS.get(name, name), _figure(value)) for name, value in found.facts.items()]
 
 
 def chosen(form: FormatRecord) -> Attempt | None:
@@ -303,42 +278,15 @@ def _name(form: FormatRecord) -> str:
     return FORMATS.get(form.format, form.format)
 
 
-def _metric(name: str) -> str:
-    return METRICS.get(name, name)
-
-
-def _figure(value: float) -> str:
-    """Three digits after the point at most; JSON holds no infinity, so that the largest number stands for it."""
-    if math.isnan(value):
-        return "not a number"
-    if abs(value) > _UNLIMITED:
-        return "no limit"
-    if float(value).is_integer() and abs(value) >= 2:
-        return f"{value:.0f}"
-    return "0" if abs(value) < 5e-4 else f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}\N{NO-BREAK SPACE}ms"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f}\N{NO-BREAK SPACE}MB" if size else "–"
-
-
-def _ratio(value: float | None, base: float) -> str:
-    return f"{value / base:.2f}" if value and base > 0 else "–"
-
-
 # What the template calls.
 _HELPERS: Mapping[str, object] = MappingProxyType(
     {
         "verdict": _verdict,
         "loss": _loss,
-        "metric": _metric,
-        "figure": _figure,
-        "ms": _ms,
-        "ratio": _ratio,
+        "metric": in_words,
+        "figure": figure,
+        "ms": milliseconds,
+        "ratio": ratio,
         "figure_rows": _figure_rows,
         "class_rows": _class_rows,
         "layer_rows": _layer_rows,

@@ -10,15 +10,10 @@ from edgecv._internal.printable import printable
 
 
 def render_report(package: str, extra: str, **values: Any) -> str:
-    """Fill in ``report.html.j2`` of a package; ``style`` is its ``report.css``.
-
-    Args:
-        package: Where both lie.
-        extra: Which extra of EdgeCV brings Jinja2 to those who need this report.
-        values: What the template knows. A value that has ``__html__`` is markup already.
+    """Fill in ``report.html.j2`` of a package; ``style`` is its ``report.css``. A value that has ``__html__`` is markup already.
 
     Raises:
-        MissingDependency: Jinja2 is not installed.
+        MissingDependency: Jinja2 is not installed; ``extra`` brings it to those who need this report.
     """
     jinja2, markup = require("jinja2", extra), require("markupsafe", extra).Markup
     environment = jinja2.Environment(

@@ -1,4 +1,4 @@
-"""Words of the report: names of formats and figures, and the glossary."""
+"""Words of the report: names of formats, and the glossary."""
 
 from __future__ import annotations
 
@@ -6,32 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 FORMATS: Mapping[str, str] = MappingProxyType({"onnx": "ONNX", "openvino": "OpenVINO", "tflite": "TFLite"})
-
-METRICS: Mapping[str, str] = MappingProxyType(
-    {
-        "f1_50": "same boxes (F1 at IoU 0.5)",
-        "f1_75": "same boxes, tightly (F1 at IoU 0.75)",
-        "matched_iou": "overlap of the same boxes (IoU)",
-        "score_bias": "change of confidence",
-        "top1_agreement": "same best class",
-        "label_f1": "same labels (F1 at half confidence)",
-        "top1_lower_bound": "same best class, at least",
-        "output_cosine": "likeness of raw outputs (cosine)",
-        "embedding_cosine": "likeness of embeddings (cosine)",
-        "mask_iou": "overlap of masks (IoU)",
-        "map50_95_drop": "points of mAP50-95 lost on labels",
-        "mask_map50_95_drop": "points of mask mAP50-95 lost on labels",
-        "top1_drop": "points of top-1 lost on labels",
-        "map50_95": "mAP50-95",
-        "map50": "mAP50",
-        "float_map50": "mAP50 of float",
-        "int8_map50": "mAP50 of INT8",
-        "top1": "top-1 accuracy",
-        "top5": "top-5 accuracy",
-        "float_top5": "top-5 accuracy of float",
-        "int8_top5": "top-5 accuracy of INT8",
-    }
-)
 
 GLOSSARY: Mapping[str, str] = MappingProxyType(
     {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.bundles.bundle import MANIFEST
+from edgecv.bundles.manifest import MANIFEST
 from edgecv.errors import SinkError
 from tests.conftest import CHECKOUT
 from tests.models import write_bundle

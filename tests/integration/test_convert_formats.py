@@ -21,6 +21,7 @@ from edgecv.media.images import read_image
 from edgecv.model import open_variant
 from edgecv.specs import RuntimeOptions
 from tests.conftest import CHECKOUT, SHARED
+from tests.models import checked_path
 
 pytest.importorskip("litert_torch")
 pytest.importorskip("nncf")
@@ -165,7 +166,7 @@ def test_a_classifier_from_elsewhere_keeps_its_accuracy(classifier: Bundle) -> N
 
 
 def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(classifier: Bundle, resnet20: Path, tmp_path: Path) -> None:
-    stored = classifier.verified_extra("onnx-int8/recipe.json")
+    stored = classifier.path / "onnx-int8/recipe.json"
     again = edgecv.convert(
         resnet20,
         calibration=CIFAR / "calibration",
@@ -173,11 +174,11 @@ def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(classifier: Bundle, r
         int8=edgecv.Int8Options(recipes=[stored]),
     )
     first, second = (
-        next(one.verified_path(v).read_bytes() for v in one.variants if v.name == "onnx-int8")
+        next(checked_path(one, v).read_bytes() for v in one.variants if v.name == "onnx-int8")
         for one in (classifier, again)
     )
     assert first == second
-    assert again.verified_extra("onnx-int8/recipe.json").read_bytes() == stored.read_bytes()
+    assert again.read_extra("onnx-int8/recipe.json") == stored.read_bytes()
 
 
 def test_a_variant_for_another_cpu_class_is_judged_here_and_left_alone_by_auto(resnet20: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 import edgecv
-from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import verify
+from edgecv.bundles.manifest import MANIFEST
 from edgecv.errors import AccuracyGateError, ConfigError, ParityError
 from edgecv.quantize.recipes import GateLimits, QuantizeRecipe, dump_recipe
-from edgecv.quantize.record import QUANTIZATION, read_record
+from edgecv.quantize.record import QUANTIZATION, parse_record
 from tests.command_line import run_here
 from tests.conftest import SHARED, names_in
 
@@ -112,7 +113,7 @@ def test_a_search_that_ends_in_fp16_and_fp16_are_one_variant(resnet20: Path, tmp
     assert {"source_cosine", "top1_agreement"} <= set(half.metrics)
     extras = [entry.path for entry in made.manifest.extras]
     assert len(extras) == len(set(extras))
-    record = read_record(made.verified_extra(QUANTIZATION))
+    record = parse_record(made.read_extra(QUANTIZATION), made.path)
     assert [one.chosen for one in record.formats] == ["half", "halfx86"]
     assert {verdict.status for verdict in verify(made)} == {"ok"}
 

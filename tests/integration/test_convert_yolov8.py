@@ -16,7 +16,8 @@ import pytest
 
 import edgecv
 from edgecv._internal.quiet import quiet
-from edgecv.bundles.bundle import Bundle, Variant
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import Variant
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
 from edgecv.media.images import read_image
@@ -28,7 +29,7 @@ from edgecv.quantize.sensitivity import COSTED, Sensitivity
 from edgecv.results import Detections
 from tests.conftest import SHARED, names_in
 from tests.integration.trained import CALIBRATION, FORMATS, SIDE, UNSEEN, Data
-from tests.models import write_bundle
+from tests.models import checked_path, write_bundle
 
 pytestmark = pytest.mark.timeout(900)  # it may wait for the conversion that several files share
 
@@ -56,7 +57,7 @@ def test_the_bundle_holds_its_variants_and_opens_again(trained: Bundle) -> None:
     again = Bundle.open(trained.path)
     assert again.manifest == trained.manifest
     assert [v.name for v in again.variants] == variants
-    assert all(again.verified_path(variant).is_file() for variant in again.variants)
+    assert all(checked_path(again, variant).is_file() for variant in again.variants)
 
 
 def test_the_bundle_says_where_it_comes_from(trained: Bundle, yolov8n: Path) -> None:
@@ -115,7 +116,7 @@ def test_int8_outputs_are_integers_with_a_scale_each(trained: Bundle) -> None:
 
 
 def read(bundle: Bundle, name: str, kind: type[Any]) -> Any:
-    return msgspec.json.decode(bundle.verified_extra(name).read_bytes(), type=kind)
+    return msgspec.json.decode(bundle.read_extra(name), type=kind)
 
 
 def test_what_was_tried_is_recorded(trained: Bundle) -> None:
@@ -170,15 +171,15 @@ def test_the_analysis_lists_every_layer_and_the_cost_of_the_most_sensitive(
 def test_the_recipe_of_a_bundle_makes_the_same_bytes_again(
     trained: Bundle, yolov8n: Path, calibration: Path, tmp_path: Path
 ) -> None:
-    stored = trained.verified_extra("onnx-int8/recipe.json")
+    stored = trained.path / "onnx-int8/recipe.json"
     assert find_recipe(str(stored)).name == variant_of(trained, "onnx-int8").recipe
     out = tmp_path / "again.ecv"
     again = edgecv.convert(
         yolov8n, calibration=calibration, imgsz=SIDE, out=out, int8=edgecv.Int8Options(recipes=[stored])
     )
-    first, second = (one.verified_path(variant_of(one, "onnx-int8")).read_bytes() for one in (trained, again))
+    first, second = (checked_path(one, variant_of(one, "onnx-int8")).read_bytes() for one in (trained, again))
     assert first == second
-    assert again.verified_extra("onnx-int8/recipe.json").read_bytes() == stored.read_bytes()
+    assert again.read_extra("onnx-int8/recipe.json") == stored.read_bytes()
     assert len(read(again, "quantization.json", QuantizationRecord).formats[0].attempts) == 1
 
 

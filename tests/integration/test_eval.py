@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from edgecv.bundles.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.bundles.bundle import describe_file
+from edgecv.bundles.manifest import MANIFEST, ModelFiles, Variant, dump_manifest
 from tests.command_line import run_here
 from tests.models import manifest, write_bundle
 from tests.unit.quantize.test_labelled import boxes_in, colour_classifier, colours_in

@@ -51,7 +51,7 @@ def test_every_format_has_every_precision_and_its_proof(trained: Bundle) -> None
         else:
             assert variant.metrics["source_cosine"] >= 0.9999
             assert variant.metrics["source_worst"] < 0.05
-            parity = json.loads(trained.verified_extra(f"{variant.name}/parity.json").read_bytes())
+            parity = json.loads(trained.read_extra(f"{variant.name}/parity.json"))
             assert [one["name"] for one in parity] == [f"{k}_{s}" for s in (8, 16, 32) for k in ("box", "class")]
 
 

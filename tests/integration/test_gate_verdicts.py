@@ -24,7 +24,7 @@ from edgecv.media.images import read_image
 from edgecv.model import Model, open_variant
 from edgecv.quantize.gate.accuracy_gate import Answer, answers, compare
 from edgecv.quantize.recipes import GateLimits, find_recipe
-from edgecv.quantize.record import QuantizationRecord, read_record
+from edgecv.quantize.record import QuantizationRecord, parse_record
 from edgecv.quantize.search import Candidate, Judgement, RecipeOrder, search
 from edgecv.vision.letterbox import fit
 from tests.conftest import names_in
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(900)  # it may wait for the conversion that sev
 
 
 def record_of(bundle: Bundle) -> QuantizationRecord:
-    return read_record(bundle.verified_extra("quantization.json"))
+    return parse_record(bundle.read_extra("quantization.json"), bundle.path)
 
 
 def test_the_good_recipe_passes_by_labels_as_well(trained: Bundle) -> None:
@@ -62,7 +62,7 @@ def test_the_confidence_is_tuned_and_its_reason_kept(trained: Bundle) -> None:
 
 
 def test_the_report_tells_what_was_tried(trained: Bundle) -> None:
-    page = trained.verified_extra("report.html").read_text(encoding="utf-8")
+    page = trained.read_extra("report.html").decode()
     assert "ort-u8s8" in page
     assert "<svg" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import edgecv
-from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import MANIFEST
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.tune import TuneOptions, tune
 from edgecv.devices.tuning.workshop import Workshop, workshop

@@ -47,7 +47,8 @@ def _in_bundle(folder: Path, name: str, data: bytes) -> Path:
     """A copy of the seed bundle in which one file was exchanged and its hash put right."""
     import msgspec
 
-    from edgecv.bundles.bundle import MANIFEST, Bundle, describe_file, dump_manifest
+    from edgecv.bundles.bundle import Bundle, describe_file
+    from edgecv.bundles.manifest import MANIFEST, dump_manifest
 
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     work = folder / _WORK
@@ -61,14 +62,14 @@ def _in_bundle(folder: Path, name: str, data: bytes) -> Path:
             return changed if value.get("path") == name else {key: exchanged(each) for key, each in value.items()}
         return [exchanged(each) for each in value] if isinstance(value, (list, tuple)) else value
 
-    from edgecv.bundles.bundle import Manifest
+    from edgecv.bundles.manifest import Manifest
 
     (work / MANIFEST).write_bytes(dump_manifest(msgspec.convert(exchanged(document), Manifest)))
     return work
 
 
 def _manifest(folder: Path, data: bytes) -> None:
-    from edgecv.bundles.bundle import parse_manifest
+    from edgecv.bundles.manifest import parse_manifest
 
     parse_manifest(data, "fuzz")
 

@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgecv.bundles.bundle import MANIFEST, Bundle, BundleFile, Manifest, describe_file, dump_manifest
+from edgecv.bundles.bundle import Bundle, describe_file
 from edgecv.bundles.golden import GOLDEN
+from edgecv.bundles.manifest import MANIFEST, BundleFile, Manifest, dump_manifest
 from edgecv.bundles.packing import pack, unpack
 from edgecv.cli.app import explain
 from edgecv.errors import BundleError, CalibrationError, ConfigError, SourceError, SpecMismatch

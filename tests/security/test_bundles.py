@@ -16,8 +16,9 @@ import pytest
 
 from edgecv import registry
 from edgecv._internal.printable import printable, printable_json, printable_lines
-from edgecv.bundles.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.bundles.bundle import Bundle, describe_file
 from edgecv.bundles.golden import GOLDEN, verify
+from edgecv.bundles.manifest import MANIFEST, ModelFiles, Variant, dump_manifest
 from edgecv.bundles.packing import pack, unpack
 from edgecv.cli.console import print_table
 from edgecv.errors import BundleError, CalibrationError, ConfigError, EdgeCVError, SessionError

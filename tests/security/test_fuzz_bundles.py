@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecv.bundles.bundle import MANIFEST, Bundle, describe_file, dump_manifest
+from edgecv.bundles.bundle import Bundle, describe_file
 from edgecv.bundles.golden import GOLDEN
+from edgecv.bundles.manifest import MANIFEST, dump_manifest
 from edgecv.bundles.packing import pack
 from tests.contract.test_runtimes import litert_arithmetic, openvino_arithmetic
 from tests.models import METADATA, arithmetic, detector, manifest, with_external_data, write_bundle

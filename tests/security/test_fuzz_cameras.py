@@ -17,8 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from edgecv._internal.redaction import redact
-from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
-from edgecv.cloud_sync.mqtt.broker_url import redact as redact_broker
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url, redact as redact_broker
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Poster, check_url
 from edgecv.pipelines.sources import open_source

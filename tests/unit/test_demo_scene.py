@@ -14,7 +14,7 @@ import pytest
 
 import edgecv
 from edgecv.benchmarks.demo import MODEL_PATH
-from edgecv.benchmarks.demo.data import SIZE_WH, labelled_frames, read_truth, write_clip, write_dataset, write_images
+from edgecv.benchmarks.demo.data import SIZE_WH, labelled_frames, write_clip, write_dataset, write_images
 from edgecv.benchmarks.demo.scene import (
     LABELS,
     LabelledFrame,
@@ -24,7 +24,6 @@ from edgecv.benchmarks.demo.scene import (
     draw,
     outline,
     render_scene,
-    shape_mask,
 )
 from edgecv.benchmarks.demo.surface import Light, Texture
 from edgecv.errors import SinkError
@@ -84,7 +83,7 @@ def test_a_box_is_tight_around_the_pixels_that_the_shape_changed(class_id: int) 
     frame = drawn(lone)
     changed = np.abs(frame.image.astype(int) - GREY).max(axis=2) > 55  # half of the way to the fill colour
     assert frame.class_id.tolist() == [class_id]
-    assert frame.xyxy[0].tolist() == bounds(changed) == bounds(shape_mask(lone, (160, 120)))
+    assert frame.xyxy[0].tolist() == bounds(changed)
     corners = outline(lone)
     assert frame.xyxy[0] == pytest.approx([*corners.min(axis=0), *corners.max(axis=0)], abs=2.0)
 
@@ -100,8 +99,7 @@ def test_a_partly_covered_shape_keeps_the_box_of_what_is_seen() -> None:
     frame = drawn(behind, shape(0, center=(80.0, 60.0), radius=20))
     assert frame.class_id.tolist() == [0, 0]
     assert frame.xyxy[0][2] < frame.xyxy[1][2]
-    seen = shape_mask(behind, (160, 120)) & ~shape_mask(shape(0, center=(80.0, 60.0), radius=20), (160, 120))
-    assert frame.xyxy[0].tolist() == bounds(seen)
+    assert frame.xyxy[0][[0, 1, 3]].tolist() == drawn(behind).xyxy[0][[0, 1, 3]].tolist()
 
 
 def test_a_hidden_shape_is_not_labelled() -> None:
@@ -166,16 +164,15 @@ def test_a_dataset_holds_the_truth_in_yolo_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
-def test_a_clip_on_disk_has_as_many_frames_as_its_truth(tmp_path: Path, name: str) -> None:
-    truth = read_truth(write_clip(tmp_path / "video" / name, 6, seed=4, size_wh=(160, 128), fps=10))
+def test_a_clip_on_disk_holds_the_frames_of_the_scene(tmp_path: Path, name: str) -> None:
+    write_clip(tmp_path / "video" / name, 6, seed=4, size_wh=(160, 128), fps=10)
+    assert [path.name for path in (tmp_path / "video").iterdir()] == [name]
     capture = cv2.VideoCapture(str(tmp_path / "video" / name))
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
-    for row, frame in zip(truth, clip(6, (160, 128), seed=4, fps=10), strict=True):
+    for frame in clip(6, (160, 128), seed=4, fps=10):
         there, image = capture.read()
         assert there
         assert np.abs(image.astype(int) - frame.image).mean() < 20
-        assert np.array_equal(row.xyxy, frame.xyxy)
-        assert np.array_equal(row.class_id, frame.class_id)
     assert not capture.read()[0]
 
 
@@ -211,7 +208,8 @@ def test_the_embedded_model_loads_like_any_model() -> None:
 
 def test_the_embedded_model_finds_the_shapes_of_images_it_never_saw(session: Any) -> None:
     pytest.importorskip("pycocotools")
-    from edgecv.quantize.labels.coco import Truth, coco_map
+    from edgecv.quantize.labels.coco import Truth
+    from tests.pycoco import coco_map
 
     frames = list(labelled_frames(24, seed=123, size_wh=SIZE_WH))
     pairs = [(Truth(xyxy=frame.xyxy, class_id=frame.class_id), detect(session, frame.image)) for frame in frames]

@@ -33,7 +33,8 @@ from edgecv.benchmarks.lab.demo_training.network import (
     cell_centers,
     flatten_levels,
 )
-from edgecv.quantize.labels.coco import MeanAveragePrecision, Truth, coco_map
+from edgecv.quantize.labels.coco import Truth, match_boxes
+from edgecv.quantize.labels.scores import DetectorScores
 from edgecv.results import Detections
 from edgecv.vision.letterbox import letterbox
 
@@ -250,7 +251,7 @@ def export(network: ShapeDetector, out: Path) -> float:
     return difference
 
 
-def evaluate(model: Path, count: int) -> MeanAveragePrecision:
+def evaluate(model: Path, count: int) -> dict[str, float]:
     """COCO mAP of an exported detector on ``count`` images (640 x 480) that training never saw."""
     frames = [render_scene([_HELD_OUT_STREAM, index], (640, 480)) for index in range(count)]
     pairs = []
@@ -259,7 +260,7 @@ def evaluate(model: Path, count: int) -> MeanAveragePrecision:
             found = detector(frame.image, confidence=0.001, iou=0.7, max_detections=300, multi_label=True)
             assert isinstance(found, Detections)
             pairs.append((Truth(xyxy=frame.xyxy, class_id=frame.class_id), found))
-    return coco_map(pairs, len(LABELS))
+    return DetectorScores(pairs=tuple(pairs), matches=match_boxes(pairs, len(LABELS))).figures()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -278,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log.info("wrote %s: %d bytes, parity %.2g", given.out, given.out.stat().st_size, difference)
     result = evaluate(given.out, given.eval_images)
     minutes = (time.monotonic() - started) / 60
-    _log.info("mAP50-95 %.4f  mAP50 %.4f  %.1f minutes", result.map50_95, result.map50, minutes)
+    _log.info("mAP50-95 %.4f  mAP50 %.4f  %.1f minutes", result["map50_95"], result["map50"], minutes)
     return 0
 
 

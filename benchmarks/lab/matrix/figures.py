@@ -128,7 +128,7 @@ def yolo_figures(shared: Path, work: Path, rounds: int) -> Iterator[Figure]:
         found = cross_split(checkpoint, images, model_format=name)
         yield Figure(
             what=f"yolov8n-coco, {name} INT8: loss of mAP50-95 on unseen images",
-            value=found.float_map.map50_95 - found.int8_map.map50_95,
+            value=found.float_map["map50_95"] - found.int8_map["map50_95"],
             target=MOST_MAP_LOSS[name],
             command=f"python -m edgecv.benchmarks.lab cross_split yolov8n-coco.pt coco128-train --format {name}",
         )

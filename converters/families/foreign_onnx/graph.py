@@ -15,8 +15,8 @@ import numpy as np
 from edgecv._internal.extras import require
 from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
-from edgecv.bundles.bundle import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.bundles.golden import cosine
+from edgecv.bundles.manifest import MAX_INPUT_PIXELS, MAX_SIDE_PX
 from edgecv.converters.families.foreign_onnx.forms import Input, last_node, sorted_nodes
 from edgecv.converters.families.torch_input import pixel_scale
 from edgecv.converters.families.yolov8_tasks import HEADS

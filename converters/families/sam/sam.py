@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from edgecv._internal.extras import require
-from edgecv.bundles.bundle import Source, sha256_of
+from edgecv.bundles.bundle import sha256_of
+from edgecv.bundles.manifest import Source
 from edgecv.converters.checkpoints.checkpoint import read_weights
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.families.sam.networks import calibrate_norms, decoder_module, encoder_module, normalised

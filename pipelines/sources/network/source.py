@@ -38,7 +38,7 @@ _PROBE = {"analyzeduration": "1000000", "fpsprobesize": "1", "flags": "low_delay
 # What libav may take a stream for, and what it may open by itself. No playlists (hls, dash, concat, sdp), which name others.
 _RTSP_ONLY = {"format_whitelist": "rtsp", "protocol_whitelist": "rtsp,rtsps,tcp,tls,udp,rtp,srtp"}
 _STREAMS_ONLY = {"format_whitelist": STREAM_FORMATS, "protocol_whitelist": "none"}
-_TOO_LARGE = re.compile(r"Image size (\d+)x(\d+) exceeds")
+_TOO_LARGE = re.compile(r"Picture size (\d+)x(\d+) exceeds")
 
 
 class NetworkSource(LiveSource):

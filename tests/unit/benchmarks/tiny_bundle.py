@@ -8,17 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecv.bundles.bundle import (
-    MANIFEST,
-    SCHEMA,
-    Bundle,
-    Manifest,
-    ModelFiles,
-    Source,
-    Variant,
-    describe_file,
-    dump_manifest,
-)
+from edgecv.bundles.bundle import Bundle, describe_file
+from edgecv.bundles.manifest import MANIFEST, SCHEMA, Manifest, ModelFiles, Source, Variant, dump_manifest
 from edgecv.specs import DecodeSpec, PreprocessSpec, TensorSpec
 
 LABELS = ("circle", "square")

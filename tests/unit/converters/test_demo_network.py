@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from edgecv.benchmarks.demo.scene import LABELS
-from edgecv.benchmarks.lab.demo_training import network as demo_network
-from edgecv.benchmarks.lab.demo_training import train as demo_training
+from edgecv.benchmarks.lab.demo_training import network as demo_network, train as demo_training
 from edgecv.benchmarks.lab.demo_training.network import (
     BINS,
     STRIDES,

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from edgecv._internal.progress import silent
-from edgecv.bundles.bundle import Source
+from edgecv.bundles.manifest import Source
 from edgecv.converters.held_out import with_enough_objects
 from edgecv.converters.source import Part, SourceModel
 from edgecv.errors import CalibrationError

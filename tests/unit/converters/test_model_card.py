@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgecv.bundles.bundle import Calibration, Manifest
+from edgecv.bundles.manifest import Calibration, Manifest
 from edgecv.converters.model_card import write_model_card
 from tests.models import write_bundle
 

@@ -12,18 +12,10 @@ import msgspec
 import onnx
 import pytest
 
-from edgecv.bundles.bundle import (
-    MANIFEST,
-    SCHEMA,
-    Bundle,
-    ModelFiles,
-    Variant,
-    describe_file,
-    dump_manifest,
-    parse_manifest,
-)
+from edgecv.bundles.bundle import Bundle, describe_file
+from edgecv.bundles.manifest import MANIFEST, SCHEMA, ModelFiles, Variant, dump_manifest, parse_manifest
 from edgecv.errors import BundleError, SessionError
-from tests.models import IMAGE, PREDICTION, manifest, with_external_data, write_bundle
+from tests.models import IMAGE, PREDICTION, checked_path, manifest, with_external_data, write_bundle
 
 
 @pytest.fixture
@@ -41,7 +33,7 @@ def test_it_reads_what_was_written(bundle: Bundle) -> None:
     assert bundle.name == "tiny"
     assert bundle.labels == ("bright", "never")
     assert [variant.name for variant in bundle.variants] == ["onnx-fp32", "onnx-int8"]
-    assert bundle.verified_path(bundle.variants[1]) == bundle.path / "onnx-int8/model.onnx"
+    assert checked_path(bundle, bundle.variants[1]) == bundle.path / "onnx-int8/model.onnx"
 
 
 def test_a_manifest_survives_the_round_trip(bundle: Bundle) -> None:
@@ -171,8 +163,8 @@ def flip_a_byte(path: Path) -> None:
 def test_a_model_file_that_is_not_the_converted_one_is_refused(bundle: Bundle, damage, named: str) -> None:
     damage(bundle.path / "onnx-fp32/model.onnx")
     with pytest.raises(BundleError, match=named):
-        bundle.verified_path(bundle.variants[0])
-    assert bundle.verified_path(bundle.variants[1])
+        checked_path(bundle, bundle.variants[0])
+    assert checked_path(bundle, bundle.variants[1])
 
 
 def external_bundle(folder: Path, declared: bool, location: str | None = None) -> Bundle:
@@ -198,7 +190,7 @@ def external_bundle(folder: Path, declared: bool, location: str | None = None) -
 
 def test_external_data_that_the_bundle_lists_is_fine(tmp_path: Path) -> None:
     bundle = external_bundle(tmp_path / "b.ecv", declared=True)
-    assert bundle.verified_path(bundle.variants[0])
+    assert checked_path(bundle, bundle.variants[0])
 
 
 @pytest.mark.parametrize(
@@ -216,7 +208,7 @@ def test_external_data_elsewhere_is_refused(tmp_path: Path, declared, location, 
     (tmp_path / "b.ecv").mkdir()
     bundle = external_bundle(tmp_path / "b.ecv", declared, location)
     with pytest.raises(BundleError, match=named):
-        bundle.verified_path(bundle.variants[0])
+        checked_path(bundle, bundle.variants[0])
 
 
 def test_external_data_hidden_in_a_subgraph_is_seen(tmp_path: Path) -> None:
@@ -231,7 +223,7 @@ def test_external_data_hidden_in_a_subgraph_is_seen(tmp_path: Path) -> None:
     variant = bundle.variants[0]
     files = msgspec.structs.replace(variant.models["main"], files=(describe_file(folder, path),))
     with pytest.raises(BundleError, match="leads outside"):
-        bundle.verified_path(msgspec.structs.replace(variant, models={"main": files}))
+        checked_path(bundle, msgspec.structs.replace(variant, models={"main": files}))
 
 
 def test_an_onnx_file_of_garbage_with_the_right_hash_is_a_clear_error(tmp_path: Path) -> None:
@@ -241,4 +233,4 @@ def test_an_onnx_file_of_garbage_with_the_right_hash_is_a_clear_error(tmp_path: 
     variant = bundle.variants[0]
     files = msgspec.structs.replace(variant.models["main"], files=(describe_file(bundle.path, path),))
     with pytest.raises(SessionError, match="damaged"):
-        bundle.verified_path(msgspec.structs.replace(variant, models={"main": files}))
+        checked_path(bundle, msgspec.structs.replace(variant, models={"main": files}))

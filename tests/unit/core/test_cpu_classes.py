@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 import edgecv
-from edgecv.bundles.bundle import MANIFEST, Bundle, Variant, dump_manifest
+from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import suits, suits_this_machine
+from edgecv.bundles.manifest import MANIFEST, Variant, dump_manifest
 from edgecv.errors import ConfigError
 from edgecv.quantize.recipes import RECIPES, dump_recipe, parse_recipe
 from tests.models import manifest, write_bundle

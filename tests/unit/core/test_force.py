@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import edgecv
-from edgecv.benchmarks.demo.run import run_demo
-from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.benchmarks.demo.run import _prepare, run_demo
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import MANIFEST
 from edgecv.bundles.packing import pack, unpack
 from edgecv.errors import BundleError, ConfigError
 from edgecv.pipelines.sinks import open_sink
@@ -138,6 +139,14 @@ def test_the_demo_leaves_what_lies_in_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"thesis.txt"):
         run_demo(tmp_path)
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_the_demo_makes_its_own_folder_anew_also_one_of_an_earlier_release(tmp_path: Path) -> None:
+    for name in (".edgecv-demo", "clip.avi", "clip.truth.jsonl", "report.html"):
+        (tmp_path / "demo" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "demo" / name).touch()
+    _prepare(tmp_path / "demo")
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == [".edgecv-demo"]
 
 
 def test_a_recording_stays_until_the_new_one_has_a_frame(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edgecv.bundles.bundle import MANIFEST, Bundle, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.bundles.bundle import Bundle, describe_file
 from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLE, SAMPLING, sample, verify
+from edgecv.bundles.manifest import MANIFEST, ModelFiles, Variant, dump_manifest
 from edgecv.specs import TensorSpec
 from tests.models import IMAGE, manifest, save
 

@@ -7,8 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from edgecv.errors import SpecMismatch
 from edgecv.media.supervision_bridge import corners_of, obb_of

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.bundles.bundle import MANIFEST, Bundle
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.manifest import MANIFEST
 from edgecv.bundles.packing import pack, unpack
 from edgecv.errors import BundleError, ConfigError
 from tests.conftest import names_in

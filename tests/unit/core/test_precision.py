@@ -10,8 +10,9 @@ import openvino
 import pytest
 
 import edgecv
-from edgecv.bundles.bundle import MANIFEST, Bundle, describe_file, dump_manifest
+from edgecv.bundles.bundle import Bundle, describe_file
 from edgecv.bundles.cpu_classes import has_bf16
+from edgecv.bundles.manifest import MANIFEST, dump_manifest
 from edgecv.choosing import float_precision
 from edgecv.errors import ConfigError, DeviceError
 from edgecv.runtimes.ov import OpenVinoSession, _precision

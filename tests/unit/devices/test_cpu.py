@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from edgecv.bundles.cpu_classes import CPU_CLASS_NAMES, cpu_class_of, suits
 from edgecv.devices.cpu import numbers_of, read_cpu

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from edgecv.devices.facts.board import fitted_bytes
 from edgecv.devices.facts.jetson import jetpack_of, power_mode_name, power_mode_number, release_of

@@ -57,7 +57,7 @@ def _reason(path: Path) -> str | None:
 @pytest.mark.parametrize("path", [path for path in SHIPPED if _reason(path) is None], ids=str)
 def test_nothing_is_looked_up_on_a_plugin(path: Path) -> None:
     assert not [f"{path}:{line}" for line in _look_ups(path)], (
-        "declare the attribute in a protocol (edgecv/protocols.py); for what is no plug-in add the file to ALLOWED, with the reason"
+        "declare the attribute in a protocol (edgecv/protocols/); for what is no plug-in add the file to ALLOWED, with the reason"
     )
 
 

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 
 import edgecv
 from edgecv import registry
-from edgecv.bundles.bundle import MANIFEST, ModelFiles, Variant, describe_file, dump_manifest
+from edgecv.bundles.bundle import describe_file
+from edgecv.bundles.manifest import MANIFEST, ModelFiles, Variant, dump_manifest
 from edgecv.choosing import runtime_options
 from edgecv.errors import ConfigError
 from edgecv.pipelines.steps import Classify, Segment

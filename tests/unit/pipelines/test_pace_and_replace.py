@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import edgecv
-from edgecv.bundles.bundle import MANIFEST, dump_manifest
+from edgecv.bundles.manifest import MANIFEST, dump_manifest
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.model import Model

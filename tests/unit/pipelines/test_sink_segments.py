@@ -9,8 +9,7 @@ from pathlib import Path
 import av
 import cv2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from edgecv.errors import SinkError
 from edgecv.pipelines.sinks.video.file_ring import FileRing, source_slug

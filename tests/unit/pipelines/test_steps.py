@@ -11,8 +11,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from edgecv import registry
 from edgecv.cli.app_config import AppFile, check_app

@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import combinations, permutations
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from edgecv.pipelines.steps.track.association import assign, overlaps
 from edgecv.pipelines.steps.track.kalman import Motion, to_boxes, to_measured

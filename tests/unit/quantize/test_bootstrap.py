@@ -10,8 +10,9 @@ import pytest
 
 from edgecv.quantize.labels.average_precision import class_precisions, mean_over_classes, mean_precision
 from edgecv.quantize.labels.bootstrap import draws, paired_interval
-from edgecv.quantize.labels.coco import Truth, coco_map, match_boxes
+from edgecv.quantize.labels.coco import Truth, match_boxes
 from edgecv.results import Detections
+from tests.pycoco import coco_map
 
 CLASSES = 6
 Pairs = Sequence[tuple[Truth, Detections]]

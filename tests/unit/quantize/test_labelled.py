@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import edgecv
 from edgecv.errors import ConfigError
 from edgecv.model import Model
-from edgecv.quantize.labels.coco import Truth, coco_map, encode_masks, match_boxes, match_masks
+from edgecv.quantize.labels.coco import Truth, encode_masks, match_boxes, match_masks
 from edgecv.quantize.labels.evaluate import read_labels
 from edgecv.quantize.labels.int8_loss import compare_scores, labelled_check, open_labelled
 from edgecv.quantize.labels.scores import ClassifierScores, DetectorScores
@@ -22,6 +22,7 @@ from edgecv.quantize.record import Labelled
 from edgecv.results import Detections
 from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 from tests.models import METADATA, bright_cell, detector, save
+from tests.pycoco import coco_map
 from tests.unit.quantize.test_bootstrap import CLASSES, images
 
 LABELS = ("blue", "green", "red")

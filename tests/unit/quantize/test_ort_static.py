@@ -12,7 +12,8 @@ import pytest
 
 from edgecv.errors import QuantizationError
 from edgecv.quantize.ort.graph import op_counts
-from edgecv.quantize.ort.quantizer import OrtStaticQuantizer, halve_tables
+from edgecv.quantize.ort.quantizer import OrtStaticQuantizer
+from edgecv.quantize.ort.weights import halve_tables
 from edgecv.quantize.recipes import RECIPES, QuantizeRecipe, first_recipes
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions, TensorSpec

@@ -34,7 +34,7 @@ def searched(
             raise found
         f1, latency_ms = found
         check = Check.of("f1_50", f1, least=LIMIT)
-        report = GateReport(recipe=recipe.name, checks=(check,), teacher_boxes=100)
+        report = GateReport(recipe=recipe.name, checks=(check,))
         return Candidate(
             recipe=recipe, parts={}, judgement=Judgement(report=report), latency_ms=latency_ms, bytes=1, foreign=foreign
         )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from edgecv.runtimes.cpu_budget import _memory, _quota, cpu_quota, effective_cpus, memory_limit, within_quota
 from tests.boards import write_tree

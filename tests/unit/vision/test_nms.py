@@ -5,8 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from edgecv.vision.nms import iou_matrix, iou_one_to_many, kept_by_matrix, kept_by_rows, nms
 

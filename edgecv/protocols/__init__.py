@@ -1,14 +1,13 @@
 """The seams: everything that EdgeCV asks of a runtime, decoder, source, sink, step or gate, of its own or of a plug-in.
 
-What an *object* may do besides the least is a protocol of its own, such as ``TakesEvents``: EdgeCV asks with ``isinstance``.
+What an *object* may do besides the least stands in ``abilities.py`` and comes from here, too: EdgeCV asks with ``isinstance``.
 What a registered *class* declares stands in ``RuntimeAdapter``, ``SourceType`` and ``SinkType``, with the defaults: a plug-in
 inherits the protocol, or declares every member (docs/adr/0014).
 """
 
 from __future__ import annotations
 
-import inspect
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -16,10 +15,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_ch
 import msgspec
 import numpy.typing as npt
 
-from edgecv.events import Event
+from edgecv.protocols.abilities import (
+    Closes as Closes,
+    CountsDropped as CountsDropped,
+    CountsLost as CountsLost,
+    CountsObjects as CountsObjects,
+    CountsOneSource as CountsOneSource,
+    CountsUnreadable as CountsUnreadable,
+    Forgets as Forgets,
+    HasMetadata as HasMetadata,
+    Named as Named,
+    NonBlocking as NonBlocking,
+    Placed as Placed,
+    SaysPrecision as SaysPrecision,
+    Supervised as Supervised,
+    TakesEvents as TakesEvents,
+    WatchesStatus as WatchesStatus,
+)
+from edgecv.protocols.members import lacks as lacks
 from edgecv.results import Classification, Detections, Frame, Result
 from edgecv.specs import DecodeSpec, RuntimeOptions, TensorSpec
-from edgecv.status import PipelineStatus, SourceHealth
 from edgecv.vision.geometry import ImageTransform
 
 if TYPE_CHECKING:
@@ -49,12 +64,10 @@ class Session(Protocol):
             SpecMismatch: a feed is missing, unknown, or has another shape or dtype than its spec.
             SessionError: the runtime failed, or the session is closed.
         """
-        ...
 
     @abstractmethod
     def close(self) -> None:
         """Free what the runtime holds; a second call does nothing."""
-        ...
 
 
 class RuntimeAdapter(Session, Protocol):
@@ -92,21 +105,6 @@ class RuntimeAdapter(Session, Protocol):
             DeviceError: the device asked for is not there.
             SessionError: the file cannot be loaded.
         """
-        ...
-
-
-@runtime_checkable
-class SaysPrecision(Protocol):
-    """What a session may have beyond ``Session``: it says in which type it computes the layers that are not integers."""
-
-    float_precision: str  # "float32", "bfloat16", "float16"
-
-
-@runtime_checkable
-class HasMetadata(Protocol):
-    """What a session may have beyond ``Session``: the texts that a converter left in the model file, by name."""
-
-    metadata: Mapping[str, str]
 
 
 class Decoder(Protocol):
@@ -116,7 +114,6 @@ class Decoder(Protocol):
         self, outputs: Tensors, transform: ImageTransform, spec: DecodeSpec, multi_label: bool
     ) -> Detections | Classification:
         """Decode the outputs of one frame, with the limits of ``spec``."""
-        ...
 
 
 DecoderType: TypeAlias = Callable[[DecodeSpec, tuple[TensorSpec, ...]], Decoder]
@@ -130,12 +127,10 @@ class LoadedModel(Protocol):
     @property
     def name(self) -> str:
         """The name of the model in messages."""
-        ...
 
     @property
     def task(self) -> str:
         """What it does, such as ``detect``."""
-        ...
 
 
 @runtime_checkable
@@ -153,12 +148,10 @@ class Source(Protocol):
         Raises:
             SourceError: the source broke; its ``code`` says how.
         """
-        ...
 
     @abstractmethod
     def close(self) -> None:
         """Release the device or file; a second call does nothing."""
-        ...
 
 
 class SourceType(Source, Protocol):
@@ -180,7 +173,6 @@ class SourceType(Source, Protocol):
             SourceError: it cannot be opened.
             ConfigError: an option does not exist or has a wrong value.
         """
-        ...
 
     @staticmethod
     def check(uri: Uri) -> None:
@@ -193,48 +185,6 @@ class SourceType(Source, Protocol):
 
 
 @runtime_checkable
-class CountsDropped(Protocol):
-    """What a source may have beyond ``Source``: how many frames it lost because nobody took them in time."""
-
-    dropped: int
-
-
-@runtime_checkable
-class CountsUnreadable(Protocol):
-    """What a source may have beyond ``Source``: how many frames it passed over because they could not be decoded."""
-
-    @property
-    def unreadable(self) -> int:
-        """How many frames could not be decoded so far."""
-        ...
-
-
-@runtime_checkable
-class Placed(Protocol):
-    """What a source may have beyond ``Source``: its frames have places among those of others, and are taken in that order."""
-
-    place: Callable[[Frame], int] | None  # None: this time they have none
-
-
-@runtime_checkable
-class Supervised(Protocol):
-    """What a source may have beyond ``Source``: it comes back by itself after a failure and says how it is.
-
-    ``read`` of such a source waits as long as it takes, and raises only when trying again is given up.
-    """
-
-    on_change: Callable[[SourceHealth], None] | None  # called at every change of state, from any thread; must not block
-
-    def health(self) -> SourceHealth:
-        """How it is at this moment."""
-        ...
-
-    def interrupt(self) -> None:
-        """Let a ``read`` in another thread return ``None`` soon, and every later one at once."""
-        ...
-
-
-@runtime_checkable
 class KeepsNewest(Source, Supervised, Protocol):
     """What a supervised source may have: it keeps its newest frame itself, and needs no thread that reads it."""
 
@@ -243,25 +193,12 @@ class KeepsNewest(Source, Supervised, Protocol):
 
     def newest(self) -> Frame | None:
         """The newest frame that was not taken yet, or ``None`` when there is none now; never waits."""
-        ...
 
     def begin_close(self) -> None:
         """Begin to end; never waits, and a second call does nothing."""
-        ...
 
     def wait_closed(self, timeout_s: float) -> bool:
         """After ``begin_close``: wait until everything is released; ``False`` when it is not by then."""
-        ...
-
-
-@runtime_checkable
-class Named(Protocol):
-    """What a step or a sink may have besides: the name that counts and messages use."""
-
-    @property
-    def name(self) -> str:
-        """The name that counts and messages use."""
-        ...
 
 
 @runtime_checkable
@@ -275,12 +212,10 @@ class Sink(Protocol):
         Raises:
             SinkError: it could not be written.
         """
-        ...
 
     @abstractmethod
     def close(self) -> None:
         """Write what is still held and release; a second call does nothing."""
-        ...
 
 
 class SinkType(Sink, Protocol):
@@ -312,52 +247,6 @@ class SinkType(Sink, Protocol):
             ConfigError: the target exists and is not to be overwritten.
             SinkError: the target cannot be written.
         """
-        ...
-
-
-@runtime_checkable
-class CountsLost(Protocol):
-    """What a sink may have beyond ``Sink``: how many results it took and could not bring to their place."""
-
-    @property
-    def lost(self) -> int:
-        """How many results were lost so far."""
-        ...
-
-
-@runtime_checkable
-class NonBlocking(Protocol):
-    """What a sink may have beyond ``Sink``: with ``non_blocking = True`` the loop calls it directly, without a thread of its own.
-
-    Its ``emit`` must take microseconds. ``emit_event`` is then called from any thread, but never while ``emit`` is at work.
-    """
-
-    non_blocking: bool
-
-
-@runtime_checkable
-class TakesEvents(Protocol):
-    """What a sink may have beyond ``Sink``: it wants events that belong to no frame, such as a camera that went away.
-
-    Events of steps come with their result, in ``Result.events``.
-    """
-
-    def emit_event(self, event: Event) -> None:
-        """Take one event; called from the thread that calls ``emit``.
-
-        Raises:
-            SinkError: it could not be written.
-        """
-        ...
-
-
-@runtime_checkable
-class WatchesStatus(Protocol):
-    """What a sink may have beyond ``Sink``: it is told where to ask how the pipeline does."""
-
-    def attach(self, status: Callable[[], PipelineStatus]) -> None:
-        """Keep ``status``; called once, before the first result."""
-        ...
 
 
 Step = Callable[[Result], Result | None]
@@ -384,12 +273,10 @@ class StepOptions(Protocol):
     @property
     def needs_ids(self) -> bool:
         """Whether objects must have tracker ids before the step."""
-        ...
 
     @property
     def gives_ids(self) -> bool:
         """Whether objects have tracker ids after the step."""
-        ...
 
     @abstractmethod
     def build(self, labels: tuple[str, ...]) -> Step:
@@ -398,7 +285,6 @@ class StepOptions(Protocol):
         Raises:
             ConfigError: an option does not fit, or names a class that the model does not have.
         """
-        ...
 
 
 @runtime_checkable
@@ -408,62 +294,7 @@ class GateOptions(Protocol):
     @abstractmethod
     def build(self) -> Gate:
         """The gate; errors as in ``StepOptions``."""
-        ...
-
-
-@runtime_checkable
-class CountsObjects(Protocol):
-    """What a step or gate may have besides: numbers for the summary, the page and the metrics."""
-
-    def counts(self, source_id: str) -> Mapping[str, int]:
-        """What it counted at one source so far, by name."""
-        ...
-
-
-@runtime_checkable
-class Forgets(Protocol):
-    """What a step or gate may have besides: it remembers sources, and is told when one is gone."""
-
-    def forget(self, source_id: str) -> None:
-        """Drop what is known of a source."""
-        ...
-
-
-@runtime_checkable
-class Closes(Protocol):
-    """What a step or gate may have besides: it holds something that must be released, such as a file."""
-
-    def close(self) -> None:
-        """Release what is held; called when the pipeline ends."""
-        ...
-
-
-@runtime_checkable
-class CountsOneSource(Protocol):
-    """As ``CountsObjects``, of the step of one source that ``PerSource`` makes."""
-
-    def counts(self) -> Mapping[str, int]:
-        """What it counted so far, by name."""
-        ...
 
 
 Clock = Callable[[], int]
 """Nanoseconds; handed in, so that tests own the time."""
-
-
-def lacks(given: object, protocol: type) -> list[str]:
-    """Which members of a protocol an object lacks; of a class, those that its objects get in their constructor do not matter."""
-    abstract = given.__abstractmethods__ if isinstance(given, ABCMeta) else frozenset()
-    there = set(dir(given)) - abstract
-    return [name for name in _members(protocol, of_class=isinstance(given, type)) if name not in there]
-
-
-def _members(protocol: type, *, of_class: bool) -> list[str]:
-    found: list[str] = []
-    for base in protocol.__mro__:
-        if base.__module__ != __name__ and base is not protocol:  # Protocol, Generic and object
-            continue
-        fields = inspect.get_annotations(base)
-        found += [name for name, kind in fields.items() if not of_class or str(kind).startswith("ClassVar")]
-        found += [name for name in vars(base) if not name.startswith("_") and name not in fields]
-    return list(dict.fromkeys(found))

@@ -1,0 +1,149 @@
+"""What an object may do besides the least that ``edgecv.protocols`` asks of its kind: EdgeCV asks with ``isinstance``.
+
+Import these names from ``edgecv.protocols``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
+
+from edgecv.events import Event
+from edgecv.results import Frame
+from edgecv.status import PipelineStatus, SourceHealth
+
+
+@runtime_checkable
+class SaysPrecision(Protocol):
+    """What a session may have beyond ``Session``: it says in which type it computes the layers that are not integers."""
+
+    float_precision: str  # "float32", "bfloat16", "float16"
+
+
+@runtime_checkable
+class HasMetadata(Protocol):
+    """What a session may have beyond ``Session``: the texts that a converter left in the model file, by name."""
+
+    metadata: Mapping[str, str]
+
+
+@runtime_checkable
+class CountsDropped(Protocol):
+    """What a source may have beyond ``Source``: how many frames it lost because nobody took them in time."""
+
+    dropped: int
+
+
+@runtime_checkable
+class CountsUnreadable(Protocol):
+    """What a source may have beyond ``Source``: how many frames it passed over because they could not be decoded."""
+
+    @property
+    def unreadable(self) -> int:
+        """How many frames could not be decoded so far."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """What a source may have beyond ``Source``: its frames have places among those of others, and are taken in that order."""
+
+    place: Callable[[Frame], int] | None  # None: this time they have none
+
+
+@runtime_checkable
+class Supervised(Protocol):
+    """What a source may have beyond ``Source``: it comes back by itself after a failure and says how it is.
+
+    ``read`` of such a source waits as long as it takes, and raises only when trying again is given up.
+    """
+
+    on_change: Callable[[SourceHealth], None] | None  # called at every change of state, from any thread; must not block
+
+    def health(self) -> SourceHealth:
+        """How it is at this moment."""
+
+    def interrupt(self) -> None:
+        """Let a ``read`` in another thread return ``None`` soon, and every later one at once."""
+
+
+@runtime_checkable
+class Named(Protocol):
+    """What a step or a sink may have besides: the name that counts and messages use."""
+
+    @property
+    def name(self) -> str:
+        """The name that counts and messages use."""
+
+
+@runtime_checkable
+class CountsLost(Protocol):
+    """What a sink may have beyond ``Sink``: how many results it took and could not bring to their place."""
+
+    @property
+    def lost(self) -> int:
+        """How many results were lost so far."""
+
+
+@runtime_checkable
+class NonBlocking(Protocol):
+    """What a sink may have beyond ``Sink``: with ``non_blocking = True`` the loop calls it directly, without a thread of its own.
+
+    Its ``emit`` must take microseconds. ``emit_event`` is then called from any thread, but never while ``emit`` is at work.
+    """
+
+    non_blocking: bool
+
+
+@runtime_checkable
+class TakesEvents(Protocol):
+    """What a sink may have beyond ``Sink``: it wants events that belong to no frame, such as a camera that went away.
+
+    Events of steps come with their result, in ``Result.events``.
+    """
+
+    def emit_event(self, event: Event) -> None:
+        """Take one event; called from the thread that calls ``emit``.
+
+        Raises:
+            SinkError: it could not be written.
+        """
+
+
+@runtime_checkable
+class WatchesStatus(Protocol):
+    """What a sink may have beyond ``Sink``: it is told where to ask how the pipeline does."""
+
+    def attach(self, status: Callable[[], PipelineStatus]) -> None:
+        """Keep ``status``; called once, before the first result."""
+
+
+@runtime_checkable
+class CountsObjects(Protocol):
+    """What a step or gate may have besides: numbers for the summary, the page and the metrics."""
+
+    def counts(self, source_id: str) -> Mapping[str, int]:
+        """What it counted at one source so far, by name."""
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    """What a step or gate may have besides: it remembers sources, and is told when one is gone."""
+
+    def forget(self, source_id: str) -> None:
+        """Drop what is known of a source."""
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """What a step or gate may have besides: it holds something that must be released, such as a file."""
+
+    def close(self) -> None:
+        """Release what is held; called when the pipeline ends."""
+
+
+@runtime_checkable
+class CountsOneSource(Protocol):
+    """As ``CountsObjects``, of the step of one source that ``PerSource`` makes."""
+
+    def counts(self) -> Mapping[str, int]:
+        """What it counted so far, by name."""
