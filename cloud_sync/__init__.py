@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgecv._internal.extras import lazy_names
 
 if TYPE_CHECKING:
     from edgecv.cloud_sync.sink import MqttSink as MqttSink
@@ -11,13 +13,7 @@ __all__ = ["MqttSink"]
 
 
 if not TYPE_CHECKING:  # a type checker shall find misspelt names
-
-    def __getattr__(name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module 'edgecv.cloud_sync' has no attribute '{name}'")
-        from edgecv.cloud_sync.sink import MqttSink
-
-        return MqttSink
+    __getattr__ = lazy_names(__name__, {"MqttSink": "edgecv.cloud_sync.sink"})
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from edgecv._internal.quiet import quiet
 from edgecv.bundles.golden import cosine
-from edgecv.converters.families.foreign_onnx.graph import in_memory_session, open_reshapes
+from edgecv.converters.families.foreign_onnx.graph import in_memory_session
+from edgecv.converters.families.foreign_onnx.reading import open_reshapes
 from edgecv.converters.source import Part, SourceModel
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.protocols import Array, Tensors
@@ -23,11 +24,8 @@ _SAME = 0.9999  # cosine of each image's outputs with those of the graph for one
 def batched(source: SourceModel, batch: int) -> SourceModel:
     """The source for ``batch`` images per run; every input and output gains rows, nothing else changes.
 
-    The reference still computes image by image, so the parity check proves that rows do not mix.
-
-    Raises:
-        ConfigError: the model has several networks, which share one image.
-        UnsupportedSource: a graph was exported for one image and cannot be changed.
+    The reference still computes image by image, so the parity check proves that rows do not mix. Several networks share one
+    image, which is a ``ConfigError``; a graph that was exported for one image and cannot be changed is an ``UnsupportedSource``.
     """
     if batch == 1:
         return source
@@ -38,10 +36,7 @@ def batched(source: SourceModel, batch: int) -> SourceModel:
 
 def _batched_part(part: Part, batch: int) -> Part:
     def reference(feeds: Tensors) -> dict[str, Array]:
-        rows = [
-            part.reference({name: value[row : row + 1] for name, value in feeds.items()})
-            for row in range(len_of(feeds))
-        ]
+        rows = [part.reference({name: value[row : row + 1] for name, value in feeds.items()}) for row in range(batch)]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     made = replace(
@@ -51,11 +46,6 @@ def _batched_part(part: Part, batch: int) -> Part:
         reference=reference,
     )
     return made if part.graph is None else replace(made, graph=_proven(_batched_graph(part.graph, batch), made))
-
-
-def len_of(feeds: Tensors) -> int:
-    """How many images the feeds hold."""
-    return len(next(iter(feeds.values())))
 
 
 def _rows(spec: TensorSpec, batch: int) -> TensorSpec:
@@ -74,11 +64,7 @@ def _batched_graph(graph: Any, batch: int) -> Any:
 
 
 def _proven(graph: Any, part: Part) -> Any:
-    """The graph, after it gave for different images what the source gives for each of them.
-
-    Raises:
-        UnsupportedSource: it does not run, or gives something else.
-    """
+    """The graph, after it gave for different images what the source gives for each of them; else ``UnsupportedSource``."""
     images = np.random.default_rng(0).integers(0, 256, part.inputs[0].shape, np.uint8)
     names = [spec.name for spec in part.outputs]
     try:

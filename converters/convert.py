@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from edgecv import registry
+import msgspec
+
+from edgecv import errors, registry
 from edgecv._internal.atomic import check_target, new_folder
-from edgecv._internal.progress import Progress, silent
+from edgecv._internal.printable import as_name, is_name
+from edgecv._internal.progress import Progress, one_step, silent
 from edgecv.bundles.bundle import BUNDLE, SUFFIX, Bundle, Failure
 from edgecv.converters.batch import batched
 from edgecv.converters.families.ultralytics_import import no_cache_of_torch
@@ -22,25 +25,13 @@ from edgecv.converters.parity import parity_examples
 from edgecv.converters.request import (
     ConversionRequest,
     Int8Options,
-    check_calibration,
-    check_name,
     family_of,
     request_of,
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.source import SourceModel, SourceOptions, family, with_names
-from edgecv.errors import (
-    AccuracyGateError,
-    CalibrationError,
-    ConfigError,
-    ConversionError,
-    EdgeCVError,
-    PluginError,
-    QuantizationError,
-    SessionError,
-    UnsupportedSource,
-)
+from edgecv.converters.source import SourceModel, SourceOptions, family
+from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
 from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array
 from edgecv.quantize.calibration.calibration_set import CalibrationSet, check_overlap, open_calibration
@@ -50,8 +41,10 @@ from edgecv.specs import Precision
 MOST_IMAGES = 300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 
 _Result = TypeVar("_Result")
+# Errors of one format after which others may go on.
+_FORGIVEN = (errors.ConversionError, errors.QuantizationError, errors.PluginError, errors.SessionError)
 # What is made from the fp32 variant, in this order: a search that ends in fp16 writes the same files again.
-_BUILDERS: Mapping[Precision, Callable[[Job, Built], Built]] = {"fp16": build_half, "int8": build_int8}
+_BUILDERS: Mapping[Precision, Callable[[Job, Built], tuple[Built, ...]]] = {"fp16": build_half, "int8": build_int8}
 
 
 @no_cache_of_torch()
@@ -112,11 +105,15 @@ def convert(
 
 def _check(request: ConversionRequest, calibration: str | Path | None, place: Path, force: bool) -> None:
     """Refuse what could not be read or written."""
-    check_calibration(request.precisions, calibration)
+    if "int8" in request.precisions and calibration is None:
+        hint = "Give --calib FOLDER with 100 to 300 images like those of your camera."
+        raise ConfigError("INT8 needs calibration images.", hint)
     weights = request.options.weights
     for name in (request.source.absolute(), place.absolute(), *([weights] if weights is not None else [])):
         utf8_name(name)  # exporters and runtimes write and open files there
-    check_name(place)
+    if not is_name(place.name):
+        said = f"A bundle cannot be called '{place.name}': there are characters in it that name nothing."
+        raise ConfigError(said, "Choose another --out.")
     check_target(place, force, BUNDLE)
 
 
@@ -124,10 +121,9 @@ def _open(request: ConversionRequest, calibration: str | Path | None, place: Pat
     """Read the model and the images, and see whether they can judge INT8."""
     images = open_calibration(calibration, progress, seed=request.int8.seed) if calibration is not None else None
     options = replace(request.options, images=images.calibrate if images is not None else ())
-    progress("Reading the model", 0, 1)
-    opened = family(family_of(request.source)).open(request.source, options)
-    source = with_names(batched(opened, options.batch))
-    progress("Reading the model", 1, 1)
+    with one_step(progress, "Reading the model"):
+        opened = family(family_of(request.source)).open(request.source, options)
+        source = _with_names(batched(opened, options.batch))
     labelled = _labelled(request.int8.data, source, images, progress)
     if "int8" in request.precisions and images is not None and labelled is None:
         images = with_enough_objects(source, images, progress)
@@ -140,6 +136,20 @@ def _open(request: ConversionRequest, calibration: str | Path | None, place: Pat
         folder=place,
         progress=progress,
         labelled=labelled,
+    )
+
+
+def _with_names(source: SourceModel) -> SourceModel:
+    """The source with labels that can be written: a blank for each tab, line break and the like in one, and a word about it."""
+    labels = source.spec.decode.labels
+    names = tuple(as_name(label) for label in labels)
+    changed = [at for at, (before, after) in enumerate(zip(labels, names, strict=True)) if before != after]
+    if not changed:
+        return source
+    decode = msgspec.structs.replace(source.spec.decode, labels=names)
+    said = f"Labels {', '.join(map(str, changed))} hold characters that name nothing, such as line breaks: blanks stand for them."
+    return replace(
+        source, spec=msgspec.structs.replace(source.spec, decode=decode), assumptions=(*source.assumptions, said)
     )
 
 
@@ -181,7 +191,7 @@ class _Attempts:
         """What ``build`` gives; ``None`` where it fails and the rest goes on."""
         try:
             return build()
-        except (ConversionError, QuantizationError, PluginError, SessionError) as error:
+        except _FORGIVEN as error:
             if isinstance(error, CalibrationError) or not self._forgives(error):
                 raise
             remove(self.job, name, precision)
@@ -220,7 +230,7 @@ def _build_format(job: Job, name: str, attempts: _Attempts) -> list[Built]:
         return []
     wanted = [precision for precision in _BUILDERS if precision in job.request.precisions]
     made = [attempts.attempt(name, precision, partial(_BUILDERS[precision], job, base)) for precision in wanted]
-    found = [one for one in made if one is not None]
+    found = [one for several in made for one in several or ()]
     if found or "fp32" in job.request.precisions:
         return [base, *found]
     remove(job, name, "fp32")  # nobody asked for it alone

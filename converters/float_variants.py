@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from edgecv._internal.progress import Progress
+from edgecv._internal.progress import Progress, counted, one_step
 from edgecv.bundles.bundle import describe_file
 from edgecv.bundles.manifest import ModelFiles, Variant
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
@@ -38,50 +38,30 @@ SOURCE_COSINE, SOURCE_WORST = "source_cosine", "source_worst"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """What every step needs to know.
-
-    Attributes:
-        request: What was asked for.
-        source: The model.
-        calibration: The calibration set; ``None`` for float alone.
-        examples: What the source makes of a few held-out images, by part: computed once, for every format and precision.
-        images: Calibration images, fitted, ``(N, H, W, 3)`` each: decoded once, for every format.
-        folder: The bundle under construction.
-        progress: Called as steps go on.
-        labelled: Labelled images to judge by as well; ``None`` without.
-    """
+    """What every step needs to know."""
 
     request: ConversionRequest
     source: SourceModel
-    calibration: CalibrationSet | None
+    calibration: CalibrationSet | None  # ``None`` for float alone
+    # Of a few held-out images, by part: computed once, for every format and precision.
     examples: tuple[Mapping[str, Example], ...]
-    images: tuple[Array, ...]
-    folder: Path
+    images: tuple[Array, ...]  # calibration images, fitted, ``(N, H, W, 3)`` each: decoded once, for every format
+    folder: Path  # the bundle under construction
     progress: Progress
-    labelled: LabelledSet | None = None
+    labelled: LabelledSet | None = None  # images to judge by as well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Built:
-    """What came out of one format in one precision.
-
-    Attributes:
-        exporter: What wrote the format.
-        variants: One, or for INT8 one for each CPU class.
-        parts: Of a float variant: its files, which other precisions are made from.
-        records: What was tried for INT8.
-        sensitivities: What each layer loses, where it was asked for.
-        extras: Files to list beside the models.
-        thresholds: The confidence for each INT8 variant that has its own.
-    """
+    """One variant, and what is recorded of it."""
 
     exporter: Exporter
-    variants: tuple[Variant, ...]
-    parts: Mapping[str, Exported] = field(default_factory=dict)
-    records: tuple[FormatRecord, ...] = ()
-    sensitivities: tuple[FormatSensitivity, ...] = ()
-    extras: tuple[Path, ...] = ()
-    thresholds: Mapping[str, ThresholdRecord] = field(default_factory=dict)
+    variant: Variant
+    parts: Mapping[str, Exported]
+    extra: Path  # a file to list beside the models
+    record: FormatRecord | None = None  # what was tried for INT8
+    sensitivity: FormatSensitivity | None = None  # what each layer loses, where it was asked for
+    threshold: ThresholdRecord | None = None  # the confidence of an INT8 variant that has its own
 
 
 def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
@@ -100,11 +80,8 @@ def quantized_part(source: SourceModel) -> Part:
 
 def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> tuple[Array, ...]:
     """Images as the model's input ``(N, H, W, 3)`` uint8; the last batch is filled up with the first images."""
-    found = []
-    for done, path in enumerate(images):
-        progress("Reading calibration images", done, len(images))
-        found.append(fit(read_image(path), source.spec.preprocess)[0])
-    progress("Reading calibration images", len(images), len(images))
+    paths = counted(progress, "Reading calibration images", images)
+    found = [fit(read_image(path), source.spec.preprocess)[0] for path in paths]
     return tuple(
         np.stack([found[at % len(found)] for at in range(start, start + source.batch)])
         for start in range(0, len(found), source.batch)
@@ -112,56 +89,33 @@ def fitted(source: SourceModel, images: Sequence[Path], progress: Progress) -> t
 
 
 def build_float(job: Job, model_format: str) -> Built:
-    """The fp32 variant of one format.
-
-    Raises:
-        ConversionError: the format cannot express the source.
-        ParityError: the export computes something else than the source.
-    """
+    """The fp32 variant of one format; ``ConversionError`` or ``ParityError`` where it cannot be, or is not, the source."""
     return _float_built(job, exporter_of(model_format), "fp32", None)
 
 
-def build_half(job: Job, base: Built) -> Built:
-    """The fp16 variant: the weights of the fp32 one in two bytes.
-
-    Raises:
-        ConversionError: the format cannot hold it.
-        ParityError: it computes something else than the source.
-    """
-    return _float_built(job, base.exporter, "fp16", base.parts)
+def build_half(job: Job, base: Built) -> tuple[Built, ...]:
+    """The fp16 variant: the weights of the fp32 one in two bytes; errors as ``build_float``."""
+    return (_float_built(job, base.exporter, "fp16", base.parts),)
 
 
-def open_parts(
-    exporter: Exporter, parts: Mapping[str, Exported], options: RuntimeOptions | None = None
-) -> dict[str, Session]:
-    """Open a session for each exported part, by the name of the part."""
-    chosen = options or RuntimeOptions()
-    return {
-        name: open_session(exporter.runtime, part.files[0], chosen, part.inputs, part.outputs)
-        for name, part in parts.items()
-    }
+def open_part(exporter: Exporter, part: Exported) -> Session:
+    """Open a session for an exported part."""
+    return open_session(exporter.runtime, part.files[0], RuntimeOptions(), part.inputs, part.outputs)
 
 
 def exported_parts(
     job: Job, exporter: Exporter, precision: Precision, floats: Mapping[str, Exported] | None, base: Path
 ) -> tuple[dict[str, Exported], tuple[OutputParity, ...]]:
     """Every part in one precision below ``base``, each proven equal to its source, and how equal every output is."""
-    step = f"Exporting {exporter.format} {precision}"
-    exact = RuntimeOptions()
-    made = {}
-    for done, part in enumerate(job.source.parts):
-        job.progress(step, done, len(job.source.parts))
-        folder = part_folder(base, part)
-        made[part.name] = (
-            exporter.export(part, folder) if floats is None else exporter.half(floats[part.name], part, folder)
-        )
+    made: dict[str, Exported] = {}
     parity: list[OutputParity] = []
-    for part in job.source.parts:
+    for part in counted(job.progress, f"Exporting {exporter.format} {precision}", job.source.parts):
+        folder = part_folder(base, part)
+        exported = exporter.export(part, folder) if floats is None else exporter.half(floats[part.name], part, folder)
+        made[part.name] = exported
         examples = [example[part.name] for example in job.examples]
-        (session,) = open_parts(exporter, {part.name: made[part.name]}, exact).values()
-        with closing(session):
-            parity += check_parity(part, made[part.name], session, examples, job.source.tolerances[precision])
-    job.progress(step, len(job.source.parts), len(job.source.parts))
+        with closing(open_part(exporter, exported)) as session:
+            parity += check_parity(part, exported, session, examples, job.source.tolerances[precision])
     return made, tuple(parity)
 
 
@@ -189,18 +143,16 @@ def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Map
         latency_ms=round(latency_ms, 3),
         models={part: model_files(job.folder, exported) for part, exported in parts.items()},
     )
-    return Built(exporter=exporter, variants=(variant,), parts=parts, extras=(report,))
+    return Built(exporter=exporter, variant=variant, parts=parts, extra=report)
 
 
 def latency_of(
     job: Job, exporter: Exporter, parts: Mapping[str, Exported], name: str, options: RuntimeOptions
 ) -> float:
     """Median latency of the first part, which takes nearly all the time."""
-    job.progress(f"Timing {name}", 0, 1)
     timed = parts[job.source.parts[0].name]
-    found = median_latency_ms(Request(path=str(timed.files[0]), runtime=exporter.runtime, options=options))
-    job.progress(f"Timing {name}", 1, 1)
-    return found
+    with one_step(job.progress, f"Timing {name}"):
+        return median_latency_ms(Request(path=str(timed.files[0]), runtime=exporter.runtime, options=options))
 
 
 def model_files(folder: Path, exported: Exported) -> ModelFiles:

@@ -33,11 +33,7 @@ class _SourceSession:
 
 
 def with_enough_objects(source: SourceModel, images: CalibrationSet, progress: Progress) -> CalibrationSet:
-    """The images, split so that the held-out ones show enough objects: up to half of them, where a quarter shows too few.
-
-    Raises:
-        CalibrationError: half of them shows too few as well.
-    """
+    """The images, split so that enough objects are held out: up to half of them, else there is a ``CalibrationError``."""
     if source.spec.decode.task not in BOX_TASKS or not source.trained:
         return images
     if _objects(source, images.held_out, progress) >= MINIMUM_TEACHER_BOXES or images.split_at is None:

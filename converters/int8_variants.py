@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import msgspec
 
+from edgecv._internal.progress import one_step
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.bundles.manifest import Variant
 from edgecv.converters.float_variants import (
@@ -19,7 +19,7 @@ from edgecv.converters.float_variants import (
     exported_parts,
     latency_of,
     model_files,
-    open_parts,
+    open_part,
     part_folder,
     quantized_part,
 )
@@ -34,12 +34,10 @@ from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, 
 from edgecv.specs import RuntimeOptions
 
 
-def build_int8(job: Job, base: Built) -> Built:
+def build_int8(job: Job, base: Built) -> tuple[Built, ...]:
     """A variant for each CPU class: the first recipe that is accurate and faster than float.
 
-    Raises:
-        AccuracyGateError: no recipe keeps the accuracy.
-        QuantizationError: the format cannot be quantized.
+    ``AccuracyGateError`` says that no recipe keeps the accuracy, ``QuantizationError`` that the format cannot be quantized.
     """
     exporter, first = base.exporter, quantized_part(job.source)
     orders = recipe_orders(exporter.format, first.architecture, job.request.cpu_classes, job.request.recipes)
@@ -54,38 +52,30 @@ def build_int8(job: Job, base: Built) -> Built:
         maker = _CandidateMaker(job=job, base=base, part=first, quantizer=quantizer, judge=judge, work=Path(work))
         results = [(order, _search(maker, order)) for order in orders]
         found = [(order, result, _layers(maker, result)) for order, result in results]
-        built = [_placed(maker, *one) for one in found]  # last: what fails before leaves nothing in the bundle
-    return Built(
-        exporter=exporter,
-        variants=tuple(chain.from_iterable(one.variants for one in built)),
-        records=tuple(chain.from_iterable(one.records for one in built)),
-        sensitivities=tuple(chain.from_iterable(one.sensitivities for one in built)),
-        extras=tuple(chain.from_iterable(one.extras for one in built)),
-        thresholds={name: record for one in built for name, record in one.thresholds.items()},
-    )
+        # Last: what fails before leaves nothing in the bundle.
+        return tuple(_placed(maker, *one) for one in found)
 
 
 def _judge(job: Job, base: Built) -> AccuracyJudge:
     assert job.calibration is not None
     exporter = base.exporter
     return AccuracyJudge(
-        job.source,
-        job.calibration.held_out,
-        job.labelled,
-        job.request.int8.max_drop,
-        lambda parts: open_parts(exporter, parts),
-        base.parts,
-        lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
+        source=job.source,
+        images=job.calibration.held_out,
+        labelled=job.labelled,
+        max_drop=job.request.int8.max_drop,
+        sessions=lambda parts: {name: open_part(exporter, part) for name, part in parts.items()},
+        floats=base.parts,
+        progress=lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
     )
 
 
 def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, orders: Sequence[RecipeOrder]) -> None:
     static = [recipe for order in orders for recipe in order.first if recipe.kind == "static"]
-    job.progress(f"Calibrating {exporter.format}", 0, 1)
-    if static:
-        most = max(recipe.subset_size for recipe in static)
-        quantizer.calibrate(job.images[: -(-most // job.source.batch)])
-    job.progress(f"Calibrating {exporter.format}", 1, 1)
+    with one_step(job.progress, f"Calibrating {exporter.format}"):
+        if static:
+            most = max(recipe.subset_size for recipe in static)
+            quantizer.calibrate(job.images[: -(-most // job.source.batch)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,9 +92,8 @@ class _CandidateMaker:
     def make(self, recipe: QuantizeRecipe) -> Candidate:
         """Quantize by a recipe, judge the outcome, and time it if it is accurate."""
         folder = Path(tempfile.mkdtemp(dir=self.work))
-        self.job.progress(f"Quantizing {recipe.name}", 0, 1)
-        parts = self._halved(folder) if recipe.kind == "fp16" else self._quantized(recipe, folder)
-        self.job.progress(f"Quantizing {recipe.name}", 1, 1)
+        with one_step(self.job.progress, f"Quantizing {recipe.name}"):
+            parts = self._halved(folder) if recipe.kind == "fp16" else self._quantized(recipe, folder)
         judgement = self.judge.judge(parts, recipe)
         return Candidate(
             recipe=recipe,
@@ -125,14 +114,12 @@ class _CandidateMaker:
         """Layers by what they lose; none where the format cannot tell or no image was prepared."""
         if recipe.kind != "static":
             return ()
-        self.job.progress(f"Comparing the layers of {recipe.name}", 0, 1)
         images = self.job.images[: max(1, IMAGES // self.job.source.batch)]
-        try:
-            found = rank_layers(self.quantizer.layer_outputs(recipe, images))
-        except QuantizationError:  # not enough memory to compare: what passed still passed
-            found = ()
-        self.job.progress(f"Comparing the layers of {recipe.name}", 1, 1)
-        return found
+        with one_step(self.job.progress, f"Comparing the layers of {recipe.name}"):
+            try:
+                return rank_layers(self.quantizer.layer_outputs(recipe, images))
+            except QuantizationError:  # not enough memory to compare: what passed still passed
+                return ()
 
     def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate) -> tuple[LayerLoss, ...]:
         """The layers with the cost of leaving the most sensitive ones float; none where no layer is quantized alone."""
@@ -164,7 +151,7 @@ class _CandidateMaker:
 
 def _search(maker: _CandidateMaker, order: RecipeOrder) -> SearchResult:
     try:
-        return search(order, maker.make, maker.rank, maker.base.variants[0].latency_ms)
+        return search(order, maker.make, maker.rank, maker.base.variant.latency_ms)
     except AccuracyGateError as error:
         if not maker.judge.unfit:
             raise
@@ -178,7 +165,7 @@ def _layers(maker: _CandidateMaker, result: SearchResult) -> tuple[LayerLoss, ..
 
 def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, layers: tuple[LayerLoss, ...]) -> Built:
     """Write what came out of a search into the bundle. fp16 is the same for every CPU class."""
-    chosen, float_variant, model_format = result.chosen, maker.base.variants[0], maker.base.exporter.format
+    chosen, float_variant, model_format = result.chosen, maker.base.variant, maker.base.exporter.format
     suffix = "" if order.cpu_class in ("", DEFAULT_CPU_CLASS) else f"-{order.cpu_class}"
     half = chosen.recipe.kind == "fp16"
     folder = maker.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
@@ -197,7 +184,6 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         timed=not chosen.foreign and suits_this_machine(cpu_class),
         models={part: model_files(maker.job.folder, exported) for part, exported in parts.items()},
     )
-    threshold = maker.judge.threshold(chosen.judgement)
     record = FormatRecord(
         format=f"{model_format}{suffix}",
         float_latency_ms=float_variant.latency_ms,
@@ -210,11 +196,12 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
         exporter=maker.base.exporter,
-        variants=(variant,),
-        records=(record,),
-        sensitivities=(sensitivity,) if maker.job.request.int8.analyze and layers else (),
-        extras=(recipe_file,),
-        thresholds={variant.name: threshold} if threshold is not None else {},
+        variant=variant,
+        parts=parts,
+        extra=recipe_file,
+        record=record,
+        sensitivity=sensitivity if maker.job.request.int8.analyze and layers else None,
+        threshold=maker.judge.threshold(chosen.judgement),
     )
 
 
@@ -227,5 +214,5 @@ def _moved(parts: Mapping[str, Exported], work: Path, folder: Path) -> dict[str,
             place = folder if name == "main" else folder / name
             place.mkdir(parents=True, exist_ok=True)
             files = tuple(Path(shutil.move(path, place / path.name)) for path in files)
-        moved[name] = Exported(files=files, inputs=part.inputs, outputs=part.outputs)
+        moved[name] = replace(part, files=files)
     return moved

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgecv._internal.progress import Progress
+from edgecv._internal.progress import Progress, counted
 from edgecv.converters.parity import outputs_of
 from edgecv.converters.source import SourceModel
 from edgecv.errors import CalibrationError
@@ -44,44 +44,34 @@ Parts = Mapping[str, Exported]
 Open = Callable[[Parts], Mapping[str, Session]]
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class AccuracyJudge:
-    """Asks the float model once, then judges any number of candidates of one format."""
+    """Asks the float model once, then judges any number of candidates of one format.
 
-    def __init__(
-        self,
-        source: SourceModel,
-        held_out: Sequence[Path],
-        labelled: LabelledSet | None,
-        max_drop: float,
-        sessions: Open,
-        floats: Parts,
-        progress: Progress,
-    ) -> None:
-        """Ask the float model.
+    Where the float model sees next to nothing, and no labels are there to judge by, that is a ``CalibrationError``.
+    """
 
-        Args:
-            source: The model.
-            held_out: Images that calibration did not see.
-            labelled: Labelled images; of an untrained model they prove nothing.
-            max_drop: Points that INT8 may lose on them.
-            sessions: Opens the parts of a candidate.
-            floats: The float model.
-            progress: Called as it goes on.
+    source: SourceModel
+    images: Sequence[Path]  # that calibration did not see
+    labelled: LabelledSet | None
+    max_drop: float  # points that INT8 may lose on labels
+    sessions: Open  # of the parts of a candidate
+    floats: InitVar[Parts]
+    progress: Progress
+    unfit: str = field(default="", init=False)  # what is wrong with the images, the likely cause of a failure
+    _wanted: Sequence[Any] = field(init=False)
+    _float_scores: Scores | None = field(init=False)
 
-        Raises:
-            CalibrationError: the float model sees next to nothing, and no labels are there to judge by.
-        """
-        self._source = source
-        self._images = tuple(held_out)
-        self._labelled = labelled if source.trained else None
-        self._max_drop = max_drop
-        self._sessions = sessions
-        self._progress = progress
-        self._task = source.spec.decode.task
-        self.unfit = ""
+    def __post_init__(self, floats: Parts) -> None:
+        if not self.source.trained:
+            self.labelled = None  # they prove nothing
         self._wanted = self._asked(floats, "Float model on held-out images")
         self._check_teacher(floats)
         self._float_scores = self._scored(floats, "Float model on labelled images")
+
+    @property
+    def _task(self) -> str:
+        return self.source.spec.decode.task
 
     def judge(self, parts: Parts, recipe: QuantizeRecipe) -> Judgement:
         """Judge a candidate: by the float model's answers, then, if it passes, by labels."""
@@ -91,24 +81,24 @@ class AccuracyJudge:
             return Judgement(report=report, answers=found)
         scores = self._scored(parts, f"{recipe.name} on labelled images")
         assert scores is not None
-        loss = compare_scores(self._float_scores, scores, self._source.spec.decode.labels)
-        check = labelled_check(loss, self._max_drop)
+        loss = compare_scores(self._float_scores, scores, self.source.spec.decode.labels)
+        check = labelled_check(loss, self.max_drop)
         return Judgement(
             report=replace(report, checks=(*report.checks, check)), labelled=loss, answers=found, scores=scores
         )
 
     def worst(self, judgement: Judgement) -> tuple[WorstImage, ...]:
         """The held-out images on which a candidate strays furthest."""
-        if self._task not in BOX_TASKS or not self._source.trained:
+        if self._task not in BOX_TASKS or not self.source.trained:
             return ()
         pairs = self._at_default(self._wanted), self._at_default(judgement.answers)
-        return worst_images(self._images, *pairs, self._source.spec.decode.labels)
+        return worst_images(self.images, *pairs, self.source.spec.decode.labels)
 
     def threshold(self, judgement: Judgement) -> ThresholdRecord | None:
         """The confidence that keeps the float model's precision; ``None`` where the task has none."""
-        if self._task not in BOX_TASKS or not self._source.trained:
+        if self._task not in BOX_TASKS or not self.source.trained:
             return None
-        default = self._source.spec.decode.confidence
+        default = self.source.spec.decode.confidence
         if isinstance(self._float_scores, DetectorScores) and isinstance(judgement.scores, DetectorScores):
             return tune_confidence_labelled(self._float_scores.pairs, judgement.scores.pairs, default)
         return tune_confidence(self._wanted, judgement.answers, default)
@@ -118,65 +108,63 @@ class AccuracyJudge:
 
         Where it sees next to nothing, the calibration images are wrong: that is remembered as the likely cause of a failure.
         """
-        if self._task == "promptable-segment" or not self._source.trained:
+        if self._task == "promptable-segment" or not self.source.trained:
             return
         try:
             self._check_wanted()
         except CalibrationError as error:
-            if self._labelled is None:
+            if self.labelled is None:
                 raise
             self._remember_cause(error)
-            self._images = tuple(self._labelled.images)
+            self.images = tuple(self.labelled.images)
             self._wanted = self._asked(floats, "Float model on labelled images")
             self._check_wanted()
 
     def _check_wanted(self) -> None:
         if self._task in BOX_TASKS:
-            check_teacher(sum(len(found) for found in self._at_default(self._wanted)), len(self._images))
+            check_teacher(sum(len(found) for found in self._at_default(self._wanted)), len(self.images))
         else:
             check_classes(self._wanted)
 
     def _remember_cause(self, error: CalibrationError) -> None:
         """A few objects too few is a small set; next to none, or one class, are the wrong images."""
         boxes = sum(len(found) for found in self._at_default(self._wanted))
-        if self._task not in BOX_TASKS or boxes < _LEAST_BOXES_PER_IMAGE * len(self._images):
+        if self._task not in BOX_TASKS or boxes < _LEAST_BOXES_PER_IMAGE * len(self.images):
             self.unfit = f"The calibration images are not what the model was trained for: {error.message}"
 
     def _asked(self, parts: Parts, step: str) -> Sequence[Any]:
         if self._task == "promptable-segment":
-            with PromptableModel(self._source.name, self._source.spec, self._sessions(parts)) as prompted:
-                return mask_answers(prompted, self._images, step, self._progress)
-        if not self._source.trained:
+            with PromptableModel(self.source.name, self.source.spec, self.sessions(parts)) as prompted:
+                return mask_answers(prompted, self.images, step, self.progress)
+        if not self.source.trained:
             return self._computed(parts, step)
         with self._model(parts) as model:
             confidence = LOW_CONFIDENCE if self._task in BOX_TASKS else None
-            return answers(model, self._images, step, self._progress, confidence)
+            return answers(model, self.images, step, self.progress, confidence)
 
     def _computed(self, parts: Parts, step: str) -> Sequence[Any]:
         """Raw outputs: two untrained models have no answers that could agree."""
-        part = self._source.parts[0]
+        part = self.source.parts[0]
         found = []
-        with closing(self._sessions({part.name: parts[part.name]})[part.name]) as session:
-            for done, path in enumerate(self._images):
-                self._progress(step, done, len(self._images))
-                feeds = self._source.entry(fit(read_image(path), self._source.spec.preprocess)[0])
+        with closing(self.sessions({part.name: parts[part.name]})[part.name]) as session:
+            for path in counted(self.progress, step, self.images):
+                feeds = self.source.entry(fit(read_image(path), self.source.spec.preprocess)[0])
                 found.append(outputs_of(part, parts[part.name], session, feeds))
-        self._progress(step, len(self._images), len(self._images))
         return found
 
     def _scored(self, parts: Parts, step: str) -> Scores | None:
-        if self._labelled is None:
+        if self.labelled is None:
             return None
         with self._model(parts) as model:
-            return self._labelled.score(model, lambda _, done, total: self._progress(step, done, total))
+            return self.labelled.score(model, lambda _, done, total: self.progress(step, done, total))
 
     def _model(self, parts: Parts) -> Model:
-        return Model(self._source.name, self._source.spec, self._sessions(parts)["main"])
+        return Model(self.source.name, self.source.spec, self.sessions(parts)["main"])
 
     def _agreement(self, found: Sequence[Any], recipe: QuantizeRecipe) -> GateReport:
         if self._task == "promptable-segment":
-            return judge_masks(self._wanted, found, recipe.limits, recipe.name, self._source.trained)
-        if not self._source.trained:
+            return judge_masks(self._wanted, found, recipe.limits, recipe.name, self.source.trained)
+        if not self.source.trained:
             return judge_outputs(self._wanted, found, recipe.limits, recipe.name)
         return compare(
             self._compared_as(), self._at_default(self._wanted), self._at_default(found), recipe.limits, recipe.name
@@ -184,11 +172,11 @@ class AccuracyJudge:
 
     def _compared_as(self) -> str:
         """The task, but for a classifier whose classes do not exclude each other."""
-        decode = self._source.spec.decode
+        decode = self.source.spec.decode
         alone = decode.options.get("activation") == "sigmoid" and len(decode.labels) > 2
         return MULTI_LABEL if alone else self._task
 
     def _at_default(self, found: Sequence[Any]) -> Sequence[Any]:
         """Answers made at a low confidence as those at the default: suppression never lets a lower box remove a higher one."""
-        default = self._source.spec.decode.confidence
+        default = self.source.spec.decode.confidence
         return [a[a.confidence >= default] if isinstance(a, Detections) else a for a in found]

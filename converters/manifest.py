@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgecv._internal.progress import one_step
 from edgecv.bundles.bundle import describe_file
 from edgecv.bundles.manifest import MANIFEST, SCHEMA, Calibration, Manifest, dump_manifest
 from edgecv.converters.float_variants import Built, Job, each_once
@@ -53,22 +54,17 @@ def write_documents(name: str, job: Job, built: Sequence[Built]) -> None:
 
 
 def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
-    job.progress("Writing golden vectors and model card", 0, 1)
-    files = (
-        write_golden(job.folder, manifest.variants, job.examples[0 if job.calibration is not None else -1]),
-        write_model_card(job.folder, manifest),
-    )
-    job.progress("Writing golden vectors and model card", 1, 1)
-    return files
+    examples = job.examples[0 if job.calibration is not None else -1]
+    with one_step(job.progress, "Writing golden vectors and model card"):
+        return write_golden(job.folder, manifest.variants, examples), write_model_card(job.folder, manifest)
 
 
 def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
     """The confidence for the variant that ``auto`` takes: a bundle has one. The float model keeps its own."""
-    tuned = {name: record for one in built for name, record in one.thresholds.items()}
-    variants = [variant for one in built for variant in one.variants]
+    tuned = {one.variant.name: one.threshold for one in built if one.threshold is not None}
     if not tuned:
         return None
-    fastest = min(variants, key=lambda variant: (not variant.timed, variant.latency_ms))
+    fastest = min((one.variant for one in built), key=lambda variant: (not variant.timed, variant.latency_ms))
     if fastest.name in tuned:
         return tuned[fastest.name]
     default = next(iter(tuned.values())).before
@@ -77,8 +73,8 @@ def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
 
 def _records(manifest: Manifest, job: Job, built: Sequence[Built], threshold: ThresholdRecord | None) -> Iterator[Path]:
     """Parity and recipes; of INT8 what was tried, the report, and the sensitivity if it was asked for."""
-    yield from (path for one in built for path in one.extras)
-    formats = tuple(record for one in built for record in one.records)
+    yield from (one.extra for one in built)
+    formats = tuple(one.record for one in built if one.record is not None)
     if job.calibration is None or not formats:
         return
     record = QuantizationRecord(
@@ -95,7 +91,7 @@ def _records(manifest: Manifest, job: Job, built: Sequence[Built], threshold: Th
     write_report(record, job.folder / REPORT)
     yield from (job.folder / QUANTIZATION, job.folder / REPORT)
     if job.request.int8.analyze:
-        variants = tuple(found for one in built for found in one.sensitivities)
+        variants = tuple(one.sensitivity for one in built if one.sensitivity is not None)
         path = job.folder / SENSITIVITY
         path.write_bytes(msgspec.json.format(msgspec.json.encode(Sensitivity(variants=variants)), indent=2) + b"\n")
         yield path
@@ -121,7 +117,7 @@ def _manifest(name: str, job: Job, built: Sequence[Built], threshold: ThresholdR
         family=job.source.family,
         preprocess=job.source.spec.preprocess,
         decode=msgspec.structs.replace(decode, confidence=threshold.after) if threshold is not None else decode,
-        variants=each_once(variant for one in built for variant in one.variants),
+        variants=each_once(one.variant for one in built),
         source=job.source.origin,
         licence=job.source.licence,
         calibration=Calibration(images=len(images), held_out=len(images.held_out), sha256=images.sha256)

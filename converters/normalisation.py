@@ -17,13 +17,10 @@ def read_normalisation(said: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[s
     """What is said of an input with mean and std as three numbers each, of pixels over 255.
 
     A mean above 1 and a std above 2 can only be meant for pixels of 0 to 255, as mmcv, Keras and Caffe write them. They are divided
-    by 255, and that is told.
+    by 255, and that is told. Numbers that no image has, and one of 0 to 255 beside one of 0 to 1, are a ``ConfigError``.
 
     Returns:
         The same, and what was done, in words.
-
-    Raises:
-        ConfigError: they are no numbers that images have, or one is of 0 to 255 and the other is not.
     """
     found = dict(said)
     for name in ("mean", "std"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
-from edgecv._internal.progress import Progress
+from edgecv._internal.progress import Progress, counted
 from edgecv.bundles.golden import cosine
 from edgecv.converters.families import ultralytics_import
 from edgecv.converters.source import TOLERANCES, Example, Part, SourceModel, Tolerance
@@ -24,31 +25,13 @@ _IMAGES = 3
 
 
 class OutputParity(msgspec.Struct, frozen=True, kw_only=True):
-    """One output over all images.
-
-    Attributes:
-        part: Of the model.
-        name: Of the output.
-        cosine: The lowest.
-        worst: The largest difference of one element, as a part of the largest magnitude that the source gives.
-        worst_absolute: That difference itself.
-    """
+    """One output of a part over all images."""
 
     part: str
     name: str
-    cosine: float
-    worst: float
-    worst_absolute: float
-
-    def and_also(self, other: OutputParity) -> OutputParity:
-        """Combine two comparisons of one output and keep the worse of each figure."""
-        return OutputParity(
-            part=self.part,
-            name=self.name,
-            cosine=min(self.cosine, other.cosine),
-            worst=max(self.worst, other.worst),
-            worst_absolute=max(self.worst_absolute, other.worst_absolute),
-        )
+    cosine: float  # the lowest
+    worst: float  # the largest difference of one element, as a part of the largest magnitude that the source gives
+    worst_absolute: float  # that difference itself
 
 
 def parity_examples(
@@ -66,12 +49,7 @@ def parity_examples(
     images = [fit(read_image(path), spec)[0] for path in paths[:most]]
     if calibration is None:
         images.append(noise)
-    found = []
-    for done, image in enumerate(images):
-        progress("Running the source", done, len(images))
-        found.append(source.examples(image))
-    progress("Running the source", len(images), len(images))
-    return tuple(found)
+    return tuple(source.examples(image) for image in counted(progress, "Running the source", images))
 
 
 def check_parity(
@@ -81,31 +59,20 @@ def check_parity(
     examples: Iterable[Example],
     tolerance: Tolerance = TOLERANCES["fp32"],
 ) -> tuple[OutputParity, ...]:
-    """Compare an export with its source.
-
-    Args:
-        part: The source.
-        exported: The export.
-        session: A session of the export, computing in fp32.
-        examples: What the source makes of each image.
-        tolerance: How far it may be from the source.
-
-    Raises:
-        ParityError: an output differs.
-    """
-    found: dict[str, OutputParity] = {}
+    """Compare an export with its source in fp32; ``ParityError`` where an output differs by more than the tolerance."""
+    compared: dict[str, list[OutputParity]] = defaultdict(list)
     for example in examples:
         for name, given in outputs_of(part, exported, session, example.feeds).items():
-            parity = _compare(part.name, name, example.outputs[name], given)
-            found[name] = found.get(name, parity).and_also(parity)
-    bad = [p for p in found.values() if p.cosine < tolerance.cosine or p.worst > tolerance.worst]
+            compared[name].append(_compare(part.name, name, example.outputs[name], given))
+    found = tuple(_worst(images) for images in compared.values())
+    bad = [p for p in found if p.cosine < tolerance.cosine or p.worst > tolerance.worst]
     if bad:
         listed = ", ".join(
             f"{p.name} cosine {p.cosine:.6f}, worst element {p.worst_absolute:.4g} ({p.worst:.2%} of the largest)"
             for p in bad
         )
         raise ParityError(f"The export of {part.name} differs from its source: {listed}.", "Nothing was written.")
-    return tuple(found.values())
+    return found
 
 
 def outputs_of(part: Part, exported: Exported, session: Session, feed: Tensors) -> dict[str, Array]:
@@ -135,4 +102,14 @@ def _compare(part: str, name: str, wanted: Array, given: Array) -> OutputParity:
         cosine=cosine(wanted, given),
         worst=worst / largest if largest else worst,
         worst_absolute=worst,
+    )
+
+
+def _worst(images: Sequence[OutputParity]) -> OutputParity:
+    """Of one output, the worst of each figure."""
+    return msgspec.structs.replace(
+        images[0],
+        cosine=min(image.cosine for image in images),
+        worst=max(image.worst for image in images),
+        worst_absolute=max(image.worst_absolute for image in images),
     )

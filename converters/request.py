@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecv import registry
-from edgecv._internal.printable import is_name
 from edgecv.converters.families.other_sources import refuse_known
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
@@ -94,11 +93,7 @@ def request_of(
 
 
 def precisions_of(asked: Precision | Sequence[Precision]) -> tuple[Precision, ...]:
-    """What was asked for, each once, in the order of their building.
-
-    Raises:
-        ConfigError: there is no such precision.
-    """
+    """What was asked for, each once, in the order of their building; ``ConfigError`` for what does not exist."""
     several = (asked,) if isinstance(asked, str) else tuple(asked)
     unknown = [name for name in several if name not in PRECISIONS]
     if unknown or not several:
@@ -115,29 +110,8 @@ def check_formats(formats: Sequence[str]) -> None:
         registry.place("exporters", name)
 
 
-def check_name(place: Path) -> None:
-    """Raise ``ConfigError`` unless a bundle can be called what its folder is called."""
-    if not is_name(place.name):
-        raise ConfigError(
-            f"A bundle cannot be called '{place.name}': there are characters in it that name nothing.",
-            "Choose another --out.",
-        )
-
-
-def check_calibration(precisions: Sequence[Precision], calibration: str | Path | None) -> None:
-    """Raise ``ConfigError`` unless INT8 has something to calibrate with."""
-    if "int8" in precisions and calibration is None:
-        raise ConfigError(
-            "INT8 needs calibration images.", "Give --calib FOLDER with 100 to 300 images like those of your camera."
-        )
-
-
 def size_wh_of(imgsz: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Width and height in pixels; one number is a square.
-
-    Raises:
-        ConfigError: it is neither a whole number nor two.
-    """
+    """Width and height in pixels; one number is a square. ``ConfigError`` for what is neither a whole number nor two."""
     if imgsz is None:
         return None
     sizes = tuple(imgsz) if isinstance(imgsz, (tuple, list)) else (imgsz, imgsz)

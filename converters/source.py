@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
-import msgspec
 import numpy as np
 
 from edgecv import registry
-from edgecv._internal.printable import as_name
+from edgecv.bundles.bundle import sha256_of
 from edgecv.bundles.manifest import Source
 from edgecv.converters.normalisation import read_normalisation
 from edgecv.errors import ConfigError
@@ -23,14 +23,12 @@ from edgecv.results import Image
 from edgecv.specs import ModelSpec, TensorSpec
 
 MAX_BATCH = 64  # beyond it a run holds gigabytes and no CPU gains anything
-MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message (ONNX) and of a flatbuffer (TFLite)
 # What a caller may say of a source that not every source takes.
 _CHOICES = ("trust_pickle", "weights", "random_weights", "pretrained", "preprocess", "labels", "activation")
 Architecture = Literal["conv", "transformer", "float"]
 Activation = Literal["", "softmax", "sigmoid", "none"]
 MAX_SIZE = 4096  # a side at which a small detector's activations already take 15 GB
 RANDOM = "random weights, seed 0"  # how the record of a source calls them
-REPORT = "Report it with the model; --debug shows the whole error."  # when a library says no and the reason is its own
 SIZE_STEP = 32  # the coarsest stride of the detectors; other sizes cut cells in half
 
 
@@ -105,20 +103,20 @@ class Part:
     """One network of a model; most models have one, SAM has an encoder and a decoder.
 
     Attributes:
-        name: ``main``, ``encoder`` or ``decoder``.
         inputs: In the order of the module's arguments.
         outputs: In the order of what the module returns.
         reference: What the source itself computes: outputs by name from inputs by name. Independent of the export, so that
             parity means something.
+        name: ``main`` for the only part, else ``encoder`` or ``decoder``.
         module: A torch module; ``None`` when the source is a graph.
         graph: An ONNX model; ``None`` when the source is a module.
         architecture: ``conv`` or ``transformer``: which recipes suit it; ``float``: it is never quantized.
     """
 
-    name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     reference: Callable[[Tensors], dict[str, Array]]
+    name: str = "main"
     module: Any = None
     graph: Any = None
     architecture: Architecture = "conv"
@@ -149,6 +147,10 @@ class Tolerance:
 # was measured on members of every family (docs/adr/0013).
 TOLERANCES: Mapping[str, Tolerance] = MappingProxyType(
     {"fp32": Tolerance(cosine=0.9999, worst=0.001), "fp16": Tolerance(cosine=0.999, worst=0.05)}
+)
+# Of ResNets and SAMs, which were measured to be nearer.
+CLOSE_TOLERANCES: Mapping[str, Tolerance] = MappingProxyType(
+    {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}
 )
 
 
@@ -245,12 +247,7 @@ class Family:
 
 
 def family(name: str) -> Family:
-    """A registered family.
-
-    Raises:
-        UnknownPlugin: there is no such family.
-        PluginError: it cannot be loaded.
-    """
+    """A registered family; ``UnknownPlugin`` where there is none, ``PluginError`` where it cannot be loaded."""
     found = registry.resolve("families", name)
     return found if isinstance(found, Family) else Family(found)
 
@@ -262,67 +259,34 @@ def exporter(name: str) -> Exporter:
     return kind()
 
 
-def raw_head_outputs(
-    size_wh: tuple[int, int], strides: tuple[int, ...], bins: int, classes: int
-) -> tuple[TensorSpec, ...]:
-    """Specs of a raw detection head: box and class output per stride."""
-    width, height = size_wh
-    return tuple(
-        TensorSpec(
-            name=f"{role}_{stride}",
-            role=f"{role}/{stride}",
-            shape=(1, channels, height // stride, width // stride),
-            dtype="float32",
-            layout="NCHW",
-        )
-        for stride in strides
-        for role, channels in (("box", 4 * bins), ("class", classes))
-    )
-
-
-def channels_last(spec: TensorSpec) -> TensorSpec:
-    """An NCHW output as it leaves a runtime that computes in NHWC; any other as it is."""
-    if spec.layout != "NCHW":
-        return spec
-    batch, channels, height, width = spec.shape
-    return msgspec.structs.replace(spec, shape=(batch, height, width, channels), layout="NHWC")
-
-
 def image_input(size_wh: tuple[int, int]) -> TensorSpec:
     """The uint8 image input that every export has: the graph normalises."""
     return TensorSpec(name="image", role="image", shape=(1, size_wh[1], size_wh[0], 3), dtype="uint8", layout="NHWC")
 
 
-def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) -> tuple[str, ...]:
-    """The labels that the caller gave, or those that the source has.
+def logits_output(classes: int) -> TensorSpec:
+    """The output of a classifier."""
+    return TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32")
 
-    Raises:
-        ConfigError: there is not one for each class.
-    """
+
+def class_labels(given: tuple[str, ...], known: tuple[str, ...], origin: str) -> tuple[str, ...]:
+    """The labels that the caller gave, one for each class, or those that the source has; else ``ConfigError``."""
     if given and len(given) != len(known):
         raise ConfigError(f"{origin} has {len(known)} classes, not {len(given)}.", "Give one label per class.")
     return given or known
 
 
-def with_names(source: SourceModel) -> SourceModel:
-    """The source with labels that can be written: a blank for each tab, line break and the like in one, and a word about it."""
-    labels = source.spec.decode.labels
-    names = tuple(as_name(label) for label in labels)
-    changed = [at for at, (before, after) in enumerate(zip(labels, names, strict=True)) if before != after]
-    if not changed:
-        return source
-    decode = msgspec.structs.replace(source.spec.decode, labels=names)
-    said = f"Labels {', '.join(map(str, changed))} hold characters that name nothing, such as line breaks: blanks stand for them."
-    return replace(
-        source, spec=msgspec.structs.replace(source.spec, decode=decode), assumptions=(*source.assumptions, said)
-    )
-
-
-def weight_bytes(module: Any) -> int:
-    """Bytes of a torch module's weights."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
-
-
-def origin(path: Path, sha256: str) -> Source:
+def origin(path: Path) -> Source:
     """The record of where a model came from; the folder is the user's own business."""
-    return Source(file=path.name, sha256=sha256)
+    return Source(file=path.name, sha256=sha256_of(path))
+
+
+def made_origin(name: str, how: str = RANDOM) -> Source:
+    """The record of weights that no file of the user's holds."""
+    text = f"{name}: {how}"
+    return Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def no_weights(name: str, hint: str) -> ConfigError:
+    """The refusal of an architecture without a word on its weights."""
+    return ConfigError(f"'{name}' names an architecture; where do its weights come from?", hint)

@@ -73,7 +73,7 @@ class Profile:
 
 @cache
 def profiles() -> tuple[Profile, ...]:
-    """Every profile, by name."""
+    """Every profile that EdgeCV knows, in the order of their names."""
     names = sorted(path.stem for path in (DATA / "profiles").glob("*.toml"))
     return tuple(_read(name, table(f"profiles/{name}")) for name in names)
 

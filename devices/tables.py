@@ -18,7 +18,7 @@ DATA = Path(__file__).with_name("data")
 
 @cache
 def table(name: str) -> Mapping[str, Any]:
-    """The content of ``devices/data/NAME.toml``."""
+    """The content of ``devices/data/NAME.toml``, read once per process."""
     return tomllib.loads((DATA / f"{name}.toml").read_text(encoding="utf-8"))
 
 

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgecv._internal.extras import lazy_names
 from edgecv.version import __version__
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from edgecv.specs import ModelSpec as ModelSpec, RuntimeOptions as RuntimeOptions
 
 # ONNX Runtime reads this when it is first imported: without it, it writes an id of the device below ~/.cache and looks up its
-# maker's host. No module of EdgeCV, and no plugin, is imported before this line.
+# maker's host. No plugin, and no module of EdgeCV that imports more than Python's own, is imported before this line.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # In a checkout the rooms stand beside this folder, not in it: without this line `python -m edgecv` and
@@ -81,14 +81,7 @@ __all__ = ["__version__", *_LAZY]  # noqa: PLE0604 - the keys are strings
 
 
 if not TYPE_CHECKING:  # a type checker shall find misspelt names
-
-    def __getattr__(name: str) -> Any:
-        if name not in _LAZY:
-            raise AttributeError(f"module 'edgecv' has no attribute '{name}'")
-        module = importlib.import_module(_LAZY[name])
-        value = module if name in _MODULES else getattr(module, name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_names(__name__, _LAZY, _MODULES)
 
 
 def __dir__() -> list[str]:

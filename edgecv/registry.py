@@ -111,6 +111,10 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(sorted({*_TABLE[kind], *(point.name for point in entry_points(kind))}))
 
 
+def _one(kind: str) -> str:
+    return "family" if kind == "families" else kind.removesuffix("s")
+
+
 def place(kind: str, name: str) -> str:
     """The code behind a name, as ``module:attribute``.
 
@@ -120,11 +124,11 @@ def place(kind: str, name: str) -> str:
     """
     places = _places(kind, name)
     if not places:
-        raise unknown(kind.removesuffix("s"), name, names(kind))
+        raise unknown(_one(kind), name, names(kind))
     if len(places) > 1:
         said = " and ".join(f"{code} (from {package})" for code, package in places.items())
         raise PluginError(
-            f"The {kind.removesuffix('s')} '{name}' is registered twice: {said}.",
+            f"The {_one(kind)} '{name}' is registered twice: {said}.",
             "Uninstall one of the packages, or ask its maker for another name.",
         )
     return next(iter(places))
@@ -157,7 +161,7 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         PluginError: the plug-in is installed but broken, lacks a member, or its name stands for two things.
     """
     code = place(kind, name)
-    what = f"The {kind.removesuffix('s')} '{name}' ({code})"
+    what = f"The {_one(kind)} '{name}' ({code})"
     try:
         found = load(code)
     except (ImportError, AttributeError) as error:

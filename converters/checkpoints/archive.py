@@ -10,150 +10,72 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from edgecv._internal.extras import require
-from edgecv.converters.checkpoints.inert_pickle import (
-    MAX_BYTES,
-    Call,
-    DamagedPickle,
-    Global,
-    Limited,
-    Persistent,
-    read_pickle,
-)
+from edgecv.converters.checkpoints.inert_pickle import MAX_BYTES, Limited, read_pickle
+from edgecv.converters.checkpoints.records import DamagedPickle, Persistent, everything_in
+from edgecv.converters.checkpoints.stored_tensors import ITEM_BYTES, StoredTensor, storage_of
+from edgecv.errors import UnsupportedSource
 
 # The number at the head of the container before 1.6 (torch/serialization.py, MAGIC_NUMBER) and its version.
 _OLD_MAGIC, _OLD_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_MAX_DIMENSIONS = 16
+_OF_PROGRAMS = re.compile(
+    r"(?:^|/)(?:constants\.pkl$|code/|archive_format$|models/.*\.json$)"
+)  # members of their archives
 # What Python's zip reader raises for damaged archives.
 _DAMAGE = (zipfile.BadZipFile, RuntimeError, struct.error, zlib.error, EOFError, ValueError, LookupError)
-# torch's name of a storage's class, and the name of its elements' type in torch.
-_STORAGE_TYPES: Mapping[str, str] = MappingProxyType(
-    {
-        "FloatStorage": "float32",
-        "DoubleStorage": "float64",
-        "HalfStorage": "float16",
-        "BFloat16Storage": "bfloat16",
-        "LongStorage": "int64",
-        "IntStorage": "int32",
-        "ShortStorage": "int16",
-        "CharStorage": "int8",
-        "ByteStorage": "uint8",
-        "BoolStorage": "bool",
-        "UntypedStorage": "uint8",
-    }
-)
-_ITEM_BYTES: Mapping[str, int] = MappingProxyType(
-    {
-        "float32": 4,
-        "float64": 8,
-        "float16": 2,
-        "bfloat16": 2,
-        "int64": 8,
-        "int32": 4,
-        "int16": 2,
-        "int8": 1,
-        "uint8": 1,
-        "bool": 1,
-    }
-)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTensor:
-    """Where a tensor lies.
-
-    Attributes:
-        storage: Key of its storage in the archive.
-        dtype: Name of its elements' type in torch.
-        offset, size, stride: In elements, as torch means them.
-    """
-
-    storage: str
-    dtype: str
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        count = 1
-        for length in self.size:
-            count *= length
-        return count
-
-    @property
-    def bytes(self) -> int:
-        return self.elements * _ITEM_BYTES[self.dtype]
-
-
+@dataclass(slots=True, kw_only=True, eq=False)
 class Archive:
-    """An open checkpoint.
+    """An open checkpoint: what its pickle describes, as inert data, and its tensors as they are asked for."""
 
-    Attributes:
-        content: What its pickle describes, as inert data.
-        file_bytes: Size of the file.
-    """
-
-    def __init__(
-        self,
-        content: Any,
-        *,
-        file_bytes: int,
-        sizes: Mapping[str, int],
-        read: Callable[[str], bytearray],
-        close: Callable[[], None],
-    ) -> None:
-        self.content = content
-        self.file_bytes = file_bytes
-        self._sizes = sizes
-        self._read = read
-        self._close = close
-        self._storages: dict[str, bytearray] = {}
+    content: Any
+    file_bytes: int
+    sizes: Mapping[str, int]  # of the storages, in bytes
+    read: Callable[[str], bytearray]  # a storage
+    close: Callable[[], None]
+    _storages: dict[str, bytearray] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Archive:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._close()
+        self.close()
 
     def tensor(self, stored: StoredTensor) -> Any:
-        """The tensor, on the CPU.
-
-        Raises:
-            DamagedPickle: it does not lie inside its storage, or shows an element more than once.
-        """
+        """The tensor, on the CPU; ``DamagedPickle`` where it lies outside its storage, or shows an element more than once."""
         torch = require("torch", "convert")
         self._check(stored)
         if not stored.elements:
             return torch.zeros(stored.size, dtype=getattr(torch, stored.dtype))
         if stored.storage not in self._storages:
             with _damage():
-                self._storages[stored.storage] = self._read(stored.storage)
+                self._storages[stored.storage] = self.read(stored.storage)
         flat = torch.frombuffer(self._storages[stored.storage], dtype=torch.uint8)
-        item = _ITEM_BYTES[stored.dtype]
+        item = ITEM_BYTES[stored.dtype]
         usable = flat[: len(flat) // item * item]
         if stored.dtype == "bool":  # a copy, and so of this tensor's elements alone
             return usable.as_strided(stored.size, stored.stride, stored.offset).ne(0)
         return usable.view(getattr(torch, stored.dtype)).as_strided(stored.size, stored.stride, stored.offset)
 
     def _check(self, stored: StoredTensor) -> None:
-        room = self._sizes.get(stored.storage)
+        room = self.sizes.get(stored.storage)
         if room is None:
             raise DamagedPickle("a tensor has no storage in the file")
         if stored.elements and any(
             not step and length > 1 for step, length in zip(stored.stride, stored.size, strict=True)
         ):
             raise DamagedPickle("a tensor repeats its elements (a stride of 0)")
-        room //= _ITEM_BYTES[stored.dtype]
+        room //= ITEM_BYTES[stored.dtype]
         furthest = stored.offset + sum(
             step * (length - 1) for step, length in zip(stored.stride, stored.size, strict=True)
         )
@@ -164,9 +86,7 @@ class Archive:
 def open_archive(path: Path) -> Archive:
     """Read the description of a checkpoint; its tensors stay in the file until they are asked for.
 
-    Raises:
-        DamagedPickle: it is no checkpoint, or one that torch does not write.
-        OSError: the file cannot be read.
+    ``DamagedPickle`` says that it is no checkpoint, or one that torch does not write.
     """
     file = path.open("rb")
     try:
@@ -177,8 +97,28 @@ def open_archive(path: Path) -> Archive:
         raise
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file begins like a checkpoint of either container."""
+def check_is_archive(path: Path) -> None:
+    """Raise ``UnsupportedSource`` for a file that is missing, empty or no checkpoint at all."""
+    if not path.is_file():
+        raise UnsupportedSource(f"{path} does not exist.", "Check the path to the checkpoint.")
+    try:
+        readable = _is_archive(path)
+    except OSError as error:
+        raise UnsupportedSource(f"{path} cannot be read: {error.strerror}.", "Copy or download it again.") from error
+    if readable and _is_program(path):
+        raise UnsupportedSource(
+            f"{path} is a compiled program (TorchScript or torch.export), which holds no network that can be changed.",
+            "Give the checkpoint (.pt) that training wrote, or export the network to .onnx.",
+        )
+    if not readable:
+        size = path.stat().st_size
+        raise UnsupportedSource(
+            f"{path} ({size} bytes) is {'empty' if not size else 'not a PyTorch checkpoint'}.",
+            "Copy or download it again.",
+        )
+
+
+def _is_archive(path: Path) -> bool:
     with path.open("rb") as file:
         if zipfile.is_zipfile(file):
             return True
@@ -187,6 +127,14 @@ def is_archive(path: Path) -> bool:
             return bool(read_pickle(io.BytesIO(file.read(64))) == _OLD_MAGIC)
         except DamagedPickle:
             return False
+
+
+def _is_program(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(_OF_PROGRAMS.search(name) for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError):
+        return False  # damaged, or of before torch 1.6
 
 
 @contextlib.contextmanager
@@ -223,7 +171,7 @@ def _zip_archive(file: BinaryIO) -> Archive:
         archive.close()
         file.close()
 
-    return Archive(content, file_bytes=_size_of(file), sizes=sizes, read=read, close=close)
+    return Archive(content=content, file_bytes=_size_of(file), sizes=sizes, read=read, close=close)
 
 
 def _size_of(file: BinaryIO) -> int:
@@ -282,101 +230,10 @@ def _old_archive(file: BinaryIO) -> Archive:
         return _exactly(file, length)
 
     sizes = {key: length for key, (_place, length) in places.items()}
-    return Archive(content, file_bytes=file_bytes, sizes=sizes, read=read, close=file.close)
+    return Archive(content=content, file_bytes=file_bytes, sizes=sizes, read=read, close=file.close)
 
 
 def _old_item_bytes(content: Any) -> dict[str, int]:
     """Bytes of an element, per storage: the old container counts elements and names their type in the pickle alone."""
-    found: dict[str, int] = {}
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, Persistent):
-            key, dtype = storage_of(value)
-            found[key] = _ITEM_BYTES[dtype]
-        elif id(value) not in seen:
-            seen.add(id(value))
-            waiting.extend(inside(value))
-    return found
-
-
-def inside(value: Any) -> list[Any]:
-    """The values that an inert value holds."""
-    if isinstance(value, dict):
-        return [*value.keys(), *value.values()]
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if isinstance(value, (Global, str, bytes, int, float)) or value is None:
-        return []
-    if isinstance(value, Persistent):
-        return [value.key]
-    function = value.function if isinstance(value, Call) else value.cls
-    return [function, value.arguments, value.state, value.items]
-
-
-def storage_of(reference: Persistent) -> tuple[str, str]:
-    """Key and elements' type of a storage.
-
-    Raises:
-        DamagedPickle: it is no reference to one.
-    """
-    key = reference.key
-    if not isinstance(key, tuple) or len(key) not in (5, 6) or key[0] != "storage" or not isinstance(key[2], str):
-        raise DamagedPickle("a tensor refers to no storage")
-    name = key[1].name if isinstance(key[1], Global) and key[1].module in ("torch", "torch.storage") else None
-    if name not in _STORAGE_TYPES or (len(key) == 6 and key[5] is not None):
-        raise DamagedPickle("a tensor has elements of a type that is not read")
-    return key[2], _STORAGE_TYPES[str(name)]
-
-
-def stored_tensor(value: Any) -> StoredTensor | None:
-    """What a record says of a tensor; ``None`` where it stands for something else, or for a tensor of another kind than the plain.
-
-    Raises:
-        DamagedPickle: it claims to be a plain tensor and is none.
-    """
-    for _ in range(2):  # a parameter holds a tensor, never another parameter
-        if not isinstance(value, Call) or not isinstance(value.function, Global):
-            return None
-        name = str(value.function)
-        if name in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
-            value = value.arguments[0] if value.arguments else None
-        elif name in _REBUILDS:
-            return _REBUILDS[name](*value.arguments)
-        else:
-            return None
-    return None
-
-
-def _plain_tensor(storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), *_more: Any) -> StoredTensor:
-    if not isinstance(storage, Persistent):
-        raise DamagedPickle("a tensor refers to no storage")
-    key, dtype = storage_of(storage)
-    return _checked_tensor(key, dtype, offset, size, stride)
-
-
-def _typed_tensor(
-    storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), _g: Any = None, _h: Any = None, *more: Any
-) -> StoredTensor:
-    """``_rebuild_tensor_v3`` names the elements' type itself."""
-    if not isinstance(storage, Persistent) or not more or not isinstance(more[0], Global):
-        raise DamagedPickle("a tensor refers to no storage")
-    if more[0].module != "torch" or more[0].name not in _ITEM_BYTES:
-        raise DamagedPickle("a tensor has elements of a type that is not read")
-    return _checked_tensor(storage_of(storage)[0], more[0].name, offset, size, stride)
-
-
-def _checked_tensor(key: str, dtype: str, offset: Any, size: Any, stride: Any) -> StoredTensor:
-    numbers = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= _MAX_DIMENSIONS
-    if not numbers or not all(type(n) is int and 0 <= n < 1 << 48 for n in (offset, *size, *stride)):
-        raise DamagedPickle("a tensor's size is not made of numbers")
-    return StoredTensor(storage=key, dtype=dtype, offset=offset, size=size, stride=stride)
-
-
-_REBUILDS: Mapping[str, Callable[..., StoredTensor]] = MappingProxyType(
-    {
-        "torch._utils._rebuild_tensor": _plain_tensor,
-        "torch._utils._rebuild_tensor_v2": _plain_tensor,
-        "torch._utils._rebuild_tensor_v3": _typed_tensor,
-    }
-)
+    references = (value for value in everything_in(content) if isinstance(value, Persistent))
+    return {key: ITEM_BYTES[dtype] for key, dtype in map(storage_of, references)}

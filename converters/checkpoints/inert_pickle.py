@@ -1,17 +1,18 @@
 """Read a pickle as inert data: no class is looked up, nothing is called, nothing is imported.
 
 A pickle is a program for a small stack machine. Two of its steps are dangerous: it looks up names in Python's modules, and it calls
-what it found. Here both only leave a record behind: ``Global`` for a name, ``Call`` for a call, ``Instance`` for an object of a
-class. Whoever needs a module or a tensor makes it from these records, with code of our own.
+what it found. Here both only leave a record behind (``records.py``). Whoever needs a module or a tensor makes it from these
+records, with code of our own.
 """
 
 from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, BinaryIO, cast
+
+from edgecv.converters.checkpoints.records import Call, DamagedPickle, Global, Instance, Persistent, Unmade
 
 # Each step may leave an object of some 100 bytes behind. The largest YOLO checkpoint has some 100,000 steps, a state dict of
 # a SAM 20,000.
@@ -22,55 +23,7 @@ _MAX_INT_KEY = 1 << 31  # larger ones could be made to collide in a dictionary
 _MAX_INT_BITS = 512  # Python refuses to write very large numbers as text, in a message for example
 # Protocols below 3 write the names that Python 2 had.
 _OLD_MODULES: Mapping[str, str] = MappingProxyType({"__builtin__": "builtins", "copy_reg": "copyreg"})
-
-
-class DamagedPickle(ValueError):
-    """The bytes are no pickle that this reader understands."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Global:
-    """A name in a module, which was not looked up."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Persistent:
-    """A reference to something outside the pickle: in a checkpoint, to the bytes of a tensor."""
-
-    key: Any
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """A call that was not made. What the pickle would have added to its result stands beside it."""
-
-    function: Any
-    arguments: Any
-    state: Any = None
-    items: dict[Any, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class Instance:
-    """An object of a class, which was not made."""
-
-    cls: Any
-    arguments: Any
-    state: Any = None
-    items: dict[Any, Any] = field(default_factory=dict)
-
-
-class _Mark:
-    """Where a group of values begins on the stack."""
-
-
-_MARK = _Mark()
+_MARK = object()  # where a group of values begins on the stack
 
 
 class Limited:
@@ -137,14 +90,9 @@ class _Machine:
         if self.steps > MAX_STEPS:
             raise DamagedPickle(f"it takes more than {MAX_STEPS:,} steps")
 
-    def push(self, value: Any) -> None:
-        self.stack.append(value)
-
     def pop(self) -> Any:
-        value = self.stack.pop()
-        if value is _MARK:
-            raise DamagedPickle("it takes a value where there is none")
-        return value
+        self.top()
+        return self.stack.pop()
 
     def top(self) -> Any:
         value = self.stack[-1]
@@ -163,103 +111,73 @@ class _Machine:
         del self.stack[at:]
         return values
 
+    def use_protocol(self, protocol: int) -> None:
+        self.protocol = protocol
 
-def _push(machine: _Machine, argument: Any) -> None:
-    machine.push(argument)
+    def get(self, key: int) -> None:
+        self.stack.append(self.memory[key])
+
+    def put(self, key: int) -> None:
+        self.memory[key] = self.top()
+
+    def extend(self, values: list[Any]) -> None:
+        target = self.top()
+        if isinstance(target, list):
+            target.extend(values)
+        elif isinstance(target, Unmade):
+            target.items.update(enumerate(values, start=len(target.items)))
+        else:
+            raise DamagedPickle(f"it appends to a {type(target).__name__}")
+
+    def set_items(self, flat: list[Any]) -> None:
+        target = self.top()
+        if isinstance(target, Unmade):
+            target = target.items
+        if not isinstance(target, dict):
+            raise DamagedPickle(f"it sets items of a {type(target).__name__}")
+        target.update(_dictionary(flat))
+
+    def build(self, state: Any) -> None:
+        target = self.top()
+        if isinstance(target, Unmade):
+            target.state = state
+        elif not isinstance(
+            target, dict
+        ):  # an ordered dictionary carries notes for torch's loader, which are not needed
+            raise DamagedPickle(f"it sets the state of a {type(target).__name__}")
 
 
-def _push_integer(machine: _Machine, argument: int) -> None:
-    if argument.bit_length() > _MAX_INT_BITS:
-        raise DamagedPickle(f"it holds a number of more than {_MAX_INT_BITS} bits")
-    machine.push(argument)
+_Step = Callable[[_Machine, Any], object]
 
 
-def _constant(value: Any) -> Callable[[_Machine, Any], None]:
-    return lambda machine, _argument: machine.push(value)
+def _pushes(make: Callable[[Any], Any]) -> _Step:
+    """A step that pushes what is made of its argument in the file."""
+    return lambda machine, argument: machine.stack.append(make(argument))
 
 
-def _made(kind: Callable[[], Any]) -> Callable[[_Machine, Any], None]:
-    return lambda machine, _argument: machine.push(kind())
+def _groups(make: Callable[[list[Any]], Any]) -> _Step:
+    """A step that pushes what is made of the group on the stack."""
+    return lambda machine, _argument: machine.stack.append(make(machine.group()))
 
 
-def _nothing(_machine: _Machine, _argument: Any) -> None:
-    return
+def _takes(count: int, make: Callable[..., Any]) -> _Step:
+    """A step that pushes what is made of the machine and of ``count`` values from its stack, the deepest first."""
 
-
-def _protocol(machine: _Machine, argument: int) -> None:
-    machine.protocol = argument
-
-
-def _grouped(kind: Callable[[list[Any]], Any]) -> Callable[[_Machine, Any], None]:
-    return lambda machine, _argument: machine.push(kind(machine.group()))
-
-
-def _tuple_of(count: int) -> Callable[[_Machine, Any], None]:
     def step(machine: _Machine, _argument: Any) -> None:
         values = [machine.pop() for _ in range(count)]
-        machine.push(tuple(reversed(values)))
+        machine.stack.append(make(machine, *reversed(values)))
 
     return step
 
 
-def _get(machine: _Machine, argument: int) -> None:
-    machine.push(machine.memory[argument])
+def _tuple(_machine: _Machine, *values: Any) -> tuple[Any, ...]:
+    return values
 
 
-def _put(machine: _Machine, argument: int) -> None:
-    machine.memory[argument] = machine.top()
-
-
-def _memoize(machine: _Machine, _argument: Any) -> None:
-    machine.memory[len(machine.memory)] = machine.top()
-
-
-def _duplicate(machine: _Machine, _argument: Any) -> None:
-    machine.push(machine.top())
-
-
-def _drop(machine: _Machine, _argument: Any) -> None:
-    machine.stack.pop()
-
-
-def _drop_group(machine: _Machine, _argument: Any) -> None:
-    machine.group()
-
-
-def _append(machine: _Machine, _argument: Any) -> None:
-    _extend(machine, [machine.pop()])
-
-
-def _appends(machine: _Machine, _argument: Any) -> None:
-    _extend(machine, machine.group())
-
-
-def _extend(machine: _Machine, values: list[Any]) -> None:
-    target = machine.top()
-    if isinstance(target, list):
-        target.extend(values)
-    elif isinstance(target, (Call, Instance)):
-        target.items.update(enumerate(values, start=len(target.items)))
-    else:
-        raise DamagedPickle(f"it appends to a {type(target).__name__}")
-
-
-def _set_item(machine: _Machine, _argument: Any) -> None:
-    value = machine.pop()
-    _set(machine, [machine.pop(), value])
-
-
-def _set_items(machine: _Machine, _argument: Any) -> None:
-    _set(machine, machine.group())
-
-
-def _set(machine: _Machine, flat: list[Any]) -> None:
-    target = machine.top()
-    if isinstance(target, (Call, Instance)):
-        target = target.items
-    if not isinstance(target, dict):
-        raise DamagedPickle(f"it sets items of a {type(target).__name__}")
-    target.update(_dictionary(flat))
+def _integer(value: int) -> int:
+    if value.bit_length() > _MAX_INT_BITS:
+        raise DamagedPickle(f"it holds a number of more than {_MAX_INT_BITS} bits")
+    return value
 
 
 def _dictionary(flat: list[Any]) -> dict[Any, Any]:
@@ -283,37 +201,27 @@ def _key(value: Any) -> Any:
     return value
 
 
-def _global(machine: _Machine, argument: str) -> None:
-    module, _, name = argument.partition(" ")
-    machine.push(_named(machine, module, name))
-
-
-def _stack_global(machine: _Machine, _argument: Any) -> None:
-    name, module = machine.pop(), machine.pop()
+def _global(machine: _Machine, module: Any, name: Any) -> Global:
     if not isinstance(module, str) or not isinstance(name, str):
         raise DamagedPickle("a name is no text")
-    machine.push(_named(machine, module, name))
-
-
-def _named(machine: _Machine, module: str, name: str) -> Global:
     return Global(_OLD_MODULES.get(module, module) if machine.protocol < 3 else module, name)
 
 
-def _reduce(machine: _Machine, _argument: Any) -> None:
-    arguments, function = machine.pop(), machine.pop()
+def _inst(machine: _Machine, names: str) -> None:
+    function = _global(machine, *names.split(" ", 1))
+    machine.stack.append(Call(function, tuple(machine.group())))
+
+
+def _reduced(machine: _Machine, function: Any, arguments: Any) -> Any:
     if not isinstance(arguments, tuple):
         raise DamagedPickle("a call has no arguments")
     plain = _PLAIN_CALLS.get(str(function)) if isinstance(function, Global) else None
-    machine.push(plain(machine, *arguments) if plain is not None else Call(function, arguments))
+    return plain(machine, *arguments) if plain is not None else Call(function, arguments)
 
 
 def _ordered(machine: _Machine, pairs: Any = ()) -> dict[Any, Any]:
     machine.spend(len(pairs))
-    made = {}
-    for pair in pairs:
-        key, value = pair
-        made[_key(key)] = value
-    return made
+    return {_key(key): value for key, value in pairs}
 
 
 def _members(_machine: _Machine, values: Any = ()) -> Any:
@@ -335,43 +243,6 @@ def _encoded(machine: _Machine, text: Any, encoding: Any = "utf-8") -> bytes:
     return text.encode(str(encoding))
 
 
-def _new(machine: _Machine, _argument: Any) -> None:
-    arguments, cls = machine.pop(), machine.pop()
-    machine.push(Instance(cls, arguments))
-
-
-def _new_with_names(machine: _Machine, _argument: Any) -> None:
-    names, arguments, cls = machine.pop(), machine.pop(), machine.pop()
-    machine.push(Instance(cls, (arguments, names)))
-
-
-def _inst(machine: _Machine, argument: str) -> None:
-    module, _, name = argument.partition(" ")
-    machine.push(Call(_named(machine, module, name), tuple(machine.group())))
-
-
-def _obj(machine: _Machine, _argument: Any) -> None:
-    cls, *arguments = machine.group()
-    machine.push(Call(cls, tuple(arguments)))
-
-
-def _build(machine: _Machine, _argument: Any) -> None:
-    state = machine.pop()
-    target = machine.top()
-    if isinstance(target, (Call, Instance)):
-        target.state = state
-    elif not isinstance(target, dict):  # an ordered dictionary carries notes for torch's loader, which are not needed
-        raise DamagedPickle(f"it sets the state of a {type(target).__name__}")
-
-
-def _persistent(machine: _Machine, _argument: Any) -> None:
-    machine.push(Persistent(machine.pop()))
-
-
-def _persistent_text(machine: _Machine, argument: str) -> None:
-    machine.push(Persistent(argument))
-
-
 # Calls that only give data a form.
 _PLAIN_CALLS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
@@ -383,62 +254,45 @@ _PLAIN_CALLS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     }
 )
 _INTEGERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")
-_VALUES = (
-    "FLOAT",
-    "BINFLOAT",
-    "STRING",
-    "BINSTRING",
-    "SHORT_BINSTRING",
-    "UNICODE",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
-    "BINUNICODE8",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-    "BINBYTES8",
-    "BYTEARRAY8",
-)
-_STEPS: Mapping[str, Callable[[_Machine, Any], None]] = MappingProxyType(
+_NUMBERS = ("FLOAT", "BINFLOAT")
+_TEXTS = ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+_BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
+_STEPS: Mapping[str, _Step] = MappingProxyType(
     {
-        **dict.fromkeys(_VALUES, _push),
-        **dict.fromkeys(_INTEGERS, _push_integer),
-        "PROTO": _protocol,
-        "FRAME": _nothing,
-        "NONE": _constant(None),
-        "NEWTRUE": _constant(True),
-        "NEWFALSE": _constant(False),
-        "MARK": _constant(_MARK),
-        "EMPTY_LIST": _made(list),
-        "EMPTY_SET": _made(list),
-        "EMPTY_DICT": _made(dict),
-        "EMPTY_TUPLE": _made(tuple),
-        "LIST": _grouped(list),
-        "FROZENSET": _grouped(list),
-        "TUPLE": _grouped(tuple),
-        "DICT": _grouped(_dictionary),
-        "TUPLE1": _tuple_of(1),
-        "TUPLE2": _tuple_of(2),
-        "TUPLE3": _tuple_of(3),
-        "APPEND": _append,
-        "APPENDS": _appends,
-        "ADDITEMS": _appends,
-        "SETITEM": _set_item,
-        "SETITEMS": _set_items,
-        "POP": _drop,
-        "POP_MARK": _drop_group,
-        "DUP": _duplicate,
-        **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _get),
-        **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _put),
-        "MEMOIZE": _memoize,
-        "GLOBAL": _global,
-        "STACK_GLOBAL": _stack_global,
-        "REDUCE": _reduce,
+        **dict.fromkeys((*_NUMBERS, *_TEXTS, *_BYTES), _pushes(lambda value: value)),
+        **dict.fromkeys(_INTEGERS, _pushes(_integer)),
+        "NONE": _pushes(lambda _: None),
+        "NEWTRUE": _pushes(lambda _: True),
+        "NEWFALSE": _pushes(lambda _: False),
+        "MARK": _pushes(lambda _: _MARK),
+        **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), _pushes(lambda _: [])),
+        "EMPTY_DICT": _pushes(lambda _: {}),
+        "EMPTY_TUPLE": _pushes(lambda _: ()),
+        "PERSID": _pushes(Persistent),
+        **dict.fromkeys(("LIST", "FROZENSET"), _groups(list)),
+        "TUPLE": _groups(tuple),
+        "DICT": _groups(_dictionary),
+        "OBJ": _groups(lambda values: Call(values[0], tuple(values[1:]))),
+        **{f"TUPLE{count}": _takes(count, _tuple) for count in (1, 2, 3)},
+        "BINPERSID": _takes(1, lambda _, key: Persistent(key)),
+        "STACK_GLOBAL": _takes(2, _global),
+        "REDUCE": _takes(2, _reduced),
+        "NEWOBJ": _takes(2, lambda _, cls, arguments: Instance(cls, arguments)),
+        "NEWOBJ_EX": _takes(3, lambda _, cls, arguments, names: Instance(cls, (arguments, names))),
+        "PROTO": _Machine.use_protocol,
+        "FRAME": lambda _machine, _size: None,
+        "APPEND": lambda machine, _: machine.extend([machine.pop()]),
+        **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda machine, _: machine.extend(machine.group())),
+        "SETITEM": lambda machine, _: machine.set_items([machine.pop(), machine.pop()][::-1]),
+        "SETITEMS": lambda machine, _: machine.set_items(machine.group()),
+        "BUILD": lambda machine, _: machine.build(machine.pop()),
+        "POP": lambda machine, _: machine.stack.pop(),
+        "POP_MARK": lambda machine, _: machine.group(),
+        "DUP": lambda machine, _: machine.stack.append(machine.top()),
+        **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
+        **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+        "MEMOIZE": lambda machine, _: machine.put(len(machine.memory)),
+        "GLOBAL": lambda machine, names: machine.stack.append(_global(machine, *names.split(" ", 1))),
         "INST": _inst,
-        "OBJ": _obj,
-        "NEWOBJ": _new,
-        "NEWOBJ_EX": _new_with_names,
-        "BUILD": _build,
-        "BINPERSID": _persistent,
-        "PERSID": _persistent_text,
     }
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
-from edgecv.converters.checkpoints.archive import Archive, StoredTensor, inside, stored_tensor
-from edgecv.converters.checkpoints.inert_pickle import Call, DamagedPickle, Global, Instance
+from edgecv.converters.checkpoints.archive import Archive
+from edgecv.converters.checkpoints.records import Call, DamagedPickle, Global, Instance, everything_in, named
+from edgecv.converters.checkpoints.stored_tensors import StoredTensor, stored_tensor
 
 MAX_MODULES = 20_000  # YOLOv8x has 400, SAM ViT-H 1,000
 # A value that a pickle holds once may stand in it in many places, and each place is copied: a kilobyte could unfold to gigabytes.
@@ -50,24 +50,17 @@ _WATCHED = frozenset({*sys.stdlib_module_names, "torch", "torchvision", "numpy",
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModuleRecord:
-    """A module that was not made.
-
-    Attributes:
-        cls: Its class.
-        attributes: What it holds beside tensors and parts, as inert data.
-        tensors: Records of its parameters and persistent buffers, by name.
-        children: Its parts, by name.
-    """
+    """A module that was not made."""
 
     cls: Global
-    attributes: Mapping[str, Any]
-    tensors: Mapping[str, Any]
-    children: Mapping[str, Any]
+    attributes: Mapping[str, Any]  # what it holds beside tensors and parts, as inert data
+    tensors: Mapping[str, Any]  # records of its parameters and persistent buffers, by name
+    children: Mapping[str, Any]  # its parts, by name
 
 
 def module_record(value: Any) -> ModuleRecord | None:
     """A record of a module; ``None`` where the value stands for something else."""
-    if not isinstance(value, Instance) or not isinstance(value.cls, Global) or not isinstance(value.state, dict):
+    if not isinstance(value, Instance) or not isinstance(value.maker, Global) or not isinstance(value.state, dict):
         return None
     state = value.state
     parameters, buffers, children = (_by_name(state.get(name)) for name in _CONTAINERS[:3])
@@ -76,7 +69,7 @@ def module_record(value: Any) -> ModuleRecord | None:
     passing = state.get("_non_persistent_buffers_set") or ()
     tensors = {**parameters, **{name: item for name, item in buffers.items() if name not in passing}}
     return ModuleRecord(
-        cls=value.cls,
+        cls=value.maker,
         attributes={k: v for k, v in state.items() if isinstance(k, str) and k not in _CONTAINERS},
         tensors={name: item for name, item in tensors.items() if item is not None},
         children={name: item for name, item in children.items() if item is not None},
@@ -88,11 +81,7 @@ def _by_name(value: Any) -> dict[str, Any] | None:
 
 
 def module_tree(root: ModuleRecord) -> Iterator[tuple[str, ModuleRecord]]:
-    """Every module by its path, the root (``""``) first.
-
-    Raises:
-        DamagedPickle: a part is no module, a module holds itself, or there are too many.
-    """
+    """Every module by its path, the root (``""``) first; ``DamagedPickle`` where they are no tree, or too many."""
     waiting: list[tuple[str, ModuleRecord, int]] = [("", root, 0)]
     count, parts = 0, 0
     while waiting:
@@ -112,11 +101,7 @@ def module_tree(root: ModuleRecord) -> Iterator[tuple[str, ModuleRecord]]:
 
 
 def tensors_of(root: ModuleRecord) -> dict[str, StoredTensor]:
-    """Every parameter and persistent buffer by its name in a state dict.
-
-    Raises:
-        DamagedPickle: one is no plain tensor.
-    """
+    """Every parameter and persistent buffer by its name in a state dict; ``DamagedPickle`` where one is no plain tensor."""
     found: dict[str, StoredTensor] = {}
     for path, record in module_tree(root):
         for name, value in record.tensors.items():
@@ -128,99 +113,68 @@ def tensors_of(root: ModuleRecord) -> dict[str, StoredTensor]:
 
 
 def loaded_tensors(archive: Archive, wanted: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """The tensors themselves.
-
-    Raises:
-        DamagedPickle: together they are larger than the file, or one does not lie inside its storage.
-    """
+    """The tensors themselves; ``DamagedPickle`` where they are larger than the file, or one lies outside its storage."""
     if sum(stored.bytes for stored in wanted.values()) > archive.file_bytes:
         raise DamagedPickle("its tensors are larger than the file")
     return {name: archive.tensor(stored) for name, stored in wanted.items()}
 
 
-def named(value: Any) -> str:
-    """What a value is, for a message."""
-    for _ in range(4):
-        if isinstance(value, Call):
-            value = value.function
-        elif isinstance(value, Instance):
-            value = value.cls
-        else:
-            break
-    return str(value) if isinstance(value, Global) else f"a {type(value).__name__}"
-
-
 def check_calls(content: Any) -> None:
-    """Refuse a checkpoint that would have called something that no honest one does.
+    """Raise ``DamagedPickle`` for a checkpoint that would have called something that no honest one does.
 
     Nothing is called in any case. But whoever wrote such a file meant it to run, and its owner should know.
-
-    Raises:
-        DamagedPickle: it would; the message names what.
     """
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
+    for value in everything_in(content):
         if isinstance(value, Call) and not _only_data(value):
-            raise DamagedPickle(f"it would call {named(value.function)}, which no checkpoint needs")
-        waiting.extend(inside(value))
+            raise DamagedPickle(f"it would call {named(value.maker)}, which no checkpoint needs")
 
 
 def _only_data(call: Call) -> bool:
-    if not isinstance(call.function, Global):
+    if not isinstance(call.maker, Global):
         return False
-    if str(call.function) == "builtins.getattr":
+    if str(call.maker) == "builtins.getattr":
         return is_method(call)
-    return str(call.function) in _DATA_CALLS or call.function.module.partition(".")[0] not in _WATCHED
+    return str(call.maker) in _DATA_CALLS or call.maker.module.partition(".")[0] not in _WATCHED
 
 
 def is_method(value: Any) -> bool:
     """Whether a value is a module's ``forward`` or ``forward_fuse``: a fused layer is stored with it."""
     return (
         isinstance(value, Call)
-        and str(value.function) == "builtins.getattr"
+        and str(value.maker) == "builtins.getattr"
         and len(value.arguments) == 2
         and value.arguments[1] in _METHODS
         and isinstance(value.arguments[0], (Global, Instance))
     )
 
 
-_PLAIN: Mapping[type, bool] = MappingProxyType(dict.fromkeys((str, int, float, bool, bytes, type(None)), True))
+_PLAIN = frozenset((str, int, float, bool, bytes, type(None)))
 
 
 def plain(value: Any, depth: int = 12) -> Any:
     """A value without its records: what is no number, text, list or dictionary is left out.
 
-    A settings object (``IterableSimpleNamespace``, ``argparse.Namespace``) comes as the dictionary of its attributes.
-
-    Raises:
-        DamagedPickle: it unfolds to more values than any checkpoint has.
+    A settings object (``IterableSimpleNamespace``, ``argparse.Namespace``) comes as the dictionary of its attributes. A value that
+    unfolds to more values than any checkpoint has is a ``DamagedPickle``.
     """
-    return _Unfolding().plain(value, depth)
+    count = 0
 
-
-class _Unfolding:
-    """Copies a value, and counts what it has copied."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def plain(self, value: Any, depth: int) -> Any:
+    def copied(value: Any, depth: int) -> Any:
+        nonlocal count
         if type(value) in _PLAIN:
             return value
         if isinstance(value, Instance):
             value = value.state
         if not depth or not isinstance(value, (list, tuple, dict)):
             return None
-        self._count += len(value)
-        if self._count > _MOST_VALUES:
+        count += len(value)
+        if count > _MOST_VALUES:
             raise DamagedPickle(f"it unfolds to more than {_MOST_VALUES:,} values")
         if isinstance(value, dict):
-            return {k: self.plain(v, depth - 1) for k, v in value.items() if type(k) in _PLAIN and is_plain(v)}
-        return type(value)(self.plain(item, depth - 1) for item in value if is_plain(item))
+            return {k: copied(v, depth - 1) for k, v in value.items() if type(k) in _PLAIN and is_plain(v)}
+        return type(value)(copied(item, depth - 1) for item in value if is_plain(item))
+
+    return copied(value, depth)
 
 
 def is_plain(value: Any) -> bool:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
 from edgecv._internal.extras import require
-from edgecv._internal.foreign import foreign_errors
-from edgecv._internal.quiet import quiet
-from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Part, channels_last, weight_bytes
-from edgecv.errors import ConversionError, UnsupportedSource
+from edgecv.converters.exporters.common import MAX_FILE_BYTES, channels_last, example_inputs, library, weight_bytes
+from edgecv.converters.source import Part
+from edgecv.errors import UnsupportedSource
 from edgecv.quantize.quantizer import Exported
 from edgecv.specs import TensorSpec
 
@@ -43,15 +43,14 @@ class TfliteExporter:
             )
         torch, litert = require("torch", "convert"), require("litert_torch", "convert")
         path = folder / "model.tflite"
-        examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
-        with (
-            foreign_errors(ConversionError, f"litert-torch cannot convert {part.name}", REPORT),
-            torch.no_grad(),
-            quiet(),
-        ):
-            content = litert.convert(_channels_last(torch, part), examples).model_content()
+        with library(f"litert-torch cannot convert {part.name}"), torch.no_grad():
+            content = litert.convert(_channels_last(torch, part), example_inputs(part)).model_content()
         path.write_bytes(content)  # its own writer ends the process when the disk is full
-        return Exported(files=(path,), inputs=_inputs(part), outputs=_outputs(part))
+        return Exported(
+            files=(path,),
+            inputs=tuple(_named(spec, f"args_{at}") for at, spec in enumerate(part.inputs)),
+            outputs=tuple(_named(channels_last(spec), f"output_{at}") for at, spec in enumerate(part.outputs)),
+        )
 
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
         """See ``Exporter``; weights are stored in fp16, computation stays fp32 where the kernels want it.
@@ -61,14 +60,11 @@ class TfliteExporter:
         """
         quantizer = require("ai_edge_quantizer.quantizer", "convert")
         path = folder / "model.tflite"
-        with (
-            foreign_errors(ConversionError, f"{part.name} cannot be stored in fp16", "Use --fp32 for tflite."),
-            quiet(),
-        ):
+        with library(f"{part.name} cannot be stored in fp16", "Use --fp32 for tflite."):
             work = quantizer.Quantizer(str(exported.files[0]))
             work.load_quantization_recipe(_half_recipe())
             work.quantize().export_model(str(path), overwrite=True)
-        return Exported(files=(path,), inputs=exported.inputs, outputs=exported.outputs)
+        return replace(exported, files=(path,))
 
 
 def _half_recipe() -> list[dict[str, Any]]:
@@ -107,11 +103,5 @@ def _channels_last(torch: Any, part: Part) -> Any:
     return ChannelsLast().eval()
 
 
-def _inputs(part: Part) -> tuple[TensorSpec, ...]:
-    return tuple(msgspec.structs.replace(spec, name=f"args_{at}") for at, spec in enumerate(part.inputs))
-
-
-def _outputs(part: Part) -> tuple[TensorSpec, ...]:
-    return tuple(
-        msgspec.structs.replace(channels_last(spec), name=f"output_{at}") for at, spec in enumerate(part.outputs)
-    )
+def _named(spec: TensorSpec, name: str) -> TensorSpec:
+    return msgspec.structs.replace(spec, name=name)

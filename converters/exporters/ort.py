@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from edgecv._internal.extras import require
-from edgecv._internal.foreign import foreign_errors
-from edgecv._internal.quiet import quiet
-from edgecv.converters.source import MAX_FILE_BYTES, REPORT, Part, weight_bytes
-from edgecv.errors import ConversionError, UnsupportedSource
+from edgecv.converters.exporters.common import MAX_FILE_BYTES, example_inputs, library, weight_bytes
+from edgecv.converters.source import Part
+from edgecv.errors import UnsupportedSource
 from edgecv.quantize.ort import graph as onnx_graph
 from edgecv.quantize.quantizer import Exported
 
@@ -53,10 +53,10 @@ class OnnxExporter:
         model = onnx_graph.load(exported.files[0])
         float16 = require("onnxruntime.transformers.float16", "convert")
         onnx_graph.unshare_constants(model, "Resize")  # the converter defines the casts of a shared one twice
-        with foreign_errors(ConversionError, f"{part.name} cannot be stored in fp16", "Use --fp32 for onnx."), quiet():
+        with library(f"{part.name} cannot be stored in fp16", "Use --fp32 for onnx."):
             halved = float16.convert_float_to_float16(model, keep_io_types=True)
         onnx_graph.save(halved, path)
-        return Exported(files=_files(path), inputs=exported.inputs, outputs=exported.outputs)
+        return replace(exported, files=_files(path))
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -66,11 +66,10 @@ def _files(path: Path) -> tuple[Path, ...]:
 def _export_module(part: Part, path: Path) -> None:
     torch = require("torch", "convert")
     require("onnxscript", "convert")
-    examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
-    with foreign_errors(ConversionError, f"torch cannot export {part.name} to ONNX", REPORT), torch.no_grad(), quiet():
+    with library(f"torch cannot export {part.name} to ONNX"), torch.no_grad():
         torch.onnx.export(
             part.module,
-            examples,
+            example_inputs(part),
             str(path),
             input_names=[spec.name for spec in part.inputs],
             output_names=[spec.name for spec in part.outputs],

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgecv._internal.extras import require
-from edgecv._internal.foreign import foreign_errors
-from edgecv._internal.quiet import quiet
-from edgecv.converters.source import REPORT, Part, channels_last
-from edgecv.errors import ConversionError
+from edgecv.converters.exporters.common import channels_last, example_inputs, library
+from edgecv.converters.source import Part
 from edgecv.quantize.ort import graph as onnx_graph
 from edgecv.quantize.ov.ir import save_ir
 from edgecv.quantize.quantizer import Exported
@@ -45,14 +43,12 @@ def _converted(part: Part) -> Any:
     """
     openvino = require("openvino", "convert")
     shapes = [openvino.PartialShape(list(spec.shape)) for spec in part.inputs]
-    with foreign_errors(ConversionError, f"OpenVINO cannot convert {part.name}", REPORT), quiet():
+    with library(f"OpenVINO cannot convert {part.name}"):
         if part.graph is not None:
             model = _from_graph(openvino, part)
         else:
-            torch = require("torch", "convert")
-            examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in part.inputs)
-            with torch.no_grad():
-                model = openvino.convert_model(part.module, example_input=examples, input=shapes)
+            with require("torch", "convert").no_grad():
+                model = openvino.convert_model(part.module, example_input=example_inputs(part), input=shapes)
     model = _channels_last(openvino, model, part)
     for port, spec in zip((*model.inputs, *model.outputs), (*part.inputs, *part.outputs), strict=True):
         port.get_tensor().set_names({spec.name})

@@ -17,6 +17,7 @@ _WEIGHTS = (
     "If it holds weights, name the network: edgecv convert resnet50 --weights FILE. If Ultralytics' training wrote it, rename it "
     "to .pt. Of any other network export an .onnx."
 )
+# By suffix: what such a file is, and the way out.
 _KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         ".pth": ("a PyTorch file that may hold weights without a network", _WEIGHTS),
@@ -26,29 +27,22 @@ _KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Load it where its code is (safetensors.torch.load_file), and save a state dict for --weights, or export an .onnx.",
         ),
         ".bin": ("a file of weights without a network", "Give the .pt, or the .onnx beside which it lies."),
-        ".h5": ("a Keras file", _FROM_KERAS),
-        ".hdf5": ("a Keras file", _FROM_KERAS),
-        ".keras": ("a Keras file", _FROM_KERAS),
+        **dict.fromkeys((".h5", ".hdf5", ".keras"), ("a Keras file", _FROM_KERAS)),
         ".pb": ("a graph of TensorFlow", _FROM_TF),
         ".tflite": ("a finished TFLite model", _RUNS),
         ".xml": ("a finished OpenVINO model", _RUNS),
-        ".engine": ("a TensorRT engine, built for one GPU", _ORIGIN),
-        ".plan": ("a TensorRT engine, built for one GPU", _ORIGIN),
-        ".trt": ("a TensorRT engine, built for one GPU", _ORIGIN),
-        ".torchscript": ("a compiled TorchScript program", f"{_ORIGIN} {_FROM_TORCH}"),
-        ".ptl": ("a compiled TorchScript program", f"{_ORIGIN} {_FROM_TORCH}"),
+        **dict.fromkeys((".engine", ".plan", ".trt"), ("a TensorRT engine, built for one GPU", _ORIGIN)),
+        **dict.fromkeys((".torchscript", ".ptl"), ("a compiled TorchScript program", f"{_ORIGIN} {_FROM_TORCH}")),
         ".pt2": ("a program of torch.export", f"{_ORIGIN} {_FROM_TORCH}"),
         ".pte": ("a program of ExecuTorch", f"{_ORIGIN} {_FROM_TORCH}"),
-        ".mlpackage": ("a Core ML model", _ORIGIN),
-        ".mlmodel": ("a Core ML model", _ORIGIN),
+        **dict.fromkeys((".mlpackage", ".mlmodel"), ("a Core ML model", _ORIGIN)),
         ".ort": ("an ONNX model in onnxruntime's own format", "Give the .onnx it was made from."),
         ".param": ("an ncnn model", _ORIGIN),
         ".pdmodel": ("a Paddle model", "Export it to .onnx with paddle2onnx, and convert that."),
         ".caffemodel": ("a Caffe model", "Export it to .onnx, and convert that."),
         ".rknn": ("a model for a Rockchip NPU", _ORIGIN),
         ".hef": ("a model for a Hailo accelerator", _ORIGIN),
-        ".pkl": ("a Python pickle", _FROM_TORCH),
-        ".joblib": ("a Python pickle", _FROM_TORCH),
+        **dict.fromkeys((".pkl", ".joblib"), ("a Python pickle", _FROM_TORCH)),
         ".ecv": (
             "a bundle: it is converted already",
             "Run it: edgecv.load(FOLDER). To convert again, give the model it was made from.",

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.bundles.bundle import sha256_of
 from edgecv.bundles.manifest import Source
-from edgecv.converters.checkpoints.checkpoint import read_weights, weight_shape
+from edgecv.converters.checkpoints.weights import read_weights, weight_shape
 from edgecv.converters.families import ultralytics_import
-from edgecv.converters.families.torch_input import damped, normalised, pixel_module, with_random_weights
+from edgecv.converters.families.torch_input import damped, inferred, normalised, pixel_module, with_random_weights
 from edgecv.converters.source import (
-    RANDOM,
-    TOLERANCES,
+    CLOSE_TOLERANCES,
     Part,
     SourceModel,
     SourceOptions,
-    Tolerance,
     class_labels,
     image_input,
+    logits_output,
+    made_origin,
+    no_weights,
+    origin,
 )
-from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.protocols import Array, Tensors
-from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
+from edgecv.errors import UnsupportedSource
+from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_TOLERANCES = {**TOLERANCES, "fp16": Tolerance(cosine=0.999, worst=0.02)}  # docs/adr/0013
 _CROP = 224 / 256  # torchvision's evaluation transform: short side to 256, centre 224
 
 
@@ -50,14 +48,19 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )
-    network, origin, labels = _network(name, options, spec)
+    network, made_from, labels = _network(name, options, spec)
     classes = network.fc.out_features
-    outputs = (TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32"),)
+    part = Part(
+        inputs=(image_input(spec.size_wh),),
+        outputs=(logits_output(classes),),
+        reference=lambda feeds: {"logits": inferred(network, normalised(feeds["image"][0], spec)).numpy()},
+        module=pixel_module(network, spec),
+    )
     return SourceModel(
         name=name,
         family="resnet",
         licence="BSD-3-Clause" if options.pretrained or options.random_weights else "unknown",
-        origin=origin,
+        origin=made_from,
         spec=ModelSpec(
             preprocess=spec,
             decode=DecodeSpec(
@@ -67,17 +70,9 @@ def open_named(path: Path, options: SourceOptions) -> SourceModel:
                 confidence=0.0,
             ),
         ),
-        parts=(
-            Part(
-                name="main",
-                inputs=(image_input(spec.size_wh),),
-                outputs=outputs,
-                reference=lambda feeds: _reference(network, feeds, spec),
-                module=pixel_module(network, spec),
-            ),
-        ),
+        parts=(part,),
         trained=not options.random_weights,
-        tolerances=_TOLERANCES,
+        tolerances=CLOSE_TOLERANCES,
     )
 
 
@@ -86,18 +81,15 @@ def _network(name: str, options: SourceOptions, spec: PreprocessSpec) -> tuple[A
     models = require("torchvision.models", "convert")
     build: Callable[..., Any] = getattr(models, name)
     if options.weights is not None:
-        return _loaded(build, options.weights), _file_source(options.weights), ()
+        return _loaded(build, options.weights), origin(options.weights), ()
     if options.random_weights:
         network = with_random_weights(lambda: damped(build(weights=None), _last_norm), spec, options.images)
-        return network, _made_source(name, RANDOM), ()
+        return network, made_origin(name), ()
     if options.pretrained:
         weights = models.get_model_weights(name).DEFAULT
         labels = tuple(str(label) for label in weights.meta["categories"])
-        return _downloaded(build, weights), _made_source(name, str(weights)), labels
-    raise ConfigError(
-        f"'{name}' names an architecture; where do its weights come from?",
-        "Give --weights FILE.pth, --random-weights, or --pretrained (torchvision downloads them).",
-    )
+        return _downloaded(build, weights), made_origin(name, str(weights)), labels
+    raise no_weights(name, "Give --weights FILE.pth, --random-weights, or --pretrained (torchvision downloads them).")
 
 
 def _last_norm(block: Any) -> Any:
@@ -106,11 +98,6 @@ def _last_norm(block: Any) -> Any:
 
 
 def _downloaded(build: Callable[..., Any], weights: Any) -> Any:
-    """torchvision's own weights.
-
-    Raises:
-        UnsupportedSource: they cannot be downloaded.
-    """
     try:
         return build(weights=weights).eval()
     except OSError as error:
@@ -126,18 +113,3 @@ def _loaded(build: Callable[..., Any], path: Path) -> Any:
     network = build(weights=None, num_classes=weight_shape(path, "fc.weight", names)[0])
     network.load_state_dict(read_weights(path, network.state_dict()))
     return network.eval()
-
-
-def _reference(network: Any, feeds: Tensors, spec: PreprocessSpec) -> dict[str, Array]:
-    torch = require("torch", "convert")
-    with torch.no_grad():
-        return {"logits": network(torch.from_numpy(normalised(feeds["image"][0], spec))).numpy()}
-
-
-def _file_source(path: Path) -> Source:
-    return Source(file=path.name, sha256=sha256_of(path))
-
-
-def _made_source(name: str, how: str) -> Source:
-    text = f"{name}: {how}"
-    return Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,13 @@ def normalised(image: Image, spec: PreprocessSpec) -> Array:
     return np.ascontiguousarray(real.transpose(2, 0, 1)[None], np.float32)
 
 
+def inferred(network: Any, image: Array) -> Any:
+    """What a torch network makes of an array."""
+    torch = require("torch", "convert")
+    with torch.no_grad():
+        return network(torch.from_numpy(image))
+
+
 def pixel_scale(spec: PreprocessSpec) -> tuple[Array, Array]:
     """Factor and shift ``(3,)`` in BGR order: normalised = pixel * factor + shift."""
     factor = (1 / (255 * np.array(spec.std))).astype(np.float32)
@@ -40,10 +47,8 @@ def pixel_module(network: Any, spec: PreprocessSpec) -> Any:
     """``network`` as a module from uint8 BGR pixels ``(1, H, W, 3)``.
 
     Colour order and scale go into the first weights, at no cost. The mean does not: the network pads its normalised image with
-    0, which would no longer be the padding's value. It is subtracted from the pixels.
-
-    Raises:
-        UnsupportedSource: the network does not begin with a convolution over three channels.
+    0, which would no longer be the padding's value. It is subtracted from the pixels. A network that does not begin with a
+    convolution over three channels is an ``UnsupportedSource``.
     """
     torch = require("torch", "convert")
     network = copy.deepcopy(network)
@@ -71,17 +76,27 @@ def with_random_weights(build: Callable[[], Any], spec: PreprocessSpec, images: 
 
     Fresh batch norms have mean 0 and variance 1: activations would grow or vanish from layer to layer, as in no trained network.
     """
-    torch = require("torch", "convert")
-    torch.manual_seed(SEED)
+    require("torch", "convert").manual_seed(SEED)
     network = build()
+    seen = sample_images(spec, images, _BATCH_NORM_IMAGES)
+    calibrate_norms(network, [np.concatenate([normalised(image, spec) for image in seen])])
+    return network.eval()
+
+
+def calibrate_norms(network: Any, batches: Iterable[Array]) -> None:
+    """Let fresh batch norms see ``(N, 3, H, W)`` images; nothing happens where there are none."""
+    torch = require("torch", "convert")
     norms = [module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the batches
     network.train()
     with torch.no_grad():
-        network(torch.from_numpy(_batch(spec, images)))
-    return network.eval()
+        for batch in batches:
+            network(torch.from_numpy(batch))
+    network.eval()
 
 
 def damped(network: Any, last_norm: Callable[[Any], Any]) -> Any:
@@ -89,11 +104,7 @@ def damped(network: Any, last_norm: Callable[[Any], Any]) -> Any:
 
     At full strength a hundred layers of chance amplify rounding: fp16 weights alone turn the logits of ResNet-101 by 3 degrees
     (cosine 0.9983) and YOLOv8m's mask coefficients as far (0.9989). Goyal et al. 2017 (arXiv:1706.02677), 5.1, start training
-    from 0 for the same reason.
-
-    Args:
-        network: Not yet calibrated.
-        last_norm: The batch norm at the end of a module's residual branch; ``None`` for a module without one.
+    from 0 for the same reason. ``last_norm`` gives the batch norm at the end of a module's residual branch, if it has one.
     """
     torch = require("torch", "convert")
     for module in network.modules():
@@ -103,11 +114,10 @@ def damped(network: Any, last_norm: Callable[[Any], Any]) -> Any:
     return network
 
 
-def _batch(spec: PreprocessSpec, images: Sequence[Path]) -> Array:
+def sample_images(spec: PreprocessSpec, images: Sequence[Path], count: int) -> list[Image]:
+    """``count`` fitted images, noise where there are none."""
     if images:
-        fitted = [fit(read_image(path), spec)[0] for path in images[:_BATCH_NORM_IMAGES]]
-    else:
-        rng = np.random.default_rng(SEED)
-        width, height = spec.size_wh
-        fitted = [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_BATCH_NORM_IMAGES)]
-    return np.concatenate([normalised(image, spec) for image in fitted])
+        return [fit(read_image(path), spec)[0] for path in images[:count]]
+    rng = np.random.default_rng(SEED)
+    width, height = spec.size_wh
+    return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(count)]

@@ -18,11 +18,7 @@ from edgecv._internal.extras import require
 
 @functools.cache
 def tasks() -> Any:
-    """``ultralytics.nn.tasks``.
-
-    Raises:
-        MissingDependency: torch or ultralytics is not installed.
-    """
+    """``ultralytics.nn.tasks``; ``MissingDependency`` where torch or ultralytics is not installed."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -78,9 +74,6 @@ def declare_torchvision_operators() -> Any | None:
 
     Returns:
         The library handle, since the declaration lives as long as it does; ``None`` where torchvision is whole or absent.
-
-    Raises:
-        MissingDependency: torch is not installed.
     """
     torch = require("torch", "convert")
     try:

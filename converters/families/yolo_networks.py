@@ -8,57 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import re
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.converters.checkpoints.archive import Archive, StoredTensor, stored_tensor
-from edgecv.converters.checkpoints.inert_pickle import DamagedPickle
+from edgecv.converters.checkpoints.archive import Archive
 from edgecv.converters.checkpoints.module_records import (
     ModuleRecord,
     is_method,
     loaded_tensors,
     module_record,
     module_tree,
-    named,
     plain,
     tensors_of,
 )
+from edgecv.converters.checkpoints.records import DamagedPickle, UnknownNetwork, named
+from edgecv.converters.checkpoints.stored_tensors import stored_tensor
+from edgecv.converters.checkpoints.weights import check_shapes
 from edgecv.converters.families import ultralytics_import
-from edgecv.converters.families.yolov8_tasks import unread_head
+from edgecv.converters.families.yolo_description import activation_of, checked_description, is_number
+from edgecv.converters.families.yolov8_tasks import HEADS, unread_head
 
-# By the head that a description ends in: Ultralytics' class of the network.
-NETWORKS: Mapping[str, str] = MappingProxyType(
-    {
-        "Detect": "DetectionModel",
-        "Segment": "SegmentationModel",
-        "Pose": "PoseModel",
-        "OBB": "OBBModel",
-        "Classify": "ClassificationModel",
-    }
-)
 _TASKS = "ultralytics.nn.tasks"
-_NUMBERS = ("nc", "channels", "depth_multiple", "width_multiple", "reg_max")
-_LARGEST, _MOST_LAYERS, _MOST_REPEATS = 1 << 16, 1_000, 100
-# Layers of torch that Ultralytics' descriptions use.
-_TORCH_LAYERS = (
-    "Upsample",
-    "ConvTranspose2d",
-    "MaxPool2d",
-    "AvgPool2d",
-    "ZeroPad2d",
-    "Identity",
-    "BatchNorm2d",
-    "Conv2d",
-)
-_UNSAFE_LAYERS = ("TorchVision",)  # it downloads weights
-_WORDS = ("nc", "kpt_shape", "reg_max", "None", "True", "False", "nearest", "bilinear", "bicubic")
-_ACTIVATION = re.compile(
-    r"(?:torch\.)?nn\.(?P<name>SiLU|ReLU|ReLU6|LeakyReLU|ELU|GELU|Mish|Hardswish|Sigmoid|Identity)"
-    r"\((?:inplace=(?P<inplace>True|False)|(?P<number>\d*\.?\d+))?\)"
-)
 # Of torch's layers: taken over, since training sets them. The others must be equal already.
 _TAKEN_OVER = ("eps", "momentum", "inplace")
 # Of all layers: they say nothing of what a network computes, or differ between releases.
@@ -69,126 +40,37 @@ _BOOKKEEPING = frozenset(
 _MAX_STRIDE = 1024
 
 
-class UnknownNetwork(DamagedPickle):
-    """The checkpoint is sound, but its network cannot be built from its description."""
-
-
-class ForeignNetwork(UnknownNetwork):
-    """The network is of a class that Ultralytics does not have; ``module`` is where that class was defined."""
-
-    def __init__(self, message: str, module: str) -> None:
-        super().__init__(message)
-        self.module = module
-
-
 def yolo_network(archive: Archive, record: ModuleRecord, origin: str) -> Any:
     """The network as Ultralytics would have loaded it.
 
-    Args:
-        archive: The open checkpoint.
-        record: What it says of its network.
-        origin: The checkpoint's name, for messages.
-
-    Raises:
-        UnsupportedSource: it ends in a head that EdgeCV does not decode.
-        UnknownNetwork: it is of another class, or its description does not give its layers.
-        DamagedPickle: tensors are damaged.
+    A head that EdgeCV does not decode is an ``UnsupportedSource``; another class, or a description that does not give the layers,
+    an ``UnknownNetwork``; damaged tensors are a ``DamagedPickle``.
     """
     layers = module_record(record.children.get("model"))
     if record.cls.module != _TASKS or layers is None:
-        raise ForeignNetwork(
+        raise UnknownNetwork(
             f"its network is a {record.cls}, which cannot be built from a description", record.cls.module
         )
     last = module_record(next(reversed(list(layers.children.values())), None))
-    if last is not None and last.cls.name not in NETWORKS:
+    if last is not None and last.cls.name not in HEADS:
         raise unread_head(origin, last.cls.name)
-    if record.cls.name not in NETWORKS.values():
+    if record.cls.name not in {head.network for head in HEADS.values()}:
         raise UnknownNetwork(f"its network is a {record.cls}, which cannot be built from a description")
     tree = dict(module_tree(layers))
-    description = _checked_description(plain(record.attributes.get("yaml")))
+    description = checked_description(plain(record.attributes.get("yaml")))
     tensors = tensors_of(layers)
     network = _empty_network(record, description, modules=len(tree))
-    if any(name.endswith(".bn.weight") for name in network.model.state_dict()) and not any(
-        name.endswith(".bn.weight") for name in tensors
-    ):
+    if _has_norms(network.model.state_dict()) and not _has_norms(tensors):
         _fold(network)
     _compare(network.model, tree)
-    _fill(network, archive, tensors)
+    check_shapes(network.model.state_dict(), tensors)
+    network.model.load_state_dict(loaded_tensors(archive, tensors), strict=True, assign=True)
     _set_strides(network, archive, layers, record)
     return network
 
 
-def _checked_description(given: Any) -> dict[str, Any]:
-    """A description in which nothing can be evaluated but names of layers and numbers.
-
-    Raises:
-        UnknownNetwork: it holds something else.
-    """
-    if not isinstance(given, dict):
-        raise UnknownNetwork("its network has no description")
-    made: dict[str, Any] = {"channels": given.get("channels", given.get("ch", 3))}
-    made |= {name: given[name] for name in (*_NUMBERS, "scale", "kpt_shape", "end2end", "activation") if name in given}
-    if not all(_is_number(made[name]) for name in _NUMBERS if name in made):
-        raise UnknownNetwork("its description has sizes that are no numbers")
-    if "kpt_shape" in made and not _are_numbers(made["kpt_shape"]):
-        raise UnknownNetwork("its description has a keypoint shape that is not made of numbers")
-    if not isinstance(made.get("scale", ""), str) or not isinstance(made.get("end2end"), (bool, type(None))):
-        raise UnknownNetwork("its description has an odd scale")
-    scales = given.get("scales")
-    if scales is not None:
-        if not isinstance(scales, dict) or not all(_are_numbers(scale) for scale in scales.values()):
-            raise UnknownNetwork("its description has scales that are not made of numbers")
-        made["scales"] = scales
-    for part in ("backbone", "head"):
-        made[part] = [_checked_layer(layer) for layer in _list(given.get(part))]
-    if not made["head"] or len(made["backbone"]) + len(made["head"]) > _MOST_LAYERS:
-        raise UnknownNetwork("its description has no layers, or too many")
-    return made
-
-
-def _checked_layer(layer: Any) -> list[Any]:
-    where, repeats, name, arguments = layer if isinstance(layer, (list, tuple)) and len(layer) == 4 else (None,) * 4
-    sources = where if isinstance(where, (list, tuple)) else [where]
-    if not all(type(at) is int and abs(at) <= _MOST_LAYERS for at in sources):
-        raise UnknownNetwork("its description has a layer that takes its input from nowhere")
-    if type(repeats) is not int or not 0 < repeats <= _MOST_REPEATS:
-        raise UnknownNetwork("its description repeats a layer too often")
-    if not isinstance(name, str) or name not in _layer_names():
-        raise UnknownNetwork(f"its description has a layer {str(name)[:60]!r}, which EdgeCV does not build")
-    return [where if type(where) is int else list(sources), repeats, name, [_argument(a) for a in _list(arguments)]]
-
-
-def _argument(value: Any) -> Any:
-    if isinstance(value, (list, tuple)) and len(value) <= 64 and all(_is_number(item) for item in value):
-        return list(value)
-    if value is None or isinstance(value, bool) or _is_number(value) or value in _WORDS:
-        return value
-    raise UnknownNetwork("its description has a layer with an argument that is no number")
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise UnknownNetwork("its description has no list of layers")
-    return list(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and abs(value) <= _LARGEST
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) <= 8 and all(_is_number(item) for item in value)
-
-
-def _layer_names() -> frozenset[str]:
-    torch = require("torch", "convert")
-    modules = require("ultralytics.nn.modules", "convert")
-    own = {
-        name
-        for name in modules.__all__
-        if inspect.isclass(getattr(modules, name)) and issubclass(getattr(modules, name), torch.nn.Module)
-    }
-    return frozenset((own - set(_UNSAFE_LAYERS)) | {f"nn.{name}" for name in _TORCH_LAYERS})
+def _has_norms(names: Iterable[str]) -> bool:
+    return any(name.endswith(".bn.weight") for name in names)
 
 
 def _empty_network(record: ModuleRecord, description: dict[str, Any], modules: int) -> Any:
@@ -231,21 +113,11 @@ def _default_activation(text: Any) -> Iterator[None]:
     conv = require("ultralytics.nn.modules", "convert").Conv
     before = conv.default_act
     if text is not None:
-        conv.default_act = _activation(text)
+        conv.default_act = activation_of(text)
     try:
         yield
     finally:
         conv.default_act = before
-
-
-def _activation(text: Any) -> Any:
-    found = _ACTIVATION.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
-        raise UnknownNetwork(f"its description has an activation {str(text)[:60]!r}, which EdgeCV does not build")
-    make = getattr(require("torch", "convert").nn, found["name"])
-    if found["inplace"]:
-        return make(inplace=found["inplace"] == "True")
-    return make(float(found["number"])) if found["number"] else make()
 
 
 @contextlib.contextmanager
@@ -283,11 +155,7 @@ def _fold(network: Any) -> None:
 
 
 def _compare(built: Any, tree: Mapping[str, ModuleRecord]) -> None:
-    """Hold the built layers against the checkpoint's, and take over what training sets.
-
-    Raises:
-        UnknownNetwork: they differ.
-    """
+    """Hold the built layers against the checkpoint's, and take over what training sets."""
     made = dict(_all_modules(built))
     for path in sorted(made.keys() ^ tree.keys()):
         raise UnknownNetwork(f"its layer {path} is not as its description says")
@@ -322,7 +190,7 @@ def _compare_attribute(path: str, module: Any, name: str, value: Any) -> None:
     held = vars(module).get(name)
     if name == "momentum" and value is None:  # a plain average over the batches of training, which is over
         return
-    if name in _TAKEN_OVER and _is_number(held) and _is_number(value):
+    if name in _TAKEN_OVER and is_number(held) and is_number(value):
         setattr(module, name, value)
     elif not _same(held, value, strictly=name in vars(module) and type(module).__module__.startswith("torch.nn.")):
         raise UnknownNetwork(f"{path} is {_said(value)}, and {_said(held)} by its description")
@@ -353,38 +221,6 @@ def _is_setting(value: Any) -> bool:
 
 def _comparable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _fill(network: Any, archive: Archive, tensors: Mapping[str, StoredTensor]) -> None:
-    """Give the built layers their tensors.
-
-    Raises:
-        UnknownNetwork: names or shapes differ.
-    """
-    wanted = network.model.state_dict()
-    check_shapes(wanted, tensors)
-    network.model.load_state_dict(loaded_tensors(archive, tensors), strict=True, assign=True)
-
-
-def check_shapes(wanted: Mapping[str, Any], given: Mapping[str, StoredTensor]) -> None:
-    """Hold the tensors of a file against those of a network, before any is read.
-
-    Raises:
-        UnknownNetwork: the first one that is missing, unexpected or of another shape or kind.
-    """
-    missing = next((name for name in wanted if name not in given), None)
-    unexpected = next((name for name in given if name not in wanted), None)
-    said = [f"it lacks {missing}"] if missing is not None else []
-    if unexpected is not None:
-        said.append(f"{'' if said else 'it '}holds {unexpected}, which the network does not have")
-    if said:
-        raise UnknownNetwork(" and ".join(said))
-    for name, stored in given.items():
-        tensor = wanted[name]
-        if tuple(tensor.shape) != stored.size:
-            raise UnknownNetwork(f"{name} is {list(stored.size)}, and the network needs {list(tensor.shape)}")
-        if tensor.is_floating_point() != ("float" in stored.dtype):
-            raise UnknownNetwork(f"{name} is of type {stored.dtype}, and the network needs {tensor.dtype}")
 
 
 def _set_strides(network: Any, archive: Archive, layers: ModuleRecord, record: ModuleRecord) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.bundles.bundle import sha256_of
 from edgecv.bundles.manifest import Source
 from edgecv.converters.checkpoints.checkpoint import read_checkpoint
 from edgecv.converters.families import ultralytics_import
-from edgecv.converters.families.torch_input import damped, normalised, with_random_weights
-from edgecv.converters.families.yolo_networks import NETWORKS
+from edgecv.converters.families.torch_input import damped, inferred, normalised, with_random_weights
 from edgecv.converters.families.yolov8_tasks import (
     HEADS,
     Head,
@@ -26,11 +24,10 @@ from edgecv.converters.families.yolov8_tasks import (
     raw_outputs,
     unread_head,
 )
-from edgecv.converters.source import RANDOM, Part, SourceModel, SourceOptions, image_input, origin
-from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.protocols import Array
-from edgecv.results import Image
-from edgecv.specs import ModelSpec, PreprocessSpec
+from edgecv.converters.source import Part, SourceModel, SourceOptions, image_input, made_origin, no_weights, origin
+from edgecv.errors import UnsupportedSource
+from edgecv.protocols import Array, Tensors
+from edgecv.specs import ModelSpec
 
 LICENCE = "AGPL-3.0"  # of weights trained with Ultralytics, unless their owner holds another licence
 _NAME = re.compile(r"[a-z0-9-]+\.yaml")
@@ -55,7 +52,7 @@ def open_checkpoint(path: Path, options: SourceOptions) -> SourceModel:
             "(or sam_b, sam2.1_t, resnet50 ...).",
         )
     head = head_of(network, str(path))
-    return _source(path.stem, origin(path, sha256_of(path)), _frozen(network), head, options)
+    return _source(path.stem, origin(path), _frozen(network), head, options)
 
 
 def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
@@ -70,16 +67,14 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
     """
     options.accept(path.name, "random_weights")
     if not options.random_weights:
-        raise ConfigError(
-            f"'{path}' names an architecture; where do its weights come from?",
-            "Give the trained checkpoint (.pt) instead, which holds the architecture too, or --random-weights.",
-        )
+        hint = "Give the trained checkpoint (.pt) instead, which holds the architecture too, or --random-weights."
+        raise no_weights(str(path), hint)
     description = _description(path)
     kind = description["head"][-1][2]
-    if kind not in NETWORKS:
+    if kind not in HEADS:
         raise unread_head(path.name, kind)
-    build = getattr(ultralytics_import.tasks(), NETWORKS[kind])
     head = HEADS[kind]
+    build = getattr(ultralytics_import.tasks(), head.network)
 
     def checked() -> Any:
         network = build(description, verbose=False)
@@ -87,9 +82,7 @@ def open_architecture(path: Path, options: SourceOptions) -> SourceModel:
         return damped(network, _last_norm)
 
     network = with_random_weights(checked, preprocess_of(None, head, options.size_wh), options.images)
-    text = f"{path.name}: {RANDOM}"
-    made = Source(file=text, sha256=hashlib.sha256(text.encode()).hexdigest())
-    return replace(_source(path.stem, made, _frozen(network), head, options), trained=False)
+    return replace(_source(path.stem, made_origin(path.name), _frozen(network), head, options), trained=False)
 
 
 def _last_norm(module: Any) -> Any:
@@ -115,31 +108,30 @@ def _description(path: Path) -> dict[str, Any]:
 
 def _frozen(network: Any) -> Any:
     """A copy for inference: float, without gradients, batch norms folded into their convolutions."""
-    network = copy.deepcopy(network).float().eval()
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    return network.fuse(verbose=False)
+    return copy.deepcopy(network).float().eval().requires_grad_(False).fuse(verbose=False)
 
 
 def _source(name: str, made_from: Source, network: Any, head: Head, options: SourceOptions) -> SourceModel:
     preprocess = preprocess_of(network, head, options.size_wh)
     outputs = outputs_of(network, head, preprocess.size_wh)
     order = [output.name for output in outputs]
+
+    def reference(feeds: Tensors) -> dict[str, Array]:
+        """The unchanged network on normalised floats: another road than the export takes."""
+        run = partial(raw_outputs, network.model, set(network.save))
+        tensors = inferred(run, normalised(feeds["image"][0], preprocess))
+        return {name: tensor.numpy() for name, tensor in zip(order, tensors, strict=True)}
+
+    part = Part(
+        inputs=(image_input(preprocess.size_wh),), outputs=outputs, reference=reference, module=_pixel_module(network)
+    )
     return SourceModel(
         name=name,
         family="yolov8",
         licence=LICENCE,
         origin=made_from,
         spec=ModelSpec(preprocess=preprocess, decode=decode_of(network, head)),
-        parts=(
-            Part(
-                name="main",
-                inputs=(image_input(preprocess.size_wh),),
-                outputs=outputs,
-                reference=lambda feeds: _reference(network, feeds["image"][0], preprocess, order),
-                module=_pixel_module(network),
-            ),
-        ),
+        parts=(part,),
     )
 
 
@@ -163,11 +155,3 @@ def _pixel_module(network: Any) -> Any:
             return raw_outputs(self.layers, self.kept, image.permute(0, 3, 1, 2).float())
 
     return PixelNetwork().eval()
-
-
-def _reference(network: Any, image: Image, preprocess: PreprocessSpec, order: list[str]) -> dict[str, Array]:
-    """The unchanged network on normalised floats: another road than the export takes."""
-    torch = require("torch", "convert")
-    with torch.no_grad():
-        tensors = raw_outputs(network.model, set(network.save), torch.from_numpy(normalised(image, preprocess)))
-    return {name: tensor.numpy() for name, tensor in zip(order, tensors, strict=True)}

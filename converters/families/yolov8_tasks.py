@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from edgecv._internal.extras import require
-from edgecv.converters.source import SIZE_STEP, raw_head_outputs
+from edgecv.converters.source import SIZE_STEP, logits_output
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.specs import DecodeSpec, PreprocessSpec, Task, TensorSpec
 
@@ -17,39 +17,31 @@ _DETECTOR_SIZE, _CLASSIFIER_SIZE = 640, 224
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """One kind of head.
-
-    Attributes:
-        task: What the network does.
-        decoder: Registered name of the decoder.
-        branch: Role of the third output per stride; empty for none.
-        prototypes: Whether mask prototypes come beside the strides.
-    """
+    """One kind of head."""
 
     task: Task
-    decoder: str
-    branch: str = ""
-    prototypes: bool = False
+    network: str  # Ultralytics' class of a network that ends in it
+    decoder: str  # its registered name
+    branch: str = ""  # role of the third output per stride; empty for none
+    prototypes: bool = False  # mask prototypes come beside the strides
 
 
 # By the class of the network's last layer. Heads that suppress by themselves or take text are not among them.
 HEADS: Mapping[str, Head] = MappingProxyType(
     {
-        "Detect": Head(task="detect", decoder="yolov8-raw"),
-        "Segment": Head(task="segment", decoder="yolov8-segment", branch="mask", prototypes=True),
-        "Pose": Head(task="pose", decoder="yolov8-pose", branch="keypoint"),
-        "OBB": Head(task="obb", decoder="yolov8-obb", branch="angle"),
-        "Classify": Head(task="classify", decoder="logits"),
+        "Detect": Head(task="detect", network="DetectionModel", decoder="yolov8-raw"),
+        "Segment": Head(
+            task="segment", network="SegmentationModel", decoder="yolov8-segment", branch="mask", prototypes=True
+        ),
+        "Pose": Head(task="pose", network="PoseModel", decoder="yolov8-pose", branch="keypoint"),
+        "OBB": Head(task="obb", network="OBBModel", decoder="yolov8-obb", branch="angle"),
+        "Classify": Head(task="classify", network="ClassificationModel", decoder="logits"),
     }
 )
 
 
 def head_of(network: Any, origin: str) -> Head:
-    """The kind of a network's head.
-
-    Raises:
-        UnsupportedSource: it is none of those that EdgeCV decodes.
-    """
+    """The kind of a network's head; ``UnsupportedSource`` for one that EdgeCV does not decode."""
     torch = require("torch", "convert")
     layers = getattr(network, "model", None) if isinstance(network, torch.nn.Module) else None
     last = layers[-1] if isinstance(layers, torch.nn.Sequential) and len(layers) else None
@@ -122,20 +114,21 @@ def decode_of(network: Any, head: Head) -> DecodeSpec:
 
 
 def _labels(network: Any, classes: int) -> tuple[str, ...]:
-    names = getattr(network, "names", None) or {}
-    known = names if isinstance(names, dict) else dict(enumerate(names))
-    return tuple(str(known.get(index, index)) for index in range(classes))
+    return numbered_names(getattr(network, "names", None) or {}, classes)
+
+
+def numbered_names(names: Any, classes: int) -> tuple[str, ...]:
+    """Names of classes from a list or from a dictionary by number; the number where there is none."""
+    known = dict(enumerate(names)) if isinstance(names, (list, tuple)) else names if isinstance(names, dict) else {}
+    texts = {str(number): str(name) for number, name in known.items()}
+    return tuple(texts.get(str(number), str(number)) for number in range(classes))
 
 
 def outputs_of(network: Any, head: Head, size_wh: tuple[int, int]) -> tuple[TensorSpec, ...]:
-    """Specs of what ``raw_outputs`` gives, in its order.
-
-    Raises:
-        ConfigError: the coarsest grid does not divide the size.
-    """
+    """Specs of what ``raw_outputs`` gives, in its order; ``ConfigError`` where the coarsest grid does not divide the size."""
     last = network.model[-1]
     if head.task == "classify":
-        return (TensorSpec(name="logits", role="logits", shape=(1, last.linear.out_features), dtype="float32"),)
+        return (logits_output(last.linear.out_features),)
     strides = tuple(int(stride) for stride in last.stride)
     if any(size % max(strides) for size in size_wh):
         raise ConfigError(f"This network needs an input size that is a multiple of {max(strides)}, not {size_wh}.")
@@ -148,20 +141,24 @@ def detector_outputs(
     head: Head, size_wh: tuple[int, int], strides: tuple[int, ...], bins: int, classes: int, branch_channels: int
 ) -> tuple[TensorSpec, ...]:
     """Specs of a raw head: boxes and classes per stride, then the third branch per stride, then prototypes."""
-    specs = raw_head_outputs(size_wh, strides, bins, classes)
+    roles = [
+        (f"{role}/{s}", channels, s) for s in strides for role, channels in (("box", 4 * bins), ("class", classes))
+    ]
     if head.branch:
-        specs += tuple(
-            _planes(f"{head.branch}_{s}", f"{head.branch}/{s}", branch_channels, size_wh, s) for s in strides
-        )
+        roles += [(f"{head.branch}/{stride}", branch_channels, stride) for stride in strides]
     if head.prototypes:
         # The prototypes' network doubles the finest grid; a mask is a sum of all prototypes.
-        specs += (_planes("proto", "proto", branch_channels, size_wh, strides[0] // 2),)
-    return specs
-
-
-def _planes(name: str, role: str, channels: int, size_wh: tuple[int, int], stride: int) -> TensorSpec:
-    shape = (1, channels, size_wh[1] // stride, size_wh[0] // stride)
-    return TensorSpec(name=name, role=role, shape=shape, dtype="float32", layout="NCHW")
+        roles.append(("proto", branch_channels, strides[0] // 2))
+    return tuple(
+        TensorSpec(
+            name=role.replace("/", "_"),
+            role=role,
+            shape=(1, channels, size_wh[1] // stride, size_wh[0] // stride),
+            dtype="float32",
+            layout="NCHW",
+        )
+        for role, channels, stride in roles
+    )
 
 
 def raw_outputs(layers: Any, kept: set[int], x: Any) -> tuple[Any, ...]:

@@ -33,7 +33,7 @@ class Meter(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a later reading opens them again."""
         ...
 
 
@@ -57,7 +57,7 @@ class Rails:
         return sum(value for value in found if value is not None) / self._scale
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a later reading opens them again."""
         for files in self._rails:
             for file in files:
                 file.close()
@@ -89,7 +89,7 @@ class Energy:
         return self._watts
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a later reading opens them again."""
         for file in self._files:
             file.close()
 
@@ -112,13 +112,13 @@ class PiRails:
         self.problem = ""
 
     def watts(self) -> float | None:
-        """See ``Meter``."""
+        """See ``Meter``; the tool is asked once in ten seconds."""
         found = pmic_watts(self._vcgencmd.output("pmic_read_adc") or "")
         self.problem = "" if found is not None else "vcgencmd pmic_read_adc says nothing: sudo usermod -aG video $USER"
         return found
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: between two questions the tool does not run."""
 
 
 def grown(value: int, before: int, most: int) -> int:

@@ -91,7 +91,7 @@ class Thermometer:
         )
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a later reading opens them again."""
         for sensor in self._sensors:
             sensor.file.close()
 

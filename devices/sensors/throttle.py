@@ -41,7 +41,7 @@ class Throttle:
 
     @property
     def count(self) -> int:
-        """All events together."""
+        """How many events there were, of all kinds together."""
         return sum(self.events.values())
 
 
@@ -56,7 +56,7 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a later reading opens them again."""
         ...
 
 
@@ -94,7 +94,7 @@ class Alarm:
         self._count = 0
 
     def read(self) -> tuple[tuple[str, ...], Mapping[str, int]] | None:
-        """See ``Source``."""
+        """See ``Source``; the alarm counts when it begins, not while it lasts."""
         value = self._file.number()
         if value is None:
             return None
@@ -104,7 +104,7 @@ class Alarm:
         return ("under-voltage",) if is_low else (), {"under-voltage": self._count}
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a later reading opens it again."""
         self._file.close()
 
 
@@ -131,7 +131,7 @@ class Counters:
         return (tuple(what for what, count in moved.items() if count), dict(self._events)) if readable else None
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a later reading opens them again."""
         for file, _ in self._files:
             file.close()
 
@@ -152,7 +152,7 @@ class Cooling:
         self._count = 0
 
     def read(self) -> tuple[tuple[str, ...], Mapping[str, int]] | None:
-        """See ``Source``."""
+        """See ``Source``; a state above 0 means that the kernel slows something down."""
         values = [value for value in (file.number() for file in self._files) if value is not None]
         if not values:
             return None
@@ -162,7 +162,7 @@ class Cooling:
         return (_HEAT,) if slows else (), {_HEAT: self._count}
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a later reading opens them again."""
         for file in self._files:
             file.close()
 
@@ -190,7 +190,7 @@ class ThrottleSensor:
         )
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; a later reading opens them again."""
         for source in self._sources:
             source.close()
 

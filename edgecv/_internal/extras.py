@@ -1,9 +1,11 @@
-"""Optional packages: imported where they are used, named with their pip line when they are missing."""
+"""What is imported when it is first used: the names of our own packages, and optional ones, which may be missing."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import sys
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from edgecv._internal.quiet import no_telemetry
@@ -39,5 +41,25 @@ def require(module: str, extra: str) -> Any:
 
 @functools.cache
 def opencv() -> Any:
-    """OpenCV, which the extra ``vision`` brings; raises as ``require``."""
+    """``cv2``, looked up once: it is asked for at every frame."""
     return require("cv2", "vision")
+
+
+def lazy_names(package: str, places: Mapping[str, str], modules: Collection[str] = ()) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package.
+
+    Args:
+        package: Its ``__name__``.
+        places: The module that each name comes from.
+        modules: Names that stand for that module itself.
+    """
+
+    def load(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        module = importlib.import_module(places[name])
+        value = module if name in modules else getattr(module, name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load

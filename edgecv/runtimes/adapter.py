@@ -22,8 +22,9 @@ def open_session(
 ) -> Session:
     """Load a model file, or the checked files of a bundle, on a runtime; specs are the file's own by default.
 
-    A plug-in that knows no opened files is given their path. A number of threads that is not given is the number of CPUs that
-    this process may use: a runtime would count those of the whole machine, or take one.
+    A plug-in that knows no opened files is given their path.
+    A number of threads that is not given is the number of CPUs that this process may use: a runtime would count those of the
+    whole machine, or take one.
 
     Raises:
         UnknownPlugin: there is no such runtime.

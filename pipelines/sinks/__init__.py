@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecv import registry
+from edgecv._internal.extras import lazy_names
 from edgecv.errors import ConfigError, PluginError
 from edgecv.pipelines.uris import Uri, parse_sink, read_options
 from edgecv.protocols import Sink, lacks
@@ -22,26 +22,22 @@ if TYPE_CHECKING:
     from edgecv.pipelines.sinks.webhook.sink import WebhookSink as WebhookSink
 
 _LAZY = {
-    "CsvSink": "sinks.files.csv",
-    "JsonlSink": "sinks.files.jsonl",
-    "MetricsSink": "sinks.metrics.sink",
-    "PreviewSink": "preview.sink",
-    "RecordSink": "recording.sink",
-    "SegmentsSink": "sinks.video.segments",
-    "SnapshotsSink": "sinks.video.snapshots",
-    "VideoSink": "sinks.video.video",
-    "WebhookSink": "sinks.webhook.sink",
+    "CsvSink": "edgecv.pipelines.sinks.files.csv",
+    "JsonlSink": "edgecv.pipelines.sinks.files.jsonl",
+    "MetricsSink": "edgecv.pipelines.sinks.metrics.sink",
+    "PreviewSink": "edgecv.pipelines.preview.sink",
+    "RecordSink": "edgecv.pipelines.recording.sink",
+    "SegmentsSink": "edgecv.pipelines.sinks.video.segments",
+    "SnapshotsSink": "edgecv.pipelines.sinks.video.snapshots",
+    "VideoSink": "edgecv.pipelines.sinks.video.video",
+    "WebhookSink": "edgecv.pipelines.sinks.webhook.sink",
 }
 
 __all__ = [*_LAZY, "check_sink", "open_sink", "writes_files"]  # noqa: PLE0604 - the keys are strings
 
 
 if not TYPE_CHECKING:  # a type checker shall find misspelt names
-
-    def __getattr__(name: str) -> Any:
-        if name not in _LAZY:
-            raise AttributeError(f"module 'edgecv.pipelines.sinks' has no attribute '{name}'")
-        return getattr(importlib.import_module(f"edgecv.pipelines.{_LAZY[name]}"), name)
+    __getattr__ = lazy_names(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:

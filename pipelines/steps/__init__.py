@@ -7,8 +7,9 @@ case). ``Pipeline(steps=[Track(), ...], gates=[Motion()])`` takes them as they a
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgecv._internal.extras import lazy_names
 
 if TYPE_CHECKING:
     from edgecv.pipelines.steps.count.line import Line as Line
@@ -24,29 +25,25 @@ if TYPE_CHECKING:
     from edgecv.pipelines.steps.track.tracker import Track as Track
 
 _LAZY = {
-    "Classes": "filter.classes",
-    "Classify": "second_model.classify",
-    "Confidence": "filter.confidence",
-    "Line": "count.line",
-    "Motion": "motion",
-    "Options": "options",
-    "PerSource": "per_source",
-    "Segment": "second_model.segment",
-    "Track": "track.tracker",
-    "Zone": "count.zone",
-    "ZoneFilter": "filter.zone",
-    "checked": "options",
+    "Classes": "edgecv.pipelines.steps.filter.classes",
+    "Classify": "edgecv.pipelines.steps.second_model.classify",
+    "Confidence": "edgecv.pipelines.steps.filter.confidence",
+    "Line": "edgecv.pipelines.steps.count.line",
+    "Motion": "edgecv.pipelines.steps.motion",
+    "Options": "edgecv.pipelines.steps.options",
+    "PerSource": "edgecv.pipelines.steps.per_source",
+    "Segment": "edgecv.pipelines.steps.second_model.segment",
+    "Track": "edgecv.pipelines.steps.track.tracker",
+    "Zone": "edgecv.pipelines.steps.count.zone",
+    "ZoneFilter": "edgecv.pipelines.steps.filter.zone",
+    "checked": "edgecv.pipelines.steps.options",
 }
 
 __all__ = [*_LAZY]  # noqa: PLE0604 - the keys are strings
 
 
 if not TYPE_CHECKING:  # a type checker shall find misspelt names
-
-    def __getattr__(name: str) -> Any:
-        if name not in _LAZY:
-            raise AttributeError(f"module 'edgecv.pipelines.steps' has no attribute '{name}'")
-        return getattr(importlib.import_module(f"edgecv.pipelines.steps.{_LAZY[name]}"), name)
+    __getattr__ = lazy_names(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:

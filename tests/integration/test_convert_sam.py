@@ -17,7 +17,8 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import cosine, verify
 from edgecv.choosing import runtime_options, runtimes_for
 from edgecv.converters.families.sam.networks import normalised
-from edgecv.converters.families.sam.sam import SLOTS, open_sam
+from edgecv.converters.families.sam.parts import SLOTS
+from edgecv.converters.families.sam.sam import open_sam
 from edgecv.converters.families.sam.sam2 import open_sam2
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import CalibrationError, ConfigError, SpecMismatch, UnsupportedSource

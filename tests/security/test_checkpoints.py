@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from edgecv.converters.checkpoints.checkpoint import read_checkpoint, read_weights
+from edgecv.converters.checkpoints.checkpoint import read_checkpoint
+from edgecv.converters.checkpoints.weights import read_weights
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.converters.families.yolov8 import open_checkpoint
 from edgecv.converters.source import SourceOptions
@@ -401,7 +402,7 @@ READ_ALL = """
 import json, sys
 from pathlib import Path
 import torch
-from edgecv.converters.checkpoints.checkpoint import read_weights
+from edgecv.converters.checkpoints.weights import read_weights
 from edgecv.errors import UnsupportedSource
 wanted = {"weight": torch.empty(46_000, 46_000, device="meta")}
 refused = 0
@@ -464,7 +465,8 @@ def test_a_small_file_that_unfolds_is_refused_at_once(tmp_path: Path, make) -> N
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_CPU, (30, 30))\n"
         "from pathlib import Path\n"
-        "from edgecv.converters.checkpoints.checkpoint import read_checkpoint, read_weights\n"
+        "from edgecv.converters.checkpoints.checkpoint import read_checkpoint\n"
+        "from edgecv.converters.checkpoints.weights import read_weights\n"
         "from edgecv.errors import UnsupportedSource\n"
         "for read in (lambda path: read_checkpoint(path), lambda path: read_weights(path, {})):\n"
         f"    try: read(Path({str(path)!r}))\n"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgecv.converters.checkpoints.checkpoint import read_checkpoint, read_weights
+from edgecv.converters.checkpoints.checkpoint import read_checkpoint
+from edgecv.converters.checkpoints.weights import read_weights
 from edgecv.errors import UnsupportedSource
 from tests.security.hostile_checkpoints import edited
 
@@ -23,7 +24,8 @@ FUZZ = """
 import io, os, pickle, pickletools, random, resource, sys, time, zipfile
 from pathlib import Path
 import torch
-from edgecv.converters.checkpoints.checkpoint import read_checkpoint, read_weights
+from edgecv.converters.checkpoints.checkpoint import read_checkpoint
+from edgecv.converters.checkpoints.weights import read_weights
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.errors import UnsupportedSource
 tasks()

@@ -9,27 +9,19 @@ from typing import Any
 
 import msgspec
 
-from edgecv.bundles.bundle import sha256_of
-from edgecv.converters.families.foreign_onnx.forms import GREY, Input
-from edgecv.converters.families.foreign_onnx.graph import (
-    UNSURE,
-    from_pixels,
-    in_memory_session,
-    labels_from,
-    licence_from,
-    rename_outputs,
-    ultralytics_task,
-    without_activation,
-)
+from edgecv.converters.families.foreign_onnx.graph import in_memory_session, rename_outputs
+from edgecv.converters.families.foreign_onnx.inputs import GREY, Input, from_pixels
+from edgecv.converters.families.foreign_onnx.outputs import UNSURE, without_activation
+from edgecv.converters.families.foreign_onnx.reading import labels_from, licence_from, metadata_of, ultralytics_task
 from edgecv.converters.families.resnet import IMAGENET_MEAN, IMAGENET_STD
 from edgecv.converters.families.torch_input import normalised
 from edgecv.converters.families.yolov8_tasks import classifier_preprocess
 from edgecv.converters.normalisation import read_normalisation
-from edgecv.converters.source import Part, SourceModel, SourceOptions, class_labels, image_input, origin
+from edgecv.converters.source import Part, SourceModel, SourceOptions, class_labels, image_input, logits_output, origin
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.protocols import Array, Tensors
 from edgecv.quantize.ort.graph import Graph
-from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec, TensorSpec
+from edgecv.specs import DecodeSpec, ModelSpec, PreprocessSpec
 
 _ASSUMED = ("resize", "color", "mean", "std")
 _PIXELS = (1 / 255,) * 3  # the std at which pixels stay what they are
@@ -45,15 +37,11 @@ def classifier(
 ) -> SourceModel:
     """A classifier of fixed shapes; what its file does not say about its input is assumed, and the assumption recorded.
 
-    A softmax or sigmoid at its end is taken off, since ``LogitsDecoder`` applies it.
-
-    Raises:
-        ConfigError: the size is known to nobody; what the caller says of the input, or the number of labels, cannot be.
-        UnsupportedSource: nobody says what its scores mean.
+    A softmax or sigmoid at its end is taken off, since ``LogitsDecoder`` applies it. Errors are those of ``open_onnx``.
     """
     if size_wh is None:
         raise ConfigError(f"{path.name} leaves its input size open.", "Say what it was trained in: --imgsz 224")
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = metadata_of(model)
     spec, assumptions = _preprocess(path, size_wh, metadata, options, given)
     model, found = without_activation(model)
     activation = _activation(path, found, classes, options)
@@ -68,13 +56,19 @@ def classifier(
 
     graph = copy.deepcopy(model)
     rename_outputs(graph, {tensor: "logits"})
+    part = Part(
+        inputs=(image_input(size_wh),),
+        outputs=(logits_output(classes),),
+        reference=reference,
+        graph=from_pixels(graph, spec),
+    )
     # One number is the confidence of the second of two classes, as Keras and torch's binary cross entropy have it.
     known = labels_from(metadata, max(2, classes))
     return SourceModel(
         name=path.stem,
         family="onnx-classifier",
         licence=licence_from(metadata),
-        origin=origin(path, sha256_of(path)),
+        origin=origin(path),
         spec=ModelSpec(
             preprocess=spec,
             decode=DecodeSpec(
@@ -85,15 +79,7 @@ def classifier(
                 options=_decode_options(activation, classes),
             ),
         ),
-        parts=(
-            Part(
-                name="main",
-                inputs=(image_input(size_wh),),
-                outputs=(TensorSpec(name="logits", role="logits", shape=(1, classes), dtype="float32"),),
-                reference=reference,
-                graph=from_pixels(graph, spec),
-            ),
-        ),
+        parts=(part,),
         assumptions=assumptions,
     )
 
@@ -106,12 +92,7 @@ def _decode_options(activation: str, classes: int) -> dict[str, Any]:
 
 
 def _activation(path: Path, found: str, classes: int, options: SourceOptions) -> str:
-    """What makes confidences of the scores: what the file says, else the caller, else a softmax over several classes.
-
-    Raises:
-        ConfigError: the two contradict each other.
-        UnsupportedSource: neither says.
-    """
+    """What makes confidences of the scores: what the file says, else the caller, else a softmax over several classes."""
     asked = options.activation
     if found in ("softmax", "sigmoid", "none"):
         if asked and found not in (asked, "none"):

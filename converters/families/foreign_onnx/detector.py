@@ -9,7 +9,7 @@ play no part. That the groups are what they seem is then proven: decoding them m
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -17,17 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from edgecv.bundles.bundle import sha256_of
 from edgecv.converters.families.foreign_onnx.graph import (
+    answers_to,
     ending_at,
-    from_pixels,
     image_shapes,
     in_memory_session,
-    labels_from,
-    licence_from,
-    literal,
     output_shapes,
     rename_outputs,
+)
+from edgecv.converters.families.foreign_onnx.inputs import from_pixels
+from edgecv.converters.families.foreign_onnx.reading import (
+    labels_from,
+    licence_from,
+    metadata_of,
+    numbers_in,
     ultralytics_task,
 )
 from edgecv.converters.families.torch_input import normalised
@@ -66,14 +69,10 @@ _Group = tuple[Node, ...]  # box, class and, where there is one, the third
 def detector(path: Path, model: Any, size_wh: tuple[int, int], options: SourceOptions) -> SourceModel:
     """Cut a YOLOv8 ``.onnx`` for detection, segmentation, pose or rotated boxes at its raw head.
 
-    What it is for, other than detection, only the metadata of Ultralytics' export can say.
-
-    Raises:
-        UnsupportedSource: without a recognisable head.
-        ConfigError: there is not one label per class.
+    What it is for, other than detection, only the metadata of Ultralytics' export can say. Errors are those of ``open_onnx``.
     """
     graph = Graph(model)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = metadata_of(model)
     form = _form(path, model, metadata, options)
     bins = 0
     for heads in _candidate_heads(path, graph, size_wh, form):
@@ -94,11 +93,11 @@ def _form(path: Path, model: Any, metadata: Mapping[str, str], options: SourceOp
     head = next((head for head in HEADS.values() if head.task == task and head.task != "classify"), None)
     if head is None:
         raise _no_head(path, f"it was exported for '{task}'")
-    shapes = output_shapes(model)
+    shapes = list(output_shapes(model).values())
     rows = shapes[0][1] - _BOX_ROWS if len(shapes[0]) == 3 and shapes[0][0] == 1 else 0
     if len(shapes) != (2 if head.prototypes else 1) or rows < 1:
         raise _no_head(path, f"its outputs have the shapes {shapes}, not (1, 4 + classes, N)")
-    keypoint_shape = _numbers(metadata.get("kpt_shape", "")) if head.branch == "keypoint" else ()
+    keypoint_shape = numbers_in(metadata.get("kpt_shape", "")) if head.branch == "keypoint" else ()
     channels = _branch_channels(head, shapes, keypoint_shape)
     classes = rows - channels
     if classes < 1:
@@ -125,13 +124,7 @@ def _branch_channels(head: Head, shapes: list[tuple[int, ...]], keypoint_shape: 
     return int(bool(head.branch))
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    found = literal(text)
-    whole = isinstance(found, (list, tuple)) and all(isinstance(number, int) for number in found)
-    return tuple(found) if whole else ()
-
-
-def _candidate_heads(path: Path, graph: Graph, size_wh: tuple[int, int], form: _Form) -> Iterator[dict[int, _Group]]:
+def _candidate_heads(path: Path, graph: Graph, size_wh: tuple[int, int], form: _Form) -> list[dict[int, _Group]]:
     """Ways to read the last convolutions by stride: several where two kinds have equally many channels."""
     by_stride: dict[int, list[Node]] = defaultdict(list)
     shapes = image_shapes(graph)
@@ -143,14 +136,14 @@ def _candidate_heads(path: Path, graph: Graph, size_wh: tuple[int, int], form: _
     if not by_stride or any(len(group) != form.group for group in by_stride.values()):
         kinds = f"boxes, classes and {form.head.branch}" if form.head.branch else "boxes and classes"
         raise _no_head(path, f"its last convolutions do not come in groups of {kinds}")
-    read = False
+    found = []
     for order in permutations(range(form.group)):
         heads = {stride: tuple(by_stride[stride][at] for at in order) for stride in sorted(by_stride)}
         if all(_fits([shapes[node.output[0]][1] for node in group], form) for group in heads.values()):
-            read = True
-            yield heads
-    if not read:
+            found.append(heads)
+    if not found:
         raise _no_head(path, f"no group of its last convolutions gives boxes and {form.classes} classes")
+    return found
 
 
 def _fits(channels: list[int], form: _Form) -> bool:
@@ -208,38 +201,26 @@ def _source(
         values = original.run(tensors, {source_input: normalised(feeds["image"][0], preprocess)})
         return dict(zip(names, values, strict=True))
 
+    cut = ending_at(model, tensors)
+    rename_outputs(cut, {tensor: name for name, tensor in names.items()})
+    part = Part(
+        inputs=(image_input(size_wh),), outputs=outputs, reference=reference, graph=from_pixels(cut, preprocess)
+    )
     return SourceModel(
         name=path.stem,
         family="yolov8",
         licence=licence_from(metadata),
-        origin=origin(path, sha256_of(path)),
+        origin=origin(path),
         spec=ModelSpec(preprocess=preprocess, decode=form.decode),
-        parts=(
-            Part(
-                name="main",
-                inputs=(image_input(size_wh),),
-                outputs=outputs,
-                reference=reference,
-                graph=_pixel_graph(model, names, preprocess),
-            ),
-        ),
+        parts=(part,),
     )
-
-
-def _pixel_graph(model: Any, names: Mapping[str, str], spec: PreprocessSpec) -> Any:
-    """The graph from uint8 BGR pixels to the raw head."""
-    cut = ending_at(model, list(names.values()))
-    rename_outputs(cut, {tensor: name for name, tensor in names.items()})
-    return from_pixels(cut, spec)
 
 
 def _decodes_like_original(source: SourceModel, model: Any, form: _Form) -> bool:
     """Whether the raw outputs, decoded, are the prediction of the original, cell by cell, on a noisy image."""
     size_wh = source.spec.preprocess.size_wh
     image = np.random.default_rng(0).integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
-    prediction = in_memory_session(model).run(
-        None, {Graph(model).input_names()[0]: normalised(image, source.spec.preprocess)}
-    )[0]
+    prediction = answers_to(model, normalised(image, source.spec.preprocess))[0]
     raw, specs = source.parts[0].reference({"image": image[None]}), source.parts[0].outputs
     pairs = tuple(spec for spec in specs if spec.role.startswith(("box/", "class/")))
     plain = prediction[:, : _BOX_ROWS + form.classes]

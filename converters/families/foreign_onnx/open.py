@@ -7,19 +7,13 @@ from pathlib import Path
 from edgecv._internal.foreign import first_line
 from edgecv.converters.families.foreign_onnx.classifier import classifier
 from edgecv.converters.families.foreign_onnx.detector import detector
-from edgecv.converters.families.foreign_onnx.forms import (
-    check_is_float,
-    check_is_read,
-    in_float32,
-    one_row,
-    with_planes,
-)
-from edgecv.converters.families.foreign_onnx.graph import (
+from edgecv.converters.families.foreign_onnx.graph import output_shapes
+from edgecv.converters.families.foreign_onnx.inputs import in_float32, prove_pixels, with_planes
+from edgecv.converters.families.foreign_onnx.outputs import check_is_float, check_is_read, one_row
+from edgecv.converters.families.foreign_onnx.reading import (
     in_supported_opset,
     input_size,
     load_model,
-    output_shapes,
-    prove_pixels,
     with_fixed_shapes,
 )
 from edgecv.converters.source import SourceModel, SourceOptions
@@ -33,8 +27,9 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
     """Read a ``.onnx``: a classifier when it gives one row of scores, else a YOLOv8 detector.
 
     Raises:
-        UnsupportedSource: missing, damaged, quantized already, or neither of the two.
-        ConfigError: the graph has fixed shapes and another size was asked for, or options that mean nothing for it.
+        UnsupportedSource: missing, damaged, quantized already, neither of the two, or nobody says what its scores mean.
+        ConfigError: the size is known to nobody, or is not the graph's own; labels, or what is said of the input, cannot be; or
+            there are options that mean nothing for it.
         MissingDependency: onnx is not installed.
     """
     options.accept(path.name, "preprocess", "labels", "activation")
@@ -54,11 +49,12 @@ def open_onnx(path: Path, options: SourceOptions) -> SourceModel:
     if given.pixels:
         prove_pixels(path, original, model, given)
     model = in_supported_opset(model)
-    if one_row(path, model, dict(zip(Graph(model).output_names(), shapes, strict=True))):
+    if one_row(path, model, dict(zip(Graph(model).output_names(), shapes.values(), strict=True))):
         shapes = output_shapes(model)
-    check_is_read(path, model, dict(zip(Graph(model).output_names(), shapes, strict=True)))
-    if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:
-        return classifier(path, model, known_size, shapes[0][1], options, given)
+    check_is_read(path, model, shapes)
+    first, *others = shapes.values()
+    if not others and len(first) == 2 and first[0] == 1:
+        return classifier(path, model, known_size, first[1], options, given)
     options.accept(f"{path.name}, a detector", "labels")
     if given.pixels:
         raise UnsupportedSource(

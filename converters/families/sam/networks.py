@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgecv._internal.extras import require
-from edgecv.converters.families.torch_input import SEED, pixel_module
-from edgecv.media.images import read_image
+from edgecv.converters.families.torch_input import pixel_module
 from edgecv.protocols import Array
 from edgecv.results import Image
 from edgecv.specs import PreprocessSpec
-from edgecv.vision.letterbox import fit
 from edgecv.vision.sam import NO_POINT, PADDING_BGR
 
-_CALIBRATION_IMAGES = 4  # each is a megapixel
 _KINDS = 5  # NO_POINT to BOTTOM_RIGHT
 _NEVER = -1e4  # added before a softmax: e to its power is 0 in fp32 and fits into fp16
 
@@ -29,30 +24,6 @@ def normalised(image: Image, network: Any) -> Array:
     real = (image[..., ::-1].astype(np.float32) - mean) / std
     real[(image == PADDING_BGR).all(axis=-1)] = 0
     return np.ascontiguousarray(real.transpose(2, 0, 1)[None], np.float32)
-
-
-def calibrate_norms(network: Any, spec: PreprocessSpec, images: Sequence[Path]) -> None:
-    """Let fresh batch norms see images (noise, when there are none), one at a time."""
-    torch = require("torch", "convert")
-    norms = [m for m in network.image_encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average
-    network.image_encoder.train()
-    with torch.no_grad():
-        for image in _images(spec, images):
-            network.image_encoder(torch.from_numpy(normalised(image, network)))
-    network.image_encoder.eval()
-
-
-def _images(spec: PreprocessSpec, images: Sequence[Path]) -> list[Image]:
-    if images:
-        return [fit(read_image(path), spec)[0] for path in images[:_CALIBRATION_IMAGES]]
-    rng = np.random.default_rng(SEED)
-    width, height = spec.size_wh
-    return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(_CALIBRATION_IMAGES)]
 
 
 def encoder_module(network: Any) -> Any:
@@ -96,10 +67,8 @@ def encoder2_module(network: Any, spec: PreprocessSpec) -> Any:
 def decoder_module(prompts: Any, masks: Any, size: int) -> Any:
     """Prompt encoder and mask decoder, with the inputs of SAM's own ONNX export and slots that may stay unused.
 
-    Args:
-        prompts: The source's prompt encoder.
-        masks: Its mask decoder; SAM 2's has a token more and adds finer features of the image, which come as two more inputs.
-        size: Of the image in model pixels.
+    SAM 2's mask decoder has a token more and adds finer features of the image, which come as two more inputs. ``size`` is the
+    image's in model pixels.
     """
     torch = require("torch", "convert")
     second = hasattr(masks, "obj_score_token")

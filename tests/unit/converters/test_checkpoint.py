@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import edgecv
-from edgecv.converters.checkpoints.checkpoint import read_checkpoint, read_weights
+from edgecv.converters.checkpoints.checkpoint import read_checkpoint
+from edgecv.converters.checkpoints.weights import read_weights
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.converters.families.yolov8 import open_checkpoint
 from edgecv.converters.source import SourceOptions

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgecv.converters.exporters.common import weight_bytes
 from edgecv.converters.exporters.litert import TfliteExporter
-from edgecv.converters.source import Part, weight_bytes
+from edgecv.converters.source import Part
 from edgecv.errors import QuantizationError, UnsupportedSource
 from edgecv.quantize.ort.quantizer import OrtStaticQuantizer
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgecv.converters.explain import steps
-from edgecv.converters.families.sam.sam import ARCHITECTURE
+from edgecv.converters.families.sam.parts import ARCHITECTURE
 from edgecv.converters.request import Int8Options, request_of
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnknownPlugin, UnsupportedSource

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgecv.converters.checkpoints.checkpoint import read_weights
+from edgecv.converters.checkpoints.weights import read_weights
 from edgecv.converters.families.resnet import _loaded
 from edgecv.converters.families.ultralytics_import import declare_torchvision_operators
 from edgecv.converters.request import check_source

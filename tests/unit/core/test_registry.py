@@ -29,10 +29,12 @@ def test_every_name_finds_its_code(kind: str, name: str) -> None:
         ("decoders", "yolo8", "yolov8"),
         ("sinks", "json", "jsonl"),
         ("exporters", "onx", "onnx"),
+        ("families", "resnet8", "resnet18"),
     ],
 )
 def test_a_misspelt_name_is_told_the_nearest(kind: str, name: str, suggestion: str) -> None:
-    with pytest.raises(UnknownPlugin, match=f"'{name}'") as caught:
+    one = {"families": "family"}.get(kind, kind[:-1])
+    with pytest.raises(UnknownPlugin, match=f"{one} named '{name}'") as caught:
         registry.resolve(kind, name)
     assert f"Did you mean '{suggestion}'" in caught.value.hint
     assert caught.value.exit_code == 2

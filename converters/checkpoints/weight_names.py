@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from edgecv.converters.checkpoints.archive import StoredTensor
-from edgecv.converters.families.yolo_networks import UnknownNetwork
+from edgecv.converters.checkpoints.records import UnknownNetwork
+from edgecv.converters.checkpoints.stored_tensors import StoredTensor
 
 COUNTER = ".num_batches_tracked"  # of batch norms; files from before torch 0.4.1 lack it, and nothing computes with it
 _ANCHORS = 12  # names of the network by which a prefix is found
@@ -16,19 +16,12 @@ _BESIDE = ("loss", "criterion", "metric", "train_", "val_", "valid_", "test_", "
 def matched(
     stored: Mapping[str, StoredTensor], wanted: Collection[str], *, whole: bool = True
 ) -> dict[str, StoredTensor]:
-    """The tensors of a file under the names that a network has.
+    """The tensors of a file under the names that a network has; ``whole``: the file must hold nothing else.
 
     Wrappers put a prefix before every name: ``module.`` (DataParallel), ``_orig_mod.`` (torch.compile), ``model.``, ``net.``,
     ``backbone.`` (an attribute of a Lightning module), several of them. A layer that was changed for a chain with one layer of
-    weights in it (``fc.1.weight``: dropout, then linear) is that layer: whatever else is in the chain has no weights.
-
-    Args:
-        stored: As they are called in the file.
-        wanted: Names of the network.
-        whole: Whether the file must hold nothing else.
-
-    Raises:
-        UnknownNetwork: the file holds the network twice, or something else beside it.
+    weights in it (``fc.1.weight``: dropout, then linear) is that layer: whatever else is in the chain has no weights. A file that
+    holds the network twice, or something else beside it, is an ``UnknownNetwork``.
     """
     prefix = _prefix(stored, wanted)
     ours = {name.removeprefix(prefix): item for name, item in stored.items() if name.startswith(prefix)}
@@ -59,11 +52,7 @@ def _prefix(stored: Mapping[str, StoredTensor], wanted: Collection[str]) -> str:
 
 
 def _with_plain_layers(ours: dict[str, StoredTensor], wanted: Collection[str]) -> dict[str, StoredTensor]:
-    """Chains that stand where the network has one layer, as that layer.
-
-    Raises:
-        UnknownNetwork: such a chain has several layers with weights; what lies between them is not in the file.
-    """
+    """Chains that stand where the network has one layer, as that layer."""
     renamed = dict(ours)
     missing = {name.rpartition(".")[0] for name in wanted if name not in ours and not name.endswith(COUNTER)}
     for layer in sorted(missing):
