@@ -7,9 +7,10 @@ from pathlib import Path
 
 from edgecv._internal.progress import Progress
 from edgecv.benchmarks.command import run_program
-from edgecv.benchmarks.report import Report, as_document, render
+from edgecv.benchmarks.options import BenchOptions
+from edgecv.benchmarks.report import Report, as_document
 from edgecv.benchmarks.run import run_scenarios
-from edgecv.benchmarks.scenarios import BenchOptions
+from edgecv.benchmarks.tables.report_table import render
 from edgecv.bundles.bundle import SUFFIX, Bundle
 from edgecv.cli.console import print_json, progress_for
 from edgecv.errors import ConfigError
@@ -40,7 +41,7 @@ def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m edgecv.benchmarks", description=__doc__)
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--runs", type=int, help="runs that count; by default as many as the scenarios ask for")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     given = parser.parse_args()
     with progress_for(given.json) as progress:

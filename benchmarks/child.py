@@ -8,8 +8,8 @@ import sys
 import msgspec
 
 from edgecv import registry
+from edgecv.benchmarks.options import BenchOptions
 from edgecv.benchmarks.report import Report
-from edgecv.benchmarks.scenarios import BenchOptions
 from edgecv.errors import EdgeCVError
 from edgecv.media.image_headers import DEFAULT_MEGAPIXELS, set_max_megapixels
 

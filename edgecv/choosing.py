@@ -161,7 +161,7 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
             f"{bundle.path} has no {options.variant or options.precision} variant for the runtime {options.runtime}.",
             f"It has: {', '.join(variant.name for variant in bundle.variants)}.",
         )
-    installed = [pair for pair in pairs if _installed(pair[1])]
+    installed = [pair for pair in pairs if is_installed(pair[1])]
     if not installed:
         missing = sorted({name for _, name in pairs})
         raise MissingDependency(
@@ -220,5 +220,6 @@ def file_suffixes() -> set[str]:
     return {suffix for name in registry.names("runtimes") for suffix in runtime_of(name).suffixes}
 
 
-def _installed(runtime: str) -> bool:
+def is_installed(runtime: str) -> bool:
+    """Whether the package of a runtime is there; it is not imported."""
     return importlib.util.find_spec(runtime_of(runtime).package) is not None

@@ -97,8 +97,11 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
         # Which variant of a bundle runs on this device: `Adviser` in edgecv/choosing.py.
         "advisers": {"device": "edgecv.devices.tuning.advice:advise"},
         "scenarios": {
-            "single_stream": "edgecv.benchmarks.scenarios:single_stream",
-            "pipeline": "edgecv.benchmarks.scenarios:pipeline",
+            "single_stream": "edgecv.benchmarks.scenarios.single_stream:single_stream",
+            "multi_stream": "edgecv.benchmarks.scenarios.many_images:multi_stream",
+            "offline": "edgecv.benchmarks.scenarios.many_images:offline",
+            "pipeline": "edgecv.benchmarks.scenarios.pipeline:pipeline",
+            "sustained": "edgecv.benchmarks.scenarios.single_stream:sustained",
         },
     }
 )

@@ -17,9 +17,10 @@ from edgecv.benchmarks.demo import MODEL_PATH
 from edgecv.benchmarks.demo.broker import EmbeddedBroker
 from edgecv.benchmarks.demo.data import write_clip, write_dataset, write_images
 from edgecv.benchmarks.demo.report import Image, write_report
-from edgecv.benchmarks.report import Report, render
+from edgecv.benchmarks.options import BenchOptions
+from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.run import run_scenario
-from edgecv.benchmarks.scenarios import BenchOptions
+from edgecv.benchmarks.tables.report_table import render
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import Variant
 from edgecv.choosing import runnable, runtime_options

@@ -22,7 +22,7 @@ from edgecv._internal.foreign import ZIP_DAMAGE
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import Variant
 from edgecv.bundles.opened_files import OpenedFile
-from edgecv.choosing import float_precision, runtimes_for
+from edgecv.choosing import float_precision, is_installed, runtime_of, runtimes_for
 from edgecv.errors import BundleError, EdgeCVError
 from edgecv.protocols import Array, Tensors
 from edgecv.runtimes.adapter import open_session
@@ -45,19 +45,21 @@ TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 0.9999, "fp16": 0.999
 # What numpy raises for damaged bytes, too.
 _BROKEN = (*ZIP_DAMAGE, KeyError, SyntaxError, TypeError, tokenize.TokenError)
 
-Status = Literal["ok", "differs", "cannot run"]
+Status = Literal["ok", "differs", "cannot run", "skipped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How one variant did: lowest cosine over its outputs (0 when it cannot run), and why.
+    """How one variant did: lowest cosine over its outputs (``None`` where nothing was compared), and why.
+
+    A variant whose runtime is not installed is ``skipped``.
 
     ``float_precision`` is the type in which it computed what is not in integers; empty where its runtime does not say.
     """
 
     variant: str
     status: Status
-    cosine: float
+    cosine: float | None
     reason: str
     float_precision: str = ""
 
@@ -177,6 +179,10 @@ def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
 
 def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors, runtime: str = "") -> Verdict:
     lowest, computed_in = 1.0, ""
+    runtimes = runtimes_for(variant.format)
+    if runtimes and not any(map(is_installed, runtimes)):
+        reason = f"its runtime is not installed: pip install 'edgecv[{runtime_of(runtimes[0]).extra}]'"
+        return Verdict(variant=variant.name, status="skipped", cosine=None, reason=reason)
     try:
         for part, files in variant.models.items():
             prefix = f"{variant.name}/{part}"
@@ -189,7 +195,7 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors, runtime
                 lowest = min(lowest, cosine(real(expected, specs[name]), found))
     except (EdgeCVError, MemoryError) as error:
         reason = error.message if isinstance(error, EdgeCVError) else "it needs more memory than there is"
-        return Verdict(variant=variant.name, status="cannot run", cosine=0.0, reason=reason)
+        return Verdict(variant=variant.name, status="cannot run", cosine=None, reason=reason)
     limit = TOLERANCE[variant.precision]
     status: Status = "ok" if lowest >= limit else "differs"
     reason = "" if status == "ok" else f"cosine {lowest:.5f} is below {limit}"
@@ -200,7 +206,7 @@ def _run(
     bundle: Bundle, variant: Variant, part: str, feeds: Tensors, runtime: str | None
 ) -> tuple[dict[str, Array], str]:
     """The outputs, and in which type float layers were computed."""
-    runtime = runtime or next(iter(runtimes_for(variant.format)), None)
+    runtime = runtime or next(filter(is_installed, runtimes_for(variant.format)), None)
     if runtime is None:
         raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
     files = variant.models[part]

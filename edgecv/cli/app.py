@@ -16,6 +16,7 @@ from edgecv.version import __version__
 # Name -> module; the function of the same name in it is the command.
 COMMANDS: dict[str, str] = {
     "bench": "edgecv.cli.bench",
+    "compare": "edgecv.cli.compare",
     "convert": "edgecv.cli.convert",
     "demo": "edgecv.cli.demo",
     "devices": "edgecv.cli.devices",

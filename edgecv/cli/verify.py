@@ -18,7 +18,10 @@ def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle to check.")],
     json: Json = False,
 ) -> None:
-    """Replay a bundle's golden vectors on this machine: per variant ok, differs or cannot run (exit code 1)."""
+    """Replay a bundle's golden vectors on this machine: per variant ok, differs, cannot run, or skipped.
+
+    A variant is skipped where its runtime is not installed. Exit code 1 if one differs or cannot run, or none could be checked.
+    """
     from edgecv.bundles.golden import verify as verify_bundle
 
     opened = Bundle.open(bundle)
@@ -28,7 +31,11 @@ def verify(
         rows = [{name: getattr(v, name) for name in _FIELDS} for v in verdicts]
         print_json({"bundle": str(bundle), "variants": rows})
     else:
-        rows_text = [[v.variant, v.status, f"{v.cosine:.6f}", v.float_precision, v.reason] for v in verdicts]
+        rows_text = [
+            [v.variant, v.status, "–" if v.cosine is None else f"{v.cosine:.6f}", v.float_precision, v.reason]
+            for v in verdicts
+        ]
         print_table(str(bundle), ("variant", "status", "lowest cosine", "floats in", "reason"), rows_text)
-    if any(verdict.status != "ok" for verdict in verdicts):
+    found = {verdict.status for verdict in verdicts}
+    if found == {"skipped"} or not found <= {"ok", "skipped"}:
         raise typer.Exit(1)

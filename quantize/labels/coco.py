@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgecv._internal.extras import require
+from edgecv.errors import MissingDependency
 from edgecv.quantize.labels.average_precision import Matches
 from edgecv.results import Detections, FloatArray, IntArray
 
@@ -34,6 +35,18 @@ class FrameMasks:
     runs: tuple[dict[str, Any], ...]
 
 
+def pycocotools(part: str) -> Any:
+    """A module of pycocotools, which is asked for alone: a device that judges needs nothing else of the workstation.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        return require(f"pycocotools.{part}", "convert")
+    except MissingDependency as error:
+        raise MissingDependency(error.message, "Install it alone with: pip install pycocotools") from error
+
+
 def match_boxes(pairs: Sequence[tuple[Truth, Detections]], classes: int) -> Matches:
     """pycocotools' matches of the boxes, kept so that average precision can be had of any draw of the images.
 
@@ -54,7 +67,7 @@ def match_masks(pairs: Sequence[tuple[Truth, Detections]], masks: Sequence[Frame
 
 def encode_masks(found: Detections, size_wh: tuple[int, int]) -> FrameMasks:
     """Encode the masks of an image's detections; none where they have none."""
-    coder: Any = require("pycocotools.mask", "convert")
+    coder: Any = pycocotools("mask")
     whole = () if found.mask is None else found.mask
     return FrameMasks(size_wh=size_wh, runs=tuple(coder.encode(np.asfortranarray(mask, np.uint8)) for mask in whole))
 
@@ -84,8 +97,8 @@ def _matches(rows: Sequence[dict[str, Any]], labels: IntArray) -> Matches:
 
 def evaluation(pairs: Sequence[tuple[Truth, Detections]], classes: int, masks: Sequence[FrameMasks] = ()) -> Any | None:
     """pycocotools' judge of the boxes, or of the masks; ``None`` when nothing was detected, which it cannot load."""
-    cocotools: Any = require("pycocotools.coco", "convert")
-    judging: Any = require("pycocotools.cocoeval", "convert")
+    cocotools: Any = pycocotools("coco")
+    judging: Any = pycocotools("cocoeval")
     found = _detections([pair[1] for pair in pairs])
     if not found:
         return None

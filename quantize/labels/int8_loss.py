@@ -15,7 +15,7 @@ from edgecv.errors import CalibrationError, ConfigError
 from edgecv.media.image_files import images_below, in_natural_order
 from edgecv.model import Model
 from edgecv.quantize.labels.bootstrap import paired_interval
-from edgecv.quantize.labels.coco import Truth, match_boxes, match_masks
+from edgecv.quantize.labels.coco import Truth, match_boxes, match_masks, pycocotools
 from edgecv.quantize.labels.dataset import dataset_places, is_dataset, read_dataset
 from edgecv.quantize.labels.evaluate import (
     classified,
@@ -97,6 +97,7 @@ def open_labelled(data: str | Path, task: str, labels: Sequence[str]) -> Labelle
 
     Raises:
         ConfigError: there are no labels, they are damaged, or they do not fit the model.
+        MissingDependency: boxes are judged by pycocotools, and it is not installed.
     """
     if task == "promptable-segment":
         raise ConfigError(
@@ -182,6 +183,7 @@ def _open_boxes(data: Path, task: str, labels: Sequence[str]) -> LabelledBoxes:
     truth = tuple(_in_classes(read_labels(image, task), classes, image, labels) for image in images)
     if not any(len(found.class_id) for found in truth):
         raise ConfigError(f"The labels of {data} show no object.", "Give images with labelled objects.")
+    pycocotools("coco")  # asked for here, since running the model on the images takes minutes
     return LabelledBoxes(images=images, truth=truth)
 
 

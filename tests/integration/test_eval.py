@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -104,3 +105,16 @@ def test_no_data_ends_with_2(bundle: Path, tmp_path: Path) -> None:
     done = run(bundle, "--data", tmp_path / "nowhere")
     assert done.returncode == 2
     assert "no labelled images" in done.stderr
+
+
+def test_pycocotools_is_asked_for_alone_and_before_an_image_is_run(
+    bundle: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    for part in ("coco", "cocoeval", "mask"):
+        monkeypatch.delitem(sys.modules, f"pycocotools.{part}", raising=False)
+    for done in (run(bundle, "--data", data), run_here("bench", bundle, "--all", "--data", data)):
+        assert done.returncode == 1
+        assert "pip install pycocotools" in done.stderr
+        assert "edgecv[convert]" not in done.stderr
+        assert not [line for line in done.stderr.splitlines() if line.startswith("- ")]  # no step began

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,7 @@ from edgecv.bundles.bundle import Bundle, describe_file
 from edgecv.bundles.golden import EVENLY, GOLDEN, SAMPLE, SAMPLING, sample, verify
 from edgecv.bundles.manifest import MANIFEST, ModelFiles, Variant, dump_manifest
 from edgecv.specs import TensorSpec
+from tests.command_line import run_here
 from tests.models import IMAGE, manifest, save
 
 
@@ -46,9 +49,8 @@ def wide_bundle(folder: Path) -> Bundle:
     return Bundle.open(folder)
 
 
-@pytest.mark.parametrize(("evenly", "status"), [(True, "ok"), (False, "differs")])
-def test_vectors_are_replayed_at_evenly_spread_elements(evenly: bool, status: str, tmp_path: Path) -> None:
-    made = wide_bundle(tmp_path / "m.ecv")
+def with_vectors(made: Bundle, evenly: bool) -> Bundle:
+    """The bundle with golden vectors; not ``evenly`` spread they are wrong."""
     image = np.random.default_rng(0).integers(0, 256, IMAGE.shape, np.uint8)
     whole = image.reshape(-1)[:6144].astype(np.float32)
     vectors = {
@@ -59,8 +61,50 @@ def test_vectors_are_replayed_at_evenly_spread_elements(evenly: bool, status: st
     np.savez(made.path / GOLDEN, **vectors)
     changed = msgspec.structs.replace(made.manifest, extras=(describe_file(made.path, made.path / GOLDEN),))
     (made.path / MANIFEST).write_bytes(dump_manifest(changed))
-    (verdict,) = verify(Bundle.open(made.path))
+    return Bundle.open(made.path)
+
+
+@pytest.mark.parametrize(("evenly", "status"), [(True, "ok"), (False, "differs")])
+def test_vectors_are_replayed_at_evenly_spread_elements(evenly: bool, status: str, tmp_path: Path) -> None:
+    (verdict,) = verify(with_vectors(wide_bundle(tmp_path / "m.ecv"), evenly))
     assert verdict.status == status
+
+
+def test_a_variant_without_its_runtime_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = with_vectors(wide_bundle(tmp_path / "m.ecv"), evenly=True)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
+    (verdict,) = verify(opened)
+    assert (verdict.status, verdict.cosine) == ("skipped", None)
+    assert "pip install 'edgecv[onnx]'" in verdict.reason
+
+
+def test_the_command_says_skipped_and_fails_only_if_nothing_could_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = with_vectors(wide_bundle(tmp_path / "m.ecv"), evenly=True)
+    assert run_here("verify", opened.path).returncode == 0
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = run_here("verify", opened.path)
+    assert done.returncode == 1
+    assert "skipped" in done.stdout
+    assert "0.000" not in done.stdout
+    assert json.loads(run_here("verify", opened.path, "--json").stdout)["variants"][0]["cosine"] is None
+
+
+def test_what_could_be_checked_and_is_right_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = with_vectors(wide_bundle(tmp_path / "m.ecv"), evenly=True)
+    (made.path / "tflite-fp32").mkdir()
+    (made.path / "tflite-fp32/model.tflite").write_bytes(b"not looked at")
+    main = made.variants[0].models["main"]
+    files = msgspec.structs.replace(main, files=(describe_file(made.path, made.path / "tflite-fp32/model.tflite"),))
+    other = msgspec.structs.replace(made.variants[0], name="tflite-fp32", format="tflite", models={"main": files})
+    both = msgspec.structs.replace(made.manifest, variants=(made.variants[0], other))
+    (made.path / MANIFEST).write_bytes(dump_manifest(both))
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        monkeypatch.setitem(sys.modules, package, None)
+    done = run_here("verify", made.path, "--json")
+    assert [row["status"] for row in json.loads(done.stdout)["variants"]] == ["ok", "skipped"]
+    assert done.returncode == 0
 
 
 def test_an_empty_output_has_an_empty_sample() -> None:
