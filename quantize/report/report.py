@@ -128,7 +128,7 @@ def _speed(form: FormatRecord, attempt: Attempt) -> str:
     times = form.float_latency_ms / attempt.latency_ms
     spent = f"{attempt.latency_ms:.1f} ms per image where float takes {form.float_latency_ms:.1f} ms"
     if times < 1:
-        return f"It takes {spent}: on the machine that converted it is not faster than float. Your device may differ: edgecv bench."
+        return f"It takes {spent}: on the machine that converted it is not faster than float. Your device may differ: edgecv tune."
     return f"It takes {spent}: {times:.1f} times as fast."
 
 
