@@ -53,7 +53,7 @@ def _card(manifest: Manifest) -> list[str]:
         "|---|---|---|---|---|",
         *(_row(variant) for variant in manifest.variants),
         "",
-        "Latency was measured on the machine that converted; measure on yours: `edgecv tune`.",
+        "Latency was measured on the machine that converted; measure on yours: `edgecv bench`.",
         "",
         "## Calibration",
         "",
