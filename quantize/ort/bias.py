@@ -22,6 +22,8 @@ from edgecv.quantize.ort.graph import Graph, Node, add_constant
 
 IMAGES = 24  # means settle long before
 _COPY = "rounded/"
+_AXES_ARE_AN_INPUT = 18  # of ReduceMean, from this opset on; an attribute before
+_ALL_BUT_CHANNELS = (0, 2, 3)
 
 Run = Callable[[Any, Sequence[str]], Iterable[Mapping[str, Array]]]
 
@@ -69,10 +71,17 @@ def _add_shift(floats: Any, graph: Graph, node: Node, original: Node) -> str:
     inputs += [_copy(floats, graph, _maker(graph, name), {}) for name in node.input[1:]]
     twin = _copy(floats, graph, node, dict(enumerate(inputs)))
     gap, mean = f"{_COPY}{node.name}/gap", f"{_COPY}{node.name}/mean"
-    axes = add_constant(floats, f"{_COPY}{node.name}/axes", np.array([0, 2, 3], np.int64))
     floats.graph.node.append(make_node("Sub", [original.output[0], twin], [gap]))
-    floats.graph.node.append(make_node("ReduceMean", [gap, axes], [mean], keepdims=0))
+    if _opset(floats) < _AXES_ARE_AN_INPUT:
+        floats.graph.node.append(make_node("ReduceMean", [gap], [mean], axes=_ALL_BUT_CHANNELS, keepdims=0))
+    else:
+        axes = add_constant(floats, f"{_COPY}{node.name}/axes", np.array(_ALL_BUT_CHANNELS, np.int64))
+        floats.graph.node.append(make_node("ReduceMean", [gap, axes], [mean], keepdims=0))
     return mean
+
+
+def _opset(model: Any) -> int:
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _copy(floats: Any, graph: Graph, node: Node, inputs: Mapping[int, str]) -> str:
