@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def lay_out(name: str, folder: Path) -> Laid:
 def around(laid: Laid, device: Device) -> Environment:
     """What the doctor sees around a board where a runtime works, the disk is empty and the clock is right."""
     works = Native(runtime="litert", package="ai-edge-litert", version="2.3.0", outcome="ok", ran_model=True)
-    return read_environment(
+    found = read_environment(
         device,
         laid.roots,
         may_open=laid.may_open,
@@ -76,6 +76,7 @@ def around(laid: Laid, device: Device) -> Environment:
         is_synced=lambda: True,
         now_s=lambda: 1.8e9,
     )
+    return replace(found, python="", needs_root=False)
 
 
 def cpuinfo(name: str) -> str:

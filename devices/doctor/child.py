@@ -1,10 +1,9 @@
-"""The process in which a runtime is tried: ``python -m edgecv.devices.doctor.child RUNTIME MODEL``. Its last line is JSON."""
+"""What the process does in which a runtime is tried: see ``native.py``. Its last line is JSON."""
 
 from __future__ import annotations
 
 import json
 import resource
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,3 @@ def _compute(runtime: str, model: Path, device: str) -> None:
         session.run({spec.name: np.zeros(spec.shape, spec.dtype) for spec in session.inputs})
     finally:
         session.close()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

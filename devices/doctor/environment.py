@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +35,8 @@ class Environment:
     """What stands around a device. A check sees this and the device, and nothing else.
 
     Attributes:
+        python: Path of the virtual environment's Python that runs this; empty for the system's.
+        needs_root: Whether this user may not install packages there.
         packages: Versions of the Python packages that checks ask for; empty for one that is not installed.
         natives: What became of each installed runtime in a process of its own.
         reading: What the sensors say now.
@@ -51,6 +56,8 @@ class Environment:
         synced: Whether the clock follows a time server.
     """
 
+    python: str = ""
+    needs_root: bool = False
     packages: Mapping[str, str] = field(default_factory=dict)
     natives: tuple[Native, ...] = ()
     reading: Reading
@@ -105,6 +112,8 @@ def read_environment(
     with Sensors.of(device, roots) as sensors:
         reading = sensors.read()
     return Environment(
+        python=sys.executable if sys.prefix != sys.base_prefix else "",
+        needs_root=not os.access(sysconfig.get_path("purelib"), os.W_OK),
         packages={name: version_of(name) for name in packages_asked_for()},
         natives=tuple(try_runtimes(version_of)),
         reading=reading,

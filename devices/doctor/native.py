@@ -16,6 +16,12 @@ from edgecv.runtimes import DISTRIBUTIONS
 
 LIMIT_S = 10.0
 _MOST_CHARS = 300
+# With the parent's search path and not the working folder, where anybody may have put a module of that name. -B: no bytecode is
+# written, since the doctor changes nothing.
+_CHILD = (
+    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
+    "from edgecv.devices.doctor.child import main; main(sys.argv[2], sys.argv[3])"
+)
 _MODELS = {"onnxruntime": "tiny.onnx", "openvino": "tiny.xml", "litert": "tiny.tflite"}
 
 Outcome = Literal["ok", "error", "signal", "timeout"]
@@ -73,9 +79,8 @@ def try_runtime(
     """
     name = _MODELS.get(runtime, "")
     model = str(Path(__file__).with_name(name)) if name else ""
-    # -B: no bytecode is written, since the doctor changes nothing.
-    command = [*(program or (sys.executable, "-B", "-m", "edgecv.devices.doctor.child")), runtime, model]
-    outcome, said = _outcome(command, limit_s)
+    own = (sys.executable, "-B", "-c", _CHILD, "\n".join(sys.path))
+    outcome, said = _outcome([*(program or own), runtime, model], limit_s)
     return Native(
         runtime=runtime,
         package=package,

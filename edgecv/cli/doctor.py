@@ -46,12 +46,15 @@ def doctor(source: _Sources = None, mqtt: _Broker = None, json: Json = False) ->
 
 
 def _probes(sources: Sequence[str], mqtt: str | None) -> Iterator[Probe]:
+    from edgecv import registry
     from edgecv.cli import reach
 
     for text in sources:
         from edgecv.pipelines.uris import parse_source
 
-        yield partial(reach.source_finding, parse_source(text))
+        uri = parse_source(text)
+        registry.place("sources", uri.scheme)
+        yield partial(reach.source_finding, uri)
     if mqtt is not None:
         from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 

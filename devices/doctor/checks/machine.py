@@ -53,7 +53,7 @@ def cpus(device: Device, environment: Environment) -> Iterator[Finding]:
     )
 
 
-def memory(device: Device, environment: Environment) -> Iterator[Finding]:
+def memory(device: Device, _: Environment) -> Iterator[Finding]:
     """Whether a small model fits."""
     sizes = [size for size in (device.memory.limit_bytes, device.memory.total_bytes) if size is not None]
     if not sizes:
@@ -123,7 +123,7 @@ def pressure(device: Device, environment: Environment) -> Iterator[Finding]:
         return
     is_pi = any(item.startswith("raspberrypi,") for item in device.board.compatible)
     line = "sudo sed -i '1s/$/ psi=1/' /boot/firmware/cmdline.txt && sudo reboot"
-    grub = 'sudo sed -i \'s/^GRUB_CMDLINE_LINUX="/&psi=1 /\' /etc/default/grub && sudo update-grub && sudo reboot'
+    grub = "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&psi=1 /' /etc/default/grub && sudo update-grub && sudo reboot"
     yield Finding(
         id="pressure",
         level="note",
@@ -134,7 +134,11 @@ def pressure(device: Device, environment: Environment) -> Iterator[Finding]:
 
 
 def _why_unknown(free: int | None, folder: str) -> dict[str, str]:
-    return {} if free is not None else {"why": "The system does not tell what is free.", "fix": f"df -h {shlex.quote(folder)}"}
+    return (
+        {}
+        if free is not None
+        else {"why": "The system does not tell what is free.", "fix": f"df -h {shlex.quote(folder)}"}
+    )
 
 
 def _quota_fix(device: Device, environment: Environment) -> str:

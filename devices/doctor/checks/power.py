@@ -30,7 +30,9 @@ def supply(device: Device, environment: Environment) -> Iterator[Finding]:
     elif (bits or 0) & _UNDER_VOLTAGE << 16:
         yield _weak(device, "warn", "under-voltage since the start")
     elif bits is not None or throttle is not None:
-        yield Finding(id="supply", level="ok", what="no under-voltage" + (" since the start" if bits is not None else ""))
+        yield Finding(
+            id="supply", level="ok", what="no under-voltage" + (" since the start" if bits is not None else "")
+        )
 
 
 def heat(device: Device, environment: Environment) -> Iterator[Finding]:

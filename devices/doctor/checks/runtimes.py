@@ -12,7 +12,7 @@ from edgecv.devices.doctor.native import Native
 from edgecv.devices.doctor.pairs import bad_pairs
 from edgecv.devices.profiles import profile_of
 
-_EXTRAS = {"tflite": "tflite", "openvino": "openvino", "onnx": "onnx"}
+_PACKAGES = {"tflite": "ai-edge-litert", "openvino": "openvino", "onnx": "onnxruntime"}
 _SMALL_PAGE = 4096
 _SMALL_PAGES = "echo kernel=kernel8.img | sudo tee -a /boot/firmware/config.txt && sudo reboot"
 
@@ -25,9 +25,9 @@ def pairs(device: Device, environment: Environment) -> Iterator[Finding]:
 def runtimes(device: Device, environment: Environment) -> Iterator[Finding]:
     """What became of each runtime in a process of its own."""
     if not environment.natives:
-        best = next((name for name in profile_of(device).formats if name in _EXTRAS), "onnx")
-        why = "Nothing can run a model. The extra named here is the first of this board's profile."
-        fix = f"pip install 'edgecv[{_EXTRAS[best]}]'"
+        best = next((name for name in profile_of(device).formats if name in _PACKAGES), "onnx")
+        why = "Nothing can run a model. The one named here stands first in this board's profile."
+        fix = f"pip install {_PACKAGES[best]}"
         yield Finding(id="runtimes", level="fail", what="no runtime is installed", why=why, fix=fix)
     for native in environment.natives:
         yield _judge(device, native)
@@ -42,7 +42,7 @@ def _judge(device: Device, native: Native) -> Finding:
         return Finding(id=kind, level="ok", what=f"{name} {done}")
     if native.outcome == "timeout":
         why = "The device is very slow or busy, or the library hangs while it is loaded."
-        again = f"time python3 -m edgecv.devices.doctor.child {shlex.quote(native.runtime)} ''"
+        again = "uptime; edgecv doctor  # once more, when nothing else runs"
         return Finding(id=kind, level="warn", what=f"{name}: {native.detail}", why=why, fix=again)
     if native.outcome == "signal":
         return Finding(id=kind, level="fail", what=f"{name} ends its process: {native.detail}", **_crash(native))
