@@ -40,9 +40,9 @@ def _try(runtime: str, model: Path) -> str:
 
 
 def _has_cuda() -> bool:
-    import onnxruntime
+    from edgecv._internal.extras import require
 
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return "CUDAExecutionProvider" in require("onnxruntime", "onnx").get_available_providers()
 
 
 def _compute(runtime: str, model: Path, device: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,25 @@ def test_a_camera_that_is_not_there_is_told_with_its_line_to_paste(text: str) ->
     assert (found.level, ABSENT[text].replace("{port}", port) in found.fix) == ("fail", True), found
     assert found.why
     assert "s3cret" not in str(found)
+
+
+# What a stranger may have written into a name.
+HOSTILE = (
+    "rtsp://$(touch${IFS}x)/1",
+    "a b;touch x.mp4",
+    "rtsp://127.0.0.1:99999/1",
+    "gst:`touch x`",
+    "'$(touch x)'.mp4",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_line_to_paste_runs_nothing_that_a_name_holds(text: str, tmp_path: Path) -> None:
+    found = source_finding(parse_source(text), limit_s=5.0)
+    words = found.fix.partition("  # ")[0]
+    subprocess.run(["sh", "-c", words], cwd=tmp_path, capture_output=True, check=False, timeout=20)
+    assert found.level == "fail"
+    assert not list(tmp_path.iterdir()), words
 
 
 def test_a_broker_that_lets_the_device_in_is_well(tmp_path: Path) -> None:
