@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import msgspec
 
@@ -61,8 +62,38 @@ def check_exists(path: Path) -> None:
         raise ModelError(f"{path} does not exist.", "Make a bundle with: edgecv convert MODEL --int8 --calib IMAGES")
 
 
-def choose(path: Path, options: RuntimeOptions) -> tuple[Bundle, Variant, str]:
-    """Open a bundle and choose the variant that runs best here, with the runtime for it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """Which variant runs on which runtime here, with how many threads."""
+
+    variant: Variant
+    runtime: str
+    threads: int  # 0 lets the runtime choose
+
+
+class Adviser(Protocol):
+    """Knows this device: what `edgecv tune` measured here, and which order suits it where nothing was measured."""
+
+    def __call__(self, bundle: Bundle, pairs: Sequence[tuple[Variant, str]], options: RuntimeOptions) -> Advice:
+        """One of the pairs, of which there is at least one; ``options.threads`` wins where it is given."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What is to be loaded."""
+
+    bundle: Bundle
+    variant: Variant
+    runtime: str
+    options: RuntimeOptions  # with the threads that were chosen
+
+
+def choose(path: Path, options: RuntimeOptions) -> Chosen:
+    """Open a bundle and choose the variant that runs best here, with runtime and threads for it.
+
+    What was built for another CPU class is taken only where nothing else fits: its kernels are slow here, or saturate. Times
+    that the bundle holds decide nothing: another machine measured them.
 
     Raises:
         ModelError: there is nothing at ``path``.
@@ -72,7 +103,22 @@ def choose(path: Path, options: RuntimeOptions) -> tuple[Bundle, Variant, str]:
     """
     check_exists(path)
     bundle = Bundle.open(path)
-    return bundle, *min(runnable(bundle, options), key=_preference)
+    pairs = runnable(bundle, options)
+    pairs = [pair for pair in pairs if suits_this_machine(pair[0].cpu_class)] or pairs
+    advice = _advice(bundle, pairs, options)
+    return Chosen(
+        bundle=bundle,
+        variant=advice.variant,
+        runtime=advice.runtime,
+        options=msgspec.structs.replace(options, threads=advice.threads),
+    )
+
+
+def _advice(bundle: Bundle, pairs: Sequence[tuple[Variant, str]], options: RuntimeOptions) -> Advice:
+    if len(pairs) == 1 and options.threads:  # nothing is left to ask, so the device is not looked at
+        return Advice(variant=pairs[0][0], runtime=pairs[0][1], threads=options.threads)
+    advise: Adviser = registry.resolve("advisers", "device")  # devices stand above this room
+    return advise(bundle, pairs, options)
 
 
 def choose_for_file(path: Path, options: RuntimeOptions) -> str:
@@ -129,16 +175,6 @@ def _has_precision(variant: Variant, runtime: str, options: RuntimeOptions) -> b
     if options.precision == "bf16":
         return runtime_of(runtime).takes_bf16 and (variant.precision == "fp32" or options.variant == variant.name)
     return options.precision in ("auto", variant.precision)
-
-
-def _preference(pair: tuple[Variant, str]) -> tuple[bool, bool, float]:
-    """Order of variants, the best first.
-
-    What is built for another CPU class comes last: its kernels are slow here, or saturate. What is built for this one on a
-    machine that could not time it comes first: nothing else has its kernels. Then the fastest.
-    """
-    variant, _ = pair
-    return not suits_this_machine(variant.cpu_class), variant.timed, variant.latency_ms
 
 
 def open_parts(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> dict[str, Session]:

@@ -225,10 +225,13 @@ def load(
     Args:
         path: ``NAME.ecv`` folder, or a ``.onnx``, ``.xml`` or ``.tflite`` file.
         runtime: ``auto`` or the name of a runtime (``edgecv plugins`` lists them).
-        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. Of the variants that fit, the one that ran fastest when it was
-            converted; one built for another CPU class only where nothing else fits. ``bf16``: the float32 variant, or the one
-            that ``variant`` names, with its float layers in bfloat16; OpenVINO does that on CPUs that can, and never unasked.
-        threads: Threads of the session, at most 1024; 0: as many as this process may use CPUs, by its binding and its quota.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``. Of the variants that fit, the one that was the fastest when
+            ``edgecv tune`` measured this bundle on this device; where it did not, the first in the order for this kind of
+            device. One built for another CPU class is taken only where nothing else fits. ``bf16``: the float32 variant, or
+            the one that ``variant`` names, with its float layers in bfloat16; OpenVINO does that on CPUs that can, and never
+            unasked.
+        threads: Threads of the session, at most 1024; 0: as many as ``edgecv tune`` found best for this bundle, else
+            as many as this process may use CPUs, by its binding and its quota.
         device: ``cpu``, ``cuda`` ...: never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
@@ -261,9 +264,9 @@ def load(
         return Model(path.stem, spec or spec_of(path, session), session)
     if spec is not None:
         raise ConfigError("spec= is for bare model files; a bundle has its own.")
-    bundle, best, name = choose(path, options)
-    opener = open_promptable if bundle.manifest.decode.task == "promptable-segment" else open_variant
-    return opener(bundle, best, options, name)
+    chosen = choose(path, options)
+    opener = open_promptable if chosen.bundle.manifest.decode.task == "promptable-segment" else open_variant
+    return opener(chosen.bundle, chosen.variant, chosen.options, chosen.runtime)
 
 
 def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runtime: str) -> Model:

@@ -80,9 +80,8 @@ class PromptableModel:
         Raises:
             ConfigError: the model takes no prompts; ``Model.load`` is for those.
         """
-        checked = runtime_options(**options)
-        bundle, variant, runtime = choose(Path(path), checked)
-        return open_promptable(bundle, variant, checked, runtime)
+        chosen = choose(Path(path), runtime_options(**options))
+        return open_promptable(chosen.bundle, chosen.variant, chosen.options, chosen.runtime)
 
     @property
     def task(self) -> str:

@@ -94,6 +94,8 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "openvino": "edgecv.quantize.ov.quantizer:NncfQuantizer",
             "tflite": "edgecv.quantize.litert.quantizer:LitertQuantizer",
         },
+        # Which variant of a bundle runs on this device: `Adviser` in edgecv/choosing.py.
+        "advisers": {"device": "edgecv.devices.tuning.advice:advise"},
         "scenarios": {
             "single_stream": "edgecv.benchmarks.scenarios.single_stream:single_stream",
             "multi_stream": "edgecv.benchmarks.scenarios.many_images:multi_stream",

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from edgecv._internal.printable import short
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
+from edgecv.model import Model
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.sink_worker import CallableSink
 from edgecv.pipelines.sinks import SINK_HINT, check_sink, writes_files
@@ -82,3 +83,14 @@ def as_sink(sink: object) -> Sink:
     raise ConfigError(
         f"{short(sink)} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result."
     )
+
+
+def check_replacement(before: object, model: Model) -> None:
+    """Raise ``ConfigError`` for a model that cannot go on where another one was: steps and counters know its classes."""
+    check_model(model)
+    if not isinstance(before, Model):
+        raise ConfigError("A recording is replayed: there is no model to replace.", "edgecv replay --bundle runs one.")
+    if model.task != before.task or model.labels != before.labels:
+        raise ConfigError(
+            f"{model.name} has another task or other classes than {before.name}.", "Make a new pipeline for it."
+        )

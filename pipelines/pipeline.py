@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -14,31 +13,26 @@ from edgecv.events import Event
 from edgecv.model import Model
 from edgecv.pipelines.arguments import (
     SinkLike,
-    as_sink,
     check_limits,
     check_model,
+    check_replacement,
     check_sinks,
     new_files,
     remove_empty,
 )
-from edgecv.pipelines.closing import close_all
-from edgecv.pipelines.forgotten import QUICK_CLOSE_S, release_forgotten, while_alive
+from edgecv.pipelines.forgotten import release_forgotten, while_alive
 from edgecv.pipelines.loop.frame_loop import FrameLoop
 from edgecv.pipelines.loop.inference import Inference, Recall
 from edgecv.pipelines.loop.outlets import Outlets
-from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.signals import Signals
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader, hangs
 from edgecv.pipelines.loop.step_chain import GateLike, StepChain, StepLike, build_gates, build_steps
-from edgecv.pipelines.sinks import open_sink
+from edgecv.pipelines.parts import SINK_CLOSE_TIMEOUT_S, close_parts, opened_sinks
 from edgecv.pipelines.source_config import SourceConfig, SourceLike, SourcesLike, as_config, read_sources
 from edgecv.pipelines.steps.filter.classes import ClassFilter
 from edgecv.pipelines.summary import Summary
-from edgecv.pipelines.uris import parse_sink
 from edgecv.results import Result
 from edgecv.status import PipelineStatus
-
-_SINK_CLOSE_TIMEOUT_S = 30.0  # for what is queued and the end of the file; all sinks together
 
 
 class Pipeline:
@@ -139,6 +133,31 @@ class Pipeline:
         running = self._started and not self._closed
         return self._loop.counters.status(running, self._inference.model.name, sources, self._outlets.counts())
 
+    @property
+    def pace(self) -> float | None:
+        """Most frames per second through the model; ``None``: as many as there are. May be set from any thread."""
+        return self._loop.pace.fps
+
+    @pace.setter
+    def pace(self, fps: float | None) -> None:
+        self._loop.pace.fps = fps
+
+    def replace_model(self, model: Model) -> None:
+        """Go on with another model from the next frame on; steps and counters go on, and no frame is lost.
+
+        Frames that are prepared or computed already end with the model before, which must stay open until then: as long as
+        the pipeline runs. Neither is closed by it. May be called from any thread.
+
+        Raises:
+            ConfigError: its task or its classes are others, or a recording is replayed without a model.
+        """
+        check_replacement(self._inference.model, model)
+        self._inference.model = model
+
+    def tell(self, event: Event) -> None:
+        """Give an event that belongs to no frame to the sinks that take such, and to ``on_event``; from any thread."""
+        self._outlets.tell(event)
+
     def add_source(self, source: SourceLike, name: str = "") -> str:
         """Add a source, while it runs or before; may be called from any thread.
 
@@ -196,31 +215,15 @@ class Pipeline:
         self._forgotten.detach()
         if not first:
             if self._closer is not threading.current_thread():
-                self._done.wait(CLOSE_TIMEOUT_S + _SINK_CLOSE_TIMEOUT_S)
+                self._done.wait(CLOSE_TIMEOUT_S + SINK_CLOSE_TIMEOUT_S)
             return
         try:
+            atexit.unregister(self.close)
             with self._signals.inside():
-                self._close_all()
+                close_parts(self._loop, self._outlets, self._signals, self._left_behind)
         finally:
             self._done.set()
         self._signals.deliver()
-
-    def _close_all(self) -> None:
-        atexit.unregister(self.close)
-        deadline_s = time.monotonic() + CLOSE_TIMEOUT_S
-        scheduler = self._loop.scheduler
-        steps = (
-            scheduler.begin_close,
-            lambda: scheduler.join(QUICK_CLOSE_S),
-            self._outlets.end,
-            self._loop.close,
-            lambda: self._outlets.close(_SINK_CLOSE_TIMEOUT_S),
-            # A read that hangs must not keep what was found from being written: so it is waited for last.
-            lambda: self._left_behind.extend(scheduler.join(deadline_s - time.monotonic())),
-            self._loop.chain.close,
-            self._signals.restore,
-        )
-        close_all(steps)
 
     def __enter__(self) -> Pipeline:
         self._entered = True
@@ -279,13 +282,8 @@ class Pipeline:
 
     def _add_sinks(self, sinks: Sequence[SinkLike], overwrite: bool) -> None:
         readers = self._loop.scheduler.readers
-        # A live source announces a rate that it seldom keeps: its results carry their own times.
-        fps = readers[0].source.fps if len(readers) == 1 and not readers[0].source.live else 0.0
-        for sink in sinks:
-            if isinstance(sink, str):
-                self._outlets.add(parse_sink(sink).name, open_sink(sink, fps=fps, overwrite=overwrite), self.status)
-            else:
-                self._outlets.add(part_name(sink), as_sink(sink), self.status)
+        for name, sink in opened_sinks(sinks, readers, overwrite):
+            self._outlets.add(name, sink, self.status)
         self._outlets.become(self._loop.policy)
         for reader in readers:  # what a source told before there was a sink
             if (health := reader.health()).state != "connecting" or health.code:

@@ -24,6 +24,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker: two threads e
 os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
 # Some tests import onnxruntime before edgecv, which sets this: see edgecv/__init__.py.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# What somebody tuned on this machine must not change which variant a test loads: nothing is ever there.
+os.environ["EDGECV_CACHE"] = "/nonexistent/edgecv"
 
 
 # What takes longest, longest first: the workers of `make test` take the files in this order (Makefile), so that they end

@@ -26,6 +26,7 @@ PROGRAMS: Mapping[str, str] = MappingProxyType(
         "run_vs_loop": "edgecv.benchmarks.lab.run_vs_loop",
         "session_ratio": "edgecv.benchmarks.lab.session_ratio",
         "train_demo": "edgecv.benchmarks.lab.demo_training.train",
+        "tune_check": "edgecv.benchmarks.lab.tune_check",
     }
 )
 

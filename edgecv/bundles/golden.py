@@ -94,6 +94,16 @@ def verify(bundle: Bundle) -> tuple[Verdict, ...]:
         return tuple(_verify_variant(bundle, variant, vectors) for variant in bundle.variants)
 
 
+def verify_variant(bundle: Bundle, variant: Variant, runtime: str = "") -> Verdict:
+    """Replay the golden vectors of one variant, on a runtime or on the first that runs its format.
+
+    Raises:
+        BundleError: the bundle has none, or they are damaged.
+    """
+    with bundle.opened_extra(GOLDEN) as file, _archive(file) as vectors:
+        return _verify_variant(bundle, variant, vectors, runtime)
+
+
 def golden_inputs(bundle: Bundle, variant: Variant) -> dict[str, dict[str, Array]]:
     """The golden inputs of a variant, by part and name.
 
@@ -167,7 +177,7 @@ def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
     return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verdict:
+def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors, runtime: str = "") -> Verdict:
     lowest, computed_in = 1.0, ""
     runtimes = runtimes_for(variant.format)
     if runtimes and not any(map(is_installed, runtimes)):
@@ -178,7 +188,7 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verd
             prefix = f"{variant.name}/{part}"
             feeds = vectors.read(f"{prefix}/in", files.inputs, _MOST_ELEMENTS)
             wanted = vectors.read(f"{prefix}/out", files.outputs, SAMPLE)
-            given, computed_in = _run(bundle, variant, part, feeds)
+            given, computed_in = _run(bundle, variant, part, feeds, runtime)
             specs = {spec.name: spec for spec in files.outputs}
             for name, expected in wanted.items():
                 found = real(sample(given[name]), specs[name])
@@ -192,9 +202,11 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors) -> Verd
     return Verdict(variant=variant.name, status=status, cosine=lowest, reason=reason, float_precision=computed_in)
 
 
-def _run(bundle: Bundle, variant: Variant, part: str, feeds: Tensors) -> tuple[dict[str, Array], str]:
+def _run(
+    bundle: Bundle, variant: Variant, part: str, feeds: Tensors, runtime: str | None
+) -> tuple[dict[str, Array], str]:
     """The outputs, and in which type float layers were computed."""
-    runtime = next(filter(is_installed, runtimes_for(variant.format)), None)
+    runtime = runtime or next(filter(is_installed, runtimes_for(variant.format)), None)
     if runtime is None:
         raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
     files = variant.models[part]

@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "record": "edgecv.cli.record",
     "replay": "edgecv.cli.replay",
     "run": "edgecv.cli.run",
+    "tune": "edgecv.cli.tune",
     "unpack": "edgecv.cli.unpack",
     "verify": "edgecv.cli.verify",
 }

@@ -39,7 +39,7 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         precision: ``auto``, ``fp32``, ``fp16``, ``int8``, or ``bf16``: the float32 files computed in bfloat16.
-        threads: Threads of the session; 0: as many as this process may use CPUs.
+        threads: Threads of the session; 0: what ``edgecv tune`` found best, else all CPUs it may use.
         cache_dir: Where OpenVINO keeps what it compiled, relative to where the program starts; nowhere by default.
         iou: Overlap above which two boxes are one.
     """
@@ -96,6 +96,7 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsTable | None = None
     mqtt: MqttTable | None = None
     max_frames: _Count | None = None
+    governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames before the device gets so hot that it slows down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,12 +56,13 @@ def check_complete(file: AppFile, command: str) -> None:
 
 
 def load_model(file: AppFile, bundle: Path | str) -> Model:
-    """The model as ``[model]`` wants it; errors as ``edgecv.load``.
+    """The model as ``[model]`` wants it; errors as ``edgecv.load``. Why this variant was taken is said in a line on stderr.
 
     It is loaded for two images at a time where there is always a next one, and for one where the newest is to be answered soonest.
     """
     from edgecv.model import load
 
+    logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
     is_camera = len(file.sources) == 1 and file.sources[0].file is None
     return load(
         bundle,

@@ -13,7 +13,9 @@ BUNDLE = "Bundle to run, or a bare model file that carries metadata."
 REPEAT = "May be repeated."
 _RUNTIME = typer.Option(help="Runtime that runs the model, or auto. `edgecv plugins` lists them.")
 _PRECISION = typer.Option(help="fp32, fp16, int8 or auto. bf16 computes the fp32 files in bfloat16.")
-_THREADS = typer.Option(min=0, max=1024, help="Threads that run the model. 0: as many as it may use CPUs.")
+_THREADS = typer.Option(
+    min=0, max=1024, help="Threads that run the model. 0: what tune found, else all CPUs it may use."
+)
 Runtime = Annotated[str, _RUNTIME]
 Precision = Annotated[str, _PRECISION]
 Threads = Annotated[int, _THREADS]

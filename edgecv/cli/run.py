@@ -73,6 +73,10 @@ def run(
     outbox: Annotated[str | None, typer.Option(help="Folder where events wait until they are delivered.")] = None,
     ack: Annotated[str | None, typer.Option(help="ingest: an event counts once it is stored. broker: weaker.")] = None,
     events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
+    governor: Annotated[
+        str | None,
+        typer.Option(help="auto: fewer frames before the device gets so hot that it slows down. Default: off."),
+    ] = None,
     force: ReplaceFiles = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
@@ -97,8 +101,15 @@ def run(
         metrics=_table(file, "metrics", {"port": metrics}, "--metrics PORT"),
         mqtt=_mqtt(file, cloud),
         max_frames=max_frames or file.max_frames,
+        governor=_governor(file, governor),
     )
     run_app(check_app(file, str(config or COMMAND_LINE)), overwrite=force, json=json, from_file=config is not None)
+
+
+def _governor(file: AppFile, said: str | None) -> Any:
+    if said not in (None, "auto", "off"):
+        raise ConfigError(f"There is no governor '{said}'.", "auto or off.")
+    return said or file.governor
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

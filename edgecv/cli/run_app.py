@@ -38,10 +38,13 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     read them; those of a clip that a person runs once follow the umask. Raises ``ConfigError`` when a part is missing or
     two parts want the same output, and what ``Pipeline`` raises.
     """
+    from edgecv.cli.governor import governed
+    from edgecv.devices.governor.watch import FrameWatch
     from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
 
     file = app.file
+    watch = FrameWatch() if file.governor == "auto" else None
     _check(file, json)
     live = [_is_live(source) for source in file.sources]
     if from_file or any(live):
@@ -63,10 +66,11 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 classes=model.classes,
                 max_frames=file.max_frames,
                 overwrite=overwrite,
+                on_result=None if watch is None else watch.on_result,
                 on_event=_tell,
             )
             _advise(app, loaded)
-            with pipeline:
+            with pipeline, governed(pipeline, watch):
                 _follow(pipeline)
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
         if cloud is not None:

@@ -13,6 +13,7 @@ from edgecv.pipelines.loop.handover import SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.inference import Inference
 from edgecv.pipelines.loop.inflight import MOST, OrderedInference
 from edgecv.pipelines.loop.newest_reader import NewestReader
+from edgecv.pipelines.loop.pace import Pace
 from edgecv.pipelines.loop.scheduler import SourceScheduler
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, POLL_S, SourceReader, hangs
 from edgecv.pipelines.loop.step_chain import StepChain
@@ -33,6 +34,7 @@ class FrameLoop:
         self._inference, self._gates, self._max_frames = inference, tuple(gates), max_frames
         self.scheduler, self.chain, self.counters = SourceScheduler(), chain, PipelineCounters()
         self.stopping = self._ended = False
+        self.pace = Pace()
         self._in_flight = OrderedInference(inference.compute, 1)
         self._leaving: list[str] = []  # removed sources whose last frames may still be in flight
 
@@ -127,8 +129,14 @@ class FrameLoop:
         """The next frame worth a run; ``None`` when there is none yet (without ``wait``) or none any more."""
         try:
             while not self.stopping:
+                if (early_s := self.pace.wait_s()) > 0 and not wait:
+                    return None
+                if early_s > 0:
+                    time.sleep(min(early_s, POLL_S))
+                    continue
                 taken = self.scheduler.take(POLL_S if wait else 0.0)
                 if taken is not None and taken[0].admits(taken[1]):
+                    self.pace.took()
                     return taken[1]
                 if taken is None and not wait:
                     return None

@@ -25,34 +25,37 @@ class Recall(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Inference:
     """One frame through the model, or a memory; ``None`` for a limit is the model's own, ``clock`` gives monotonic
     nanoseconds.
     """
 
-    model: Model | Recall
+    model: Model | Recall  # of the next frame; another one may be put here from any thread
     confidence: float | None = None
     iou: float | None = None
     clock: Clock = time.monotonic_ns
 
     def prepare(self, work: Work) -> None:
         """Make of the frame what the model wants."""
-        if not isinstance(self.model, Recall):
+        model = self.model
+        if not isinstance(model, Recall):
             with work.timer.stage("preprocess"):
-                work.feeds, work.transform = self.model.prepare(work.frame.image)
+                work.feeds, work.transform = model.prepare(work.frame.image)
+            work.model = model
 
     def compute(self, work: Work) -> Result:
         """The result of a frame before the steps; its age comes after them. May run in several threads."""
         frame, model = work.frame, self.model
-        found = model.recall(frame) if isinstance(model, Recall) else self._infer(model, work)
+        found = model.recall(frame) if isinstance(model, Recall) else self._infer(work)
+        model = work.model or model
         return Result(
             frame=frame,
-            labels=self.model.labels,
+            labels=model.labels,
             detections=found if isinstance(found, Detections) else None,
             classification=found if isinstance(found, Classification) else None,
             timings_ms=work.timer.as_ms(),
-            model=self.model.name,
+            model=model.name,
         )
 
     def age_ms(self, frame: Frame) -> float:
@@ -61,12 +64,13 @@ class Inference:
             return 0.0
         return (self.clock() - frame.monotonic_ns) / 1e6
 
-    def _infer(self, model: Model, work: Work) -> Detections | Classification:
+    def _infer(self, work: Work) -> Detections | Classification:
         if work.feeds is None:
             self.prepare(work)
         assert work.feeds is not None
         assert work.transform is not None
+        assert work.model is not None
         with work.timer.stage("inference"):
-            outputs = model.infer(work.feeds)
+            outputs = work.model.infer(work.feeds)
         with work.timer.stage("postprocess"):
-            return model.decode(outputs, work.transform, confidence=self.confidence, iou=self.iou)
+            return work.model.decode(outputs, work.transform, confidence=self.confidence, iou=self.iou)

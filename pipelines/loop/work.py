@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from edgecv._internal.timing import StageTimer
+from edgecv.model import Model
 from edgecv.protocols import Tensors
 from edgecv.results import Frame, Result
 from edgecv.vision.geometry import ImageTransform
@@ -19,9 +20,10 @@ def _waiting() -> StageTimer:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Work:
-    """One frame, and what was done with it so far; ``feeds`` and ``transform`` are ``None`` until it is prepared."""
+    """One frame, and what was done with it so far; what is ``None`` is set when it is prepared."""
 
     frame: Frame
+    model: Model | None = None  # it was prepared for this one, which computes it, too
     feeds: Tensors | None = None
     transform: ImageTransform | None = None
     timer: StageTimer = field(default_factory=_waiting)

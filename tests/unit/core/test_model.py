@@ -142,13 +142,15 @@ def test_a_wrong_image_says_what_is_expected(model: edgecv.Model, image: Any) ->
     ("latencies_ms", "options", "chosen"),
     [
         ({"fp32": 2.0, "int8": 1.0}, {}, "onnx-int8"),
-        ({"fp32": 1.0, "int8": 2.0}, {}, "onnx-fp32"),  # not the smaller one: the faster one
+        ({"fp32": 1.0, "int8": 2.0}, {}, "onnx-int8"),  # the times of another machine decide nothing
         ({"fp32": 1.0, "int8": 2.0}, {"precision": "int8"}, "onnx-int8"),
         ({"fp32": 2.0, "int8": 1.0}, {"precision": "fp32"}, "onnx-fp32"),
         ({"fp32": 2.0, "int8": 1.0}, {"runtime": "onnxruntime"}, "onnx-int8"),
     ],
 )
-def test_auto_takes_the_variant_that_ran_fastest(tmp_path: Path, latencies_ms, options, chosen) -> None:
+def test_auto_takes_the_first_variant_in_the_order_of_the_machine(
+    tmp_path: Path, latencies_ms, options, chosen
+) -> None:
     bundle = write_bundle(tmp_path / "b.ecv", latencies_ms)
     with edgecv.load(bundle.path, threads=1, **options) as model:
         assert model.variant is not None

@@ -1,0 +1,65 @@
+"""What tuning and choosing need to know of the machine at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from edgecv.devices.detect import detect
+from edgecv.devices.device import Device, PowerMode
+from edgecv.devices.profiles import profile_of
+
+# INT8 before float, since a bundle holds INT8 only where it kept the accuracy. On a CPU a runtime computes fp16 files in float32
+# at best: they are smaller, not faster.
+_PRECISIONS = ("int8", "fp32", "fp16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The machine, as far as tuning asks."""
+
+    fingerprint: str
+    profile: str  # whose order is used where nothing was measured
+    order: tuple[tuple[str, str], ...]  # (precision, runtime), the first choice first
+    usable_cpus: int  # threads that can compute at once
+    more_threads: int  # another number of threads worth a try, such as that of the big cores alone; 0 for none
+    power_mode: str  # empty where there are none
+    runtimes: dict[str, str]  # installed, with their versions
+
+
+def order_of(runtimes: Mapping[str, Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    """Which runtime and precision is tried first, from the runtimes of each precision, the best first."""
+    return tuple((precision, runtime) for precision in _PRECISIONS for runtime in runtimes.get(precision, ()))
+
+
+@cache
+def this_machine() -> Machine:
+    """The machine at hand; it is looked at once."""
+    return machine_of(detect())
+
+
+def machine_of(device: Device) -> Machine:
+    """What tuning needs of a device."""
+    profile = profile_of(device)
+    return Machine(
+        fingerprint=device.fingerprint,
+        profile=profile.name,
+        order=order_of(profile.runtimes),
+        usable_cpus=device.effective_cpus,
+        more_threads=_big_cores(device) or profile.threads,
+        power_mode=_power_mode(device.power_mode),
+        runtimes=device.runtimes,
+    )
+
+
+def _big_cores(device: Device) -> int:
+    """Usable cores of the fastest kind; 0 where all are of one kind, or nothing says how fast they are."""
+    clusters = [cluster for cluster in device.cpu.clusters if cluster.usable_cores]
+    if len(clusters) < 2 or any(cluster.max_mhz is None for cluster in clusters):
+        return 0
+    return max(clusters, key=lambda cluster: cluster.max_mhz or 0).usable_cores
+
+
+def _power_mode(mode: PowerMode | None) -> str:
+    return "" if mode is None else f"{mode.number} {mode.name}".strip()

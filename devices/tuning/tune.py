@@ -1,0 +1,147 @@
+"""``tune``: measure on this device which variant of a bundle is the fastest, with which runtime and how many threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edgecv._internal.progress import Progress, silent
+from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.choosing import check_exists, runnable, runtime_options
+from edgecv.devices.sensors.sensors import Sensors
+from edgecv.devices.tuning.advice import preferred
+from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
+from edgecv.devices.tuning.contest import Contest
+from edgecv.devices.tuning.disturbance import Disturbance
+from edgecv.devices.tuning.machine import Machine, this_machine
+from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
+from edgecv.devices.tuning.rules import Gate
+from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
+from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+
+BUDGET_S = 90.0
+_AFTERWARDS = 0.02  # of the budget: what checking the files once more and writing the result may take
+_AGAIN = "Run edgecv tune again when nobody writes to the bundle."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneOptions:
+    """How long to tune, what to try, and whether an earlier result counts."""
+
+    budget_s: float = BUDGET_S  # no block begins later than this
+    threads: tuple[int, ...] = ()  # the thread counts to try; empty: those that are worth it here
+    devices: tuple[str, ...] = ("cpu",)  # what the runtimes shall compute on
+    again: bool = False  # measure even where a record exists that counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What is known after a tuning."""
+
+    record: TuneRecord
+    path: Path | None  # where it is kept; `None` where it could not be, and
+    trouble: str = ""  # why not
+    measured_now: bool = True  # or an earlier record counts
+
+
+def tune(path: str | Path, options: TuneOptions | None = None, progress: Progress = silent) -> Tuning:
+    """Measure a bundle on this device and keep the result, which ``edgecv.load`` and ``edgecv run`` use from then on.
+
+    Args:
+        path: The bundle.
+        options: How.
+        progress: Told of each stage.
+
+    Raises:
+        ModelError: there is nothing at ``path``.
+        BundleError: the bundle is damaged, or changed while it was tuned: then nothing is kept.
+        MissingDependency: no runtime for it is installed.
+        SessionError: nothing of it runs here; the message says why.
+    """
+    options = options or TuneOptions()
+    if options.budget_s <= 0:
+        raise ConfigError(f"The budget must be above 0 s, not {options.budget_s:g}.", "90 s is usual.")
+    check_exists(Path(path))
+    bundle, machine = Bundle.open(path), this_machine()
+    key = key_of(bundle, machine)
+    earlier = None if options.again else read_record(key, bundle.name)
+    if earlier is not None:
+        return Tuning(record=earlier, path=None, measured_now=False)
+    record = _measured(bundle, machine, key, options, progress)
+    try:
+        return Tuning(record=record, path=write_record(record))
+    except EdgeCVError as error:
+        return Tuning(record=record, path=None, trouble=f"{error.message} {error.hint}")
+
+
+def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[Cell, ...]:
+    """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
+    pairs = preferred(runnable(bundle, runtime_options()), machine.order)
+    named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
+    return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.more_threads), options.devices)
+
+
+def class_gate(bundle: Bundle, then: Gate) -> Gate:
+    """Refuse what was built for another CPU class; ask ``then`` about the rest."""
+    classes = {variant.name: variant.cpu_class for variant in bundle.variants}
+
+    def gate(cell: Cell) -> str:
+        built_for = classes[cell.variant]
+        return then(cell) if suits_this_machine(built_for) else f"it was built for {built_for}"
+
+    return gate
+
+
+def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptions, progress: Progress) -> TuneRecord:
+    cells = cells_for(bundle, machine, options)
+    try:
+        with workshop(bundle) as shop, Sensors() as sensors:
+            disturbed = Disturbance(sensors)
+            outcome = _contest(cells, bundle, shop, options, progress, disturbed).run()
+    except BundleChanged as error:
+        raise BundleError(str(error), _AGAIN) from error
+    _check_unchanged(bundle, key, machine)
+    if outcome.best is None:
+        reasons = dict.fromkeys(result.reason for result in outcome.results)
+        raise SessionError(f"Nothing of {bundle.path} could be measured: {' '.join(reasons)}", "edgecv verify BUNDLE")
+    return TuneRecord(
+        schema=SCHEMA,
+        name=bundle.name,
+        key=key,
+        measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        elapsed_s=round(outcome.elapsed_s, 2),
+        budget_s=options.budget_s,
+        results=outcome.results,
+    )
+
+
+def _contest(
+    cells: Sequence[Cell],
+    bundle: Bundle,
+    shop: Workshop,
+    options: TuneOptions,
+    progress: Progress,
+    disturbed: Disturbance,
+) -> Contest:
+    return Contest(
+        cells,
+        shop.measure,
+        class_gate(bundle, shop.gate),
+        clock=time.monotonic,
+        budget_s=options.budget_s * (1 - _AFTERWARDS),
+        release=shop.release,
+        progress=progress,
+        disturbed=disturbed,
+    )
+
+
+def _check_unchanged(bundle: Bundle, key: TuneKey, machine: Machine) -> None:
+    """Raise ``BundleError`` unless the bundle, and every file of it, is what it was."""
+    now = Bundle.open(bundle.path)
+    if key_of(now, machine).bundle != key.bundle:
+        raise BundleError(f"{bundle.path} changed while it was tuned.", _AGAIN)
+    now.verify_files()

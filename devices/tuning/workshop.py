@@ -1,0 +1,171 @@
+"""Measures cells for real: a process for each variant on each runtime, which stays while it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from edgecv.bundles.bundle import Bundle
+from edgecv.devices.tuning.cells import Cell
+from edgecv.devices.tuning.messages import Answer, Order, Task
+from edgecv.devices.tuning.record import bundle_hash
+from edgecv.devices.tuning.rules import Block
+from edgecv.errors import SessionError
+
+_LOAD_S = 20.0  # what starting, loading and warming up may take together
+_SLOW = 5.0  # a block that takes this many times as long as it should hangs
+_ROOM = 1.5  # free memory that the next process needs, in sizes of the largest one so far
+_EVERYTHING = 1 << 62  # bytes: where the kernel says nothing of memory
+
+Place = tuple[str, str, str]  # variant, runtime and device
+
+
+class BundleChanged(Exception):
+    """The bundle is not what it was when tuning began, or is damaged: nothing that was measured counts."""
+
+
+class Workshop:
+    """The processes of one tuning; give them up with ``close``."""
+
+    def __init__(self, bundle: Bundle, meminfo: Path = Path("/proc/meminfo")) -> None:
+        self._bundle, self._hash = bundle, bundle_hash(bundle)
+        self._meminfo = meminfo
+        self._children: dict[Place, _Child] = {}  # the one that was used last stands last
+        self._largest = 0
+
+    def gate(self, cell: Cell) -> str:
+        """Why a variant may not be chosen here: its golden vectors differ, or it does not run; empty where it may.
+
+        Raises:
+            BundleChanged: the bundle is another one by now.
+        """
+        try:
+            return self._ask(cell, Order(do="verify"), _LOAD_S).refused
+        except SessionError as error:
+            return error.message
+
+    def measure(self, cell: Cell, seconds: float) -> Block:
+        """Times of a cell; see ``Measure``.
+
+        Raises:
+            SessionError: it cannot run, hangs, or its process died.
+            BundleChanged: the bundle is another one by now.
+        """
+        answer = self._ask(cell, Order(do="measure", threads=cell.threads, seconds=seconds), _LOAD_S + _SLOW * seconds)
+        self._largest = max(self._largest, answer.rss_bytes)
+        return Block(times_ms=answer.times_ms, rss_bytes=answer.rss_bytes)
+
+    def release(self, cell: Cell) -> None:
+        """Free what a cell holds, where its process is still there."""
+        if _place(cell) in self._children:
+            self._ask(cell, Order(do="release", threads=cell.threads), _LOAD_S)
+
+    def close(self) -> None:
+        """End all processes; another question would start them again."""
+        for child in self._children.values():
+            child.kill()
+        self._children.clear()
+
+    def _ask(self, cell: Cell, order: Order, limit_s: float) -> Answer:
+        place = _place(cell)
+        try:
+            answer = self._child(place).ask(order, limit_s)
+        except SessionError:
+            self._children.pop(place).kill()
+            raise
+        if answer.changed:
+            raise BundleChanged(answer.error)
+        if answer.error:
+            raise SessionError(answer.error)
+        return answer
+
+    def _child(self, place: Place) -> _Child:
+        child = self._children.pop(place, None)
+        if child is None:
+            self._make_room()
+            variant, runtime, device = place
+            path = str(self._bundle.path)
+            child = _Child(Task(bundle=path, bundle_hash=self._hash, variant=variant, runtime=runtime, device=device))
+        self._children[place] = child
+        return child
+
+    def _make_room(self) -> None:
+        """End the process that was not used for the longest time, while memory is short: it starts again when it is its turn."""
+        while self._children and _available_bytes(self._meminfo) < _ROOM * self._largest:
+            self._children.pop(next(iter(self._children))).kill()
+
+
+@contextmanager
+def workshop(bundle: Bundle) -> Iterator[Workshop]:
+    """A workshop whose processes are ended in any case."""
+    made = Workshop(bundle)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class _Child:
+    """One process that measures a variant on a runtime."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        command = [sys.executable, "-m", "edgecv.devices.tuning.child", msgspec.json.encode(task).decode()]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders: IO[bytes] = self._process.stdin
+        self._answers: IO[bytes] = self._process.stdout
+
+    def ask(self, order: Order, limit_s: float) -> Answer:
+        """Give an order and wait for its answer.
+
+        Raises:
+            SessionError: it died, or did not answer in time.
+        """
+        with contextlib.suppress(OSError):  # it died; what it said before it did is read below
+            self._orders.write(msgspec.json.encode(order) + b"\n")
+            self._orders.flush()
+        if not select.select([self._answers], [], [], limit_s)[0]:
+            raise SessionError(f"{self._task.variant} on {self._task.runtime} took over {limit_s:.0f} s.")
+        line = self._answers.readline()
+        if not line:
+            raise SessionError(self._death())
+        return msgspec.json.decode(line, type=Answer)
+
+    def kill(self) -> None:
+        """End the process at once, and wait until it is gone."""
+        self._process.kill()
+        for pipe in (self._orders, self._answers):
+            with contextlib.suppress(OSError):  # an order that it never read
+                pipe.close()
+        self._process.wait()
+
+    def _death(self) -> str:
+        code = self._process.wait()
+        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return f"The process of {self._task.variant} on {self._task.runtime} {how}."
+
+
+def _place(cell: Cell) -> Place:
+    return cell.variant, cell.runtime, cell.device
+
+
+def _available_bytes(meminfo: Path) -> int:
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return _EVERYTHING
+    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), "")
+    return int(found) * 1024 if found.isdecimal() else _EVERYTHING
