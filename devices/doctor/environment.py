@@ -108,7 +108,7 @@ def read_environment(
         is_synced: Whether the clock follows a time server.
         now_s: UTC seconds since 1970.
     """
-    roots = roots or Roots()
+    roots, folder = roots or Roots(), _folder()
     with Sensors.of(device, roots) as sensors:
         reading = sensors.read()
     return Environment(
@@ -126,12 +126,20 @@ def read_environment(
         closed_cameras=tuple(str(node) for node in below(roots.dev, "video[0-9]*") if not may_open(node)),
         pressure=is_there(roots.proc / "pressure/cpu"),
         control_group=read_text(roots.proc / "self/cgroup"),
-        folder=str(Path.cwd()),
-        free_bytes=free_bytes(Path.cwd()),
+        folder=folder,
+        free_bytes=free_bytes(Path(folder)),
         shm_free_bytes=free_bytes(roots.dev / "shm"),
         now_s=now_s(),
         synced=is_synced(),
     )
+
+
+def _folder() -> str:
+    """The working folder; ``.`` where it was deleted meanwhile."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "."
 
 
 def _pi_bits(roots: Roots) -> int | None:

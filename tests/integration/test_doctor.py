@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from edgecv.cli.reach import broker_finding, source_finding
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.pipelines.uris import parse_source
 from tests.command_line import run_here
+from tests.conftest import CHECKOUT
 from tests.unit.cloud_sync.support import Mosquitto, running_mosquitto
 
 
@@ -67,6 +70,17 @@ def test_the_runtimes_of_this_machine_were_tried(document: dict[str, Any]) -> No
     pytest.importorskip("onnxruntime")
     found = _of(document, "runtime-onnxruntime")
     assert (found["level"], "computes a tiny model" in found["what"]) == ("ok", True), found
+
+
+def test_a_working_folder_that_was_deleted_is_no_traceback(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m edgecv doctor --json"
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(
+        ["sh", "-c", program], capture_output=True, text=True, timeout=90, check=False, env=environment
+    )
+    assert _of(json.loads(done.stdout), "disk")["what"].endswith(" in ."), done.stderr
 
 
 @pytest.mark.parametrize(
