@@ -143,17 +143,17 @@ def _source_fix(uri: Uri, code: str) -> str:
     if uri.scheme == "csi":
         return "rpicam-hello --list-cameras || ls -l /dev/video*"
     if uri.scheme in ("file", "images"):
-        return f"ls -ld {shlex.quote(uri.path)}"
+        return f"ls -ld -- {shlex.quote(uri.path)}"
     return f"edgecv run --help  # --source {uri.scheme}: see docs/app.md"
 
 
 def _network_fix(host: str, port: int, code: str) -> str:
     quoted = shlex.quote(host)
     if code == "dns":
-        return f"getent hosts {quoted}"
+        return f"getent hosts -- {quoted}"
     if code == "auth":
         return "(umask 077; read -rsp 'password: ' p; printf %s \"$p\" > camera.secret)  # then ?password_file=camera.secret"
-    return f"nc -vz -w 5 {quoted} {port}"
+    return f"nc -vz -w 5 -- {quoted} {port}"
 
 
 def _split(url: str) -> tuple[str, int | None]:
@@ -171,7 +171,7 @@ def _no_broker(broker: BrokerUrl, reason: str) -> Finding:
     elif "authoriz" in words or "password" in words or "user name" in words:
         fix = "(umask 077; read -rsp 'password: ' p; printf %s \"$p\" > mqtt.secret)  # then ?password_file=mqtt.secret"
     else:
-        fix = f"nc -vz -w 5 {host} {broker.port}"
+        fix = f"nc -vz -w 5 -- {host} {broker.port}"
     why = "Events stay on this device until the broker answers."
     return Finding(id="broker", level="fail", what=printable(reason), why=why, fix=fix)
 

@@ -53,7 +53,7 @@ def _of(document: dict[str, Any], wanted: str) -> dict[str, str]:
 def test_a_broker_that_does_not_answer_fails_it(document: dict[str, Any]) -> None:
     found = _of(document, "broker")
     assert document["failed"] is True
-    assert (found["level"], found["fix"].startswith("nc -vz -w 5 127.0.0.1 ")) == ("fail", True)
+    assert (found["level"], found["fix"].startswith("nc -vz -w 5 -- 127.0.0.1 ")) == ("fail", True)
 
 
 def test_a_source_that_answers_is_said_with_its_size(document: dict[str, Any]) -> None:
@@ -111,8 +111,8 @@ def test_text_for_people_has_a_line_to_paste_for_each_trouble(tmp_path: Path) ->
 # Source -> a word of the line to paste. No password is ever in it.
 ABSENT = {
     "usb://97": "v4l2-ctl --list-devices",
-    "rtsp://joe:s3cret@127.0.0.1:{port}/1": "nc -vz -w 5 127.0.0.1 {port}",
-    "http://joe:s3cret@127.0.0.1:{port}/x.mjpg": "nc -vz -w 5 127.0.0.1 {port}",
+    "rtsp://joe:s3cret@127.0.0.1:{port}/1": "nc -vz -w 5 -- 127.0.0.1 {port}",
+    "http://joe:s3cret@127.0.0.1:{port}/x.mjpg": "nc -vz -w 5 -- 127.0.0.1 {port}",
 }
 
 
@@ -127,6 +127,7 @@ def test_a_camera_that_is_not_there_is_told_with_its_line_to_paste(text: str) ->
 
 # What a stranger may have written into a name.
 HOSTILE = (
+    "-la;touch x",
     "rtsp://$(touch${IFS}x)/1",
     "a b;touch x.mp4",
     "rtsp://127.0.0.1:99999/1",

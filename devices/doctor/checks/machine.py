@@ -137,7 +137,7 @@ def _why_unknown(free: int | None, folder: str) -> dict[str, str]:
     return (
         {}
         if free is not None
-        else {"why": "The system does not tell what is free.", "fix": f"df -h {shlex.quote(folder)}"}
+        else {"why": "The system does not tell what is free.", "fix": f"df -h -- {shlex.quote(folder)}"}
     )
 
 

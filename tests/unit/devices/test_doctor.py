@@ -102,7 +102,7 @@ def test_the_worst_comes_first_and_the_count_is_said(tmp_path: Path) -> None:
 CHANGES: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"free_bytes": 50 * 2**20}, "disk", "fail", "50 MiB", "journalctl --vacuum"),
     ({"free_bytes": 500 * 2**20}, "disk", "warn", "500 MiB", "journalctl --vacuum"),
-    ({"free_bytes": None, "folder": "/a b; reboot"}, "disk", "note", "not told", "df -h '/a b; reboot'"),
+    ({"free_bytes": None, "folder": "/a b; reboot"}, "disk", "note", "not told", "df -h -- '/a b; reboot'"),
     ({"shm_free_bytes": 2**20}, "shm", "note", "1 MiB", "mount -t tmpfs"),
     ({"shm_free_bytes": None}, "shm", "note", "no /dev/shm", "mount -t tmpfs"),
     ({"now_s": 0.0}, "clock", "fail", "1970-01-01", "set-ntp true"),
