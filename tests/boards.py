@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgecv.devices.detect import detect
 from edgecv.devices.device import Device
+from edgecv.devices.doctor.environment import Environment, read_environment
+from edgecv.devices.doctor.native import Native
 from edgecv.devices.roots import Roots
 from edgecv.devices.tables import tomllib
 
@@ -59,6 +61,22 @@ def lay_out(name: str, folder: Path) -> Laid:
     write_tree({"proc/cpuinfo": cpuinfo_of(tree), **tree["files"]}, folder, tree.get("links", {}))
     closed = frozenset(folder / node for node in tree.get("closed", ()))
     return Laid(name, tree["origin"], roots_of(folder), tree["arch"], closed, tree.get("packages", {}))
+
+
+def around(laid: Laid, device: Device) -> Environment:
+    """What the doctor sees around a board where a runtime works, the disk is empty and the clock is right."""
+    works = Native(runtime="litert", package="ai-edge-litert", version="2.3.0", outcome="ok", ran_model=True)
+    found = read_environment(
+        device,
+        laid.roots,
+        may_open=laid.may_open,
+        version_of=laid.version_of,
+        try_runtimes=lambda _: [works],
+        free_bytes=lambda _: 10**11,
+        is_synced=lambda: True,
+        now_s=lambda: 1.8e9,
+    )
+    return replace(found, python="", needs_root=False)
 
 
 def cpuinfo(name: str) -> str:

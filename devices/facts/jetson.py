@@ -52,8 +52,12 @@ def jetpack_of(l4t: str) -> str:
 
 def power_mode_name(conf: str, number: int) -> str:
     """The name that ``/etc/nvpmodel.conf`` gives a mode; empty when it does not name it."""
-    names = {to_int(number): name for number, name in _MODE_NAME.findall(conf)}
-    return names.get(number, "")
+    return power_mode_names(conf).get(number, "")
+
+
+def power_mode_names(conf: str) -> dict[int, str]:
+    """The names of all modes in the text of ``/etc/nvpmodel.conf``, by number."""
+    return {int(number): name for number, name in _MODE_NAME.findall(conf)}
 
 
 def power_mode_number(status: str) -> int | None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecv._internal.printable import printable
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import Variant
 from edgecv.choosing import Advice
@@ -43,11 +44,11 @@ def advise_on(machine: Machine, record: TuneRecord | None, question: Question) -
     """
     cell = _measured(record, question) if record is not None else None
     advice = _as_ordered(machine, question) if cell is None else _as_measured(cell, question)
-    what = f"{question.bundle.path.name}: {advice.variant.name} on {advice.runtime}"
+    what = f"{printable(question.bundle.path.name)}: {advice.variant.name} on {advice.runtime}"
     if cell is not None:
         log.info("%s, %d threads: the fastest that `edgecv tune` measured here.", what, advice.threads)
     elif len(question.pairs) > 1:
-        hint = f"`edgecv tune {question.bundle.path}` measures which is the fastest here"
+        hint = f"`edgecv tune {printable(str(question.bundle.path))}` measures which is the fastest here"
         log.info("%s: the first in the order for %s; %s.", what, machine.profile, hint)
     return advice
 

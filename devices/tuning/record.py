@@ -15,6 +15,7 @@ import msgspec
 
 from edgecv._internal.atomic import new_file
 from edgecv._internal.bounded import read_bounded
+from edgecv._internal.printable import printable
 from edgecv.bundles.bundle import Bundle
 from edgecv.devices.tuning.cells import Cell, CellResult
 from edgecv.devices.tuning.machine import Machine
@@ -105,14 +106,14 @@ def read_record(key: TuneKey, name: str) -> TuneRecord | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        log.warning("%s cannot be read and is ignored: %s.", path, error.strerror or error)
+        log.warning("%s cannot be read and is ignored: %s.", printable(str(path)), error.strerror or error)
         return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        log.warning("%s is damaged and is ignored: %s. Run `edgecv tune` again.", path, error)
+        log.warning("%s is damaged and is ignored: %s. Run `edgecv tune` again.", printable(str(path)), error)
         return None
     if record.schema == SCHEMA and record.key == key:
         return record
-    log.warning("%s is ignored: %s. Run `edgecv tune` again.", path, _difference(record, key))
+    log.warning("%s is ignored: %s. Run `edgecv tune` again.", printable(str(path)), _difference(record, key))
     return None
 
 

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "convert": "edgecv.cli.convert",
     "demo": "edgecv.cli.demo",
     "devices": "edgecv.cli.devices",
+    "doctor": "edgecv.cli.doctor",
     "eval": "edgecv.cli.eval",
     "info": "edgecv.cli.info",
     "ingest": "edgecv.cli.ingest",

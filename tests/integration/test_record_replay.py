@@ -68,6 +68,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 APP = """
 [model]
 bundle = "{bundle}"
+runtime = "onnxruntime"
+precision = "int8"  # one variant: nothing is chosen, so nothing is said
 threads = 1
 
 [[sources]]

@@ -194,8 +194,14 @@ def test_models_whose_names_are_no_utf_8_are_refused_before_any_work(latin: Path
             edgecv.convert(source, precision="fp32", out=out)
 
 
-def test_models_and_videos_in_a_folder_that_is_no_utf_8(latin: Path, bundle: Path) -> None:
+def test_models_and_videos_in_a_folder_that_is_no_utf_8(
+    latin: Path, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "edgecv")
     shutil.copytree(bundle, latin / "tiny.ecv")
+    with edgecv.load(latin / "tiny.ecv"):
+        assert "edgecv tune" in caplog.text
+        caplog.text.encode()  # a log that is written to a file must not fail at the name
     with edgecv.load(latin / "tiny.ecv", runtime="onnxruntime") as model:
         assert model.labels
     shutil.copy(next(bundle.rglob("*.onnx")), latin / "bare.onnx")

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from edgecv.devices.describe import describe
+from edgecv.devices.doctor.doctor import diagnose
 from edgecv.devices.profiles import profile_of
 from edgecv.devices.sensors.sensors import Sensors
-from tests.boards import NAMES, Laid, lay_out
+from tests.boards import NAMES, Laid, around, lay_out
 
 SEEDS = [pytest.param(seed, marks=pytest.mark.slow if seed else ()) for seed in range(30)]
 
@@ -48,6 +49,8 @@ def _look(laid: Laid) -> None:
     with Sensors.of(device, laid.roots) as sensors:
         for _ in range(2):
             json.dumps(sensors.read().as_dict(), allow_nan=False)
+    for finding in diagnose(device, around(laid, device)):
+        assert finding.level == "ok" or "\n" not in finding.fix
 
 
 @pytest.mark.parametrize("seed", SEEDS)
