@@ -33,7 +33,7 @@ import sys, edgecv
 from edgecv.converters import float_variants
 float_variants.median_latency_ms = lambda request: {FLOAT_MS} if "-fp32/" in request.path else float(sys.argv[4])
 edgecv.convert(
-    sys.argv[1], calibration=sys.argv[2], out=sys.argv[3], formats=("onnx", "openvino", "tflite"),
+    sys.argv[1], calibration=sys.argv[2], out=sys.argv[3], formats=("onnx", "openvino"),
     precision=("fp16", "int8"), int8=edgecv.Int8Options(cpu_class="all"),
 )
 """
@@ -112,7 +112,7 @@ def test_a_slow_and_a_fast_machine_write_the_same_model(
 
 
 @pytest.mark.slow
-def test_so_they_do_in_every_format_and_for_every_cpu_class(resnet20: Path, tmp_path: Path) -> None:
+def test_so_they_do_for_openvino_and_for_every_cpu_class(resnet20: Path, tmp_path: Path) -> None:
     bundles = [in_a_process_of_its_own(resnet20, tmp_path / name, ms) for name, ms in MACHINES]
     check_alike(bundles)
     recipes = {variant.name: variant.recipe for variant in bundles[0].variants if variant.precision == "int8"}
@@ -121,7 +121,6 @@ def test_so_they_do_in_every_format_and_for_every_cpu_class(resnet20: Path, tmp_
         "onnx-int8-x86": "ort-u8s7-x86",
         "onnx-int8-arm64": "ort-s8s8-arm64",
         "openvino-int8": "ov-mixed",
-        "tflite-int8": "litert-static",
     }
 
 
