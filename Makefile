@@ -7,8 +7,9 @@ DEBIAN := mosquitto chromium gstreamer1.0-tools gstreamer1.0-plugins-base gstrea
   gstreamer1.0-plugins-ugly gir1.2-gst-rtsp-server-1.0 python3-gi strace
 # Conversions use one core each and 1 to 2 GB: more workers than two run out of memory before they save time.
 WORKERS ?= 2
+# Modules are not compiled while they are installed: that took a quarter of the time, and most are never imported.
+INSTALL := $(BIN)/python -m pip install -q --no-compile
 # The locks say every file that may be installed, by its hash (.ci/lock.py).
-INSTALL := $(BIN)/python -m pip install -q
 LOCKED := $(INSTALL) --require-hashes
 OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
