@@ -55,8 +55,8 @@ def test_an_error_of_our_own_in_a_step_keeps_its_kind_hint_and_code() -> None:
 @pytest.mark.parametrize("busy_s", [0.0, 0.02])
 def test_an_index_error_in_a_decoder_is_raised_and_no_end_of_the_frames(busy_s: float) -> None:
     class OffByOne(BlobModel):
-        def decode(self, *_: Any, **__: Any) -> Any:
-            return [][0]
+        def decode(self, *given: Any, **_: Any) -> Any:
+            return given[len(given)]
 
     with pytest.raises(IndexError):
         Pipeline(SOURCE, OffByOne(busy_s)).run()
