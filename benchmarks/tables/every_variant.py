@@ -58,11 +58,12 @@ def read_sweep(text: str, threads: int) -> tuple[int, ...]:
     """
     if not text:
         return (threads,)
+    if threads:
+        raise ConfigError("--sweep and --threads both say how many threads.", "Leave --threads out.")
     parts = [part.strip() for part in text.split(",")]
-    if threads or not all(part.isdecimal() and 1 <= int(part) <= MOST_THREADS for part in parts):
-        hint = "Leave --threads out." if threads else "Write for example: 1,2,4"
+    if not all(part.isdecimal() and 1 <= int(part) <= MOST_THREADS for part in parts):
         raise ConfigError(
-            f"--sweep '{text}' is no list of numbers from 1 to {MOST_THREADS}, or --threads is given.", hint
+            f"--sweep '{text}' is no list of numbers from 1 to {MOST_THREADS}.", "Write for example: 1,2,4"
         )
     return tuple(dict.fromkeys(int(part) for part in parts))
 
