@@ -240,7 +240,10 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
     except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
     if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1:
-        raise ConfigError(f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.")
+        raise ConfigError(
+            f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.",
+            "Start from the one in a bundle.",
+        )
     if recipe.cpu_class and recipe.cpu_class not in CPU_CLASSES:
         raise ConfigError(
             f"{origin} is for '{recipe.cpu_class}'.",
