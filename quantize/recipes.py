@@ -58,9 +58,8 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # after the other
     bias_correction: Literal["none", "fast", "accurate"] = "none"
     subset_size: int = 300  # at most this many calibration images are used
-    cpu_class: str = msgspec.field(
-        name="target", default="x86-vnni"
-    )  # CPU class the kernels are for; `target` in the file
+    # CPU class the kernels are for; `target` in the file
+    cpu_class: str = msgspec.field(name="target", default="x86-vnni")
     limits: GateLimits = GateLimits()  # what the gate asks for
 
 
