@@ -23,7 +23,8 @@ class BenchOptions:
         runtime: ``auto`` or a registered runtime.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         variant: Name of a bundle's variant; empty for the best one that fits.
-        threads: Threads of the session; 0 means as many as the process may use CPUs.
+        threads: Threads of the session; 0 means as many as ``edgecv tune`` found best here, else as many as the process may use
+            CPUs.
         runs: Runs or frames that count, from 1 on; ``None`` for as many as the scenario asks for. A given number is a quick look:
             it waits for no idle machine.
         warmup: Runs or frames before the first that counts; ``None`` for as many as it takes until the times are stable, or for
