@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgecv.benchmarks.options import BenchOptions
     from edgecv.benchmarks.report import Report
 
+_MAX_REGRESSION = "5%"
 _DEFAULT = ("pipeline", "single_stream")
 _DEFAULT_OF_A_FILE = ("single_stream",)  # another tool's export may say too little for a pipeline
 
@@ -42,7 +43,7 @@ def bench(
     table: Annotated[str, typer.Option(help="With --all: text, markdown or csv.")] = "text",
     baseline: Annotated[Path | None, typer.Option(help="Report of another day that it is held against.")] = None,
     against: Annotated[Path | None, typer.Option(help="Bundle to measure in turns with: the surest way.")] = None,
-    max_regression: Annotated[str, typer.Option(help="How much slower it may be.")] = "5%",
+    max_regression: Annotated[str, typer.Option(help="How much slower it may be then. Default: 5%.")] = "",
     allow: Annotated[str, typer.Option(help="With --baseline: what may differ: device, threads ...")] = "",
     html: Annotated[Path | None, typer.Option(help="Write a page with charts, too.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace that page.")] = False,
@@ -76,6 +77,9 @@ def bench(
         baseline=baseline,
         against=against,
         allow=allow,
+        max_regression=max_regression,
+        force=force,
+        html=html,
     )
     for name in scenario or ():
         registry.place("scenarios", name)
@@ -113,6 +117,10 @@ def _check_together(**given: object) -> None:
         raise ConfigError(f"--table knows no '{given['table']}'.", "Known: text, markdown, csv. JSON: --json.")
     if given["allow"] and not given["baseline"]:
         raise ConfigError("--allow belongs to --baseline.", "With --against both sides are measured here.")
+    if given["max_regression"] and not (given["baseline"] or given["against"]):
+        raise ConfigError("--max-regression belongs to --baseline or --against.", "Add one of them.")
+    if given["force"] and given["html"] is None:
+        raise ConfigError("--force belongs to --html.", "Leave it out: nothing else is written.")
 
 
 def _measure(bundle: Path, options: BenchOptions, scenarios: Sequence[str], json: bool) -> list[Report]:
@@ -158,7 +166,7 @@ def _judge(
     from edgecv.benchmarks.comparing.regression import against_bundle, against_file, read_percent
     from edgecv.benchmarks.tables.compared import judged_document
 
-    limit, allowed = read_percent(max_regression), read_allowed(allow)
+    limit, allowed = read_percent(max_regression or _MAX_REGRESSION), read_allowed(allow)
     with progress_for(json) as progress:
         if baseline is not None:
             stored = (baseline, read_reports(baseline))

@@ -67,6 +67,8 @@ def test_a_file_that_says_nothing_about_itself_is_measured(tmp_path: Path) -> No
         ("--all", "--scenario", "offline"),
         ("--baseline", "a.json", "--against", "b.ecv"),
         ("--allow", "device"),
+        ("--max-regression", "3%"),
+        ("--force",),
         ("--baseline", "missing.json"),
         ("--baseline", "missing.json", "--max-regression", "much"),
         ("--mlperf", "--runs", "3"),
