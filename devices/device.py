@@ -27,6 +27,11 @@ class Board:
     compatible: tuple[str, ...] = ()
     soc: str = ""
 
+    @property
+    def is_raspberry_pi(self) -> bool:
+        """Whether a Raspberry Pi's firmware looks after supply and heat."""
+        return any(item.startswith("raspberrypi,") for item in self.compatible)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
