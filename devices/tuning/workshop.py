@@ -15,6 +15,8 @@ from typing import IO
 import msgspec
 
 from edgecv.bundles.bundle import Bundle
+from edgecv.devices.facts.system import bytes_of
+from edgecv.devices.roots import read_text
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.messages import Answer, Order, Task
 from edgecv.devices.tuning.record import bundle_hash
@@ -163,9 +165,5 @@ def _place(cell: Cell) -> Place:
 
 
 def _available_bytes(meminfo: Path) -> int:
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
-        return _EVERYTHING
-    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), "")
-    return int(found) * 1024 if found.isdecimal() else _EVERYTHING
+    found = bytes_of(read_text(meminfo), "MemAvailable")
+    return _EVERYTHING if found is None else found

@@ -15,7 +15,7 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import MANIFEST
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.tune import TuneOptions, tune
-from edgecv.devices.tuning.workshop import Workshop, workshop
+from edgecv.devices.tuning.workshop import Workshop, _available_bytes, workshop
 from edgecv.errors import BundleError, SessionError
 from tests.command_line import run_here
 from tests.models import write_bundle
@@ -48,6 +48,16 @@ def test_a_bundle_is_tuned_once_and_loaded_as_it_was_tuned(bundle: Bundle, cache
     assert record["budget_s"] == 2.0
     with edgecv.load(bundle.path) as model:
         assert model.variant.name == record["results"][0]["cell"]["variant"]
+
+
+def test_what_was_not_tried_yet_is_measured_though_a_result_is_kept(bundle: Bundle) -> None:
+    assert tune(bundle.path, TuneOptions(budget_s=2, threads=(1,))).measured_now
+    found = tune(bundle.path, TuneOptions(budget_s=2, threads=(2, 2)))
+    assert found.measured_now
+    cells = [result.cell for result in found.record.results]
+    assert {cell.threads for cell in cells} == {2}
+    assert len(cells) == len(set(cells))
+    assert not tune(bundle.path, TuneOptions(threads=(2,))).measured_now
 
 
 @pytest.mark.parametrize("change", ["manifest", "model"])
@@ -85,6 +95,7 @@ def test_a_process_that_dies_is_a_reason_and_the_next_question_starts_a_new_one(
 def test_where_memory_is_short_one_process_lives_at_a_time(bundle: Bundle, tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 400000 kB\nMemAvailable: 1000 kB\n")
+    assert _available_bytes(meminfo) == 1000 * 1024
     shop = Workshop(bundle, meminfo)
     try:
         for variant in ("onnx-fp32", "onnx-int8"):
@@ -92,6 +103,12 @@ def test_where_memory_is_short_one_process_lives_at_a_time(bundle: Bundle, tmp_p
             assert len(shop._children) == 1
     finally:
         shop.close()
+
+
+def test_a_torn_meminfo_says_nothing_of_memory(tmp_path: Path) -> None:
+    for text in ("", "MemAvailable:", "MemAvailable: \n", "MemAvailable: many kB\n"):
+        (tmp_path / "meminfo").write_text(text)
+        assert _available_bytes(tmp_path / "meminfo") > 1 << 60
 
 
 def test_wrong_usage_of_tune_ends_with_two(bundle: Bundle) -> None:
