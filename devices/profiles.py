@@ -6,11 +6,11 @@ A profile is a file in ``devices/data/profiles``; its name is the file's. ``--fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from edgecv._internal.printable import nearest
 from edgecv.devices.cpu import Cpu
 from edgecv.devices.device import Device
 from edgecv.devices.tables import DATA, table
@@ -68,7 +68,7 @@ class Profile:
     recipes: tuple[str, ...]
     limit_c: float | None = None
     threads: int = 0
-    notes: tuple[Note, ...] = field(default=())
+    notes: tuple[Note, ...] = ()
 
 
 @cache
@@ -86,9 +86,7 @@ def find_profile(name: str) -> Profile:
     """
     known = {profile.name: profile for profile in profiles()}
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        suggestion = f"Did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(f"There is no profile named '{name}'.", f"{suggestion}Known: {', '.join(known)}.")
+        raise ConfigError(f"There is no profile named '{name}'.", f"{nearest(name, known)}Known: {', '.join(known)}.")
     return known[name]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from types import MappingProxyType
 
+from edgecv._internal.printable import nearest
 from edgecv.benchmarks.report import Report
 from edgecv.errors import ConfigError
 
@@ -49,9 +49,7 @@ def read_allowed(given: str | Sequence[str]) -> frozenset[str]:
     asked = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
     for name in filter(None, asked):
         if name not in NAMES:
-            close = get_close_matches(name, NAMES, n=1)
-            suggestion = f"Did you mean '{close[0]}'? " if close else ""
-            raise ConfigError(f"--allow knows no '{name}'.", f"{suggestion}Known: {', '.join(NAMES)}.")
+            raise ConfigError(f"--allow knows no '{name}'.", f"{nearest(name, NAMES)}Known: {', '.join(NAMES)}.")
     return frozenset(filter(None, asked))
 
 

@@ -40,7 +40,7 @@ _LEAST_C, _MOST_C = -40.0, 150.0  # sensors that are switched off tell nonsense,
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One sensor.
+    """One sensor, and what its temperature means.
 
     Attributes:
         name: Its type; of several with the same one, each with its number.
