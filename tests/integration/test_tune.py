@@ -79,6 +79,17 @@ def test_a_bundle_that_changes_while_it_is_tuned_is_refused_and_nothing_is_kept(
     assert not list(cache.rglob("*.json"))
 
 
+def test_a_module_in_the_working_folder_is_not_run(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("msgspec", "numpy", "runpy"):
+        (tmp_path / f"{name}.py").write_text("open('mark', 'w').close()\nraise ImportError\n")
+    monkeypatch.chdir(tmp_path)
+    with workshop(bundle) as shop:
+        assert shop.gate(CELL) == ""
+    assert not (tmp_path / "mark").exists()
+
+
 def test_a_process_that_dies_is_a_reason_and_the_next_question_starts_a_new_one(bundle: Bundle) -> None:
     with workshop(bundle) as shop:
         assert shop.gate(CELL) == ""
