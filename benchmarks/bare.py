@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edgecv.choosing import choose_for_file, runtime_of
@@ -67,15 +68,7 @@ def is_image(spec: TensorSpec) -> bool:
 def _tensor(image: Image, spec: TensorSpec) -> Array:
     is_planar = spec.layout == "NCHW" or (not spec.layout and spec.shape[1] == 3)
     height, width = spec.shape[2:] if is_planar else spec.shape[1:3]
-    laid_out = TensorSpec(
-        name=spec.name,
-        role="image",
-        shape=spec.shape,
-        dtype=spec.dtype,
-        layout="NCHW" if is_planar else "NHWC",
-        scale=spec.scale,
-        zero_point=spec.zero_point,
-    )
+    laid_out = msgspec.structs.replace(spec, role="image", layout="NCHW" if is_planar else "NHWC")
     tensor, _ = prepare(image, PreprocessSpec(size_wh=(width, height), resize="stretch"), laid_out)
     return np.repeat(tensor, spec.shape[0], axis=0) if spec.shape[0] > 1 else tensor
 
@@ -85,15 +78,7 @@ def _closed(spec: TensorSpec) -> TensorSpec:
     if min(spec.shape, default=1) >= 1:
         return spec
     shape = (max(spec.shape[0], 1), *(_side(spec, axis) for axis in range(1, len(spec.shape))))
-    return TensorSpec(
-        name=spec.name,
-        role=spec.role,
-        shape=shape,
-        dtype=spec.dtype,
-        layout=spec.layout,
-        scale=spec.scale,
-        zero_point=spec.zero_point,
-    )
+    return msgspec.structs.replace(spec, shape=shape)
 
 
 def _side(spec: TensorSpec, axis: int) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.benchmarks.demo.scene import render_scene
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import GOLDEN, golden_inputs, real
@@ -43,8 +42,7 @@ def bundle_images(bundle: Bundle | None, variant: Variant | None) -> list[Image]
         return None
     (spec,) = variant.models["main"].inputs
     tensor = golden_inputs(bundle, variant)["main"][spec.name]
-    cv2: Any = require("cv2", "vision")
-    image: Image = cv2.resize(as_image(tensor, spec, bundle.spec.preprocess), SIZE_WH)
+    image: Image = opencv().resize(as_image(tensor, spec, bundle.spec.preprocess), SIZE_WH)
     return [np.ascontiguousarray(one) for one in (image, image[:, ::-1], image[::-1], image[::-1, ::-1])]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgecv.benchmarks.statistics import FEWEST_FOR_P90
 from edgecv.errors import ConfigError
 
-FEWEST_QUERIES = 64  # fewer prove nothing of the 90th percentile
 SHORTEST_S = 10.0
 LONGEST_S = 300.0  # for a model whose 64 queries would take longer
 MLPERF_S = 600.0
@@ -23,7 +23,8 @@ class BenchOptions:
         runtime: ``auto`` or a registered runtime.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         variant: Name of a bundle's variant; empty for the best one that fits.
-        threads: Threads of the session; 0 means as many as the process may use CPUs.
+        threads: Threads of the session; 0 means as many as ``edgecv tune`` found best here, else as many as the process may use
+            CPUs.
         runs: Runs or frames that count, from 1 on; ``None`` for as many as the scenario asks for. A given number is a quick look:
             it waits for no idle machine.
         warmup: Runs or frames before the first that counts; ``None`` for as many as it takes until the times are stable, or for
@@ -49,9 +50,14 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         if (self.runs is not None and self.runs < 1) or (self.warmup is not None and self.warmup < 0):
-            raise ConfigError(f"runs start at 1 and warmup at 0, not {self.runs} and {self.warmup}.")
+            raise ConfigError(
+                f"runs start at 1 and warmup at 0, not {self.runs} and {self.warmup}.",
+                "Leave them out for the defaults.",
+            )
         if self.seconds is not None and not 0 < self.seconds <= 86_400:
-            raise ConfigError(f"seconds lie between 0 and a day, not at {self.seconds:g}.")
+            raise ConfigError(
+                f"seconds lie between 0 and a day, not at {self.seconds:g}.", "Leave it out for the scenario's own."
+            )
         if not 1 <= self.streams <= 64:
             raise ConfigError(
                 f"streams lie between 1 and 64, not at {self.streams}.", "MLPerf takes 8; the default is 4."
@@ -94,7 +100,7 @@ class StopRule:
         if options.mlperf:
             return cls(queries=mlperf_queries, seconds=MLPERF_S, longest_s=float("inf"))
         wanted = options.seconds or seconds
-        return cls(queries=FEWEST_QUERIES, seconds=wanted, longest_s=max(LONGEST_S, wanted))
+        return cls(queries=FEWEST_FOR_P90, seconds=wanted, longest_s=max(LONGEST_S, wanted))
 
     def enough(self, queries: int, elapsed_s: float) -> bool:
         """Whether so many queries in so many seconds are enough."""

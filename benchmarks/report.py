@@ -49,7 +49,7 @@ class Comparability(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         power_mode: Of boards that have one.
         governor: Who sets the processor's clock.
         runtimes: The packages that ran the model, with their versions.
-        threads: As asked for; 0 means as many as the process may use CPUs.
+        threads: Of the session: as asked for, else as ``edgecv tune`` found best here, else as many as the process may use CPUs.
         model: Hash of the bundle or the model file.
     """
 

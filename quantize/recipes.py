@@ -58,9 +58,8 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # after the other
     bias_correction: Literal["none", "fast", "accurate"] = "none"
     subset_size: int = 300  # at most this many calibration images are used
-    cpu_class: str = msgspec.field(
-        name="target", default="x86-vnni"
-    )  # CPU class the kernels are for; `target` in the file
+    # CPU class the kernels are for; `target` in the file
+    cpu_class: str = msgspec.field(name="target", default="x86-vnni")
     limits: GateLimits = GateLimits()  # what the gate asks for
 
 
@@ -240,7 +239,10 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
     except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
     if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1:
-        raise ConfigError(f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.")
+        raise ConfigError(
+            f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.",
+            "Start from the one in a bundle.",
+        )
     if recipe.cpu_class and recipe.cpu_class not in CPU_CLASSES:
         raise ConfigError(
             f"{origin} is for '{recipe.cpu_class}'.",

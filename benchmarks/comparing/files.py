@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +45,10 @@ def _check_schema(path: Path, document: Any) -> None:
 
 
 def _is_sound(report: Report) -> bool:
-    figures = [report.fps, *(value for stage in report.stages.values() for value in (stage.p50_ms, stage.p90_ms))]
+    stages = (value for stage in report.stages.values() for value in (stage.p50_ms, stage.p90_ms))
     return (
         bool(report.stages)
-        and all(math.isfinite(one) and one >= 0 for one in figures)
+        and all(0 <= one < _MOST for one in (*stages, *report.times_ms))
         and _FEWEST < report.fps < _MOST
         and _FEWEST < report.headline_ms < _MOST
     )

@@ -28,9 +28,8 @@ class Texture:
     pattern: Literal["plain", "gradient", "stripes", "checks"]  # how `fill` and `second` are mixed over the shape
     fill: Color  # main colour
     second: Color  # other colour
-    period_px: (
-        float  # distance over which the pattern repeats (of a gradient: over which it goes from one to the other)
-    )
+    # Distance over which the pattern repeats (of a gradient: over which it goes from one colour to the other)
+    period_px: float
     edge: Color | None  # colour of a rim; `None` for none
 
 

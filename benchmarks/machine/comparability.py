@@ -23,7 +23,7 @@ def comparability(device: Device, runtime: str, model: str, threads: int) -> Com
         device: This device.
         runtime: Registered name of what ran the model.
         model: ``model_hash`` of the bundle or the file.
-        threads: As asked for; 0 means as many as the process may use CPUs.
+        threads: Of the session.
     """
     return Comparability(
         device=device.fingerprint,

@@ -21,7 +21,6 @@ class Seen:
 
     Attributes:
         elapsed_s: How long it took.
-        was_idle: Whether the machine was idle before.
         shares: What others used meanwhile.
         speed_change: By which part a loop ran faster afterwards than before.
         throttled: How often the device slowed itself.
@@ -31,7 +30,6 @@ class Seen:
     """
 
     elapsed_s: float
-    was_idle: bool | None = None
     shares: Shares | None = None
     speed_change: float = 0.0
     throttled: int | None = None

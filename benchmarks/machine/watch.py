@@ -30,7 +30,8 @@ class Watch:
         """Wait until the machine is idle, so many seconds at most, and time a loop."""
         self.readings: list[Reading] = []
         self._spin_s = _SPIN_S if longest_wait_s >= IDLE_WAIT_S else _QUICK_SPIN_S
-        self._idle = wait_until_idle(longest_wait_s) if longest_wait_s > 0 else None
+        if longest_wait_s > 0:
+            wait_until_idle(longest_wait_s)
         self._speed_before = spin_speed(self._spin_s)
         self.begin()
 
@@ -65,7 +66,6 @@ class Watch:
         return judge_quality(
             Seen(
                 elapsed_s=elapsed_s,
-                was_idle=self._idle,
                 shares=shares,
                 speed_change=change,
                 throttled=_moved(self.readings),

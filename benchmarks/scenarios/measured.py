@@ -93,7 +93,7 @@ def report_of(
         pss_bytes=memory.pss_bytes,
         peak_rss_bytes=memory.peak_rss_bytes,
         quality=quality,
-        comparability=comparability(device, subject.runtime, model_hash(subject.path), options.threads),
+        comparability=comparability(device, subject.runtime, model_hash(subject.path), subject.threads),
         device=device.as_dict(),
         versions={"edgecv": __version__, "python": platform.python_version(), "numpy": np.__version__},
         started=started,

@@ -16,11 +16,11 @@ from edgecv.benchmarks.report import Report
 from edgecv.benchmarks.scenarios.measured import Measured, now, report_of
 from edgecv.benchmarks.scenarios.subject import opened
 from edgecv.benchmarks.scenarios.warm_up import WarmUp
+from edgecv.benchmarks.statistics import FEWEST_FOR_P99
 from edgecv.errors import ConfigError
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.uris import parse_source
 
-_MLPERF_FRAMES = 662
 Times = list[Mapping[str, float]]
 
 
@@ -43,7 +43,7 @@ def pipeline(bundle: str | Path, options: BenchOptions) -> Report:
         warm = WarmUp(options)
         with Pipeline(source, subject.model) as loop:
             watch = Watch(options.longest_idle_wait_s)
-            times, elapsed_s = _times_of(loop, warm, StopRule.of(options, _MLPERF_FRAMES), watch)
+            times, elapsed_s = _times_of(loop, warm, StopRule.of(options, FEWEST_FOR_P99), watch)
         name = parse_source(options.source).name if options.source else subject.source
         measured = Measured(
             stages_ms=times,

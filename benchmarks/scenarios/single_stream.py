@@ -14,8 +14,7 @@ from edgecv.benchmarks.scenarios.measured import Measured, now, report_of
 from edgecv.benchmarks.scenarios.subject import Subject, opened
 from edgecv.benchmarks.scenarios.sustained import Minutes
 from edgecv.benchmarks.scenarios.warm_up import WarmUp
-
-_MLPERF_QUERIES = 64
+from edgecv.benchmarks.statistics import FEWEST_FOR_P90
 
 
 def single_stream(bundle: str | Path, options: BenchOptions) -> Report:
@@ -31,7 +30,7 @@ def single_stream(bundle: str | Path, options: BenchOptions) -> Report:
         watch = Watch(options.longest_idle_wait_s)
         images = cycle(subject.images)
         warm = WarmUp(options).run(lambda _number: subject.time_call(next(images))["total"])
-        rule = StopRule.of(options, _MLPERF_QUERIES)
+        rule = StopRule.of(options, FEWEST_FOR_P90)
         times, elapsed_s = time_calls(subject, rule, watch)
         measured = Measured(stages_ms=times, elapsed_s=elapsed_s, headline="total", source=subject.source)
         return report_of("single_stream", subject, options, measured, watch, warm, started)
@@ -48,7 +47,7 @@ def sustained(bundle: str | Path, options: BenchOptions) -> Report:
         watch = Watch(options.longest_idle_wait_s)
         images = cycle(subject.images)
         warm = WarmUp(options).run(lambda _number: subject.time_call(next(images))["total"])
-        rule = StopRule.of(options, _MLPERF_QUERIES, SUSTAINED_S)
+        rule = StopRule.of(options, FEWEST_FOR_P90, SUSTAINED_S)
         minutes = Minutes(rule.seconds)
         times, elapsed_s = time_calls(subject, rule, watch, minutes.add)
         measured = Measured(

@@ -15,11 +15,12 @@ from edgecv.benchmarks.bare import BareFile
 from edgecv.benchmarks.images import OF_THE_BUNDLE, RENDERED, bundle_images, read_images, rendered_images
 from edgecv.benchmarks.options import BenchOptions
 from edgecv.bundles.bundle import Bundle
-from edgecv.choosing import file_suffixes, runtime_options
+from edgecv.choosing import choose, file_suffixes, runtime_options
 from edgecv.errors import ConfigError, SpecMismatch
-from edgecv.model import Model, load
+from edgecv.model import Model, load, open_variant
 from edgecv.pipelines.uris import parse_source
 from edgecv.results import Image
+from edgecv.runtimes.cpu_budget import effective_cpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,6 +30,7 @@ class Subject:
     Attributes:
         path: The bundle or the file.
         model: What was loaded.
+        threads: Threads of its session.
         images: What it is fed with.
         source: What a report calls them; a password of a URI is not in it.
         init_ms: From nothing to a loaded model.
@@ -36,6 +38,7 @@ class Subject:
 
     path: Path
     model: Model | BareFile
+    threads: int
     images: list[Image]
     source: str
     init_ms: float
@@ -80,29 +83,46 @@ def opened(path: str | Path, options: BenchOptions, lanes: int = 1) -> Iterator[
         EdgeCVError: it cannot be loaded, or the source gives no images.
     """
     start = time.perf_counter()
-    model = _load(Path(path), options, lanes)
+    model, threads = _load(Path(path), options, lanes)
     init_ms = (time.perf_counter() - start) * 1e3
     try:
         images, source = _images(model, options)
-        yield Subject(path=Path(path), model=model, images=images, source=source, init_ms=round(init_ms, 1))
+        yield Subject(
+            path=Path(path),
+            model=model,
+            threads=threads or effective_cpus(),
+            images=images,
+            source=source,
+            init_ms=round(init_ms, 1),
+        )
     finally:
         model.close()
 
 
-def _load(path: Path, options: BenchOptions, lanes: int) -> Model | BareFile:
-    asked = {"runtime": options.runtime, "precision": options.precision, "threads": options.threads, "lanes": lanes}
+def _load(path: Path, options: BenchOptions, lanes: int) -> tuple[Model | BareFile, int]:
+    """What is to be measured, and the threads of its session where they were given or tuned; else 0."""
+    asked = runtime_options(
+        runtime=options.runtime,
+        precision=options.precision,
+        threads=options.threads,
+        variant=options.variant,
+        lanes=lanes,
+    )
+    if not path.is_file():
+        chosen = choose(path, asked)
+        if chosen.bundle.manifest.decode.task == "promptable-segment":
+            raise ConfigError(
+                f"{chosen.bundle.name} answers prompts; bench measures detectors and classifiers.",
+                "edgecv info shows its latency.",
+            )
+        model = open_variant(chosen.bundle, chosen.variant, chosen.options, chosen.runtime)
+        return model, chosen.options.threads
     try:
-        model = load(path, **asked, variant=options.variant)  # type: ignore[arg-type]  # one dict of three types
+        return load(path, asked.runtime, asked.precision, asked.threads, lanes=lanes), asked.threads
     except SpecMismatch:
-        if not path.is_file() or path.suffix not in file_suffixes():
+        if path.suffix not in file_suffixes():
             raise
-        return BareFile(path, runtime_options(**asked))
-    if not isinstance(model, Model):
-        model.close()
-        raise ConfigError(
-            f"{model.name} answers prompts; bench measures detectors and classifiers.", "edgecv info shows its latency."
-        )
-    return model
+        return BareFile(path, asked), asked.threads
 
 
 def _images(model: Model | BareFile, options: BenchOptions) -> tuple[list[Image], str]:

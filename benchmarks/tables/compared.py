@@ -55,6 +55,7 @@ def judged_document(found: Sequence[Judged]) -> list[dict[str, Any]]:
             "against": one.against,
             "differs": one.differs,
             **asdict(one.decision),
+            "because": one.because,
             "report": as_document(one.report),
         }
         for one in found

@@ -30,7 +30,7 @@ class Row:
     Attributes:
         variant: The variant.
         runtime: Registered name of the runtime.
-        threads: Of the session; 0 means as many as the process may use CPUs.
+        threads: Of the session; 0 where none was opened and no number was asked for.
         status: ``done``, ``skipped`` or ``failed``.
         reason: Why it was not measured.
         reports: Of each scenario.
@@ -58,11 +58,12 @@ def read_sweep(text: str, threads: int) -> tuple[int, ...]:
     """
     if not text:
         return (threads,)
+    if threads:
+        raise ConfigError("--sweep and --threads both say how many threads.", "Leave --threads out.")
     parts = [part.strip() for part in text.split(",")]
-    if threads or not all(part.isdecimal() and 1 <= int(part) <= MOST_THREADS for part in parts):
-        hint = "Leave --threads out." if threads else "Write for example: 1,2,4"
+    if not all(part.isdecimal() and 1 <= int(part) <= MOST_THREADS for part in parts):
         raise ConfigError(
-            f"--sweep '{text}' is no list of numbers from 1 to {MOST_THREADS}, or --threads is given.", hint
+            f"--sweep '{text}' is no list of numbers from 1 to {MOST_THREADS}.", "Write for example: 1,2,4"
         )
     return tuple(dict.fromkeys(int(part) for part in parts))
 
@@ -130,7 +131,8 @@ def _measured(path: Path, variant: Variant, options: BenchOptions, accuracy: Acc
         reports = [run_scenario(scenario, path, options) for scenario in _SCENARIOS]
     except EdgeCVError as error:
         return replace(row, status=_FAILED, reason=error.message)
-    return replace(row, reports=tuple(msgspec.structs.replace(report, accuracy=accuracy) for report in reports))
+    scored = tuple(msgspec.structs.replace(report, accuracy=accuracy) for report in reports)
+    return replace(row, threads=scored[0].comparability.threads, reports=scored)
 
 
 def _skipped(bundle: Bundle, options: BenchOptions, pairs: Sequence[tuple[Variant, str]]) -> Iterator[Row]:

@@ -67,7 +67,7 @@ def _cells(row: Row, metrics: Sequence[str]) -> tuple[str, ...]:
     return (
         row.variant.name,
         row.runtime,
-        str(row.threads or "all"),
+        str(row.threads or "–"),
         _number(total.p50_ms if total else None, 2),
         _number(total.p90_bound_ms if total else None, 2),
         _number(pipeline.fps if pipeline else None, 1),

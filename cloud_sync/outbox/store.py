@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -80,10 +81,10 @@ class OutboxStore:
             self._count(SyncStats(last_error="the outbox is full"))
 
     def claim(self, *, limit: int, max_bytes: int, priorities: int) -> Claim:
-        """Claim rows as ``OutboxDb.claim`` does, after the expired ones were dropped."""
+        """Claim rows as ``OutboxDb.claim`` does, after the expired ones were dropped, if the disk lets them go."""
         now_ns = self._clock()
-        if expired := self._survive(lambda db: db.drop_expired(now_ns)):
-            self._count(SyncStats(expired=expired))
+        with suppress(sqlite3.OperationalError):  # a full disk must not keep what it holds from being sent
+            self._count(SyncStats(expired=self._survive(lambda db: db.drop_expired(now_ns))))
         return self._survive(lambda db: db.claim(limit=limit, max_bytes=max_bytes, priorities=priorities))
 
     def rewind(self) -> None:

@@ -27,9 +27,8 @@ from edgecv.errors import UnsupportedSource
 
 # The number at the head of the container before 1.6 (torch/serialization.py, MAGIC_NUMBER) and its version.
 _OLD_MAGIC, _OLD_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_OF_PROGRAMS = re.compile(
-    r"(?:^|/)(?:constants\.pkl$|code/|archive_format$|models/.*\.json$)"
-)  # members of their archives
+# Members of the archives of compiled programs.
+_OF_PROGRAMS = re.compile(r"(?:^|/)(?:constants\.pkl$|code/|archive_format$|models/.*\.json$)")
 # What Python's zip reader raises for damaged archives.
 _DAMAGE = (zipfile.BadZipFile, RuntimeError, struct.error, zlib.error, EOFError, ValueError, LookupError)
 

@@ -141,9 +141,8 @@ class _Machine:
         target = self.top()
         if isinstance(target, Unmade):
             target.state = state
-        elif not isinstance(
-            target, dict
-        ):  # an ordered dictionary carries notes for torch's loader, which are not needed
+        # An ordered dictionary carries notes for torch's loader, which are not needed.
+        elif not isinstance(target, dict):
             raise DamagedPickle(f"it sets the state of a {type(target).__name__}")
 
 

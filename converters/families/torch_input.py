@@ -54,7 +54,10 @@ def pixel_module(network: Any, spec: PreprocessSpec) -> Any:
     network = copy.deepcopy(network)
     first = next((module for module in network.modules() if isinstance(module, torch.nn.Conv2d)), None)
     if first is None or first.in_channels != 3:
-        raise UnsupportedSource("The network does not begin with a convolution over three channels.")
+        raise UnsupportedSource(
+            "The network does not begin with a convolution over three channels.",
+            "Export it to .onnx and convert that: its input may be grey, too.",
+        )
     factor, shift = pixel_scale(spec)
     weight = first.weight.detach().flip(1) if spec.color == "rgb" else first.weight.detach()
     first.weight = torch.nn.Parameter(weight * torch.from_numpy(factor).view(1, 3, 1, 1), requires_grad=False)

@@ -141,7 +141,10 @@ def _pixel_module(network: Any) -> Any:
     network = copy.deepcopy(network)
     first = next(module for module in network.model.modules() if isinstance(module, torch.nn.Conv2d))
     if first.in_channels != 3:
-        raise UnsupportedSource(f"The network takes {first.in_channels} channels, not three.")
+        raise UnsupportedSource(
+            f"The network takes {first.in_channels} channels, not three.",
+            "Export it to .onnx and convert that: its input may be grey, too.",
+        )
     # RGB in 0..1 to BGR in 0..255 costs nothing when the weights carry it; zero padding stays zero.
     first.weight = torch.nn.Parameter(first.weight.flip(1) / 255, requires_grad=False)
 

@@ -131,7 +131,11 @@ def outputs_of(network: Any, head: Head, size_wh: tuple[int, int]) -> tuple[Tens
         return (logits_output(last.linear.out_features),)
     strides = tuple(int(stride) for stride in last.stride)
     if any(size % max(strides) for size in size_wh):
-        raise ConfigError(f"This network needs an input size that is a multiple of {max(strides)}, not {size_wh}.")
+        coarsest, size = max(strides), f"{size_wh[0]}x{size_wh[1]}"
+        raise ConfigError(
+            f"This network needs an input size that is a multiple of {coarsest}, not {size}.",
+            f"Use for example --imgsz {10 * coarsest}.",
+        )
     return detector_outputs(
         head, size_wh, strides, last.reg_max, last.nc, last.cv4[0][-1].out_channels if head.branch else 0
     )

@@ -156,7 +156,7 @@ def write_private(path: str | Path, data: bytes) -> None:
 def _taking_name(target: Path, work: Path, *, mode: int = 0o666, flush: bool = False) -> Iterator[BinaryIO]:
     """The one way in which a file appears: made anew as ``work``, so nothing is written through a link, then renamed."""
     try:
-        with os.fdopen(create_file(work, mode), "w+b") as file:
+        with os.fdopen(create_file(work, mode), "wb") as file:
             yield file
             file.flush()
             if flush:

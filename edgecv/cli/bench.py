@@ -67,23 +67,30 @@ def bench(
         mlperf=mlperf,
         source=source,
     )
-    _check_together(every=every, sweep=sweep, data=data, table=table, baseline=baseline, against=against, allow=allow)
+    _check_together(
+        every=every,
+        scenario=scenario,
+        sweep=sweep,
+        data=data,
+        table=table,
+        baseline=baseline,
+        against=against,
+        allow=allow,
+    )
     for name in scenario or ():
         registry.place("scenarios", name)
     if html is not None:
         from edgecv.benchmarks.page.page import check_page
 
         check_page(html, force)
+    judged: list[Judged] = []
     if baseline is not None or against is not None:
         judged = _judge(bundle, options, scenario or (), baseline, against, max_regression, allow, json)
         reports = [one.report for one in judged]
     elif every:
-        judged, reports = [], _all(bundle, options, sweep, data, table, json)
+        reports = _all(bundle, options, sweep, data, table, json)
     else:
-        judged, reports = (
-            [],
-            _measure(bundle, options, scenario or (_DEFAULT_OF_A_FILE if bundle.is_file() else _DEFAULT), json),
-        )
+        reports = _measure(bundle, options, scenario or (_DEFAULT_OF_A_FILE if bundle.is_file() else _DEFAULT), json)
     if html is not None:
         from edgecv.benchmarks.page.page import write_page
 
@@ -97,6 +104,8 @@ def _check_together(**given: object) -> None:
         raise ConfigError("--baseline and --against are two ways of one question.", "Give one of them.")
     if given["every"] and (given["baseline"] or given["against"]):
         raise ConfigError("--all measures many variants; a comparison is of one.", "Name it with --variant.")
+    if given["every"] and given["scenario"]:
+        raise ConfigError("--all measures single_stream and pipeline, no other scenario.", "Leave --scenario out.")
     alone = [name for name in ("sweep", "data") if given[name] and not given["every"]]
     if alone or (given["table"] != "text" and not given["every"]):
         raise ConfigError(f"--{(alone or ['table'])[0]} belongs to --all.", "Add --all.")

@@ -12,7 +12,7 @@ from edgecv.results import Image
 # Headers overcount a little (edit lists, a last packet without an image): that much is no damage.
 MISSING_FRAMES_ALLOWED = 3
 MISSING_PART_ALLOWED = 0.01
-# Durations are rounded, and sound may outlast the image in files that do not say how long each is.
+# Durations are rounded, and sound may outlast the frames in files that do not say how long each is.
 MISSING_TIME_ALLOWED_S = 1.0
 _USUAL_FPS = 25.0  # for a file that says neither times nor rate
 
@@ -86,7 +86,7 @@ class VideoReader:
         return self.position_s + 1 / (self.fps or _USUAL_FPS) if self._delivered > 1 else 0.0
 
     def _check_complete(self, video: VideoDecoder) -> None:
-        """Headers count a little too much, and a recording of a stream may begin within a group of images: no damage."""
+        """Headers count a little too much, and a recording of a stream may begin between two key frames: no damage."""
         allowed = max(MISSING_FRAMES_ALLOWED, video.frame_count * MISSING_PART_ALLOWED)
         if video.is_counted:
             lost = video.frame_count - self._delivered

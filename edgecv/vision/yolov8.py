@@ -33,9 +33,8 @@ class Candidates:
     xyxy: FloatArray  # `(N, 4)` in model pixels
     confidence: FloatArray  # `(N,)`, 0 to 1
     class_id: IntArray  # `(N,)`
-    cells: (
-        IntArray  # `(N,)`, where each comes from: its place in the grids laid end to end, finest first, each row by row
-    )
+    # `(N,)`, where each comes from: its place in the grids laid end to end, finest first, each row by row
+    cells: IntArray
 
     def chosen(self, indices: IntArray) -> Candidates:
         """Those at ``indices``, in their order."""

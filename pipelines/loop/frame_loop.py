@@ -96,7 +96,7 @@ class FrameLoop:
                     self._raise_source_error()
                     return None
                 computed = self._in_flight.pop()
-            except (CancelledError, IndexError):  # closed from another thread
+            except CancelledError:  # closed from another thread
                 return None
             result = self.chain(computed)
             age_ms = None if result is None else result.age_ms

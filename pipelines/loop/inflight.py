@@ -58,8 +58,11 @@ class OrderedInference:
                 self._todo.put(work)
 
     def pop(self) -> Result:
-        """The result of the oldest frame; raises what computing it raised."""
-        work = self._work.popleft()
+        """The result of the oldest frame; raises what computing it raised, and ``CancelledError`` once closed."""
+        try:
+            work = self._work.popleft()
+        except IndexError:
+            raise CancelledError from None
         return self._compute(work) if work.future is None else work.future.result()
 
     def close(self) -> None:

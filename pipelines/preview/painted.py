@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.results import Image, Result
 
 log = logging.getLogger("edgecv.pipelines")
@@ -130,7 +130,7 @@ def channel_key(source_id: str) -> str:
 
 def encode(result: Result, width: int) -> bytes:
     """The frame with what was found, as a JPEG of at most ``width`` pixels; errors as of ``Result.plot``."""
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     shown = _fit(result.plot(), width)
     return bytes(cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1])
 
@@ -138,7 +138,7 @@ def encode(result: Result, width: int) -> bytes:
 def _fit(image: Image, width: int) -> Image:
     if image.shape[1] <= width:
         return image
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     fitted: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return fitted

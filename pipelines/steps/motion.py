@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgecv._internal.extras import require
+from edgecv._internal.extras import opencv
 from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.results import Frame, Image
@@ -50,7 +50,7 @@ class Motion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             MissingDependency: OpenCV is not installed.
         """
         options = checked(self)
-        require("cv2", "vision")  # now, not at the first frame
+        opencv()  # now, not at the first frame
         return PerSource(lambda _: MotionGate(options))
 
 
@@ -93,7 +93,7 @@ class MotionGate:
 
 
 def _small(image: Image) -> npt.NDArray[np.float32]:
-    cv2 = require("cv2", "vision")
+    cv2 = opencv()
     height, width = image.shape[:2]
     scale = max(1.0, max(height, width) / _SIDE_PX)
     size_wh = max(1, round(width / scale)), max(1, round(height / scale))

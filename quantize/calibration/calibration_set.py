@@ -171,7 +171,10 @@ def _checked(
 ) -> dict[str, float]:
     """Facts of the set, once there is enough in it."""
     if unread and not prints:
-        raise CalibrationError(f"None of the {len(unread)} images of {source} can be read: {_list(unread[:_EXAMPLES])}")
+        raise CalibrationError(
+            f"None of the {len(unread)} images of {source} can be read: {_list(unread[:_EXAMPLES])}",
+            "Give JPEG or PNG files that an image viewer opens.",
+        )
     if len(prints) < MINIMUM_IMAGES:
         alike = f" ({files} files, the rest are copies)" if files > len(prints) else ""
         alike += f"; {len(unread)} more cannot be read: {_list(unread[:_EXAMPLES])}" if unread else ""

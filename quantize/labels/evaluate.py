@@ -173,7 +173,10 @@ def _judged(
 ) -> Iterator[tuple[Truth, Detections, tuple[int, int]]]:
     for number, (size_wh, found) in enumerate(_found(model, images, progress)):
         if not isinstance(found, Detections):
-            raise ConfigError(f"{model.name} is a '{model.task}' model; labelled boxes judge detectors only.")
+            raise ConfigError(
+                f"{model.name} is a '{model.task}' model; labelled boxes judge detectors only.",
+                "Give a folder with a folder of images per class, or a detector.",
+            )
         truth = read_labels(images[number], model.task) if labels is None else labels[number]
         yield in_pixels(truth, size_wh), found, size_wh
 
@@ -187,7 +190,10 @@ def classified(model: Model, images: Sequence[Path], progress: Progress = silent
     answers = []
     for _, found in _found(model, images, progress):
         if not isinstance(found, Classification):
-            raise ConfigError(f"{model.name} is a '{model.task}' model; folders of classes judge classifiers only.")
+            raise ConfigError(
+                f"{model.name} is a '{model.task}' model; folders of classes judge classifiers only.",
+                "Give a data.yaml with labelled boxes, or a classifier.",
+            )
         answers.append(found)
     return answers
 

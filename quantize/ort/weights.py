@@ -12,8 +12,6 @@ from edgecv.quantize.ort.graph import Graph, Node, add_constant, drop_unused_con
 from edgecv.quantize.quantizer import library
 
 _TABLE = 2**16  # elements; below it, halving saves nothing
-
-
 _FLOAT = 1  # TensorProto.FLOAT
 
 

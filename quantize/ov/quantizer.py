@@ -69,9 +69,8 @@ class NncfQuantizer:
 
 def _compressed(nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
     present = {node.get_type_name() for node in model.get_ops()}
-    kept = (
-        sorted(present & _CONVOLUTIONS) if recipe.weights_of == "products" else []
-    )  # NNCF refuses a type that is absent
+    # NNCF refuses a type that is absent.
+    kept = sorted(present & _CONVOLUTIONS) if recipe.weights_of == "products" else []
     return nncf.compress_weights(
         model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=nncf.IgnoredScope(types=kept)
     )

@@ -64,6 +64,7 @@ def test_a_file_that_says_nothing_about_itself_is_measured(tmp_path: Path) -> No
         ("--table", "csv"),
         ("--all", "--table", "excel"),
         ("--all", "--against", "other.ecv"),
+        ("--all", "--scenario", "offline"),
         ("--baseline", "a.json", "--against", "b.ecv"),
         ("--allow", "device"),
         ("--baseline", "missing.json"),

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 import edgecv
+from edgecv.benchmarks.options import BenchOptions
+from edgecv.benchmarks.run import run_scenario
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import MANIFEST
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.tune import TuneOptions, tune
 from edgecv.devices.tuning.workshop import Workshop, _available_bytes, workshop
 from edgecv.errors import BundleError, SessionError
+from edgecv.runtimes.cpu_budget import effective_cpus
 from tests.command_line import run_here
 from tests.models import write_bundle
 
@@ -58,6 +61,17 @@ def test_what_was_not_tried_yet_is_measured_though_a_result_is_kept(bundle: Bund
     assert {cell.threads for cell in cells} == {2}
     assert len(cells) == len(set(cells))
     assert not tune(bundle.path, TuneOptions(threads=(2,))).measured_now
+
+
+def test_a_benchmark_reports_the_threads_that_were_tuned_and_else_all_that_can_be_used(bundle: Bundle) -> None:
+    quick = BenchOptions(runs=3, warmup=1)
+    before = run_scenario("single_stream", bundle.path, quick)
+    assert before.comparability.threads == effective_cpus()
+    tuned = effective_cpus() + 1  # no machine takes that by itself
+    done = run_here("tune", bundle.path, "--budget", "2", "--threads", str(tuned))
+    assert done.returncode == 0, done.stderr
+    after = run_scenario("single_stream", bundle.path, quick)
+    assert after.comparability.threads == tuned
 
 
 @pytest.mark.parametrize("change", ["manifest", "model"])

@@ -258,7 +258,7 @@ def _outcomes(
 def _absent(cell: Cell, cost: dict[str, Any]) -> Outcome:
     """Nothing failed, and yet there is no such variant: only a search may end in something else."""
     if cell.precision == "int8":
-        return Outcome(status="refused", reason="no INT8 recipe passes and is faster: another precision", **cost)
+        return Outcome(status="refused", reason="no INT8 recipe keeps the accuracy: another precision", **cost)
     return Outcome(status="failed", reason="the bundle does not hold it", **cost)
 
 

@@ -35,9 +35,8 @@ def open_sam2(path: Path, options: SourceOptions) -> SourceModel:
     spec = PreprocessSpec(
         size_wh=(size, size), resize="stretch", interpolation="antialias", mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
-    network = built(
-        _BUILDERS[path.name], size, options.weights, whole=False
-    )  # the file holds the video memory's as well
+    # The file holds the weights of the video memory as well.
+    network = built(_BUILDERS[path.name], size, options.weights, whole=False)
 
     def encode(image: Array) -> dict[str, Array]:
         """Through SAM 2's own preparation of features."""

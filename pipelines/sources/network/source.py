@@ -29,7 +29,7 @@ from edgecv.pipelines.sources.network.rtsp_redirects import no_redirect
 from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.results import Frame, Image
 
-_UNREADABLE_ALLOWED = 100  # packets in a row: the first group of images may have begun before we came
+_UNREADABLE_ALLOWED = 100  # packets in a row: the first key frame may have been sent before we came
 _EVERY_S = 1.0  # as live as a page that shows snapshots
 _END_S, _END_PART = 2.0, 0.02  # recorders round, and begin and end at key frames
 # What libav may read before it says what the stream is: its own 5 s would eat the time a camera has to come back.

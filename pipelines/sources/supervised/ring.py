@@ -1,6 +1,6 @@
 """Frames in shared memory without a name: nothing is left behind, whoever is killed.
 
-A slot belongs to one side at a time. It goes to the parent with a ``Image`` and comes back with a ``Release``; both
+A slot belongs to one side at a time. It goes to the parent with an ``ImageMessage`` and comes back with a ``Release``; both
 travel through the kernel, so whoever holds a slot sees all of its bytes: no frame can be torn, on any processor.
 """
 

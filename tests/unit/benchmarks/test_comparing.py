@@ -57,6 +57,7 @@ def test_a_file_holds_a_list_or_one_report(tmp_path: Path) -> None:
         (json.dumps(as_document(_report(0.0))), "impossible"),
         (json.dumps(as_document(_report(5e-324))), "impossible"),
         (json.dumps(as_document(_report(1e308))), "impossible"),
+        (json.dumps(as_document(_report(times_ms=(-1e308, 1e308)))), "impossible"),
         (json.dumps(as_document(_report())).replace('"fps": 42.0', '"fps": NaN'), "no report"),
         (json.dumps(as_document(_report()))[:-40], "no report"),
     ],

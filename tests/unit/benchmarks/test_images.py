@@ -23,7 +23,7 @@ from tests.unit.benchmarks.tiny_bundle import SIDE, write_bundle
 
 
 @pytest.fixture
-def picture() -> Image:
+def image() -> Image:
     return np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
 
 
@@ -45,17 +45,17 @@ _NORMALISED = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     ],
 )
 def test_an_input_tensor_becomes_the_image_it_was(
-    picture: Image, tensor: dict[str, object], more: dict[str, object]
+    image: Image, tensor: dict[str, object], more: dict[str, object]
 ) -> None:
     spec = TensorSpec(name="x", role="image", shape=(1, SIDE, SIDE, 3), **tensor)  # type: ignore[arg-type]
     preprocess = PreprocessSpec(size_wh=(SIDE, SIDE), **more)  # type: ignore[arg-type]
-    assert np.abs(as_image(to_tensor(picture, preprocess, spec), spec, preprocess).astype(int) - picture).max() <= 1
+    assert np.abs(as_image(to_tensor(image, preprocess, spec), spec, preprocess).astype(int) - image).max() <= 1
 
 
-def test_a_bundle_is_measured_with_its_own_image_and_its_mirror_images(tmp_path: Path, picture: Image) -> None:
+def test_a_bundle_is_measured_with_its_own_image_and_its_mirror_images(tmp_path: Path, image: Image) -> None:
     opened = Bundle.open(write_bundle(tmp_path / "tiny.ecv"))
     assert bundle_images(opened, opened.variants[0]) is None
-    np.savez(opened.path / GOLDEN, **{f"{v.name}/main/in/image": picture[None] for v in opened.variants})
+    np.savez(opened.path / GOLDEN, **{f"{v.name}/main/in/image": image[None] for v in opened.variants})
     extras = (describe_file(opened.path, opened.path / GOLDEN),)
     noise = msgspec.structs.replace(opened.manifest, extras=extras)
     (opened.path / MANIFEST).write_bytes(dump_manifest(noise))
@@ -71,8 +71,8 @@ def test_a_bundle_is_measured_with_its_own_image_and_its_mirror_images(tmp_path:
     assert bundle_images(None, None) is None
 
 
-def test_images_rotate_as_a_source_that_never_ends(picture: Image) -> None:
-    source = Rotation("golden", [picture, picture[::-1]])
+def test_images_rotate_as_a_source_that_never_ends(image: Image) -> None:
+    source = Rotation("golden", [image, image[::-1]])
     frames = [source.read() for _ in range(3)]
     assert [frame.index for frame in frames if frame is not None] == [0, 1, 2]
     assert frames[0] is not None
@@ -101,10 +101,10 @@ def _file(path: Path, shape: tuple[object, ...], more: tuple[object, ...] | None
     ],
 )
 def test_a_file_that_says_nothing_is_fed_with_what_fits(
-    tmp_path: Path, picture: Image, shape: tuple[object, ...], fed: tuple[int, ...]
+    tmp_path: Path, image: Image, shape: tuple[object, ...], fed: tuple[int, ...]
 ) -> None:
     bare = BareFile(_file(tmp_path / "m.onnx", shape), RuntimeOptions())
-    feeds, _ = bare.prepare(picture)
+    feeds, _ = bare.prepare(image)
     assert feeds["x"].shape == fed
     assert feeds["x"].std() > 0  # zeros would flatter
     assert set(bare.infer(feeds)) == {"y"}

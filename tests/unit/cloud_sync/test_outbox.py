@@ -12,8 +12,10 @@ import pytest
 
 from edgecv.cloud_sync.acks import to_ranges
 from edgecv.cloud_sync.envelope import Envelope
+from edgecv.cloud_sync.outbox.database import Row
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.outbox.store import OutboxStore
 from edgecv.errors import OutboxFull, OutboxLocked, SyncError
 from tests.unit.cloud_sync.support import SMALL, Child, counts, make_envelope, put_accepted, until
 
@@ -227,6 +229,23 @@ def test_expired_events_make_room_in_a_full_outbox_nobody_empties(tmp_path: Path
     assert (outbox.stats().expired, outbox.stats().refused) == (full.accepted, full.refused)
     assert rows_on_disk(tmp_path) == ids
     outbox.close()
+
+
+def test_expired_events_that_the_disk_does_not_let_go_hold_no_others_up(tmp_path: Path) -> None:
+    now_ns = [1_000_000_000]
+    store = OutboxStore(tmp_path, SMALL, lambda: now_ns[0])
+    rows = [
+        Row(boot=store.boot, seq=1, priority=2, body=b"{}", expires_ns=2_000_000_000),
+        Row(boot=store.boot, seq=2, priority=1, body=b"{}"),
+    ]
+    store.commit(rows, [])
+    now_ns[0] += 6_000_000_000
+    store._db._db.execute("PRAGMA query_only=1")  # writing fails, as on a full disk
+    assert [row.seq for row in store.claim(limit=10, max_bytes=10**9, priorities=4).rows] == [2]
+    store._db._db.execute("PRAGMA query_only=0")
+    store.claim(limit=10, max_bytes=10**9, priorities=4)
+    assert (store.counts().expired, store.counts().pending) == (1, 1)
+    store.close()
 
 
 def test_times_to_live_go_on_over_a_restart(tmp_path: Path) -> None:

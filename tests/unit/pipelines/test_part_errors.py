@@ -52,6 +52,31 @@ def test_an_error_of_our_own_in_a_step_keeps_its_kind_hint_and_code() -> None:
     assert caught.value.message == str(caught.value)
 
 
+@pytest.mark.parametrize("busy_s", [0.0, 0.02])
+def test_an_index_error_in_a_decoder_is_raised_and_no_end_of_the_frames(busy_s: float) -> None:
+    class OffByOne(BlobModel):
+        def decode(self, *given: Any, **_: Any) -> Any:
+            return given[len(given)]
+
+    with pytest.raises(IndexError):
+        Pipeline(SOURCE, OffByOne(busy_s)).run()
+    with pytest.raises(IndexError):
+        Pipeline(f"{SOURCE}&live=true", OffByOne(busy_s)).run()
+
+
+@pytest.mark.parametrize("name", [None, 7])
+def test_a_step_whose_name_is_no_text_is_named_by_its_class(name: object) -> None:
+    class Numbered:
+        def __init__(self) -> None:
+            self.name = name
+
+        def __call__(self, result: Result) -> Result:
+            return divides(result)
+
+    with pytest.raises(PluginError, match="Step 1 of 1, 'Numbered', raised ZeroDivisionError"):
+        Pipeline(SOURCE, BlobModel(), steps=[Numbered()]).run()
+
+
 def test_a_step_of_options_is_named_as_its_options_are() -> None:
     line = Line(name="door", points=((0, 10), (60, 10)))
     with pytest.raises(PluginError, match=r"Step 2 of 2, 'door', raised AttributeError"):
