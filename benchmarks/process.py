@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 from edgecv.errors import EdgeCVError
+from edgecv.runtimes.own_python import module_command
 
 TIMEOUT_S = 900.0
 
@@ -19,7 +19,7 @@ def call_module(module: str, *arguments: str, timeout_s: float = TIMEOUT_S) -> s
     Raises:
         EdgeCVError: it ended with an error, said nothing, or took too long.
     """
-    command = [sys.executable, "-m", module, *arguments]
+    command = module_command(module, *arguments)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:

@@ -13,7 +13,7 @@ State = Literal["seen", "driven", "usable"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """The machine.
+    """The machine, as its firmware names it.
 
     Attributes:
         name: For people, as the firmware says it.
@@ -26,6 +26,11 @@ class Board:
     source: BoardSource
     compatible: tuple[str, ...] = ()
     soc: str = ""
+
+    @property
+    def is_raspberry_pi(self) -> bool:
+        """Whether a Raspberry Pi's firmware looks after supply and heat."""
+        return any(item.startswith("raspberrypi,") for item in self.compatible)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +114,7 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """This device.
+    """This device, as far as it tells about itself.
 
     Attributes:
         board: The machine.

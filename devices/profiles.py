@@ -6,7 +6,7 @@ A profile is a file in ``devices/data/profiles``; its name is the file's. ``--fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -68,7 +68,7 @@ class Profile:
     recipes: tuple[str, ...]
     limit_c: float | None = None
     threads: int = 0
-    notes: tuple[Note, ...] = field(default=())
+    notes: tuple[Note, ...] = ()
 
 
 @cache

@@ -60,6 +60,21 @@ def below(folder: Path, pattern: str) -> list[Path]:
         return []
 
 
+def hwmons(roots: Roots, *names: str) -> list[Path]:
+    """The folders of the kernel's monitors with one of these names."""
+    return [folder for folder in below(roots.sys / "class/hwmon", "hwmon*") if read_text(folder / "name") in names]
+
+
+def tree_texts(roots: Roots, name: str) -> tuple[str, ...]:
+    """A property of the device tree's root. A container may hide the first place, which is a link to the second."""
+    return read_list(roots.proc / "device-tree" / name) or read_list(roots.sys / "firmware/devicetree/base" / name)
+
+
+def is_raspberry_pi(roots: Roots) -> bool:
+    """Whether the device tree names a Raspberry Pi."""
+    return any(item.startswith("raspberrypi,") for item in tree_texts(roots, "compatible"))
+
+
 def is_there(path: Path) -> bool:
     """Whether something is there, as far as this process may see: a container may forbid even the question."""
     try:

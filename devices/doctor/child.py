@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,7 @@ def _compute(runtime: str, model: Path, device: str) -> None:
         session.run({spec.name: np.zeros(spec.shape, spec.dtype) for spec in session.inputs})
     finally:
         session.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -22,7 +22,7 @@ from edgecv.devices.facts.system import version_of
 from edgecv.devices.roots import Roots, below, is_there, read_bytes, read_int, read_text
 from edgecv.devices.sensors.commands import Command
 from edgecv.devices.sensors.sensors import Reading, Sensors
-from edgecv.devices.sensors.throttle import parse_throttled
+from edgecv.devices.sensors.throttle import over_current_counters, parse_throttled, throttled_file
 
 _MODULES = ("hailo_pci", "hailo1x_pci")
 _RKNN_PLACES = ("usr/lib/librknnrt.so", "usr/lib/*/librknnrt.so", "usr/local/lib/librknnrt.so")
@@ -118,7 +118,7 @@ def read_environment(
         natives=tuple(try_runtimes(version_of)),
         reading=reading,
         pi_bits=_pi_bits(roots),
-        over_current=_over_current(roots.sys),
+        over_current=_over_current(roots),
         power_modes=power_mode_names(read_text(roots.etc / "nvpmodel.conf")),
         governors=_governors(roots.sys),
         modules={name: read_text(roots.sys / "module" / name / "version") for name in _MODULES},
@@ -143,17 +143,16 @@ def _folder() -> str:
 
 
 def _pi_bits(roots: Roots) -> int | None:
-    files = below(roots.sys / "devices/platform", "soc*/*firmware/get_throttled")
-    if files:
-        return parse_throttled(read_text(files[0]))
+    path = throttled_file(roots)
+    if path is not None:
+        return parse_throttled(read_text(path))
     vcgencmd = Command(roots)
     return parse_throttled(vcgencmd.output("get_throttled") or "") if vcgencmd.is_there else None
 
 
-def _over_current(sys_root: Path) -> dict[str, int]:
-    folders = [path for path in below(sys_root / "class/hwmon", "hwmon*") if read_text(path / "name") == "soctherm_oc"]
-    counters = [path for folder in folders for path in below(folder, "oc[0-9]_event_cnt")]
-    return {path.name[:3]: count for path in counters if (count := read_int(path)) is not None}
+def _over_current(roots: Roots) -> dict[str, int]:
+    counters = over_current_counters(roots).items()
+    return {name: count for path, name in counters if (count := read_int(path)) is not None}
 
 
 def _governors(sys_root: Path) -> frozenset[tuple[str, str]]:

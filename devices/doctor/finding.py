@@ -12,7 +12,7 @@ _ORDER: tuple[Level, ...] = ("fail", "warn", "note", "ok")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One answer.
+    """One answer of the doctor.
 
     Attributes:
         id: Of the question, such as ``power-supply``; it stays the same from release to release.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,10 @@ from typing import Any, Literal
 
 from edgecv import registry
 from edgecv.runtimes import DISTRIBUTIONS
+from edgecv.runtimes.own_python import module_command
 
 LIMIT_S = 10.0
 _MOST_CHARS = 300
-# With the parent's search path and not the working folder, where anybody may have put a module of that name. -B: no bytecode is
-# written, since the doctor changes nothing.
-_CHILD = (
-    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
-    "from edgecv.devices.doctor.child import main; main(sys.argv[2], sys.argv[3])"
-)
 _MODELS = {"onnxruntime": "tiny.onnx", "openvino": "tiny.xml", "litert": "tiny.tflite"}
 
 Outcome = Literal["ok", "error", "signal", "timeout"]
@@ -79,7 +73,8 @@ def try_runtime(
     """
     name = _MODELS.get(runtime, "")
     model = str(Path(__file__).with_name(name)) if name else ""
-    own = (sys.executable, "-B", "-c", _CHILD, "\n".join(sys.path))
+    python, *rest = module_command("edgecv.devices.doctor.child")
+    own = (python, "-B", *rest)  # no bytecode is written, since the doctor changes nothing
     outcome, said = _outcome([*(program or own), runtime, model], limit_s)
     return Native(
         runtime=runtime,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -186,11 +187,12 @@ def _packages_fix(row: Row, around: Around) -> str:
 
 
 def _access_fix(row: Row, node: Path, around: Around) -> str:
+    path = shlex.quote(str(node))
     if around.container:
         group = row.get("group", "")
         member = f" --group-add $(getent group {group} | cut -d: -f3)" if group else ""
-        return f"docker run --device {node}{member} IMAGE"
-    return f"sudo usermod -aG {row['group']} $USER && exec su - $USER" if "group" in row else f"sudo chmod a+rw {node}"
+        return f"docker run --device {path}{member} IMAGE"
+    return f"sudo usermod -aG {row['group']} $USER && exec su - $USER" if "group" in row else f"sudo chmod a+rw {path}"
 
 
 def _has_one(roots: Roots, patterns: Iterable[str]) -> bool:
@@ -199,10 +201,14 @@ def _has_one(roots: Roots, patterns: Iterable[str]) -> bool:
 
 
 def _nvidia_name(roots: Roots, node: Path | None) -> str:
-    """The model of a graphics card; the file also holds its unique number, which is left alone."""
+    """The model of a graphics card; its file also holds its unique number, which is left alone."""
     if node is None or not node.name.startswith("nvidia"):
         return ""
-    for path in below(roots.proc / "driver/nvidia/gpus", "*/information"):
-        lines = read_text(path).splitlines()
-        return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model:")), "")
-    return ""
+    cards = [_nvidia_fields(path) for path in below(roots.proc / "driver/nvidia/gpus", "*/information")]
+    own = [card for card in cards if f"nvidia{card.get('Device Minor', '')}" == node.name]
+    return next((card.get("Model", "") for card in own or cards), "")
+
+
+def _nvidia_fields(path: Path) -> dict[str, str]:
+    pairs = (line.partition(":") for line in read_text(path).splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs if name.strip() in ("Model", "Device Minor")}

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecv.devices.cpu import Cpu
 from edgecv.devices.device import Board
-from edgecv.devices.roots import Roots, is_there, read_bytes, read_list, read_text, to_int
+from edgecv.devices.roots import Roots, is_there, read_bytes, read_text, to_int, tree_texts
 from edgecv.devices.tables import table
 
 # What makers leave in the firmware when they did not fill it in.
@@ -23,8 +23,8 @@ _REVISION = re.compile(r"^Revision\s*:\s*([0-9a-fA-F]{1,8})\s*$", re.MULTILINE)
 
 def read_board(roots: Roots, cpu: Cpu) -> Board:
     """The machine; its name is empty when nothing says it."""
-    compatible = _tree(roots, "compatible")
-    if model := " ".join(_tree(roots, "model")):
+    compatible = tree_texts(roots, "compatible")
+    if model := " ".join(tree_texts(roots, "model")):
         return Board(name=model, source="device-tree", compatible=compatible, soc=_soc(compatible))
     if product := _dmi_name(roots):
         return Board(name=product, source="dmi")
@@ -48,11 +48,6 @@ def fitted_bytes(cpuinfo: str) -> int | None:
     if code is None or not code & _NEW_STYLE:
         return None
     return 256 * 2**20 << (code >> 20 & 0b111)
-
-
-def _tree(roots: Roots, name: str) -> tuple[str, ...]:
-    """A property of the device tree's root. A container may hide the first place, which is a link to the second."""
-    return read_list(roots.proc / "device-tree" / name) or read_list(roots.sys / "firmware/devicetree/base" / name)
 
 
 def _soc(compatible: tuple[str, ...]) -> str:

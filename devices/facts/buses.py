@@ -11,7 +11,7 @@ from edgecv.devices.roots import Roots, below, is_there, link_name, read_int, re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnBus:
-    """One device.
+    """One device that a bus lists.
 
     Attributes:
         bus: ``pci``, ``usb`` or ``tree``.

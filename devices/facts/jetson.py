@@ -9,7 +9,7 @@ import re
 
 from edgecv.devices.device import Board, Jetson, PowerMode
 from edgecv.devices.facts.board import row_of
-from edgecv.devices.roots import Roots, below, read_int, read_text, to_int
+from edgecv.devices.roots import Roots, below, read_bytes, read_int, read_text, to_int
 from edgecv.devices.tables import table
 
 # "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, ..."
@@ -82,11 +82,7 @@ def _l4t(roots: Roots) -> str:
 
 def _from_dpkg(roots: Roots) -> str:
     """The version of the package that brings the release file, which a container may lack."""
-    try:
-        with (roots.root / "var/lib/dpkg/status").open("rb") as file:
-            found = _PACKAGE.search(file.read(_DPKG_BYTES))
-    except OSError:
-        return ""
+    found = _PACKAGE.search(read_bytes(roots.root / "var/lib/dpkg/status", _DPKG_BYTES))
     return found.group(1).decode() if found else ""
 
 

@@ -21,10 +21,10 @@ from edgecv.runtimes.cpu_budget import memory_limit
 
 def read_memory(roots: Roots, cpuinfo: str) -> Memory:
     """What there is, what is free, and what a container allows."""
-    fields = dict(line.split(":", 1) for line in read_text(roots.proc / "meminfo").splitlines() if ":" in line)
+    meminfo = read_text(roots.proc / "meminfo")
     return Memory(
-        total_bytes=_kibibytes(fields.get("MemTotal", "")),
-        available_bytes=_kibibytes(fields.get("MemAvailable", "")),
+        total_bytes=bytes_of(meminfo, "MemTotal"),
+        available_bytes=bytes_of(meminfo, "MemAvailable"),
         limit_bytes=memory_limit(roots.proc, roots.sys / "fs/cgroup"),
         fitted_bytes=fitted_bytes(cpuinfo),
     )
@@ -100,6 +100,8 @@ def _memory_class(memory: Memory) -> int:
     return 1 << max(0, (size - 1 >> 30).bit_length()) if size else 0
 
 
-def _kibibytes(text: str) -> int | None:
-    number = text.split(maxsplit=1)[0] if text.split() else ""
+def bytes_of(text: str, name: str) -> int | None:
+    """A size in the text of ``/proc/meminfo`` or of a process's ``status``, which are in KiB; ``None`` without it."""
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    number = next(iter(fields.get(name, "").split()), "")
     return int(number) * 1024 if number.isascii() and number.isdecimal() and len(number) < 20 else None

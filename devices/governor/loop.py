@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgecv.devices.governor.decide import decide
-from edgecv.devices.governor.rules import Ladder, Sample, State
+from edgecv.devices.governor.rules import Sample, State, ladder_for
 from edgecv.events import Event
 
 EVERY_S = 1.0
 _LEAST_SHARE = 0.2  # of the full frame rate: what is slower is of no use, and the device looks after itself then
-_RUNGS = 39  # of 4 % each down to that share
 
 log = logging.getLogger("edgecv.governor")
 
@@ -41,7 +40,7 @@ class Governor:
         self, seams: Seams, limit_c: float | None, models: int = 1, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._seams, self._clock = seams, clock
-        self._state = State(ladder=Ladder(paces=_RUNGS, models=models), limit_c=limit_c)
+        self._state = State(ladder=ladder_for(1.0, _LEAST_SHARE, models), limit_c=limit_c)
         self._full_fps: float | None = None  # the rate when the first rung was taken
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edgecv-governor", daemon=True)

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from edgecv.devices.roots import Roots, read_text
+from edgecv.devices.roots import Roots, is_raspberry_pi
 
 _LIMIT_S = 1.0
 _EVERY_S = 10.0  # a process a second would be one per cent of a slow core
@@ -24,8 +24,7 @@ class Command:
     """
 
     def __init__(self, roots: Roots, run: Run | None = None) -> None:
-        is_pi = "raspberrypi," in read_text(roots.proc / "device-tree/compatible")
-        self.is_there = is_pi and (run is not None or shutil.which("vcgencmd") is not None)
+        self.is_there = is_raspberry_pi(roots) and (run is not None or shutil.which("vcgencmd") is not None)
         self._run = run or _run
         self._answers: dict[str, tuple[float, str | None]] = {}
 

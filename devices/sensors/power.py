@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from edgecv.devices.roots import Roots, below, read_int, read_text
+from edgecv.devices.roots import Roots, below, read_int, read_text, tree_texts
 from edgecv.devices.sensors.commands import Command
 from edgecv.devices.sensors.kept_files import KeptFile
 
@@ -144,7 +144,7 @@ def find_meter(roots: Roots, vcgencmd: Command) -> Meter | None:
         return Rails(rails, 1e3)
     if packages := _rapl(roots.sys):
         return Energy(packages)
-    is_pi5 = "brcm,bcm2712" in read_text(roots.proc / "device-tree/compatible")
+    is_pi5 = "brcm,bcm2712" in tree_texts(roots, "compatible")
     return PiRails(vcgencmd) if is_pi5 and vcgencmd.is_there else None
 
 

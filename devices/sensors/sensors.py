@@ -25,7 +25,7 @@ _GPU_LOADS = ("gpu.0/load", "platform/gpu.0/load", "platform/*.gpu/load", "platf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One moment.
+    """What the sensors told at one moment.
 
     Attributes:
         at_s: Monotonic seconds.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from edgecv.devices.roots import Roots, below, read_int, read_text
+from edgecv.devices.roots import Roots, below, hwmons, read_int, read_text
 from edgecv.devices.sensors.kept_files import KeptFile
 
 # Types of the processor's zone in lower case, the best first. What is not among them is shown, and decides nothing.
@@ -40,7 +40,7 @@ _LEAST_C, _MOST_C = -40.0, 150.0  # sensors that are switched off tell nonsense,
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One sensor.
+    """One sensor, and what its temperature means.
 
     Attributes:
         name: Its type; of several with the same one, each with its number.
@@ -105,7 +105,7 @@ class Thermometer:
 def find_sensors(roots: Roots) -> Iterator[Sensor]:
     """Every sensor that tells a temperature worth showing."""
     names: list[str] = []
-    for kind, value, limit_c in (*_zones(roots.sys), *_hwmons(roots.sys)):
+    for kind, value, limit_c in (*_zones(roots.sys), *_hwmons(roots)):
         if kind and not _is_like(kind, _NONE):
             names.append(kind)
             count = names.count(kind)
@@ -129,12 +129,11 @@ def _zones(sys_root: Path) -> Iterator[tuple[str, Path, float | None]]:
         yield read_text(zone / "type"), zone / "temp", lowest_passive_c(trips)
 
 
-def _hwmons(sys_root: Path) -> Iterator[tuple[str, Path, float | None]]:
-    for folder in below(sys_root / "class/hwmon", "hwmon*"):
+def _hwmons(roots: Roots) -> Iterator[tuple[str, Path, float | None]]:
+    for folder in hwmons(roots, *_HWMONS):
         driver = read_text(folder / "name")
-        if driver in _HWMONS:
-            for label in below(folder, "temp*_label"):
-                yield f"{driver} {read_text(label)}", label.with_name(label.name[:-5] + "input"), None
+        for label in below(folder, "temp*_label"):
+            yield f"{driver} {read_text(label)}", label.with_name(label.name[:-5] + "input"), None
 
 
 def _rank(kind: str) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgecv.devices.roots import Roots, below, is_there, read_text, to_int
+from edgecv.devices.roots import Roots, below, hwmons, is_raspberry_pi, is_there, read_text, to_int
 from edgecv.devices.sensors.commands import Command
 from edgecv.devices.sensors.kept_files import KeptFile
 
@@ -144,9 +144,10 @@ class Counters:
 class Cooling:
     """Cooling devices of the kernel that slow down a processor; fans are none of them."""
 
-    name, tells_heat = "cooling devices", True
+    name = "cooling devices"
 
-    def __init__(self, states: Iterable[Path]) -> None:
+    def __init__(self, states: Iterable[Path], *, tells_heat: bool) -> None:
+        self.tells_heat = tells_heat
         self._files = [KeptFile(path) for path in states]
         self._was: bool | None = None
         self._count = 0
@@ -201,37 +202,41 @@ def parse_throttled(text: str) -> int | None:
     return to_int(found.group(1), 16) if found else None
 
 
+def throttled_file(roots: Roots) -> Path | None:
+    """The file in which a Raspberry Pi's firmware says what slows it down; ``None`` where the kernel has none."""
+    return next(iter(below(roots.sys / "devices/platform", "soc*/*firmware/get_throttled")), None)
+
+
 def find_sources(roots: Roots, vcgencmd: Command) -> Sequence[Source]:
     """Every source that this device has."""
     found: list[Source] = [*_pi_sources(roots, vcgencmd)]
-    if over_current := _over_current(roots.sys):
+    if over_current := over_current_counters(roots):
         found.append(Counters("soctherm_oc", over_current, tells_heat=False))
     if of_cores := _of_cores(roots.sys):
         found.append(Counters("thermal_throttle", of_cores, tells_heat=True))
     if states := _cooling_states(roots.sys):
-        found.append(Cooling(states))
+        # A Raspberry Pi's firmware slows the processor down by itself, and the kernel does not see it.
+        found.append(Cooling(states, tells_heat=not is_raspberry_pi(roots)))
     return found
 
 
 def _pi_sources(roots: Roots, vcgencmd: Command) -> list[Source]:
     """The file of the firmware; where a kernel has none, its tool, and beside that the alarm of the supply."""
-    files = below(roots.sys / "devices/platform", "soc*/*firmware/get_throttled")
-    if files:
-        file = KeptFile(files[0])
-        return [PiFirmware(files[0].name, file.text, file.close)]
+    path = throttled_file(roots)
+    if path is not None:
+        file = KeptFile(path)
+        return [PiFirmware(path.name, file.text, file.close)]
     found: list[Source] = []
     if vcgencmd.is_there:
         found.append(PiFirmware("vcgencmd", lambda: vcgencmd.output("get_throttled"), lambda: None))
-    folders = below(roots.sys / "class/hwmon", "hwmon*")
-    alarms = [folder / "in0_lcrit_alarm" for folder in folders if read_text(folder / "name") == "rpi_volt"]
-    return [*found, *(Alarm(alarm) for alarm in alarms)]
+    return [*found, *(Alarm(folder / "in0_lcrit_alarm") for folder in hwmons(roots, "rpi_volt"))]
 
 
-def _over_current(sys_root: Path) -> dict[Path, str]:
+def over_current_counters(roots: Roots) -> dict[Path, str]:
     """A Jetson's counters: 1 a supply that is too low, 2 and 3 too much current on average or at once."""
-    folders = [path for path in below(sys_root / "class/hwmon", "hwmon*") if read_text(path / "name") == "soctherm_oc"]
     names = {"oc1_event_cnt": "under-voltage", "oc2_event_cnt": "over-current", "oc3_event_cnt": "over-current-peak"}
-    return {folder / file: name for folder in folders for file, name in names.items() if is_there(folder / file)}
+    places = {folder / file: name for folder in hwmons(roots, "soctherm_oc") for file, name in names.items()}
+    return {path: name for path, name in places.items() if is_there(path)}
 
 
 def _of_cores(sys_root: Path) -> dict[Path, str]:

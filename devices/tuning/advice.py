@@ -44,9 +44,10 @@ def advise_on(machine: Machine, record: TuneRecord | None, question: Question) -
     """
     cell = _measured(record, question) if record is not None else None
     advice = _as_ordered(machine, question) if cell is None else _as_measured(cell, question)
-    what = f"{printable(question.bundle.path.name)}: {advice.variant.name} on {advice.runtime}"
+    what = printable(f"{question.bundle.path.name}: {advice.variant.name} on {advice.runtime}")
     if cell is not None:
-        log.info("%s, %d threads: the fastest that `edgecv tune` measured here.", what, advice.threads)
+        threads = f"{advice.threads} thread{'s' * (advice.threads != 1)}"
+        log.info("%s, %s: the fastest that `edgecv tune` measured here.", what, threads)
     elif len(question.pairs) > 1:
         hint = f"`edgecv tune {printable(str(question.bundle.path))}` measures which is the fastest here"
         log.info("%s: the first in the order for %s; %s.", what, machine.profile, hint)

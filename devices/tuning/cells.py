@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+
+from edgecv.choosing import MOST_THREADS
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -13,7 +16,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     variant: str  # name of the variant in the bundle
     precision: str  # of the variant: `fp32`, `fp16` or `int8`
     runtime: str  # registered name
-    threads: int
+    threads: Annotated[int, msgspec.Meta(ge=1, le=MOST_THREADS)]
     device: str = "cpu"  # what the runtime computes on, as in `RuntimeOptions`
 
     def __str__(self) -> str:
@@ -26,7 +29,9 @@ class CellResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     cell: Cell
     stage: str  # how far it came: `refused`, `failed`, `not measured`, `screened`, `halved` or `final`
-    median_ms: float | None = None  # of one run of the session, in the last stage that it reached
+    median_ms: Annotated[float, msgspec.Meta(gt=0)] | None = (
+        None  # of one run of the session, in the last stage that it reached
+    )
     rss_bytes: int = 0  # memory of the process that measured it
     runs: int = 0  # how many runs were timed in all
     reason: str = ""  # why it went no further
@@ -55,8 +60,8 @@ def cells_of(
     """
     found = [
         Cell(variant=variant, precision=precision, runtime=runtime, threads=count, device=device)
-        for at, count in enumerate(threads)
-        for device in devices
+        for at, count in enumerate(dict.fromkeys(threads))
+        for device in dict.fromkeys(devices)
         if device == "cpu" or at == 0
         for variant, precision, runtime in pairs
     ]

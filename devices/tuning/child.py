@@ -21,6 +21,8 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import GOLDEN, golden_inputs, verify_variant
 from edgecv.bundles.manifest import Variant
 from edgecv.choosing import open_parts
+from edgecv.devices.facts.system import bytes_of
+from edgecv.devices.roots import read_text
 from edgecv.devices.tuning.messages import Answer, Order, Task
 from edgecv.devices.tuning.record import bundle_hash
 from edgecv.errors import BundleError, EdgeCVError
@@ -129,12 +131,7 @@ def _noise(spec: TensorSpec, rng: np.random.Generator) -> Array:
 
 
 def _rss_bytes() -> int:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    found = next((line.split()[1] for line in lines if line.startswith("VmRSS:")), "0")
-    return int(found) * 1024
+    return bytes_of(read_text(Path("/proc/self/status")), "VmRSS") or 0
 
 
 def main(task: Task) -> None:

@@ -62,7 +62,7 @@ class Contest:
         progress: Callable[[str, int, int], None] = lambda *_: None,
         rules: Rules = RULES,
     ) -> None:
-        """Nothing is measured yet.
+        """Take note of the cells; nothing is measured yet.
 
         Args:
             cells: What takes part, in the order of preference.

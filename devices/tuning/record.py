@@ -1,4 +1,4 @@
-"""What tuning found, kept on the device: ``~/.cache/edgecv/tune/FINGERPRINT/BUNDLE.json``. Nothing is written into a bundle.
+"""What tuning found, kept on the device: ``~/.cache/edgecv/tune/FINGERPRINT/NAME-HASH.json``. Nothing is written into a bundle.
 
 A record counts only for the device, the bundle, the versions and the power mode that it was measured with.
 """
@@ -109,11 +109,13 @@ def read_record(key: TuneKey, name: str) -> TuneRecord | None:
         log.warning("%s cannot be read and is ignored: %s.", printable(str(path)), error.strerror or error)
         return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        log.warning("%s is damaged and is ignored: %s. Run `edgecv tune` again.", printable(str(path)), error)
+        reason = printable(str(error))
+        log.warning("%s is damaged and is ignored: %s. Run `edgecv tune` again.", printable(str(path)), reason)
         return None
-    if record.schema == SCHEMA and record.key == key:
+    if record.schema == SCHEMA and record.key == key and record.best is not None:
         return record
-    log.warning("%s is ignored: %s. Run `edgecv tune` again.", printable(str(path)), _difference(record, key))
+    reason = printable(_difference(record, key))
+    log.warning("%s is ignored: %s. Run `edgecv tune` again.", printable(str(path)), reason)
     return None
 
 
@@ -150,4 +152,4 @@ def _difference(record: TuneRecord, key: TuneKey) -> str:
     changed = (
         text for name, text in names.items() if msgspec.to_builtins(record.key)[name] != msgspec.to_builtins(key)[name]
     )
-    return next(changed, "it differs")
+    return next(changed, "it holds no time")

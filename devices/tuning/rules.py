@@ -21,7 +21,7 @@ class Measure(Protocol):
     """Runs a cell for a while. Its first call for a cell loads the model and warms up before it times anything."""
 
     def __call__(self, cell: Cell, seconds: float) -> Block:
-        """Times of the cell.
+        """Measure the cell for so many seconds.
 
         Raises:
             EdgeCVError: the cell cannot run; it is left out, with the reason.

@@ -35,7 +35,7 @@ class TuneOptions:
     budget_s: float = BUDGET_S  # no block begins later than this
     threads: tuple[int, ...] = ()  # the thread counts to try; empty: those that are worth it here
     devices: tuple[str, ...] = ("cpu",)  # what the runtimes shall compute on
-    again: bool = False  # measure even where a record exists that counts
+    again: bool = False  # measure even where a record exists that counts and tried all of this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +63,13 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
         SessionError: nothing of it runs here; the message says why.
     """
     options = options or TuneOptions()
-    if options.budget_s <= 0:
+    if not options.budget_s > 0:  # NaN, too
         raise ConfigError(f"The budget must be above 0 s, not {options.budget_s:g}.", "90 s is usual.")
     check_exists(Path(path))
     bundle, machine = Bundle.open(path), this_machine()
     key = key_of(bundle, machine)
     earlier = None if options.again else read_record(key, bundle.name)
-    if earlier is not None:
+    if earlier is not None and _tried(earlier, options):
         return Tuning(record=earlier, path=None, measured_now=False)
     record = _measured(bundle, machine, key, options, progress)
     try:
@@ -83,6 +83,14 @@ def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[C
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
     named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
     return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.more_threads), options.devices)
+
+
+def _tried(record: TuneRecord, options: TuneOptions) -> bool:
+    """Whether an earlier tuning tried every number of threads and every device that is asked for."""
+    cells = [result.cell for result in record.results]
+    return {cell.threads for cell in cells}.issuperset(options.threads) and {cell.device for cell in cells}.issuperset(
+        options.devices
+    )
 
 
 def class_gate(bundle: Bundle, then: Gate) -> Gate:

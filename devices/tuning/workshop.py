@@ -6,7 +6,6 @@ import contextlib
 import select
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +14,14 @@ from typing import IO
 import msgspec
 
 from edgecv.bundles.bundle import Bundle
+from edgecv.devices.facts.system import bytes_of
+from edgecv.devices.roots import read_text
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.messages import Answer, Order, Task
 from edgecv.devices.tuning.record import bundle_hash
 from edgecv.devices.tuning.rules import Block
 from edgecv.errors import SessionError
+from edgecv.runtimes.own_python import module_command
 
 _LOAD_S = 20.0  # what starting, loading and warming up may take together
 _SLOW = 5.0  # a block that takes this many times as long as it should hangs
@@ -119,7 +121,7 @@ class _Child:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        command = [sys.executable, "-m", "edgecv.devices.tuning.child", msgspec.json.encode(task).decode()]
+        command = module_command("edgecv.devices.tuning.child", msgspec.json.encode(task).decode())
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -163,9 +165,5 @@ def _place(cell: Cell) -> Place:
 
 
 def _available_bytes(meminfo: Path) -> int:
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
-        return _EVERYTHING
-    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), "")
-    return int(found) * 1024 if found.isdecimal() else _EVERYTHING
+    found = bytes_of(read_text(meminfo), "MemAvailable")
+    return _EVERYTHING if found is None else found

@@ -64,7 +64,7 @@ def _probes(sources: Sequence[str], mqtt: str | None) -> Iterator[Probe]:
 def _show(one: Finding) -> None:
     from edgecv._internal.printable import printable
 
-    say(f"{one.level:6}{one.id:22}{printable(one.what)}")
+    say(f"{one.level:6}{one.id:23} {printable(one.what)}")
     for name, text in (("why", one.why), ("fix", one.fix)):
         if text:
             say(f"{'':6}{name:5}{printable(text)}")

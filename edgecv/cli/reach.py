@@ -38,8 +38,8 @@ def source_finding(uri: Uri, limit_s: float = LIMIT_S) -> Finding:
         return _no_frames(uri, error.message, error.hint, _code(error), _pip(error))
     try:
         return _first_frame(uri, source, limit_s)
-    except EdgeCVError as error:
-        return _no_frames(uri, error.message, error.hint, _code(error))
+    except Exception as error:  # noqa: BLE001 - a plug-in's, too: it is the answer
+        return _no_frame(uri, error)
     finally:
         source.close()
 
@@ -113,7 +113,7 @@ def _read(uri: Uri, source: Source) -> Finding:
     try:
         frame = source.read()
     except Exception as error:  # noqa: BLE001 - a plug-in's, too: it is the answer
-        return _no_frames(uri, str(error) or type(error).__name__, getattr(error, "hint", ""), _code(error))
+        return _no_frame(uri, error)
     if frame is None:
         return _no_frames(uri, f"{uri.name} holds no frame.", "", "eof")
     return _answers(uri, frame.image)
@@ -122,6 +122,10 @@ def _read(uri: Uri, source: Source) -> Finding:
 def _answers(uri: Uri, image: Any) -> Finding:
     height, width = image.shape[:2]
     return Finding(id="source", level="ok", what=f"{uri.name} gives frames of {width} x {height}")
+
+
+def _no_frame(uri: Uri, error: Exception) -> Finding:
+    return _no_frames(uri, str(error) or type(error).__name__, getattr(error, "hint", ""), _code(error))
 
 
 def _no_frames(uri: Uri, what: str, why: str, code: str, fix: str = "") -> Finding:
@@ -167,7 +171,8 @@ def _split(url: str) -> tuple[str, int | None]:
 def _no_broker(broker: BrokerUrl, reason: str) -> Finding:
     host, words = shlex.quote(broker.host), reason.lower()
     if "certificate" in words or "tls" in words:
-        fix = f"openssl s_client -connect {host}:{broker.port} -servername {host} </dev/null"
+        place = f"[{broker.host}]:{broker.port}" if ":" in broker.host else f"{broker.host}:{broker.port}"
+        fix = f"openssl s_client -connect {shlex.quote(place)} -servername {host} </dev/null"
     elif "authoriz" in words or "password" in words or "user name" in words:
         fix = "(umask 077; read -rsp 'password: ' p; printf %s \"$p\" > mqtt.secret)  # then ?password_file=mqtt.secret"
     else:

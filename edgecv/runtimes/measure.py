@@ -17,6 +17,7 @@ import numpy as np
 from edgecv.errors import SessionError
 from edgecv.protocols import Array, Session, Tensors
 from edgecv.runtimes.adapter import open_session
+from edgecv.runtimes.own_python import module_command
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 _TIMEOUT_S = 1800  # SAM ViT-H takes over a minute for one run
@@ -44,7 +45,7 @@ def median_latency_ms(request: Request) -> float:
     Raises:
         SessionError: the model cannot be run.
     """
-    command = [sys.executable, "-m", "edgecv.runtimes.measure", msgspec.json.encode(request).decode()]
+    command = module_command("edgecv.runtimes.measure", msgspec.json.encode(request).decode())
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
     except subprocess.CalledProcessError as error:

@@ -56,7 +56,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What the rounds say.
+    """What the rounds say together.
 
     Attributes:
         judgement: ``slower`` and ``fine`` are proven; ``cannot tell`` is neither.

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from edgecv.cli.doctor import _show
 from edgecv.cli.reach import broker_finding, source_finding
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.devices.doctor.finding import Finding
 from edgecv.pipelines.uris import parse_source
 from tests.command_line import run_here
 from tests.conftest import CHECKOUT
@@ -106,6 +108,11 @@ def test_text_for_people_has_a_line_to_paste_for_each_trouble(tmp_path: Path) ->
     assert lines[at + 2].split()[0] == "fix"
     assert lines[-1].startswith("1 fail, ")
     assert done.returncode == 1
+
+
+def test_a_long_id_stands_apart_from_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    _show(Finding(id="onnxruntime-gpu-jetson", level="warn", what="onnxruntime-gpu 1.29", why="", fix=""))
+    assert capsys.readouterr().out.split() == ["warn", "onnxruntime-gpu-jetson", "onnxruntime-gpu", "1.29"]
 
 
 # Source -> a word of the line to paste. No password is ever in it.

@@ -17,7 +17,7 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import MANIFEST
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.tune import TuneOptions, tune
-from edgecv.devices.tuning.workshop import Workshop, workshop
+from edgecv.devices.tuning.workshop import Workshop, _available_bytes, workshop
 from edgecv.errors import BundleError, SessionError
 from edgecv.runtimes.cpu_budget import effective_cpus
 from tests.command_line import run_here
@@ -53,6 +53,16 @@ def test_a_bundle_is_tuned_once_and_loaded_as_it_was_tuned(bundle: Bundle, cache
         assert model.variant.name == record["results"][0]["cell"]["variant"]
 
 
+def test_what_was_not_tried_yet_is_measured_though_a_result_is_kept(bundle: Bundle) -> None:
+    assert tune(bundle.path, TuneOptions(budget_s=2, threads=(1,))).measured_now
+    found = tune(bundle.path, TuneOptions(budget_s=2, threads=(2, 2)))
+    assert found.measured_now
+    cells = [result.cell for result in found.record.results]
+    assert {cell.threads for cell in cells} == {2}
+    assert len(cells) == len(set(cells))
+    assert not tune(bundle.path, TuneOptions(threads=(2,))).measured_now
+
+
 def test_a_benchmark_reports_the_threads_that_were_tuned_and_else_all_that_can_be_used(bundle: Bundle) -> None:
     quick = BenchOptions(runs=3, warmup=1)
     before = run_scenario("single_stream", bundle.path, quick)
@@ -83,6 +93,17 @@ def test_a_bundle_that_changes_while_it_is_tuned_is_refused_and_nothing_is_kept(
     assert not list(cache.rglob("*.json"))
 
 
+def test_a_module_in_the_working_folder_is_not_run(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("msgspec", "numpy", "runpy"):
+        (tmp_path / f"{name}.py").write_text("open('mark', 'w').close()\nraise ImportError\n")
+    monkeypatch.chdir(tmp_path)
+    with workshop(bundle) as shop:
+        assert shop.gate(CELL) == ""
+    assert not (tmp_path / "mark").exists()
+
+
 def test_a_process_that_dies_is_a_reason_and_the_next_question_starts_a_new_one(bundle: Bundle) -> None:
     with workshop(bundle) as shop:
         assert shop.gate(CELL) == ""
@@ -99,6 +120,7 @@ def test_a_process_that_dies_is_a_reason_and_the_next_question_starts_a_new_one(
 def test_where_memory_is_short_one_process_lives_at_a_time(bundle: Bundle, tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 400000 kB\nMemAvailable: 1000 kB\n")
+    assert _available_bytes(meminfo) == 1000 * 1024
     shop = Workshop(bundle, meminfo)
     try:
         for variant in ("onnx-fp32", "onnx-int8"):
@@ -106,6 +128,12 @@ def test_where_memory_is_short_one_process_lives_at_a_time(bundle: Bundle, tmp_p
             assert len(shop._children) == 1
     finally:
         shop.close()
+
+
+def test_a_torn_meminfo_says_nothing_of_memory(tmp_path: Path) -> None:
+    for text in ("", "MemAvailable:", "MemAvailable: \n", "MemAvailable: many kB\n"):
+        (tmp_path / "meminfo").write_text(text)
+        assert _available_bytes(tmp_path / "meminfo") > 1 << 60
 
 
 def test_wrong_usage_of_tune_ends_with_two(bundle: Bundle) -> None:

@@ -24,7 +24,7 @@ def system(device: Device, _: Environment) -> Iterator[Finding]:
     if device.arch in _ARCHES:
         yield Finding(id="system", level="ok", what=f"{device.os or 'this system'}, {device.arch}")
         return
-    is_pi = any(item.startswith("raspberrypi,") for item in device.board.compatible)
+    is_pi = device.board.is_raspberry_pi
     fix = f"rpi-imager --cli {_SMALL_IMAGE} /dev/sdX" if is_pi else "uname -m; getconf LONG_BIT"
     yield Finding(
         id="system",
@@ -121,7 +121,6 @@ def pressure(device: Device, environment: Environment) -> Iterator[Finding]:
     if environment.pressure:
         yield Finding(id="pressure", level="ok", what="the kernel tells how long programs wait")
         return
-    is_pi = any(item.startswith("raspberrypi,") for item in device.board.compatible)
     line = "sudo sed -i '1s/$/ psi=1/' /boot/firmware/cmdline.txt && sudo reboot"
     grub = "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&psi=1 /' /etc/default/grub && sudo update-grub && sudo reboot"
     yield Finding(
@@ -129,7 +128,11 @@ def pressure(device: Device, environment: Environment) -> Iterator[Finding]:
         level="note",
         what="the kernel does not tell how long programs wait (/proc/pressure)",
         why="`edgecv bench` sees other programs by the load alone.",
-        fix=line if is_pi else "cat /proc/loadavg" if device.container or device.jetson else grub,
+        fix=line
+        if device.board.is_raspberry_pi
+        else "cat /proc/loadavg"
+        if device.container or device.jetson
+        else grub,
     )
 
 

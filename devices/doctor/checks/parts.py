@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from edgecv.devices.device import Accelerator, Device
 from edgecv.devices.doctor.environment import Environment
 from edgecv.devices.doctor.finding import Finding
+from edgecv.devices.tables import table
 
 _NO_FIX = "edgecv devices  # models run on the processor; EdgeCV knows no package for this accelerator on this system"
-_RKNN_PLACE = "rknpu2/runtime/Linux/librknn_api/aarch64/librknnrt.so"
 
 
 def accelerators(device: Device, _: Environment) -> Iterator[Finding]:
@@ -63,7 +63,7 @@ def rockchip(_: Device, environment: Environment) -> Iterator[Finding]:
         level="warn",
         what=f"librknnrt.so is {library}, rknn-toolkit-lite2 {package}",
         why="A model of a newer toolkit is refused by an older library (invalid RKNN model version).",
-        fix=f"sudo install -m 644 {_RKNN_PLACE} /usr/lib/  # in a checkout of github.com/airockchip/rknn-toolkit2",
+        fix=next(row["files_fix"] for row in table("accelerators")["accelerator"] if row["name"] == "Rockchip NPU"),
     )
 
 
@@ -88,13 +88,10 @@ def _accelerator(one: Accelerator) -> Finding:
         return Finding(id=kind, level="ok", what=f"{one.name}: usable")
     if not one.fix and "no runtime of EdgeCV" in one.reason:
         return Finding(id=kind, level="ok", what=f"{one.name}: {one.reason}")
-    fix = one.fix
-    if not fix and "librknnrt" in one.reason:
-        fix = f"sudo install -m 644 {_RKNN_PLACE} /usr/lib/  # in a checkout of github.com/airockchip/rknn-toolkit2"
     return Finding(
         id=kind,
-        level="warn" if fix else "note",
+        level="warn" if one.fix else "note",
         what=f"{one.name} is {one.state}, not usable: {one.reason}",
         why="Models run on the processor meanwhile.",
-        fix=fix or _NO_FIX,
+        fix=one.fix or _NO_FIX,
     )

@@ -10,7 +10,7 @@ from edgecv.devices.doctor.finding import Finding
 
 _UNDER_VOLTAGE, _HOT = 1 << 0, 1 << 1 | 1 << 2 | 1 << 3  # bits of a Raspberry Pi's firmware; 16 higher: since the start
 _SUPPLIES = {"bcm2712": "5.1 V and 5 A", "bcm2711": "5.1 V and 3 A", "bcm2837": "5.1 V and 2.5 A"}
-_OVER_CURRENT = {"oc1": "under-voltage", "oc2": "too much current on average", "oc3": "too much current at once"}
+_OVER_CURRENT = {"over-current": "too much current on average", "over-current-peak": "too much current at once"}
 # Their governor "powersave" is the one that adapts the clock.
 _ADAPT = ("intel_pstate", "amd-pstate", "amd-pstate-epp", "")
 
@@ -20,19 +20,17 @@ def supply(device: Device, environment: Environment) -> Iterator[Finding]:
     if device.jetson:
         yield from _jetson_supply(environment)
         return
-    if not _is_pi(device):
+    if not device.board.is_raspberry_pi:
         return
-    bits = environment.pi_bits
-    throttle = environment.reading.throttle
-    is_low = "under-voltage" in throttle.now if throttle is not None else False
-    if is_low or (bits or 0) & _UNDER_VOLTAGE:
+    bits, throttle = environment.pi_bits, environment.reading.throttle
+    if (throttle is not None and "under-voltage" in throttle.now) or (bits or 0) & _UNDER_VOLTAGE:
         yield _weak(device, "fail", "under-voltage at this moment")
     elif (bits or 0) & _UNDER_VOLTAGE << 16:
         yield _weak(device, "warn", "under-voltage since the start")
-    elif bits is not None or throttle is not None:
-        yield Finding(
-            id="supply", level="ok", what="no under-voltage" + (" since the start" if bits is not None else "")
-        )
+    elif bits is not None:
+        yield Finding(id="supply", level="ok", what="no under-voltage since the start")
+    elif throttle is not None and "under-voltage" in throttle.events:  # the kernel's alarm tells of this moment alone
+        yield Finding(id="supply", level="ok", what="no under-voltage")
 
 
 def heat(device: Device, environment: Environment) -> Iterator[Finding]:
@@ -48,7 +46,7 @@ def heat(device: Device, environment: Environment) -> Iterator[Finding]:
         yield _hot(device, "note", "the firmware has run the processor slower since the start")
     elif degrees is None:
         yield _untold(device, "no sensor tells the temperature", reading.unknown.get("temperature_c", ""))
-    elif _is_pi(device) and slowed is None:
+    elif device.board.is_raspberry_pi and slowed is None:
         yield _untold(device, "nothing tells whether heat slows it down", "The kernel has no get_throttled.")
     else:
         yield Finding(id="heat", level="ok", what=f"{degrees:.0f} °C ({reading.sensor})")
@@ -103,10 +101,6 @@ def _jetson_supply(environment: Environment) -> Iterator[Finding]:
         yield Finding(id="supply", level="ok", what="no over-current since the start")
 
 
-def _is_pi(device: Device) -> bool:
-    return any(item.startswith("raspberrypi,") for item in device.board.compatible)
-
-
 def _weak(device: Device, level: str, what: str) -> Finding:
     power = _SUPPLIES.get(device.board.soc, "5.1 V")
     return Finding(
@@ -119,7 +113,7 @@ def _weak(device: Device, level: str, what: str) -> Finding:
 
 
 def _hot(device: Device, level: str, what: str) -> Finding:
-    tool = "vcgencmd measure_temp" if _is_pi(device) else "grep . /sys/class/thermal/thermal_zone*/temp"
+    tool = "vcgencmd measure_temp" if device.board.is_raspberry_pi else "grep . /sys/class/thermal/thermal_zone*/temp"
     return Finding(
         id="heat",
         level="warn" if level == "warn" else "note",
@@ -130,15 +124,15 @@ def _hot(device: Device, level: str, what: str) -> Finding:
 
 
 def _untold(device: Device, what: str, why: str) -> Finding:
-    if _is_pi(device) and device.container:
+    if device.board.is_raspberry_pi and device.container:
         fix = "docker run --device /dev/vcio IMAGE"
-    elif _is_pi(device):
+    elif device.board.is_raspberry_pi:
         fix = "sudo apt-get install raspi-utils && sudo usermod -aG video $USER && exec su - $USER"
     else:
         fix = "grep . /sys/class/thermal/thermal_zone*/type /sys/class/hwmon/hwmon*/name"
     return Finding(
         id="heat",
-        level="warn" if _is_pi(device) else "note",
+        level="warn" if device.board.is_raspberry_pi else "note",
         what=what,
         why=f"{why.rstrip('.') or 'Nothing tells it'}. Unknown does not mean that all is well.",
         fix=fix,

@@ -11,8 +11,8 @@ from edgecv.devices.doctor.finding import Finding
 from edgecv.devices.doctor.native import Native
 from edgecv.devices.doctor.pairs import bad_pairs
 from edgecv.devices.profiles import profile_of
+from edgecv.runtimes import DISTRIBUTIONS
 
-_PACKAGES = {"tflite": "ai-edge-litert", "openvino": "openvino", "onnx": "onnxruntime"}
 _SMALL_PAGE = 4096
 _SMALL_PAGES = "echo kernel=kernel8.img | sudo tee -a /boot/firmware/config.txt && sudo reboot"
 
@@ -25,9 +25,9 @@ def pairs(device: Device, environment: Environment) -> Iterator[Finding]:
 def runtimes(device: Device, environment: Environment) -> Iterator[Finding]:
     """What became of each runtime in a process of its own."""
     if not environment.natives:
-        best = next((name for name in profile_of(device).formats if name in _PACKAGES), "onnx")
+        best = profile_of(device).runtimes["int8"][0]
         why = "Nothing can run a model. The one named here stands first in this board's profile."
-        fix = f"pip install {_PACKAGES[best]}"
+        fix = f"pip install {DISTRIBUTIONS[best][0]}"
         yield Finding(id="runtimes", level="fail", what="no runtime is installed", why=why, fix=fix)
     for native in environment.natives:
         yield _judge(device, native)

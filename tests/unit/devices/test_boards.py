@@ -10,7 +10,7 @@ import pytest
 
 from edgecv.devices.describe import describe
 from edgecv.devices.profiles import profile_of
-from tests.boards import NAMES, TREES, lay_out
+from tests.boards import NAMES, TREES, lay_out, write_tree
 
 # Board -> its profile, chip, class, effective CPUs, memory that is fitted in GiB.
 EXPECTED = {
@@ -140,3 +140,15 @@ def test_a_node_without_its_bus_is_found(tmp_path: Path) -> None:
     (laid.roots.sys / "bus/pci/devices/0001:01:00.0/vendor").unlink()
     card = laid.detect().accelerators[0]
     assert (card.kind, card.state, card.id) == ("hailo", "usable", "")
+
+
+def test_two_graphics_cards_each_have_the_name_of_their_own_node(tmp_path: Path) -> None:
+    laid = lay_out("intel-n100", tmp_path)
+    cards = {"0000:01:00.0": ("NVIDIA T4", 1), "0000:02:00.0": ("NVIDIA A2", 0)}
+    files = {
+        f"proc/driver/nvidia/gpus/{place}/information": f"Model: \t {name}\nGPU UUID: \t GPU-1\nDevice Minor: \t {minor}\n"
+        for place, (name, minor) in cards.items()
+    }
+    write_tree({**files, "dev/nvidia0": "", "dev/nvidia1": ""}, tmp_path)
+    found = {Path(one.node).name: one.name for one in laid.detect().accelerators if one.kind == "nvidia"}
+    assert found == {"nvidia0": "NVIDIA A2", "nvidia1": "NVIDIA T4"}

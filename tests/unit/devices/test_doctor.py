@@ -14,6 +14,7 @@ from edgecv.devices.doctor.environment import Environment
 from edgecv.devices.doctor.finding import Finding, has_failed, summary
 from edgecv.devices.doctor.native import Native
 from edgecv.devices.doctor.pairs import bad_pairs, fits, packages_asked_for
+from edgecv.devices.sensors.throttle import Throttle
 from edgecv.devices.tables import table
 from tests.boards import NAMES, around, lay_out
 
@@ -271,3 +272,12 @@ def test_a_runtime_for_nvidia_that_cannot_use_it_is_told(tmp_path: Path) -> None
         device, environment = _seen(board, tmp_path / board)
         found = _one(diagnose(device, replace(environment, natives=(native,))), "runtime-onnxruntime-gpu")
         assert (found.level, "libcudnn.so.9" in found.what, fix in found.fix) == ("warn", True, True)
+
+
+def test_a_supply_of_which_nothing_tells_is_not_called_fine(tmp_path: Path) -> None:
+    device, environment = _seen("pi-5", tmp_path)
+    kernel = Throttle(now=(), events={"heat": 0}, tells_heat=False, source="cooling devices")
+    untold = replace(environment, pi_bits=None, reading=replace(environment.reading, throttle=kernel))
+    findings = diagnose(device, untold)
+    assert "supply" not in [one.id for one in findings if one.level == "ok"]
+    assert _one(findings, "heat").level == "warn"

@@ -311,3 +311,24 @@ def test_reading_once_a_second_costs_less_than_a_hundredth_of_a_core(tmp_path: P
         for _ in range(100):
             sensors.read()
         assert time.process_time() - began < 1.0
+
+
+def test_a_cooling_device_of_the_kernel_says_nothing_of_what_a_pi_s_firmware_does(tmp_path: Path) -> None:
+    laid = lay_out("pi-5", tmp_path)
+    (laid.roots.sys / "devices/platform").rename(tmp_path / "gone")
+    cooling = {"type": "cpufreq-cpu0\n", "cur_state": "0\n"}
+    write_tree({f"sys/class/thermal/cooling_device9/{name}": text for name, text in cooling.items()}, tmp_path)
+    with Sensors(laid.roots) as sensors:
+        throttle = sensors.read().throttle
+    assert throttle is not None
+    assert throttle.slowed is None
+
+
+def test_a_pi_is_known_where_a_container_hides_the_first_place_of_the_device_tree(tmp_path: Path) -> None:
+    laid = lay_out("pi-cm5", tmp_path)
+    (laid.roots.sys / "firmware/devicetree").mkdir(parents=True, exist_ok=True)
+    (laid.roots.proc / "device-tree").rename(laid.roots.sys / "firmware/devicetree/base")
+    with Sensors(laid.roots, run=lambda *_: "throttled=0x2\n") as sensors:
+        throttle = sensors.read().throttle
+    assert throttle is not None
+    assert throttle.now == ("frequency-cap",)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -118,6 +120,32 @@ def test_a_corrupt_record_is_named_and_ignored(
     assert read_record(key_of(bundle, MACHINE), bundle.name) is None
     assert len(caplog.messages) == 1
     assert str(path) in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"results": []}, "no time"),
+        ({"results": [{"cell": {"threads": 0}}]}, "damaged"),
+        ({"results": [{"cell": {"threads": 10**6}}]}, "damaged"),
+        ({"results": [{"median_ms": None}]}, "no time"),
+        ({"results": [{"median_ms": 0.0}]}, "damaged"),
+        ({"\x1b[2J": 1}, "damaged"),
+    ],
+    ids=["no cell", "no threads", "too many threads", "no time", "no length", "a name that clears a terminal"],
+)
+def test_a_record_with_values_that_cannot_be_is_named_and_ignored(
+    bundle: Bundle, changes: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_record(record_of(bundle, MACHINE, result("fp32", 2, 9.0)))
+    content = json.loads(path.read_text())
+    rows = changes.pop("results", [{}])
+    first = content["results"][0]
+    content["results"] = [{**first, **row, "cell": {**first["cell"], **row.get("cell", {})}} for row in rows]
+    path.write_text(json.dumps({**content, **changes}))
+    assert read_record(key_of(bundle, MACHINE), bundle.name) is None
+    assert [said in line for line in caplog.messages] == [True]
+    assert "\x1b" not in caplog.text
 
 
 def test_a_newer_schema_is_ignored(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
