@@ -7,17 +7,10 @@ import time
 from collections.abc import Callable
 
 from edgecv.devices.detect import detect
-from edgecv.devices.roots import Roots
 from edgecv.devices.sensors.sensors import Reading, Sensors
 from edgecv.status import Gauge
 
 _KEEP_S = 0.5  # gauges that are asked together share a reading
-
-
-def temperature_c(roots: Roots | None = None) -> float | None:
-    """The processor's temperature in degrees Celsius; ``None`` when it is not known, as in virtual machines."""
-    with Sensors(roots) as sensors:
-        return sensors.read().temperature_c
 
 
 def device_gauges(sensors: Sensors | None = None) -> list[Gauge]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.devices.probes import device_gauges, temperature_c
+from edgecv.devices.probes import device_gauges
 from edgecv.devices.sensors.sensors import Sensors
 from tests.boards import NAMES, lay_out, roots_of, write_tree
 
@@ -99,7 +99,8 @@ def test_the_processor_is_known_by_the_type_of_its_zone(
     tmp_path: Path, zones: tuple[tuple[str, str], ...], degrees: float | None
 ) -> None:
     _zones(tmp_path, *zones)
-    assert temperature_c(roots_of(tmp_path)) == degrees
+    with Sensors(roots_of(tmp_path)) as sensors:
+        assert sensors.read().temperature_c == degrees
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,8 @@ def test_a_processor_without_a_zone_has_its_own_sensor(
     for name, (label, value) in labels.items():
         files |= {f"{base}/{name}_label": label, f"{base}/{name}_input": str(value)}
     write_tree(files, tmp_path)
-    assert temperature_c(roots_of(tmp_path)) == degrees
+    with Sensors(roots_of(tmp_path)) as sensors:
+        assert sensors.read().temperature_c == degrees
 
 
 def test_a_zone_that_vanishes_is_unknown_until_it_comes_back(tmp_path: Path) -> None:
