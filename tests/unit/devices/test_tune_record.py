@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 import edgecv
+from edgecv._internal.cache_folder import cache_folder
 from edgecv.bundles.bundle import Bundle
 from edgecv.choosing import choose, runnable, runtime_options
 from edgecv.devices.tuning.advice import Question, advise_on, preferred
@@ -19,7 +20,6 @@ from edgecv.devices.tuning.machine import Machine, order_of, this_machine
 from edgecv.devices.tuning.record import (
     SCHEMA,
     TuneRecord,
-    cache_folder,
     key_of,
     read_record,
     record_path,
@@ -180,9 +180,9 @@ def test_a_name_that_is_no_file_name_is_made_one(bundle: Bundle) -> None:
 def test_the_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("EDGECV_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "edgecv/tune"
+    assert cache_folder("tune") == tmp_path / "edgecv/tune"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == Path.home() / ".cache/edgecv/tune"
+    assert cache_folder("tune") == Path.home() / ".cache/edgecv/tune"
 
 
 def question(bundle: Bundle, **options: object) -> Question:
