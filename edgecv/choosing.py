@@ -16,7 +16,7 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.bundles.manifest import Variant
 from edgecv.errors import ConfigError, MissingDependency, ModelError
-from edgecv.protocols import RuntimeAdapter, SaysPrecision, Session
+from edgecv.protocols import RuntimeAdapter, SaysPlacement, SaysPrecision, Session
 from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions
 
@@ -199,6 +199,12 @@ def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOpti
 def float_precision(session: Session) -> str:
     """In which type a session computes what is not in integers, such as ``float32``; empty where it does not say."""
     return session.float_precision if isinstance(session, SaysPrecision) else ""
+
+
+def computed_on(session: Session) -> str:
+    """On what a session computes, and where the runtime tells it, which share: ``CUDAExecutionProvider 97 %, ...``."""
+    share = session.placement if isinstance(session, SaysPlacement) else {}
+    return ", ".join(f"{name} {part:.0%}" for name, part in share.items()) or ", ".join(session.providers)
 
 
 def runtime_of(name: str) -> type[RuntimeAdapter]:

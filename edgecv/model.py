@@ -15,6 +15,7 @@ import numpy as np
 from edgecv import registry
 from edgecv._internal.timing import StageTimer
 from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.checked_sessions import open_checked
 from edgecv.bundles.manifest import Variant
 from edgecv.bundles.ultralytics_metadata import spec_of
 from edgecv.choosing import (
@@ -23,7 +24,6 @@ from edgecv.choosing import (
     choose,
     choose_for_file,
     file_suffixes,
-    open_parts,
     runtime_options,
 )
 from edgecv.errors import ConfigError, SpecMismatch
@@ -279,7 +279,7 @@ def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runt
     """
     if "main" not in variant.models:
         raise ConfigError(f"{bundle.name} answers prompts.", "Use set_image and predict of edgecv.load(...).")
-    sessions = open_parts(bundle, variant, options, runtime)
+    sessions = open_checked(bundle, variant, options, runtime)
     return Model(f"{bundle.name}/{variant.name}", bundle.spec, sessions["main"], bundle, variant)
 
 
