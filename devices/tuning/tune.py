@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from edgecv.devices.tuning.advice import preferred
 from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
 from edgecv.devices.tuning.contest import Contest
 from edgecv.devices.tuning.disturbance import Disturbance
+from edgecv.devices.tuning.engines import build_engines
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
 from edgecv.devices.tuning.rules import Gate
@@ -34,7 +35,9 @@ class TuneOptions:
 
     budget_s: float = BUDGET_S  # no block begins later than this
     threads: tuple[int, ...] = ()  # the thread counts to try; empty: those that are worth it here
-    devices: tuple[str, ...] = ("cpu",)  # what the runtimes shall compute on
+    devices: tuple[
+        str, ...
+    ] = ()  # what the runtimes shall compute on; empty: the CPU, and every accelerator that is usable
     again: bool = False  # measure even where a record exists that counts and tried all of this
 
 
@@ -67,8 +70,10 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
         raise ConfigError(f"The budget must be above 0 s, not {options.budget_s:g}.", "90 s is usual.")
     check_exists(Path(path))
     bundle, machine = Bundle.open(path), this_machine()
+    options = replace(options, devices=options.devices or machine.devices)
     key = key_of(bundle, machine)
-    earlier = None if options.again else read_record(key, bundle.name)
+    failed = _build(bundle, machine, options, progress)  # also where a record counts: engines may be gone
+    earlier = None if options.again or failed else read_record(key, bundle.name)
     if earlier is not None and _tried(earlier, options):
         return Tuning(record=earlier, path=None, measured_now=False)
     record = _measured(bundle, machine, key, options, progress)
@@ -82,7 +87,8 @@ def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[C
     """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
     named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
-    return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.more_threads), options.devices)
+    threads = options.threads or thread_counts(machine.usable_cpus, machine.more_threads)
+    return cells_of(named, threads, options.devices or machine.devices)
 
 
 def _tried(record: TuneRecord, options: TuneOptions) -> bool:
@@ -102,6 +108,17 @@ def class_gate(bundle: Bundle, then: Gate) -> Gate:
         return then(cell) if suits_this_machine(built_for) else f"it was built for {built_for}"
 
     return gate
+
+
+def _build(bundle: Bundle, machine: Machine, options: TuneOptions, progress: Progress) -> dict[str, str]:
+    """Build TensorRT's engines that are not there yet; why one could not be, which its gate says once more."""
+    cells = [cell for cell in cells_for(bundle, machine, options) if cell.device == "tensorrt"]
+    gate = class_gate(bundle, lambda _: "")
+    try:
+        with workshop(bundle) as shop:
+            return build_engines([cell for cell in cells if not gate(cell)], shop, progress)
+    except BundleChanged as error:
+        raise BundleError(str(error), _AGAIN) from error
 
 
 def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptions, progress: Progress) -> TuneRecord:

@@ -94,7 +94,9 @@ def says_what_it_takes_and_gives(subject: RuntimeSubject) -> None:
     """Without specs it says names, shapes and dtypes of the file, and on what it computes."""
     with subject.opened() as session:
         expect(session.inputs and session.outputs, "it says no inputs or no outputs.")
-        expect({spec.name for spec in session.inputs} == set(subject.feeds), "its inputs have other names than the feeds.")
+        expect(
+            {spec.name for spec in session.inputs} == set(subject.feeds), "its inputs have other names than the feeds."
+        )
         for spec in session.inputs:
             feed = subject.feeds[spec.name]
             expect(_fits(feed, spec), f"input '{spec.name}' is {spec.dtype}{spec.shape}, not {feed.dtype}{feed.shape}.")
@@ -240,7 +242,10 @@ def runs_in_several_threads(subject: RuntimeSubject) -> None:
 def runs_beside_another_session(subject: RuntimeSubject) -> None:
     """Two sessions run at the same time, and one goes on when the other is closed."""
     with subject.opened() as first, subject.opened() as second:
-        works = {"one session": _worker(subject, first, dict(subject.feeds)), "another": _worker(subject, second, _others(subject))}
+        works = {
+            "one session": _worker(subject, first, dict(subject.feeds)),
+            "another": _worker(subject, second, _others(subject)),
+        }
         in_threads(works, subject.deadline_s)
         good = second.run(subject.feeds)
         first.close()

@@ -137,7 +137,10 @@ def test_all_that_is_wrong_is_said_at_once(model: Path, monkeypatch: pytest.Monk
         check_runtime("double", model, FEEDS, wanted=WANTED)
     first, *lines = str(caught.value).splitlines()
     assert "of 16 checks of the runtime 'double' fail" in first
-    assert {"  closes_twice: RuntimeError: it is closed", "  runs_beside_another_session: RuntimeError: it is closed"} <= set(lines)
+    assert {
+        "  closes_twice: RuntimeError: it is closed",
+        "  runs_beside_another_session: RuntimeError: it is closed",
+    } <= set(lines)
 
 
 def test_a_runtime_of_no_name_is_an_unknown_plug_in(model: Path) -> None:

@@ -104,7 +104,6 @@ def test_it_computes_golden_vectors_or_says_that_it_does_not(name: str, tmp_path
         RUNTIME_CHECKS["golden_vectors"](replace(subject, bundle=wrong.path))
 
 
-
 def test_a_device_that_is_not_there_is_refused_never_replaced(row: Row, path: Path) -> None:
     try:
         session = open_session(row, path, device=row.absent_device)

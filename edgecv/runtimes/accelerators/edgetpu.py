@@ -49,17 +49,18 @@ def check_fits(path: Path, name: str, device: str) -> None:
         )
 
 
-def load_delegate(runtime: Any, config: Mapping[str, Any], library: str = LIBRARY) -> Any:
+def load_delegate(runtime: Any, config: Mapping[str, Any], library: str = "") -> Any:
     """The library as a delegate of the interpreter.
 
     Args:
         runtime: The module with ``load_delegate``.
         config: Its options, such as ``{"device": "usb"}``, ``"pci"`` or ``":0"``.
-        library: Its name or path.
+        library: Its name or path; that of Coral by default.
 
     Raises:
         DeviceError: it is not installed, or finds no Coral that this user may open.
     """
+    library = library or LIBRARY
     try:
         ctypes.CDLL(library)  # first: where this fails the delegate's own class leaves a traceback on stderr
     except OSError as error:
@@ -70,7 +71,9 @@ def load_delegate(runtime: Any, config: Mapping[str, Any], library: str = LIBRAR
     try:
         return runtime.load_delegate(library, {str(key): str(value) for key, value in config.items()})
     except ValueError as error:
-        said = first_line(error).removesuffix(".")
+        said = (
+            str(error).strip().splitlines()[-1].removesuffix(".")
+        )  # what the library says stands below LiteRT's own line
         raise DeviceError(
             f"{library} opens no Coral here: {said}.",
             f"Look whether it is there: lsusb shows 1a6e:089a before its first use and 18d1:9302 after; {_RIGHTS}. "

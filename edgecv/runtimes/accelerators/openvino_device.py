@@ -24,7 +24,13 @@ _DRIVERS: Mapping[str, str] = MappingProxyType(
     }
 )
 # What tells one device from another, as far as it says it.
-_IDENTITY = ("FULL_DEVICE_NAME", "DEVICE_ARCHITECTURE", "NPU_DRIVER_VERSION", "NPU_COMPILER_VERSION", "GPU_UARCH_VERSION")
+_IDENTITY = (
+    "FULL_DEVICE_NAME",
+    "DEVICE_ARCHITECTURE",
+    "NPU_DRIVER_VERSION",
+    "NPU_COMPILER_VERSION",
+    "GPU_UARCH_VERSION",
+)
 
 
 def find_device(wanted: str, list_devices: Callable[[], Sequence[str]]) -> str:

@@ -49,9 +49,7 @@ class OrtDevice:
         """Whether what it runs was compiled earlier."""
         return self.names[0] == TENSORRT
 
-    def open(
-        self, model: Path | OpenedModel, options: RuntimeOptions, create: Callable[[Providers], Any]
-    ) -> Any:
+    def open(self, model: Path | OpenedModel, options: RuntimeOptions, create: Callable[[Providers], Any]) -> Any:
         """A session on it; ``create`` makes one with providers.
 
         Raises:

@@ -71,7 +71,11 @@ def given_options(extra: Mapping[str, Any], device: str) -> dict[str, dict[str, 
     known = [name for name in PROVIDERS.get(device, ()) if name != _TAKES_NONE]
     strange = next((name for name in given if name not in known), None)
     if strange is not None:
-        takes = f"It uses {', '.join(known)}." if known else "The processor takes no options; extra['config'] is for sessions."
+        takes = (
+            f"It uses {', '.join(known)}."
+            if known
+            else "The processor takes no options; extra['config'] is for sessions."
+        )
         raise ConfigError(f"provider_options names {strange}, which device='{device}' gives no options to.", takes)
     taken = sorted({str(name) for options in given.values() for name in options} & _OURS)
     if taken:
