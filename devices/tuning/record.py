@@ -14,12 +14,12 @@ import msgspec
 
 from edgecv._internal.atomic import new_file
 from edgecv._internal.bounded import read_bounded
-from edgecv._internal.cache_folder import cache_folder
 from edgecv._internal.printable import printable
 from edgecv.bundles.bundle import Bundle
 from edgecv.devices.tuning.cells import Cell, CellResult
 from edgecv.devices.tuning.machine import Machine
 from edgecv.errors import EdgeCVError
+from edgecv.runtimes.cache_folder import cache_folder
 from edgecv.version import __version__
 
 SCHEMA = 1

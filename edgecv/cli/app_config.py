@@ -40,9 +40,10 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         precision: ``auto``, ``fp32``, ``fp16``, ``int8``, or ``bf16``: the float32 files computed in bfloat16.
         threads: Threads of the session; 0: what ``edgecv tune`` found best, else all CPUs it may use.
-        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto``, ``edgetpu``: what the runtime computes on, never another.
-        cache_dir: Where a runtime keeps what it compiled, relative to where the program starts. By default OpenVINO keeps nothing for
-            the CPU, and what is compiled for an accelerator lies in EdgeCV's own cache.
+        device: What the runtime computes on: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``; never
+            another one.
+        cache_dir: Where a runtime keeps what it compiled, relative to where the program starts. By default nothing is kept for the
+            CPU, and what was compiled for an accelerator lies in EdgeCV's own cache.
         extra: Options of the runtime, such as ``provider_options``; see ``edgecv/runtimes``.
         iou: Overlap above which two boxes are one.
     """

@@ -40,9 +40,9 @@ _FIRST_USE = threading.Lock()
 class OpenVinoSession(RuntimeAdapter):
     """A compiled OpenVINO model; ``run`` may be called from several threads, each gets its own request.
 
-    Options: ``device`` is ``cpu``, ``gpu``, ``npu``, or ``auto``, which takes the best of them; ``cache_dir`` keeps compiled models:
-    for the CPU only where it is given, for the others else in EdgeCV's own cache. ``extra`` takes ``config``, a mapping of OpenVINO
-    properties.
+    Options: ``device`` is ``cpu``, ``gpu``, ``npu``, or ``auto``, which takes the best of them; ``extra`` takes ``config``, a
+    mapping of OpenVINO properties. ``cache_dir`` keeps compiled models; where it is not given nothing is kept for the CPU, and
+    what was compiled for the others lies in EdgeCV's own cache.
 
     By itself OpenVINO computes in bfloat16 on CPUs that can, and in float16 on Arm, the float layers of INT8 files too. Here a CPU
     computes in float32 unless ``precision`` is ``bf16``; files of ``fp16`` in float16 where the CPU can.

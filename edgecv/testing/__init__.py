@@ -5,11 +5,7 @@ They need no pytest: each is a function that raises ``ContractBroken``. docs/plu
 
 from __future__ import annotations
 
-from edgecv.testing.runtimes import (
-    RUNTIME_CHECKS as RUNTIME_CHECKS,
-    ContractBroken as ContractBroken,
-    RuntimeSubject as RuntimeSubject,
-    check_runtime as check_runtime,
-)
+from edgecv.testing.runtimes import RUNTIME_CHECKS as RUNTIME_CHECKS, check_runtime as check_runtime
+from edgecv.testing.subject import ContractBroken as ContractBroken, RuntimeSubject as RuntimeSubject
 
 __all__ = ["RUNTIME_CHECKS", "ContractBroken", "RuntimeSubject", "check_runtime"]

@@ -10,6 +10,7 @@ import importlib.util
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -171,7 +172,7 @@ def refuses_wrong_feeds(subject: RuntimeSubject) -> None:
     with subject.opened() as session:
         good = session.run(subject.feeds)
         for what, feeds in wrong.items():
-            refused(lambda feeds=feeds: session.run(feeds), SpecMismatch, what)
+            refused(partial(session.run, feeds), SpecMismatch, what)
         subject.same(session.run(subject.feeds), good, "after wrong feeds")
 
 
@@ -208,7 +209,7 @@ def refuses_damaged_files(subject: RuntimeSubject) -> None:
             bad = Path(folder) / f"{what}{subject.model.suffix}"
             if content is not None:
                 bad.write_bytes(content)
-            said = refused(lambda bad=bad: _open(subject, bad), SessionError, f"a file that is {what}", bad.name)
+            said = refused(partial(_open, subject, bad), SessionError, f"a file that is {what}", bad.name)
             expect(said.hint, f"a file that is {what}: the error has no next step (hint).")
 
 

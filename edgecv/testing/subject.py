@@ -17,6 +17,8 @@ from edgecv.errors import EdgeCVError
 from edgecv.protocols import Array, RuntimeAdapter, Session
 from edgecv.specs import RuntimeOptions, TensorSpec
 
+_ONE_THREAD = RuntimeOptions(threads=1)
+
 
 class ContractBroken(AssertionError):
     """A runtime does not keep what every runtime of EdgeCV keeps; the message says what."""
@@ -41,7 +43,7 @@ class RuntimeSubject:
     model: Path
     feeds: Mapping[str, Array]
     wanted: Mapping[str, Array] = field(default_factory=dict)
-    options: RuntimeOptions = RuntimeOptions(threads=1)
+    options: RuntimeOptions = _ONE_THREAD
     tolerance: float = 0.0
     bundle: Path | None = None
     deadline_s: float = 60.0

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgecv._internal.cache_folder import cache_folder
 from edgecv.bundles.opened_files import OpenedModel
+from edgecv.runtimes.cache_folder import cache_folder
 from edgecv.runtimes.onnx_files import external_files
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")

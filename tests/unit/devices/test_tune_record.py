@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 import edgecv
-from edgecv._internal.cache_folder import cache_folder
 from edgecv.bundles.bundle import Bundle
 from edgecv.choosing import choose, runnable, runtime_options
 from edgecv.devices.tuning.advice import Question, advise_on, preferred
@@ -26,6 +25,7 @@ from edgecv.devices.tuning.record import (
     write_record,
 )
 from edgecv.errors import EdgeCVError
+from edgecv.runtimes.cache_folder import cache_folder
 from tests.models import write_bundle
 
 MACHINE = Machine(

@@ -187,7 +187,10 @@ CUDA = """
 int cuInit(unsigned flags) { return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal > 1 ? 101 : 0; }
 int cuDeviceGetName(char *name, int length, int device) { strncpy(name, device ? "RTX A2000" : "Orin", length); return 0; }
-int cuDeviceGetAttribute(int *value, int number, int device) { *value = number == 75 ? 8 : number == 76 ? 7 - device : -1; return 0; }
+int cuDeviceGetAttribute(int *value, int number, int device) {
+  *value = number == 75 ? 8 : number == 76 ? 7 - device : -1;
+  return 0;
+}
 int getInferLibVersion(void) { return 100300; }
 """
 

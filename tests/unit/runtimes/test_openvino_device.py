@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def test_what_was_compiled_is_kept_in_the_users_cache_and_checked_when_it_is_rea
         assert not model.session.from_cache
     kept = list(cache.glob("compiled/openvino-auto-*/model-*/*.blob"))
     assert len(kept) == 1
-    assert os.stat(kept[0].parent).st_mode & 0o077 == 0
+    assert kept[0].parent.stat().st_mode & 0o077 == 0
     with edgecv.load(bundle.path, device="auto") as model:
         assert model.session.from_cache
 
