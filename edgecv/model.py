@@ -232,12 +232,12 @@ def load(
             unasked.
         threads: Threads of the session, at most 1024; 0: as many as ``edgecv tune`` found best for this bundle, else
             as many as this process may use CPUs, by its binding and its quota.
-        device: ``cpu``, ``cuda`` ...: never replaced by another one.
+        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``; never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
         lanes: Images computed at the same time (``RuntimeOptions``): 2 for files and several cameras, 1 for the quickest
             answer to one image.
-        cache_dir: Folder where a runtime that compiles models (OpenVINO) keeps what it compiled: the next start is quicker.
+        cache_dir: Folder where a runtime keeps what it compiled: the next start is quicker (see ``RuntimeOptions``).
         extra: Options of one runtime (see its module).
 
     Raises:
