@@ -105,7 +105,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``: which files of a bundle. ``bf16``: the float32 ones, computed in
             bfloat16; never chosen unasked, because scores differ (by up to 0.03 on YOLOv8n).
         variant: Name of a bundle's variant; empty for the best one.
-        cache_dir: Where the runtime may keep compiled models. Empty: for the CPU nowhere, for an accelerator in EdgeCV's own cache.
+        cache_dir: Where the runtime may keep compiled models; empty: nowhere for the CPU, EdgeCV's own cache for the others.
         extra: Options of one runtime, passed through by name.
     """
 
