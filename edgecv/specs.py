@@ -96,8 +96,8 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         runtime: ``auto`` or a registered runtime.
-        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto``, ``edgetpu``: what the runtime shall compute on, and never
-            something else.
+        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``: what the runtime shall compute on,
+            and never something else.
         threads: Threads of the session; 0: as many as this process may use CPUs, by its binding and its quota.
         lanes: Images that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
             With 2 each image takes longer, but more of them get done: no thread waits for another at the end of each layer
