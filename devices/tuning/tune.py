@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -76,7 +76,7 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
     earlier = None if options.again or failed else read_record(key, bundle.name)
     if earlier is not None and _tried(earlier, options):
         return Tuning(record=earlier, path=None, measured_now=False)
-    record = _measured(bundle, machine, key, options, progress)
+    record = _measured(bundle, machine, key, options, progress, failed)
     try:
         return Tuning(record=record, path=write_record(record))
     except EdgeCVError as error:
@@ -110,8 +110,17 @@ def class_gate(bundle: Bundle, then: Gate) -> Gate:
     return gate
 
 
+def engine_gate(failed: Mapping[str, str], then: Gate) -> Gate:
+    """Refuse on TensorRT a variant whose engine could not be built, with the reason; ask ``then`` about the rest."""
+
+    def gate(cell: Cell) -> str:
+        return (failed.get(cell.variant, "") if cell.device == "tensorrt" else "") or then(cell)
+
+    return gate
+
+
 def _build(bundle: Bundle, machine: Machine, options: TuneOptions, progress: Progress) -> dict[str, str]:
-    """Build TensorRT's engines that are not there yet; why one could not be, which its gate says once more."""
+    """Build TensorRT's engines that are not there yet; the reasons why one could not be, by variant."""
     cells = [cell for cell in cells_for(bundle, machine, options) if cell.device == "tensorrt"]
     gate = class_gate(bundle, lambda _: "")
     try:
@@ -121,12 +130,20 @@ def _build(bundle: Bundle, machine: Machine, options: TuneOptions, progress: Pro
         raise BundleError(str(error), _AGAIN) from error
 
 
-def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptions, progress: Progress) -> TuneRecord:
+def _measured(
+    bundle: Bundle,
+    machine: Machine,
+    key: TuneKey,
+    options: TuneOptions,
+    progress: Progress,
+    failed: Mapping[str, str],
+) -> TuneRecord:
     cells = cells_for(bundle, machine, options)
     try:
         with workshop(bundle) as shop, Sensors() as sensors:
             disturbed = Disturbance(sensors)
-            outcome = _contest(cells, bundle, shop, options, progress, disturbed).run()
+            gate = class_gate(bundle, engine_gate(failed, shop.gate))
+            outcome = _contest(cells, shop, gate, options, progress, disturbed).run()
     except BundleChanged as error:
         raise BundleError(str(error), _AGAIN) from error
     _check_unchanged(bundle, key, machine)
@@ -146,8 +163,8 @@ def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptio
 
 def _contest(
     cells: Sequence[Cell],
-    bundle: Bundle,
     shop: Workshop,
+    gate: Gate,
     options: TuneOptions,
     progress: Progress,
     disturbed: Disturbance,
@@ -155,7 +172,7 @@ def _contest(
     return Contest(
         cells,
         shop.measure,
-        class_gate(bundle, shop.gate),
+        gate,
         clock=time.monotonic,
         budget_s=options.budget_s * (1 - _AFTERWARDS),
         release=shop.release,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 from edgecv._internal.printable import printable
 from edgecv.bundles.opened_files import OpenedModel, path_of
 from edgecv.runtimes.accelerators import nvidia
-from edgecv.runtimes.accelerators.engines import BUILD, TENSORRT, engines_of
+from edgecv.runtimes.accelerators.engines import BUILD, TENSORRT, Engines, engines_of
 from edgecv.runtimes.accelerators.providers import check_available, check_used, given_options, placement_of
 from edgecv.specs import RuntimeOptions
 
@@ -61,15 +62,21 @@ class OrtDevice:
             return create(self._providers())
         engines = engines_of(model, options, self.given.get(TENSORRT, {}), self.runtime, self.package)
         if not engines.are_built and options.extra.get(BUILD):
-            with engines.begin() as folder:
-                self.check_used(create(self._providers(engines.provider_options(folder))))
-                engines.mark(folder)
+            self._build(engines, path_of(model).name, create)
         engines.check_built(path_of(model))
         known = engines.files()
         session = create(self._providers(engines.provider_options()))
         if engines.files() != known:  # its own name for an engine says more than our key does
             log.warning("TensorRT did not take the engine in %s, and built it anew.", printable(str(engines.folder)))
         return session
+
+    def _build(self, engines: Engines, name: str, create: Callable[[Providers], Any]) -> None:
+        began = time.monotonic()
+        log.warning("TensorRT is building an engine of %s: the first time may take minutes.", printable(name))
+        with engines.begin() as folder:
+            self.check_used(create(self._providers(engines.provider_options(folder))))
+            engines.mark(folder)
+        log.warning("The engine of %s took %.0f s; it is kept in %s.", name, time.monotonic() - began, engines.folder)
 
     def check_used(self, session: Any) -> dict[str, float]:
         """Where its nodes are computed; empty on the CPU.

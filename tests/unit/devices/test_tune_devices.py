@@ -10,6 +10,7 @@ from edgecv.devices.device import Accelerator
 from edgecv.devices.tuning.cells import Cell
 from edgecv.devices.tuning.engines import build_engines
 from edgecv.devices.tuning.machine import usable_devices
+from edgecv.devices.tuning.tune import engine_gate
 from edgecv.errors import SessionError
 
 
@@ -68,3 +69,9 @@ def test_nothing_is_built_where_nothing_shall_run_on_tensorrt() -> None:
     shop = Shop()
     assert build_engines([cell("onnx-fp32", "cuda"), cell("onnx-fp32", "cpu")], shop, lambda *_: None) == {}
     assert shop.built == []
+
+
+def test_a_variant_without_an_engine_is_refused_on_tensorrt_alone() -> None:
+    gate = engine_gate({"onnx-int8": "TensorRT built no engine."}, lambda _: "")
+    assert gate(cell("onnx-int8", "tensorrt")) == "TensorRT built no engine."
+    assert gate(cell("onnx-int8", "cuda")) == gate(cell("onnx-fp16", "tensorrt")) == ""

@@ -14,6 +14,7 @@ from edgecv.runtimes.accelerators import nvidia
 from edgecv.runtimes.accelerators.compiled import CompiledKey, compiled_root, content_hash
 from edgecv.runtimes.accelerators.engines import bundle_of, engines_of, place_engines, workspace_bytes
 from edgecv.runtimes.accelerators.nvidia import Gpu, driver_version, read_gpu, tensorrt_version, version_text
+from edgecv.runtimes.accelerators.ort_device import OrtDevice, Providers
 from edgecv.specs import RuntimeOptions
 from tests.models import arithmetic, detector, with_external_data, write_bundle
 
@@ -131,6 +132,70 @@ def test_names_that_differ_only_in_their_parts_give_other_folders() -> None:
     first = CompiledKey(runtime="onnxruntime", device="tensorrt", hardware="a b", model="m")
     second = CompiledKey(runtime="onnxruntime", device="tensorrt a", hardware="b", model="m")
     assert first.machine_folder() != second.machine_folder()
+
+
+class Session:
+    """As a session of onnxruntime with TensorRT answers: it writes its engine where it is told to, unless it lies there."""
+
+    def __init__(self, providers: Providers, name: str) -> None:
+        self.providers = [provider for provider, _ in providers]
+        self.folder = Path(dict(providers)["TensorrtExecutionProvider"]["trt_engine_cache_path"])
+        self.builds = not (self.folder / name).exists()
+        (self.folder / name).write_bytes(b"engine")
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> OrtDevice:
+    """TensorRT on an Orin, as far as this side of onnxruntime goes."""
+    import onnxruntime
+
+    monkeypatch.setattr(nvidia, "read_gpu", lambda *_: ORIN)
+    names = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+    return OrtDevice(runtime=onnxruntime, names=names, given={})
+
+
+def test_a_session_refuses_builds_once_and_then_reads_what_was_built(
+    device: OrtDevice, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[Session] = []
+
+    def create(providers: Providers, name: str = "a.engine") -> Session:
+        made.append(Session(providers, name))
+        return made[-1]
+
+    options = RuntimeOptions(device="tensorrt", precision="int8", cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(DeviceError, match="never done unasked"):
+        device.open(model, options, create)
+    assert made == []
+    allowed = RuntimeOptions(
+        device="tensorrt", precision="int8", cache_dir=options.cache_dir, extra={"build_engine": True}
+    )
+    device.open(model, allowed, create)
+    assert [session.builds for session in made] == [True, False]
+    assert made[0].folder != made[1].folder, "it is built beside its place, and read from there"
+    assert "building an engine of model.onnx: the first time may take minutes" in caplog.text
+    for again in (options, allowed):
+        device.open(model, again, create)
+    assert [session.builds for session in made[2:]] == [False, False]
+    assert "anew" not in caplog.text
+    device.open(model, options, lambda providers: create(providers, "b.engine"))
+    assert "built it anew" in caplog.text
+
+
+def test_a_build_whose_provider_did_not_start_leaves_nothing(device: OrtDevice, model: Path, tmp_path: Path) -> None:
+    options = RuntimeOptions(device="tensorrt", cache_dir=str(tmp_path / "cache"), extra={"build_engine": True})
+
+    def create(providers: Providers) -> Session:
+        session = Session(providers, "a.engine")
+        session.providers = ["CPUExecutionProvider"]
+        return session
+
+    with pytest.raises(DeviceError, match="could not start"):
+        device.open(model, options, create)
+    assert not list((tmp_path / "cache").rglob("*.engine"))
 
 
 @pytest.mark.parametrize(
