@@ -79,7 +79,7 @@ class OnnxRuntimeSession(RuntimeAdapter):
         runtime = require(self.package, self.extra)
         runtime.disable_telemetry_events()  # for an app that imported it before EdgeCV: it sends less then
         device = OrtDevice.of(runtime, options)
-        opened = utf8_name(_openable(model), SessionError)
+        opened = utf8_name(_openable(model, options.device), SessionError)
 
         def create(providers: Providers) -> Any:
             made = _session_options(runtime, options)
@@ -103,8 +103,7 @@ class OnnxRuntimeSession(RuntimeAdapter):
         self.from_cache = device.keeps_compiled
         self._session: Any = session
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        # On graphics cards it lets matrix products run in TF32, which has the range of float32 and 10 bits of fraction.
-        self.float_precision = "float32" if options.device == "cpu" else "float32 or tf32"
+        self.float_precision = _float_precision(options)
         try:
             self.inputs = inputs or tuple(_spec(node) for node in session.get_inputs())
             self.outputs = outputs or tuple(_spec(node) for node in session.get_outputs())
@@ -128,12 +127,23 @@ class OnnxRuntimeSession(RuntimeAdapter):
         self._session = None
 
 
-def _openable(model: Path | OpenedModel) -> Path:
-    """By which name onnxruntime opens the model: it looks for external data beside that name."""
+def _float_precision(options: RuntimeOptions) -> str:
+    """The type of float layers. On graphics cards matrix products may run in TF32: float32 with 10 bits of fraction."""
+    if options.device == "tensorrt" and options.precision in ("fp16", "int8"):
+        return "float16 or float32"
+    return "float32" if options.device == "cpu" else "float32 or tf32"
+
+
+def _openable(model: Path | OpenedModel, device: str) -> Path:
+    """By which name onnxruntime opens the model: it looks for external data beside that name.
+
+    TensorRT calls its engine by the name of the file, so that of a descriptor would have it built anew at each start
+    (onnxruntime, ``TRTGenerateId``). Whoever opened the files checks afterwards that nobody changed them.
+    """
     if not isinstance(model, OpenedModel):
         check_external(model)
         return model
-    return model.path if model.beside else model.main.readable
+    return model.path if model.beside or device == "tensorrt" else model.main.readable
 
 
 def _quantizes(path: Path) -> bool:

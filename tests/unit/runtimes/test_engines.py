@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from edgecv.bundles.bundle import Bundle
 from edgecv.errors import ConfigError, DeviceError
 from edgecv.runtimes.accelerators import nvidia
 from edgecv.runtimes.accelerators.compiled import CompiledKey, compiled_root, content_hash
 from edgecv.runtimes.accelerators.engines import bundle_of, engines_of, place_engines, workspace_bytes
 from edgecv.runtimes.accelerators.nvidia import Gpu, driver_version, read_gpu, tensorrt_version, version_text
 from edgecv.runtimes.accelerators.ort_device import OrtDevice, Providers
+from edgecv.runtimes.ort import _openable
 from edgecv.specs import RuntimeOptions
 from tests.models import arithmetic, detector, with_external_data, write_bundle
 
@@ -183,6 +185,14 @@ def test_a_session_refuses_builds_once_and_then_reads_what_was_built(
     assert "anew" not in caplog.text
     device.open(model, options, lambda providers: create(providers, "b.engine"))
     assert "built it anew" in caplog.text
+
+
+def test_tensorrt_opens_a_bundles_file_by_its_name_which_it_calls_the_engine_by(model: Path) -> None:
+    bundle = Bundle.open(bundle_of(model))
+    (variant,) = (one for one in bundle.variants if one.name == "onnx-int8")
+    with bundle.opened_model(variant) as opened:
+        assert _openable(opened, "tensorrt") == model
+        assert _openable(opened, "cpu") == opened.main.readable
 
 
 def test_a_build_whose_provider_did_not_start_leaves_nothing(device: OrtDevice, model: Path, tmp_path: Path) -> None:
