@@ -68,8 +68,6 @@ class Bench:
         if not _has_golden(self._bundle):
             return Answer()
         options = RuntimeOptions(device=self._task.device)
-        if self._task.device != "cpu":  # as it is opened later: an engine is of a precision
-            options = msgspec.structs.replace(options, precision=self._variant.precision)
         verdict = verify_variant(self._bundle, self._variant, self._task.runtime, options)
         return Answer(refused="" if verdict.status == "ok" else verdict.reason)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from edgecv._internal.foreign import ZIP_DAMAGE
@@ -212,7 +213,7 @@ def _verify_variant(
             prefix = f"{variant.name}/{part}"
             feeds = vectors.read(f"{prefix}/in", files.inputs, _MOST_ELEMENTS)
             wanted = vectors.read(f"{prefix}/out", files.outputs, SAMPLE)
-            given, computed_in = _run(bundle, variant, part, feeds, runtime, options or RuntimeOptions())
+            given, computed_in = _run(bundle, variant, part, feeds, runtime, _as_loaded(options, variant))
             lowest = min(lowest, _lowest_cosine(given, wanted, files.outputs))
     except (EdgeCVError, MemoryError) as error:
         reason = error.message if isinstance(error, EdgeCVError) else "it needs more memory than there is"
@@ -220,6 +221,14 @@ def _verify_variant(
     reason = _too_low(lowest, variant)
     status: Status = "differs" if reason else "ok"
     return Verdict(variant=variant.name, status=status, cosine=lowest, reason=reason, float_precision=computed_in)
+
+
+def _as_loaded(options: RuntimeOptions | None, variant: Variant) -> RuntimeOptions:
+    """How the variant is opened; on an accelerator with its own precision, as ``open_parts`` does: an engine is built for one."""
+    options = options or RuntimeOptions()
+    if options.device == "cpu" or options.precision != "auto":
+        return options
+    return msgspec.structs.replace(options, precision=variant.precision)
 
 
 def _lowest_cosine(given: Tensors, wanted: Tensors, outputs: Sequence[TensorSpec]) -> float:

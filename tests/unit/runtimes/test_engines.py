@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.golden import _as_loaded
 from edgecv.errors import ConfigError, DeviceError
 from edgecv.runtimes.accelerators import nvidia
 from edgecv.runtimes.accelerators.compiled import CompiledKey, compiled_root, content_hash
@@ -193,6 +194,15 @@ def test_tensorrt_opens_a_bundles_file_by_its_name_which_it_calls_the_engine_by(
     with bundle.opened_model(variant) as opened:
         assert _openable(opened, "tensorrt") == model
         assert _openable(opened, "cpu") == opened.main.readable
+
+
+def test_golden_vectors_are_replayed_with_the_engine_that_is_loaded_later(model: Path) -> None:
+    int8, fp32 = (
+        one for one in sorted(Bundle.open(bundle_of(model)).variants, key=lambda one: one.precision, reverse=True)
+    )
+    on_tensorrt = RuntimeOptions(device="tensorrt")
+    assert [_as_loaded(on_tensorrt, one).precision for one in (int8, fp32)] == ["int8", "fp32"]
+    assert _as_loaded(None, int8) == RuntimeOptions()
 
 
 def test_a_build_whose_provider_did_not_start_leaves_nothing(device: OrtDevice, model: Path, tmp_path: Path) -> None:
