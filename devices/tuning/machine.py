@@ -27,9 +27,7 @@ class Machine:
     more_threads: int  # another number of threads worth a try, such as that of the big cores alone; 0 for none
     power_mode: str  # empty where there are none
     runtimes: dict[str, str]  # installed, with their versions
-    devices: tuple[str, ...] = (
-        "cpu",
-    )  # what runtimes can compute on here: the CPU, and every accelerator that is usable
+    devices: tuple[str, ...] = ("cpu",)  # what runtimes can compute on here: that, and each usable accelerator
 
 
 def order_of(runtimes: Mapping[str, Sequence[str]]) -> tuple[tuple[str, str], ...]:
