@@ -30,7 +30,7 @@ def steps(request: ConversionRequest) -> list[str]:
 def _of_format(name: str, request: ConversionRequest, orders: Sequence[RecipeOrder]) -> Iterator[str]:
     images = "held-out images (without --calib on Ultralytics' example photographs)"
     yield f"Export {name} fp32 and compare every output with the source on {images}: cosine >= 0.9999, no element far off."
-    if "fp16" in request.precisions:
+    if "fp16" in request.precisions_of(name):
         yield f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999)."
     yield from (_told(name, order, request.int8.by_speed) for order in orders)
     decides = "" if request.int8.by_speed else ", for the report alone"

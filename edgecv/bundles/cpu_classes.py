@@ -11,6 +11,9 @@ BuiltFor = Literal["x86-vnni", "x86", "arm64"]
 CpuClassName = BuiltFor | Literal["other"]
 CPU_CLASS_NAMES: tuple[BuiltFor, ...] = get_args(BuiltFor)
 
+# Devices that INT8 is built for in files of their own: what a CPU runs fast is refused or slow there.
+ACCELERATORS = ("tensorrt", "edgetpu")
+
 # Names as `platform.machine()` gives them on Linux, macOS and Windows.
 _X86 = frozenset({"x86_64", "amd64"})
 _ARM64 = frozenset({"aarch64", "arm64"})
@@ -38,6 +41,13 @@ def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
         return not cpu_class
     own = cpu_class_of(machine, flags)
     return cpu_class == own or (cpu_class == "x86" and own == "x86-vnni")
+
+
+def suits_device(cpu_class: str, device: str) -> bool:
+    """Whether a variant built for ``cpu_class`` is right for what it shall run on here: an accelerator by its name, else the CPU."""
+    if device in ACCELERATORS:
+        return cpu_class in ("", device)
+    return suits_this_machine(cpu_class)
 
 
 def suits_this_machine(cpu_class: str) -> bool:
