@@ -43,7 +43,8 @@ def _told(model_format: str, order: RecipeOrder, by_speed: bool) -> str:
     judged = "agrees with the float model on the images that calibration did not see (a quarter, up to half)"
     if order.exact:
         return f"Quantize {model_format}{built_for} by {order.first[0].name}; write nothing unless it {judged}."
-    blocks = "the most sensitive blocks float" if any(recipe.kind == "static" for recipe in order.first) else ""
+    static = order.float_blocks and any(recipe.kind == "static" for recipe in order.first)
+    blocks = "the most sensitive blocks float" if static else ""
     names = [*(r.name for r in order.first), *filter(None, [blocks]), *(r.name for r in order.last)]
     return (
         f"Quantize {model_format}{built_for}, recipe by recipe ({' -> '.join(names)}), until one {judged}"

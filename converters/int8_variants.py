@@ -30,7 +30,8 @@ from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.quantize.ort.graph import load
 from edgecv.quantize.ort.opset import opset_of
 from edgecv.quantize.quantizer import Exported, Quantizer, quantizer_type
-from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, RECIPE_FILE, QuantizeRecipe, dump_recipe
+from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe
+from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
 from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, recipe_orders, search
 from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, with_costs

@@ -10,7 +10,8 @@ from edgecv import registry
 from edgecv.converters.families.other_sources import refuse_known
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.quantize.recipes import ACCELERATED, DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of, find_recipe
+from edgecv.quantize.recipe_files import find_recipe
+from edgecv.quantize.recipes import ACCELERATED, DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of
 from edgecv.quantize.search import check_recipes
 from edgecv.specs import PRECISIONS, Precision
 

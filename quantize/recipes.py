@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
 
-from edgecv._internal.bounded import read_bounded
 from edgecv._internal.printable import nearest
 from edgecv.errors import ConfigError
-
-RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
 
 
 class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +49,8 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # what TensorRT fuses
     placement: Literal["tensors", "inputs"] = "tensors"
     head: Literal["int8", "float"] = "int8"  # with `inputs`: the layers that serve one output
+    # In TFLite: whether pixels are normalised in float, or all is integers from the first operator on
+    entry: Literal["float", "integer"] = "float"
     float_layers: tuple[str, ...] = ()  # names of convolutions that stay float, with their activation
     # `static`: weights and activations, ranges from calibration; `weights`: weights alone; `fp16`: no integers
     kind: Literal["static", "weights", "fp16"] = "static"
@@ -171,8 +169,23 @@ FP16 = QuantizeRecipe(name="fp16", kind="fp16", cpu_class="")
 
 
 def _tensorrt(name: str, **changes: Any) -> QuantizeRecipe:
-    signed = {"activations": "int8", "symmetric": True, "stem": "float", "placement": "inputs"}
-    return QuantizeRecipe(name=name, format="onnx", cpu_class="tensorrt", silu_method="mse", **signed, **changes)
+    return QuantizeRecipe(
+        name=name,
+        format="onnx",
+        cpu_class="tensorrt",
+        activations="int8",
+        symmetric=True,
+        silu_method="mse",
+        stem="float",
+        placement="inputs",
+        **changes,
+    )
+
+
+def _edgetpu(name: str, **changes: Any) -> QuantizeRecipe:
+    return QuantizeRecipe(
+        name=name, format="tflite", activations="int8", cpu_class="edgetpu", entry="integer", **changes
+    )
 
 
 # int8 weights under float activations are no faster there than fp16, and blocks left float break what it fuses.
@@ -182,6 +195,14 @@ ACCELERATED: Mapping[str, Accelerated] = MappingProxyType(
             format="onnx",
             first=(_tensorrt("tensorrt"), _tensorrt("tensorrt-float-head", head="float")),
             last=(FP16,),
+        ),
+        "edgetpu": Accelerated(
+            format="tflite",
+            first=(
+                _edgetpu("litert-edgetpu"),
+                _edgetpu("litert-edgetpu-percentile", method="percentile"),
+                _edgetpu("litert-edgetpu-minmax", method="minmax"),
+            ),
         ),
     }
 )
@@ -229,64 +250,3 @@ def cpu_classes_of(said: str | Sequence[str]) -> tuple[str, ...]:
         found = f"There is no CPU class '{unknown}'." if unknown is not None else "No CPU class was named."
         raise ConfigError(found, f"{nearest(unknown or '', known)}Known: {', '.join(known)}, all.")
     return tuple(dict.fromkeys(one for name in names for one in (CPU_CLASSES if name == "all" else (name,))))
-
-
-def find_recipe(said: str) -> QuantizeRecipe:
-    """The recipe of a published name, or of a file as a bundle holds it.
-
-    Raises:
-        ConfigError: there is neither, or the file says something that no recipe has.
-    """
-    if said in RECIPES:
-        return RECIPES[said]
-    path = Path(said)
-    if path.suffix != ".json":
-        raise ConfigError(
-            f"There is no recipe '{said}'.", f"{nearest(said, RECIPES)}Known: {', '.join(RECIPES)}, or a .json file."
-        )
-    try:
-        return parse_recipe(read_bounded(path), said)
-    except OSError as error:
-        raise ConfigError(
-            f"{said} cannot be read: {error.strerror}.", f"A bundle holds one as onnx-int8/{RECIPE_FILE}."
-        ) from error
-
-
-def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
-    """A recipe from JSON, strictly.
-
-    Raises:
-        ConfigError: a key is unknown, missing or has an impossible value.
-    """
-    try:
-        said = msgspec.json.decode(text)
-        if isinstance(said, dict):
-            _check_keys(said, QuantizeRecipe, origin)
-            if isinstance(said.get("limits"), dict):
-                _check_keys(said["limits"], GateLimits, origin)
-        recipe = msgspec.convert(said, QuantizeRecipe)
-    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
-        raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
-    if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1:
-        raise ConfigError(
-            f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.",
-            "Start from the one in a bundle.",
-        )
-    known = (*CPU_CLASSES, *ACCELERATED)
-    if recipe.cpu_class and recipe.cpu_class not in known:
-        raise ConfigError(
-            f"{origin} is for '{recipe.cpu_class}'.", f"{nearest(recipe.cpu_class, known)}Known: {', '.join(known)}."
-        )
-    return recipe
-
-
-def dump_recipe(recipe: QuantizeRecipe) -> bytes:
-    """A recipe as JSON, every key written out: defaults may change, what made a model does not."""
-    return msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n"
-
-
-def _check_keys(said: Mapping[str, Any], struct: type[msgspec.Struct], origin: str) -> None:
-    known = [field.encode_name for field in msgspec.structs.fields(struct)]
-    for key in said:
-        if key not in known:
-            raise ConfigError(f"{origin}: a recipe has no '{key}'.", f"{nearest(key, known)}Known: {', '.join(known)}.")

@@ -14,7 +14,9 @@ from edgecv.quantize.ort import graph as onnx_graph
 from edgecv.quantize.ort.opset import lower_opset
 from edgecv.quantize.quantizer import Exported
 
-OPSET = 18  # what torch's exporter writes natively; it is written as 17, which TensorRT 8.6 reads, where that says the same
+OPSET = (
+    18  # what torch's exporter writes natively; it is written as 17, which TensorRT 8.6 reads, where that says the same
+)
 
 
 class OnnxExporter:

@@ -44,7 +44,7 @@ def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
 
 
 def suits_device(cpu_class: str, device: str) -> bool:
-    """Whether a variant built for ``cpu_class`` is right for what it shall run on here: an accelerator by its name, else the CPU."""
+    """Whether a variant built for ``cpu_class`` is right for ``device``, an accelerator by its name or a device of this machine."""
     if device in ACCELERATORS:
         return cpu_class in ("", device)
     return suits_this_machine(cpu_class)

@@ -47,7 +47,9 @@ def convert(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help=f"CPU class of INT8 in ONNX: x86-vnni (default), x86, arm64, all; tensorrt; edgetpu. {REPEAT}"),
+        typer.Option(
+            help=f"CPU class of INT8 in ONNX: x86-vnni (default), x86, arm64, all; tensorrt; edgetpu. {REPEAT}"
+        ),
     ] = None,
     for_profile: Annotated[
         str | None,

@@ -47,8 +47,9 @@ def made_for(name: str | None, to: Sequence[str], target: Sequence[str], *, int8
         )
     profile = _profile(name)
     cpu_class = profile.cpu_class or "all"  # a profile without one is for any processor
-    accelerators = "".join(f", and INT8 for {name}" for name in profile.accelerators)
-    inside = ", ".join(profile.formats) + (f"; INT8 in ONNX for {cpu_class}{accelerators}" if int8 else "")
+    variants = [f"INT8 in ONNX for {cpu_class}"] if "onnx" in profile.formats else []
+    variants += [f"INT8 for {name}" for name in profile.accelerators]
+    inside = "; ".join([", ".join(profile.formats), *(variants if int8 else [])])
     return MadeFor(
         formats=profile.formats,
         cpu_classes=(cpu_class, *profile.accelerators) if int8 else (),

@@ -20,7 +20,9 @@ def info(
     bundle: Annotated[Path, typer.Argument(help="Bundle to look into; with --lint an .onnx will do.")],
     lint: Annotated[
         str | None,
-        typer.Option(metavar="TARGET", help="Check its ONNX files against the rules of an accelerator instead: tensorrt."),
+        typer.Option(
+            metavar="TARGET", help="Check its ONNX files against the rules of an accelerator instead: tensorrt."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

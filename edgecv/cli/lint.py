@@ -36,7 +36,9 @@ def lint(path: Path, target: str, json: bool) -> None:
     else:
         for name, findings in found.items():
             _show(name, findings)
-        say(f"{len(found)} file{'s' * (len(found) != 1)} checked for {target}: {count or 'no'} finding{'s' * (count != 1)}.")
+        say(
+            f"{len(found)} file{'s' * (len(found) != 1)} checked for {target}: {count or 'no'} finding{'s' * (count != 1)}."
+        )
     if count:
         raise typer.Exit(1)
 

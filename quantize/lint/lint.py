@@ -45,7 +45,9 @@ def lint_file(path: Path, target: str = "tensorrt") -> tuple[Finding, ...]:
 def check_target(target: str) -> None:
     """Raise ``ConfigError`` unless there are rules for the target."""
     if target not in TARGETS:
-        raise ConfigError(f"There are no rules for '{target}'.", f"{nearest(target, TARGETS)}Known: {', '.join(TARGETS)}.")
+        raise ConfigError(
+            f"There are no rules for '{target}'.", f"{nearest(target, TARGETS)}Known: {', '.join(TARGETS)}."
+        )
 
 
 def refuse_findings(path: Path, recipe: str) -> None:
@@ -58,7 +60,8 @@ def refuse_findings(path: Path, recipe: str) -> None:
     if failed:
         more = f" ({len(failed)} findings in all)" if len(failed) > 1 else ""
         raise QuantizationError(
-            f"{recipe} made a file that TensorRT would not fuse: {failed[0].node}: {failed[0].what}{more}", failed[0].fix
+            f"{recipe} made a file that TensorRT would not fuse: {failed[0].node}: {failed[0].what}{more}",
+            failed[0].fix,
         )
 
 

@@ -231,7 +231,7 @@ RULES: Sequence[Rule] = (
     ),
     Rule(
         name="float-operator",
-        why="A rounded input keeps TensorRT from fusing this operator with the layer before it (NVIDIA/TensorRT issues 3629, 3861).",
+        why="A rounded input keeps TensorRT from fusing this operator (NVIDIA/TensorRT issues 3629 and 3861).",
         fix="Round the inputs of weighted operators alone.",
         check=_float_operators,
     ),

@@ -30,17 +30,14 @@ def residual_input(graph: Graph, node: Node, convolutions: Sequence[Node]) -> in
     The other input comes from one of ``convolutions``, with which the runtime fuses the addition. Where both do, the one with
     the shorter way from the tensor at which the block begins goes around it.
     """
-    if node.op_type != "Add" or len(node.input) != 2 or any(graph.maker(name) is None for name in node.input):
-        return None
-    if any(graph.constant(name) is not None for name in node.input):
+    if node.op_type != "Add" or any(_is_given(graph, name) for name in node.input):
         return None
     ends = [_convolution_before(graph, name, convolutions) for name in node.input]
-    if ends[0] is ends[1]:
-        return None
     first, second = (_steps_back(graph, name) for name in node.input)
-    for at, end in enumerate(ends):
-        if end is not None and end.output[0] in (second, first)[at]:
-            return None  # what the convolution gives is added to what is made of it: that is no block around it
+    # What a convolution gives may be added to what is made of it: that is no block around it.
+    inside = any(end is not None and end.output[0] in way for end, way in zip(ends, (second, first), strict=True))
+    if inside or ends[0] is ends[1]:
+        return None
     if None in ends:
         return 0 if ends[0] is None else 1
     common = min(first.keys() & second.keys(), key=lambda name: first[name] + second[name], default=None)
@@ -49,12 +46,20 @@ def residual_input(graph: Graph, node: Node, convolutions: Sequence[Node]) -> in
     return 1 if first[common] > second[common] else 0
 
 
+def _is_given(graph: Graph, tensor: str) -> bool:
+    """Whether nothing makes a tensor: it is an input of the graph, or constant."""
+    maker = graph.maker(tensor)
+    return maker is None or maker.op_type == "Constant"
+
+
 def _convolution_before(graph: Graph, tensor: str, convolutions: Sequence[Node]) -> Node | None:
     """The convolution that makes a tensor, but for its activation."""
     node = graph.maker(tensor)
     while node is not None and not any(node is one for one in convolutions):
         if node.op_type == "Mul":
-            gates = [name for name in node.input if (maker := graph.maker(name)) is not None and maker.op_type == "Sigmoid"]
+            gates = [
+                name for name in node.input if (maker := graph.maker(name)) is not None and maker.op_type == "Sigmoid"
+            ]
             rest = [name for name in node.input if name not in gates]
             node = graph.maker(rest[0]) if len(gates) == len(rest) == 1 else None
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecv.quantize.ort.graph import Graph, Node, add_constant, attribute, drop_unused_constants
+from edgecv.quantize.ort.graph import Graph, Node, add_constant, attribute
 
 WANTED = 17  # the last one of TensorRT 8.6; later releases read it as well
 _ABOVE = 18
@@ -123,13 +123,16 @@ def _without(*changed: tuple[str, Any]) -> Callable[[Graph, Node], _Change | Non
     def change_of(graph: Graph, node: Node) -> _Change | None:  # noqa: ARG001
         if any(attribute(node, name, old) != old for name, old in changed):
             return None
-        return lambda: [_drop(node, name) for name, _ in changed] and None
+        return lambda: _drop(node, *(name for name, _ in changed))
 
     return change_of
 
 
 def _resize(graph: Graph, node: Node) -> _Change | None:
-    if attribute(node, "axes") is not None or attribute(node, "coordinate_transformation_mode") == b"half_pixel_symmetric":
+    if (
+        attribute(node, "axes") is not None
+        or attribute(node, "coordinate_transformation_mode") == b"half_pixel_symmetric"
+    ):
         return None
     return _without(("antialias", 0), ("keep_aspect_ratio_policy", b"stretch"))(graph, node)
 
@@ -142,8 +145,8 @@ def _scatter(graph: Graph, node: Node) -> _Change | None:  # noqa: ARG001
     return (lambda: None) if attribute(node, "reduction", b"none") in (b"none", b"add", b"mul") else None
 
 
-def _drop(node: Node, name: str) -> None:
-    for item in [item for item in node.attribute if item.name == name]:
+def _drop(node: Node, *names: str) -> None:
+    for item in [item for item in node.attribute if item.name in names]:
         node.attribute.remove(item)
 
 

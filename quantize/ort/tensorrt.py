@@ -1,13 +1,13 @@
 """INT8 for TensorRT: which tensors are rounded, and with which scales.
 
-TensorRT takes a model with explicit ``QuantizeLinear`` and ``DequantizeLinear`` nodes, and fuses them by rules of its own. These are the
-rules that NVIDIA's ModelOpt follows (``modelopt.onnx.quantization``, 0.47, Apache-2.0; read, no code taken); docs/adr/0019 has them with
-their sources. ``edgecv.quantize.lint`` checks the outcome.
+TensorRT takes a model with explicit ``QuantizeLinear`` and ``DequantizeLinear`` nodes, and fuses them by rules of its own. NVIDIA's
+ModelOpt follows the same ones (``modelopt.onnx.quantization``, Apache-2.0; read, no code taken); docs/adr/0019 has them with their
+sources. ``edgecv.quantize.lint`` checks the outcome.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,10 +34,7 @@ def quantize_for_tensorrt(model: Any, stats: Mapping[str, TensorStats], recipe: 
     chosen = [node for node in graph.nodes if node.name in axes and node.name not in kept]
     rounded = _Rounded(model=model)
     uses = [(node, 0) for node in chosen]
-    convolutions = [node for node in chosen if node.op_type in ("Conv", "ConvTranspose")]
-    uses += [
-        (node, at) for node in graph.nodes if (at := residual_input(graph, node, convolutions)) is not None and node.input[at] in stats
-    ]
+    uses += [(node, at) for node, at in _around_blocks(graph, chosen) if node.input[at] in stats]
     ends = _shared_ends(graph, stats, {node.input[at] for node, at in uses}, recipe.method)
     for node in chosen:
         weights = np.asarray(graph.constant(node.input[1]))
@@ -48,6 +45,15 @@ def quantize_for_tensorrt(model: Any, stats: Mapping[str, TensorStats], recipe: 
 
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def _around_blocks(graph: Graph, layers: Sequence[Node]) -> Iterator[tuple[Node, int]]:
+    """Additions at the ends of residual blocks, and which of their inputs goes around the block."""
+    convolutions = [node for node in layers if node.op_type in ("Conv", "ConvTranspose")]
+    for node in graph.nodes:
+        at = residual_input(graph, node, convolutions)
+        if at is not None:
+            yield node, at
 
 
 def _weight_axis(graph: Graph, node: Node, stats: Mapping[str, TensorStats]) -> int | None:
@@ -72,7 +78,7 @@ def _is_one_row(graph: Graph, tensor: str) -> bool:
 
 
 def _shared_ends(graph: Graph, stats: Mapping[str, TensorStats], names: set[str], method: str) -> dict[str, float]:
-    """The largest magnitude of each tensor that is rounded. Inputs and output of a concatenation share one, so that it only copies."""
+    """The largest magnitude of each tensor that is rounded; around a concatenation they are one, so that it only copies."""
     groups = {name: {name} for name in names}
     for node in graph.nodes:
         joined = [name for name in (*node.input, *node.output) if name in groups] if node.op_type == "Concat" else []

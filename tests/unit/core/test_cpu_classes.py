@@ -14,7 +14,8 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import suits, suits_this_machine
 from edgecv.bundles.manifest import MANIFEST, Variant, dump_manifest
 from edgecv.errors import ConfigError
-from edgecv.quantize.recipes import RECIPES, dump_recipe, parse_recipe
+from edgecv.quantize.recipe_files import dump_recipe, parse_recipe
+from edgecv.quantize.recipes import RECIPES
 from tests.models import manifest, write_bundle
 
 VNNI = frozenset({"avx2", "avx512_vnni"})
