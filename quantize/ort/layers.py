@@ -34,12 +34,12 @@ def residual_input(graph: Graph, node: Node, convolutions: Sequence[Node]) -> in
         return None
     ends = [_convolution_before(graph, name, convolutions) for name in node.input]
     first, second = (_steps_back(graph, name) for name in node.input)
-    # What a convolution gives may be added to what is made of it: that is no block around it.
-    inside = any(end is not None and end.output[0] in way for end, way in zip(ends, (second, first), strict=True))
-    if inside or ends[0] is ends[1]:
+    if ends[0] is ends[1]:
         return None
     if None in ends:
-        return 0 if ends[0] is None else 1
+        around, end, way = (0, ends[1], first) if ends[0] is None else (1, ends[0], second)
+        # What a convolution gives may be added to what is made of it: that is no block around it.
+        return around if end is not None and end.output[0] not in way else None
     common = min(first.keys() & second.keys(), key=lambda name: first[name] + second[name], default=None)
     if common is None:
         return None
