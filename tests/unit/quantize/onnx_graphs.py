@@ -24,7 +24,9 @@ def graph_of(
     for operator, inputs, results, *rest in nodes:
         names = results.split()
         domain = {"domain": "com.acme"} if operator.startswith("Acme") else {}
-        made.append(helper.make_node(operator, inputs.split(), names, name=names[0], **domain, **(rest[0] if rest else {})))
+        made.append(
+            helper.make_node(operator, inputs.split(), names, name=names[0], **domain, **(rest[0] if rest else {}))
+        )
     graph = helper.make_graph(
         made,
         "small",

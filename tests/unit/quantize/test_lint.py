@@ -41,8 +41,16 @@ BROKEN: dict[str, tuple[list[Node], dict[str, Any], str]] = {
     "operator, dynamic": ([("DynamicQuantizeLinear", "x", "q a b"), ("DequantizeLinear", "q a b", "out")], {}, "q"),
     "zero-point": ([*pair("x", "xr", zero="odd"), ("Conv", "xr f", "out")], {"odd": np.int8(3)}, "q_xr"),
     "int8": ([*pair("x", "xr", zero="u"), ("Conv", "xr f", "out")], {"u": U8}, "q_xr"),
-    "int8, no zero point": ([("QuantizeLinear", "x s", "q"), ("DequantizeLinear", "q s", "xr"), ("Conv", "xr f", "out")], {}, "q"),
-    "weight-axis": ([*pair("x", "xr"), ("DequantizeLinear", "w ss zz", "wf", {"axis": 1}), ("Conv", "xr wf", "out")], {}, "out"),
+    "int8, no zero point": (
+        [("QuantizeLinear", "x s", "q"), ("DequantizeLinear", "q s", "xr"), ("Conv", "xr f", "out")],
+        {},
+        "q",
+    ),
+    "weight-axis": (
+        [*pair("x", "xr"), ("DequantizeLinear", "w ss zz", "wf", {"axis": 1}), ("Conv", "xr wf", "out")],
+        {},
+        "out",
+    ),
     "activation-scale": ([*pair("x", "xr", "ss", "zz", axis=1), ("Conv", "xr f", "out")], {}, "q_xr"),
     "bias": ([*GOOD[:3], ("DequantizeLinear", "b ss zb", "bf", {"axis": 0}), ("Conv", "xr wf bf", "out")], {}, "out"),
     "float-operator": ([*pair("x", "xr"), ("Relu", "xr", "out")], {}, "out"),
@@ -62,7 +70,13 @@ def findings(nodes: list[Node], **more: Any) -> set[tuple[str, str]]:
 
 def test_a_graph_that_keeps_the_rules_has_no_finding() -> None:
     assert findings(GOOD) == set()
-    around: list[Node] = [*GOOD[:3], ("Conv", "xr wf", "c"), ("Add", "c xr", "sum"), ("Sigmoid", "sum", "g"), ("Mul", "sum g", "out")]
+    around: list[Node] = [
+        *GOOD[:3],
+        ("Conv", "xr wf", "c"),
+        ("Add", "c xr", "sum"),
+        ("Sigmoid", "sum", "g"),
+        ("Mul", "sum g", "out"),
+    ]
     assert findings(around) == set()
     assert findings([*pair("f", "wf", "ss", "zz", axis=0), *pair("x", "xr"), ("Conv", "xr wf", "out")]) == set()
 
@@ -103,7 +117,9 @@ def test_the_command_ends_with_1_on_a_finding_and_with_0_without(tmp_path: Path)
     assert (done.returncode, "no findings" in done.stdout) == (0, True), done.stderr
     done = run_here("info", "--lint", "tensorrt", bad)
     assert done.returncode == 1
-    assert all(words in done.stdout for words in ("bad.onnx, out: Both", "why  TensorRT fuses", "fix  Round", "1 finding."))
+    assert all(
+        words in done.stdout for words in ("bad.onnx, out: Both", "why  TensorRT fuses", "fix  Round", "1 finding.")
+    )
     done = run_here("info", "--lint", "tensorrt", bad, "--json")
     assert done.returncode == 1
     told = msgspec.json.decode(done.stdout)
@@ -112,7 +128,12 @@ def test_the_command_ends_with_1_on_a_finding_and_with_0_without(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("content", "named"),
-    [(b"", "holds no operators"), (b"no protobuf", "no ONNX model"), (None, "no ONNX model"), (b"torn", "no ONNX model")],
+    [
+        (b"", "holds no operators"),
+        (b"no protobuf", "no ONNX model"),
+        (None, "no ONNX model"),
+        (b"torn", "no ONNX model"),
+    ],
     ids=["empty", "text", "missing", "torn"],
 )
 def test_what_is_no_onnx_model_is_wrong_usage(tmp_path: Path, content: bytes | None, named: str) -> None:

@@ -56,7 +56,9 @@ def run(path: Path, image: np.ndarray, out: TensorSpec) -> np.ndarray:
 
 
 @pytest.mark.parametrize("quantizer", [False, True], ids=["plain", "with a mean"], indirect=True)
-def test_every_operator_works_on_integers_and_pixels_go_in_as_they_are(quantizer: LitertQuantizer, tmp_path: Path) -> None:
+def test_every_operator_works_on_integers_and_pixels_go_in_as_they_are(
+    quantizer: LitertQuantizer, tmp_path: Path
+) -> None:
     results = {}
     for name in ("litert-static", "litert-edgetpu"):
         (tmp_path / name).mkdir()

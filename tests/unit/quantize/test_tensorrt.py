@@ -47,7 +47,9 @@ def stats_of(model: Any) -> dict[str, TensorStats]:
     x = np.random.default_rng(1).normal(0, 1, sizes).astype(np.float32)
     values = zip([value.name for value in shown.graph.output], answers(shown, x), strict=True)
     found = {name: value.reshape(-1) for name, value in (("x", x), *values)}
-    return {name: TensorStats(low=v.min(), high=v.max(), sample=v) for name, v in found.items() if v.dtype == np.float32}
+    return {
+        name: TensorStats(low=v.min(), high=v.max(), sample=v) for name, v in found.items() if v.dtype == np.float32
+    }
 
 
 def quantized(model: Any, recipe: str = "tensorrt") -> Graph:
@@ -62,7 +64,11 @@ def rounded_inputs(graph: Graph) -> dict[str, list[int]]:
     """By the name of a node: which of its inputs were rounded, 1 being the weights of a convolution."""
     found = {}
     for node in graph.nodes:
-        at = [n for n, name in enumerate(node.input) if (m := graph.maker(name)) is not None and m.op_type == "DequantizeLinear"]
+        at = [
+            n
+            for n, name in enumerate(node.input)
+            if (m := graph.maker(name)) is not None and m.op_type == "DequantizeLinear"
+        ]
         if at and node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             found[node.name] = at
     return found
@@ -145,7 +151,7 @@ def test_weights_have_a_scale_for_each_output_channel(node: Node, axis: int, sha
     values[(slice(None),) * axis + (0,)] = 0  # a dead channel needs a scale, too
     constants = {"w": values, "size": np.array([-1, 32], np.int64)}
     graph = quantized(graph_of([*before, node], constants, ["out"], shape=(1, 16, 4, 32)))
-    dequantize = graph.maker(graph.users("w/axis%d_DequantizeLinear_Output" % axis)[0].input[1])
+    dequantize = graph.maker(graph.users(f"w/axis{axis}_DequantizeLinear_Output")[0].input[1])
     assert dequantize is not None
     assert attribute(dequantize, "axis") == axis
     scale = graph.constant(dequantize.input[1])
@@ -168,7 +174,9 @@ def test_with_a_float_head_what_serves_one_output_stays_float() -> None:
 def test_the_ladder_is_int8_then_a_float_head_then_fp16() -> None:
     found = ACCELERATED["tensorrt"]
     assert [recipe.name for recipe in (*found.first, *found.last)] == ["tensorrt", "tensorrt-float-head", "fp16"]
-    assert all((r.activations, r.weights, r.symmetric, r.per_channel) == ("int8", "int8", True, True) for r in found.first)
+    assert all(
+        (r.activations, r.weights, r.symmetric, r.per_channel) == ("int8", "int8", True, True) for r in found.first
+    )
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
