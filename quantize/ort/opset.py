@@ -52,6 +52,7 @@ def lower_opset(model: Any) -> bool:
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = WANTED
+    drop_unused_constants(model)  # axes that are attributes now: onnxruntime warns of what no node uses
     return True
 
 
