@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecv.quantize.ort.graph import Graph, Node, add_constant, attribute
+from edgecv.quantize.ort.graph import Graph, Node, add_constant, attribute, drop_unused_constants
 
 WANTED = 17  # the last one of TensorRT 8.6; later releases read it as well
 _ABOVE = 18
