@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, get_args
 
 BuiltFor = Literal["x86-vnni", "x86", "arm64"]
 CpuClassName = BuiltFor | Literal["other"]
 CPU_CLASS_NAMES: tuple[BuiltFor, ...] = get_args(BuiltFor)
 
-# Devices that INT8 is built for in files of their own: what a CPU runs fast is refused or slow there.
-ACCELERATORS = ("tensorrt", "edgetpu")
+# Devices, as `RuntimeOptions` names them, and which variants suit them: TensorRT takes float files as well, an
+# Edge TPU takes its own alone.
+_ACCELERATORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"tensorrt": ("tensorrt", ""), "edgetpu": ("edgetpu",), "coral": ("edgetpu",)}
+)
 
 # Names as `platform.machine()` gives them on Linux, macOS and Windows.
 _X86 = frozenset({"x86_64", "amd64"})
@@ -45,8 +50,8 @@ def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
 
 def suits_device(cpu_class: str, device: str) -> bool:
     """Whether a variant built for ``cpu_class`` is right for ``device``, an accelerator by its name or a device of this machine."""
-    if device in ACCELERATORS:
-        return cpu_class in ("", device)
+    if device in _ACCELERATORS:
+        return cpu_class in _ACCELERATORS[device]
     return suits_this_machine(cpu_class)
 
 

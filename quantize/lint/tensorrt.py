@@ -171,10 +171,11 @@ def _gated_by(graph: Graph, tensor: str) -> str | None:
 
 
 def _before_rounding(graph: Graph, tensor: str) -> str:
-    maker = graph.maker(tensor)
-    while maker is not None and maker.op_type in _PAIR:
-        tensor = maker.input[0]
+    for _ in graph.nodes:  # a file may hold a circle
         maker = graph.maker(tensor)
+        if maker is None or maker.op_type not in _PAIR:
+            break
+        tensor = maker.input[0]
     return tensor
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecv.errors import ConfigError, QuantizationError
+from edgecv.errors import ConfigError, MissingDependency, QuantizationError
 from edgecv.quantize.lint.lint import lint_file, lint_model, refuse_findings
 from edgecv.quantize.lint.tensorrt import RULES
 from tests.command_line import run_here
@@ -147,6 +148,28 @@ def test_what_is_no_onnx_model_is_wrong_usage(tmp_path: Path, content: bytes | N
     assert "--to onnx" in caught.value.hint
     if content is not None:
         assert run_here("info", "--lint", "tensorrt", path).returncode == 2
+
+
+def test_without_onnx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(graph_of(GOOD, NUMBERS, ["out"]), path)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependency) as caught:
+        lint_file(path)
+    assert "edgecv[convert]" in caught.value.hint
+
+
+def test_a_circle_ends(tmp_path: Path) -> None:
+    model = graph_of([("Relu", "x", "out")], NUMBERS, ["out"])
+    for operator, given, made in (
+        ("QuantizeLinear", "dq", "q"),
+        ("DequantizeLinear", "q", "dq"),
+        ("Sigmoid", "dq", "g"),
+    ):
+        rest = ["s", "z"] if operator != "Sigmoid" else []
+        model.graph.node.append(onnx.helper.make_node(operator, [given, *rest], [made], name=made))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["dq", "g"], ["m"], name="m"))
+    assert ("float-operator", "m") in {(one.rule, one.node) for one in lint_model(model)}
 
 
 def test_a_target_without_rules_is_wrong_usage(tmp_path: Path) -> None:
