@@ -13,7 +13,7 @@ import msgspec
 from edgecv import registry
 from edgecv._internal.strict import check_number
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.cpu_classes import suits_device
 from edgecv.bundles.manifest import Variant
 from edgecv.errors import ConfigError, DeviceError, MissingDependency, ModelError
 from edgecv.protocols import RuntimeAdapter, SaysPlacement, SaysPrecision, Session
@@ -94,7 +94,7 @@ class Chosen:
 def choose(path: Path, options: RuntimeOptions) -> Chosen:
     """Open a bundle and choose the variant that runs best here, with runtime and threads for it.
 
-    What was built for another CPU class is taken only where nothing else fits: its kernels are slow here, or saturate. Times
+    What was built for another CPU class or accelerator is taken only where nothing else fits: it is slow here, or saturates. Times
     that the bundle holds decide nothing: another machine measured them.
 
     Raises:
@@ -106,7 +106,7 @@ def choose(path: Path, options: RuntimeOptions) -> Chosen:
     check_exists(path)
     bundle = Bundle.open(path)
     pairs = runnable(bundle, options)
-    pairs = [pair for pair in pairs if suits_this_machine(pair[0].cpu_class)] or pairs
+    pairs = [pair for pair in pairs if suits_device(pair[0].cpu_class, options.device)] or pairs
     advice = _advice(bundle, pairs, options)
     return Chosen(
         bundle=bundle,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecv._internal.progress import Progress, silent
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.cpu_classes import suits_device
 from edgecv.choosing import check_exists, runnable, runtime_options
 from edgecv.devices.sensors.sensors import Sensors
 from edgecv.devices.tuning.advice import preferred
@@ -105,7 +105,7 @@ def class_gate(bundle: Bundle, then: Gate) -> Gate:
 
     def gate(cell: Cell) -> str:
         built_for = classes[cell.variant]
-        return then(cell) if suits_this_machine(built_for) else f"it was built for {built_for}"
+        return then(cell) if suits_device(built_for, cell.device) else f"it was built for {built_for}"
 
     return gate
 
