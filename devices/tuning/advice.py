@@ -42,7 +42,7 @@ def advise_on(machine: Machine, record: TuneRecord | None, question: Question) -
 
     Which it was is said in one line of the log.
     """
-    cell = _measured(record, question) if record is not None else None
+    cell = measured(record, question) if record is not None else None
     advice = _as_ordered(machine, question) if cell is None else _as_measured(cell, question)
     what = printable(f"{question.bundle.path.name}: {advice.variant.name} on {advice.runtime}")
     if cell is not None:
@@ -73,7 +73,7 @@ def _weights_only(variant: Variant) -> bool:
     return variant.precision == "int8" and any(word in variant.recipe for word in ("weights", "dynamic"))
 
 
-def _measured(record: TuneRecord, question: Question) -> Cell | None:
+def measured(record: TuneRecord, question: Question) -> Cell | None:
     """The best measured cell: with the threads that are asked for, or enough for all lanes, if there is one."""
     options, names = question.options, {(variant.name, runtime) for variant, runtime in question.pairs}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgecv.errors import ConfigError
 
 if TYPE_CHECKING:
+    from edgecv.choosing import LoadOptions
     from edgecv.cli.app_config import AppFile
     from edgecv.model import Model
 
@@ -63,12 +64,16 @@ def load_model(file: AppFile, bundle: Path | str) -> Model:
     from edgecv.model import load
 
     logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
+    return load(bundle, **load_options(file))
+
+
+def load_options(file: AppFile) -> LoadOptions:
+    """What ``[model]`` says of how to load a bundle, with the lanes that suit the sources."""
     is_camera = len(file.sources) == 1 and file.sources[0].file is None
-    return load(
-        bundle,
-        runtime=file.model.runtime,
-        precision=file.model.precision,
-        threads=file.model.threads,
-        lanes=1 if is_camera else 2,
-        cache_dir=file.model.cache_dir,
-    )
+    return {
+        "runtime": file.model.runtime,
+        "precision": file.model.precision,
+        "threads": file.model.threads,
+        "lanes": 1 if is_camera else 2,
+        "cache_dir": file.model.cache_dir,
+    }
