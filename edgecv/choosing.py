@@ -69,6 +69,7 @@ class Advice:
     variant: Variant
     runtime: str
     threads: int  # 0 lets the runtime choose
+    cores: tuple[int, ...] = ()  # that the session computes on; empty for any
 
 
 class Adviser(Protocol):
@@ -110,7 +111,7 @@ def choose(path: Path, options: RuntimeOptions) -> Chosen:
         bundle=bundle,
         variant=advice.variant,
         runtime=advice.runtime,
-        options=msgspec.structs.replace(options, threads=advice.threads),
+        options=msgspec.structs.replace(options, threads=advice.threads, cores=advice.cores),
     )
 
 

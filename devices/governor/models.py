@@ -104,8 +104,11 @@ class CheaperModels:
     def _loaded(self, number: int) -> Model:
         cell, bundle = self._cells[number - 1], self._models[0].bundle
         assert bundle is not None
-        threads = self._options.get("threads") or cell.threads
-        chosen = {"variant": cell.variant, "runtime": cell.runtime, "precision": "auto", "threads": threads}
+        chosen = {
+            "variant": cell.variant,
+            "runtime": cell.runtime,
+            "precision": "auto",
+        }  # with the threads of the tuning
         model = Model.load(bundle.path, **{**self._options, **chosen})
         _warm_up(model)
         with self._changing:

@@ -10,7 +10,7 @@ from edgecv._internal.printable import printable
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import Variant
 from edgecv.choosing import Advice
-from edgecv.devices.tuning.cells import Cell
+from edgecv.devices.tuning.cells import Cell, threads_in_words
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import TuneRecord, key_of, read_record
 from edgecv.devices.tuning.rules import best_of
@@ -46,7 +46,7 @@ def advise_on(machine: Machine, record: TuneRecord | None, question: Question) -
     advice = _as_ordered(machine, question) if cell is None else _as_measured(cell, question)
     what = printable(f"{question.bundle.path.name}: {advice.variant.name} on {advice.runtime}")
     if cell is not None:
-        threads = f"{advice.threads} thread{'s' * (advice.threads != 1)}"
+        threads = threads_in_words(advice.threads, advice.cores)
         log.info("%s, %s: the fastest that `edgecv tune` measured here.", what, threads)
     elif len(question.pairs) > 1:
         hint = f"`edgecv tune {printable(str(question.bundle.path))}` measures which is the fastest here"
@@ -88,7 +88,9 @@ def measured(record: TuneRecord, question: Question) -> Cell | None:
 
 def _as_measured(cell: Cell, question: Question) -> Advice:
     variant = next(variant for variant, _ in question.pairs if variant.name == cell.variant)
-    return Advice(variant=variant, runtime=cell.runtime, threads=question.options.threads or cell.threads)
+    threads = question.options.threads or cell.threads
+    cores = cell.cores if threads == cell.threads else ()
+    return Advice(variant=variant, runtime=cell.runtime, threads=threads, cores=cores)
 
 
 def _as_ordered(machine: Machine, question: Question) -> Advice:

@@ -69,9 +69,10 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
     bundle, machine = Bundle.open(path), this_machine()
     key = key_of(bundle, machine)
     earlier = None if options.again else read_record(key, bundle.name)
-    if earlier is not None and _tried(earlier, options):
+    wanted = cells_for(bundle, machine, options)
+    if earlier is not None and {result.cell for result in earlier.results}.issuperset(wanted):
         return Tuning(record=earlier, path=None, measured_now=False)
-    record = _measured(bundle, machine, key, options, progress)
+    record = _measured(bundle, machine, wanted, options, progress)
     try:
         return Tuning(record=record, path=write_record(record))
     except EdgeCVError as error:
@@ -82,15 +83,10 @@ def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[C
     """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
     named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
-    return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.more_threads), options.devices)
-
-
-def _tried(record: TuneRecord, options: TuneOptions) -> bool:
-    """Whether an earlier tuning tried every number of threads and every device that is asked for."""
-    cells = [result.cell for result in record.results]
-    return {cell.threads for cell in cells}.issuperset(options.threads) and {cell.device for cell in cells}.issuperset(
-        options.devices
-    )
+    if options.threads:  # those that are asked for, wherever the system lets them run
+        return cells_of(named, options.threads, options.devices)
+    counts = thread_counts(machine.usable_cpus, machine.more_threads)
+    return cells_of(named, counts, options.devices, machine.big_cores)
 
 
 def class_gate(bundle: Bundle, then: Gate) -> Gate:
@@ -104,8 +100,10 @@ def class_gate(bundle: Bundle, then: Gate) -> Gate:
     return gate
 
 
-def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptions, progress: Progress) -> TuneRecord:
-    cells = cells_for(bundle, machine, options)
+def _measured(
+    bundle: Bundle, machine: Machine, cells: Sequence[Cell], options: TuneOptions, progress: Progress
+) -> TuneRecord:
+    key = key_of(bundle, machine)
     try:
         with workshop(bundle) as shop, Sensors() as sensors:
             disturbed = Disturbance(sensors)
