@@ -44,6 +44,12 @@ class EdgeCVError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def in_one_line(self) -> str:
+        """Message and next step as sentences, for a place that has one line for both."""
+        end = "" if not self.message or self.message.endswith((".", "!", "?", ":")) else "."
+        return f"{self.message}{end} {self.hint}".strip()
+
 
 class ConfigError(EdgeCVError):
     """The caller asked for something that does not exist or contradicts itself."""

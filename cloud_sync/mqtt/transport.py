@@ -123,7 +123,7 @@ class MqttTransport:
             link.take(self._requests, last=True)
             link.disconnect()
         except TransportError as error:
-            return f"{error.message} {error.hint}".strip()
+            return error.in_one_line
         except Exception as error:  # noqa: BLE001 (the watchdog: whatever breaks in paho, the next turn has a new client)
             return f"{type(error).__name__} in the MQTT client"
         finally:

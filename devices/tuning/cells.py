@@ -38,6 +38,11 @@ class CellResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: str = ""  # why it went no further
 
 
+def winner_of(results: Sequence[CellResult]) -> Cell | None:
+    """The cell to run, of results with the best first; ``None`` where none could be measured."""
+    return results[0].cell if results and results[0].median_ms is not None else None
+
+
 def threads_in_words(threads: int, cores: Sequence[int] = ()) -> str:
     """Such as ``4 threads on the cores 4, 5, 6, 7``."""
     where = f" on the core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))}" if cores else ""

@@ -76,7 +76,7 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
     try:
         return Tuning(record=record, path=write_record(record))
     except EdgeCVError as error:
-        return Tuning(record=record, path=None, trouble=f"{error.message} {error.hint}")
+        return Tuning(record=record, path=None, trouble=error.in_one_line)
 
 
 def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[Cell, ...]:

@@ -141,7 +141,7 @@ def convert(
             progress=progress,
         )
     for failure in bundle.failures:
-        note(f"{failure} {failure.hint}".rstrip())
+        note(failure.in_one_line)
     if json:
         failures = [asdict(failure) for failure in bundle.failures]
         print_json({**bundle_summary(bundle), **_quantization_summary(bundle), "failures": failures})
