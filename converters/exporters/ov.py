@@ -10,7 +10,7 @@ from edgecv._internal.extras import require
 from edgecv.converters.exporters.common import channels_last, example_inputs, library
 from edgecv.converters.source import Part
 from edgecv.quantize.ort import graph as onnx_graph
-from edgecv.quantize.ov.ir import names_of, save_ir
+from edgecv.quantize.ov.ir import names_of, number_above, save_ir
 from edgecv.quantize.quantizer import Exported
 
 
@@ -28,6 +28,7 @@ class OpenVinoExporter:
             MissingDependency: openvino or torch is not installed.
         """
         kept = frozenset() if part.graph is None else onnx_graph.names_of(part.graph)
+        number_above(kept)
         return _save(_converted(part), part, folder, half=False, kept=kept)
 
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:

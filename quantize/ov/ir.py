@@ -13,7 +13,8 @@ from typing import Any
 
 from edgecv._internal.extras import require
 
-_GENERATED = re.compile(r"([A-Z][A-Za-z0-9]*)_\d+(?![A-Za-z0-9])")
+_GENERATED = re.compile(r"([A-Z][A-Za-z0-9]*)_(\d+)(?![A-Za-z0-9])")
+_LONGEST_NUMBER = 5  # digits: OpenVINO counts so far within a second
 _NUMBER = re.compile(r"_(\d+)")
 _DESCRIPTION_BYTES = 2_000_000  # of the .xml, which holds no weights
 
@@ -46,6 +47,15 @@ def save_ir(model: Any, path: Path, half: bool = False, kept: Collection[str] = 
 def names_of(model: Any) -> frozenset[str]:
     """The names of all nodes of a model."""
     return frozenset(op.get_friendly_name() for op in model.get_ops())
+
+
+def number_above(names: Collection[str]) -> None:
+    """Let OpenVINO number the nodes that it makes from now on above those of ``names``: so it is known which names are its own."""
+    made = require("openvino", "convert").opset13
+    numbers = [int(found[2]) for name in names if (found := _GENERATED.match(name)) and len(found[2]) <= _LONGEST_NUMBER]
+    most = max(numbers, default=-1)
+    while int(made.constant(0).get_name().rpartition("_")[2]) < most:
+        pass
 
 
 def _name_in_order(model: Any, kept: frozenset[str]) -> None:
