@@ -44,12 +44,6 @@ class EdgeCVError(Exception):
         self.message = message
         self.hint = hint
 
-    @property
-    def in_one_line(self) -> str:
-        """Message and next step as sentences, for a place that has one line for both."""
-        end = "" if not self.message or self.message.endswith((".", "!", "?", ":")) else "."
-        return f"{self.message}{end} {self.hint}".strip()
-
 
 class ConfigError(EdgeCVError):
     """The caller asked for something that does not exist or contradicts itself."""
@@ -168,3 +162,9 @@ class RegressionError(EdgeCVError):
     """Slower or less accurate than the baseline allows."""
 
     exit_code = 4
+
+
+def in_one_line(message: str, hint: str) -> str:
+    """What happened and the next step as sentences, for a place that has one line for both."""
+    end = "" if not message or message.endswith((".", "!", "?", ":")) else "."
+    return f"{message}{end} {hint}".strip()

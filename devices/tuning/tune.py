@@ -21,7 +21,7 @@ from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
 from edgecv.devices.tuning.rules import Gate
 from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
-from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError, in_one_line
 
 BUDGET_S = 90.0
 _AFTERWARDS = 0.02  # of the budget: what checking the files once more and writing the result may take
@@ -76,7 +76,7 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
     try:
         return Tuning(record=record, path=write_record(record))
     except EdgeCVError as error:
-        return Tuning(record=record, path=None, trouble=error.in_one_line)
+        return Tuning(record=record, path=None, trouble=in_one_line(error.message, error.hint))
 
 
 def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[Cell, ...]:

@@ -4,7 +4,7 @@ The unit is a round: both sides are measured once, one after the other, and ``lo
 rounds one looks whether the one-sided 99 % bound of the mean lies above or below the limit. Simulated with a noise of 3 % per
 side: no alarm between equal sides, at most 4 % at exactly the limit, over 90 % of rises by 10 % found at a limit of 5 %.
 
-``edgecv tune`` looks after every round, at up to three sides: it takes ``median_interval``, which a single slow round does not move.
+``edgecv tune`` looks after every round, at up to three sides: it takes ``median_interval``, which one slow round does not move.
 """
 
 from __future__ import annotations

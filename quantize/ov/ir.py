@@ -52,7 +52,9 @@ def names_of(model: Any) -> frozenset[str]:
 def number_above(names: Collection[str]) -> None:
     """Let OpenVINO number the nodes that it makes from now on above those of ``names``: so it is known which names are its own."""
     made = require("openvino", "convert").opset13
-    numbers = [int(found[2]) for name in names if (found := _GENERATED.match(name)) and len(found[2]) <= _LONGEST_NUMBER]
+    numbers = [
+        int(found[2]) for name in names if (found := _GENERATED.match(name)) and len(found[2]) <= _LONGEST_NUMBER
+    ]
     most = max(numbers, default=-1)
     while int(made.constant(0).get_name().rpartition("_")[2]) < most:
         pass

@@ -44,7 +44,7 @@ def in_a_process_of_its_own(source: Path, folder: Path, int8_ms: float) -> Bundl
     out = folder / "a.ecv"
     given = (source, SHARED / "data/cifar10-jpeg/calibration", out, int8_ms)
     command = [sys.executable, "-c", SCRIPT, *map(str, given)]
-    subprocess.run(command, cwd=CHECKOUT, check=True, timeout=100)
+    subprocess.run(command, cwd=CHECKOUT, check=True, timeout=280)
     return Bundle.open(out)
 
 
@@ -112,6 +112,7 @@ def test_a_slow_and_a_fast_machine_write_the_same_model(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_so_they_do_for_openvino_and_for_every_cpu_class(resnet20: Path, tmp_path: Path) -> None:
     bundles = [in_a_process_of_its_own(resnet20, tmp_path / name, ms) for name, ms in MACHINES]
     check_alike(bundles)
@@ -125,7 +126,10 @@ def test_so_they_do_for_openvino_and_for_every_cpu_class(resnet20: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_so_do_three_formats_of_a_detector_in_one_process_and_its_confidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(600)
+def test_so_do_three_formats_of_a_detector_in_one_process_and_its_confidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from edgecv.benchmarks.demo.data import write_images
     from edgecv.benchmarks.demo.run import MODEL_PATH
 

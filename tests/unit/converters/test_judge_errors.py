@@ -20,9 +20,7 @@ def judge_that_raises(error: Exception) -> AccuracyJudge:
             raise error
 
     nothing: Any = None
-    return Broken(
-        source=nothing, images=(), labelled=None, max_drop=1.0, sessions=nothing, floats={}, progress=silent
-    )
+    return Broken(source=nothing, images=(), labelled=None, max_drop=1.0, sessions=nothing, floats={}, progress=silent)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgecv.errors import EdgeCVError
+from edgecv.errors import in_one_line
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from edgecv.errors import EdgeCVError
     ],
 )
 def test_message_and_next_step_are_sentences_of_one_line(message: str, hint: str, line: str) -> None:
-    assert EdgeCVError(message, hint).in_one_line == line
+    assert in_one_line(message, hint) == line

@@ -287,7 +287,15 @@ def test_a_supply_of_which_nothing_tells_is_not_called_fine(tmp_path: Path) -> N
 @pytest.mark.parametrize(("state", "level"), [("driven", "ok"), ("seen", "note")])
 def test_an_accelerator_that_edgecv_never_uses_is_nothing_to_mend(state: State, level: str) -> None:
     one = Accelerator(
-        kind="gpu", name="GPU", state=state, id="", node="", driver="", reason="it is another's", fix="", has_runtime=False
+        kind="gpu",
+        name="GPU",
+        state=state,
+        id="",
+        node="",
+        driver="",
+        reason="it is another's",
+        fix="",
+        has_runtime=False,
     )
     assert _accelerator(one).level == level
 
