@@ -41,7 +41,6 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     """
     from edgecv.cli.governor import governed
     from edgecv.devices.governor.watch import FrameWatch
-    from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
 
     file = app.file
@@ -55,7 +54,6 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     model = file.model
     try:
         with load_model(file, model.bundle) as loaded, _models(loaded, file) as models:
-            check_model(loaded)  # before a sink creates its file
             pipeline = Pipeline(
                 file.sources,
                 loaded,
@@ -81,9 +79,14 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
 
 
 def _models(model: Model, file: AppFile) -> CheaperModels:
-    """The model and, where the governor may use them, cheaper variants of its bundle."""
-    from edgecv.devices.governor.models import CheaperModels
+    """The model and, where the governor may use them, cheaper variants of its bundle.
 
+    Raises ``ConfigError`` for a model that a pipeline cannot use: before a sink creates its file.
+    """
+    from edgecv.devices.governor.models import CheaperModels
+    from edgecv.pipelines.arguments import check_model
+
+    check_model(model)
     return CheaperModels.of(model, load_options(file)) if file.governor == "auto" else CheaperModels(model)
 
 
