@@ -71,6 +71,7 @@ class Advice:
     variant: Variant
     runtime: str
     threads: int  # 0 lets the runtime choose
+    cores: tuple[int, ...] = ()  # that the session computes on; empty for any
 
 
 class Adviser(Protocol):
@@ -112,7 +113,7 @@ def choose(path: Path, options: RuntimeOptions) -> Chosen:
         bundle=bundle,
         variant=advice.variant,
         runtime=advice.runtime,
-        options=msgspec.structs.replace(options, threads=advice.threads),
+        options=msgspec.structs.replace(options, threads=advice.threads, cores=advice.cores),
     )
 
 

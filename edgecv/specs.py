@@ -99,6 +99,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``: what the runtime shall compute on,
             and never something else.
         threads: Threads of the session; 0: as many as this process may use CPUs, by its binding and its quota.
+        cores: Numbers of the cores that the session computes on, such as the big ones of a chip with two kinds; empty for any.
         lanes: Images that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
             With 2 each image takes longer, but more of them get done: no thread waits for another at the end of each layer
             (YOLOv8n INT8 in OpenVINO on two cores: 30 instead of 36 ms of processor time per image).
@@ -112,6 +113,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     runtime: str = "auto"
     device: str = "cpu"
     threads: int = 0
+    cores: tuple[int, ...] = ()
     lanes: int = 1
     precision: Literal["auto", "fp32", "fp16", "int8", "bf16"] = "auto"
     variant: str = ""

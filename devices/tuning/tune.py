@@ -22,7 +22,7 @@ from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
 from edgecv.devices.tuning.rules import Gate
 from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
-from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError, in_one_line
 
 BUDGET_S = 90.0
 _AFTERWARDS = 0.02  # of the budget: what checking the files once more and writing the result may take
@@ -74,29 +74,25 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
     key = key_of(bundle, machine)
     failed = _build(bundle, machine, options, progress)  # also where a record counts: engines may be gone
     earlier = None if options.again or failed else read_record(key, bundle.name)
-    if earlier is not None and _tried(earlier, options):
+    wanted = cells_for(bundle, machine, options)
+    if earlier is not None and {result.cell for result in earlier.results}.issuperset(wanted):
         return Tuning(record=earlier, path=None, measured_now=False)
-    record = _measured(bundle, machine, key, options, progress, failed)
+    record = _measured(bundle, machine, wanted, options, progress, failed)
     try:
         return Tuning(record=record, path=write_record(record))
     except EdgeCVError as error:
-        return Tuning(record=record, path=None, trouble=f"{error.message} {error.hint}")
+        return Tuning(record=record, path=None, trouble=in_one_line(error.message, error.hint))
 
 
 def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[Cell, ...]:
     """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
     named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
-    threads = options.threads or thread_counts(machine.usable_cpus, machine.more_threads)
-    return cells_of(named, threads, options.devices or machine.devices)
-
-
-def _tried(record: TuneRecord, options: TuneOptions) -> bool:
-    """Whether an earlier tuning tried every number of threads and every device that is asked for."""
-    cells = [result.cell for result in record.results]
-    return {cell.threads for cell in cells}.issuperset(options.threads) and {cell.device for cell in cells}.issuperset(
-        options.devices
-    )
+    devices = options.devices or machine.devices
+    if options.threads:  # those that are asked for, wherever the system lets them run
+        return cells_of(named, options.threads, devices)
+    counts = thread_counts(machine.usable_cpus, machine.more_threads)
+    return cells_of(named, counts, devices, machine.big_cores)
 
 
 def class_gate(bundle: Bundle, then: Gate) -> Gate:
@@ -133,12 +129,12 @@ def _build(bundle: Bundle, machine: Machine, options: TuneOptions, progress: Pro
 def _measured(
     bundle: Bundle,
     machine: Machine,
-    key: TuneKey,
+    cells: Sequence[Cell],
     options: TuneOptions,
     progress: Progress,
     failed: Mapping[str, str],
 ) -> TuneRecord:
-    cells = cells_for(bundle, machine, options)
+    key = key_of(bundle, machine)
     try:
         with workshop(bundle) as shop, Sensors() as sensors:
             disturbed = Disturbance(sensors)

@@ -10,6 +10,7 @@ from edgecv.cli.console import note
 from edgecv.errors import ConfigError
 
 if TYPE_CHECKING:
+    from edgecv.choosing import LoadOptions
     from edgecv.cli.app_config import AppFile
     from edgecv.model import Model
 
@@ -67,17 +68,21 @@ def load_model(file: AppFile, bundle: Path | str) -> Model:
     from edgecv.model import load
 
     logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
-    is_camera = len(file.sources) == 1 and file.sources[0].file is None
-    model: Model = load(
-        bundle,
-        runtime=file.model.runtime,
-        precision=file.model.precision,
-        threads=file.model.threads,
-        device=file.model.device,
-        lanes=1 if is_camera else 2,
-        cache_dir=file.model.cache_dir,
-        extra=file.model.extra,
-    )
+    model: Model = load(bundle, **load_options(file))
     if file.model.device != "cpu":
         note(f"{model.name} runs on {computed_on(model.session)}.")
     return model
+
+
+def load_options(file: AppFile) -> LoadOptions:
+    """What ``[model]`` says of how to load a bundle, with the lanes that suit the sources."""
+    is_camera = len(file.sources) == 1 and file.sources[0].file is None
+    return {
+        "runtime": file.model.runtime,
+        "precision": file.model.precision,
+        "threads": file.model.threads,
+        "device": file.model.device,
+        "lanes": 1 if is_camera else 2,
+        "cache_dir": file.model.cache_dir,
+        "extra": file.model.extra,
+    }

@@ -15,7 +15,7 @@ from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.console import note, print_json, print_table, progress_for, say
 from edgecv.cli.for_profile import made_for
 from edgecv.cli.options import REPEAT, Json, MaxMegapixels, limit_images
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, in_one_line
 from edgecv.specs import PRECISIONS
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def convert(
             progress=progress,
         )
     for failure in bundle.failures:
-        note(f"{failure} {failure.hint}".rstrip())
+        note(in_one_line(str(failure), failure.hint))
     if json:
         failures = [asdict(failure) for failure in bundle.failures]
         print_json({**bundle_summary(bundle), **_quantization_summary(bundle), "failures": failures})

@@ -21,7 +21,7 @@ def tune(
     budget: Annotated[float, typer.Option(min=1, help="Seconds that it may take.")] = 90.0,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=1024, help="Thread count to try; may be repeated. Default: 1, 2, all."),
+        typer.Option(min=1, max=1024, help="Thread count to try; may be repeated. Default: 1, 2, all, the big cores."),
     ] = None,
     device: Annotated[
         list[str] | None,
