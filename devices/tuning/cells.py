@@ -18,6 +18,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     runtime: str  # registered name
     threads: Annotated[int, msgspec.Meta(ge=1, le=MOST_THREADS)]
     device: str = "cpu"  # what the runtime computes on, as in `RuntimeOptions`
+    shape: str = ""  # of the input, such as `640x384`; empty for the model's own
 
     def __str__(self) -> str:
         place = "" if self.device == "cpu" else f" ({self.device})"
@@ -49,7 +50,7 @@ def thread_counts(usable: int, more: int = 0) -> tuple[int, ...]:
 
 
 def cells_of(
-    pairs: Sequence[tuple[str, str, str]], threads: Sequence[int], devices: Sequence[str] = ("cpu",)
+    pairs: Sequence[tuple[str, str, str]], threads: Sequence[int], devices: Sequence[str] = ("cpu",), shape: str = ""
 ) -> tuple[Cell, ...]:
     """Every cell, the most likely first: those with the first thread count come before those with the next.
 
@@ -57,9 +58,10 @@ def cells_of(
         pairs: Name of the variant, its precision and a runtime that runs it; in the order of preference.
         threads: As ``thread_counts`` gives them. An accelerator takes the first alone: its cores are not ours.
         devices: What the runtimes shall compute on.
+        shape: The input shape that all these variants have.
     """
     found = [
-        Cell(variant=variant, precision=precision, runtime=runtime, threads=count, device=device)
+        Cell(variant=variant, precision=precision, runtime=runtime, threads=count, device=device, shape=shape)
         for at, count in enumerate(dict.fromkeys(threads))
         for device in dict.fromkeys(devices)
         if device == "cpu" or at == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from edgecv.devices.tuning.contest import Contest
 from edgecv.devices.tuning.disturbance import Disturbance
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
-from edgecv.devices.tuning.rules import Gate
+from edgecv.devices.tuning.rules import Gate, Outcome
 from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
 from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.vision.input_shapes import Size, shape_name
 
 BUDGET_S = 90.0
 _AFTERWARDS = 0.02  # of the budget: what checking the files once more and writing the result may take
@@ -78,11 +79,20 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
         return Tuning(record=record, path=None, trouble=f"{error.message} {error.hint}")
 
 
-def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[Cell, ...]:
-    """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
+def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[tuple[Cell, ...], ...]:
+    """What takes part: every variant on every installed runtime that runs it, in the machine's order.
+
+    Each input shape has a contest of its own, the model's own first: a shape is chosen by what it fits, not by its speed.
+    """
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
-    named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
-    return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.more_threads), options.devices)
+    threads = options.threads or thread_counts(machine.usable_cpus, machine.more_threads)
+    own = bundle.sizes_wh[0]
+
+    def contest(size_wh: Size) -> tuple[Cell, ...]:
+        named = [(variant.name, variant.precision, name) for variant, name in pairs if variant.size_wh == size_wh]
+        return cells_of(named, threads, options.devices, "" if size_wh == own else shape_name(size_wh))
+
+    return tuple(filter(None, map(contest, bundle.sizes_wh)))
 
 
 def _tried(record: TuneRecord, options: TuneOptions) -> bool:
@@ -105,25 +115,31 @@ def class_gate(bundle: Bundle, then: Gate) -> Gate:
 
 
 def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptions, progress: Progress) -> TuneRecord:
-    cells = cells_for(bundle, machine, options)
+    contests = cells_for(bundle, machine, options)
+    shared = replace(options, budget_s=options.budget_s / len(contests))
+    outcomes: list[Outcome] = []
     try:
         with workshop(bundle) as shop, Sensors() as sensors:
             disturbed = Disturbance(sensors)
-            outcome = _contest(cells, bundle, shop, options, progress, disturbed).run()
+            for cells in contests:
+                outcomes.append(_contest(cells, bundle, shop, shared, progress, disturbed).run())
+                shop.close()
     except BundleChanged as error:
         raise BundleError(str(error), _AGAIN) from error
     _check_unchanged(bundle, key, machine)
-    if outcome.best is None:
-        reasons = dict.fromkeys(result.reason for result in outcome.results)
+    outcomes.sort(key=lambda outcome: outcome.best is None)  # one that found nothing says nothing of the bundle
+    results = tuple(result for outcome in outcomes for result in outcome.results)
+    if outcomes[0].best is None:
+        reasons = dict.fromkeys(result.reason for result in results)
         raise SessionError(f"Nothing of {bundle.path} could be measured: {' '.join(reasons)}", "edgecv verify BUNDLE")
     return TuneRecord(
         schema=SCHEMA,
         name=bundle.name,
         key=key,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        elapsed_s=round(outcome.elapsed_s, 2),
+        elapsed_s=round(sum(outcome.elapsed_s for outcome in outcomes), 2),
         budget_s=options.budget_s,
-        results=outcome.results,
+        results=results,
     )
 
 

@@ -11,6 +11,7 @@ from edgecv.errors import ConfigError
 if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile
     from edgecv.model import Model
+    from edgecv.pipelines.fitting_model import FittingModel
 
 COMMAND_LINE = "the command line"
 
@@ -55,16 +56,17 @@ def check_complete(file: AppFile, command: str) -> None:
         raise ConfigError("There is no source.", hint)
 
 
-def load_model(file: AppFile, bundle: Path | str) -> Model:
+def load_model(file: AppFile, bundle: Path | str) -> Model | FittingModel:
     """The model as ``[model]`` wants it; errors as ``edgecv.load``. Why this variant was taken is said in a line on stderr.
 
     It is loaded for two images at a time where there is always a next one, and for one where the newest is to be answered soonest.
+    Of a bundle with several input shapes, each source gets the one that wastes least.
     """
-    from edgecv.model import load
+    from edgecv.pipelines.fitting_model import load_fitting
 
     logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
     is_camera = len(file.sources) == 1 and file.sources[0].file is None
-    return load(
+    return load_fitting(
         bundle,
         runtime=file.model.runtime,
         precision=file.model.precision,

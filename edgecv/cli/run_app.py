@@ -12,6 +12,7 @@ from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
 from edgecv.cli.app_options import check_complete, load_model
 from edgecv.cli.console import note, print_json
+from edgecv.cli.shape_notes import ShapeNotes
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.pipelines.uris import parse_sink, parse_source
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edgecv.cloud_sync.sink import MqttSink
     from edgecv.model import Model
     from edgecv.pipelines.arguments import SinkLike
+    from edgecv.pipelines.fitting_model import FittingModel
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.source_config import SourceConfig
     from edgecv.pipelines.summary import Summary
@@ -71,7 +73,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
             )
             _advise(app, loaded)
             with pipeline, governed(pipeline, watch):
-                _follow(pipeline)
+                _follow(pipeline, ShapeNotes(loaded))
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
         if cloud is not None:
             cloud.close()
@@ -88,7 +90,7 @@ def _is_live(source: SourceConfig) -> bool:
     return plays_live or registry.resolve("sources", parsed.scheme).supervised
 
 
-def _advise(app: App, model: Model) -> None:
+def _advise(app: App, model: Model | FittingModel) -> None:
     """A tracker carries objects on with detections that are not sure: it needs to see them."""
     confidence = app.file.model.confidence
     least = model.spec.decode.confidence if confidence is None else confidence
@@ -182,9 +184,10 @@ def _gauges(cloud: MqttSink | None) -> Sequence[Gauge]:
     return [*device_gauges(), waiting]
 
 
-def _follow(pipeline: Pipeline) -> None:
+def _follow(pipeline: Pipeline, notes: ShapeNotes) -> None:
     said = time.monotonic()
     for result in pipeline:
+        notes.look(result)
         if time.monotonic() - said >= _STATUS_S:
             said = time.monotonic()
             note(_status(pipeline.summary, result))

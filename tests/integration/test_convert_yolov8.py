@@ -67,7 +67,7 @@ def test_the_bundle_says_where_it_comes_from(trained: Bundle, yolov8n: Path) -> 
     assert manifest.calibration is not None
     assert (manifest.calibration.images, manifest.calibration.held_out) == (CALIBRATION, CALIBRATION // 4)
     assert {"edgecv", "onnx", "onnxruntime", "torch"} <= manifest.tools.keys()
-    assert manifest.preprocess.size_wh == (SIDE, SIDE)
+    assert {variant.size_wh for variant in trained.variants} == {(SIDE, SIDE)}
     assert manifest.decode.labels[0] == "person"
 
 
@@ -365,5 +365,5 @@ def test_recipes_that_lose_the_accuracy_give_way_to_the_next(stray: Path, calibr
 
 def test_the_same_source_converts_to_float(stray: Path, tmp_path: Path) -> None:
     made = edgecv.convert(stray, precision="fp32", out=tmp_path / "out.ecv")
-    assert made.manifest.preprocess.size_wh == (SIDE, SIDE)
+    assert made.sizes_wh == ((SIDE, SIDE),)
     assert [v.name for v in made.variants] == ["onnx-fp32"]
