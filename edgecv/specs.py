@@ -50,13 +50,14 @@ class PreprocessSpec(PreprocessRule, frozen=True, kw_only=True, forbid_unknown_f
     @classmethod
     def of(cls, rule: PreprocessRule, size_wh: tuple[int, int]) -> PreprocessSpec:
         """The rule for an input of one size."""
-        fields = {name: getattr(rule, name) for name in PreprocessRule.__struct_fields__}
-        return cls(size_wh=size_wh, **fields)
+        return cls(size_wh=size_wh, **msgspec.structs.asdict(rule))
 
     @property
     def rule(self) -> PreprocessRule:
         """The same without the size."""
-        return PreprocessRule(**{name: getattr(self, name) for name in PreprocessRule.__struct_fields__})
+        fields = msgspec.structs.asdict(self)
+        del fields["size_wh"]
+        return PreprocessRule(**fields)
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

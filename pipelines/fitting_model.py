@@ -134,9 +134,12 @@ class FittingModel:
         chosen = choose_size(self.bundle, self._options, shape)
         model = open_variant(self.bundle, chosen.variant, chosen.options, chosen.runtime)
         model(np.zeros((shape[1], shape[0], 3), np.uint8))  # what it needs to compute is part of its memory
-        if beside:
-            more = f", which takes {max(0, _rss_bytes() - before) / 1e6:.0f} MB more memory" if before else ""
-            log.info("%s: %s for %s as well%s.", self.bundle.path.name, shape_name(shape), printable(source), more)
+        more = (
+            f": a second session, which takes {max(0, _rss_bytes() - before) / 1e6:.0f} MB more memory"
+            if beside
+            else ""
+        )
+        log.info("%s: input %s for %s%s.", printable(self.bundle.path.name), shape_name(shape), printable(source), more)
         return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import weakref
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def test_a_pipeline_gives_each_source_its_shape(model: FittingModel, caplog: pyt
         assert result.detections is not None
         assert np.allclose(result.detections.xyxy, [[32, 32, 64, 64]], atol=0.5)
     assert loaded_shapes(model) == {SQUARE, WIDE}
-    said = [record.getMessage() for record in caplog.records if "as well" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "second session" in record.getMessage()]
     assert len(said) == 1
     assert "more memory" in said[0]
 
@@ -140,11 +141,13 @@ def test_a_closed_one_gives_no_model(bundle: Bundle) -> None:
 
 def test_it_may_replace_a_model_and_be_replaced(model: FittingModel, bundle: Bundle) -> None:
     with edgecv.load(bundle.path) as square, edgecv.Pipeline(Camera("wide", (128, 64), 30), square) as pipeline:
-        names = []
+        names: list[str] = []
         for result in pipeline:
             names.append(result.model)
-            pipeline.replace_model(model if len(names) == 1 else square)
-    assert set(names) == {"tiny/onnx-fp32", "tiny/onnx-fp32-64x32"}
+            if len(names) in (1, 15):
+                pipeline.replace_model(model if len(names) == 1 else square)
+    changes = [name for before, name in itertools.pairwise(names) if name != before]
+    assert changes == ["tiny/onnx-fp32-64x32", "tiny/onnx-fp32"]
 
 
 def test_a_bundle_json_that_is_none_is_damage(bundle: Bundle) -> None:
