@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 import edgecv
+from edgecv._internal.progress import silent
+from edgecv.bundles.bundle import Failure
 from edgecv.converters.explain import steps
+from edgecv.converters.float_variants import Job, remove
 from edgecv.converters.request import request_of
 from edgecv.errors import ConfigError
 
@@ -47,3 +50,29 @@ def test_the_steps_name_each_shape(untrained_64: Path) -> None:
     told = "\n".join(steps(request_of(untrained_64, ["onnx"], "fp32", fit=("16:9", "1600:900", "4:3"))))
     assert told.count("an input of the shape 16:9") == 1
     assert "an input of the shape 4:3" in told
+
+
+def test_a_failure_takes_away_only_its_own_shape(tmp_path: Path) -> None:
+    names = ["onnx-int8", "onnx-int8-x86", "onnx-int8-640x384", "onnx-int8-x86-640x384", "onnx-fp32-640x384"]
+    for shape, left in (("", names[2:]), ("640x384", [*names[:2], names[4]])):
+        folder = tmp_path / (shape or "own")
+        for name in names:
+            (folder / name).mkdir(parents=True)
+        job = Job(
+            request=request_of("resnet18", ["onnx"], "fp32"),
+            source=None,  # type: ignore[arg-type]  # nothing of it is asked
+            calibration=None,
+            examples=(),
+            images=(),
+            folder=folder,
+            progress=silent,
+            shape=shape,
+        )
+        remove(job, "onnx", "int8")
+        assert sorted(path.name for path in folder.iterdir()) == sorted(left)
+        assert job.name_of("onnx", "int8", "x86") == ("onnx-int8-x86-640x384" if shape else "onnx-int8-x86")
+
+
+def test_a_failure_names_its_shape() -> None:
+    failed = Failure(format="onnx", precision="int8", message="no", hint="", exit_code=3, shape="640x384")
+    assert str(failed) == "onnx int8 640x384 failed: no"
