@@ -13,7 +13,7 @@ import numpy as np
 from edgecv._internal.printable import printable
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import Variant
-from edgecv.choosing import LoadOptions, choose_size, runtime_options, shapes_in
+from edgecv.choosing import LoadOptions, choose_size, computed_on, runtime_options, shapes_in
 from edgecv.errors import ConfigError
 from edgecv.model import Model, load, open_variant
 from edgecv.results import Frame
@@ -140,6 +140,8 @@ class FittingModel:
             else ""
         )
         log.info("%s: input %s for %s%s.", printable(self.bundle.path.name), shape_name(shape), printable(source), more)
+        if self._options.device != "cpu":
+            log.info("%s runs on %s.", printable(model.name), computed_on(model.session))
         return model
 
 

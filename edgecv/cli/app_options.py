@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecv.cli.console import note
 from edgecv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def read_options(
     conf: float | None,
     iou: float | None,
     classes: str | None,
+    device: str | None = None,
 ) -> AppFile:
     """The file, or an empty one, with what the options say of ``[model]`` in place of what stands there."""
     from msgspec.structs import replace
@@ -37,6 +39,7 @@ def read_options(
         "runtime": runtime,
         "precision": precision,
         "threads": threads,
+        "device": device,
         "confidence": conf,
         "iou": iou,
         "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
@@ -62,15 +65,21 @@ def load_model(file: AppFile, bundle: Path | str) -> Model | FittingModel:
     It is loaded for two images at a time where there is always a next one, and for one where the newest is to be answered soonest.
     Of a bundle with several input shapes, each source gets the one that wastes least.
     """
-    from edgecv.pipelines.fitting_model import load_fitting
+    from edgecv.choosing import computed_on
+    from edgecv.pipelines.fitting_model import FittingModel, load_fitting
 
     logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
     is_camera = len(file.sources) == 1 and file.sources[0].file is None
-    return load_fitting(
+    model = load_fitting(
         bundle,
         runtime=file.model.runtime,
         precision=file.model.precision,
         threads=file.model.threads,
+        device=file.model.device,
         lanes=1 if is_camera else 2,
         cache_dir=file.model.cache_dir,
+        extra=file.model.extra,
     )
+    if file.model.device != "cpu" and not isinstance(model, FittingModel):  # which says it of each shape that it loads
+        note(f"{model.name} runs on {computed_on(model.session)}.")
+    return model
