@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecv._internal.printable import printable
-from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.cpu_classes import suits_device
 from edgecv.bundles.manifest import Variant
 from edgecv.bundles.metric_names import figures
 from edgecv.choosing import LoadOptions, runnable, runtime_options
@@ -126,8 +126,13 @@ def cheaper_cells(model: Model, record: TuneRecord, options: LoadOptions) -> tup
     precision that is asked for is what the run begins with.
     """
     assert model.bundle is not None
+    shape = _variant(model).size_wh
     asked = runtime_options(**{**options, "precision": "auto", "variant": ""})
-    pairs = [pair for pair in runnable(model.bundle, asked) if suits_this_machine(pair[0].cpu_class)]
+    pairs = [
+        pair
+        for pair in runnable(model.bundle, asked)
+        if pair[0].size_wh == shape and suits_device(pair[0].cpu_class, asked.device)
+    ]
     of_each = [
         measured(record, Question(bundle=model.bundle, pairs=list(group), options=asked))
         for _, group in groupby(pairs, lambda pair: pair[0].name)

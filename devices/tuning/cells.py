@@ -20,6 +20,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     threads: Annotated[int, msgspec.Meta(ge=1, le=MOST_THREADS)]
     device: str = "cpu"  # what the runtime computes on, as in `RuntimeOptions`
     cores: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()  # that the threads stay on; empty for any
+    shape: str = ""  # of the input, such as `640x384`; empty for the model's own
 
     def __str__(self) -> str:
         place = "" if self.device == "cpu" else f" ({self.device})"
@@ -66,6 +67,7 @@ def cells_of(
     threads: Sequence[int],
     devices: Sequence[str] = ("cpu",),
     big_cores: tuple[int, ...] = (),
+    shape: str = "",
 ) -> tuple[Cell, ...]:
     """Every cell, the most likely first: those with the first thread count come before those with the next.
 
@@ -74,9 +76,18 @@ def cells_of(
         threads: As ``thread_counts`` gives them. An accelerator takes the first alone: its cores are not ours.
         devices: What the runtimes shall compute on; each takes part with the runtimes that know it.
         big_cores: Of a chip with two kinds of cores: a session may stay on these, lest it waits for a slow one in every layer.
+        shape: The input shape that all these variants have.
     """
     found = [
-        Cell(variant=variant, precision=precision, runtime=runtime, threads=count, cores=cores, device=device)
+        Cell(
+            variant=variant,
+            precision=precision,
+            runtime=runtime,
+            threads=count,
+            cores=cores,
+            device=device,
+            shape=shape,
+        )
         for at, (count, cores) in enumerate(_ways(dict.fromkeys(threads), big_cores))
         for device in dict.fromkeys(devices)
         if device == "cpu" or at == 0

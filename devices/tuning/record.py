@@ -48,11 +48,11 @@ class TuneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     measured_at: str  # ISO 8601, UTC
     elapsed_s: float
     budget_s: float
-    results: tuple[CellResult, ...]  # every cell, the best first
+    results: tuple[CellResult, ...]  # every cell, shape by shape, the best of each first
 
     @property
     def best(self) -> Cell | None:
-        """The cell that won; ``None`` where none could be measured."""
+        """The cell that won, of the model's own input shape; ``None`` where none could be measured."""
         return winner_of(self.results)
 
 

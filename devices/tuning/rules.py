@@ -76,10 +76,12 @@ class Outcome:
 def best_of(results: Sequence[CellResult], fits: Callable[[Cell], bool], tie: float = RULES.tie) -> Cell | None:
     """The best of those cells of an ``Outcome`` that fit; ``None`` where none of them has a time.
 
-    The winner of the search is taken where it fits: nothing was compared as surely. Else the rule for ties decides.
+    Each input shape had a search of its own, whose winner is taken where it fits: nothing was compared as surely. Else the rule
+    for ties decides.
     """
     timed = [(result, result.median_ms) for result in results if result.median_ms is not None and fits(result.cell)]
-    if not timed or timed[0][0] is results[0]:
+    winners = {result.cell.shape: result for result in reversed(results)}
+    if not timed or timed[0][0] is winners[timed[0][0].cell.shape]:
         return timed[0][0].cell if timed else None
     quickest = min(ms for _, ms in timed)
     tied = [result for result, ms in timed if ms < tie * quickest]

@@ -63,6 +63,10 @@ def convert(
         bool, typer.Option("--analyze", help="Write sensitivity.json: what each layer loses in INT8.")
     ] = False,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Variants with an input of a camera's shape as well: 16:9, 4:3, 9:16 ... {REPEAT}"),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Images per run, 1 to 64, fixed in the files.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Bundle to write. Default: NAME.ecv here.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
@@ -127,7 +131,8 @@ def convert(
     if chosen.said:
         note(chosen.said)
     if explain:
-        for number, step in enumerate(steps(request_of(source, chosen.formats, precision, options, int8_options)), 1):
+        request = request_of(source, chosen.formats, precision, options, int8_options, fit or ())
+        for number, step in enumerate(steps(request), 1):
             say(f"{number}. {step}")
         return
     with progress_for(json) as progress:
@@ -141,6 +146,7 @@ def convert(
             keep_going=keep_going,
             options=options,
             int8=int8_options,
+            fit=fit or (),
             progress=progress,
         )
     for failure in bundle.failures:
