@@ -96,7 +96,8 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         runtime: ``auto`` or a registered runtime.
-        device: ``cpu``, ``cuda``, ``tensorrt`` ...: what the runtime shall compute on.
+        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``: what the runtime shall compute on,
+            and never something else.
         threads: Threads of the session; 0: as many as this process may use CPUs, by its binding and its quota.
         cores: Numbers of the cores that the session computes on, such as the big ones of a chip with two kinds; empty for any.
         lanes: Images that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
@@ -105,7 +106,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``: which files of a bundle. ``bf16``: the float32 ones, computed in
             bfloat16; never chosen unasked, because scores differ (by up to 0.03 on YOLOv8n).
         variant: Name of a bundle's variant; empty for the best one.
-        cache_dir: Where the runtime may keep compiled models; empty for nowhere.
+        cache_dir: Where the runtime may keep compiled models; empty: nowhere for the CPU, EdgeCV's own cache for the others.
         extra: Options of one runtime, passed through by name.
     """
 

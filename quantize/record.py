@@ -108,6 +108,7 @@ class FormatRecord(_Record, frozen=True, kw_only=True):
     chosen: str
     layers: tuple[LayerLoss, ...] = ()
     worst: tuple[WorstImage, ...] = ()
+    notes: tuple[str, ...] = ()  # what was not proven, and what is left to do
 
 
 class CalibrationRecord(_Record, frozen=True, kw_only=True):

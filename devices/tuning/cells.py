@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from edgecv.choosing import MOST_THREADS
+from edgecv.runtimes.accelerators import knows
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +72,7 @@ def cells_of(
     Args:
         pairs: Name of the variant, its precision and a runtime that runs it; in the order of preference.
         threads: As ``thread_counts`` gives them. An accelerator takes the first alone: its cores are not ours.
-        devices: What the runtimes shall compute on.
+        devices: What the runtimes shall compute on; each takes part with the runtimes that know it.
         big_cores: Of a chip with two kinds of cores: a session may stay on these, lest it waits for a slow one in every layer.
     """
     found = [
@@ -80,6 +81,7 @@ def cells_of(
         for device in dict.fromkeys(devices)
         if device == "cpu" or at == 0
         for variant, precision, runtime in pairs
+        if knows(runtime, device)
     ]
     return tuple(found)
 

@@ -27,6 +27,7 @@ from edgecv.devices.tuning.messages import Answer, Order, Task
 from edgecv.devices.tuning.record import bundle_hash
 from edgecv.errors import BundleError, EdgeCVError
 from edgecv.protocols import Array, Session
+from edgecv.runtimes.accelerators.engines import BUILD
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 _WARM_UP_S = 2.0
@@ -55,11 +56,20 @@ class Bench:
         self._sessions: dict[Threads, dict[str, Session]] = {}
         self._feeds: Feeds = {}
 
+    def build(self) -> Answer:
+        """Let TensorRT build its engine, where there is none yet; nothing else needs one."""
+        if self._task.device == "tensorrt":
+            options = RuntimeOptions(runtime=self._task.runtime, device="tensorrt", extra={BUILD: True})
+            for session in open_parts(self._bundle, self._variant, options, self._task.runtime).values():
+                session.close()
+        return Answer()
+
     def verify(self) -> Answer:
-        """Replay the golden vectors on this runtime; a bundle without any has nothing to say."""
+        """Replay the golden vectors on this runtime and device; a bundle without any has nothing to say."""
         if not _has_golden(self._bundle):
             return Answer()
-        verdict = verify_variant(self._bundle, self._variant, self._task.runtime)
+        options = RuntimeOptions(device=self._task.device)
+        verdict = verify_variant(self._bundle, self._variant, self._task.runtime, options)
         return Answer(refused="" if verdict.status == "ok" else verdict.reason)
 
     def measure(self, threads: Threads, seconds: float) -> Answer:
@@ -84,6 +94,8 @@ class Bench:
     def answer(self, order: Order) -> Answer:
         """Do what is ordered; an error is an answer, too."""
         try:
+            if order.do == "build":
+                return self.build()
             if order.do == "verify":
                 return self.verify()
             if order.do == "release":

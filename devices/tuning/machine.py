@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from edgecv.devices.detect import detect
-from edgecv.devices.device import Device, PowerMode
+from edgecv.devices.device import Accelerator, Device, PowerMode
 from edgecv.devices.profiles import profile_of
 
+_OF_OPENVINO = frozenset({"i915", "xe", "intel_vpu"})  # drivers of what OpenVINO computes on
 # INT8 before float, since a bundle holds INT8 only where it kept the accuracy. On a CPU a runtime computes fp16 files in float32
 # at best: they are smaller, not faster.
 _PRECISIONS = ("int8", "fp32", "fp16")
@@ -27,6 +28,7 @@ class Machine:
     big_cores: tuple[int, ...] = ()  # the numbers of those of the fastest kind; empty where all are of one kind
     power_mode: str  # empty where there are none
     runtimes: dict[str, str]  # installed, with their versions
+    devices: tuple[str, ...] = ("cpu",)  # what runtimes can compute on here: that, and each usable accelerator
 
 
 def order_of(runtimes: Mapping[str, Sequence[str]]) -> tuple[tuple[str, str], ...]:
@@ -52,7 +54,23 @@ def machine_of(device: Device) -> Machine:
         big_cores=big_cores,
         power_mode=_power_mode(device.power_mode),
         runtimes=device.runtimes,
+        devices=usable_devices(device.accelerators),
     )
+
+
+def usable_devices(accelerators: Sequence[Accelerator]) -> tuple[str, ...]:
+    """The CPU, and what is usable beside it, by the names that ``RuntimeOptions.device`` takes.
+
+    A Coral is left out: no bundle holds the file that its compiler makes.
+    """
+    usable = [one for one in accelerators if one.state == "usable"]
+    return tuple(dict.fromkeys(["cpu", *(name for one in usable for name in _names_of(one))]))
+
+
+def _names_of(one: Accelerator) -> tuple[str, ...]:
+    if one.kind == "nvidia":
+        return ("cuda", "tensorrt")
+    return (one.kind,) if one.kind in ("gpu", "npu") and one.driver in _OF_OPENVINO else ()
 
 
 def _big_cores(device: Device) -> tuple[int, ...]:

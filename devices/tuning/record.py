@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.devices.tuning.cells import Cell, CellResult, winner_of
 from edgecv.devices.tuning.machine import Machine
 from edgecv.errors import EdgeCVError
+from edgecv.runtimes.cache_folder import cache_folder
 from edgecv.version import __version__
 
 SCHEMA = 1
@@ -72,24 +72,9 @@ def bundle_hash(bundle: Bundle) -> str:
     return hashlib.sha256(msgspec.json.encode(bundle.manifest)).hexdigest()
 
 
-def cache_folder() -> Path | None:
-    """The folder of all records; ``None`` for a user without a home.
-
-    It lies in ``EDGECV_CACHE`` where that is set, else below ``XDG_CACHE_HOME`` or ``~/.cache``.
-    """
-    for name, below in (("EDGECV_CACHE", "tune"), ("XDG_CACHE_HOME", "edgecv/tune")):
-        given = os.environ.get(name, "")
-        if given.startswith("/"):  # the XDG specification: a relative path is to be ignored
-            return Path(given) / below
-    try:
-        return Path.home() / ".cache" / "edgecv" / "tune"
-    except RuntimeError:
-        return None
-
-
 def record_path(key: TuneKey, name: str) -> Path | None:
     """Where the record of a bundle stands; ``None`` for a user without a home."""
-    folder = cache_folder()
+    folder = cache_folder("tune")
     if folder is None:
         return None
     readable = _UNSAFE.sub("_", name)[:80].strip(".") or "bundle"

@@ -6,7 +6,8 @@ import contextlib
 import select
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
@@ -23,6 +24,8 @@ from edgecv.devices.tuning.rules import Block
 from edgecv.errors import SessionError
 from edgecv.runtimes.own_python import module_command
 
+_BUILD_S = 3600.0  # of an engine of TensorRT: over ten minutes were seen (devices.md, section 2.3)
+_TICK_S = 1.0
 _LOAD_S = 20.0  # what starting, loading and warming up may take together
 _SLOW = 5.0  # a block that takes this many times as long as it should hangs
 _ROOM = 1.5  # free memory that the next process needs, in sizes of the largest one so far
@@ -56,6 +59,15 @@ class Workshop:
         except SessionError as error:
             return error.message
 
+    def build(self, cell: Cell, told: Callable[[float], None]) -> None:
+        """Build what an accelerator needs compiled, where that is not done yet; ``told`` hears how many seconds it has taken.
+
+        Raises:
+            SessionError: it cannot be built.
+            BundleChanged: the bundle is another one by now.
+        """
+        self._ask(cell, Order(do="build"), _BUILD_S, told)
+
     def measure(self, cell: Cell, seconds: float) -> Block:
         """Times of a cell; see ``Measure``.
 
@@ -78,10 +90,10 @@ class Workshop:
             child.kill()
         self._children.clear()
 
-    def _ask(self, cell: Cell, order: Order, limit_s: float) -> Answer:
+    def _ask(self, cell: Cell, order: Order, limit_s: float, told: Callable[[float], None] | None = None) -> Answer:
         place = _place(cell)
         try:
-            answer = self._child(place).ask(order, limit_s)
+            answer = self._child(place).ask(order, limit_s, told)
         except SessionError:
             self._children.pop(place).kill()
             raise
@@ -131,8 +143,8 @@ class _Child:
         self._orders: IO[bytes] = self._process.stdin
         self._answers: IO[bytes] = self._process.stdout
 
-    def ask(self, order: Order, limit_s: float) -> Answer:
-        """Give an order and wait for its answer.
+    def ask(self, order: Order, limit_s: float, told: Callable[[float], None] | None = None) -> Answer:
+        """Give an order and wait for its answer; ``told`` hears every second how long that has taken.
 
         Raises:
             SessionError: it died, or did not answer in time.
@@ -140,12 +152,22 @@ class _Child:
         with contextlib.suppress(OSError):  # it died; what it said before it did is read below
             self._orders.write(msgspec.json.encode(order) + b"\n")
             self._orders.flush()
-        if not select.select([self._answers], [], [], limit_s)[0]:
+        if not self._has_answer(limit_s, told):
             raise SessionError(f"{self._task.variant} on {self._task.runtime} took over {limit_s:.0f} s.")
         line = self._answers.readline()
         if not line:
             raise SessionError(self._death())
         return msgspec.json.decode(line, type=Answer)
+
+    def _has_answer(self, limit_s: float, told: Callable[[float], None] | None) -> bool:
+        if told is None:
+            return bool(select.select([self._answers], [], [], limit_s)[0])
+        began = time.monotonic()
+        while (elapsed_s := time.monotonic() - began) < limit_s:
+            if select.select([self._answers], [], [], _TICK_S)[0]:
+                return True
+            told(elapsed_s)
+        return False
 
     def kill(self) -> None:
         """End the process at once, and wait until it is gone."""

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecv.cli.console import note
 from edgecv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def read_options(
     conf: float | None,
     iou: float | None,
     classes: str | None,
+    device: str | None = None,
 ) -> AppFile:
     """The file, or an empty one, with what the options say of ``[model]`` in place of what stands there."""
     from msgspec.structs import replace
@@ -37,6 +39,7 @@ def read_options(
         "runtime": runtime,
         "precision": precision,
         "threads": threads,
+        "device": device,
         "confidence": conf,
         "iou": iou,
         "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
@@ -61,10 +64,14 @@ def load_model(file: AppFile, bundle: Path | str) -> Model:
 
     It is loaded for two images at a time where there is always a next one, and for one where the newest is to be answered soonest.
     """
+    from edgecv.choosing import computed_on
     from edgecv.model import load
 
     logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
-    return load(bundle, **load_options(file))
+    model: Model = load(bundle, **load_options(file))
+    if file.model.device != "cpu":
+        note(f"{model.name} runs on {computed_on(model.session)}.")
+    return model
 
 
 def load_options(file: AppFile) -> LoadOptions:
@@ -74,6 +81,8 @@ def load_options(file: AppFile) -> LoadOptions:
         "runtime": file.model.runtime,
         "precision": file.model.precision,
         "threads": file.model.threads,
+        "device": file.model.device,
         "lanes": 1 if is_camera else 2,
         "cache_dir": file.model.cache_dir,
+        "extra": file.model.extra,
     }

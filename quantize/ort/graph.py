@@ -81,7 +81,7 @@ def save(model: Any, path: Path) -> None:
 def add_constant(model: Any, name: str, value: Array) -> str:
     """Add an initializer; the name of the tensor."""
     helper = require("onnx.numpy_helper", "convert")
-    model.graph.initializer.append(helper.from_array(np.ascontiguousarray(value), name))
+    model.graph.initializer.append(helper.from_array(np.asarray(value, order="C"), name))
     return name
 
 

@@ -114,7 +114,14 @@ def _verdict(form: FormatRecord, record: QuantizationRecord) -> str:
     note = f"Note: {best.reason}." if best.reason else ""
     is_fp16 = best.recipe == "fp16"
     ready = "No INT8 recipe passed: fp16 was written." if is_fp16 else f"INT8 is ready (recipe {best.recipe})."
-    sentences = (ready, _speed(form, best, record.by_speed), _size(form, best), _quality(best, record), note)
+    sentences = (
+        ready,
+        _speed(form, best, record.by_speed),
+        _size(form, best),
+        _quality(best, record),
+        note,
+        *form.notes,
+    )
     return " ".join(sentence for sentence in sentences if sentence)
 
 

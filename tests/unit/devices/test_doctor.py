@@ -15,6 +15,7 @@ from edgecv.devices.doctor.environment import Environment
 from edgecv.devices.doctor.finding import Finding, has_failed, summary
 from edgecv.devices.doctor.native import Native
 from edgecv.devices.doctor.pairs import bad_pairs, fits, packages_asked_for
+from edgecv.devices.doctor.system_packages import debian_versions, tensorrt_majors
 from edgecv.devices.sensors.throttle import Throttle
 from edgecv.devices.tables import table
 from tests.boards import NAMES, around, lay_out
@@ -150,6 +151,74 @@ def test_library_and_package_of_a_rockchip_npu_are_compared(tmp_path: Path) -> N
     device, environment = _seen("rk3588", tmp_path)
     changed = replace(environment, packages={"rknn-toolkit-lite2": "2.5.0"}, rknn_library="2.3.2")
     assert _one(diagnose(device, changed), "rknn-versions").level == "warn"
+
+
+def _with_memryx(tmp_path: Path) -> tuple[Device, Environment]:
+    device, environment = _seen("pi-5", tmp_path)
+    card = Accelerator(
+        kind="memryx",
+        name="MemryX MX3",
+        state="usable",
+        id="1fe9:0100",
+        node="/dev/memx0",
+        driver="memx",
+        reason="",
+        fix="",
+    )
+    return replace(device, accelerators=(card,)), environment
+
+
+def test_the_three_parts_of_a_memryx_are_compared_by_the_release_of_their_sdk(tmp_path: Path) -> None:
+    device, environment = _with_memryx(tmp_path)
+    debian = {"memx-drivers": "2.1.0-1", "memx-accl": "2.1.0"}
+    same = replace(environment, packages={"memryx": "2.1.4"}, debian=debian)
+    assert not [one for one in diagnose(device, same) if one.id == "memryx-versions"]
+    found = _one(diagnose(device, replace(same, packages={"memryx": "2.2.0"})), "memryx-versions")
+    assert (found.level, "memx-drivers is 2.1.0-1" in found.what, "memryx is 2.2.0" in found.what) == (
+        "warn",
+        True,
+        True,
+    )
+    assert "https://developer.memryx.com/pip" in found.fix
+    without = replace(_seen("pi-5", tmp_path / "no card")[0], accelerators=())
+    assert not [
+        one for one in diagnose(without, replace(same, debian={"memx-accl": "2.0"})) if one.id == "memryx-versions"
+    ]
+
+
+def test_versions_of_debian_packages_are_read_and_removed_ones_are_not(tmp_path: Path) -> None:
+    status = tmp_path / "var/lib/dpkg/status"
+    status.parent.mkdir(parents=True)
+    status.write_text(
+        "Package: memx-drivers\nStatus: install ok installed\nVersion: 2.1.0-1\n\n"
+        "Package: memx-accl\nStatus: deinstall ok config-files\nVersion: 2.0.0\n\nPackage: memx-drivers-extra\nVersion: 9\n"
+    )
+    assert debian_versions(tmp_path, ("memx-drivers", "memx-accl")) == {"memx-drivers": "2.1.0-1"}
+    assert debian_versions(tmp_path / "nowhere", ("memx-drivers",)) == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "libraries", "found"),
+    [
+        ("1.31.1", ["libnvinfer.so.11", "libnvinfer.so.11.3.0"], True),
+        ("1.31.1", ["libnvinfer.so.10", "libnvinfer.so.11"], False),
+        ("1.31.1", [], False),
+        ("1.17.0", ["libnvinfer.so.8"], False),
+        ("", ["libnvinfer.so.11"], False),
+    ],
+)
+def test_the_tensorrt_of_the_system_is_compared_with_what_onnxruntime_was_built_for(
+    version: str, libraries: list[str], found: bool, tmp_path: Path
+) -> None:
+    device, environment = _seen("intel-n100", tmp_path)
+    folder = tmp_path / "root/usr/lib/x86_64-linux-gnu"
+    folder.mkdir(parents=True)
+    for name in libraries:
+        (folder / name).touch()
+    changed = replace(environment, packages={"onnxruntime-gpu": version}, tensorrt=tensorrt_majors(tmp_path / "root"))
+    said = [one for one in diagnose(device, changed) if one.id == "onnxruntime-tensorrt"]
+    assert [one.level for one in said] == ["warn"] * found
+    assert all("libnvinfer.so.11" in one.what and "<11" in one.fix for one in said)
 
 
 def test_the_version_is_found_in_the_library_of_a_rockchip_npu(tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ from edgecv.devices.tuning.machine import Machine, order_of, this_machine
 from edgecv.devices.tuning.record import (
     SCHEMA,
     TuneRecord,
-    cache_folder,
     key_of,
     read_record,
     record_path,
     write_record,
 )
 from edgecv.errors import EdgeCVError
+from edgecv.runtimes.cache_folder import cache_folder
 from tests.models import write_bundle
 
 MACHINE = Machine(
@@ -182,9 +182,9 @@ def test_a_name_that_is_no_file_name_is_made_one(bundle: Bundle) -> None:
 def test_the_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("EDGECV_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "edgecv/tune"
+    assert cache_folder("tune") == tmp_path / "edgecv/tune"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == Path.home() / ".cache/edgecv/tune"
+    assert cache_folder("tune") == Path.home() / ".cache/edgecv/tune"
 
 
 def question(bundle: Bundle, **options: object) -> Question:
