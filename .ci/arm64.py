@@ -67,7 +67,10 @@ def install() -> None:
     pip = [f"{VENV}/bin/pip", "install", "-q", "--only-binary", ":all:", "--no-compile"]
     guest([*pip, *requirements(inside)])
     guest([*pip, "--no-deps", "--force-reinstall", inside])
-    origin = guest([f"{VENV}/bin/python", "-c", "import edgecv, platform; print(platform.machine(), edgecv.__file__)"], capture=True)
+    origin = guest(
+        [f"{VENV}/bin/python", "-c", "import edgecv, platform; print(platform.machine(), edgecv.__file__)"],
+        capture=True,
+    )
     assert origin.stdout.startswith(f"aarch64 {VENV}/"), f"not the wheel, or not arm64: {origin.stdout}"
     guest([f"{VENV}/bin/python", "-c", "import torch"], ok=[1])
 
@@ -75,13 +78,20 @@ def install() -> None:
 def tests() -> None:
     """The run-time tests; the checkout's code is not there, so the wheel runs."""
     copy_tests(DESK / "checkout")
-    guest(["env", "--chdir=/desk/checkout", *pytest_command(f"{VENV}/bin/python", "-o", "timeout=900", "--durations=15")])
+    guest(
+        ["env", "--chdir=/desk/checkout", *pytest_command(f"{VENV}/bin/python", "-o", "timeout=900", "--durations=15")]
+    )
 
 
 def bundles() -> list[Path]:
     """A detector and a classifier in every precision and for every CPU class, converted on this machine once."""
     detector = [SHARED / "models/yolov8n-coco.pt", "--imgsz", "320", "--calib", SHARED / "data/coco128-train/images"]
-    classifier = [SHARED / "models/resnet20-cifar10.onnx", "--calib", SHARED / "data/cifar10-jpeg/calibration", *IMAGENET]
+    classifier = [
+        SHARED / "models/resnet20-cifar10.onnx",
+        "--calib",
+        SHARED / "data/cifar10-jpeg/calibration",
+        *IMAGENET,
+    ]
     return [_converted("yolov8n-coco", detector), _converted("resnet20-cifar10", classifier)]
 
 
@@ -99,7 +109,9 @@ def verify() -> None:
     for bundle in bundles():
         shutil.copytree(bundle, DESK / bundle.name, dirs_exist_ok=True)
         for processor in PROCESSORS:
-            answer = guest([f"{VENV}/bin/edgecv", "verify", bundle.name, "--json"], processor=processor, ok=[0, 1], capture=True)
+            answer = guest(
+                [f"{VENV}/bin/edgecv", "verify", bundle.name, "--json"], processor=processor, ok=[0, 1], capture=True
+            )
             rows = json.loads(answer.stdout)["variants"]
             for row in rows:
                 print(f"{processor}: {bundle.stem} {row['variant']}: {row['status']} {row['cosine']} {row['reason']}")
@@ -128,7 +140,16 @@ def clip() -> None:
     for old in (store, outbox):
         shutil.rmtree(old, ignore_errors=True)
     with _broker() as url, _ingest(url, store):
-        command = [f"{VENV}/bin/edgecv", "run", bundle.name, "--source", "clip.avi", "--track", "--max-frames", str(FRAMES)]
+        command = [
+            f"{VENV}/bin/edgecv",
+            "run",
+            bundle.name,
+            "--source",
+            "clip.avi",
+            "--track",
+            "--max-frames",
+            str(FRAMES),
+        ]
         guest([*command, "--mqtt", url, "--tenant", "acme", "--device", "arm", "--outbox", "outbox"])
         _wait(lambda: _stored(store) == FRAMES, f"{FRAMES} results in the landing database")
     with closing(sqlite3.connect(store / "landing.db")) as db:

@@ -1,7 +1,7 @@
 """An arm64 Debian 12 in ``.cache/arm64/root``, and how commands run in it.
 
-On an x86 machine the kernel starts its programs with ``qemu-aarch64-static``, children and threads alike. On an arm64 machine they run
-as they are.
+On an x86 machine the kernel starts its programs with ``qemu-aarch64-static``, children and threads alike. On an arm64 machine they
+run as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = HOME / "root"
 DESK = ROOT / "desk"  # the working folder; the guest calls it /desk
 SUITE = "bookworm"
 HOST_PACKAGES = ("debootstrap", "qemu-user-static", "mosquitto")
-GUEST_PACKAGES = ("python3", "python3-venv", "ca-certificates")
+GUEST_PACKAGES = ("python3", "python3-venv")
 # What qemu pretends to be: a core with 8-bit dot products (Raspberry Pi 5), and one without (Raspberry Pi 4).
 PROCESSORS = ("cortex-a76", "cortex-a72")
 DEADLINE_S = 3600.0
@@ -29,19 +29,19 @@ DEADLINE_S = 3600.0
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
-# A command has a mount and process namespace of its own: what it mounts and starts ends with it, so the root may be deleted.
+# A command has a mount and a process namespace of its own: what it mounts and starts ends with it.
 _ENTER = """
-root=$1 pip=$2; shift 2
+root=$1 pip=$2 certificates=$3; shift 3
+mkdir -p "$root/root/.cache/pip" "$root/etc/ssl/certs"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
-for file in /etc/resolv.conf %s; do
+for file in /etc/resolv.conf "$certificates"; do
   if [ -s "$file" ]; then touch "$root$file"; mount --bind "$file" "$root$file"; fi
 done
-mkdir -p "$root/root/.cache/pip"
 mount --bind "$pip" "$root/root/.cache/pip"
 exec chroot "$root" "$@"
-""" % _CERTIFICATES
+"""
 
 
 def make_root() -> None:
@@ -72,7 +72,12 @@ def _emulate() -> None:
 def _debootstrap() -> None:
     shutil.rmtree(ROOT, ignore_errors=True)
     (HOME / "debs").mkdir(exist_ok=True)
-    options = ["--arch=arm64", "--variant=minbase", f"--include={','.join(GUEST_PACKAGES)}", f"--cache-dir={HOME / 'debs'}"]
+    options = [
+        "--arch=arm64",
+        "--variant=minbase",
+        f"--include={','.join(GUEST_PACKAGES)}",
+        f"--cache-dir={HOME / 'debs'}",
+    ]
     run(["unshare", "--mount", "debootstrap", *options, SUITE, str(ROOT)])  # what it mounts goes with it
 
 
@@ -89,7 +94,8 @@ def guest(
     settings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "NO_COLOR": "1"}
     settings |= {"QEMU_CPU": processor, "PIP_CERT": _CERTIFICATES, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     settings |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", _ENTER, "sh", str(ROOT), str(HOME / "pip")]
+    places = [str(ROOT), str(HOME / "pip"), _CERTIFICATES]
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", _ENTER, "sh", *places]
     return run([*enter, "env", "-i", "--chdir=/desk", *_pairs(settings), *command], ok=ok, capture=capture)
 
 
@@ -106,7 +112,9 @@ def run(
         SystemExit: The command ended with a code that is not ``ok``.
     """
     stdout = subprocess.PIPE if capture else None
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stdout, text=True, timeout=DEADLINE_S, check=False, **options)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=stdout, text=True, timeout=DEADLINE_S, check=False, **options
+    )
     if done.returncode not in ok:
         raise SystemExit(f"{' '.join(command[-8:])} ended with code {done.returncode}. {done.stdout or ''}")
     return done

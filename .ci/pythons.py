@@ -23,7 +23,9 @@ NOT_FOUND = 77  # the code by which test programs say that they cannot run here
 def main() -> int:
     """Test in each; the exit code is 1 if a test failed, and 77 if a Python was not found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("pythons", nargs="*", metavar="VERSION", help=f"Only these of {', '.join(PYTHONS)}. Default: all.")
+    parser.add_argument(
+        "pythons", nargs="*", metavar="VERSION", help=f"Only these of {', '.join(PYTHONS)}. Default: all."
+    )
     chosen = parser.parse_args().pythons or list(PYTHONS)
     if unknown := set(chosen) - set(PYTHONS):
         parser.error(f"not supported: {', '.join(sorted(unknown))}")

@@ -79,7 +79,9 @@ def _recipe(target: str) -> str:
 
 
 def test_the_extras_exist_and_bring_no_torch() -> None:
-    extras: dict[str, list[str]] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras: dict[str, list[str]] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     (install,) = [line for line in arguments("RUN") if "pip install" in line]
     default = re.search(r"\$\{EXTRAS:-([\w,${}]+?)\}\"", install)
     runtimes = re.findall(r"runtime=(\w+)", install)
