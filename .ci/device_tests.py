@@ -1,13 +1,14 @@
 """The run-time tests: those that pass where only the wheel is installed, with the extras of a device and no converter.
 
-``make test-arm64`` runs them in an emulated arm64 Debian, ``make test-pythons`` in each Python that is supported. ``TESTS`` is the
-one list of them; a test that needs more than a device has stands in ``LEFT_OUT``, with the reason.
+``TESTS`` is the one list of them: ``make test-pythons`` runs it in each Python that is supported. ``make test-arm64`` runs
+those of ``ON_ARM64`` in an emulated arm64 Debian. A test that needs more than a device has stands in ``LEFT_OUT``, with the reason.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,18 @@ TESTS = (
     "tests/unit/test_media.py",
     "tests/unit/test_video_decoder.py",
     "tests/unit/vision",
+)
+# Those in which the processor, its packages and its kernel matter most: under emulation each takes ten times as long.
+ON_ARM64 = (
+    "tests/unit/runtimes",
+    "tests/contract/test_runtimes.py",
+    "tests/contract/test_decoders.py",
+    "tests/unit/vision",
+    "tests/unit/test_drawing.py",
+    "tests/unit/test_media.py",
+    "tests/unit/test_video_decoder.py",
+    "tests/unit/devices",
+    "tests/unit/core",
 )
 LEFT_OUT = {
     "tests/unit/core/test_precision.py": "it needs OpenVINO",
@@ -67,7 +80,7 @@ def copy_tests(folder: Path) -> None:
             shutil.copy(CHECKOUT / name, folder / name)
 
 
-def pytest_command(python: str, *options: str) -> list[str]:
-    """The command that runs the tests, in the folder that ``copy_tests`` made."""
+def pytest_command(python: str, tests: Sequence[str] = TESTS, *options: str) -> list[str]:
+    """The command that runs tests, in the folder that ``copy_tests`` made."""
     ignored = [f"--ignore={path}" for path in LEFT_OUT]
-    return [python, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *options, *ignored, *TESTS]
+    return [python, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *options, *ignored, *tests]

@@ -20,6 +20,7 @@ def of_the_list(name: str) -> list[str]:
 def test_the_run_time_tests_are_there_and_in_order() -> None:
     tests, left_out = of_the_list("TESTS"), of_the_list("LEFT_OUT")
     assert tests == sorted(tests)
+    assert set(of_the_list("ON_ARM64")) <= set(tests)
     assert not [path for path in (*tests, *left_out) if not (CHECKOUT / path).exists()]
     assert all(any(path.startswith(f"{folder}/") for folder in tests) for path in left_out)
 
