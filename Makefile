@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install -q --no-compile
 LOCKED := $(INSTALL) --require-hashes
 OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: setup demo test test-slow check format types bench check-tensorrt dist lock audit system-deps clean
+.PHONY: setup demo test test-slow test-arm64 test-pythons check format types bench check-tensorrt dist lock audit system-deps clean
 
 setup: $(VENV)/.dev
 
@@ -26,6 +26,14 @@ test: setup check $(if $(filter true,$(CI)),system-deps,system-deps-hint)
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
+
+# The built wheel on an emulated arm64 Debian 12, from nothing, as root (.ci/arm64.py). STEPS="verify clip" does only these.
+test-arm64: dist
+	nice $(BIN)/python .ci/arm64.py $(STEPS)
+
+# The built wheel in each Python that is supported and on this machine (.ci/pythons.py). PYTHONS="3.10 3.13" takes only these.
+test-pythons: dist
+	nice $(BIN)/python .ci/pythons.py $(PYTHONS)
 
 check: setup types
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgecv.bundles.cpu_classes import CpuClassName, cpu_class_of
+from edgecv.bundles.cpu_classes import CpuClassName, cpu_class_of, is_x86
 from edgecv.devices.tables import core_names
 
 # Names as the kernel writes them (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c): instructions that
@@ -72,13 +72,15 @@ def read_cpu(
 ) -> Cpu:
     """Read the text of ``/proc/cpuinfo`` of a machine with the architecture ``arch`` (``uname -m``).
 
+    Cores of another architecture are counted and not described: qemu shows an emulated program the processor below.
+
     Args:
         cpuinfo: The text.
         arch: The architecture.
         allowed: The CPUs that this process may run on; ``None``: all.
         max_khz: The highest clock of each CPU, where it is known.
     """
-    cores = _cores(cpuinfo)
+    cores = [_described(core, arch) for core in _cores(cpuinfo)]
     usable = [core for core in cores if _may_use(core, allowed)]
     everywhere = _common_flags(usable or cores)
     return Cpu(
@@ -104,6 +106,12 @@ def _cores(cpuinfo: str) -> list[Core]:
     """One mapping per logical core; blocks without ``processor`` (board details at the end on ARM) are left out."""
     blocks = [_fields(block) for block in cpuinfo.split("\n\n")]
     return [block for block in blocks if block.get("processor", "").isdecimal()]
+
+
+def _described(core: Core, arch: str) -> Core:
+    """The core, or no more than its number if what it can do is said as another architecture says it."""
+    foreign = "Features" if is_x86(arch) else "flags"
+    return {"processor": core["processor"]} if foreign in core else core
 
 
 def _fields(block: str) -> Core:
