@@ -159,10 +159,10 @@ def _limits(limits: Limits | None, reason: str) -> str:
         f"{title}EdgeCV's INT8 OpenVINO variant, one frame after the other.\n\n"
         + table(("stage", "limit", "measured, ms", "limit, ms", "times the limit"), rows, left=2)
         + f"\n- The network takes {limits.multiply_adds / 1e9:.2f} · 10⁹ multiply-adds, counted from the shapes of its graph.\n"
-        f"- The int8 peak is {peak.per_s / 1e9:.0f} · 10⁹ multiply-adds per second with {peak.threads} threads. It is the best that "
-        f"OpenVINO reached here in chains of eight equal convolutions on bytes; this one did: {peak.shape}.\n"
-        f"- One thread copies memory at {limits.copied_bytes_per_s / 1e9:.1f} · 10⁹ bytes per second, read and written. What fits a "
-        "cache is moved faster, so a stage may fall below such a limit.\n"
+        f"- The int8 peak is {peak.per_s / 1e9:.0f} · 10⁹ multiply-adds per second with {peak.threads} threads. It is the best "
+        f"that OpenVINO reached here in chains of eight equal convolutions on bytes; this one did: {peak.shape}.\n"
+        f"- One thread copies memory at {limits.copied_bytes_per_s / 1e9:.1f} · 10⁹ bytes per second, read and written. What fits "
+        "a cache is moved faster, so a stage may fall below such a limit.\n"
     )
 
 

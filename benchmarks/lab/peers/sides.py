@@ -12,6 +12,8 @@ from edgecv.benchmarks.lab.peers.environments import HERE, Environment
 from edgecv.errors import ConfigError
 
 _PROGRAMS = Path(__file__).parent / "programs"
+# The package that reports OpenVINO's use is kept out, as in EdgeCV itself (edgecv/_internal/quiet.py).
+_APP = "import sys; sys.modules['openvino_telemetry'] = None; from openvino.tools.benchmark.main import main; main()"
 _QUICK_SHARE = 5  # a slow side runs one frame in so many: its rate needs no more
 _FEWEST_FRAMES = 12
 
@@ -197,11 +199,10 @@ class _Sides:
     def _app(self, group: str, xml: Path, mode: str, streams: int) -> Side:
         numbers = ("-nthreads", str(self._plan.threads), "-nstreams", str(streams), "-t", str(self._plan.app_seconds))
         requests = ("-nireq", str(streams)) if mode == "async" else ()
-        program = ("-c", "from openvino.tools.benchmark.main import main; main()")
         return Side(
             name=f"benchmark_app, {'asynchronous, 2 streams' if mode == 'async' else 'synchronous'}",
             group=group,
-            command=(*program, "-m", str(xml), "-hint", "none", "-api", mode, *numbers, *requests),
+            command=("-c", _APP, "-m", str(xml), "-hint", "none", "-api", mode, *numbers, *requests),
             reads="benchmark_app",
             environment="openvino",
             threads="`-nthreads`",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,15 +20,22 @@ Call = Callable[[Any], Any]
 _CONFIDENCE, _IOU, _PAD = 0.25, 0.7, 114
 
 
+def _silent(package: str) -> Any:
+    """Import a package of this environment, and let it report its use to nobody."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return importlib.import_module(package)
+
+
 def _openvino(path: str, threads: int) -> tuple[Call, tuple[int, ...]]:
-    core = importlib.import_module("openvino").Core()
+    core = _silent("openvino").Core()
     compiled = core.compile_model(path, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads})
     request = compiled.create_infer_request()
     return lambda tensor: request.infer([tensor], share_inputs=True)[0], tuple(compiled.input(0).shape)
 
 
 def _onnxruntime(path: str, threads: int) -> tuple[Call, tuple[int, ...]]:
-    ort = importlib.import_module("onnxruntime")
+    ort = _silent("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
