@@ -79,15 +79,14 @@ class OrtStaticQuantizer:
             return (out,), self._outputs
         prepared = load(self._prepared)
         quantized = self._quantized(recipe, prepared, out)
-        if recipe.stem == "packed":
-            stem = find_stem(quantized)
-            if stem is not None:
-                most = _MOST_REDUCED if recipe.reduce_range else 127
-                pack_stem(quantized, stem, patch_moments(stem, self._images), most)
+        stem = find_stem(quantized) if recipe.stem == "packed" else None
+        if stem is not None:
+            most = _MOST_REDUCED if recipe.reduce_range else 127
+            pack_stem(quantized, stem, patch_moments(stem, self._images), most)
         outputs = _integer_outputs(quantized, self._outputs)
         save(quantized, out)
         config = CPU_CLASSES[recipe.cpu_class].config if recipe.cpu_class in CPU_CLASSES else {}
-        check_fused(out, self._work, int(recipe.stem == "float") + len(recipe.float_layers), config)
+        check_fused(out, self._work, int(stem is None) + len(recipe.float_layers), config)
         return (out,), outputs
 
     def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
