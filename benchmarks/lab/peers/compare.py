@@ -1,6 +1,6 @@
 """EdgeCV beside other tools on one video: same model, input and threads, a process each, in turns (``make bench-peers``).
 
-``python -m edgecv.benchmarks.lab peers [--quick] [--bundle B.ecv] [--rounds 5] [--frames 200] [--doc docs/benchmarks.md]``
+``python -m edgecv.benchmarks.lab peers [--quick] [--bundle B.ecv] [--rounds 5] [--frames 160] [--doc docs/benchmarks.md]``
 
 The environments of the peers are made in ``.cache/peers`` when they are missing; so are EdgeCV's bundle and Ultralytics' INT8 ONNX,
 which takes some minutes once and is no part of the measurement.
@@ -128,7 +128,7 @@ def _arguments() -> argparse.Namespace:
         prog="python -m edgecv.benchmarks.lab peers", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--quick", action="store_true", help="one round with few frames: whether everything runs")
-    parser.add_argument("--frames", type=int, help="frames per run; slow sides get a fifth (default 200, quick 20)")
+    parser.add_argument("--frames", type=int, help="frames per run; slow sides get a fifth (default 160, quick 20)")
     parser.add_argument("--rounds", type=int, help="at most so many (default 5, quick 1)")
     parser.add_argument("--minutes", type=float, default=12.0, help="no round begins that would end later, after three")
     parser.add_argument("--app-seconds", type=int, help="of each run of benchmark_app (default 4, quick 1)")
@@ -153,7 +153,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _with_defaults(given: argparse.Namespace) -> argparse.Namespace:
-    frames, rounds, seconds = (20, 1, 1) if given.quick else (200, 5, 4)
+    frames, rounds, seconds = (20, 1, 1) if given.quick else (160, 5, 4)
     given.frames = given.frames or frames
     given.rounds = given.rounds or rounds
     given.app_seconds = given.app_seconds or seconds
