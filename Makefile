@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install -q --no-compile
 LOCKED := $(INSTALL) --require-hashes
 OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: setup demo test test-slow check format types bench bench-peers dist lock audit system-deps clean
+.PHONY: setup demo test test-slow check format types bench bench-peers check-tensorrt dist lock audit system-deps clean
 
 setup: $(VENV)/.dev
 
@@ -64,6 +64,12 @@ audit:
 	$(PYTHON) -m venv .cache/audit
 	.cache/audit/bin/pip install -q pip-audit==2.10.1
 	.cache/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
+# INT8 against fp16 on TensorRT, for whoever has an NVIDIA card: it installs into .cache/tensorrt, gigabytes, and says so first.
+# Without a card it says that, and what it would install; nothing is set up for it before.
+check-tensorrt:
+	@[ ! -e /proc/driver/nvidia/version ] || $(MAKE) setup
+	@$(PYTHON) .ci/check_tensorrt.py $(if $(MODEL),--model $(MODEL)) $(if $(IMAGES),--images $(IMAGES))
 
 system-deps:
 	dpkg -s $(DEBIAN) >/dev/null 2>&1 || (apt-get update -q && apt-get install -y -q --no-install-recommends $(DEBIAN))

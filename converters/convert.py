@@ -172,7 +172,7 @@ def _calibration_images(
     """The images that recipes measure ranges on, fitted; none where no recipe does."""
     if images is None or "int8" not in request.precisions:
         return ()
-    if not needs_ranges(source, request.formats, request.recipes):
+    if not needs_ranges(source, request):
         return ()
     most = max([recipe.subset_size for recipe in request.recipes], default=MOST_IMAGES)
     return fitted(source, images.calibrate[:most], progress)
@@ -228,7 +228,7 @@ def _build_format(job: Job, name: str, attempts: _Attempts) -> list[Built]:
     base = attempts.attempt(name, "fp32", partial(build_float, job, name))
     if base is None:
         return []
-    wanted = [precision for precision in _BUILDERS if precision in job.request.precisions]
+    wanted = [precision for precision in _BUILDERS if precision in job.request.precisions_of(name)]
     made = [attempts.attempt(name, precision, partial(_BUILDERS[precision], job, base)) for precision in wanted]
     found = [one for several in made for one in several or ()]
     if found or "fp32" in job.request.precisions:

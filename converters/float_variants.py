@@ -23,7 +23,6 @@ from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet
 from edgecv.quantize.labels.int8_loss import LabelledSet
 from edgecv.quantize.quantizer import Exported
-from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, ThresholdRecord
 from edgecv.quantize.search import recipe_orders
 from edgecv.quantize.sensitivity import FormatSensitivity
@@ -64,11 +63,13 @@ class Built:
     threshold: ThresholdRecord | None = None  # the confidence of an INT8 variant that has its own
 
 
-def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
+def needs_ranges(source: SourceModel, request: ConversionRequest) -> bool:
     """Whether a recipe for one of the formats looks at what the images do to the network."""
     architecture = quantized_part(source).architecture
     orders = [
-        order.first for name in formats for order in recipe_orders(name, architecture, (DEFAULT_CPU_CLASS,), recipes)
+        order.first
+        for name in request.formats
+        for order in recipe_orders(name, architecture, request.cpu_classes, request.recipes)
     ]
     return any(recipe.kind == "static" for recipe in chain.from_iterable(orders))
 

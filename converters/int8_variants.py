@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from edgecv._internal.progress import one_step
+from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.bundles.manifest import Variant
 from edgecv.converters.float_variants import (
@@ -26,8 +27,11 @@ from edgecv.converters.float_variants import (
 from edgecv.converters.judge import AccuracyJudge
 from edgecv.converters.source import Exporter, Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
+from edgecv.quantize.ort.graph import load
+from edgecv.quantize.ort.opset import opset_of
 from edgecv.quantize.quantizer import Exported, Quantizer, quantizer_type
-from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, RECIPE_FILE, QuantizeRecipe, dump_recipe
+from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe
+from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
 from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, recipe_orders, search
 from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, with_costs
@@ -193,6 +197,7 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         chosen=chosen.recipe.name,
         layers=layers,
         worst=maker.judge.worst(chosen.judgement),
+        notes=_notes(variant, parts),
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
@@ -204,6 +209,15 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         sensitivity=sensitivity if maker.job.request.int8.analyze and layers else None,
         threshold=maker.judge.threshold(chosen.judgement),
     )
+
+
+def _notes(variant: Variant, parts: Mapping[str, Exported]) -> tuple[str, ...]:
+    """What is not proven of a variant for an accelerator, and in which opset it is."""
+    notes = notes_on(variant)
+    if not notes or variant.format != "onnx":
+        return notes
+    opsets = {opset_of(load(part.files[0])) for part in parts.values()}
+    return (*notes, f"ONNX opset {max(opsets)}.")
 
 
 def _moved(parts: Mapping[str, Exported], work: Path, folder: Path) -> dict[str, Exported]:

@@ -78,6 +78,7 @@ def _records(manifest: Manifest, job: Job, built: Sequence[Built], threshold: Th
         formats=formats,
         threshold=threshold,
         machine=f"{platform.machine()} {platform.system()}",
+        by_speed=job.request.int8.by_speed,
         tools=manifest.tools,
     )
     write_record(record, job.folder / QUANTIZATION)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.manifest import Manifest, Variant
 from edgecv.converters.source import RANDOM
 from edgecv.promptable import MAX_BOXES
@@ -85,7 +86,9 @@ def _limits(manifest: Manifest) -> Iterator[str]:
     if any(variant.recipe for variant in manifest.variants):
         yield "INT8 was judged on images like those of the calibration set. On others it may do worse."
     for variant in manifest.variants:
-        if variant.cpu_class:
+        if notes := notes_on(variant):
+            yield f"{variant.name}: {' '.join(notes)}"
+        elif variant.cpu_class:
             yield f"{variant.name} is built for CPUs of the class `{variant.cpu_class}`; others may run it slowly or less exactly."
     if not any(name.endswith("_drop") for variant in manifest.variants for name in variant.metrics):
         yield "Nothing was judged on labels: its accuracy is what its source has, less what the table shows."

@@ -10,7 +10,8 @@ from edgecv import registry
 from edgecv.converters.families.other_sources import refuse_known
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of, find_recipe
+from edgecv.quantize.recipe_files import find_recipe
+from edgecv.quantize.recipes import ACCELERATED, DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of
 from edgecv.quantize.search import check_recipes
 from edgecv.specs import PRECISIONS, Precision
 
@@ -25,7 +26,8 @@ class Int8Options:
     Attributes:
         recipes: Names of recipes, or files as bundles hold them (``recipe.json``), one for each format: exactly that one is
             tried, and the gate applies. By default one recipe after the other is tried.
-        cpu_class: CPU class that INT8 in ONNX is built for: ``x86-vnni``, ``x86`` (AVX2 without VNNI), ``arm64`` or ``all``.
+        cpu_class: CPU class that INT8 in ONNX is built for: ``x86-vnni``, ``x86`` (AVX2 without VNNI), ``arm64`` or ``all``; or an
+            accelerator, ``tensorrt`` (ONNX) or ``edgetpu`` (TFLite); or several of them.
         data: Labelled images that calibration does not see: INT8 is judged by them as well.
         max_drop: Points of mAP or top-1 that INT8 may lose on them.
         seed: Another seed splits the calibration images in another way.
@@ -35,7 +37,7 @@ class Int8Options:
     """
 
     recipes: Sequence[str | Path] = ()
-    cpu_class: str = DEFAULT_CPU_CLASS
+    cpu_class: str | Sequence[str] = DEFAULT_CPU_CLASS
     data: str | Path | None = None
     max_drop: float = DEFAULT_MAX_DROP
     seed: int = 0
@@ -59,6 +61,11 @@ class ConversionRequest:
     recipes: tuple[QuantizeRecipe, ...] = ()
     cpu_classes: tuple[str, ...] = (DEFAULT_CPU_CLASS,)
 
+    def precisions_of(self, model_format: str) -> tuple[Precision, ...]:
+        """What is built of a format. With INT8 for TensorRT comes fp16, which may be faster there: the device measures."""
+        extra = {"fp16"} if "tensorrt" in self.cpu_classes and model_format == ACCELERATED["tensorrt"].format else set()
+        return tuple(name for name in PRECISIONS if name in extra or name in self.precisions)
+
 
 def request_of(
     source: str | Path,
@@ -79,12 +86,14 @@ def request_of(
     precisions = precisions_of(precision)
     check_formats(formats)
     recipes = tuple(find_recipe(str(recipe)) for recipe in int8.recipes)
-    asked = recipes or int8.analyze or int8.by_speed or int8.cpu_class != DEFAULT_CPU_CLASS
+    cpu_classes = cpu_classes_of(int8.cpu_class)
+    asked = recipes or int8.analyze or int8.by_speed or cpu_classes != (DEFAULT_CPU_CLASS,)
     if "int8" not in precisions and asked:
         raise ConfigError("Recipes, CPU classes and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
     if "int8" not in precisions and int8.data is not None:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
     check_recipes(recipes, formats)
+    _check_accelerators(cpu_classes, formats)
     return ConversionRequest(
         source=path,
         formats=tuple(formats),
@@ -92,8 +101,15 @@ def request_of(
         options=options or SourceOptions(),
         int8=int8,
         recipes=recipes,
-        cpu_classes=cpu_classes_of(int8.cpu_class),
+        cpu_classes=cpu_classes,
     )
+
+
+def _check_accelerators(cpu_classes: Sequence[str], formats: Sequence[str]) -> None:
+    for name in cpu_classes:
+        if name in ACCELERATED and ACCELERATED[name].format not in formats:
+            wanted = ACCELERATED[name].format
+            raise ConfigError(f"{name} takes {wanted}, which is not asked for.", f"Add --to {wanted}.")
 
 
 def precisions_of(asked: Precision | Sequence[Precision]) -> tuple[Precision, ...]:

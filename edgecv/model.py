@@ -15,6 +15,7 @@ import numpy as np
 from edgecv import registry
 from edgecv._internal.timing import StageTimer
 from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.checked_sessions import open_checked
 from edgecv.bundles.manifest import Variant
 from edgecv.bundles.ultralytics_metadata import spec_of
 from edgecv.choosing import (
@@ -23,7 +24,6 @@ from edgecv.choosing import (
     choose,
     choose_for_file,
     file_suffixes,
-    open_parts,
     runtime_options,
 )
 from edgecv.errors import ConfigError, SpecMismatch
@@ -232,12 +232,12 @@ def load(
             unasked.
         threads: Threads of the session, at most 1024; 0: as many as ``edgecv tune`` found best for this bundle, else
             as many as this process may use CPUs, by its binding and its quota.
-        device: ``cpu``, ``cuda`` ...: never replaced by another one.
+        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``; never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
         lanes: Images computed at the same time (``RuntimeOptions``): 2 for files and several cameras, 1 for the quickest
             answer to one image.
-        cache_dir: Folder where a runtime that compiles models (OpenVINO) keeps what it compiled: the next start is quicker.
+        cache_dir: Folder where a runtime keeps what it compiled: the next start is quicker (see ``RuntimeOptions``).
         extra: Options of one runtime (see its module).
 
     Raises:
@@ -279,7 +279,7 @@ def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runt
     """
     if "main" not in variant.models:
         raise ConfigError(f"{bundle.name} answers prompts.", "Use set_image and predict of edgecv.load(...).")
-    sessions = open_parts(bundle, variant, options, runtime)
+    sessions = open_checked(bundle, variant, options, runtime)
     return Model(f"{bundle.name}/{variant.name}", bundle.spec, sessions["main"], bundle, variant)
 
 

@@ -96,21 +96,24 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         runtime: ``auto`` or a registered runtime.
-        device: ``cpu``, ``cuda``, ``tensorrt`` ...: what the runtime shall compute on.
+        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``: what the runtime shall compute on,
+            and never something else.
         threads: Threads of the session; 0: as many as this process may use CPUs, by its binding and its quota.
+        cores: Numbers of the cores that the session computes on, such as the big ones of a chip with two kinds; empty for any.
         lanes: Images that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
             With 2 each image takes longer, but more of them get done: no thread waits for another at the end of each layer
             (YOLOv8n INT8 in OpenVINO on two cores: 30 instead of 36 ms of processor time per image).
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``: which files of a bundle. ``bf16``: the float32 ones, computed in
             bfloat16; never chosen unasked, because scores differ (by up to 0.03 on YOLOv8n).
         variant: Name of a bundle's variant; empty for the best one.
-        cache_dir: Where the runtime may keep compiled models; empty for nowhere.
+        cache_dir: Where the runtime may keep compiled models; empty: nowhere for the CPU, EdgeCV's own cache for the others.
         extra: Options of one runtime, passed through by name.
     """
 
     runtime: str = "auto"
     device: str = "cpu"
     threads: int = 0
+    cores: tuple[int, ...] = ()
     lanes: int = 1
     precision: Literal["auto", "fp32", "fp16", "int8", "bf16"] = "auto"
     variant: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgecv.devices.tuning.cells import Cell, CellResult
+from edgecv.devices.tuning.cells import Cell, CellResult, winner_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +69,8 @@ class Outcome:
 
     @property
     def best(self) -> Cell | None:
-        """The cell to run; `None` where none could be measured."""
-        first = self.results[0] if self.results else None
-        return None if first is None or first.median_ms is None else first.cell
+        """The cell to run; ``None`` where none could be measured."""
+        return winner_of(self.results)
 
 
 def best_of(results: Sequence[CellResult], fits: Callable[[Cell], bool], tie: float = RULES.tie) -> Cell | None:

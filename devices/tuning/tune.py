@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edgecv._internal.progress import Progress, silent
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.cpu_classes import suits_device
 from edgecv.choosing import check_exists, runnable, runtime_options
 from edgecv.devices.sensors.sensors import Sensors
 from edgecv.devices.tuning.advice import preferred
 from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
 from edgecv.devices.tuning.contest import Contest
 from edgecv.devices.tuning.disturbance import Disturbance
+from edgecv.devices.tuning.engines import build_engines
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
 from edgecv.devices.tuning.rules import Gate
 from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
-from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError, in_one_line
 
 BUDGET_S = 90.0
 _AFTERWARDS = 0.02  # of the budget: what checking the files once more and writing the result may take
@@ -34,7 +35,9 @@ class TuneOptions:
 
     budget_s: float = BUDGET_S  # no block begins later than this
     threads: tuple[int, ...] = ()  # the thread counts to try; empty: those that are worth it here
-    devices: tuple[str, ...] = ("cpu",)  # what the runtimes shall compute on
+    devices: tuple[
+        str, ...
+    ] = ()  # what the runtimes shall compute on; empty: the CPU, and every accelerator that is usable
     again: bool = False  # measure even where a record exists that counts and tried all of this
 
 
@@ -67,30 +70,29 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
         raise ConfigError(f"The budget must be above 0 s, not {options.budget_s:g}.", "90 s is usual.")
     check_exists(Path(path))
     bundle, machine = Bundle.open(path), this_machine()
+    options = replace(options, devices=options.devices or machine.devices)
     key = key_of(bundle, machine)
-    earlier = None if options.again else read_record(key, bundle.name)
-    if earlier is not None and _tried(earlier, options):
+    failed = _build(bundle, machine, options, progress)  # also where a record counts: engines may be gone
+    earlier = None if options.again or failed else read_record(key, bundle.name)
+    wanted = cells_for(bundle, machine, options)
+    if earlier is not None and {result.cell for result in earlier.results}.issuperset(wanted):
         return Tuning(record=earlier, path=None, measured_now=False)
-    record = _measured(bundle, machine, key, options, progress)
+    record = _measured(bundle, machine, wanted, options, progress, failed)
     try:
         return Tuning(record=record, path=write_record(record))
     except EdgeCVError as error:
-        return Tuning(record=record, path=None, trouble=f"{error.message} {error.hint}")
+        return Tuning(record=record, path=None, trouble=in_one_line(error.message, error.hint))
 
 
 def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[Cell, ...]:
     """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
     named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
-    return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.more_threads), options.devices)
-
-
-def _tried(record: TuneRecord, options: TuneOptions) -> bool:
-    """Whether an earlier tuning tried every number of threads and every device that is asked for."""
-    cells = [result.cell for result in record.results]
-    return {cell.threads for cell in cells}.issuperset(options.threads) and {cell.device for cell in cells}.issuperset(
-        options.devices
-    )
+    devices = options.devices or machine.devices
+    if options.threads:  # those that are asked for, wherever the system lets them run
+        return cells_of(named, options.threads, devices)
+    counts = thread_counts(machine.usable_cpus, machine.more_threads)
+    return cells_of(named, counts, devices, machine.big_cores)
 
 
 def class_gate(bundle: Bundle, then: Gate) -> Gate:
@@ -99,17 +101,45 @@ def class_gate(bundle: Bundle, then: Gate) -> Gate:
 
     def gate(cell: Cell) -> str:
         built_for = classes[cell.variant]
-        return then(cell) if suits_this_machine(built_for) else f"it was built for {built_for}"
+        return then(cell) if suits_device(built_for, cell.device) else f"it was built for {built_for}"
 
     return gate
 
 
-def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptions, progress: Progress) -> TuneRecord:
-    cells = cells_for(bundle, machine, options)
+def engine_gate(failed: Mapping[str, str], then: Gate) -> Gate:
+    """Refuse on TensorRT a variant whose engine could not be built, with the reason; ask ``then`` about the rest."""
+
+    def gate(cell: Cell) -> str:
+        return (failed.get(cell.variant, "") if cell.device == "tensorrt" else "") or then(cell)
+
+    return gate
+
+
+def _build(bundle: Bundle, machine: Machine, options: TuneOptions, progress: Progress) -> dict[str, str]:
+    """Build TensorRT's engines that are not there yet; the reasons why one could not be, by variant."""
+    cells = [cell for cell in cells_for(bundle, machine, options) if cell.device == "tensorrt"]
+    gate = class_gate(bundle, lambda _: "")
+    try:
+        with workshop(bundle) as shop:
+            return build_engines([cell for cell in cells if not gate(cell)], shop, progress)
+    except BundleChanged as error:
+        raise BundleError(str(error), _AGAIN) from error
+
+
+def _measured(
+    bundle: Bundle,
+    machine: Machine,
+    cells: Sequence[Cell],
+    options: TuneOptions,
+    progress: Progress,
+    failed: Mapping[str, str],
+) -> TuneRecord:
+    key = key_of(bundle, machine)
     try:
         with workshop(bundle) as shop, Sensors() as sensors:
             disturbed = Disturbance(sensors)
-            outcome = _contest(cells, bundle, shop, options, progress, disturbed).run()
+            gate = class_gate(bundle, engine_gate(failed, shop.gate))
+            outcome = _contest(cells, shop, gate, options, progress, disturbed).run()
     except BundleChanged as error:
         raise BundleError(str(error), _AGAIN) from error
     _check_unchanged(bundle, key, machine)
@@ -129,8 +159,8 @@ def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptio
 
 def _contest(
     cells: Sequence[Cell],
-    bundle: Bundle,
     shop: Workshop,
+    gate: Gate,
     options: TuneOptions,
     progress: Progress,
     disturbed: Disturbance,
@@ -138,7 +168,7 @@ def _contest(
     return Contest(
         cells,
         shop.measure,
-        class_gate(bundle, shop.gate),
+        gate,
         clock=time.monotonic,
         budget_s=options.budget_s * (1 - _AFTERWARDS),
         release=shop.release,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.metric_names import short_name
+from edgecv.bundles.metric_names import figures
 from edgecv.cli.console import megabytes
 
 
@@ -50,7 +50,7 @@ def variant_rows(bundle: Bundle) -> list[list[str]]:
             f"{variant.latency_ms:.1f} ms ({variant.latency_ms / base.latency_ms:.2f}x)"
             if variant.timed
             else f"- (for {variant.cpu_class})",
-            ", ".join(f"{short_name(name)} {value:.3f}" for name, value in variant.metrics.items()) or "-",
+            figures(variant.metrics) or "-",
             variant.recipe or "-",
         ]
         for variant in bundle.variants

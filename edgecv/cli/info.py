@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgecv._internal.printable import printable
+from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import has_bf16
 from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
@@ -15,10 +17,21 @@ from edgecv.cli.options import Json
 
 
 def info(
-    bundle: Annotated[Path, typer.Argument(help="Bundle to look into.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle to look into; with --lint an .onnx will do.")],
+    lint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET", help="Check its ONNX files against the rules of an accelerator instead: tensorrt."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show what a bundle holds: task, input, labels, variants and their figures."""
+    """Show what a bundle holds: task, input, labels, variants and their figures. --lint exits with 1 if it finds something."""
+    if lint is not None:
+        from edgecv.cli.lint import lint as check
+
+        check(bundle, lint, json)
+        return
     opened = Bundle.open(bundle)
     if json:
         print_json(bundle_summary(opened))
@@ -33,6 +46,9 @@ def info(
     say(f"floats      float32 on CPUs; bfloat16 only when asked: --precision bf16 ({_bf16()})")
     say(f"licence     {manifest.licence} (weights)")
     say(f"source      {manifest.source.file}, sha256 {manifest.source.sha256[:12]}...")
+    for variant in opened.variants:
+        for said in notes_on(variant):
+            say(f"{variant.name}: {printable(said)}")
     say(f"made with   {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgecv import registry
 from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
-from edgecv.cli.app_options import check_complete, load_model
+from edgecv.cli.app_options import check_complete, load_model, load_options
 from edgecv.cli.console import note, print_json
 from edgecv.errors import ConfigError
 from edgecv.events import Event
@@ -21,6 +21,7 @@ from edgecv.status import Gauge
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
     from edgecv.cloud_sync.sink import MqttSink
+    from edgecv.devices.governor.models import CheaperModels
     from edgecv.model import Model
     from edgecv.pipelines.arguments import SinkLike
     from edgecv.pipelines.pipeline import Pipeline
@@ -40,7 +41,6 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     """
     from edgecv.cli.governor import governed
     from edgecv.devices.governor.watch import FrameWatch
-    from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
 
     file = app.file
@@ -53,8 +53,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     pipeline: Pipeline | None = None
     model = file.model
     try:
-        with load_model(file, model.bundle) as loaded:
-            check_model(loaded)  # before a sink creates its file
+        with load_model(file, model.bundle) as loaded, _models(loaded, file) as models:
             pipeline = Pipeline(
                 file.sources,
                 loaded,
@@ -70,13 +69,25 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 on_event=_tell,
             )
             _advise(app, loaded)
-            with pipeline, governed(pipeline, watch):
+            with pipeline, governed(pipeline, watch, models):
                 _follow(pipeline)
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
         if cloud is not None:
             cloud.close()
         if pipeline is not None:
             _report(pipeline.summary, cloud, json)
+
+
+def _models(model: Model, file: AppFile) -> CheaperModels:
+    """The model and, where the governor may use them, cheaper variants of its bundle.
+
+    Raises ``ConfigError`` for a model that a pipeline cannot use: before a sink creates its file.
+    """
+    from edgecv.devices.governor.models import CheaperModels
+    from edgecv.pipelines.arguments import check_model
+
+    check_model(model)
+    return CheaperModels.of(model, load_options(file)) if file.governor == "auto" else CheaperModels(model)
 
 
 def _is_live(source: SourceConfig) -> bool:

@@ -23,7 +23,8 @@ from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, Edge
 from edgecv.media.images import read_image
 from edgecv.quantize.gate.accuracy_gate import GateReport
 from edgecv.quantize.gate.boxes import agreement
-from edgecv.quantize.recipes import GateLimits, find_recipe
+from edgecv.quantize.recipe_files import find_recipe
+from edgecv.quantize.recipes import GateLimits
 from edgecv.quantize.record import QuantizationRecord
 from edgecv.quantize.sensitivity import COSTED, Sensitivity
 from edgecv.results import Detections
