@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install -q --no-compile
 LOCKED := $(INSTALL) --require-hashes
 OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: setup demo test test-slow test-arm64 test-pythons check format types bench check-tensorrt dist lock audit system-deps clean
+.PHONY: setup demo test test-slow test-arm64 test-pythons check format types bench bench-peers check-tensorrt dist lock audit system-deps clean
 
 setup: $(VENV)/.dev
 
@@ -51,6 +51,10 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m edgecv.benchmarks
+
+# EdgeCV beside other tools. Their environments are made under .cache/peers, and the tables in docs/benchmarks.md are written anew.
+bench-peers: setup
+	$(BIN)/python -m edgecv.benchmarks.lab peers --doc docs/benchmarks.md --out benchmarks/lab/records/peers.json
 
 # The source archive and the wheel. The wheel is made from the archive: what the archive lacks, the tests of the wheel miss.
 dist: setup
