@@ -13,7 +13,9 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import verify
 from edgecv.cli.reach import source_finding
 from edgecv.devices.tuning.cells import Cell, CellResult
+from edgecv.devices.tuning.machine import this_machine
 from edgecv.devices.tuning.rules import best_of
+from edgecv.devices.tuning.tune import TuneOptions, cells_for
 from edgecv.media.images import read_image
 from edgecv.pipelines.uris import parse_source
 from edgecv.vision.nms import iou_matrix
@@ -110,9 +112,17 @@ def test_info_shows_every_shape(shaped: Bundle) -> None:
     assert [variant["size_wh"] for variant in document["variants"]] == [list(SQUARE), list(WIDE)]
 
 
+def test_the_cells_of_each_shape_compete_among_themselves(shaped: Bundle) -> None:
+    contests = cells_for(shaped, this_machine(), TuneOptions(threads=(1, 2)))
+    found = [{(cell.variant, cell.shape) for cell in cells} for cells in contests]
+    assert found == [{("onnx-fp32", "")}, {("onnx-fp32-64x32", "64x32")}]
+    assert all({cell.threads for cell in cells} == {1, 2} for cells in contests)
+
+
+@pytest.mark.slow
 def test_tune_holds_a_contest_for_each_shape(shaped: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECV_CACHE", str(tmp_path / "cache"))
-    done = run_here("tune", shaped.path, "--budget", "1", "--threads", "1", "--json")
+    done = run_here("tune", shaped.path, "--budget", "20", "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
     assert [(row["cell"]["variant"], row["cell"]["shape"]) for row in results] == [
