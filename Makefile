@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install -q --no-compile
 LOCKED := $(INSTALL) --require-hashes
 OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: setup demo test test-slow check format types bench check-tensorrt dist lock audit system-deps clean
+.PHONY: setup demo test test-slow test-arm64 test-pythons check format types bench bench-peers check-tensorrt dist lock audit system-deps clean
 
 setup: $(VENV)/.dev
 
@@ -26,6 +26,14 @@ test: setup check $(if $(filter true,$(CI)),system-deps,system-deps-hint)
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
+
+# The built wheel on an emulated arm64 Debian 12, from nothing, as root (.ci/arm64.py). STEPS="verify clip" does only these.
+test-arm64: dist
+	nice $(BIN)/python .ci/arm64.py $(STEPS)
+
+# The built wheel in each Python that is supported and on this machine (.ci/pythons.py). PYTHONS="3.10 3.13" takes only these.
+test-pythons: dist
+	nice $(BIN)/python .ci/pythons.py $(PYTHONS)
 
 check: setup types
 	$(BIN)/ruff format --check .
@@ -43,6 +51,10 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m edgecv.benchmarks
+
+# EdgeCV beside other tools. Their environments are made under .cache/peers, and the tables in docs/benchmarks.md are written anew.
+bench-peers: setup
+	$(BIN)/python -m edgecv.benchmarks.lab peers --doc docs/benchmarks.md --out benchmarks/lab/records/peers.json
 
 # The source archive and the wheel. The wheel is made from the archive: what the archive lacks, the tests of the wheel miss.
 dist: setup

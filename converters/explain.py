@@ -21,6 +21,10 @@ def steps(request: ConversionRequest) -> list[str]:
     for name in request.formats:
         orders = recipe_orders(name, architecture, request.cpu_classes, request.recipes) if int8 else ()
         told += _of_format(name, request, orders)
+    told += [
+        f"Do the same once more for an input of the shape {width}:{height}: export, proof, ranges and recipes are its own."
+        for width, height in request.fits
+    ]
     if int8 and architecture == "conv":
         told.append("Of a detector: tune the confidence until INT8 has the float model's precision.")
     told.append("Run every variant on one image and keep what comes out, for `edgecv verify` on the device.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -33,6 +34,7 @@ from edgecv.vision.letterbox import fit
 
 # Metrics of float variants: over all outputs and images, the lowest cosine, and the worst element as a part of the largest one.
 SOURCE_COSINE, SOURCE_WORST = "source_cosine", "source_worst"
+_SHAPE = re.compile(r"-(\d+x\d+)$")  # at the end of a variant's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +50,16 @@ class Job:
     folder: Path  # the bundle under construction
     progress: Progress
     labelled: LabelledSet | None = None  # images to judge by as well
+    shape: str = ""  # of the input, such as `640x384`, where it is not the model's own: its variants end in it
+
+    def name_of(self, model_format: str, precision: Precision, cpu_class: str = "") -> str:
+        """What a variant is called."""
+        return "-".join(filter(None, (model_format, precision, cpu_class, self.shape)))
+
+    @property
+    def example(self) -> Mapping[str, Example]:
+        """The one that is kept in the bundle as golden vectors: of a calibration image, else of noise."""
+        return self.examples[0 if self.calibration is not None else -1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +69,7 @@ class Built:
     exporter: Exporter
     variant: Variant
     parts: Mapping[str, Exported]
+    example: Mapping[str, Example]  # inputs to each part for one image, of the variant's shape
     extra: Path  # a file to list beside the models
     record: FormatRecord | None = None  # what was tried for INT8
     sensitivity: FormatSensitivity | None = None  # what each layer loses, where it was asked for
@@ -128,7 +141,7 @@ def part_folder(base: Path, part: Part) -> Path:
 
 
 def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Mapping[str, Exported] | None) -> Built:
-    name = f"{exporter.format}-{precision}"
+    name = job.name_of(exporter.format, precision)
     parts, parity = exported_parts(job, exporter, precision, floats, job.folder / name)
     report = job.folder / name / PARITY_FILE
     report.write_bytes(msgspec.json.format(msgspec.json.encode(parity), indent=2) + b"\n")
@@ -137,6 +150,7 @@ def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Map
         name=name,
         format=exporter.format,
         precision=precision,
+        size_wh=job.source.spec.preprocess.size_wh,
         metrics={
             SOURCE_COSINE: round(min(output.cosine for output in parity), 6),
             SOURCE_WORST: round(max(output.worst for output in parity), 6),
@@ -144,7 +158,7 @@ def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Map
         latency_ms=round(latency_ms, 3),
         models={part: model_files(job.folder, exported) for part, exported in parts.items()},
     )
-    return Built(exporter=exporter, variant=variant, parts=parts, extra=report)
+    return Built(exporter=exporter, variant=variant, parts=parts, example=job.example, extra=report)
 
 
 def latency_of(
@@ -176,6 +190,8 @@ def each_once(variants: Iterable[Variant]) -> tuple[Variant, ...]:
 
 
 def remove(job: Job, model_format: str, precision: Precision) -> None:
-    """Take away what a format has left in the bundle's folder in one precision."""
+    """Take away what a format has left in the bundle's folder in one precision and the job's shape."""
     for folder in job.folder.glob(f"{model_format}-{precision}*"):
-        shutil.rmtree(folder)
+        shape = _SHAPE.search(folder.name)
+        if (shape[1] if shape else "") == job.shape:
+            shutil.rmtree(folder)

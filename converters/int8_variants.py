@@ -171,17 +171,19 @@ def _layers(maker: _CandidateMaker, result: SearchResult) -> tuple[LayerLoss, ..
 def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, layers: tuple[LayerLoss, ...]) -> Built:
     """Write what came out of a search into the bundle. fp16 is the same for every CPU class."""
     chosen, float_variant, model_format = result.chosen, maker.base.variant, maker.base.exporter.format
-    suffix = "" if order.cpu_class in ("", DEFAULT_CPU_CLASS) else f"-{order.cpu_class}"
     half = chosen.recipe.kind == "fp16"
-    folder = maker.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
+    named_class = "" if order.cpu_class == DEFAULT_CPU_CLASS else order.cpu_class
+    name = maker.job.name_of(model_format, "fp16") if half else maker.job.name_of(model_format, "int8", named_class)
+    folder = maker.job.folder / name
     parts = _moved(chosen.parts, maker.work, folder)
     recipe_file = folder / RECIPE_FILE
     recipe_file.write_bytes(dump_recipe(chosen.recipe))
     cpu_class = "" if half else chosen.recipe.cpu_class or order.cpu_class
     variant = Variant(
-        name=folder.name,
+        name=name,
         format=model_format,
         precision="fp16" if half else "int8",
+        size_wh=float_variant.size_wh,
         cpu_class=cpu_class,
         recipe=chosen.recipe.name,
         metrics=chosen.judgement.report.metrics,
@@ -190,7 +192,7 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         models={part: model_files(maker.job.folder, exported) for part, exported in parts.items()},
     )
     record = FormatRecord(
-        format=f"{model_format}{suffix}",
+        format="-".join(filter(None, (model_format, named_class, maker.job.shape))),
         float_latency_ms=float_variant.latency_ms,
         float_bytes=float_variant.bytes,
         attempts=result.attempts,
@@ -204,6 +206,7 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         exporter=maker.base.exporter,
         variant=variant,
         parts=parts,
+        example=maker.job.example,
         extra=recipe_file,
         record=record,
         sensitivity=sensitivity if maker.job.request.int8.analyze and layers else None,

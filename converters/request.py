@@ -8,12 +8,14 @@ from pathlib import Path
 
 from edgecv import registry
 from edgecv.converters.families.other_sources import refuse_known
+from edgecv.converters.fits import read_fits
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.quantize.recipe_files import find_recipe
 from edgecv.quantize.recipes import ACCELERATED, DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of
 from edgecv.quantize.search import check_recipes
 from edgecv.specs import PRECISIONS, Precision
+from edgecv.vision.input_shapes import Size
 
 DEFAULT_MAX_DROP = 1.0  # points of mAP or top-1
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
@@ -60,6 +62,7 @@ class ConversionRequest:
     int8: Int8Options = field(default_factory=Int8Options)
     recipes: tuple[QuantizeRecipe, ...] = ()
     cpu_classes: tuple[str, ...] = (DEFAULT_CPU_CLASS,)
+    fits: tuple[Size, ...] = ()  # shapes of images that get variants of their own, such as (16, 9)
 
     def precisions_of(self, model_format: str) -> tuple[Precision, ...]:
         """What is built of a format. With INT8 for TensorRT comes fp16, which may be faster there: the device measures."""
@@ -73,11 +76,13 @@ def request_of(
     precision: Precision | Sequence[Precision],
     options: SourceOptions | None = None,
     int8: Int8Options | None = None,
+    fit: Sequence[str] = (),
 ) -> ConversionRequest:
     """Check what can be checked without the model or any image.
 
     Raises:
-        ConfigError: there is no such precision, recipe or CPU class, a recipe fits no format, or something needs INT8.
+        ConfigError: there is no such precision, recipe or CPU class, a recipe fits no format, something needs INT8, or a ``fit``
+            is no shape of an image.
         UnknownPlugin: there is no such format.
         UnsupportedSource: there is no such source.
     """
@@ -102,6 +107,7 @@ def request_of(
         int8=int8,
         recipes=recipes,
         cpu_classes=cpu_classes,
+        fits=read_fits(fit),
     )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgecv.bundles.cpu_classes import CpuClassName, cpu_class_of
+from edgecv.bundles.cpu_classes import CpuClassName, cpu_class_of, is_x86
 from edgecv.devices.tables import core_names
 
 # Names as the kernel writes them (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c): instructions that
@@ -31,6 +31,7 @@ class Cluster:
         part: Number of the design on Arm, such as ``0xd0b``; family, model and stepping on x86.
         cores: How many there are.
         usable_cores: How many of them this process may run on.
+        usable: The numbers of those.
         max_mhz: The highest clock that their frequency driver knows; ``None`` without one, as in virtual machines.
         features: Of the instructions that matter for INT8, those that each of these cores has.
     """
@@ -40,6 +41,7 @@ class Cluster:
     part: str
     cores: int
     usable_cores: int
+    usable: tuple[int, ...]
     max_mhz: int | None
     features: tuple[str, ...]
 
@@ -70,13 +72,15 @@ def read_cpu(
 ) -> Cpu:
     """Read the text of ``/proc/cpuinfo`` of a machine with the architecture ``arch`` (``uname -m``).
 
+    Cores of another architecture are counted and not described: qemu shows an emulated program the processor below.
+
     Args:
         cpuinfo: The text.
         arch: The architecture.
         allowed: The CPUs that this process may run on; ``None``: all.
         max_khz: The highest clock of each CPU, where it is known.
     """
-    cores = _cores(cpuinfo)
+    cores = [_described(core, arch) for core in _cores(cpuinfo)]
     usable = [core for core in cores if _may_use(core, allowed)]
     everywhere = _common_flags(usable or cores)
     return Cpu(
@@ -102,6 +106,12 @@ def _cores(cpuinfo: str) -> list[Core]:
     """One mapping per logical core; blocks without ``processor`` (board details at the end on ARM) are left out."""
     blocks = [_fields(block) for block in cpuinfo.split("\n\n")]
     return [block for block in blocks if block.get("processor", "").isdecimal()]
+
+
+def _described(core: Core, arch: str) -> Core:
+    """The core, or no more than its number if what it can do is said as another architecture says it."""
+    foreign = "Features" if is_x86(arch) else "flags"
+    return {"processor": core["processor"]} if foreign in core else core
 
 
 def _fields(block: str) -> Core:
@@ -132,13 +142,15 @@ def _clusters(cores: Sequence[Core], allowed: frozenset[int] | None, max_khz: di
 def _cluster(
     kind: tuple[str, str], cores: Sequence[Core], allowed: frozenset[int] | None, max_khz: dict[int, int]
 ) -> Cluster:
+    usable = tuple(_number(core) for core in cores if _may_use(core, allowed))
     clocks = [max_khz[_number(core)] for core in cores if _number(core) in max_khz]
     return Cluster(
         name=_core_name(cores[0]),
         implementer=kind[0],
         part=kind[1],
         cores=len(cores),
-        usable_cores=sum(_may_use(core, allowed) for core in cores),
+        usable_cores=len(usable),
+        usable=usable,
         max_mhz=max(clocks) // 1000 if clocks else None,
         features=_known(_common_flags(cores)),
     )

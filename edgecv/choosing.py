@@ -20,6 +20,7 @@ from edgecv.protocols import RuntimeAdapter, SaysPlacement, SaysPrecision, Sessi
 from edgecv.runtimes.accelerators import DEVICES, knows
 from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions
+from edgecv.vision.input_shapes import Size, best_shape
 
 _MOST_LANES = 8
 MOST_THREADS = 1024
@@ -71,6 +72,7 @@ class Advice:
     variant: Variant
     runtime: str
     threads: int  # 0 lets the runtime choose
+    cores: tuple[int, ...] = ()  # that the session computes on; empty for any
 
 
 class Adviser(Protocol):
@@ -91,11 +93,12 @@ class Chosen:
     options: RuntimeOptions  # with the threads that were chosen
 
 
-def choose(path: Path, options: RuntimeOptions) -> Chosen:
+def choose(path: Path, options: RuntimeOptions, fit: Size | None = None) -> Chosen:
     """Open a bundle and choose the variant that runs best here, with runtime and threads for it.
 
-    What was built for another CPU class or accelerator is taken only where nothing else fits: it is slow here, or saturates. Times
-    that the bundle holds decide nothing: another machine measured them.
+    ``fit`` is the size of the images: of the input sizes that the bundle has, the one is taken that wastes least on them; without
+    it the model's own. What was built for another CPU class or accelerator is taken only where nothing else fits: it is slow
+    here, or saturates. Times that the bundle holds decide nothing: another machine measured them.
 
     Raises:
         ModelError: there is nothing at ``path``.
@@ -105,15 +108,30 @@ def choose(path: Path, options: RuntimeOptions) -> Chosen:
     """
     check_exists(path)
     bundle = Bundle.open(path)
-    pairs = runnable(bundle, options)
-    pairs = [pair for pair in pairs if suits_device(pair[0].cpu_class, options.device)] or pairs
+    shapes = shapes_in(bundle, options)
+    return choose_size(bundle, options, best_shape(fit, shapes) if fit else shapes[0])
+
+
+def shapes_in(bundle: Bundle, options: RuntimeOptions) -> tuple[Size, ...]:
+    """The input sizes that a bundle has with these options on this machine, the model's own first; raises as ``choose``."""
+    return tuple(dict.fromkeys(variant.size_wh for variant, _ in _suitable(bundle, options)))
+
+
+def choose_size(bundle: Bundle, options: RuntimeOptions, size_wh: Size) -> Chosen:
+    """As ``choose``, among the variants with one of ``shapes_in``."""
+    pairs = [pair for pair in _suitable(bundle, options) if pair[0].size_wh == size_wh]
     advice = _advice(bundle, pairs, options)
     return Chosen(
         bundle=bundle,
         variant=advice.variant,
         runtime=advice.runtime,
-        options=msgspec.structs.replace(options, threads=advice.threads),
+        options=msgspec.structs.replace(options, threads=advice.threads, cores=advice.cores),
     )
+
+
+def _suitable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str]]:
+    pairs = runnable(bundle, options)
+    return [pair for pair in pairs if suits_device(pair[0].cpu_class, options.device)] or pairs
 
 
 def _advice(bundle: Bundle, pairs: Sequence[tuple[Variant, str]], options: RuntimeOptions) -> Advice:

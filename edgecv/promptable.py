@@ -222,7 +222,7 @@ def open_promptable(bundle: Bundle, variant: Variant, options: RuntimeOptions, r
     if "main" in variant.models:
         raise ConfigError(f"{bundle.name} takes no prompts.", f"Load it with edgecv.Model.load({str(bundle.path)!r}).")
     sessions = open_checked(bundle, variant, options, runtime)
-    return PromptableModel(f"{bundle.name}/{variant.name}", bundle.spec, sessions, bundle, variant)
+    return PromptableModel(f"{bundle.name}/{variant.name}", bundle.spec_of(variant), sessions, bundle, variant)
 
 
 def _numbers(values: Any, columns: int, what: str) -> FloatArray:

@@ -30,6 +30,7 @@ def golden_bundle(folder: Path, *, right: bool = True) -> Bundle:
             name=f"{name}-fp32",
             format=name,
             precision="fp32",
+            size_wh=(64, 64),
             latency_ms=1.0,
             models={
                 "main": ModelFiles(

@@ -115,6 +115,7 @@ def rows_document(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
         "rows": [
             {
                 "variant": row.variant.name,
+                "size_wh": list(row.variant.size_wh),
                 "runtime": row.runtime,
                 "threads": row.threads,
                 "bytes": row.variant.bytes,

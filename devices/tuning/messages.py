@@ -22,6 +22,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     do: Literal["build", "verify", "measure", "release"]
     threads: int = 0
+    cores: tuple[int, ...] = ()
     seconds: float = 0.0
 
 

@@ -16,7 +16,7 @@ from edgecv._internal.atomic import new_file
 from edgecv._internal.bounded import read_bounded
 from edgecv._internal.printable import printable
 from edgecv.bundles.bundle import Bundle
-from edgecv.devices.tuning.cells import Cell, CellResult
+from edgecv.devices.tuning.cells import Cell, CellResult, winner_of
 from edgecv.devices.tuning.machine import Machine
 from edgecv.errors import EdgeCVError
 from edgecv.runtimes.cache_folder import cache_folder
@@ -48,12 +48,12 @@ class TuneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     measured_at: str  # ISO 8601, UTC
     elapsed_s: float
     budget_s: float
-    results: tuple[CellResult, ...]  # every cell, the best first
+    results: tuple[CellResult, ...]  # every cell, shape by shape, the best of each first
 
     @property
     def best(self) -> Cell | None:
-        """The cell that won; `None` where none could be measured."""
-        return self.results[0].cell if self.results and self.results[0].median_ms is not None else None
+        """The cell that won, of the model's own input shape; ``None`` where none could be measured."""
+        return winner_of(self.results)
 
 
 def key_of(bundle: Bundle, machine: Machine) -> TuneKey:

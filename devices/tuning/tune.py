@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 
 from edgecv._internal.progress import Progress, silent
@@ -20,9 +21,10 @@ from edgecv.devices.tuning.disturbance import Disturbance
 from edgecv.devices.tuning.engines import build_engines
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
-from edgecv.devices.tuning.rules import Gate
+from edgecv.devices.tuning.rules import Gate, Outcome
 from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
-from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError, in_one_line
+from edgecv.vision.input_shapes import Size, shape_name
 
 BUDGET_S = 90.0
 _AFTERWARDS = 0.02  # of the budget: what checking the files once more and writing the result may take
@@ -74,29 +76,39 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
     key = key_of(bundle, machine)
     failed = _build(bundle, machine, options, progress)  # also where a record counts: engines may be gone
     earlier = None if options.again or failed else read_record(key, bundle.name)
-    if earlier is not None and _tried(earlier, options):
+    contests = cells_for(bundle, machine, options)
+    if earlier is not None and {result.cell for result in earlier.results}.issuperset(chain(*contests)):
         return Tuning(record=earlier, path=None, measured_now=False)
-    record = _measured(bundle, machine, key, options, progress, failed)
+    record = _measured(bundle, machine, contests, options, progress, failed)
     try:
         return Tuning(record=record, path=write_record(record))
     except EdgeCVError as error:
-        return Tuning(record=record, path=None, trouble=f"{error.message} {error.hint}")
+        return Tuning(record=record, path=None, trouble=in_one_line(error.message, error.hint))
 
 
-def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[Cell, ...]:
-    """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
+def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[tuple[Cell, ...], ...]:
+    """What takes part: every variant on every installed runtime that runs it, in the machine's order.
+
+    Each input shape has a contest of its own, the model's own first: a shape is chosen by what it fits, not by its speed.
+    """
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
-    named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
-    threads = options.threads or thread_counts(machine.usable_cpus, machine.more_threads)
-    return cells_of(named, threads, options.devices or machine.devices)
+    own = bundle.sizes_wh[0]
+
+    def contest(size_wh: Size) -> tuple[Cell, ...]:
+        named = [(variant.name, variant.precision, name) for variant, name in pairs if variant.size_wh == size_wh]
+        return _cells_of(named, machine, options, "" if size_wh == own else shape_name(size_wh))
+
+    return tuple(filter(None, map(contest, bundle.sizes_wh)))
 
 
-def _tried(record: TuneRecord, options: TuneOptions) -> bool:
-    """Whether an earlier tuning tried every number of threads and every device that is asked for."""
-    cells = [result.cell for result in record.results]
-    return {cell.threads for cell in cells}.issuperset(options.threads) and {cell.device for cell in cells}.issuperset(
-        options.devices
-    )
+def _cells_of(
+    named: Sequence[tuple[str, str, str]], machine: Machine, options: TuneOptions, shape: str
+) -> tuple[Cell, ...]:
+    devices = options.devices or machine.devices
+    if options.threads:  # those that are asked for, wherever the system lets them run
+        return cells_of(named, options.threads, devices, shape=shape)
+    counts = thread_counts(machine.usable_cpus, machine.more_threads)
+    return cells_of(named, counts, devices, machine.big_cores, shape)
 
 
 def class_gate(bundle: Bundle, then: Gate) -> Gate:
@@ -121,7 +133,7 @@ def engine_gate(failed: Mapping[str, str], then: Gate) -> Gate:
 
 def _build(bundle: Bundle, machine: Machine, options: TuneOptions, progress: Progress) -> dict[str, str]:
     """Build TensorRT's engines that are not there yet; the reasons why one could not be, by variant."""
-    cells = [cell for cell in cells_for(bundle, machine, options) if cell.device == "tensorrt"]
+    cells = [cell for cell in chain(*cells_for(bundle, machine, options)) if cell.device == "tensorrt"]
     gate = class_gate(bundle, lambda _: "")
     try:
         with workshop(bundle) as shop:
@@ -133,31 +145,37 @@ def _build(bundle: Bundle, machine: Machine, options: TuneOptions, progress: Pro
 def _measured(
     bundle: Bundle,
     machine: Machine,
-    key: TuneKey,
+    contests: Sequence[Sequence[Cell]],
     options: TuneOptions,
     progress: Progress,
     failed: Mapping[str, str],
 ) -> TuneRecord:
-    cells = cells_for(bundle, machine, options)
+    key = key_of(bundle, machine)
+    shared = replace(options, budget_s=options.budget_s / len(contests))
+    outcomes: list[Outcome] = []
     try:
         with workshop(bundle) as shop, Sensors() as sensors:
             disturbed = Disturbance(sensors)
             gate = class_gate(bundle, engine_gate(failed, shop.gate))
-            outcome = _contest(cells, shop, gate, options, progress, disturbed).run()
+            for cells in contests:
+                outcomes.append(_contest(cells, shop, gate, shared, progress, disturbed).run())
+                shop.close()
     except BundleChanged as error:
         raise BundleError(str(error), _AGAIN) from error
     _check_unchanged(bundle, key, machine)
-    if outcome.best is None:
-        reasons = dict.fromkeys(result.reason for result in outcome.results)
+    outcomes.sort(key=lambda outcome: outcome.best is None)  # one that found nothing says nothing of the bundle
+    results = tuple(result for outcome in outcomes for result in outcome.results)
+    if outcomes[0].best is None:
+        reasons = dict.fromkeys(result.reason for result in results)
         raise SessionError(f"Nothing of {bundle.path} could be measured: {' '.join(reasons)}", "edgecv verify BUNDLE")
     return TuneRecord(
         schema=SCHEMA,
         name=bundle.name,
         key=key,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        elapsed_s=round(outcome.elapsed_s, 2),
+        elapsed_s=round(sum(outcome.elapsed_s for outcome in outcomes), 2),
         budget_s=options.budget_s,
-        results=outcome.results,
+        results=results,
     )
 
 

@@ -1,4 +1,4 @@
-"""Measures cells for real: a process for each variant on each runtime, which stays while it is needed."""
+"""Measures cells for real: a process for each variant on each runtime and set of cores, which stays while it is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import msgspec
 
@@ -31,7 +31,8 @@ _SLOW = 5.0  # a block that takes this many times as long as it should hangs
 _ROOM = 1.5  # free memory that the next process needs, in sizes of the largest one so far
 _EVERYTHING = 1 << 62  # bytes: where the kernel says nothing of memory
 
-Place = tuple[str, str, str]  # variant, runtime and device
+# Variant, runtime, device and cores. OpenVINO's sessions share their threads: those that stay on some cores need a process.
+Place = tuple[str, str, str, tuple[int, ...]]
 
 
 class BundleChanged(Exception):
@@ -74,14 +75,14 @@ class Workshop:
             SessionError: it cannot run, hangs, or its process died.
             BundleChanged: the bundle is another one by now.
         """
-        answer = self._ask(cell, Order(do="measure", threads=cell.threads, seconds=seconds), _LOAD_S + _SLOW * seconds)
+        answer = self._ask(cell, _order(cell, "measure", seconds), _LOAD_S + _SLOW * seconds)
         self._largest = max(self._largest, answer.rss_bytes)
         return Block(times_ms=answer.times_ms, rss_bytes=answer.rss_bytes)
 
     def release(self, cell: Cell) -> None:
         """Free what a cell holds, where its process is still there."""
         if _place(cell) in self._children:
-            self._ask(cell, Order(do="release", threads=cell.threads), _LOAD_S)
+            self._ask(cell, _order(cell, "release"), _LOAD_S)
 
     def close(self) -> None:
         """End all processes; another question would start them again."""
@@ -106,7 +107,7 @@ class Workshop:
         child = self._children.pop(place, None)
         if child is None:
             self._make_room()
-            variant, runtime, device = place
+            variant, runtime, device, _ = place
             path = str(self._bundle.path)
             child = _Child(Task(bundle=path, bundle_hash=self._hash, variant=variant, runtime=runtime, device=device))
         self._children[place] = child
@@ -182,8 +183,12 @@ class _Child:
         return f"The process of {self._task.variant} on {self._task.runtime} {how}."
 
 
+def _order(cell: Cell, do: Literal["measure", "release"], seconds: float = 0.0) -> Order:
+    return Order(do=do, threads=cell.threads, cores=cell.cores, seconds=seconds)
+
+
 def _place(cell: Cell) -> Place:
-    return cell.variant, cell.runtime, cell.device
+    return cell.variant, cell.runtime, cell.device, cell.cores
 
 
 def _available_bytes(meminfo: Path) -> int:

@@ -72,7 +72,14 @@ def has_bf16() -> bool:
     return bool(_BF16 & (_flags() or frozenset()))
 
 
+def is_x86(machine: str) -> bool:
+    """Whether a machine is an x86 of 64 bits, by what ``platform.machine()`` says."""
+    return machine.lower() in _X86
+
+
 def _flags() -> frozenset[str] | None:
+    if not is_x86(platform.machine()):
+        return None  # in an emulated machine the file tells the flags of the processor below
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -102,7 +102,7 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsTable | None = None
     mqtt: MqttTable | None = None
     max_frames: _Count | None = None
-    governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames before the device gets so hot that it slows down
+    governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames, then a cheaper variant, before it gets too hot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import typer
 
 from edgecv.cli.console import note, print_json, progress_for, say
 from edgecv.cli.options import ComputeDevice, Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
-from edgecv.errors import ConfigError, RegressionError
+from edgecv.errors import ConfigError, RegressionError, SessionError
 
 if TYPE_CHECKING:
     from edgecv.benchmarks.comparing.regression import Judged
@@ -150,6 +150,9 @@ def _all(bundle: Path, options: BenchOptions, sweep: str, data: Path | None, tab
         print_json(rows_document(bundle, rows))
     else:
         show_rows(str(bundle), rows, table)
+    if not any(row.reports for row in rows):
+        reasons = dict.fromkeys(row.reason for row in rows)
+        raise SessionError(f"Nothing of {bundle} could be measured: {' '.join(reasons)}", "edgecv verify BUNDLE")
     return [report for row in rows for report in row.reports]
 
 

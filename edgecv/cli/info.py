@@ -14,6 +14,7 @@ from edgecv.bundles.cpu_classes import has_bf16
 from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.console import print_json, print_table, say
 from edgecv.cli.options import Json
+from edgecv.vision.input_shapes import shape_name
 
 
 def info(
@@ -37,10 +38,9 @@ def info(
         print_json(bundle_summary(opened))
         return
     manifest = opened.manifest
-    width, height = manifest.preprocess.size_wh
     print_table(str(bundle), COLUMNS, variant_rows(opened))
     say(f"family      {manifest.family}, {manifest.decode.task}")
-    say(f"input       {width}x{height}, {manifest.preprocess.resize}{_batch(opened)}")
+    say(f"input       {_sizes(opened)}, {manifest.preprocess.resize}{_batch(opened)}")
     say(f"labels      {len(manifest.decode.labels)}: {', '.join(manifest.decode.labels[:8])} ...")
     say(f"confidence  {manifest.decode.confidence}")
     say(f"floats      float32 on CPUs; bfloat16 only when asked: --precision bf16 ({_bf16()})")
@@ -50,6 +50,12 @@ def info(
         for said in notes_on(variant):
             say(f"{variant.name}: {printable(said)}")
     say(f"made with   {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}")
+
+
+def _sizes(bundle: Bundle) -> str:
+    """Each input size; those that ``--fit`` added follow the model's own."""
+    own, *fitted = map(shape_name, bundle.sizes_wh)
+    return f"{own} (and {', '.join(fitted)} for cameras that they fit)" if fitted else own
 
 
 def _bf16() -> str:

@@ -77,7 +77,7 @@ def run(
     events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
     governor: Annotated[
         str | None,
-        typer.Option(help="auto: fewer frames before the device gets so hot that it slows down. Default: off."),
+        typer.Option(help="auto: fewer frames, then a cheaper variant, before the device gets too hot. Default: off."),
     ] = None,
     force: ReplaceFiles = False,
     max_megapixels: MaxMegapixels = None,

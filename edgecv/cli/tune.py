@@ -21,7 +21,7 @@ def tune(
     budget: Annotated[float, typer.Option(min=1, help="Seconds that it may take.")] = 90.0,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=1024, help="Thread count to try; may be repeated. Default: 1, 2, all."),
+        typer.Option(min=1, max=1024, help="Thread count to try; may be repeated. Default: 1, 2, all, the big cores."),
     ] = None,
     device: Annotated[
         list[str] | None,
@@ -53,8 +53,9 @@ def tune(
 
 def _show(found: Tuning, explain: bool) -> None:
     record = found.record
-    best = record.results[0]
-    say(f"{record.name}: {best.cell}: {best.median_ms:.2f} ms, {best.rss_bytes / 1e6:.0f} MB")
+    for best in {result.cell.shape: result for result in reversed(record.results)}.values():
+        if best.median_ms is not None:
+            say(f"{record.name}: {best.cell}: {best.median_ms:.2f} ms, {best.rss_bytes / 1e6:.0f} MB")
     if explain:
         print_table(
             f"{record.name}, measured {record.measured_at}", _COLUMNS, [_row(result) for result in record.results]

@@ -5,7 +5,10 @@ A new one: its adapter, its line in the registry, one row in ``RUNTIMES``.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +18,12 @@ import numpy as np
 import pytest
 
 from edgecv import registry
-from edgecv.errors import DeviceError
+from edgecv.errors import DeviceError, SessionError
 from edgecv.protocols import Session
 from edgecv.runtimes import adapter
 from edgecv.specs import RuntimeOptions
 from edgecv.testing import RUNTIME_CHECKS, ContractBroken, RuntimeSubject
+from tests.conftest import CHECKOUT
 from tests.golden_bundles import golden_bundle
 from tests.models import arithmetic
 
@@ -159,3 +163,53 @@ def test_a_given_number_of_threads_wins(row: Row, path: Path) -> None:
     session = adapter.open_session(row.name, path, RuntimeOptions(threads=1))
     assert THREADS_OF[row.name](session, before) == 1
     session.close()
+
+
+ON_ONE_CORE = """
+import json, os, sys
+from pathlib import Path
+import numpy as np
+from edgecv import registry
+from edgecv.runtimes.adapter import open_session
+from edgecv.specs import RuntimeOptions
+
+def cores_by_task():
+    texts = {int(task.name): (task / "status").read_text() for task in Path("/proc/self/task").iterdir()}
+    return {task: text.split("Cpus_allowed_list:")[1].split()[0] for task, text in texts.items()}
+
+name, path, core = sys.argv[1:]
+before = cores_by_task()
+session = open_session(name, Path(path), RuntimeOptions(threads=3, cores=(int(core),)))
+session.run({"pixels": np.zeros((1, 4, 4, 3), np.uint8), "gain": np.ones(2, np.float32)})
+after = cores_by_task()
+adapter = registry.resolve("runtimes", name)
+print(json.dumps({
+    "started": [cores for task, cores in after.items() if task not in before],
+    "others_kept": all(after[task] == cores for task, cores in before.items()),
+    "is_of_its_runtime": isinstance(session, adapter) and type(session).__qualname__ == adapter.__qualname__,
+}))
+"""
+
+
+def test_the_threads_of_a_session_stay_on_its_cores_and_no_other_thread_does(row: Row, path: Path) -> None:
+    """In a process of its own: the sessions of OpenVINO share their threads, so those of an earlier one would take part."""
+    usable = os.sched_getaffinity(0)
+    if len(usable) < 2:
+        pytest.skip("one core alone")
+    core = str(max(usable))
+    command = [sys.executable, "-c", ON_ONE_CORE, row.name, str(path), core]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=True)
+    found = json.loads(done.stdout)
+    assert set(found["started"]) <= {core}
+    assert found["others_kept"]
+    assert found["is_of_its_runtime"]
+    # LiteRT starts threads where there are layers for XNNPACK: none in this model.
+    assert len(found["started"]) >= (0 if row.name == "litert" else 2)
+
+
+def test_cores_that_are_not_there_are_an_error_and_the_next_step_is_said(row: Row, path: Path) -> None:
+    usable = os.sched_getaffinity(0)
+    with pytest.raises(SessionError, match="may not run on the cores 1000") as caught:
+        adapter.open_session(row.name, path, RuntimeOptions(threads=1, cores=(1000,)))
+    assert "edgecv tune" in caught.value.hint
+    assert os.sched_getaffinity(0) == usable

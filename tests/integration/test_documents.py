@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +79,34 @@ def test_the_systemd_unit_starts_what_there_is() -> None:
     unit = (EXAMPLES / "edgecv.service").read_text()
     (command,) = re.findall(r"^ExecStart=\S+/edgecv (.*)$", unit, re.MULTILINE)
     assert command == "run --config app.toml"
+
+
+def test_the_systemd_unit_tunes_every_bundle_once_and_starts_where_that_fails(tmp_path: Path) -> None:
+    unit = (EXAMPLES / "edgecv.service").read_text()
+    (start,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
+    (before,) = re.findall(r"^ExecStartPre=(.*)$", unit, re.MULTILINE)
+    assert before.startswith("-"), "a bundle that cannot be measured runs all the same"
+    assert before.count(start) == 1
+    assert "Environment=EDGECV_CACHE=" in unit
+    limit_s = int(re.findall(r"timeout (\d+) ", before)[0])
+    assert limit_s < 60 * int(re.findall(r"^TimeoutStartSec=(\d+)min$", unit, re.MULTILINE)[0])
+
+    write_bundle(tmp_path / "desk/tiny.ecv")
+    program = tmp_path / "edgecv"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {sys.executable} -m edgecv "$@" --budget 2\n')
+    program.chmod(0o755)
+    command = shlex.split(before.removeprefix("-").replace(start, str(program)).replace("$$", "$"))
+    environment = {**os.environ, "EDGECV_CACHE": str(tmp_path / "cache")}
+
+    def tune() -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path / "desk", env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    assert "It was measured at" not in tune()
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    first = kept.read_bytes()
+    assert "It was measured at" in tune()
+    assert kept.read_bytes() == first

@@ -110,7 +110,7 @@ def _accelerator(one: Accelerator) -> Finding:
     kind = f"accelerator-{one.kind}"
     if one.state == "usable":
         return Finding(id=kind, level="ok", what=f"{one.name}: usable")
-    if not one.fix and "no runtime of EdgeCV" in one.reason:
+    if one.state == "driven" and not one.has_runtime:  # nothing that anyone could mend
         return Finding(id=kind, level="ok", what=f"{one.name}: {one.reason}")
     return Finding(
         id=kind,

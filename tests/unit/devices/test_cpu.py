@@ -47,6 +47,13 @@ def test_features_are_those_that_matter_for_int8():
     assert read_cpu(PI5, "aarch64").features == ("asimd", "asimdhp", "asimddp")
 
 
+@pytest.mark.parametrize(("text", "arch", "cpu_class"), [(XEON, "aarch64", "arm64"), (PI5, "x86_64", "x86")])
+def test_an_emulated_machine_is_not_described_as_the_one_below(text, arch, cpu_class):
+    cpu = read_cpu(text, arch)
+    assert (cpu.model, cpu.features, cpu.cpu_class) == ("", (), cpu_class)
+    assert cpu.cores == len(numbers_of(text))
+
+
 def test_a_feature_that_one_core_lacks_does_not_count():
     weaker = PI5.replace(" asimddp", "", 1)
     assert "asimddp" not in read_cpu(weaker, "aarch64").features

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from edgecv.devices.device import Accelerator, Device
+from edgecv.devices.device import Accelerator, Device, State
+from edgecv.devices.doctor.checks.parts import _accelerator
 from edgecv.devices.doctor.doctor import diagnose
 from edgecv.devices.doctor.environment import Environment
 from edgecv.devices.doctor.finding import Finding, has_failed, summary
@@ -350,3 +351,24 @@ def test_a_supply_of_which_nothing_tells_is_not_called_fine(tmp_path: Path) -> N
     findings = diagnose(device, untold)
     assert "supply" not in [one.id for one in findings if one.level == "ok"]
     assert _one(findings, "heat").level == "warn"
+
+
+@pytest.mark.parametrize(("state", "level"), [("driven", "ok"), ("seen", "note")])
+def test_an_accelerator_that_edgecv_never_uses_is_nothing_to_mend(state: State, level: str) -> None:
+    one = Accelerator(
+        kind="gpu",
+        name="GPU",
+        state=state,
+        id="",
+        node="",
+        driver="",
+        reason="it is another's",
+        fix="",
+        has_runtime=False,
+    )
+    assert _accelerator(one).level == level
+
+
+def test_the_render_node_of_a_board_whose_gpu_nothing_uses_is_known_by_data(tmp_path: Path) -> None:
+    found = {one.kind: one.has_runtime for one in lay_out("rk3588", tmp_path).detect().accelerators}
+    assert found == {"npu": True, "gpu": False}

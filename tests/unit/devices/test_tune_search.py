@@ -10,9 +10,9 @@ import pytest
 
 from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
 from edgecv.devices.tuning.contest import Contest
-from edgecv.devices.tuning.intervals import log_ratios, median_interval
 from edgecv.devices.tuning.rules import Block, Outcome, best_of
 from edgecv.errors import SessionError
+from edgecv.runtimes.paired import log_ratios, median_interval
 
 PAIRS = [
     ("openvino-int8", "int8", "openvino"),
