@@ -118,6 +118,7 @@ def test_an_accelerator_needs_its_format(resnet20: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_yolov8n_for_tensorrt_keeps_the_rules(trained: Bundle, data: Data, tmp_path: Path) -> None:
     assert all(lint_file(trained.path / name / "model.onnx") == () for name in ("onnx-fp32", "onnx-fp16"))
     (main,) = trained.variants[0].models.values()
@@ -135,6 +136,7 @@ def test_yolov8n_for_tensorrt_keeps_the_rules(trained: Bundle, data: Data, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("source", ["mobile_sam", "resnet18"])
 def test_other_families_for_tensorrt_keep_the_rules(source: str, tmp_path: Path) -> None:
     bundle = edgecv.convert(
@@ -152,6 +154,7 @@ def test_other_families_for_tensorrt_keep_the_rules(source: str, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_yolov8n_for_the_edge_tpu_is_full_integer_and_its_compiler_is_named(
     yolov8n: Path, data: Data, tmp_path: Path
 ) -> None:
