@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install -q --no-compile
 LOCKED := $(INSTALL) --require-hashes
 OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: setup demo test test-slow test-arm64 test-pythons check format types bench dist lock audit system-deps clean
+.PHONY: setup demo test test-slow test-arm64 test-pythons check format types bench bench-peers check-tensorrt dist lock audit system-deps clean
 
 setup: $(VENV)/.dev
 
@@ -52,6 +52,10 @@ types: setup
 bench: setup
 	$(BIN)/python -m edgecv.benchmarks
 
+# EdgeCV beside other tools. Their environments are made under .cache/peers, and the tables in docs/benchmarks.md are written anew.
+bench-peers: setup
+	$(BIN)/python -m edgecv.benchmarks.lab peers --doc docs/benchmarks.md --out benchmarks/lab/records/peers.json
+
 # The source archive and the wheel. The wheel is made from the archive: what the archive lacks, the tests of the wheel miss.
 dist: setup
 	rm -rf build dist
@@ -68,6 +72,12 @@ audit:
 	$(PYTHON) -m venv .cache/audit
 	.cache/audit/bin/pip install -q pip-audit==2.10.1
 	.cache/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
+# INT8 against fp16 on TensorRT, for whoever has an NVIDIA card: it installs into .cache/tensorrt, gigabytes, and says so first.
+# Without a card it says that, and what it would install; nothing is set up for it before.
+check-tensorrt:
+	@[ ! -e /proc/driver/nvidia/version ] || $(MAKE) setup
+	@$(PYTHON) .ci/check_tensorrt.py $(if $(MODEL),--model $(MODEL)) $(if $(IMAGES),--images $(IMAGES))
 
 system-deps:
 	dpkg -s $(DEBIAN) >/dev/null 2>&1 || (apt-get update -q && apt-get install -y -q --no-install-recommends $(DEBIAN))

@@ -42,7 +42,7 @@ def bundle_images(bundle: Bundle | None, variant: Variant | None) -> list[Image]
         return None
     (spec,) = variant.models["main"].inputs
     tensor = golden_inputs(bundle, variant)["main"][spec.name]
-    image: Image = opencv().resize(as_image(tensor, spec, bundle.spec.preprocess), SIZE_WH)
+    image: Image = opencv().resize(as_image(tensor, spec, bundle.spec_of(variant).preprocess), SIZE_WH)
     return [np.ascontiguousarray(one) for one in (image, image[:, ::-1], image[::-1], image[::-1, ::-1])]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from edgecv.benchmarks.statistics import FEWEST_FOR_P90
 from edgecv.errors import ConfigError
@@ -33,6 +35,8 @@ class BenchOptions:
         streams: Images of one query of ``multi_stream``.
         idle_wait_s: How long to wait for an idle machine; ``None`` for 30 s, and for not at all in a quick look.
         mlperf: Measure as long as MLPerf's rules ask for: 600 s, and 24,576 images in ``offline``.
+        device: What the runtime computes on: ``cpu``, ``cuda``, ``tensorrt`` ...; never another one.
+        extra: Options of the runtime, as ``edgecv.load`` takes them.
         source: URI of the images, as in ``edgecv run --source``; ``None`` for the scenario's own.
     """
 
@@ -47,6 +51,8 @@ class BenchOptions:
     idle_wait_s: float | None = None
     mlperf: bool = False
     source: str | None = None
+    device: str = "cpu"
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.runs is not None and self.runs < 1) or (self.warmup is not None and self.warmup < 0):

@@ -153,6 +153,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     versions: dict[str, str]  # EdgeCV, Python and numpy
     started: str  # UTC, ISO 8601
     float_precision: str = ""  # the type of what is not computed in integers; empty where the runtime does not say
+    computed_on: str = ""  # providers and their shares, where it was not the CPU
     sustained: Sustained | None = None  # what a long run shows; only of that scenario
     accuracy: Accuracy | None = None  # scores on labelled images, where they were asked for
     note: str = ""  # what a reader of the figures should know

@@ -17,6 +17,7 @@ from edgecv._internal.progress import Progress, one_step, silent
 from edgecv.bundles.bundle import BUNDLE, SUFFIX, Bundle, Failure
 from edgecv.converters.batch import batched
 from edgecv.converters.families.ultralytics_import import no_cache_of_torch
+from edgecv.converters.fits import fitted_sources
 from edgecv.converters.float_variants import Built, Job, build_float, build_half, fitted, needs_ranges, remove
 from edgecv.converters.held_out import with_enough_objects
 from edgecv.converters.int8_variants import build_int8
@@ -37,6 +38,7 @@ from edgecv.protocols import Array
 from edgecv.quantize.calibration.calibration_set import CalibrationSet, check_overlap, open_calibration
 from edgecv.quantize.labels.int8_loss import LabelledSet, open_labelled
 from edgecv.specs import Precision
+from edgecv.vision.input_shapes import shape_name
 
 MOST_IMAGES = 300  # a sample, since they are ordered by hash: ranges change no more, and memory would grow with the set
 
@@ -60,6 +62,7 @@ def convert(
     keep_going: bool = False,
     options: SourceOptions | None = None,
     int8: Int8Options | None = None,
+    fit: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Bundle:
     """Convert a model to a bundle.
@@ -76,6 +79,7 @@ def convert(
             images prove nothing; of all formats, what the source cannot give is left out anyway.
         options: How the source is read: its weights, labels, preprocessing and batch size.
         int8: How INT8 is built and judged: its recipes, CPU class, labelled images and limit.
+        fit: Shapes of cameras' images, such as ``16:9``: for each, variants with such an input as well. Detectors alone.
         progress: Called as long steps go on.
 
     Returns:
@@ -92,12 +96,12 @@ def convert(
     if imgsz is not None:
         sized = replace(sized, size_wh=size_wh_of(imgsz))
     place = Path(out) if out is not None else Path(stem_of(Path(source)) + SUFFIX)
-    request = request_of(source, formats, precision, sized, int8)
+    request = request_of(source, formats, precision, sized, int8, fit)
     _check(request, calibration, place, force)
-    job = _open(request, calibration, place, progress)
+    job, others = _open(request, calibration, place, progress)
     with new_folder(place, force, BUNDLE) as folder:
         job = replace(job, folder=folder)
-        built, failures = _build(job, keep_going)
+        built, failures = _build(job, others, keep_going)
         write_documents(place.name.removesuffix(SUFFIX), job, built)
         Bundle.open(folder).verify_files()  # before it replaces one that can be read
     return replace(Bundle.open(place), failures=failures)
@@ -117,17 +121,20 @@ def _check(request: ConversionRequest, calibration: str | Path | None, place: Pa
     check_target(place, force, BUNDLE)
 
 
-def _open(request: ConversionRequest, calibration: str | Path | None, place: Path, progress: Progress) -> Job:
-    """Read the model and the images, and see whether they can judge INT8."""
+def _open(
+    request: ConversionRequest, calibration: str | Path | None, place: Path, progress: Progress
+) -> tuple[Job, tuple[SourceModel, ...]]:
+    """Read the model and the images, and see whether they can judge INT8; the model in its other input shapes is the second."""
     images = open_calibration(calibration, progress, seed=request.int8.seed) if calibration is not None else None
     options = replace(request.options, images=images.calibrate if images is not None else ())
     with one_step(progress, "Reading the model"):
-        opened = family(family_of(request.source)).open(request.source, options)
-        source = _with_names(batched(opened, options.batch))
+        reopen = partial(_opened, request.source)
+        source = reopen(options)
+        others = fitted_sources(source, request.fits, options, reopen)
     labelled = _labelled(request.int8.data, source, images, progress)
     if "int8" in request.precisions and images is not None and labelled is None:
         images = with_enough_objects(source, images, progress)
-    return Job(
+    job = Job(
         request=request,
         source=source,
         calibration=images,
@@ -136,6 +143,22 @@ def _open(request: ConversionRequest, calibration: str | Path | None, place: Pat
         folder=place,
         progress=progress,
         labelled=labelled,
+    )
+    return job, others
+
+
+def _opened(path: Path, options: SourceOptions) -> SourceModel:
+    return _with_names(batched(family(family_of(path)).open(path, options), options.batch))
+
+
+def _in_shape(job: Job, source: SourceModel) -> Job:
+    """The same job for the model in another input shape: images are fitted into it, and it has a proof and a gate of its own."""
+    return replace(
+        job,
+        source=source,
+        examples=parity_examples(source, job.calibration, job.progress),
+        images=_calibration_images(job.request, source, job.calibration, job.progress),
+        shape=shape_name(source.spec.preprocess.size_wh),
     )
 
 
@@ -172,7 +195,7 @@ def _calibration_images(
     """The images that recipes measure ranges on, fitted; none where no recipe does."""
     if images is None or "int8" not in request.precisions:
         return ()
-    if not needs_ranges(source, request.formats, request.recipes):
+    if not needs_ranges(source, request):
         return ()
     most = max([recipe.subset_size for recipe in request.recipes], default=MOST_IMAGES)
     return fitted(source, images.calibrate[:most], progress)
@@ -182,7 +205,7 @@ def _calibration_images(
 class _Attempts:
     """Goes on after a failure where that was asked for, and keeps what failed."""
 
-    job: Job
+    job: Job  # in the shape that is being built
     keep_going: bool
     errors: list[EdgeCVError] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -199,6 +222,7 @@ class _Attempts:
             failure = Failure(
                 format=name,
                 precision=precision,
+                shape=self.job.shape,
                 message=error.message,
                 hint=error.hint,
                 exit_code=error.exit_code,
@@ -213,14 +237,21 @@ class _Attempts:
         return self.keep_going or (every and isinstance(error, UnsupportedSource))
 
 
-def _build(job: Job, keep_going: bool) -> tuple[list[Built], tuple[Failure, ...]]:
-    """What was asked for, format by format, and what failed while the rest went on."""
+def _build(job: Job, others: Sequence[SourceModel], keep_going: bool) -> tuple[list[Built], tuple[Failure, ...]]:
+    """What was asked for, shape by shape and format by format, and what failed while the rest went on."""
     attempts = _Attempts(job=job, keep_going=keep_going)
-    built = [one for name in job.request.formats for one in _build_format(job, name, attempts)]
+    built = _build_shape(job, attempts)
+    for source in others:
+        attempts.job = _in_shape(job, source)
+        built += _build_shape(attempts.job, attempts)
     if attempts.errors and not built:
         gated = (error for error in attempts.errors if isinstance(error, AccuracyGateError))
         raise next(gated, attempts.errors[0])
     return built, tuple(attempts.failures)
+
+
+def _build_shape(job: Job, attempts: _Attempts) -> list[Built]:
+    return [one for name in job.request.formats for one in _build_format(job, name, attempts)]
 
 
 def _build_format(job: Job, name: str, attempts: _Attempts) -> list[Built]:
@@ -228,7 +259,7 @@ def _build_format(job: Job, name: str, attempts: _Attempts) -> list[Built]:
     base = attempts.attempt(name, "fp32", partial(build_float, job, name))
     if base is None:
         return []
-    wanted = [precision for precision in _BUILDERS if precision in job.request.precisions]
+    wanted = [precision for precision in _BUILDERS if precision in job.request.precisions_of(name)]
     made = [attempts.attempt(name, precision, partial(_BUILDERS[precision], job, base)) for precision in wanted]
     found = [one for several in made for one in several or ()]
     if found or "fp32" in job.request.precisions:

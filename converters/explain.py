@@ -21,6 +21,10 @@ def steps(request: ConversionRequest) -> list[str]:
     for name in request.formats:
         orders = recipe_orders(name, architecture, request.cpu_classes, request.recipes) if int8 else ()
         told += _of_format(name, request, orders)
+    told += [
+        f"Do the same once more for an input of the shape {width}:{height}: export, proof, ranges and recipes are its own."
+        for width, height in request.fits
+    ]
     if int8 and architecture == "conv":
         told.append("Of a detector: tune the confidence until INT8 has the float model's precision.")
     told.append("Run every variant on one image and keep what comes out, for `edgecv verify` on the device.")
@@ -30,7 +34,7 @@ def steps(request: ConversionRequest) -> list[str]:
 def _of_format(name: str, request: ConversionRequest, orders: Sequence[RecipeOrder]) -> Iterator[str]:
     images = "held-out images (without --calib on Ultralytics' example photographs)"
     yield f"Export {name} fp32 and compare every output with the source on {images}: cosine >= 0.9999, no element far off."
-    if "fp16" in request.precisions:
+    if "fp16" in request.precisions_of(name):
         yield f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999)."
     yield from (_told(name, order, request.int8.by_speed) for order in orders)
     decides = "" if request.int8.by_speed else ", for the report alone"
@@ -43,7 +47,8 @@ def _told(model_format: str, order: RecipeOrder, by_speed: bool) -> str:
     judged = "agrees with the float model on the images that calibration did not see (a quarter, up to half)"
     if order.exact:
         return f"Quantize {model_format}{built_for} by {order.first[0].name}; write nothing unless it {judged}."
-    blocks = "the most sensitive blocks float" if any(recipe.kind == "static" for recipe in order.first) else ""
+    static = order.float_blocks and any(recipe.kind == "static" for recipe in order.first)
+    blocks = "the most sensitive blocks float" if static else ""
     names = [*(r.name for r in order.first), *filter(None, [blocks]), *(r.name for r in order.last)]
     return (
         f"Quantize {model_format}{built_for}, recipe by recipe ({' -> '.join(names)}), until one {judged}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -23,7 +24,6 @@ from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet
 from edgecv.quantize.labels.int8_loss import LabelledSet
 from edgecv.quantize.quantizer import Exported
-from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, ThresholdRecord
 from edgecv.quantize.search import recipe_orders
 from edgecv.quantize.sensitivity import FormatSensitivity
@@ -34,6 +34,7 @@ from edgecv.vision.letterbox import fit
 
 # Metrics of float variants: over all outputs and images, the lowest cosine, and the worst element as a part of the largest one.
 SOURCE_COSINE, SOURCE_WORST = "source_cosine", "source_worst"
+_SHAPE = re.compile(r"-(\d+x\d+)$")  # at the end of a variant's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,6 +50,16 @@ class Job:
     folder: Path  # the bundle under construction
     progress: Progress
     labelled: LabelledSet | None = None  # images to judge by as well
+    shape: str = ""  # of the input, such as `640x384`, where it is not the model's own: its variants end in it
+
+    def name_of(self, model_format: str, precision: Precision, cpu_class: str = "") -> str:
+        """What a variant is called."""
+        return "-".join(filter(None, (model_format, precision, cpu_class, self.shape)))
+
+    @property
+    def example(self) -> Mapping[str, Example]:
+        """The one that is kept in the bundle as golden vectors: of a calibration image, else of noise."""
+        return self.examples[0 if self.calibration is not None else -1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,17 +69,20 @@ class Built:
     exporter: Exporter
     variant: Variant
     parts: Mapping[str, Exported]
+    example: Mapping[str, Example]  # inputs to each part for one image, of the variant's shape
     extra: Path  # a file to list beside the models
     record: FormatRecord | None = None  # what was tried for INT8
     sensitivity: FormatSensitivity | None = None  # what each layer loses, where it was asked for
     threshold: ThresholdRecord | None = None  # the confidence of an INT8 variant that has its own
 
 
-def needs_ranges(source: SourceModel, formats: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()) -> bool:
+def needs_ranges(source: SourceModel, request: ConversionRequest) -> bool:
     """Whether a recipe for one of the formats looks at what the images do to the network."""
     architecture = quantized_part(source).architecture
     orders = [
-        order.first for name in formats for order in recipe_orders(name, architecture, (DEFAULT_CPU_CLASS,), recipes)
+        order.first
+        for name in request.formats
+        for order in recipe_orders(name, architecture, request.cpu_classes, request.recipes)
     ]
     return any(recipe.kind == "static" for recipe in chain.from_iterable(orders))
 
@@ -127,7 +141,7 @@ def part_folder(base: Path, part: Part) -> Path:
 
 
 def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Mapping[str, Exported] | None) -> Built:
-    name = f"{exporter.format}-{precision}"
+    name = job.name_of(exporter.format, precision)
     parts, parity = exported_parts(job, exporter, precision, floats, job.folder / name)
     report = job.folder / name / PARITY_FILE
     report.write_bytes(msgspec.json.format(msgspec.json.encode(parity), indent=2) + b"\n")
@@ -136,6 +150,7 @@ def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Map
         name=name,
         format=exporter.format,
         precision=precision,
+        size_wh=job.source.spec.preprocess.size_wh,
         metrics={
             SOURCE_COSINE: round(min(output.cosine for output in parity), 6),
             SOURCE_WORST: round(max(output.worst for output in parity), 6),
@@ -143,7 +158,7 @@ def _float_built(job: Job, exporter: Exporter, precision: Precision, floats: Map
         latency_ms=round(latency_ms, 3),
         models={part: model_files(job.folder, exported) for part, exported in parts.items()},
     )
-    return Built(exporter=exporter, variant=variant, parts=parts, extra=report)
+    return Built(exporter=exporter, variant=variant, parts=parts, example=job.example, extra=report)
 
 
 def latency_of(
@@ -175,6 +190,8 @@ def each_once(variants: Iterable[Variant]) -> tuple[Variant, ...]:
 
 
 def remove(job: Job, model_format: str, precision: Precision) -> None:
-    """Take away what a format has left in the bundle's folder in one precision."""
+    """Take away what a format has left in the bundle's folder in one precision and the job's shape."""
     for folder in job.folder.glob(f"{model_format}-{precision}*"):
-        shutil.rmtree(folder)
+        shape = _SHAPE.search(folder.name)
+        if (shape[1] if shape else "") == job.shape:
+            shutil.rmtree(folder)

@@ -17,10 +17,10 @@ from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions
 
 
-def write_golden(folder: Path, variants: Sequence[Variant], examples: Mapping[str, Example]) -> Path:
-    """Run every variant on one image, whose inputs to each part ``examples`` has, and keep what came out."""
+def write_golden(folder: Path, variants: Sequence[tuple[Variant, Mapping[str, Example]]]) -> Path:
+    """Run every variant on one image, whose inputs to each part stand beside it, and keep what came out."""
     vectors: dict[str, Array] = {SAMPLING: np.array(EVENLY)}
-    for variant in variants:
+    for variant, examples in variants:
         for part, files in variant.models.items():
             runtime = runtimes_for(variant.format)[0]
             path = folder / files.files[0].path

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from edgecv._internal.progress import one_step
+from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.bundles.manifest import Variant
 from edgecv.converters.float_variants import (
@@ -26,8 +27,11 @@ from edgecv.converters.float_variants import (
 from edgecv.converters.judge import AccuracyJudge
 from edgecv.converters.source import Exporter, Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
+from edgecv.quantize.ort.graph import load
+from edgecv.quantize.ort.opset import opset_of
 from edgecv.quantize.quantizer import Exported, Quantizer, quantizer_type
-from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, RECIPE_FILE, QuantizeRecipe, dump_recipe
+from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe
+from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
 from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, recipe_orders, search
 from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, with_costs
@@ -167,17 +171,19 @@ def _layers(maker: _CandidateMaker, result: SearchResult) -> tuple[LayerLoss, ..
 def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, layers: tuple[LayerLoss, ...]) -> Built:
     """Write what came out of a search into the bundle. fp16 is the same for every CPU class."""
     chosen, float_variant, model_format = result.chosen, maker.base.variant, maker.base.exporter.format
-    suffix = "" if order.cpu_class in ("", DEFAULT_CPU_CLASS) else f"-{order.cpu_class}"
     half = chosen.recipe.kind == "fp16"
-    folder = maker.job.folder / (f"{model_format}-fp16" if half else f"{model_format}-int8{suffix}")
+    named_class = "" if order.cpu_class == DEFAULT_CPU_CLASS else order.cpu_class
+    name = maker.job.name_of(model_format, "fp16") if half else maker.job.name_of(model_format, "int8", named_class)
+    folder = maker.job.folder / name
     parts = _moved(chosen.parts, maker.work, folder)
     recipe_file = folder / RECIPE_FILE
     recipe_file.write_bytes(dump_recipe(chosen.recipe))
     cpu_class = "" if half else chosen.recipe.cpu_class or order.cpu_class
     variant = Variant(
-        name=folder.name,
+        name=name,
         format=model_format,
         precision="fp16" if half else "int8",
+        size_wh=float_variant.size_wh,
         cpu_class=cpu_class,
         recipe=chosen.recipe.name,
         metrics=chosen.judgement.report.metrics,
@@ -186,24 +192,35 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         models={part: model_files(maker.job.folder, exported) for part, exported in parts.items()},
     )
     record = FormatRecord(
-        format=f"{model_format}{suffix}",
+        format="-".join(filter(None, (model_format, named_class, maker.job.shape))),
         float_latency_ms=float_variant.latency_ms,
         float_bytes=float_variant.bytes,
         attempts=result.attempts,
         chosen=chosen.recipe.name,
         layers=layers,
         worst=maker.judge.worst(chosen.judgement),
+        notes=_notes(variant, parts),
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(
         exporter=maker.base.exporter,
         variant=variant,
         parts=parts,
+        example=maker.job.example,
         extra=recipe_file,
         record=record,
         sensitivity=sensitivity if maker.job.request.int8.analyze and layers else None,
         threshold=maker.judge.threshold(chosen.judgement),
     )
+
+
+def _notes(variant: Variant, parts: Mapping[str, Exported]) -> tuple[str, ...]:
+    """What is not proven of a variant for an accelerator, and in which opset it is."""
+    notes = notes_on(variant)
+    if not notes or variant.format != "onnx":
+        return notes
+    opsets = {opset_of(load(part.files[0])) for part in parts.values()}
+    return (*notes, f"ONNX opset {max(opsets)}.")
 
 
 def _moved(parts: Mapping[str, Exported], work: Path, folder: Path) -> dict[str, Exported]:

@@ -8,6 +8,7 @@ from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgecv._internal.foreign import errors_named
 from edgecv._internal.progress import Progress, counted
 from edgecv.converters.parity import outputs_of
 from edgecv.converters.source import SourceModel
@@ -74,7 +75,12 @@ class AccuracyJudge:
         return self.source.spec.decode.task
 
     def judge(self, parts: Parts, recipe: QuantizeRecipe) -> Judgement:
-        """Judge a candidate: by the float model's answers, then, if it passes, by labels."""
+        """Judge a candidate: by the float model's answers, then, if it passes, by labels. An error says in which recipe."""
+        # A full disk is no fault of the gate, and a signal becomes an ImportError while a module is imported.
+        with errors_named(f"The accuracy gate, recipe {recipe.name}", passing=(OSError, ImportError)):
+            return self._judged(parts, recipe)
+
+    def _judged(self, parts: Parts, recipe: QuantizeRecipe) -> Judgement:
         found = self._asked(parts, f"{recipe.name} on held-out images")
         report = self._agreement(found, recipe)
         if not report.passed or self._float_scores is None:

@@ -48,15 +48,16 @@ def write_documents(name: str, job: Job, built: Sequence[Built]) -> None:
     """Write everything but the models, ``bundle.json`` last."""
     threshold = _threshold(built)
     manifest = _manifest(name, job, built, threshold)
-    extras = dict.fromkeys((*_records(manifest, job, built, threshold), *_documents(job, manifest)))
+    extras = dict.fromkeys((*_records(manifest, job, built, threshold), *_documents(job, manifest, built)))
     manifest = msgspec.structs.replace(manifest, extras=tuple(describe_file(job.folder, path) for path in extras))
     (job.folder / MANIFEST).write_bytes(dump_manifest(manifest))
 
 
-def _documents(job: Job, manifest: Manifest) -> tuple[Path, ...]:
-    examples = job.examples[0 if job.calibration is not None else -1]
+def _documents(job: Job, manifest: Manifest, built: Sequence[Built]) -> tuple[Path, ...]:
+    examples = {one.variant.name: one.example for one in built}
+    pairs = [(variant, examples[variant.name]) for variant in manifest.variants]
     with one_step(job.progress, "Writing golden vectors and model card"):
-        return write_golden(job.folder, manifest.variants, examples), write_model_card(job.folder, manifest)
+        return write_golden(job.folder, pairs), write_model_card(job.folder, manifest)
 
 
 def _threshold(built: Sequence[Built]) -> ThresholdRecord | None:
@@ -78,6 +79,7 @@ def _records(manifest: Manifest, job: Job, built: Sequence[Built], threshold: Th
         formats=formats,
         threshold=threshold,
         machine=f"{platform.machine()} {platform.system()}",
+        by_speed=job.request.int8.by_speed,
         tools=manifest.tools,
     )
     write_record(record, job.folder / QUANTIZATION)
@@ -108,7 +110,7 @@ def _manifest(name: str, job: Job, built: Sequence[Built], threshold: ThresholdR
         schema=SCHEMA,
         name=name,
         family=job.source.family,
-        preprocess=job.source.spec.preprocess,
+        preprocess=job.source.spec.preprocess.rule,
         decode=msgspec.structs.replace(decode, confidence=threshold.after) if threshold is not None else decode,
         variants=each_once(one.variant for one in built),
         source=job.source.origin,

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.manifest import Manifest, Variant
 from edgecv.converters.source import RANDOM
 from edgecv.promptable import MAX_BOXES
+from edgecv.vision.input_shapes import shape_name
 
 MODEL_CARD = "MODEL_CARD.md"
 _PURPOSES: Mapping[str, str] = MappingProxyType(
@@ -49,8 +51,8 @@ def _card(manifest: Manifest) -> list[str]:
         "",
         "## Variants",
         "",
-        "| variant | recipe | size | one thread | float: against the source; INT8: against float |",
-        "|---|---|---|---|---|",
+        "| variant | input | recipe | size | one thread | float: against the source; INT8: against float |",
+        "|---|---|---|---|---|---|",
         *(_row(variant) for variant in manifest.variants),
         "",
         "Latency was measured on the machine that converted; measure on yours: `edgecv bench`.",
@@ -76,8 +78,8 @@ def _card(manifest: Manifest) -> list[str]:
 
 def _limits(manifest: Manifest) -> Iterator[str]:
     """Where the model ends, and what nobody has looked at."""
-    width, height = manifest.preprocess.size_wh
-    yield f"Images are brought to {width}x{height} ({manifest.preprocess.resize}): what is a few pixels small there is not seen."
+    sizes = " or ".join(dict.fromkeys(shape_name(variant.size_wh) for variant in manifest.variants))
+    yield f"Images are brought to {sizes} ({manifest.preprocess.resize}): what is a few pixels small there is not seen."
     if manifest.source.file.endswith(RANDOM):
         yield "Its weights are random: it knows nothing, and proves that the conversion works."
     if manifest.decode.task == "promptable-segment":
@@ -85,7 +87,9 @@ def _limits(manifest: Manifest) -> Iterator[str]:
     if any(variant.recipe for variant in manifest.variants):
         yield "INT8 was judged on images like those of the calibration set. On others it may do worse."
     for variant in manifest.variants:
-        if variant.cpu_class:
+        if notes := notes_on(variant):
+            yield f"{variant.name}: {' '.join(notes)}"
+        elif variant.cpu_class:
             yield f"{variant.name} is built for CPUs of the class `{variant.cpu_class}`; others may run it slowly or less exactly."
     if not any(name.endswith("_drop") for variant in manifest.variants for name in variant.metrics):
         yield "Nothing was judged on labels: its accuracy is what its source has, less what the table shows."
@@ -115,7 +119,8 @@ def _knows(labels: tuple[str, ...]) -> str:
 def _row(variant: Variant) -> str:
     metrics = ", ".join(f"{name} {_figure(value)}" for name, value in variant.metrics.items()) or "-"
     latency = f"{variant.latency_ms:.1f} ms" if variant.timed else f"not timed: for {variant.cpu_class}"
-    return f"| {variant.name} | {variant.recipe or '-'} | {variant.bytes / 1e6:.2f} MB | {latency} | {metrics} |"
+    made = f"{shape_name(variant.size_wh)} | {variant.recipe or '-'} | {variant.bytes / 1e6:.2f} MB"
+    return f"| {variant.name} | {made} | {latency} | {metrics} |"
 
 
 def _figure(value: float) -> str:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from edgecv import registry
 from edgecv.converters.families.other_sources import refuse_known
+from edgecv.converters.fits import read_fits
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
-from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of, find_recipe
+from edgecv.quantize.recipe_files import find_recipe
+from edgecv.quantize.recipes import ACCELERATED, DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of
 from edgecv.quantize.search import check_recipes
 from edgecv.specs import PRECISIONS, Precision
+from edgecv.vision.input_shapes import Size
 
 DEFAULT_MAX_DROP = 1.0  # points of mAP or top-1
 _FILES = (".pt", ".onnx")  # a .yaml names an architecture and need not be there
@@ -25,7 +28,8 @@ class Int8Options:
     Attributes:
         recipes: Names of recipes, or files as bundles hold them (``recipe.json``), one for each format: exactly that one is
             tried, and the gate applies. By default one recipe after the other is tried.
-        cpu_class: CPU class that INT8 in ONNX is built for: ``x86-vnni``, ``x86`` (AVX2 without VNNI), ``arm64`` or ``all``.
+        cpu_class: CPU class that INT8 in ONNX is built for: ``x86-vnni``, ``x86`` (AVX2 without VNNI), ``arm64`` or ``all``; or an
+            accelerator, ``tensorrt`` (ONNX) or ``edgetpu`` (TFLite); or several of them.
         data: Labelled images that calibration does not see: INT8 is judged by them as well.
         max_drop: Points of mAP or top-1 that INT8 may lose on them.
         seed: Another seed splits the calibration images in another way.
@@ -35,7 +39,7 @@ class Int8Options:
     """
 
     recipes: Sequence[str | Path] = ()
-    cpu_class: str = DEFAULT_CPU_CLASS
+    cpu_class: str | Sequence[str] = DEFAULT_CPU_CLASS
     data: str | Path | None = None
     max_drop: float = DEFAULT_MAX_DROP
     seed: int = 0
@@ -58,6 +62,12 @@ class ConversionRequest:
     int8: Int8Options = field(default_factory=Int8Options)
     recipes: tuple[QuantizeRecipe, ...] = ()
     cpu_classes: tuple[str, ...] = (DEFAULT_CPU_CLASS,)
+    fits: tuple[Size, ...] = ()  # shapes of images that get variants of their own, such as (16, 9)
+
+    def precisions_of(self, model_format: str) -> tuple[Precision, ...]:
+        """What is built of a format. With INT8 for TensorRT comes fp16, which may be faster there: the device measures."""
+        extra = {"fp16"} if "tensorrt" in self.cpu_classes and model_format == ACCELERATED["tensorrt"].format else set()
+        return tuple(name for name in PRECISIONS if name in extra or name in self.precisions)
 
 
 def request_of(
@@ -66,11 +76,13 @@ def request_of(
     precision: Precision | Sequence[Precision],
     options: SourceOptions | None = None,
     int8: Int8Options | None = None,
+    fit: Sequence[str] = (),
 ) -> ConversionRequest:
     """Check what can be checked without the model or any image.
 
     Raises:
-        ConfigError: there is no such precision, recipe or CPU class, a recipe fits no format, or something needs INT8.
+        ConfigError: there is no such precision, recipe or CPU class, a recipe fits no format, something needs INT8, or a ``fit``
+            is no shape of an image.
         UnknownPlugin: there is no such format.
         UnsupportedSource: there is no such source.
     """
@@ -79,12 +91,14 @@ def request_of(
     precisions = precisions_of(precision)
     check_formats(formats)
     recipes = tuple(find_recipe(str(recipe)) for recipe in int8.recipes)
-    asked = recipes or int8.analyze or int8.by_speed or int8.cpu_class != DEFAULT_CPU_CLASS
+    cpu_classes = cpu_classes_of(int8.cpu_class)
+    asked = recipes or int8.analyze or int8.by_speed or cpu_classes != (DEFAULT_CPU_CLASS,)
     if "int8" not in precisions and asked:
         raise ConfigError("Recipes, CPU classes and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
     if "int8" not in precisions and int8.data is not None:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
     check_recipes(recipes, formats)
+    _check_accelerators(cpu_classes, formats)
     return ConversionRequest(
         source=path,
         formats=tuple(formats),
@@ -92,8 +106,16 @@ def request_of(
         options=options or SourceOptions(),
         int8=int8,
         recipes=recipes,
-        cpu_classes=cpu_classes_of(int8.cpu_class),
+        cpu_classes=cpu_classes,
+        fits=read_fits(fit),
     )
+
+
+def _check_accelerators(cpu_classes: Sequence[str], formats: Sequence[str]) -> None:
+    for name in cpu_classes:
+        if name in ACCELERATED and ACCELERATED[name].format not in formats:
+            wanted = ACCELERATED[name].format
+            raise ConfigError(f"{name} takes {wanted}, which is not asked for.", f"Add --to {wanted}.")
 
 
 def precisions_of(asked: Precision | Sequence[Precision]) -> tuple[Precision, ...]:

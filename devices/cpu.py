@@ -31,6 +31,7 @@ class Cluster:
         part: Number of the design on Arm, such as ``0xd0b``; family, model and stepping on x86.
         cores: How many there are.
         usable_cores: How many of them this process may run on.
+        usable: The numbers of those.
         max_mhz: The highest clock that their frequency driver knows; ``None`` without one, as in virtual machines.
         features: Of the instructions that matter for INT8, those that each of these cores has.
     """
@@ -40,6 +41,7 @@ class Cluster:
     part: str
     cores: int
     usable_cores: int
+    usable: tuple[int, ...]
     max_mhz: int | None
     features: tuple[str, ...]
 
@@ -140,13 +142,15 @@ def _clusters(cores: Sequence[Core], allowed: frozenset[int] | None, max_khz: di
 def _cluster(
     kind: tuple[str, str], cores: Sequence[Core], allowed: frozenset[int] | None, max_khz: dict[int, int]
 ) -> Cluster:
+    usable = tuple(_number(core) for core in cores if _may_use(core, allowed))
     clocks = [max_khz[_number(core)] for core in cores if _number(core) in max_khz]
     return Cluster(
         name=_core_name(cores[0]),
         implementer=kind[0],
         part=kind[1],
         cores=len(cores),
-        usable_cores=sum(_may_use(core, allowed) for core in cores),
+        usable_cores=len(usable),
+        usable=usable,
         max_mhz=max(clocks) // 1000 if clocks else None,
         features=_known(_common_flags(cores)),
     )

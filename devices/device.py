@@ -100,6 +100,7 @@ class Accelerator:
         driver: The kernel's driver, where it says so.
         reason: What is missing for the next state; empty when it is usable.
         fix: One line to paste that mends it; empty when nothing is known to.
+        has_runtime: Whether EdgeCV has a runtime that computes on it.
     """
 
     kind: str
@@ -110,6 +111,7 @@ class Accelerator:
     driver: str
     reason: str
     fix: str
+    has_runtime: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

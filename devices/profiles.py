@@ -53,7 +53,7 @@ class Profile:
         cpu_class: What to build INT8 variants for; empty where no class fits.
         formats: The formats that are worth building, the best first.
         runtimes: By precision the runtimes in the order in which they are taken.
-        recipes: The classes of INT8 recipes in the order in which they are tried: ``static``, ``weights``, ``fp16``.
+        accelerators: What INT8 is built for besides the processor: ``tensorrt``, ``edgetpu``.
         limit_c: The temperature at which the board slows down, where it does not say so itself; ``None`` when nobody knows.
         threads: A number of threads worth a try beside that of the effective CPUs; 0: none.
         notes: The facts behind it, each with its source.
@@ -65,7 +65,7 @@ class Profile:
     cpu_class: str
     formats: tuple[str, ...]
     runtimes: Mapping[str, tuple[str, ...]]
-    recipes: tuple[str, ...]
+    accelerators: tuple[str, ...] = ()
     limit_c: float | None = None
     threads: int = 0
     notes: tuple[Note, ...] = ()
@@ -103,7 +103,7 @@ def profile_of(device: Device) -> Profile:
 def summary_of(profile: Profile) -> str:
     """What a profile says, in one line."""
     limit = f", slows down at {profile.limit_c:g} °C" if profile.limit_c is not None else ""
-    built = f"{', '.join(profile.formats)} for {profile.cpu_class or 'any processor'}"
+    built = f"{', '.join(profile.formats)} for {' and '.join((profile.cpu_class or 'any processor', *profile.accelerators))}"
     return f"{built}; INT8 on {', '.join(profile.runtimes['int8'])}{limit}"
 
 

@@ -13,12 +13,14 @@ import msgspec
 from edgecv import registry
 from edgecv._internal.strict import check_number
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.cpu_classes import suits_device
 from edgecv.bundles.manifest import Variant
-from edgecv.errors import ConfigError, MissingDependency, ModelError
-from edgecv.protocols import RuntimeAdapter, SaysPrecision, Session
+from edgecv.errors import ConfigError, DeviceError, MissingDependency, ModelError
+from edgecv.protocols import RuntimeAdapter, SaysPlacement, SaysPrecision, Session
+from edgecv.runtimes.accelerators import DEVICES, knows
 from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions
+from edgecv.vision.input_shapes import Size, best_shape
 
 _MOST_LANES = 8
 MOST_THREADS = 1024
@@ -49,6 +51,7 @@ def runtime_options(**given: Any) -> RuntimeOptions:
     except msgspec.ValidationError as error:
         hint = "precision: auto, fp32, fp16, int8 or bf16." if "$.precision" in str(error) else ""
         raise ConfigError(f"A runtime option is wrong: {error}.", hint) from error
+    options = msgspec.structs.replace(options, device=options.device.lower())
     check_number("lanes", options.lanes, 1, _MOST_LANES, whole=True, hint="2 for files and many cameras.")
     check_number("threads", options.threads, 0, MOST_THREADS, whole=True, hint="0: as many as there are CPUs to use.")
     if options.runtime != "auto":
@@ -69,6 +72,7 @@ class Advice:
     variant: Variant
     runtime: str
     threads: int  # 0 lets the runtime choose
+    cores: tuple[int, ...] = ()  # that the session computes on; empty for any
 
 
 class Adviser(Protocol):
@@ -89,11 +93,12 @@ class Chosen:
     options: RuntimeOptions  # with the threads that were chosen
 
 
-def choose(path: Path, options: RuntimeOptions) -> Chosen:
+def choose(path: Path, options: RuntimeOptions, fit: Size | None = None) -> Chosen:
     """Open a bundle and choose the variant that runs best here, with runtime and threads for it.
 
-    What was built for another CPU class is taken only where nothing else fits: its kernels are slow here, or saturate. Times
-    that the bundle holds decide nothing: another machine measured them.
+    ``fit`` is the size of the images: of the input sizes that the bundle has, the one is taken that wastes least on them; without
+    it the model's own. What was built for another CPU class or accelerator is taken only where nothing else fits: it is slow
+    here, or saturates. Times that the bundle holds decide nothing: another machine measured them.
 
     Raises:
         ModelError: there is nothing at ``path``.
@@ -103,15 +108,30 @@ def choose(path: Path, options: RuntimeOptions) -> Chosen:
     """
     check_exists(path)
     bundle = Bundle.open(path)
-    pairs = runnable(bundle, options)
-    pairs = [pair for pair in pairs if suits_this_machine(pair[0].cpu_class)] or pairs
+    shapes = shapes_in(bundle, options)
+    return choose_size(bundle, options, best_shape(fit, shapes) if fit else shapes[0])
+
+
+def shapes_in(bundle: Bundle, options: RuntimeOptions) -> tuple[Size, ...]:
+    """The input sizes that a bundle has with these options on this machine, the model's own first; raises as ``choose``."""
+    return tuple(dict.fromkeys(variant.size_wh for variant, _ in _suitable(bundle, options)))
+
+
+def choose_size(bundle: Bundle, options: RuntimeOptions, size_wh: Size) -> Chosen:
+    """As ``choose``, among the variants with one of ``shapes_in``."""
+    pairs = [pair for pair in _suitable(bundle, options) if pair[0].size_wh == size_wh]
     advice = _advice(bundle, pairs, options)
     return Chosen(
         bundle=bundle,
         variant=advice.variant,
         runtime=advice.runtime,
-        options=msgspec.structs.replace(options, threads=advice.threads),
+        options=msgspec.structs.replace(options, threads=advice.threads, cores=advice.cores),
     )
+
+
+def _suitable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str]]:
+    pairs = runnable(bundle, options)
+    return [pair for pair in pairs if suits_device(pair[0].cpu_class, options.device)] or pairs
 
 
 def _advice(bundle: Bundle, pairs: Sequence[tuple[Variant, str]], options: RuntimeOptions) -> Advice:
@@ -141,6 +161,7 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
 
     Raises:
         ConfigError: no variant has that runtime and precision.
+        DeviceError: one has, but its runtime knows no such device.
         MissingDependency: one has, but its runtime is not installed.
     """
     pairs = [
@@ -151,6 +172,7 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
         and _has_precision(variant, name, options)
         and options.variant in ("", variant.name)
     ]
+    pairs = _of_device(bundle, pairs, options.device)
     if not pairs and options.precision == "bf16":
         raise ConfigError(
             f"Nothing computes {options.variant or bundle.path} in bfloat16 on the runtime {options.runtime}.",
@@ -169,6 +191,15 @@ def runnable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str
             f"Install one with: pip install 'edgecv[{runtime_of(missing[0]).extra}]'",
         )
     return installed
+
+
+def _of_device(bundle: Bundle, pairs: list[tuple[Variant, str]], device: str) -> list[tuple[Variant, str]]:
+    """Those whose runtime knows the device; ``DeviceError`` where none does."""
+    known = [pair for pair in pairs if knows(pair[1], device)]
+    if pairs and not known:
+        names = sorted({name for _, runtime in pairs for name in ("cpu", *DEVICES.get(runtime, ()))})
+        raise DeviceError(f"Nothing in {bundle.path} that fits computes on '{device}'.", f"Known: {', '.join(names)}.")
+    return known
 
 
 def _has_precision(variant: Variant, runtime: str, options: RuntimeOptions) -> bool:
@@ -199,6 +230,12 @@ def _open_part(bundle: Bundle, variant: Variant, part: str, options: RuntimeOpti
 def float_precision(session: Session) -> str:
     """In which type a session computes what is not in integers, such as ``float32``; empty where it does not say."""
     return session.float_precision if isinstance(session, SaysPrecision) else ""
+
+
+def computed_on(session: Session) -> str:
+    """On what a session computes, and where the runtime tells it, which share: ``CUDAExecutionProvider 97 %, ...``."""
+    share = session.placement if isinstance(session, SaysPlacement) else {}
+    return ", ".join(f"{name} {part:.0%}" for name, part in share.items()) or ", ".join(session.providers)
 
 
 def runtime_of(name: str) -> type[RuntimeAdapter]:

@@ -162,3 +162,9 @@ class RegressionError(EdgeCVError):
     """Slower or less accurate than the baseline allows."""
 
     exit_code = 4
+
+
+def in_one_line(message: str, hint: str) -> str:
+    """What happened and the next step as sentences, for a place that has one line for both."""
+    end = "" if not message or message.endswith((".", "!", "?", ":")) else "."
+    return f"{message}{end} {hint}".strip()

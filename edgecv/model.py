@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from edgecv import registry
 from edgecv._internal.timing import StageTimer
 from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.checked_sessions import open_checked
 from edgecv.bundles.manifest import Variant
 from edgecv.bundles.ultralytics_metadata import spec_of
 from edgecv.choosing import (
@@ -23,18 +23,19 @@ from edgecv.choosing import (
     choose,
     choose_for_file,
     file_suffixes,
-    open_parts,
     runtime_options,
 )
-from edgecv.errors import ConfigError, SpecMismatch
+from edgecv.errors import ConfigError
 from edgecv.limits import Asked, Limits
 from edgecv.promptable import open_promptable
 from edgecv.protocols import Array, Decoder, Session, Tensors
 from edgecv.results import Classification, Detections, Frame, Image, Result
 from edgecv.runtimes.adapter import open_session
-from edgecv.specs import ModelSpec, RuntimeOptions, TensorSpec
+from edgecv.specs import ModelSpec, RuntimeOptions
 from edgecv.vision.geometry import ImageTransform
+from edgecv.vision.input_shapes import check_frame_size
 from edgecv.vision.letterbox import prepare
+from edgecv.vision.tensors import image_input, of_one_image
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 class _LoadOptions(LoadOptions, total=False):
     spec: ModelSpec | None
+    fit: tuple[int, int] | None
 
 
 class Model:
@@ -69,9 +71,9 @@ class Model:
         self.session = session
         self.bundle = bundle
         self.variant = variant
-        self._image = _image_input(session.inputs)
+        self._image = image_input(session.inputs)
         self.batch = max(1, self._image.shape[0])
-        outputs = _of_one_image(session.outputs, self.batch)
+        outputs = of_one_image(session.outputs, self.batch)
         self._decoder: Decoder = registry.resolve("decoders", spec.decode.decoder)(spec.decode, outputs)
 
     @property
@@ -217,6 +219,7 @@ def load(
     lanes: int = 1,
     cache_dir: str | Path = "",
     extra: Mapping[str, Any] | None = None,
+    fit: tuple[int, int] | None = None,
 ) -> Model | Any:
     """Load a bundle, or a bare model file: a ``Model``, or a ``PromptableModel`` from a bundle of SAM.
 
@@ -232,17 +235,19 @@ def load(
             unasked.
         threads: Threads of the session, at most 1024; 0: as many as ``edgecv tune`` found best for this bundle, else
             as many as this process may use CPUs, by its binding and its quota.
-        device: ``cpu``, ``cuda`` ...: never replaced by another one.
+        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``; never replaced by another one.
         spec: How to use a bare model file that carries no metadata.
         variant: Name of a bundle's variant, such as ``onnx-int8-arm64``: that one, whatever it was built for.
         lanes: Images computed at the same time (``RuntimeOptions``): 2 for files and several cameras, 1 for the quickest
             answer to one image.
-        cache_dir: Folder where a runtime that compiles models (OpenVINO) keeps what it compiled: the next start is quicker.
+        cache_dir: Folder where a runtime keeps what it compiled: the next start is quicker (see ``RuntimeOptions``).
         extra: Options of one runtime (see its module).
+        fit: Width and height of the images. Of a bundle with several input shapes (``edgecv convert --fit``), the one that wastes
+            least on them is loaded; without it, the model's own. The model takes images of any size all the same.
 
     Raises:
         BundleError: the bundle is damaged.
-        ConfigError: the bundle has no such variant, or an option is out of range.
+        ConfigError: the bundle has no such variant, or an option is out of range or fits no other one.
         SpecMismatch: a bare file says nothing about itself and ``spec`` is missing or does not fit.
         MissingDependency: the runtime is not installed.
         SessionError: the runtime cannot load the file.
@@ -258,13 +263,20 @@ def load(
         cache_dir=cache_dir,
         extra=extra or {},
     )
+    fit = None if fit is None else check_frame_size(fit)
+    if fit is not None and variant:
+        raise ConfigError(
+            f"The variant {variant} has one input shape, so fit= chooses nothing.", "Leave one of them out."
+        )
     check_exists(path)
     if path.is_file() and path.suffix in file_suffixes():
+        if fit is not None:
+            raise ConfigError("fit= is for bundles; a bare model file has one input shape.", "Leave fit= out.")
         session = open_session(choose_for_file(path, options), path, options)
         return Model(path.stem, spec or spec_of(path, session), session)
     if spec is not None:
         raise ConfigError("spec= is for bare model files; a bundle has its own.")
-    chosen = choose(path, options)
+    chosen = choose(path, options, fit)
     opener = open_promptable if chosen.bundle.manifest.decode.task == "promptable-segment" else open_variant
     return opener(chosen.bundle, chosen.variant, chosen.options, chosen.runtime)
 
@@ -279,23 +291,5 @@ def open_variant(bundle: Bundle, variant: Variant, options: RuntimeOptions, runt
     """
     if "main" not in variant.models:
         raise ConfigError(f"{bundle.name} answers prompts.", "Use set_image and predict of edgecv.load(...).")
-    sessions = open_parts(bundle, variant, options, runtime)
-    return Model(f"{bundle.name}/{variant.name}", bundle.spec, sessions["main"], bundle, variant)
-
-
-def _image_input(inputs: tuple[TensorSpec, ...]) -> TensorSpec:
-    if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        raise SpecMismatch(f"Expected one image input of four axes, not {[spec.shape for spec in inputs]}.")
-    spec = inputs[0]
-    if spec.layout:
-        return spec
-    return msgspec.structs.replace(spec, layout="NHWC" if spec.shape[3] == 3 else "NCHW")
-
-
-def _of_one_image(outputs: tuple[TensorSpec, ...], batch: int) -> tuple[TensorSpec, ...]:
-    """What a decoder gets: the outputs of one row."""
-    if batch == 1:
-        return outputs
-    if any(spec.shape[:1] not in ((batch,), (-1,)) for spec in outputs):
-        raise SpecMismatch(f"{batch} images go in, but {[spec.shape for spec in outputs]} comes out.")
-    return tuple(msgspec.structs.replace(spec, shape=(1, *spec.shape[1:])) for spec in outputs)
+    sessions = open_checked(bundle, variant, options, runtime)
+    return Model(f"{bundle.name}/{variant.name}", bundle.spec_of(variant), sessions["main"], bundle, variant)

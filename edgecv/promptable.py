@@ -12,8 +12,9 @@ import numpy as np
 
 from edgecv._internal.extras import opencv
 from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.checked_sessions import open_checked
 from edgecv.bundles.manifest import Variant
-from edgecv.choosing import LoadOptions, choose, open_parts, runtime_options
+from edgecv.choosing import LoadOptions, choose, runtime_options
 from edgecv.errors import ConfigError, SpecMismatch
 from edgecv.protocols import Array, Session
 from edgecv.results import BoolArray, FloatArray, Image, Masks
@@ -220,8 +221,8 @@ def open_promptable(bundle: Bundle, variant: Variant, options: RuntimeOptions, r
     """
     if "main" in variant.models:
         raise ConfigError(f"{bundle.name} takes no prompts.", f"Load it with edgecv.Model.load({str(bundle.path)!r}).")
-    sessions = open_parts(bundle, variant, options, runtime)
-    return PromptableModel(f"{bundle.name}/{variant.name}", bundle.spec, sessions, bundle, variant)
+    sessions = open_checked(bundle, variant, options, runtime)
+    return PromptableModel(f"{bundle.name}/{variant.name}", bundle.spec_of(variant), sessions, bundle, variant)
 
 
 def _numbers(values: Any, columns: int, what: str) -> FloatArray:

@@ -14,11 +14,10 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Task = Literal["detect", "segment", "pose", "obb", "classify", "promptable-segment"]
 
 
-class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Geometry and colour: from a frame to the pixels the model was trained on.
+class PreprocessRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a frame becomes the pixels that the model was trained on, whatever the size of the model's input.
 
     Attributes:
-        size_wh: Width and height of the model's input in pixels.
         resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` does not, ``crop`` cuts the centre.
         crop_fraction: Part of the resized image's short side that ``crop`` keeps.
         pad_value: Grey level of the padding, or its (blue, green, red), 0 to 255.
@@ -29,7 +28,6 @@ class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         std: Per channel (in ``color`` order), divided by after that.
     """
 
-    size_wh: tuple[int, int]
     resize: Literal["letterbox", "stretch", "crop"] = "letterbox"
     crop_fraction: float = 1.0
     pad_value: int | tuple[int, int, int] = 114
@@ -38,6 +36,28 @@ class PreprocessSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     color: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class PreprocessSpec(PreprocessRule, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Geometry and colour: from a frame to the pixels the model was trained on; see ``PreprocessRule``.
+
+    Attributes:
+        size_wh: Width and height of the model's input in pixels.
+    """
+
+    size_wh: tuple[int, int]
+
+    @classmethod
+    def of(cls, rule: PreprocessRule, size_wh: tuple[int, int]) -> PreprocessSpec:
+        """The rule for an input of one size."""
+        return cls(size_wh=size_wh, **msgspec.structs.asdict(rule))
+
+    @property
+    def rule(self) -> PreprocessRule:
+        """The same without the size."""
+        fields = msgspec.structs.asdict(self)
+        del fields["size_wh"]
+        return PreprocessRule(**fields)
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,21 +116,24 @@ class RuntimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         runtime: ``auto`` or a registered runtime.
-        device: ``cpu``, ``cuda``, ``tensorrt`` ...: what the runtime shall compute on.
+        device: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``: what the runtime shall compute on,
+            and never something else.
         threads: Threads of the session; 0: as many as this process may use CPUs, by its binding and its quota.
+        cores: Numbers of the cores that the session computes on, such as the big ones of a chip with two kinds; empty for any.
         lanes: Images that ``run`` computes at the same time when it is called from so many threads; they share ``threads``.
             With 2 each image takes longer, but more of them get done: no thread waits for another at the end of each layer
             (YOLOv8n INT8 in OpenVINO on two cores: 30 instead of 36 ms of processor time per image).
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``: which files of a bundle. ``bf16``: the float32 ones, computed in
             bfloat16; never chosen unasked, because scores differ (by up to 0.03 on YOLOv8n).
         variant: Name of a bundle's variant; empty for the best one.
-        cache_dir: Where the runtime may keep compiled models; empty for nowhere.
+        cache_dir: Where the runtime may keep compiled models; empty: nowhere for the CPU, EdgeCV's own cache for the others.
         extra: Options of one runtime, passed through by name.
     """
 
     runtime: str = "auto"
     device: str = "cpu"
     threads: int = 0
+    cores: tuple[int, ...] = ()
     lanes: int = 1
     precision: Literal["auto", "fp32", "fp16", "int8", "bf16"] = "auto"
     variant: str = ""

@@ -11,6 +11,7 @@ from edgecv._internal.printable import short
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
 from edgecv.model import Model
+from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.sink_worker import CallableSink
 from edgecv.pipelines.sinks import SINK_HINT, check_sink, writes_files
@@ -85,10 +86,10 @@ def as_sink(sink: object) -> Sink:
     )
 
 
-def check_replacement(before: object, model: Model) -> None:
+def check_replacement(before: object, model: Model | FittingModel) -> None:
     """Raise ``ConfigError`` for a model that cannot go on where another one was: steps and counters know its classes."""
     check_model(model)
-    if not isinstance(before, Model):
+    if not isinstance(before, Model | FittingModel):
         raise ConfigError("A recording is replayed: there is no model to replace.", "edgecv replay --bundle runs one.")
     if model.task != before.task or model.labels != before.labels:
         raise ConfigError(

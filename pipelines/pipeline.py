@@ -20,6 +20,7 @@ from edgecv.pipelines.arguments import (
     new_files,
     remove_empty,
 )
+from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.forgotten import release_forgotten, while_alive
 from edgecv.pipelines.loop.frame_loop import FrameLoop
 from edgecv.pipelines.loop.inference import Inference, Recall
@@ -56,7 +57,7 @@ class Pipeline:
     def __init__(
         self,
         source: SourcesLike,
-        model: Model | Recall,
+        model: Model | FittingModel | Recall,
         *,
         sinks: Sequence[SinkLike] = (),
         steps: Sequence[StepLike] = (),
@@ -74,7 +75,7 @@ class Pipeline:
         Args:
             source: ``0``, ``clip.mp4``, ``images/``, ``rtsp://...`` or an object with ``read`` and ``close``; or many of
                 them, as a list, or by name. ``SourceConfig`` says which frames of a source are used.
-            model: What ``edgecv.load`` returned.
+            model: What ``edgecv.load`` returned, or a ``FittingModel``.
             sinks: ``jsonl:FILE``, ``video:FILE.mp4``, objects with ``emit`` and ``close``, or functions of a result.
             steps: Those of ``edgecv.pipelines.steps``, and functions ``Result -> Result | None``, in order; ``None`` drops.
             gates: ``Motion`` of there, and functions ``Frame -> bool``; a frame for which one says ``False`` is not looked
@@ -142,7 +143,7 @@ class Pipeline:
     def pace(self, fps: float | None) -> None:
         self._loop.pace.fps = fps
 
-    def replace_model(self, model: Model) -> None:
+    def replace_model(self, model: Model | FittingModel) -> None:
         """Go on with another model from the next frame on; steps and counters go on, and no frame is lost.
 
         Frames that are prepared or computed already end with the model before, which must stay open until then: as long as

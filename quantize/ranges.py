@@ -19,6 +19,7 @@ from edgecv.results import FloatArray
 
 SAMPLES_PER_TENSOR = 1 << 16  # bounds memory whatever the number of images: 0.25 MB a tensor
 _KEPT = 0.9999
+_TINY = 1e-6  # a tensor that is always 0 needs a scale, too
 _SHRINK = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 # SiLU(-3) is -0.14 and SiLU(-32) is 0 to the last float bit: between them lies every sensible place to cut.
 _SILU_FLOORS = (-32.0, -24.0, -16.0, -12.0, -10.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.5, -3.0)
@@ -81,6 +82,19 @@ def silu_aware(stats: TensorStats) -> Range:
     return _best(stats, floors, _silu)
 
 
+def largest_magnitude(stats: TensorStats, method: str) -> float:
+    """Where integers from -127 to 127 with zero point 0 end: their range is the same on both sides of zero."""
+    largest = max(-stats.low, stats.high, _TINY)
+    if method == "minmax":
+        return largest
+    sizes = np.abs(stats.sample)
+    if method == "percentile":
+        return max(float(np.quantile(sizes, _KEPT)), _TINY)
+    candidates = [largest * part for part in _SHRINK]
+    errors = [float(((_rounded_evenly(sizes, end) - sizes) ** 2).mean()) for end in candidates]
+    return candidates[int(np.argmin(errors))]
+
+
 ESTIMATORS: Mapping[str, Callable[[TensorStats], Range]] = MappingProxyType(
     {"minmax": minmax, "percentile": percentile, "mse": mse, "silu": silu_aware}
 )
@@ -113,6 +127,12 @@ def _rounded(values: FloatArray, low: float, high: float) -> FloatArray:
     scale = (high - low) / 255 or 1.0
     zero_point = round(-low / scale)
     return ((np.clip(np.rint(values / scale) + zero_point, 0, 255) - zero_point) * scale).astype(np.float32)
+
+
+def _rounded_evenly(values: FloatArray, end: float) -> FloatArray:
+    """Values after int8 quantization from ``-end`` to ``end``."""
+    scale = end / 127
+    return (np.clip(np.rint(values / scale), -127, 127) * scale).astype(np.float32)
 
 
 def _silu(values: FloatArray) -> FloatArray:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
 
-from edgecv._internal.bounded import read_bounded
 from edgecv._internal.printable import nearest
 from edgecv.errors import ConfigError
-
-RECIPE_FILE = "recipe.json"  # beside the model that the recipe made
 
 
 class GateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +45,12 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # `packed`: the first convolution is int8 over exact pixels, with rounding fitted to them, several output pixels per
     # row; `float`: it stays float
     stem: Literal["packed", "float"] = "packed"
+    # `tensors`: whatever the runtime computes on integers is rounded; `inputs`: the inputs of weighted operators alone, which is
+    # what TensorRT fuses
+    placement: Literal["tensors", "inputs"] = "tensors"
+    head: Literal["int8", "float"] = "int8"  # with `inputs`: the layers that serve one output
+    # In TFLite: whether pixels are normalised in float, or all is integers from the first operator on
+    entry: Literal["float", "integer"] = "float"
     float_layers: tuple[str, ...] = ()  # names of convolutions that stay float, with their activation
     # `static`: weights and activations, ranges from calibration; `weights`: weights alone; `fp16`: no integers
     kind: Literal["static", "weights", "fp16"] = "static"
@@ -76,9 +78,17 @@ class CpuClass(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, str] = {}  # session options under which an x86 machine fuses what this class fuses by itself
 
 
+class Accelerated(msgspec.Struct, frozen=True, kw_only=True):
+    """What is tried for an accelerator, which has a variant of its own in one format."""
+
+    format: str
+    first: tuple[QuantizeRecipe, ...]  # in the order they are tried
+    last: tuple[QuantizeRecipe, ...] = ()  # when none of them is accurate
+
+
 DEFAULT_CPU_CLASS = "x86-vnni"
 
-# A new class, such as symmetric S8S8 for TensorRT, is a line here and its machines in edgecv/bundles/cpu_classes.py.
+# A new class is a line here and its machines in edgecv/bundles/cpu_classes.py.
 CPU_CLASSES: Mapping[str, CpuClass] = MappingProxyType(
     {
         cpu.name: cpu
@@ -158,6 +168,46 @@ _LAST: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
 FP16 = QuantizeRecipe(name="fp16", kind="fp16", cpu_class="")
 
 
+def _tensorrt(name: str, **changes: Any) -> QuantizeRecipe:
+    return QuantizeRecipe(
+        name=name,
+        format="onnx",
+        cpu_class="tensorrt",
+        activations="int8",
+        symmetric=True,
+        silu_method="mse",
+        stem="float",
+        placement="inputs",
+        **changes,
+    )
+
+
+def _edgetpu(name: str, **changes: Any) -> QuantizeRecipe:
+    return QuantizeRecipe(
+        name=name, format="tflite", activations="int8", cpu_class="edgetpu", entry="integer", **changes
+    )
+
+
+# int8 weights under float activations are no faster there than fp16, and blocks left float break what it fuses.
+ACCELERATED: Mapping[str, Accelerated] = MappingProxyType(
+    {
+        "tensorrt": Accelerated(
+            format="onnx",
+            first=(_tensorrt("tensorrt"), _tensorrt("tensorrt-float-head", head="float")),
+            last=(FP16,),
+        ),
+        "edgetpu": Accelerated(
+            format="tflite",
+            first=(
+                _edgetpu("litert-edgetpu"),
+                _edgetpu("litert-edgetpu-percentile", method="percentile"),
+                _edgetpu("litert-edgetpu-minmax", method="minmax"),
+            ),
+        ),
+    }
+)
+
+
 def first_recipes(
     model_format: str, architecture: str, cpu_class: str = DEFAULT_CPU_CLASS
 ) -> tuple[QuantizeRecipe, ...]:
@@ -180,84 +230,23 @@ def depends_on_cpu_class(model_format: str, architecture: str) -> bool:
 def _every_recipe() -> Iterator[QuantizeRecipe]:
     for cpu in CPU_CLASSES.values():
         yield from _onnx_recipes(cpu)
-    for recipes in (*_BASE.values(), *_LAST.values(), (FP16,)):
+    for recipes in (*_BASE.values(), *_LAST.values(), (FP16,), *(one.first for one in ACCELERATED.values())):
         yield from recipes
 
 
 RECIPES: Mapping[str, QuantizeRecipe] = MappingProxyType({recipe.name: recipe for recipe in _every_recipe()})
 
 
-def cpu_classes_of(said: str) -> tuple[str, ...]:
-    """CPU classes by name; ``all`` for each.
+def cpu_classes_of(said: str | Sequence[str]) -> tuple[str, ...]:
+    """CPU classes and accelerators by name, each once; ``all`` for each CPU class.
 
     Raises:
-        ConfigError: there is no such class.
+        ConfigError: there is no such class, or none was named.
     """
-    if said == "all":
-        return tuple(CPU_CLASSES)
-    if said not in CPU_CLASSES:
-        raise ConfigError(
-            f"There is no CPU class '{said}'.", f"{nearest(said, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}, all."
-        )
-    return (said,)
-
-
-def find_recipe(said: str) -> QuantizeRecipe:
-    """The recipe of a published name, or of a file as a bundle holds it.
-
-    Raises:
-        ConfigError: there is neither, or the file says something that no recipe has.
-    """
-    if said in RECIPES:
-        return RECIPES[said]
-    path = Path(said)
-    if path.suffix != ".json":
-        raise ConfigError(
-            f"There is no recipe '{said}'.", f"{nearest(said, RECIPES)}Known: {', '.join(RECIPES)}, or a .json file."
-        )
-    try:
-        return parse_recipe(read_bounded(path), said)
-    except OSError as error:
-        raise ConfigError(
-            f"{said} cannot be read: {error.strerror}.", f"A bundle holds one as onnx-int8/{RECIPE_FILE}."
-        ) from error
-
-
-def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
-    """A recipe from JSON, strictly.
-
-    Raises:
-        ConfigError: a key is unknown, missing or has an impossible value.
-    """
-    try:
-        said = msgspec.json.decode(text)
-        if isinstance(said, dict):
-            _check_keys(said, QuantizeRecipe, origin)
-            if isinstance(said.get("limits"), dict):
-                _check_keys(said["limits"], GateLimits, origin)
-        recipe = msgspec.convert(said, QuantizeRecipe)
-    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
-        raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
-    if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1:
-        raise ConfigError(
-            f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.",
-            "Start from the one in a bundle.",
-        )
-    if recipe.cpu_class and recipe.cpu_class not in CPU_CLASSES:
-        raise ConfigError(
-            f"{origin} is for '{recipe.cpu_class}'.",
-            f"{nearest(recipe.cpu_class, CPU_CLASSES)}Known: {', '.join(CPU_CLASSES)}.",
-        )
-    return recipe
-
-
-def dump_recipe(recipe: QuantizeRecipe) -> bytes:
-    """A recipe as JSON, every key written out: defaults may change, what made a model does not."""
-    return msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n"
-
-
-def _check_keys(said: Mapping[str, Any], struct: type[msgspec.Struct], origin: str) -> None:
-    known = [field.encode_name for field in msgspec.structs.fields(struct)]
-    for key in said:
-        if key not in known:
-            raise ConfigError(f"{origin}: a recipe has no '{key}'.", f"{nearest(key, known)}Known: {', '.join(known)}.")
+    names = [said] if isinstance(said, str) else said
+    known = (*CPU_CLASSES, *ACCELERATED)
+    unknown = next((name for name in names if name not in (*known, "all")), None)
+    if unknown is not None or not names:
+        found = f"There is no CPU class '{unknown}'." if unknown is not None else "No CPU class was named."
+        raise ConfigError(found, f"{nearest(unknown or '', known)}Known: {', '.join(known)}, all.")
+    return tuple(dict.fromkeys(one for name in names for one in (CPU_CLASSES if name == "all" else (name,))))

@@ -108,6 +108,7 @@ class FormatRecord(_Record, frozen=True, kw_only=True):
     chosen: str
     layers: tuple[LayerLoss, ...] = ()
     worst: tuple[WorstImage, ...] = ()
+    notes: tuple[str, ...] = ()  # what was not proven, and what is left to do
 
 
 class CalibrationRecord(_Record, frozen=True, kw_only=True):
@@ -141,6 +142,7 @@ class QuantizationRecord(_Record, frozen=True, kw_only=True):
     formats: tuple[FormatRecord, ...]
     threshold: ThresholdRecord | None = None
     machine: str = ""
+    by_speed: bool = False  # the model was converted on the device that it is for, so its speed there counted
     tools: dict[str, str] = {}
 
 

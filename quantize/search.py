@@ -17,7 +17,14 @@ from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, Quan
 from edgecv.quantize.gate.accuracy_gate import GateReport
 from edgecv.quantize.labels.scores import Scores
 from edgecv.quantize.quantizer import Exported
-from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, QuantizeRecipe, depends_on_cpu_class, first_recipes, last_recipes
+from edgecv.quantize.recipes import (
+    ACCELERATED,
+    DEFAULT_CPU_CLASS,
+    QuantizeRecipe,
+    depends_on_cpu_class,
+    first_recipes,
+    last_recipes,
+)
 from edgecv.quantize.record import Attempt, Labelled, LayerLoss
 
 FLOAT_BLOCKS = (1, 2, 4)
@@ -32,6 +39,7 @@ class RecipeOrder:
     first: tuple[QuantizeRecipe, ...]  # recipes in the order they are tried
     last: tuple[QuantizeRecipe, ...] = ()  # what is tried when neither they nor they with float blocks do
     exact: bool = False  # only `first`: the caller named the recipe
+    float_blocks: bool = True  # whether the nearest of `first` is tried with its most sensitive blocks float
     cpu_class: str = ""  # CPU class; empty where one file serves all
 
 
@@ -74,16 +82,34 @@ def recipe_orders(
     named = [recipe for recipe in recipes if recipe.format == model_format] or [r for r in recipes if not r.format]
     if named:
         return tuple(
-            RecipeOrder(first=(recipe,), exact=True, cpu_class=recipe.cpu_class if by_cpu_class else "")
+            RecipeOrder(
+                first=(recipe,),
+                exact=True,
+                cpu_class=recipe.cpu_class if by_cpu_class or recipe.cpu_class in ACCELERATED else "",
+            )
             for recipe in named
         )
     last = last_recipes(model_format, architecture)
+    own = tuple(_accelerated(name) for name in cpu_classes if _is_for(name, model_format))
+    processors = [name for name in cpu_classes if name not in ACCELERATED]
+    if own and not processors:
+        return own
     if not by_cpu_class:
-        return (RecipeOrder(first=first_recipes(model_format, architecture), last=last),)
-    return tuple(
+        return (RecipeOrder(first=first_recipes(model_format, architecture), last=last), *own)
+    orders = (
         RecipeOrder(first=first_recipes(model_format, architecture, name), last=last, cpu_class=name)
-        for name in cpu_classes
+        for name in processors or (DEFAULT_CPU_CLASS,)
     )
+    return (*orders, *own)
+
+
+def _is_for(name: str, model_format: str) -> bool:
+    return name in ACCELERATED and ACCELERATED[name].format == model_format
+
+
+def _accelerated(name: str) -> RecipeOrder:
+    found = ACCELERATED[name]
+    return RecipeOrder(first=found.first, last=found.last, cpu_class=name, float_blocks=False)
 
 
 def check_recipes(recipes: Sequence[QuantizeRecipe], formats: Sequence[str]) -> None:
@@ -91,8 +117,11 @@ def check_recipes(recipes: Sequence[QuantizeRecipe], formats: Sequence[str]) -> 
     for recipe in recipes:
         if recipe.format and recipe.format not in formats:
             raise ConfigError(f"The recipe '{recipe.name}' is for {recipe.format}.", f"Add --to {recipe.format}.")
-    # Only ONNX has a file for each CPU class.
-    places = [(r.format, (r.cpu_class or DEFAULT_CPU_CLASS) if r.format in ("", "onnx") else "") for r in recipes]
+    # Only ONNX has a file for each CPU class; each accelerator has one.
+    places = [
+        (r.format, (r.cpu_class or DEFAULT_CPU_CLASS) if r.format in ("", "onnx") or r.cpu_class in ACCELERATED else "")
+        for r in recipes
+    ]
     if len(set(places)) < len(places):
         raise ConfigError(
             f"Two of the recipes {', '.join(recipe.name for recipe in recipes)} would make the same variant.",
@@ -152,7 +181,7 @@ class _Search:
                 yield recipe
         if self.order.exact:
             return
-        if not self.passed:
+        if not self.passed and self.order.float_blocks:
             for recipe in self._with_float_blocks():
                 if not self.passed:
                     yield recipe

@@ -138,7 +138,7 @@ def manifest(variants: Sequence[Variant], **changes: Any) -> Manifest:
         "schema": SCHEMA,
         "name": "tiny",
         "family": "yolov8",
-        "preprocess": SPEC.preprocess,
+        "preprocess": SPEC.preprocess.rule,
         "decode": SPEC.decode,
         "variants": tuple(variants),
         "source": Source(file="tiny.onnx", sha256="0" * 64),
@@ -160,6 +160,7 @@ def write_bundle(folder: Path, latencies_ms: Mapping[str, float] | None = None) 
                 name=f"onnx-{precision}",
                 format="onnx",
                 precision=precision,  # type: ignore[arg-type]
+                size_wh=SPEC.preprocess.size_wh,
                 latency_ms=latency_ms,
                 models={"main": ModelFiles(files=(entry,), inputs=(IMAGE,), outputs=(PREDICTION,))},
             )

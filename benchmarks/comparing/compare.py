@@ -45,11 +45,11 @@ def compare(files: Sequence[tuple[Path, Sequence[Report]]], allowed: frozenset[s
     Raises:
         ConfigError: two reports differ in more than what is allowed, or the files have no scenario in common.
     """
-    first, reports = files[0]
+    first, *others = names_apart([path for path, _ in files])
     found = [
-        _compared(old, new, (first.name, path.name), allowed)
-        for path, others in files[1:]
-        for old, new in pairs(reports, others)
+        _compared(old, new, (first, name), allowed)
+        for name, (_, reports) in zip(others, files[1:], strict=True)
+        for old, new in pairs(files[0][1], reports)
     ]
     if not found:
         raise ConfigError(
@@ -57,6 +57,17 @@ def compare(files: Sequence[tuple[Path, Sequence[Report]]], allowed: frozenset[s
             "Measure the same scenarios, and name the variant where a file holds several.",
         )
     return found
+
+
+def names_apart(paths: Sequence[Path]) -> list[str]:
+    """The names of files, each with so many of its folders that no two are alike; the same file twice stays so."""
+    wholes = [path.absolute().parts for path in paths]
+    depth = next(
+        count
+        for count in range(1, max(map(len, wholes)) + 1)
+        if len({parts[-count:] for parts in wholes}) == len(set(wholes))
+    )
+    return [str(Path(*parts[-depth:])) for parts in wholes]
 
 
 def pairs(olds: Sequence[Report], news: Sequence[Report]) -> Iterator[tuple[Report, Report]]:

@@ -19,6 +19,7 @@ PROGRAMS: Mapping[str, str] = MappingProxyType(
         "long_run": "edgecv.benchmarks.lab.long_run",
         "many_cameras": "edgecv.benchmarks.lab.many_cameras",
         "matrix": "edgecv.benchmarks.lab.matrix.matrix",
+        "peer_limits": "edgecv.benchmarks.lab.peers.limits",
         "peer_onnx": "edgecv.benchmarks.lab.peers.ultralytics_onnx",
         "peer_predict": "edgecv.benchmarks.lab.peers.ultralytics_predict",
         "peers": "edgecv.benchmarks.lab.peers.compare",

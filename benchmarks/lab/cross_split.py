@@ -144,7 +144,7 @@ def _linked(images: Sequence[Path], folder: Path) -> Path:
 
 
 def _judge(bundle: Bundle, images: Sequence[Path], pool: _Pool, progress: Progress) -> None:
-    float_variant, quantized = bundle.variants
+    float_variant, quantized = bundle.variants[0], bundle.variants[-1]  # with TensorRT, fp16 is between them
     pool.classes = len(bundle.labels)
     pool.recipes.append(quantized.recipe)
     for variant, pairs in ((float_variant, pool.float_pairs), (quantized, pool.int8_pairs)):

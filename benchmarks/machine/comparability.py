@@ -16,7 +16,7 @@ _POLICIES = "devices/system/cpu/cpufreq/policy*/scaling_governor"
 _SYS = Path("/sys")
 
 
-def comparability(device: Device, runtime: str, model: str, threads: int) -> Comparability:
+def comparability(device: Device, runtime: str, model: str, threads: int, computes_on: str = "cpu") -> Comparability:
     """The key of a report.
 
     Args:
@@ -24,12 +24,14 @@ def comparability(device: Device, runtime: str, model: str, threads: int) -> Com
         runtime: Registered name of what ran the model.
         model: ``model_hash`` of the bundle or the file.
         threads: Of the session.
+        computes_on: The device that the runtime was asked for.
     """
+    place = "" if computes_on == "cpu" else f" on {computes_on}"
     return Comparability(
         device=device.fingerprint,
         power_mode="" if device.power_mode is None else str(device.power_mode),
         governor=cpu_governor(),
-        runtimes=_versions(device, runtime),
+        runtimes=_versions(device, runtime) + place,
         threads=threads,
         model=model,
     )

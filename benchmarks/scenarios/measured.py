@@ -18,7 +18,7 @@ from edgecv.benchmarks.report import Report, Sustained
 from edgecv.benchmarks.scenarios.subject import Subject
 from edgecv.benchmarks.scenarios.warm_up import WarmUp
 from edgecv.benchmarks.statistics import describe_stages
-from edgecv.choosing import float_precision
+from edgecv.choosing import computed_on, float_precision
 from edgecv.devices.detect import detect
 from edgecv.version import __version__
 
@@ -93,11 +93,14 @@ def report_of(
         pss_bytes=memory.pss_bytes,
         peak_rss_bytes=memory.peak_rss_bytes,
         quality=quality,
-        comparability=comparability(device, subject.runtime, model_hash(subject.path), subject.threads),
+        comparability=comparability(
+            device, subject.runtime, model_hash(subject.path), subject.threads, options.device.lower()
+        ),
         device=device.as_dict(),
         versions={"edgecv": __version__, "python": platform.python_version(), "numpy": np.__version__},
         started=started,
         float_precision=float_precision(subject.model.session),
+        computed_on="" if options.device == "cpu" else computed_on(subject.model.session),
         sustained=measured.sustained,
         note=measured.note,
     )

@@ -106,6 +106,8 @@ def _load(path: Path, options: BenchOptions, lanes: int) -> tuple[Model | BareFi
         precision=options.precision,
         threads=options.threads,
         variant=options.variant,
+        device=options.device,
+        extra=options.extra,
         lanes=lanes,
     )
     if not path.is_file():
@@ -118,7 +120,10 @@ def _load(path: Path, options: BenchOptions, lanes: int) -> tuple[Model | BareFi
         model = open_variant(chosen.bundle, chosen.variant, chosen.options, chosen.runtime)
         return model, chosen.options.threads
     try:
-        return load(path, asked.runtime, asked.precision, asked.threads, lanes=lanes), asked.threads
+        model = load(
+            path, asked.runtime, asked.precision, asked.threads, lanes=lanes, device=asked.device, extra=asked.extra
+        )
+        return model, asked.threads
     except SpecMismatch:
         if path.suffix not in file_suffixes():
             raise

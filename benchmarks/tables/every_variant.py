@@ -18,6 +18,7 @@ from edgecv.bundles.manifest import Variant
 from edgecv.choosing import MOST_THREADS, runnable, runtime_of, runtime_options, runtimes_for
 from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.model import open_variant
+from edgecv.runtimes.accelerators import knows
 
 _SCENARIOS = ("single_stream", "pipeline")
 _DONE, _SKIPPED, _FAILED = "done", "skipped", "failed"
@@ -91,9 +92,11 @@ def measure_all(
     if path.is_file():
         raise ConfigError(f"{path} is one file, not a bundle with variants.", "Leave --all out.")
     bundle = Bundle.open(path)
-    asked = runtime_options(runtime=options.runtime, precision=options.precision, variant=options.variant)
+    asked = runtime_options(
+        runtime=options.runtime, precision=options.precision, variant=options.variant, device=options.device
+    )
     pairs = runnable(bundle, asked)
-    scores = dict(_accuracies(bundle, pairs, data, progress)) if data is not None else {}
+    scores = dict(_accuracies(bundle, pairs, data, options.device, progress)) if data is not None else {}
     todo = [(variant, runtime, threads) for variant, runtime in pairs for threads in sweep]
     rows = []
     for number, (variant, runtime, threads) in enumerate(todo):
@@ -112,6 +115,7 @@ def rows_document(path: Path, rows: Sequence[Row]) -> dict[str, Any]:
         "rows": [
             {
                 "variant": row.variant.name,
+                "size_wh": list(row.variant.size_wh),
                 "runtime": row.runtime,
                 "threads": row.threads,
                 "bytes": row.variant.bytes,
@@ -141,13 +145,14 @@ def _skipped(bundle: Bundle, options: BenchOptions, pairs: Sequence[tuple[Varian
     for variant in bundle.variants:
         for runtime in runtimes_for(variant.format):
             fits = options.runtime in ("auto", runtime) and options.precision in ("auto", variant.precision)
+            fits = fits and knows(runtime, options.device)
             if fits and options.variant in ("", variant.name) and (variant.name, runtime) not in measured:
                 hint = f"{runtime} is not installed: pip install 'edgecv[{runtime_of(runtime).extra}]'"
                 yield Row(variant=variant, runtime=runtime, threads=0, status=_SKIPPED, reason=hint)
 
 
 def _accuracies(
-    bundle: Bundle, pairs: Sequence[tuple[Variant, str]], data: Path, progress: Progress
+    bundle: Bundle, pairs: Sequence[tuple[Variant, str]], data: Path, device: str, progress: Progress
 ) -> Iterator[tuple[tuple[str, str], Accuracy]]:
     """The scores of every variant on every runtime; what cannot run has none, and says so when it is timed."""
     from edgecv.quantize.labels.int8_loss import open_labelled
@@ -155,7 +160,7 @@ def _accuracies(
     labelled = open_labelled(data, bundle.spec.decode.task, bundle.labels)
     for variant, runtime in pairs:
         try:
-            with open_variant(bundle, variant, runtime_options(runtime=runtime), runtime) as model:
+            with open_variant(bundle, variant, runtime_options(runtime=runtime, device=device), runtime) as model:
                 scores = labelled.score(model, progress)
         except EdgeCVError:
             continue

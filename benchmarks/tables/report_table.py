@@ -123,4 +123,6 @@ def _title(reports: Sequence[Report]) -> str:
     first = reports[0]
     threads = first.comparability.threads or "all"
     floats = f" (floats in {first.float_precision})" if first.float_precision else ""
-    return f"{first.bundle} on {first.runtime}{floats}, {threads} threads, processor {first.of_device('cpu', 'model')}"
+    place = f" ({first.computed_on})" if first.computed_on else ""
+    processor = first.of_device("cpu", "model")
+    return f"{first.bundle} on {first.runtime}{place}{floats}, {threads} threads, processor {processor}"

@@ -20,7 +20,7 @@ from edgecv.cloud_sync.mqtt.client import V5, V311
 from edgecv.cloud_sync.mqtt.events import Disconnected, LinkEvent, LinkOptions, Received
 from edgecv.cloud_sync.mqtt.link import Link, Puback, Publish
 from edgecv.cloud_sync.mqtt.reasons import AGAIN
-from edgecv.errors import TransportError
+from edgecv.errors import TransportError, in_one_line
 
 _SHORT_S = 10.0
 _MOST_SHORT = 3
@@ -123,7 +123,7 @@ class MqttTransport:
             link.take(self._requests, last=True)
             link.disconnect()
         except TransportError as error:
-            return f"{error.message} {error.hint}".strip()
+            return in_one_line(error.message, error.hint)
         except Exception as error:  # noqa: BLE001 (the watchdog: whatever breaks in paho, the next turn has a new client)
             return f"{type(error).__name__} in the MQTT client"
         finally:

@@ -19,6 +19,7 @@ from edgecv.protocols import Clock
 
 _T = TypeVar("_T")
 _MAX_OWED = 10_000
+_FULL = "the outbox is full"
 
 
 class OutboxStore:
@@ -37,6 +38,8 @@ class OutboxStore:
         self._clock = clock
         self._counts = SyncStats()
         self._owed: list[AckRange] = []
+        self._trouble = ""  # why rows are refused now; empty once they are stored again
+        self._refused_at = 0  # bytes in use when rows were last refused
         self._guard = DiskGuard(folder, floor_bytes=limits.floor_bytes, ballast_bytes=limits.ballast_bytes)
         self._guard.is_low()
         try:
@@ -59,8 +62,11 @@ class OutboxStore:
         return bool(self._owed)
 
     def counts(self) -> SyncStats:
-        """The counts of the store at this moment."""
-        return self._counts + self._db.counts()
+        """The counts of the store at this moment; its trouble counts before what happened earlier."""
+        now = self._db.counts()
+        if self._trouble == _FULL and now.used_bytes < self._refused_at:
+            self._trouble = ""  # events were delivered, or their time was over: there is room again
+        return SyncStats(last_error=self._trouble) + self._counts + now
 
     def commit(self, rows: Sequence[Row], done: Sequence[AckRange]) -> None:
         """Store rows and delete acknowledged ones, durably; rows that cannot be stored are counted as refused."""
@@ -72,13 +78,15 @@ class OutboxStore:
             written = self._survive(lambda db: db.write(() if low else rows, done, now_ns))
         except sqlite3.Error as error:
             self._owed = done[:_MAX_OWED]
-            self._count(SyncStats(refused=len(rows), last_error=f"the disk failed: {error}"))
+            self._count(SyncStats(refused=len(rows)))
+            self._trouble = f"the disk failed: {error}"
             return
         self._count(written)
         if low:
-            self._count(SyncStats(refused=len(rows), last_error="the disk is almost full"))
-        elif written.refused:
-            self._count(SyncStats(last_error="the outbox is full"))
+            self._count(SyncStats(refused=len(rows)))
+        if rows:
+            self._trouble = "the disk is almost full" if low else _FULL if written.refused else ""
+            self._refused_at = self._db.counts().used_bytes
 
     def claim(self, *, limit: int, max_bytes: int, priorities: int) -> Claim:
         """Claim rows as ``OutboxDb.claim`` does, after the expired ones were dropped, if the disk lets them go."""

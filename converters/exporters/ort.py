@@ -11,9 +11,12 @@ from edgecv.converters.exporters.common import MAX_FILE_BYTES, example_inputs, l
 from edgecv.converters.source import Part
 from edgecv.errors import UnsupportedSource
 from edgecv.quantize.ort import graph as onnx_graph
+from edgecv.quantize.ort.opset import lower_opset
 from edgecv.quantize.quantizer import Exported
 
-OPSET = 18  # what torch's exporter writes natively; onnxruntime's static quantization takes up to 20
+OPSET = (
+    18  # what torch's exporter writes natively; it is written as 17, which TensorRT 8.6 reads, where that says the same
+)
 
 
 class OnnxExporter:
@@ -65,6 +68,7 @@ def _files(path: Path) -> tuple[Path, ...]:
 
 def _export_module(part: Part, path: Path) -> None:
     torch = require("torch", "convert")
+    large = weight_bytes(part.module) > MAX_FILE_BYTES
     require("onnxscript", "convert")
     with library(f"torch cannot export {part.name} to ONNX"), torch.no_grad():
         torch.onnx.export(
@@ -75,6 +79,10 @@ def _export_module(part: Part, path: Path) -> None:
             output_names=[spec.name for spec in part.outputs],
             opset_version=OPSET,
             dynamo=True,
-            external_data=weight_bytes(part.module) > MAX_FILE_BYTES,
+            external_data=large,
             verbose=False,
         )
+    if not large:
+        model = onnx_graph.load(path)
+        if lower_opset(model):
+            onnx_graph.save(model, path)

@@ -10,7 +10,7 @@ from edgecv._internal.extras import require
 from edgecv.converters.exporters.common import channels_last, example_inputs, library
 from edgecv.converters.source import Part
 from edgecv.quantize.ort import graph as onnx_graph
-from edgecv.quantize.ov.ir import save_ir
+from edgecv.quantize.ov.ir import names_of, number_above, save_ir
 from edgecv.quantize.quantizer import Exported
 
 
@@ -27,12 +27,15 @@ class OpenVinoExporter:
             ConversionError: OpenVINO cannot express the network.
             MissingDependency: openvino or torch is not installed.
         """
-        return _save(_converted(part), part, folder, half=False)
+        kept = frozenset() if part.graph is None else onnx_graph.names_of(part.graph)
+        number_above(kept)
+        return _save(_converted(part), part, folder, half=False, kept=kept)
 
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
         """See ``Exporter``; weights are stored in fp16, the device computes in what it has."""
         openvino = require("openvino", "convert")
-        return _save(openvino.Core().read_model(str(exported.files[0])), part, folder, half=True)
+        model = openvino.Core().read_model(str(exported.files[0]))
+        return _save(model, part, folder, half=True, kept=names_of(model))
 
 
 def _converted(part: Part) -> Any:
@@ -75,6 +78,6 @@ def _channels_last(openvino: Any, model: Any, part: Part) -> Any:
     return openvino.Model(results, model.get_parameters(), part.name)
 
 
-def _save(model: Any, part: Part, folder: Path, half: bool) -> Exported:
+def _save(model: Any, part: Part, folder: Path, half: bool, kept: frozenset[str]) -> Exported:
     outputs = tuple(channels_last(spec) for spec in part.outputs)
-    return Exported(files=save_ir(model, folder / "model.xml", half), inputs=part.inputs, outputs=outputs)
+    return Exported(files=save_ir(model, folder / "model.xml", half, kept), inputs=part.inputs, outputs=outputs)

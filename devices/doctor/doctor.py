@@ -33,8 +33,10 @@ CHECKS: tuple[Check, ...] = (
     parts.jetson,
     parts.hailo,
     parts.rockchip,
+    parts.memryx,
     parts.cameras,
     runtimes.pairs,
+    runtimes.tensorrt,
     runtimes.runtimes,
 )
 

@@ -16,6 +16,7 @@ from edgecv._internal.timing import clock_is_synced
 from edgecv.devices.device import Device
 from edgecv.devices.doctor.native import Native, try_runtimes
 from edgecv.devices.doctor.pairs import packages_asked_for
+from edgecv.devices.doctor.system_packages import debian_versions, tensorrt_majors
 from edgecv.devices.facts.accelerators import may_open
 from edgecv.devices.facts.jetson import power_mode_names
 from edgecv.devices.facts.system import version_of
@@ -25,6 +26,7 @@ from edgecv.devices.sensors.sensors import Reading, Sensors
 from edgecv.devices.sensors.throttle import over_current_counters, parse_throttled, throttled_file
 
 _MODULES = ("hailo_pci", "hailo1x_pci")
+_DEBIAN = ("memx-drivers", "memx-accl")
 _RKNN_PLACES = ("usr/lib/librknnrt.so", "usr/lib/*/librknnrt.so", "usr/local/lib/librknnrt.so")
 _RKNN_VERSION = re.compile(rb"librknnrt version: (\d{1,4}(?:\.\d{1,4}){1,3})")
 _RKNN_BYTES = 32 << 20
@@ -46,6 +48,8 @@ class Environment:
         governors: (driver, governor) of the processor's clocks.
         modules: Versions of loaded kernel modules.
         rknn_library: Version of ``librknnrt.so``; empty without one.
+        debian: Versions of the Debian packages that checks ask for.
+        tensorrt: Releases of TensorRT whose library the loader finds.
         closed_cameras: Nodes of cameras that this user may not open.
         pressure: Whether the kernel tells how long programs waited.
         control_group: Place of this process among the control groups.
@@ -67,6 +71,8 @@ class Environment:
     governors: frozenset[tuple[str, str]] = frozenset()
     modules: Mapping[str, str] = field(default_factory=dict)
     rknn_library: str = ""
+    debian: Mapping[str, str] = field(default_factory=dict)
+    tensorrt: tuple[int, ...] = ()
     closed_cameras: tuple[str, ...] = ()
     pressure: bool = True
     control_group: str = ""
@@ -123,6 +129,8 @@ def read_environment(
         governors=_governors(roots.sys),
         modules={name: read_text(roots.sys / "module" / name / "version") for name in _MODULES},
         rknn_library=_rknn_library(roots.root),
+        debian=debian_versions(roots.root, _DEBIAN),
+        tensorrt=tensorrt_majors(roots.root),
         closed_cameras=tuple(str(node) for node in below(roots.dev, "video[0-9]*") if not may_open(node)),
         pressure=is_there(roots.proc / "pressure/cpu"),
         control_group=read_text(roots.proc / "self/cgroup"),

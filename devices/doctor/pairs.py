@@ -27,7 +27,7 @@ def packages_asked_for() -> tuple[str, ...]:
     """Every package that a row names."""
     rows: list[Row] = table("doctor")["pair"]
     named = [name for row in rows for name in (row["package"], *row.get("when", {}).get("packages", {}))]
-    return tuple(dict.fromkeys((*named, "hailort", "rknn-toolkit-lite2")))
+    return tuple(dict.fromkeys((*named, "hailort", "memryx", "onnxruntime-gpu", "rknn-toolkit-lite2")))
 
 
 def bad_pairs(device: Device, packages: Mapping[str, str]) -> Iterator[Finding]:

@@ -121,6 +121,7 @@ def _judge(roots: Roots, row: Row, device: OnBus, around: Around, node: Path | N
         driver=driver,
         reason=driven.reason or usable.reason,
         fix=driven.fix or usable.fix,
+        has_runtime="unused" not in row,
     )
 
 

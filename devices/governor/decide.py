@@ -28,7 +28,7 @@ def decide(state: State, sample: Sample, now: float, rules: Rules = RULES) -> De
     noted, moved = _note(state, sample, now, rules)
     if noted.stuck and not state.stuck:
         value = noted.temperatures[-1][1]
-        return _change(noted, noted.same_rung, now, f"the sensor is stuck at {value:g} C: it is ignored", rules)
+        return _change(noted, noted.same_rung, now, f"the sensor is stuck at {value:g} °C: it is ignored", rules)
     if moved and _passed(now, noted.emergency_at, rules.counter_every_s):
         text = "the device throttled, or its supply was too weak: a counter moved"
         return _emergency(replace(noted, counter_at=now), now, text, rules)
@@ -89,16 +89,16 @@ def _by_temperature(state: State, limit_c: float, now: float, rules: Rules) -> D
     forecast = state.forecast_c
     if forecast is not None and forecast >= limit_c - rules.guard_c:
         if _passed(now, state.emergency_at, rules.emergency_every_s):
-            return _emergency(state, now, f"{forecast:.0f} C are near the limit of {limit_c:.0f} C", rules)
+            return _emergency(state, now, f"{forecast:.0f} °C are near the limit of {limit_c:.0f} °C", rules)
         return state, None, ""
     if not _passed(now, state.adjusted_at, rules.every_s):
         return state, None, ""
     mean = fmean(_last(state.temperatures, now, rules.mean_s))
     over = mean - (limit_c - rules.below_limit_c)
     if over > rules.dead_band_c:
-        return _change(state, state.rung + 1, now, f"{mean:.1f} C is above the target", rules)
-    if over < -rules.dead_band_c and _may_climb(state, now, rules):
-        return _change(state, state.rung - 1, now, f"{mean:.1f} C is below the target", rules)
+        return _change(state, state.rung + 1, now, f"{mean:.1f} °C is above the target", rules)
+    if over < -_room_c(state, rules) and _may_climb(state, now, rules):
+        return _change(state, state.rung - 1, now, f"{mean:.1f} °C is below the target", rules)
     return replace(state, adjusted_at=now), None, ""
 
 
@@ -114,8 +114,15 @@ def _by_speed(state: State, now: float, rules: Rules) -> Decision:
     return replace(state, adjusted_at=now), None, ""
 
 
+def _room_c(state: State, rules: Rules) -> float:
+    """How far below the target something is given back: a dearer model heats by more than a rung of the pace does."""
+    return rules.model_room_c if state.ladder.model(state.rung) else rules.dead_band_c
+
+
 def _may_climb(state: State, now: float, rules: Rules) -> bool:
-    return state.rung > 0 and _passed(now, state.counter_at, rules.hold_s)
+    changed_at = state.model_at if state.ladder.model(state.rung) else None
+    waited = _passed(now, state.counter_at, rules.hold_s) and _passed(now, changed_at, rules.hold_s)
+    return state.rung > 0 and waited
 
 
 def _emergency(state: State, now: float, reason: str, rules: Rules) -> Decision:

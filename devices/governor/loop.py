@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edgecv.devices.governor.decide import decide
+from edgecv.devices.governor.models import Swap
 from edgecv.devices.governor.rules import Sample, State, ladder_for
+from edgecv.errors import EdgeCVError
 from edgecv.events import Event
 
 EVERY_S = 1.0
@@ -27,7 +29,8 @@ class Seams:
     fps: Callable[[], float]  # frames per second now; 0 where there are none yet
     pace: Callable[[float | None], None]  # frames per second from now on; `None` for as many as there are
     tell: Callable[[Event], None]
-    model: Callable[[int], None] = lambda _: None  # change to another model, by its number
+    models: int = 1  # how many there are; the first is the one that runs
+    model: Callable[[int], Swap | None] = lambda _: None  # go on with another one, by its number
 
 
 class Governor:
@@ -36,11 +39,9 @@ class Governor:
     Whatever it gives up, and gives back, is an event of the kind ``governor`` and a line of the log.
     """
 
-    def __init__(
-        self, seams: Seams, limit_c: float | None, models: int = 1, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, seams: Seams, limit_c: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._seams, self._clock = seams, clock
-        self._state = State(ladder=ladder_for(1.0, _LEAST_SHARE, models), limit_c=limit_c)
+        self._state = State(ladder=ladder_for(1.0, _LEAST_SHARE, seams.models), limit_c=limit_c)
         self._full_fps: float | None = None  # the rate when the first rung was taken
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edgecv-governor", daemon=True)
@@ -76,8 +77,7 @@ class Governor:
             return
         self._state = state
         if rung is not None:
-            self._act(before, rung)
-            self._say(before.rung, rung, why, sample)
+            self._go(before.rung, rung, why, sample)
 
     def _run(self) -> None:
         while not self._closing.wait(EVERY_S):
@@ -87,20 +87,25 @@ class Governor:
                 log.exception("The governor ended by an error; the frames go on at the last pace.")
                 return
 
-    def _act(self, before: State, rung: int) -> None:
-        ladder = before.ladder
-        if ladder.model(rung) != ladder.model(before.rung):
-            self._seams.model(ladder.model(rung))
+    def _go(self, before: int, rung: int, why: str, sample: Sample) -> None:
+        ladder = self._state.ladder
+        try:
+            swap = self._seams.model(ladder.model(rung)) if ladder.model(rung) != ladder.model(before) else None
+        except EdgeCVError as error:
+            self._state = replace(self._state, rung=before, ladder=replace(ladder, models=ladder.model(before) + 1))
+            log.warning("The governor cannot go on with a cheaper model, so the frame rate is all it lowers: %s", error)
+            return
         self._seams.pace(self._pace(rung))
+        self._say(before, rung, why, sample, swap)
         if rung == 0:
             self._full_fps = None  # it may be another one the next time
 
     def _pace(self, rung: int) -> float | None:
         return None if rung == 0 or self._full_fps is None else self._full_fps * self._state.ladder.share(rung)
 
-    def _say(self, before: int, rung: int, why: str, sample: Sample) -> None:
+    def _say(self, before: int, rung: int, why: str, sample: Sample, swap: Swap | None) -> None:
         pace = self._pace(rung)
-        data: Mapping[str, Any] = {
+        data: dict[str, Any] = {
             "from": before,
             "to": rung,
             "reason": why,
@@ -108,6 +113,8 @@ class Governor:
             "temperature_c": sample.temperature_c,
             "forecast_c": None if self._state.forecast_c is None else round(self._state.forecast_c, 1),
         }
+        if swap is not None:
+            data["model"] = swap.as_data()
         self._seams.tell(Event(kind="governor", time_ns=time.time_ns(), data=data))
         text = "all frames again" if pace is None else f"{pace:.1f} frames per second"
-        log.warning("governor: %s: %s.", text, why)
+        log.warning("governor: %s: %s.", text if swap is None else f"{text}, {swap}", why)

@@ -19,16 +19,19 @@ class Rules:
     every_s: float = 60.0  # between two rungs towards the target
     mean_s: float = 20.0  # the temperature is averaged over so long
     rung: float = 0.04  # part of the frames that a rung gives up
-    recent_s: float = 10.0  # median for an emergency; 5 s made 290 changes in 4 h with a noise of 0.8 C
+    recent_s: float = 10.0  # median for an emergency; 5 s made 290 changes in 4 h with a noise of 0.8 °C
     slope_s: float = 30.0  # the rise is measured over so long
-    least_slope: float = 0.08  # C per second; what rises more slowly is noise
+    least_slope: float = 0.08  # °C per second; what rises more slowly is noise
     forecast_s: float = 10.0
     guard_c: float = 1.0  # an emergency begins so far below the limit
     emergency_rungs: int = 3  # about a tenth of the frames
     emergency_every_s: float = 5.0
     counter_every_s: float = 15.0  # a counter goes on for a while after the load fell
-    hold_s: float = 600.0  # after a counter moved nothing is given back for so long
+    hold_s: float = (
+        600.0  # after a counter moved nothing is given back for so long, nor a dearer model after a cheaper one
+    )
     model_every_s: float = 300.0  # between two changes of the model
+    model_room_c: float = 5.0  # a dearer model comes back only so far below the target: it heats by about as much
     gap_s: float = 30.0  # a longer silence, or a clock that goes back, makes what was read worthless
     stuck_s: float = 120.0  # a sensor whose value stays exactly the same for so long,
     stuck_rungs: int = 5  # though so many rungs were changed, is stuck

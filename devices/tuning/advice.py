@@ -10,7 +10,7 @@ from edgecv._internal.printable import printable
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import Variant
 from edgecv.choosing import Advice
-from edgecv.devices.tuning.cells import Cell
+from edgecv.devices.tuning.cells import Cell, threads_in_words
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import TuneRecord, key_of, read_record
 from edgecv.devices.tuning.rules import best_of
@@ -42,11 +42,11 @@ def advise_on(machine: Machine, record: TuneRecord | None, question: Question) -
 
     Which it was is said in one line of the log.
     """
-    cell = _measured(record, question) if record is not None else None
+    cell = measured(record, question) if record is not None else None
     advice = _as_ordered(machine, question) if cell is None else _as_measured(cell, question)
     what = printable(f"{question.bundle.path.name}: {advice.variant.name} on {advice.runtime}")
     if cell is not None:
-        threads = f"{advice.threads} thread{'s' * (advice.threads != 1)}"
+        threads = threads_in_words(advice.threads, advice.cores)
         log.info("%s, %s: the fastest that `edgecv tune` measured here.", what, threads)
     elif len(question.pairs) > 1:
         hint = f"`edgecv tune {printable(str(question.bundle.path))}` measures which is the fastest here"
@@ -73,7 +73,7 @@ def _weights_only(variant: Variant) -> bool:
     return variant.precision == "int8" and any(word in variant.recipe for word in ("weights", "dynamic"))
 
 
-def _measured(record: TuneRecord, question: Question) -> Cell | None:
+def measured(record: TuneRecord, question: Question) -> Cell | None:
     """The best measured cell: with the threads that are asked for, or enough for all lanes, if there is one."""
     options, names = question.options, {(variant.name, runtime) for variant, runtime in question.pairs}
 
@@ -88,7 +88,9 @@ def _measured(record: TuneRecord, question: Question) -> Cell | None:
 
 def _as_measured(cell: Cell, question: Question) -> Advice:
     variant = next(variant for variant, _ in question.pairs if variant.name == cell.variant)
-    return Advice(variant=variant, runtime=cell.runtime, threads=question.options.threads or cell.threads)
+    threads = question.options.threads or cell.threads
+    cores = cell.cores if threads == cell.threads else ()
+    return Advice(variant=variant, runtime=cell.runtime, threads=threads, cores=cores)
 
 
 def _as_ordered(machine: Machine, question: Question) -> Advice:

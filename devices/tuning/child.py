@@ -27,6 +27,7 @@ from edgecv.devices.tuning.messages import Answer, Order, Task
 from edgecv.devices.tuning.record import bundle_hash
 from edgecv.errors import BundleError, EdgeCVError
 from edgecv.protocols import Array, Session
+from edgecv.runtimes.accelerators.engines import BUILD
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 _WARM_UP_S = 2.0
@@ -34,11 +35,12 @@ _STEADY = 0.05  # three medians in a row that agree so far end the warm-up
 _AT_ONCE = 3  # runs of each of those medians
 _FEWEST = 3  # runs of a block
 
+Threads = tuple[int, tuple[int, ...]]  # how many, and the cores they stay on
 Feeds = Mapping[str, Mapping[str, Array]]  # by part and name
 
 
 class Bench:
-    """The sessions of one variant on one runtime, by their threads."""
+    """The sessions of one variant on one runtime, by their threads and the cores these stay on."""
 
     def __init__(self, task: Task) -> None:
         """Open the bundle; no session yet.
@@ -51,21 +53,30 @@ class Bench:
             raise BundleError(f"{task.bundle} changed while it was tuned.", "Run edgecv tune again.")
         self._task = task
         self._variant = next(variant for variant in self._bundle.variants if variant.name == task.variant)
-        self._sessions: dict[int, dict[str, Session]] = {}
+        self._sessions: dict[Threads, dict[str, Session]] = {}
         self._feeds: Feeds = {}
 
+    def build(self) -> Answer:
+        """Let TensorRT build its engine, where there is none yet; nothing else needs one."""
+        if self._task.device == "tensorrt":
+            options = RuntimeOptions(runtime=self._task.runtime, device="tensorrt", extra={BUILD: True})
+            for session in open_parts(self._bundle, self._variant, options, self._task.runtime).values():
+                session.close()
+        return Answer()
+
     def verify(self) -> Answer:
-        """Replay the golden vectors on this runtime; a bundle without any has nothing to say."""
+        """Replay the golden vectors on this runtime and device; a bundle without any has nothing to say."""
         if not _has_golden(self._bundle):
             return Answer()
-        verdict = verify_variant(self._bundle, self._variant, self._task.runtime)
+        options = RuntimeOptions(device=self._task.device)
+        verdict = verify_variant(self._bundle, self._variant, self._task.runtime, options)
         return Answer(refused="" if verdict.status == "ok" else verdict.reason)
 
-    def measure(self, threads: int, seconds: float) -> Answer:
+    def measure(self, threads: Threads, seconds: float) -> Answer:
         """Time runs one by one for so long; the first call for a number of threads loads the model and warms up."""
         self._feeds = self._feeds or _feeds_of(self._bundle, self._variant)
         if threads not in self._sessions:
-            options = RuntimeOptions(runtime=self._task.runtime, device=self._task.device, threads=threads)
+            options = self._options(*threads)
             self._sessions[threads] = open_parts(self._bundle, self._variant, options, self._task.runtime)
             _warm_up(_times(self._sessions[threads], self._feeds))
         times = _times(self._sessions[threads], self._feeds)
@@ -74,8 +85,8 @@ class Bench:
             found.append(next(times))
         return Answer(times_ms=tuple(found), rss_bytes=_rss_bytes())
 
-    def release(self, threads: int) -> Answer:
-        """Free the session with so many threads, if there is one."""
+    def release(self, threads: Threads) -> Answer:
+        """Free the session with these threads, if there is one."""
         for session in self._sessions.pop(threads, {}).values():
             session.close()
         return Answer()
@@ -83,15 +94,20 @@ class Bench:
     def answer(self, order: Order) -> Answer:
         """Do what is ordered; an error is an answer, too."""
         try:
+            if order.do == "build":
+                return self.build()
             if order.do == "verify":
                 return self.verify()
             if order.do == "release":
-                return self.release(order.threads)
-            return self.measure(order.threads, order.seconds)
+                return self.release((order.threads, order.cores))
+            return self.measure((order.threads, order.cores), order.seconds)
         except BundleError as error:
             return Answer(error=error.message, changed=True)
         except EdgeCVError as error:
             return Answer(error=error.message)
+
+    def _options(self, threads: int, cores: tuple[int, ...]) -> RuntimeOptions:
+        return RuntimeOptions(runtime=self._task.runtime, device=self._task.device, threads=threads, cores=cores)
 
 
 def _times(sessions: Mapping[str, Session], feeds: Feeds) -> Iterator[float]:

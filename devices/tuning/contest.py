@@ -12,9 +12,9 @@ from math import log
 from statistics import median
 
 from edgecv.devices.tuning.cells import Cell, CellResult
-from edgecv.devices.tuning.intervals import log_ratios, median_interval
 from edgecv.devices.tuning.rules import RULES, Gate, Measure, Outcome, Rules
 from edgecv.errors import EdgeCVError
+from edgecv.runtimes.paired import log_ratios, median_interval
 
 
 @dataclass(slots=True, eq=False)

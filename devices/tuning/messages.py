@@ -20,8 +20,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the process shall do next, as a line on its stdin."""
 
-    do: Literal["verify", "measure", "release"]
+    do: Literal["build", "verify", "measure", "release"]
     threads: int = 0
+    cores: tuple[int, ...] = ()
     seconds: float = 0.0
 
 

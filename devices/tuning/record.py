@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from edgecv._internal.atomic import new_file
 from edgecv._internal.bounded import read_bounded
 from edgecv._internal.printable import printable
 from edgecv.bundles.bundle import Bundle
-from edgecv.devices.tuning.cells import Cell, CellResult
+from edgecv.devices.tuning.cells import Cell, CellResult, winner_of
 from edgecv.devices.tuning.machine import Machine
 from edgecv.errors import EdgeCVError
+from edgecv.runtimes.cache_folder import cache_folder
 from edgecv.version import __version__
 
 SCHEMA = 1
@@ -48,12 +48,12 @@ class TuneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     measured_at: str  # ISO 8601, UTC
     elapsed_s: float
     budget_s: float
-    results: tuple[CellResult, ...]  # every cell, the best first
+    results: tuple[CellResult, ...]  # every cell, shape by shape, the best of each first
 
     @property
     def best(self) -> Cell | None:
-        """The cell that won; `None` where none could be measured."""
-        return self.results[0].cell if self.results and self.results[0].median_ms is not None else None
+        """The cell that won, of the model's own input shape; ``None`` where none could be measured."""
+        return winner_of(self.results)
 
 
 def key_of(bundle: Bundle, machine: Machine) -> TuneKey:
@@ -72,24 +72,9 @@ def bundle_hash(bundle: Bundle) -> str:
     return hashlib.sha256(msgspec.json.encode(bundle.manifest)).hexdigest()
 
 
-def cache_folder() -> Path | None:
-    """The folder of all records; ``None`` for a user without a home.
-
-    It lies in ``EDGECV_CACHE`` where that is set, else below ``XDG_CACHE_HOME`` or ``~/.cache``.
-    """
-    for name, below in (("EDGECV_CACHE", "tune"), ("XDG_CACHE_HOME", "edgecv/tune")):
-        given = os.environ.get(name, "")
-        if given.startswith("/"):  # the XDG specification: a relative path is to be ignored
-            return Path(given) / below
-    try:
-        return Path.home() / ".cache" / "edgecv" / "tune"
-    except RuntimeError:
-        return None
-
-
 def record_path(key: TuneKey, name: str) -> Path | None:
     """Where the record of a bundle stands; ``None`` for a user without a home."""
-    folder = cache_folder()
+    folder = cache_folder("tune")
     if folder is None:
         return None
     readable = _UNSAFE.sub("_", name)[:80].strip(".") or "bundle"

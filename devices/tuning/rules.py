@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgecv.devices.tuning.cells import Cell, CellResult
+from edgecv.devices.tuning.cells import Cell, CellResult, winner_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +69,19 @@ class Outcome:
 
     @property
     def best(self) -> Cell | None:
-        """The cell to run; `None` where none could be measured."""
-        first = self.results[0] if self.results else None
-        return None if first is None or first.median_ms is None else first.cell
+        """The cell to run; ``None`` where none could be measured."""
+        return winner_of(self.results)
 
 
 def best_of(results: Sequence[CellResult], fits: Callable[[Cell], bool], tie: float = RULES.tie) -> Cell | None:
     """The best of those cells of an ``Outcome`` that fit; ``None`` where none of them has a time.
 
-    The winner of the search is taken where it fits: nothing was compared as surely. Else the rule for ties decides.
+    Each input shape had a search of its own, whose winner is taken where it fits: nothing was compared as surely. Else the rule
+    for ties decides.
     """
     timed = [(result, result.median_ms) for result in results if result.median_ms is not None and fits(result.cell)]
-    if not timed or timed[0][0] is results[0]:
+    winners = {result.cell.shape: result for result in reversed(results)}
+    if not timed or timed[0][0] is winners[timed[0][0].cell.shape]:
         return timed[0][0].cell if timed else None
     quickest = min(ms for _, ms in timed)
     tied = [result for result, ms in timed if ms < tie * quickest]

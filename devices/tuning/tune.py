@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 
 from edgecv._internal.progress import Progress, silent
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.cpu_classes import suits_this_machine
+from edgecv.bundles.cpu_classes import suits_device
 from edgecv.choosing import check_exists, runnable, runtime_options
 from edgecv.devices.sensors.sensors import Sensors
 from edgecv.devices.tuning.advice import preferred
 from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
 from edgecv.devices.tuning.contest import Contest
 from edgecv.devices.tuning.disturbance import Disturbance
+from edgecv.devices.tuning.engines import build_engines
 from edgecv.devices.tuning.machine import Machine, this_machine
 from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord, key_of, read_record, write_record
-from edgecv.devices.tuning.rules import Gate
+from edgecv.devices.tuning.rules import Gate, Outcome
 from edgecv.devices.tuning.workshop import BundleChanged, Workshop, workshop
-from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError
+from edgecv.errors import BundleError, ConfigError, EdgeCVError, SessionError, in_one_line
+from edgecv.vision.input_shapes import Size, shape_name
 
 BUDGET_S = 90.0
 _AFTERWARDS = 0.02  # of the budget: what checking the files once more and writing the result may take
@@ -34,7 +37,9 @@ class TuneOptions:
 
     budget_s: float = BUDGET_S  # no block begins later than this
     threads: tuple[int, ...] = ()  # the thread counts to try; empty: those that are worth it here
-    devices: tuple[str, ...] = ("cpu",)  # what the runtimes shall compute on
+    devices: tuple[
+        str, ...
+    ] = ()  # what the runtimes shall compute on; empty: the CPU, and every accelerator that is usable
     again: bool = False  # measure even where a record exists that counts and tried all of this
 
 
@@ -67,30 +72,43 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
         raise ConfigError(f"The budget must be above 0 s, not {options.budget_s:g}.", "90 s is usual.")
     check_exists(Path(path))
     bundle, machine = Bundle.open(path), this_machine()
+    options = replace(options, devices=options.devices or machine.devices)
     key = key_of(bundle, machine)
-    earlier = None if options.again else read_record(key, bundle.name)
-    if earlier is not None and _tried(earlier, options):
+    failed = _build(bundle, machine, options, progress)  # also where a record counts: engines may be gone
+    earlier = None if options.again or failed else read_record(key, bundle.name)
+    contests = cells_for(bundle, machine, options)
+    if earlier is not None and {result.cell for result in earlier.results}.issuperset(chain(*contests)):
         return Tuning(record=earlier, path=None, measured_now=False)
-    record = _measured(bundle, machine, key, options, progress)
+    record = _measured(bundle, machine, contests, options, progress, failed)
     try:
         return Tuning(record=record, path=write_record(record))
     except EdgeCVError as error:
-        return Tuning(record=record, path=None, trouble=f"{error.message} {error.hint}")
+        return Tuning(record=record, path=None, trouble=in_one_line(error.message, error.hint))
 
 
-def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[Cell, ...]:
-    """What takes part: every variant on every installed runtime that runs it, in the machine's order."""
+def cells_for(bundle: Bundle, machine: Machine, options: TuneOptions) -> tuple[tuple[Cell, ...], ...]:
+    """What takes part: every variant on every installed runtime that runs it, in the machine's order.
+
+    Each input shape has a contest of its own, the model's own first: a shape is chosen by what it fits, not by its speed.
+    """
     pairs = preferred(runnable(bundle, runtime_options()), machine.order)
-    named = [(variant.name, variant.precision, runtime) for variant, runtime in pairs]
-    return cells_of(named, options.threads or thread_counts(machine.usable_cpus, machine.more_threads), options.devices)
+    own = bundle.sizes_wh[0]
+
+    def contest(size_wh: Size) -> tuple[Cell, ...]:
+        named = [(variant.name, variant.precision, name) for variant, name in pairs if variant.size_wh == size_wh]
+        return _cells_of(named, machine, options, "" if size_wh == own else shape_name(size_wh))
+
+    return tuple(filter(None, map(contest, bundle.sizes_wh)))
 
 
-def _tried(record: TuneRecord, options: TuneOptions) -> bool:
-    """Whether an earlier tuning tried every number of threads and every device that is asked for."""
-    cells = [result.cell for result in record.results]
-    return {cell.threads for cell in cells}.issuperset(options.threads) and {cell.device for cell in cells}.issuperset(
-        options.devices
-    )
+def _cells_of(
+    named: Sequence[tuple[str, str, str]], machine: Machine, options: TuneOptions, shape: str
+) -> tuple[Cell, ...]:
+    devices = options.devices or machine.devices
+    if options.threads:  # those that are asked for, wherever the system lets them run
+        return cells_of(named, options.threads, devices, shape=shape)
+    counts = thread_counts(machine.usable_cpus, machine.more_threads)
+    return cells_of(named, counts, devices, machine.big_cores, shape)
 
 
 def class_gate(bundle: Bundle, then: Gate) -> Gate:
@@ -99,38 +117,72 @@ def class_gate(bundle: Bundle, then: Gate) -> Gate:
 
     def gate(cell: Cell) -> str:
         built_for = classes[cell.variant]
-        return then(cell) if suits_this_machine(built_for) else f"it was built for {built_for}"
+        return then(cell) if suits_device(built_for, cell.device) else f"it was built for {built_for}"
 
     return gate
 
 
-def _measured(bundle: Bundle, machine: Machine, key: TuneKey, options: TuneOptions, progress: Progress) -> TuneRecord:
-    cells = cells_for(bundle, machine, options)
+def engine_gate(failed: Mapping[str, str], then: Gate) -> Gate:
+    """Refuse on TensorRT a variant whose engine could not be built, with the reason; ask ``then`` about the rest."""
+
+    def gate(cell: Cell) -> str:
+        return (failed.get(cell.variant, "") if cell.device == "tensorrt" else "") or then(cell)
+
+    return gate
+
+
+def _build(bundle: Bundle, machine: Machine, options: TuneOptions, progress: Progress) -> dict[str, str]:
+    """Build TensorRT's engines that are not there yet; the reasons why one could not be, by variant."""
+    cells = [cell for cell in chain(*cells_for(bundle, machine, options)) if cell.device == "tensorrt"]
+    gate = class_gate(bundle, lambda _: "")
+    try:
+        with workshop(bundle) as shop:
+            return build_engines([cell for cell in cells if not gate(cell)], shop, progress)
+    except BundleChanged as error:
+        raise BundleError(str(error), _AGAIN) from error
+
+
+def _measured(
+    bundle: Bundle,
+    machine: Machine,
+    contests: Sequence[Sequence[Cell]],
+    options: TuneOptions,
+    progress: Progress,
+    failed: Mapping[str, str],
+) -> TuneRecord:
+    key = key_of(bundle, machine)
+    shared = replace(options, budget_s=options.budget_s / len(contests))
+    outcomes: list[Outcome] = []
     try:
         with workshop(bundle) as shop, Sensors() as sensors:
             disturbed = Disturbance(sensors)
-            outcome = _contest(cells, bundle, shop, options, progress, disturbed).run()
+            gate = class_gate(bundle, engine_gate(failed, shop.gate))
+            for cells in contests:
+                outcomes.append(_contest(cells, shop, gate, shared, progress, disturbed).run())
+                shop.close()
     except BundleChanged as error:
         raise BundleError(str(error), _AGAIN) from error
     _check_unchanged(bundle, key, machine)
-    if outcome.best is None:
-        reasons = dict.fromkeys(result.reason for result in outcome.results)
+    outcomes.sort(key=lambda outcome: outcome.best is None)  # one that found nothing says nothing of the bundle
+    results = tuple(result for outcome in outcomes for result in outcome.results)
+    if outcomes[0].best is None:
+        reasons = dict.fromkeys(result.reason for result in results)
         raise SessionError(f"Nothing of {bundle.path} could be measured: {' '.join(reasons)}", "edgecv verify BUNDLE")
     return TuneRecord(
         schema=SCHEMA,
         name=bundle.name,
         key=key,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        elapsed_s=round(outcome.elapsed_s, 2),
+        elapsed_s=round(sum(outcome.elapsed_s for outcome in outcomes), 2),
         budget_s=options.budget_s,
-        results=outcome.results,
+        results=results,
     )
 
 
 def _contest(
     cells: Sequence[Cell],
-    bundle: Bundle,
     shop: Workshop,
+    gate: Gate,
     options: TuneOptions,
     progress: Progress,
     disturbed: Disturbance,
@@ -138,7 +190,7 @@ def _contest(
     return Contest(
         cells,
         shop.measure,
-        class_gate(bundle, shop.gate),
+        gate,
         clock=time.monotonic,
         budget_s=options.budget_s * (1 - _AFTERWARDS),
         release=shop.release,

@@ -1,4 +1,4 @@
-"""Measures cells for real: a process for each variant on each runtime, which stays while it is needed."""
+"""Measures cells for real: a process for each variant on each runtime and set of cores, which stays while it is needed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextlib
 import select
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import msgspec
 
@@ -23,12 +24,15 @@ from edgecv.devices.tuning.rules import Block
 from edgecv.errors import SessionError
 from edgecv.runtimes.own_python import module_command
 
+_BUILD_S = 3600.0  # of an engine of TensorRT: over ten minutes were seen (devices.md, section 2.3)
+_TICK_S = 1.0
 _LOAD_S = 20.0  # what starting, loading and warming up may take together
 _SLOW = 5.0  # a block that takes this many times as long as it should hangs
 _ROOM = 1.5  # free memory that the next process needs, in sizes of the largest one so far
 _EVERYTHING = 1 << 62  # bytes: where the kernel says nothing of memory
 
-Place = tuple[str, str, str]  # variant, runtime and device
+# Variant, runtime, device and cores. OpenVINO's sessions share their threads: those that stay on some cores need a process.
+Place = tuple[str, str, str, tuple[int, ...]]
 
 
 class BundleChanged(Exception):
@@ -55,6 +59,15 @@ class Workshop:
         except SessionError as error:
             return error.message
 
+    def build(self, cell: Cell, told: Callable[[float], None]) -> None:
+        """Build what an accelerator needs compiled, where that is not done yet; ``told`` hears how many seconds it has taken.
+
+        Raises:
+            SessionError: it cannot be built.
+            BundleChanged: the bundle is another one by now.
+        """
+        self._ask(cell, Order(do="build"), _BUILD_S, told)
+
     def measure(self, cell: Cell, seconds: float) -> Block:
         """Times of a cell; see ``Measure``.
 
@@ -62,14 +75,14 @@ class Workshop:
             SessionError: it cannot run, hangs, or its process died.
             BundleChanged: the bundle is another one by now.
         """
-        answer = self._ask(cell, Order(do="measure", threads=cell.threads, seconds=seconds), _LOAD_S + _SLOW * seconds)
+        answer = self._ask(cell, _order(cell, "measure", seconds), _LOAD_S + _SLOW * seconds)
         self._largest = max(self._largest, answer.rss_bytes)
         return Block(times_ms=answer.times_ms, rss_bytes=answer.rss_bytes)
 
     def release(self, cell: Cell) -> None:
         """Free what a cell holds, where its process is still there."""
         if _place(cell) in self._children:
-            self._ask(cell, Order(do="release", threads=cell.threads), _LOAD_S)
+            self._ask(cell, _order(cell, "release"), _LOAD_S)
 
     def close(self) -> None:
         """End all processes; another question would start them again."""
@@ -77,10 +90,10 @@ class Workshop:
             child.kill()
         self._children.clear()
 
-    def _ask(self, cell: Cell, order: Order, limit_s: float) -> Answer:
+    def _ask(self, cell: Cell, order: Order, limit_s: float, told: Callable[[float], None] | None = None) -> Answer:
         place = _place(cell)
         try:
-            answer = self._child(place).ask(order, limit_s)
+            answer = self._child(place).ask(order, limit_s, told)
         except SessionError:
             self._children.pop(place).kill()
             raise
@@ -94,7 +107,7 @@ class Workshop:
         child = self._children.pop(place, None)
         if child is None:
             self._make_room()
-            variant, runtime, device = place
+            variant, runtime, device, _ = place
             path = str(self._bundle.path)
             child = _Child(Task(bundle=path, bundle_hash=self._hash, variant=variant, runtime=runtime, device=device))
         self._children[place] = child
@@ -130,8 +143,8 @@ class _Child:
         self._orders: IO[bytes] = self._process.stdin
         self._answers: IO[bytes] = self._process.stdout
 
-    def ask(self, order: Order, limit_s: float) -> Answer:
-        """Give an order and wait for its answer.
+    def ask(self, order: Order, limit_s: float, told: Callable[[float], None] | None = None) -> Answer:
+        """Give an order and wait for its answer; ``told`` hears every second how long that has taken.
 
         Raises:
             SessionError: it died, or did not answer in time.
@@ -139,12 +152,22 @@ class _Child:
         with contextlib.suppress(OSError):  # it died; what it said before it did is read below
             self._orders.write(msgspec.json.encode(order) + b"\n")
             self._orders.flush()
-        if not select.select([self._answers], [], [], limit_s)[0]:
+        if not self._has_answer(limit_s, told):
             raise SessionError(f"{self._task.variant} on {self._task.runtime} took over {limit_s:.0f} s.")
         line = self._answers.readline()
         if not line:
             raise SessionError(self._death())
         return msgspec.json.decode(line, type=Answer)
+
+    def _has_answer(self, limit_s: float, told: Callable[[float], None] | None) -> bool:
+        if told is None:
+            return bool(select.select([self._answers], [], [], limit_s)[0])
+        began = time.monotonic()
+        while (elapsed_s := time.monotonic() - began) < limit_s:
+            if select.select([self._answers], [], [], _TICK_S)[0]:
+                return True
+            told(elapsed_s)
+        return False
 
     def kill(self) -> None:
         """End the process at once, and wait until it is gone."""
@@ -160,8 +183,12 @@ class _Child:
         return f"The process of {self._task.variant} on {self._task.runtime} {how}."
 
 
+def _order(cell: Cell, do: Literal["measure", "release"], seconds: float = 0.0) -> Order:
+    return Order(do=do, threads=cell.threads, cores=cell.cores, seconds=seconds)
+
+
 def _place(cell: Cell) -> Place:
-    return cell.variant, cell.runtime, cell.device
+    return cell.variant, cell.runtime, cell.device, cell.cores
 
 
 def _available_bytes(meminfo: Path) -> int:

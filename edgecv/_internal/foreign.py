@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgecv.errors import EdgeCVError
+from edgecv._internal.printable import printable
+from edgecv.errors import EdgeCVError, PluginError
 
 # What `zipfile` raises for damaged or hostile archives: it has no base of its own.
 ZIP_DAMAGE = (
@@ -42,6 +43,27 @@ def foreign_errors(kind: type[EdgeCVError], what: str, hint: str) -> Iterator[No
         raise
     except Exception as error:
         raise kind(f"{what}: {first_line(error)}", hint) from error
+
+
+@contextmanager
+def errors_named(place: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """What a part raises inside the block says which part it was.
+
+    An error of EdgeCV gets the place in its message and keeps its kind; another is the cause of a ``PluginError``, unless it is
+    one of those that pass.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except EdgeCVError as error:
+        error.message = f"{place}: {error.message}"
+        error.args = (error.message, *error.args[1:])
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{place}, raised {type(error).__name__}: {printable(str(error))}", "The traceback shows where: --debug."
+        ) from error
 
 
 def is_out_of_files(error: BaseException | None) -> bool:

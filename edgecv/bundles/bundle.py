@@ -30,7 +30,7 @@ from edgecv.bundles.manifest import (
 )
 from edgecv.bundles.opened_files import OpenedFile, OpenedModel, leads_outside, open_inside, open_model
 from edgecv.errors import BundleError
-from edgecv.specs import ModelSpec, Precision
+from edgecv.specs import ModelSpec, Precision, PreprocessSpec
 
 SUFFIX = ".ecv"
 _MOST_PARTS = 16  # of a path: each is looked at
@@ -46,9 +46,11 @@ class Failure:
     message: str  # what happened
     hint: str  # the next step
     exit_code: int  # what the command line would have ended with: 3 where INT8 failed its accuracy gate, else 1
+    shape: str = ""  # of the input, such as `640x384`; empty for the model's own
 
     def __str__(self) -> str:
-        what = self.format if self.precision == "fp32" else f"{self.format} {self.precision}"
+        parts = (self.format, "" if self.precision == "fp32" else self.precision, self.shape)
+        what = " ".join(filter(None, parts))
         return f"{what} failed: {self.message}"
 
 
@@ -101,8 +103,18 @@ class Bundle:
 
     @property
     def spec(self) -> ModelSpec:
-        """How images go in and results come out."""
-        return ModelSpec(preprocess=self.manifest.preprocess, decode=self.manifest.decode)
+        """How images go in and results come out, with the model's own input size: that of the first variant."""
+        return self.spec_of(self.variants[0])
+
+    def spec_of(self, variant: Variant) -> ModelSpec:
+        """How images go into one variant, and how results come out."""
+        preprocess = PreprocessSpec.of(self.manifest.preprocess, variant.size_wh)
+        return ModelSpec(preprocess=preprocess, decode=self.manifest.decode)
+
+    @property
+    def sizes_wh(self) -> tuple[tuple[int, int], ...]:
+        """Each input size that a variant has, the model's own first; more than one after ``convert --fit``."""
+        return tuple(dict.fromkeys(variant.size_wh for variant in self.variants))
 
     @property
     def labels(self) -> tuple[str, ...]:

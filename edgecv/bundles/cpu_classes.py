@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, get_args
 
 BuiltFor = Literal["x86-vnni", "x86", "arm64"]
 CpuClassName = BuiltFor | Literal["other"]
 CPU_CLASS_NAMES: tuple[BuiltFor, ...] = get_args(BuiltFor)
+
+# Devices, as `RuntimeOptions` names them, and which variants suit them: TensorRT takes float files as well, an
+# Edge TPU takes its own alone.
+_ACCELERATORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"tensorrt": ("tensorrt", ""), "edgetpu": ("edgetpu",), "coral": ("edgetpu",)}
+)
 
 # Names as `platform.machine()` gives them on Linux, macOS and Windows.
 _X86 = frozenset({"x86_64", "amd64"})
@@ -38,6 +46,13 @@ def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
         return not cpu_class
     own = cpu_class_of(machine, flags)
     return cpu_class == own or (cpu_class == "x86" and own == "x86-vnni")
+
+
+def suits_device(cpu_class: str, device: str) -> bool:
+    """Whether a variant built for ``cpu_class`` is right for ``device``, an accelerator by its name or a device of this machine."""
+    if device in _ACCELERATORS:
+        return cpu_class in _ACCELERATORS[device]
+    return suits_this_machine(cpu_class)
 
 
 def suits_this_machine(cpu_class: str) -> bool:

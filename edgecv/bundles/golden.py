@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from edgecv._internal.foreign import ZIP_DAMAGE
@@ -24,7 +25,7 @@ from edgecv.bundles.manifest import Variant
 from edgecv.bundles.opened_files import OpenedFile
 from edgecv.choosing import float_precision, is_installed, runtime_of, runtimes_for
 from edgecv.errors import BundleError, EdgeCVError
-from edgecv.protocols import Array, Tensors
+from edgecv.protocols import Array, Session, Tensors
 from edgecv.runtimes.adapter import open_session
 from edgecv.specs import RuntimeOptions, TensorSpec
 
@@ -94,14 +95,36 @@ def verify(bundle: Bundle) -> tuple[Verdict, ...]:
         return tuple(_verify_variant(bundle, variant, vectors) for variant in bundle.variants)
 
 
-def verify_variant(bundle: Bundle, variant: Variant, runtime: str = "") -> Verdict:
-    """Replay the golden vectors of one variant, on a runtime or on the first that runs its format.
+def verify_variant(
+    bundle: Bundle, variant: Variant, runtime: str = "", options: RuntimeOptions | None = None
+) -> Verdict:
+    """Replay the golden vectors of one variant, on a runtime or on the first that runs its format, opened with ``options``.
 
     Raises:
         BundleError: the bundle has none, or they are damaged.
     """
     with bundle.opened_extra(GOLDEN) as file, _archive(file) as vectors:
-        return _verify_variant(bundle, variant, vectors, runtime)
+        return _verify_variant(bundle, variant, vectors, runtime, options)
+
+
+def check_sessions(bundle: Bundle, variant: Variant, sessions: Mapping[str, Session]) -> str:
+    """Why sessions of a variant, by part, do not compute what it did where the bundle was made; empty where they do.
+
+    A bundle without golden vectors has nothing to hold against them.
+
+    Raises:
+        BundleError: its golden vectors are damaged.
+        SessionError: a session failed.
+    """
+    if not any(entry.path == GOLDEN for entry in bundle.manifest.extras):
+        return ""
+    lowest = 1.0
+    with bundle.opened_extra(GOLDEN) as file, _archive(file) as vectors:
+        for part, files in variant.models.items():
+            feeds = vectors.read(f"{variant.name}/{part}/in", files.inputs, _MOST_ELEMENTS)
+            wanted = vectors.read(f"{variant.name}/{part}/out", files.outputs, SAMPLE)
+            lowest = min(lowest, _lowest_cosine(sessions[part].run(feeds), wanted, files.outputs))
+    return _too_low(lowest, variant)
 
 
 def golden_inputs(bundle: Bundle, variant: Variant) -> dict[str, dict[str, Array]]:
@@ -177,7 +200,9 @@ def _array(data: bytes, dtype: np.dtype[Any]) -> Array:
     return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors, runtime: str = "") -> Verdict:
+def _verify_variant(
+    bundle: Bundle, variant: Variant, vectors: _Vectors, runtime: str = "", options: RuntimeOptions | None = None
+) -> Verdict:
     lowest, computed_in = 1.0, ""
     runtimes = runtimes_for(variant.format)
     if runtimes and not any(map(is_installed, runtimes)):
@@ -188,30 +213,48 @@ def _verify_variant(bundle: Bundle, variant: Variant, vectors: _Vectors, runtime
             prefix = f"{variant.name}/{part}"
             feeds = vectors.read(f"{prefix}/in", files.inputs, _MOST_ELEMENTS)
             wanted = vectors.read(f"{prefix}/out", files.outputs, SAMPLE)
-            given, computed_in = _run(bundle, variant, part, feeds, runtime)
-            specs = {spec.name: spec for spec in files.outputs}
-            for name, expected in wanted.items():
-                found = real(sample(given[name]), specs[name])
-                lowest = min(lowest, cosine(real(expected, specs[name]), found))
+            given, computed_in = _run(bundle, variant, part, feeds, runtime, _as_loaded(options, variant))
+            lowest = min(lowest, _lowest_cosine(given, wanted, files.outputs))
     except (EdgeCVError, MemoryError) as error:
         reason = error.message if isinstance(error, EdgeCVError) else "it needs more memory than there is"
         return Verdict(variant=variant.name, status="cannot run", cosine=None, reason=reason)
-    limit = TOLERANCE[variant.precision]
-    status: Status = "ok" if lowest >= limit else "differs"
-    reason = "" if status == "ok" else f"cosine {lowest:.5f} is below {limit}"
+    reason = _too_low(lowest, variant)
+    status: Status = "differs" if reason else "ok"
     return Verdict(variant=variant.name, status=status, cosine=lowest, reason=reason, float_precision=computed_in)
 
 
+def _as_loaded(options: RuntimeOptions | None, variant: Variant) -> RuntimeOptions:
+    """How the variant is opened; on an accelerator with its own precision, as ``open_parts`` does: an engine is built for one."""
+    options = options or RuntimeOptions()
+    if options.device == "cpu" or options.precision != "auto":
+        return options
+    return msgspec.structs.replace(options, precision=variant.precision)
+
+
+def _lowest_cosine(given: Tensors, wanted: Tensors, outputs: Sequence[TensorSpec]) -> float:
+    specs = {spec.name: spec for spec in outputs}
+    cosines = (
+        cosine(real(expected, specs[name]), real(sample(given[name]), specs[name])) for name, expected in wanted.items()
+    )
+    return min(1.0, *cosines)
+
+
+def _too_low(lowest: float, variant: Variant) -> str:
+    """Why a cosine is too low for a variant; empty where it is not."""
+    limit = TOLERANCE[variant.precision]
+    return "" if lowest >= limit else f"cosine {lowest:.5f} is below {limit}"
+
+
 def _run(
-    bundle: Bundle, variant: Variant, part: str, feeds: Tensors, runtime: str | None
+    bundle: Bundle, variant: Variant, part: str, feeds: Tensors, runtime: str, options: RuntimeOptions
 ) -> tuple[dict[str, Array], str]:
     """The outputs, and in which type float layers were computed."""
-    runtime = runtime or next(filter(is_installed, runtimes_for(variant.format)), None)
-    if runtime is None:
+    runtime = runtime or next(filter(is_installed, runtimes_for(variant.format)), "")
+    if not runtime:
         raise BundleError(f"No runtime runs '{variant.format}' files.", "Update EdgeCV, or convert again.")
     files = variant.models[part]
     with bundle.opened_model(variant, part) as model:
-        session = open_session(runtime, model, RuntimeOptions(), files.inputs, files.outputs)
+        session = open_session(runtime, model, options, files.inputs, files.outputs)
     try:
         return dict(session.run(feeds)), float_precision(session)
     finally:

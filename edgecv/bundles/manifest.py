@@ -8,9 +8,9 @@ import msgspec
 
 from edgecv._internal.printable import is_name, printable
 from edgecv.errors import BundleError
-from edgecv.specs import DecodeSpec, Precision, PreprocessSpec, TensorSpec
+from edgecv.specs import DecodeSpec, Precision, PreprocessRule, TensorSpec
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had one input size for the whole bundle
 MANIFEST = "bundle.json"
 MAX_MANIFEST_BYTES = 16 << 20  # also of a record beside the models; usual ones have some kB
 MAX_INPUT_PIXELS = 64_000_000  # what no honest model reaches; beyond it images fill the memory
@@ -44,11 +44,12 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One format × precision of the model."""
+    """One format × precision of the model, for one size of its input."""
 
-    name: str  # `FORMAT-PRECISION`, unique in the bundle
+    name: str  # `FORMAT-PRECISION`, unique in the bundle; CPU class and an input size other than the bundle's first follow
     format: str  # `onnx`, `openvino` or `tflite`
     precision: Precision  # of the weights and, for int8, of the activations
+    size_wh: tuple[int, int]  # width and height of its input in pixels
     # CPU class it was built for, such as `x86-vnni`; empty when any will do. It is `target` in the file.
     cpu_class: str = msgspec.field(name="target", default="")
     recipe: str = ""  # name of the quantization recipe; empty for float
@@ -81,13 +82,14 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``bundle.json``.
 
-    ``extras`` are files beside the models: golden vectors, model card. ``assumptions`` is what the source did not say.
+    ``preprocess`` holds for every variant, whatever its size; the first variant has the model's own size. ``extras`` are files
+    beside the models: golden vectors, model card. ``assumptions`` is what the source did not say.
     """
 
     schema: int
     name: str
     family: str
-    preprocess: PreprocessSpec
+    preprocess: PreprocessRule
     decode: DecodeSpec
     variants: tuple[Variant, ...]
     source: Source
@@ -116,7 +118,7 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
             raise BundleError(
                 f"{origin} has bundle schema {schema}; this EdgeCV reads up to {SCHEMA}.", "Update EdgeCV."
             )
-        manifest = msgspec.json.decode(text, type=Manifest)
+        manifest = msgspec.json.decode(text, type=Manifest) if schema == SCHEMA else _from_schema_1(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise BundleError(
             f"{origin}: {MANIFEST} is damaged: {error}.", "Copy the bundle again, or convert again."
@@ -124,6 +126,21 @@ def parse_manifest(text: bytes, origin: str) -> Manifest:
     _check_variants(manifest, origin)
     _check_values(manifest, origin)
     return manifest
+
+
+def _from_schema_1(text: bytes) -> Manifest:
+    """What an older EdgeCV wrote: there the size of the input stood once, in ``preprocess``."""
+    document = msgspec.json.decode(text)
+    preprocess, variants = document.get("preprocess"), document.get("variants")
+    if not isinstance(preprocess, dict) or "size_wh" not in preprocess:
+        raise msgspec.ValidationError("Object missing required field `size_wh` - at `$.preprocess`")
+    size_wh = preprocess.pop("size_wh")
+    for variant in variants if isinstance(variants, list) else ():
+        if isinstance(variant, dict):
+            if "size_wh" in variant:
+                raise msgspec.ValidationError("Object contains unknown field `size_wh` - at `$.variants[...]`")
+            variant["size_wh"] = size_wh
+    return msgspec.convert({**document, "schema": SCHEMA}, Manifest)
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -154,8 +171,7 @@ def _check_values(manifest: Manifest, origin: str) -> None:
         "confidence": not 0 <= decode.confidence <= 1,
         "iou": not 0 <= decode.iou <= 1,
         "max_detections": decode.max_detections < 1,
-        "size_wh": not all(1 <= size <= MAX_SIDE_PX for size in preprocess.size_wh)
-        or math.prod(preprocess.size_wh) > MAX_INPUT_PIXELS,
+        "size_wh": not all(_is_size(variant.size_wh) for variant in manifest.variants),
         "std": 0 in preprocess.std,
         "crop_fraction": not _FEWEST_CROP <= preprocess.crop_fraction <= 1,
         "latency_ms": not all(variant.latency_ms > 0 for variant in manifest.variants),
@@ -170,6 +186,11 @@ def _check_values(manifest: Manifest, origin: str) -> None:
     found = [name for name, is_wrong in wrong.items() if is_wrong]
     if found:
         raise BundleError(f"{origin}: {MANIFEST} has an impossible {found[0]}.", "Convert the model again.")
+
+
+def _is_size(size_wh: tuple[int, int]) -> bool:
+    """Whether a model's input can have that width and height."""
+    return all(1 <= size <= MAX_SIDE_PX for size in size_wh) and math.prod(size_wh) <= MAX_INPUT_PIXELS
 
 
 def _is_shape(shape: tuple[int, ...]) -> bool:

@@ -38,6 +38,11 @@ def short_name(metric: str) -> str:
     return _NAMES.get(metric, (metric,))[0]
 
 
+def figures(metrics: Mapping[str, float]) -> str:
+    """Figures with their short names, such as ``F1@0.5 0.981``; empty where there are none."""
+    return ", ".join(f"{short_name(name)} {value:.3f}" for name, value in metrics.items())
+
+
 def in_words(metric: str) -> str:
     """A figure in words for the report; ``float_map50`` is ``mAP50 of float``."""
     kind, _, inner = metric.partition("_")

@@ -40,7 +40,11 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         precision: ``auto``, ``fp32``, ``fp16``, ``int8``, or ``bf16``: the float32 files computed in bfloat16.
         threads: Threads of the session; 0: what ``edgecv tune`` found best, else all CPUs it may use.
-        cache_dir: Where OpenVINO keeps what it compiled, relative to where the program starts; nowhere by default.
+        device: What the runtime computes on: ``cpu``, ``cuda``, ``tensorrt``, ``gpu``, ``npu``, ``auto`` or ``edgetpu``; never
+            another one.
+        cache_dir: Where a runtime keeps what it compiled, relative to where the program starts. By default nothing is kept for the
+            CPU, and what was compiled for an accelerator lies in EdgeCV's own cache.
+        extra: Options of the runtime, such as ``provider_options``; see ``edgecv/runtimes``.
         iou: Overlap above which two boxes are one.
     """
 
@@ -48,7 +52,9 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str = "auto"
     precision: str = "auto"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    device: str = "cpu"
     cache_dir: str = ""
+    extra: dict[str, Any] = {}
     confidence: _Share | None = None
     iou: _Share | None = None
     classes: list[str | int] | None = None
@@ -96,7 +102,7 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsTable | None = None
     mqtt: MqttTable | None = None
     max_frames: _Count | None = None
-    governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames before the device gets so hot that it slows down
+    governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames, then a cheaper variant, before it gets too hot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

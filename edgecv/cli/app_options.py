@@ -6,11 +6,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecv.cli.console import note
 from edgecv.errors import ConfigError
 
 if TYPE_CHECKING:
+    from edgecv.choosing import LoadOptions
     from edgecv.cli.app_config import AppFile
     from edgecv.model import Model
+    from edgecv.pipelines.fitting_model import FittingModel
 
 COMMAND_LINE = "the command line"
 
@@ -24,6 +27,7 @@ def read_options(
     conf: float | None,
     iou: float | None,
     classes: str | None,
+    device: str | None = None,
 ) -> AppFile:
     """The file, or an empty one, with what the options say of ``[model]`` in place of what stands there."""
     from msgspec.structs import replace
@@ -36,6 +40,7 @@ def read_options(
         "runtime": runtime,
         "precision": precision,
         "threads": threads,
+        "device": device,
         "confidence": conf,
         "iou": iou,
         "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
@@ -55,20 +60,31 @@ def check_complete(file: AppFile, command: str) -> None:
         raise ConfigError("There is no source.", hint)
 
 
-def load_model(file: AppFile, bundle: Path | str) -> Model:
+def load_model(file: AppFile, bundle: Path | str) -> Model | FittingModel:
     """The model as ``[model]`` wants it; errors as ``edgecv.load``. Why this variant was taken is said in a line on stderr.
 
     It is loaded for two images at a time where there is always a next one, and for one where the newest is to be answered soonest.
+    Of a bundle with several input shapes, each source gets the one that wastes least.
     """
-    from edgecv.model import load
+    from edgecv.choosing import computed_on
+    from edgecv.pipelines.fitting_model import FittingModel, load_fitting
 
     logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
+    model = load_fitting(bundle, **load_options(file))
+    if file.model.device != "cpu" and not isinstance(model, FittingModel):  # which says it of each shape that it loads
+        note(f"{model.name} runs on {computed_on(model.session)}.")
+    return model
+
+
+def load_options(file: AppFile) -> LoadOptions:
+    """What ``[model]`` says of how to load a bundle, with the lanes that suit the sources."""
     is_camera = len(file.sources) == 1 and file.sources[0].file is None
-    return load(
-        bundle,
-        runtime=file.model.runtime,
-        precision=file.model.precision,
-        threads=file.model.threads,
-        lanes=1 if is_camera else 2,
-        cache_dir=file.model.cache_dir,
-    )
+    return {
+        "runtime": file.model.runtime,
+        "precision": file.model.precision,
+        "threads": file.model.threads,
+        "device": file.model.device,
+        "lanes": 1 if is_camera else 2,
+        "cache_dir": file.model.cache_dir,
+        "extra": file.model.extra,
+    }

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgecv.cli.console import note, print_json, progress_for, say
-from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
-from edgecv.errors import ConfigError, RegressionError
+from edgecv.cli.options import ComputeDevice, Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
+from edgecv.errors import ConfigError, RegressionError, SessionError
 
 if TYPE_CHECKING:
     from edgecv.benchmarks.comparing.regression import Judged
@@ -32,6 +32,7 @@ def bench(
     precision: Precision = "auto",
     variant: Annotated[str, typer.Option(help="Name of one variant, such as onnx-int8.")] = "",
     threads: Threads = 0,
+    device: ComputeDevice = "cpu",
     runs: Annotated[int | None, typer.Option(min=1, help="A quick look: so many runs.")] = None,
     warmup: Annotated[int | None, typer.Option(min=0, help="Runs before them. Default: until stable.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Measure so long at least. Default: 10.")] = None,
@@ -61,6 +62,7 @@ def bench(
         precision=precision,
         variant=variant,
         threads=threads,
+        device=device.lower(),
         runs=runs,
         warmup=warmup,
         seconds=seconds,
@@ -148,6 +150,9 @@ def _all(bundle: Path, options: BenchOptions, sweep: str, data: Path | None, tab
         print_json(rows_document(bundle, rows))
     else:
         show_rows(str(bundle), rows, table)
+    if not any(row.reports for row in rows):
+        reasons = dict.fromkeys(row.reason for row in rows)
+        raise SessionError(f"Nothing of {bundle} could be measured: {' '.join(reasons)}", "edgecv verify BUNDLE")
     return [report for row in rows for report in row.reports]
 
 

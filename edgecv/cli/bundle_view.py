@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.metric_names import short_name
+from edgecv.bundles.metric_names import figures
 from edgecv.cli.console import megabytes
 
 
@@ -16,7 +16,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
         "family": manifest.family,
         "task": manifest.decode.task,
         "labels": list(manifest.decode.labels),
-        "size_wh": list(manifest.preprocess.size_wh),
+        "size_wh": list(bundle.spec.preprocess.size_wh),  # of the model itself; --fit adds others
         "confidence": manifest.decode.confidence,
         "float_precision": "float32",  # of layers that are not in integers, on CPUs, unless another is asked for
         "licence": manifest.licence,
@@ -28,6 +28,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
                 "name": variant.name,
                 "format": variant.format,
                 "precision": variant.precision,
+                "size_wh": list(variant.size_wh),
                 "target": variant.cpu_class,
                 "recipe": variant.recipe,
                 "bytes": variant.bytes,
@@ -41,16 +42,20 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
 
 
 def variant_rows(bundle: Bundle) -> list[list[str]]:
-    """A row per variant: name, size, one-thread latency, agreement with the source or the float model."""
-    base = next((variant for variant in bundle.variants if variant.precision == "fp32"), bundle.variants[0])
+    """A row per variant: name, size, one-thread latency, agreement with the source or the float model.
+
+    Sizes and times are compared with the first float variant that has the same input shape.
+    """
+    floats = [variant for variant in bundle.variants if variant.precision == "fp32"] or bundle.variants
+    bases = {size_wh: next((v for v in floats if v.size_wh == size_wh), floats[0]) for size_wh in bundle.sizes_wh}
     return [
         [
             variant.name,
-            f"{megabytes(variant.bytes)} ({variant.bytes / base.bytes:.2f}x)",
-            f"{variant.latency_ms:.1f} ms ({variant.latency_ms / base.latency_ms:.2f}x)"
+            f"{megabytes(variant.bytes)} ({variant.bytes / bases[variant.size_wh].bytes:.2f}x)",
+            f"{variant.latency_ms:.1f} ms ({variant.latency_ms / bases[variant.size_wh].latency_ms:.2f}x)"
             if variant.timed
             else f"- (for {variant.cpu_class})",
-            ", ".join(f"{short_name(name)} {value:.3f}" for name, value in variant.metrics.items()) or "-",
+            figures(variant.metrics) or "-",
             variant.recipe or "-",
         ]
         for variant in bundle.variants

@@ -15,7 +15,7 @@ from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
 from edgecv.cli.console import note, print_json, print_table, progress_for, say
 from edgecv.cli.for_profile import made_for
 from edgecv.cli.options import REPEAT, Json, MaxMegapixels, limit_images
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, in_one_line
 from edgecv.specs import PRECISIONS
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def convert(
         typer.Option(help="INT8 recipe by name, or recipe.json of a bundle: exactly that; one per format."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="CPU class of INT8 in ONNX: x86-vnni (default), x86, arm64 or all.")
+        list[str] | None,
+        typer.Option(
+            help=f"CPU class of INT8 in ONNX: x86-vnni (default), x86, arm64, all; tensorrt; edgetpu. {REPEAT}"
+        ),
     ] = None,
     for_profile: Annotated[
         str | None,
@@ -60,6 +63,10 @@ def convert(
         bool, typer.Option("--analyze", help="Write sensitivity.json: what each layer loses in INT8.")
     ] = False,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
+    fit: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Variants with an input of a camera's shape as well: 16:9, 4:3, 9:16 ... {REPEAT}"),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Images per run, 1 to 64, fixed in the files.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Bundle to write. Default: NAME.ecv here.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
@@ -100,7 +107,7 @@ def convert(
     limit_images(max_megapixels)
     asked = {"fp32": fp32, "fp16": fp16, "int8": int8}
     precision = [name for name in PRECISIONS if asked[name]] or ["fp32"]
-    chosen = made_for(for_profile, to or (), target, int8=int8)
+    chosen = made_for(for_profile, to or (), target or (), int8=int8)
     options = SourceOptions(
         size_wh=parse_size(imgsz),
         trust_pickle=trust_pickle,
@@ -114,7 +121,7 @@ def convert(
     )
     int8_options = Int8Options(
         recipes=recipe or (),
-        cpu_class=chosen.cpu_class or DEFAULT_CPU_CLASS,
+        cpu_class=chosen.cpu_classes or DEFAULT_CPU_CLASS,
         data=data,
         max_drop=max_drop,
         seed=seed,
@@ -124,7 +131,8 @@ def convert(
     if chosen.said:
         note(chosen.said)
     if explain:
-        for number, step in enumerate(steps(request_of(source, chosen.formats, precision, options, int8_options)), 1):
+        request = request_of(source, chosen.formats, precision, options, int8_options, fit or ())
+        for number, step in enumerate(steps(request), 1):
             say(f"{number}. {step}")
         return
     with progress_for(json) as progress:
@@ -138,10 +146,11 @@ def convert(
             keep_going=keep_going,
             options=options,
             int8=int8_options,
+            fit=fit or (),
             progress=progress,
         )
     for failure in bundle.failures:
-        note(f"{failure} {failure.hint}".rstrip())
+        note(in_one_line(str(failure), failure.hint))
     if json:
         failures = [asdict(failure) for failure in bundle.failures]
         print_json({**bundle_summary(bundle), **_quantization_summary(bundle), "failures": failures})

@@ -66,21 +66,25 @@ def eval(  # noqa: A001  (the name of the command)
 
 
 def _compared(row: _Row, rows: Sequence[_Row], labels: tuple[str, ...]) -> _Row:
-    """The row with its loss to the float variant of the same format on the same runtime, where that was judged as well."""
+    """The row with its loss to the float variant of the same format, shape and runtime, where that was judged as well."""
     from edgecv.quantize.labels.int8_loss import compare_scores
 
     if row.variant.precision == "fp32":
         return row
-    same = [other for other in rows if (other.variant.format, other.runtime) == (row.variant.format, row.runtime)]
+    same = [other for other in rows if _kind(other) == _kind(row)]
     floats = next((other for other in same if other.variant.precision == "fp32"), None)
     if floats is None:
         return row
     return replace(row, against=floats.variant.name, loss=compare_scores(floats.scores, row.scores, labels))
 
 
+def _kind(row: _Row) -> tuple[str, tuple[int, int], str]:
+    return row.variant.format, row.variant.size_wh, row.runtime
+
+
 def _document(row: _Row, labels: tuple[str, ...], per_class: bool) -> dict[str, Any]:
     """The JSON form of a row: scores 0 to 1, the loss in points with the ends of its 95 % interval."""
-    found: dict[str, Any] = {"variant": row.variant.name, "runtime": row.runtime}
+    found: dict[str, Any] = {"variant": row.variant.name, "size_wh": list(row.variant.size_wh), "runtime": row.runtime}
     found |= {name: round(value, 6) for name, value in row.scores.figures().items()}
     if row.loss is not None:
         found["loss"] = {

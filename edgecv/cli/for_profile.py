@@ -22,35 +22,37 @@ class MadeFor:
 
     Attributes:
         formats: What to write.
-        cpu_class: CPU class of INT8 in ONNX; empty for the default.
+        cpu_classes: CPU classes of INT8 in ONNX, and accelerators; none for the default.
         by_speed: Whether speed on this machine counts, since the bundle is made for it.
         said: What a profile chose, in words; empty without one.
     """
 
     formats: tuple[str, ...]
-    cpu_class: str = ""
+    cpu_classes: tuple[str, ...] = ()
     by_speed: bool = False
     said: str = ""
 
 
-def made_for(name: str | None, to: Sequence[str], target: str | None, *, int8: bool) -> MadeFor:
+def made_for(name: str | None, to: Sequence[str], target: Sequence[str], *, int8: bool) -> MadeFor:
     """What the profile ``name`` chooses; without one, what ``--to`` and ``--target`` say.
 
     Raises:
         ConfigError: there is no such profile, or it is given with ``--to`` or ``--target``.
     """
     if name is None:
-        return MadeFor(formats=_formats(to), cpu_class=target or "")
+        return MadeFor(formats=_formats(to), cpu_classes=tuple(target))
     if to or target:
         raise ConfigError(
             f"--for {name} chooses the formats and the CPU class.", "Leave out --to and --target, or leave out --for."
         )
     profile = _profile(name)
     cpu_class = profile.cpu_class or "all"  # a profile without one is for any processor
-    inside = ", ".join(profile.formats) + (f"; INT8 in ONNX for {cpu_class}" if int8 else "")
+    variants = [f"INT8 in ONNX for {cpu_class}"] if "onnx" in profile.formats else []
+    variants += [f"INT8 for {name}" for name in profile.accelerators]
+    inside = "; ".join([", ".join(profile.formats), *(variants if int8 else [])])
     return MadeFor(
         formats=profile.formats,
-        cpu_class=cpu_class if int8 else "",
+        cpu_classes=(cpu_class, *profile.accelerators) if int8 else (),
         by_speed=int8 and name == THIS,
         said=f"Made for {profile.name} ({profile.title}): {inside}.",
     )

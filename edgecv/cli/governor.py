@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgecv.devices.governor.models import CheaperModels, Swap
     from edgecv.devices.governor.rules import Sample
     from edgecv.devices.governor.watch import FrameWatch
     from edgecv.devices.sensors.sensors import Sensors
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def governed(pipeline: Pipeline, watch: FrameWatch | None, sensors: Sensors | None = None) -> Iterator[None]:
+def governed(
+    pipeline: Pipeline, watch: FrameWatch | None, models: CheaperModels | None = None, sensors: Sensors | None = None
+) -> Iterator[None]:
     """Govern a pipeline while the block runs.
 
     Args:
-        pipeline: Its pace is what changes.
+        pipeline: Its pace changes, and its model where there are cheaper ones.
         watch: Is given its results; ``None`` for a pipeline that nobody governs.
+        models: Which models it may run; its own alone by default. They stay open.
         sensors: Of the device; this one's by default. They are closed.
     """
     if watch is None:
@@ -32,8 +36,22 @@ def governed(pipeline: Pipeline, watch: FrameWatch | None, sensors: Sensors | No
     def pace(fps: float | None) -> None:
         pipeline.pace = fps
 
+    def model(number: int) -> Swap | None:
+        if models is None:
+            return None
+        taken, swap = models.take(number)
+        pipeline.replace_model(taken)
+        return swap
+
     with sensors or Sensors.of(detect()) as opened:
-        seams = Seams(sample=lambda: sample_of(opened, watch), fps=watch.fps, pace=pace, tell=pipeline.tell)
+        seams = Seams(
+            sample=lambda: sample_of(opened, watch),
+            fps=watch.fps,
+            pace=pace,
+            tell=pipeline.tell,
+            models=1 if models is None else models.count,
+            model=model,
+        )
         governor = Governor(seams, opened.read().limit_c)
         governor.start()
         try:

@@ -23,6 +23,11 @@ Threads = Annotated[int, _THREADS]
 AppRuntime = Annotated[str | None, _RUNTIME]
 AppPrecision = Annotated[str | None, _PRECISION]
 AppThreads = Annotated[int | None, _THREADS]
+AppComputeDevice = Annotated[
+    str | None,
+    typer.Option(help="What the model runs on: cpu, cuda, tensorrt, gpu, npu, auto, edgetpu. Never another one."),
+]
+ComputeDevice = Annotated[str, typer.Option("--device", help="cpu, cuda, tensorrt, gpu, npu, auto or edgetpu.")]
 AppBundle = Annotated[Path | None, typer.Argument(help=BUNDLE)]
 Classes = Annotated[str | None, typer.Option(help="Keep only these classes: names or numbers, with commas.")]
 MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")]

@@ -15,6 +15,7 @@ from edgecv._internal.printable import printable
 from edgecv._internal.redaction import redact
 from edgecv.devices.doctor.finding import Finding
 from edgecv.errors import ConfigError, EdgeCVError, MissingDependency, SourceError
+from edgecv.vision.input_shapes import better_fit, fill_of
 
 if TYPE_CHECKING:
     from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 LIMIT_S = 15.0
 _POLL_S = 0.05
+_SQUARE = (640, 640)  # what detectors have unless they were converted otherwise
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
@@ -120,8 +122,18 @@ def _read(uri: Uri, source: Source) -> Finding:
 
 
 def _answers(uri: Uri, image: Any) -> Finding:
-    height, width = image.shape[:2]
-    return Finding(id="source", level="ok", what=f"{uri.name} gives frames of {width} x {height}")
+    frame_wh = (image.shape[1], image.shape[0])
+    what = f"{uri.name} gives frames of {frame_wh[0]} x {frame_wh[1]}"
+    fit = better_fit(frame_wh, _SQUARE)
+    if not fit:
+        return Finding(id="source", level="ok", what=what)
+    return Finding(
+        id="source",
+        level="note",
+        what=what,
+        why=f"They fill {100 * fill_of(frame_wh, _SQUARE):.0f} % of a square model input; the rest is computed for nothing.",
+        fix=f"edgecv convert MODEL.pt --int8 --calib IMAGES --fit {fit}",
+    )
 
 
 def _no_frame(uri: Uri, error: Exception) -> Finding:

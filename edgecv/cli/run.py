@@ -10,6 +10,7 @@ import typer
 from edgecv.cli.app_options import COMMAND_LINE, read_options
 from edgecv.cli.options import (
     AppBundle,
+    AppComputeDevice,
     AppPrecision,
     AppRuntime,
     AppThreads,
@@ -43,6 +44,7 @@ def run(
     runtime: AppRuntime = None,
     precision: AppPrecision = None,
     threads: AppThreads = None,
+    compute_device: AppComputeDevice = None,
     conf: Confidence = None,
     iou: Iou = None,
     classes: Classes = None,
@@ -75,7 +77,7 @@ def run(
     events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
     governor: Annotated[
         str | None,
-        typer.Option(help="auto: fewer frames before the device gets so hot that it slows down. Default: off."),
+        typer.Option(help="auto: fewer frames, then a cheaper variant, before the device gets too hot. Default: off."),
     ] = None,
     force: ReplaceFiles = False,
     max_megapixels: MaxMegapixels = None,
@@ -88,7 +90,7 @@ def run(
     from edgecv.cli.app_config import check_app
     from edgecv.cli.run_app import run_app
 
-    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes)
+    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes, compute_device)
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
     page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
     cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}

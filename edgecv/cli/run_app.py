@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecv import registry
 from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
-from edgecv.cli.app_options import check_complete, load_model
+from edgecv.cli.app_options import check_complete, load_model, load_options
 from edgecv.cli.console import note, print_json
+from edgecv.cli.shape_notes import ShapeNotes
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.pipelines.uris import parse_sink, parse_source
@@ -21,8 +23,10 @@ from edgecv.status import Gauge
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
     from edgecv.cloud_sync.sink import MqttSink
+    from edgecv.devices.governor.models import CheaperModels
     from edgecv.model import Model
     from edgecv.pipelines.arguments import SinkLike
+    from edgecv.pipelines.fitting_model import FittingModel
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.source_config import SourceConfig
     from edgecv.pipelines.summary import Summary
@@ -40,7 +44,6 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     """
     from edgecv.cli.governor import governed
     from edgecv.devices.governor.watch import FrameWatch
-    from edgecv.pipelines.arguments import check_model
     from edgecv.pipelines.pipeline import Pipeline
 
     file = app.file
@@ -53,8 +56,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     pipeline: Pipeline | None = None
     model = file.model
     try:
-        with load_model(file, model.bundle) as loaded:
-            check_model(loaded)  # before a sink creates its file
+        with load_model(file, model.bundle) as loaded, _models(loaded, file) as models:
             pipeline = Pipeline(
                 file.sources,
                 loaded,
@@ -70,13 +72,31 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 on_event=_tell,
             )
             _advise(app, loaded)
-            with pipeline, governed(pipeline, watch):
-                _follow(pipeline)
+            with pipeline, governed(pipeline, watch, models):
+                _follow(pipeline, ShapeNotes(loaded))
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
         if cloud is not None:
             cloud.close()
         if pipeline is not None:
             _report(pipeline.summary, cloud, json)
+
+
+def _models(model: Model | FittingModel, file: AppFile) -> AbstractContextManager[CheaperModels | None]:
+    """Cheaper variants of the bundle, where the governor may use them.
+
+    Raises ``ConfigError`` for a model that a pipeline cannot use: before a sink creates its file.
+    """
+    from edgecv.devices.governor.models import CheaperModels
+    from edgecv.pipelines.arguments import check_model
+    from edgecv.pipelines.fitting_model import FittingModel
+
+    check_model(model)
+    if file.governor != "auto":
+        return nullcontext()
+    if isinstance(model, FittingModel):
+        note("The governor lowers the frame rate alone: the bundle has several input shapes.")
+        return nullcontext()
+    return CheaperModels.of(model, load_options(file))
 
 
 def _is_live(source: SourceConfig) -> bool:
@@ -88,7 +108,7 @@ def _is_live(source: SourceConfig) -> bool:
     return plays_live or registry.resolve("sources", parsed.scheme).supervised
 
 
-def _advise(app: App, model: Model) -> None:
+def _advise(app: App, model: Model | FittingModel) -> None:
     """A tracker carries objects on with detections that are not sure: it needs to see them."""
     confidence = app.file.model.confidence
     least = model.spec.decode.confidence if confidence is None else confidence
@@ -182,9 +202,10 @@ def _gauges(cloud: MqttSink | None) -> Sequence[Gauge]:
     return [*device_gauges(), waiting]
 
 
-def _follow(pipeline: Pipeline) -> None:
+def _follow(pipeline: Pipeline, notes: ShapeNotes) -> None:
     said = time.monotonic()
     for result in pipeline:
+        notes.look(result)
         if time.monotonic() - said >= _STATUS_S:
             said = time.monotonic()
             note(_status(pipeline.summary, result))

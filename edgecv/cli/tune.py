@@ -21,10 +21,11 @@ def tune(
     budget: Annotated[float, typer.Option(min=1, help="Seconds that it may take.")] = 90.0,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=1024, help="Thread count to try; may be repeated. Default: 1, 2, all."),
+        typer.Option(min=1, max=1024, help="Thread count to try; may be repeated. Default: 1, 2, all, the big cores."),
     ] = None,
     device: Annotated[
-        list[str] | None, typer.Option(help="cpu, cuda, tensorrt, gpu ...; may be repeated. Default: cpu.")
+        list[str] | None,
+        typer.Option(help="cpu, cuda, tensorrt, gpu, npu; may be repeated. Default: cpu, and what is usable here."),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure even where a result is kept.")] = False,
     explain: Annotated[
@@ -37,7 +38,9 @@ def tune(
 
     from edgecv.devices.tuning.tune import TuneOptions, tune as tune_bundle
 
-    options = TuneOptions(budget_s=budget, threads=tuple(threads or ()), devices=tuple(device or ["cpu"]), again=again)
+    options = TuneOptions(
+        budget_s=budget, threads=tuple(threads or ()), devices=tuple(name.lower() for name in device or ()), again=again
+    )
     with progress_for(json) as progress:
         found = tune_bundle(bundle, options, progress)
     if found.trouble:
@@ -50,13 +53,16 @@ def tune(
 
 def _show(found: Tuning, explain: bool) -> None:
     record = found.record
-    best = record.results[0]
-    say(f"{record.name}: {best.cell}: {best.median_ms:.2f} ms, {best.rss_bytes / 1e6:.0f} MB")
+    for best in {result.cell.shape: result for result in reversed(record.results)}.values():
+        if best.median_ms is not None:
+            say(f"{record.name}: {best.cell}: {best.median_ms:.2f} ms, {best.rss_bytes / 1e6:.0f} MB")
     if explain:
         print_table(
             f"{record.name}, measured {record.measured_at}", _COLUMNS, [_row(result) for result in record.results]
         )
     note(_how(record) if found.measured_now else f"It was measured at {record.measured_at}; --again measures anew.")
+    if best.cell.device != "cpu":
+        note(f"Only --compute-device {best.cell.device} takes it: no run goes to another device unasked.")
     if found.path is not None:
         note(f"Kept in {found.path}: `edgecv run` and `edgecv.load` use it from now on.")
 

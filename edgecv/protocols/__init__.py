@@ -27,6 +27,8 @@ from edgecv.protocols.abilities import (
     Named as Named,
     NonBlocking as NonBlocking,
     Placed as Placed,
+    RunsCompiled as RunsCompiled,
+    SaysPlacement as SaysPlacement,
     SaysPrecision as SaysPrecision,
     Supervised as Supervised,
     TakesEvents as TakesEvents,

@@ -28,6 +28,20 @@ class HasMetadata(Protocol):
 
 
 @runtime_checkable
+class RunsCompiled(Protocol):
+    """What a session may have beyond ``Session``: it may run what was compiled for this device earlier, from a cache."""
+
+    from_cache: bool
+
+
+@runtime_checkable
+class SaysPlacement(Protocol):
+    """What a session may have beyond ``Session``: it says which share of the model's nodes each of its providers computes."""
+
+    placement: Mapping[str, float]  # the largest first; empty where the runtime does not tell
+
+
+@runtime_checkable
 class CountsDropped(Protocol):
     """What a source may have beyond ``Source``: how many frames it lost because nobody took them in time."""
 

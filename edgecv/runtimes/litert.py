@@ -19,6 +19,7 @@ from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, RuntimeAdapter, Tensors
 from edgecv.runtimes import DISTRIBUTIONS
+from edgecv.runtimes.accelerators import edgetpu
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.tflite_files import check_tflite
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -29,7 +30,8 @@ _PACKAGES = ("ai_edge_litert", "tflite_runtime")
 class LiteRtSession(RuntimeAdapter):
     """LiteRT interpreters on XNNPACK, one per lane; ``run`` may be called from several threads, so many at a time compute.
 
-    Names of inputs and outputs are those of the file's signature. ``device`` is ``cpu``.
+    Names of inputs and outputs are those of the file's signature. ``device`` is ``cpu``, or ``edgetpu`` for a file that was
+    compiled for a Coral, which computes one image at a time; ``extra`` then takes ``config``, the options of ``libedgetpu``.
     """
 
     package: ClassVar[str] = next((name for name in _PACKAGES if importlib.util.find_spec(name)), _PACKAGES[0])
@@ -50,28 +52,33 @@ class LiteRtSession(RuntimeAdapter):
 
         Raises:
             MissingDependency: neither ai-edge-litert nor tflite-runtime is installed.
-            DeviceError: another device than ``cpu`` was asked for.
+            DeviceError: a device was asked for that is not there, or that the file is not for.
             SessionError: the file is damaged or not a model that this release can run.
         """
-        if options.device != "cpu":
-            raise DeviceError(f"LiteRT has no device '{options.device}' here.", "Use device='cpu'.")
+        if options.device not in ("cpu", *edgetpu.NAMES):
+            known = ", ".join(("cpu", *edgetpu.NAMES))
+            raise DeviceError(f"LiteRT has no device '{options.device}' here.", f"Known: {known}. Use device='cpu'.")
         runtime = require(f"{self.package}.interpreter", self.extra)
         path = path_of(model)
         utf8_name(readable_path(model), SessionError)
         check_tflite(readable_path(model), path.name)  # a damaged file may end the process
+        edgetpu.check_fits(readable_path(model), path.name, options.device)
+        on_coral = options.device != "cpu"
+        delegates = [edgetpu.load_delegate(runtime, options.extra.get("config", {}))] if on_coral else []
+        lanes = 1 if on_coral else options.lanes  # a Coral is opened by one interpreter
         with foreign_errors(
             SessionError, f"LiteRT cannot load {path.name}", "Convert the model again, or update ai-edge-litert."
         ):
-            interpreters = [_interpreter(runtime, readable_path(model), options) for _ in range(options.lanes)]
+            interpreters = [_interpreter(runtime, readable_path(model), options, delegates) for _ in range(lanes)]
             named_inputs, named_outputs = _named(interpreters[0])
             self.inputs = inputs or tuple(_spec(name, detail) for name, detail in named_inputs.items())
             self.outputs = outputs or tuple(_spec(name, detail) for name, detail in named_outputs.items())
         self._input_at = _indices(self.inputs, named_inputs, path)
         self._output_at = _indices(self.outputs, named_outputs, path)
-        self.providers: tuple[str, ...] = ("cpu",)
+        self.providers: tuple[str, ...] = ("edgetpu", "cpu") if on_coral else ("cpu",)
         self.float_precision = "float32"
         self.metadata: Mapping[str, str] = MappingProxyType({})
-        self._lanes = options.lanes
+        self._lanes = lanes
         self._closing = threading.Lock()
         self._closed = False
         self._free: queue.LifoQueue[Any] = queue.LifoQueue()
@@ -106,9 +113,11 @@ class LiteRtSession(RuntimeAdapter):
         return {name: interpreter.get_tensor(at) for name, at in self._output_at.items()}
 
 
-def _interpreter(runtime: Any, path: Path, options: RuntimeOptions) -> Any:
+def _interpreter(runtime: Any, path: Path, options: RuntimeOptions, delegates: list[Any]) -> Any:
     # Without a thread count the interpreter takes one.
-    interpreter = runtime.Interpreter(model_path=str(path), num_threads=options.lane_threads or None)
+    interpreter = runtime.Interpreter(
+        model_path=str(path), num_threads=options.lane_threads or None, experimental_delegates=delegates or None
+    )
     interpreter.allocate_tensors()
     return interpreter
 

@@ -14,21 +14,16 @@ from edgecv._internal.extras import require
 from edgecv._internal.foreign import foreign_errors
 from edgecv.bundles.cpu_classes import saturates_int8
 from edgecv.bundles.opened_files import OpenedModel, path_of
-from edgecv.errors import DeviceError, SessionError
+from edgecv.errors import EdgeCVError, SessionError
 from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, RuntimeAdapter, Tensors
 from edgecv.runtimes import DISTRIBUTIONS
+from edgecv.runtimes.accelerators.ort_device import OrtDevice, Providers
+from edgecv.runtimes.accelerators.providers import RECORD_PLACEMENT
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.onnx_files import check_external
 from edgecv.specs import RuntimeOptions, TensorSpec
 
-_PROVIDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "cpu": ("CPUExecutionProvider",),
-        "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-        "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-    }
-)
 _DTYPES: Mapping[str, str] = MappingProxyType(
     {
         "tensor(float)": "float32",
@@ -48,7 +43,13 @@ class OnnxRuntimeSession(RuntimeAdapter):
     """A session of ONNX Runtime; ``run`` may be called from several threads.
 
     Options: ``device`` is ``cpu``, ``cuda`` or ``tensorrt``; ``extra`` takes ``spinning`` (default false: spinning worker
-    threads take the core from capture and decoding on small devices) and ``config``, a mapping of session config entries.
+    threads take the core from capture and decoding on small devices), ``config``, a mapping of session config entries, and
+    ``provider_options``, options by provider, such as ``{"CUDAExecutionProvider": {"device_id": 1}}``. ``cache_dir`` is where
+    engines of TensorRT are kept.
+
+    Attributes:
+        placement: The share of nodes that each provider computes; empty on the CPU, and where onnxruntime does not tell.
+        from_cache: Whether it runs an engine that was built earlier.
     """
 
     package: ClassVar[str] = "onnxruntime"
@@ -69,36 +70,40 @@ class OnnxRuntimeSession(RuntimeAdapter):
 
         Raises:
             MissingDependency: onnxruntime is not installed.
-            DeviceError: the device asked for is not there; another one is never taken instead.
+            ConfigError: ``extra`` is wrong.
+            DeviceError: the device asked for is not there or not used, or TensorRT has no engine yet; another one is never
+                taken instead.
             SessionError: the file is damaged, not a model that this release can run, or refers to files outside its folder.
         """
         path = path_of(model)
         runtime = require(self.package, self.extra)
         runtime.disable_telemetry_events()  # for an app that imported it before EdgeCV: it sends less then
-        providers = _available_providers(runtime, options.device)
-        opened = utf8_name(_openable(model), SessionError)
-        try:
-            # Without its fallback: that prints what it failed on to stdout, and tries other devices.
+        device = OrtDevice.of(runtime, options)
+        opened = utf8_name(_openable(model, options.device), SessionError)
+
+        def create(providers: Providers) -> Any:
             made = _session_options(runtime, options)
             signed = "session.qdqisint8allowed" in options.extra.get("config", {})  # a model for arm64, judged here
             if saturates_int8() and not signed and _quantizes(Path(opened)):
                 # Two products of int8 would overflow 16 bits: YOLOv8n lost a tenth of its objects. ONNX Runtime computes them
                 # exactly with this, a third slower. Models with int8 weights alone do not run with it.
                 made.add_session_config_entry("session.x64quantprecision", "1")
-            session = runtime.InferenceSession(opened, made, providers=list(providers), enable_fallback=0)
+            # Without its fallback: that prints what it failed on to stdout, and goes on with other devices.
+            return runtime.InferenceSession(opened, made, providers=providers, enable_fallback=0)
+
+        try:
+            session = device.open(model, options, create)
+        except EdgeCVError:
+            raise
         except Exception as error:
             raise SessionError(
                 f"onnxruntime cannot load {path.name}: {error}", "Convert the model again, or update onnxruntime."
             ) from error
-        if session.get_providers()[0] != providers[0]:
-            raise DeviceError(
-                f"onnxruntime has {providers[0]} but could not start it on this machine.",
-                "Check driver, CUDA and cuDNN versions against the installed onnxruntime, or use device='cpu'.",
-            )
+        self.placement = device.check_used(session)
+        self.from_cache = device.keeps_compiled
         self._session: Any = session
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        # On graphics cards it lets matrix products run in TF32, which has the range of float32 and 10 bits of fraction.
-        self.float_precision = "float32" if options.device == "cpu" else "float32 or tf32"
+        self.float_precision = _float_precision(options)
         try:
             self.inputs = inputs or tuple(_spec(node) for node in session.get_inputs())
             self.outputs = outputs or tuple(_spec(node) for node in session.get_outputs())
@@ -122,24 +127,23 @@ class OnnxRuntimeSession(RuntimeAdapter):
         self._session = None
 
 
-def _openable(model: Path | OpenedModel) -> Path:
-    """By which name onnxruntime opens the model: it looks for external data beside that name."""
+def _float_precision(options: RuntimeOptions) -> str:
+    """The type of float layers. On graphics cards matrix products may run in TF32: float32 with 10 bits of fraction."""
+    if options.device == "tensorrt" and options.precision in ("fp16", "int8"):
+        return "float16 or float32"
+    return "float32" if options.device == "cpu" else "float32 or tf32"
+
+
+def _openable(model: Path | OpenedModel, device: str) -> Path:
+    """By which name onnxruntime opens the model: it looks for external data beside that name.
+
+    TensorRT calls its engine by the name of the file, so that of a descriptor would have it built anew at each start
+    (onnxruntime, ``TRTGenerateId``). Whoever opened the files checks afterwards that nobody changed them.
+    """
     if not isinstance(model, OpenedModel):
         check_external(model)
         return model
-    return model.path if model.beside else model.main.readable
-
-
-def _available_providers(runtime: Any, device: str) -> tuple[str, ...]:
-    if device not in _PROVIDERS:
-        raise DeviceError(f"onnxruntime has no device '{device}' here.", f"Known: {', '.join(_PROVIDERS)}.")
-    wanted, there = _PROVIDERS[device], runtime.get_available_providers()
-    if wanted[0] not in there:
-        raise DeviceError(
-            f"The installed onnxruntime has no {wanted[0]} (it has {', '.join(there)}).",
-            f"Install the onnxruntime build for {device} on this device, or use device='cpu'.",
-        )
-    return tuple(name for name in wanted if name in there)
+    return model.path if model.beside or device == "tensorrt" else model.main.readable
 
 
 def _quantizes(path: Path) -> bool:
@@ -158,6 +162,8 @@ def _session_options(runtime: Any, options: RuntimeOptions) -> Any:
     made.enable_mem_pattern = False
     spinning = "1" if options.extra.get("spinning", False) else "0"
     made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    if options.device != "cpu":
+        made.add_session_config_entry(RECORD_PLACEMENT, "1")
     for key, value in options.extra.get("config", {}).items():
         made.add_session_config_entry(key, str(value))
     return made

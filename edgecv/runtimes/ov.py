@@ -17,6 +17,15 @@ from edgecv.errors import DeviceError, SessionError
 from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, RuntimeAdapter, Tensors
 from edgecv.runtimes import DISTRIBUTIONS
+from edgecv.runtimes.accelerators.openvino_device import (
+    PRECISION_HINT,
+    cache_folder_of,
+    chosen_devices,
+    find_device,
+    fix_shapes,
+    is_from_cache,
+    properties,
+)
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
 
@@ -24,7 +33,6 @@ _DTYPES: Mapping[str, str] = MappingProxyType(
     {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 )
 _FLOATS: Mapping[str, str] = MappingProxyType({"f32": "float32", "f16": "float16", "bf16": "bfloat16"})
-_HINT = "INFERENCE_PRECISION_HINT"
 _HEAD_BYTES = 256
 _FIRST_USE = threading.Lock()
 
@@ -32,14 +40,17 @@ _FIRST_USE = threading.Lock()
 class OpenVinoSession(RuntimeAdapter):
     """A compiled OpenVINO model; ``run`` may be called from several threads, each gets its own request.
 
-    Options: ``device`` is ``cpu``, ``gpu``, ``npu`` or any OpenVINO device; ``cache_dir`` keeps compiled models; ``extra`` takes
-    ``config``, a mapping of OpenVINO properties.
+    Options: ``device`` is ``cpu``, ``gpu``, ``npu``, or ``auto``, which takes the best of them; ``extra`` takes ``config``, a
+    mapping of OpenVINO properties. ``cache_dir`` keeps compiled models; where it is not given nothing is kept for the CPU, and
+    what was compiled for the others lies in EdgeCV's own cache.
 
     By itself OpenVINO computes in bfloat16 on CPUs that can, and in float16 on Arm, the float layers of INT8 files too. Here a CPU
     computes in float32 unless ``precision`` is ``bf16``; files of ``fp16`` in float16 where the CPU can.
 
     Attributes:
         float_precision: What the compiled model says that it computes float layers in; empty where the device does not say.
+        providers: The device; after ``AUTO`` the one that it chose.
+        from_cache: Whether an accelerator runs what an earlier process compiled.
     """
 
     package: ClassVar[str] = "openvino"
@@ -69,19 +80,25 @@ class OpenVinoSession(RuntimeAdapter):
         openvino = require(self.package, self.extra)
         _meet_numpy(openvino)
         core = openvino.Core()
-        device = _available_device(core, options.device)
+        device = find_device(options.device, lambda: core.available_devices)
         with foreign_errors(
             SessionError, f"OpenVINO cannot load {path.name}", "Convert the model again, or update openvino."
         ):
             network = core.read_model(*_names(model))
-            compiled = core.compile_model(network, device, _properties(options) | _precision(core, device, options))
+            if device == "CPU":
+                asked = _properties(options) | _precision(core, device, options)
+            else:
+                fix_shapes(network, inputs, device, path.name)
+                asked = _of_accelerator(core, device, model, options, openvino.__version__)
+            compiled = core.compile_model(network, device, asked)
             ports = {_name(port, f"output_{at}"): port for at, port in enumerate(compiled.outputs)}
             self.inputs = inputs or tuple(_spec(_name(p, f"input_{at}"), p) for at, p in enumerate(compiled.inputs))
             self.outputs = outputs or tuple(_spec(name, port) for name, port in ports.items())
             self._ports = {spec.name: ports[spec.name] for spec in self.outputs}
             self.metadata = _metadata(network)
-        self.providers: tuple[str, ...] = (device,)
-        self.float_precision = _float_precision(compiled)
+        self.providers: tuple[str, ...] = chosen_devices(compiled, device)
+        self.from_cache = device != "CPU" and is_from_cache(compiled)
+        self.float_precision = _float_precision(compiled, self.providers[-1])
         self._compiled: Any = compiled
         self._requests = threading.local()
 
@@ -134,19 +151,6 @@ def _names(model: Path | OpenedModel) -> list[str]:
     return [str(main), *(str(weights.readable) for weights in model.beside.values())]
 
 
-def _available_device(core: Any, wanted: str) -> str:
-    device = wanted.upper()
-    if device == "CPU":  # always there; to list the others loads their plugins: 20 MB
-        return device
-    there = list(core.available_devices)
-    if device.split(".")[0] not in {name.split(".")[0] for name in there}:
-        raise DeviceError(
-            f"OpenVINO finds no device '{wanted}' here (it finds {', '.join(there)}).",
-            "Install the driver of the device, or use device='cpu'.",
-        )
-    return device
-
-
 def _properties(options: RuntimeOptions) -> dict[str, Any]:
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if options.threads:
@@ -158,26 +162,44 @@ def _properties(options: RuntimeOptions) -> dict[str, Any]:
     return properties
 
 
+def _of_accelerator(
+    core: Any, device: str, model: Path | OpenedModel, options: RuntimeOptions, version: str
+) -> dict[str, Any]:
+    if options.precision == "bf16":
+        return _precision(core, device, options)
+    able = () if device.startswith("AUTO") else core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    folder = cache_folder_of(core, device, model, options, version)
+    return {**({"CACHE_DIR": folder} if folder else {}), **properties(device, options, able)}
+
+
 def _precision(core: Any, device: str, options: RuntimeOptions) -> dict[str, Any]:
-    """In which type float layers are computed, and what the caller sets himself."""
+    """In which type the CPU computes float layers, and what the caller sets himself."""
     given = dict(options.extra.get("config", {}))
-    if _HINT in given or (device != "CPU" and options.precision != "bf16"):
+    if PRECISION_HINT in given:
         return given
     able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     if options.precision == "bf16":
-        if "BF16" not in able:
+        if device != "CPU" or "BF16" not in able:
             raise DeviceError(
                 f"{device} does not compute in bfloat16 (it has {', '.join(able)}).",
                 "Leave bf16 out: float32 is what the bundle was checked with.",
             )
-        return {_HINT: "bf16", **given}
-    return {_HINT: "f16" if options.precision == "fp16" and "FP16" in able else "f32", **given}
+        return {PRECISION_HINT: "bf16", **given}
+    return {PRECISION_HINT: "f16" if options.precision == "fp16" and "FP16" in able else "f32", **given}
 
 
-def _float_precision(compiled: Any) -> str:
+def _float_precision(compiled: Any, device: str) -> str:
     try:
-        name = compiled.get_property(_HINT).get_type_name()
-    except (RuntimeError, AttributeError):  # not every device has that property
+        name = compiled.get_property(PRECISION_HINT).get_type_name()
+    except (RuntimeError, AttributeError):  # not every device has that property, and AUTO says it for each
+        return _of_each(compiled, device)
+    return _FLOATS.get(name, name)
+
+
+def _of_each(compiled: Any, device: str) -> str:
+    try:
+        name = compiled.get_property("DEVICE_PROPERTIES")[device][PRECISION_HINT].get_type_name()
+    except (RuntimeError, AttributeError, KeyError, TypeError):
         return ""
     return _FLOATS.get(name, name)
 

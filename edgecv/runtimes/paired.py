@@ -1,15 +1,17 @@
-"""Compares two sides that took turns, by the sequential paired t rule.
+"""Compares two sides that took turns: the sequential paired t rule, and an interval for a median.
 
 The unit is a round: both sides are measured once, one after the other, and ``log(new / old)`` is kept. After 5, 10 and 15
 rounds one looks whether the one-sided 99 % bound of the mean lies above or below the limit. Simulated with a noise of 3 % per
 side: no alarm between equal sides, at most 4 % at exactly the limit, over 90 % of rises by 10 % found at a limit of 5 %.
+
+``edgecv tune`` looks after every round, at up to three sides: it takes ``median_interval``, which one slow round does not move.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log, log1p, sqrt
+from math import comb, exp, log, log1p, sqrt
 from statistics import fmean
 from types import MappingProxyType
 from typing import Literal
@@ -22,6 +24,7 @@ Judgement = Literal["slower", "fine", "cannot tell"]
 LOOKS: Mapping[int, float] = MappingProxyType({5: 3.747, 10: 2.821, 15: 2.624})
 MOST_ROUNDS = max(LOOKS)
 MOST_REPEATED = 5  # rounds in which something else used the machine
+_MEDIAN_CONFIDENCE = 0.95
 FEWEST_MS = 0.1  # a change that nobody can notice is no regression, whatever its percentage
 
 
@@ -42,7 +45,7 @@ class Round:
     @property
     def log_ratio(self) -> float:
         """Above 0 the new side is slower."""
-        return log(self.new_ms / self.old_ms)
+        return log_ratios([self.old_ms], [self.new_ms])[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +87,21 @@ class Decision:
         return sum(one.noisy for one in self.rounds) / len(self.rounds)
 
 
-def bounds(log_ratios: Sequence[float], quantile: float, other_sd: float = 0.0) -> Bounds:
+def log_ratios(olds_ms: Sequence[float], news_ms: Sequence[float]) -> list[float]:
+    """Logarithm of ``new / old`` of each round: above 0 where the new side was slower."""
+    return [log(new / old) for old, new in zip(olds_ms, news_ms, strict=True)]
+
+
+def bounds(ratios: Sequence[float], quantile: float, other_sd: float = 0.0) -> Bounds:
     """The mean of log ratios and its bounds, ``quantile`` standard errors away.
 
     Args:
-        log_ratios: Two or more.
+        ratios: Logarithms, two or more.
         quantile: Of Student's t.
         other_sd: Standard deviation of what these rounds cannot show, such as the change from day to day.
     """
-    mean, count = fmean(log_ratios), len(log_ratios)
-    variance = sum((one - mean) ** 2 for one in log_ratios) / (count - 1)
+    mean, count = fmean(ratios), len(ratios)
+    variance = sum((one - mean) ** 2 for one in ratios) / (count - 1)
     reach = quantile * sqrt(variance / count + other_sd**2)
     return Bounds(mean=mean, low=mean - reach, high=mean + reach)
 
@@ -155,3 +163,27 @@ def _unnoticeable(rounds: Sequence[Round]) -> bool:
         abs(fmean(one.new_ms - one.old_ms for one in rounds)) <= FEWEST_MS
         and fmean(one.log_ratio for one in rounds) > 0
     )
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """A 95 % interval for the median of what the values are a sample of, whatever its distribution.
+
+    It lies between the ``k``-th smallest and the ``k``-th largest value, where ``k`` comes from the binomial distribution: each
+    value lies above the true median as likely as below (Conover, Practical Nonparametric Statistics, section 3.2). Fewer than
+    six values cannot say it: the interval is open then.
+    """
+    outside = _outside(len(values))
+    if outside == 0:
+        return float("-inf"), float("inf")
+    ordered = sorted(values)
+    return ordered[outside - 1], ordered[-outside]
+
+
+def _outside(count: int) -> int:
+    """The largest ``k`` for which fewer than 2.5 % lie beyond it on each side."""
+    share, below = (1 - _MEDIAN_CONFIDENCE) / 2, 0.0
+    for k in range(count // 2 + 1):
+        below += comb(count, k) * 0.5**count
+        if below > share:
+            return k
+    return count // 2

@@ -127,12 +127,22 @@ def to_tensor(image: Image, spec: PreprocessSpec, tensor: TensorSpec) -> Array:
     """
     if tensor.dtype == "uint8" and tensor.scale is None:
         return image[None] if tensor.layout == "NHWC" else np.ascontiguousarray(image.transpose(2, 0, 1)[None])
-    ordered = image[..., ::-1] if spec.color == "rgb" else image
+    values = _values(spec, tensor)
+    height, width = image.shape[:2]
+    is_planar = tensor.layout != "NHWC"
+    out = np.empty((3, height, width) if is_planar else (height, width, 3), values.dtype)
+    for channel in range(3):
+        source = image[..., 2 - channel if spec.color == "rgb" else channel]
+        # "clip" writes into `out` at once; every byte is in the table anyway.
+        np.take(values[:, channel], source, out=out[channel] if is_planar else out[..., channel], mode="clip")
+    return out[None]
+
+
+def _values(spec: PreprocessSpec, tensor: TensorSpec) -> Array:
+    """``(256, 3)``: what each byte of each channel becomes. To look it up takes a quarter of the time of computing it per pixel."""
     std = np.array(spec.std)
     factor, shift = (1.0 / (255.0 * std)).astype(np.float32), (-np.array(spec.mean) / std).astype(np.float32)
-    real = ordered.astype(np.float32) * factor + shift
-    placed = real if tensor.layout == "NHWC" else real.transpose(2, 0, 1)
-    return np.ascontiguousarray(_stored(placed, tensor)[None])
+    return _stored(np.arange(256, dtype=np.float32)[:, None] * factor + shift, tensor)
 
 
 def prepare(image: Image, spec: PreprocessSpec, tensor: TensorSpec) -> tuple[Array, ImageTransform]:

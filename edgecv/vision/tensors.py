@@ -1,14 +1,35 @@
-"""Output tensors of a head, whatever their layout and whether they hold integers."""
+"""Input and output tensors of a model, whatever their layout and whether they hold integers."""
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
+from edgecv.errors import SpecMismatch
 from edgecv.protocols import Array
 from edgecv.results import FloatArray
 from edgecv.specs import TensorSpec
 
 _EXP_LIMIT = 80.0  # exp(80) still fits in a float32
+
+
+def image_input(inputs: tuple[TensorSpec, ...]) -> TensorSpec:
+    """The one image input of a session, with its layout; ``SpecMismatch`` where it has none, or others beside it."""
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise SpecMismatch(f"Expected one image input of four axes, not {[spec.shape for spec in inputs]}.")
+    spec = inputs[0]
+    if spec.layout:
+        return spec
+    return msgspec.structs.replace(spec, layout="NHWC" if spec.shape[3] == 3 else "NCHW")
+
+
+def of_one_image(outputs: tuple[TensorSpec, ...], batch: int) -> tuple[TensorSpec, ...]:
+    """What a decoder gets: the outputs of one row; ``SpecMismatch`` where they do not have ``batch`` rows."""
+    if batch == 1:
+        return outputs
+    if any(spec.shape[:1] not in ((batch,), (-1,)) for spec in outputs):
+        raise SpecMismatch(f"{batch} images go in, but {[spec.shape for spec in outputs]} comes out.")
+    return tuple(msgspec.structs.replace(spec, shape=(1, *spec.shape[1:])) for spec in outputs)
 
 
 def cells_last(tensor: Array, spec: TensorSpec) -> Array:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from edgecv.model import Model
+from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.loop.work import Work
 from edgecv.protocols import Clock
 from edgecv.results import Classification, Detections, Frame, Result
@@ -31,7 +32,7 @@ class Inference:
     nanoseconds.
     """
 
-    model: Model | Recall  # of the next frame; another one may be put here from any thread
+    model: Model | FittingModel | Recall  # of the next frame; another one may be put here from any thread
     confidence: float | None = None
     iou: float | None = None
     clock: Clock = time.monotonic_ns
@@ -39,6 +40,8 @@ class Inference:
     def prepare(self, work: Work) -> None:
         """Make of the frame what the model wants."""
         model = self.model
+        if isinstance(model, FittingModel):
+            model = model.model_for(work.frame)
         if not isinstance(model, Recall):
             with work.timer.stage("preprocess"):
                 work.feeds, work.transform = model.prepare(work.frame.image)

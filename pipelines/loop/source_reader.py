@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from edgecv._internal.foreign import errors_named
 from edgecv._internal.printable import printable
 from edgecv.detections import check_image
 from edgecv.errors import EdgeCVError, SourceError
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
+from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.work import Work
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.sources.frames import check_frame
@@ -194,10 +196,15 @@ class SourceReader:
         return work
 
     def _passes(self, frame: Frame) -> bool:
-        if all(gate(frame) for gate in self._gates):
+        if all(self._says_yes(at, frame) for at in range(len(self._gates))):
             return True
         self._dropped["still"] += 1
         return False
+
+    def _says_yes(self, at: int, frame: Frame) -> bool:
+        gate = self._gates[at]
+        with errors_named(f"Gate {at + 1} of {len(self._gates)}, '{printable(part_name(gate))}'"):
+            return gate(frame)
 
     def _fail(self, error: BaseException) -> None:
         self.error = self.error or error

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from edgecv._internal.foreign import errors_named
 from edgecv._internal.printable import printable, short
-from edgecv.errors import ConfigError, EdgeCVError, PluginError
+from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.loop.part_name import part_name
@@ -76,16 +77,8 @@ def _placed(result: Result) -> tuple[Event, ...]:
 
 def _taken(place: str, step: Step, result: Result) -> Result | None:
     """What a step makes of a result; what goes wrong says in which step."""
-    try:
+    with errors_named(place):
         changed = step(result)
-    except EdgeCVError as error:
-        error.message = f"{place}: {error.message}"
-        error.args = (error.message, *error.args[1:])
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{place}, raised {type(error).__name__}: {printable(str(error))}", "The traceback shows where: --debug."
-        ) from error
     if changed is None or isinstance(changed, Result):
         return changed
     raise ConfigError(

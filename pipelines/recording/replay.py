@@ -8,6 +8,7 @@ from pathlib import Path
 from edgecv.errors import ConfigError
 from edgecv.model import Model
 from edgecv.pipelines.arguments import SinkLike
+from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.loop.step_chain import GateLike, StepLike
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.recording.recording import RecordedModel, Recording
@@ -20,7 +21,7 @@ from edgecv.results import Result
 def open_replay(
     recording: str | Path | Recording,
     *,
-    model: Model | None = None,
+    model: Model | FittingModel | None = None,
     steps: Sequence[StepLike] = (),
     gates: Sequence[GateLike] = (),
     sinks: Sequence[SinkLike] = (),

@@ -19,6 +19,7 @@ import numpy as np
 from edgecv._internal.extras import require
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
+from edgecv.quantize.litert.entry import take_pixels_as_integers
 from edgecv.quantize.litert.padding import pad_with_zero_points
 from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.ranges import ESTIMATORS, TensorStats, collect, shared
@@ -29,6 +30,7 @@ _COPYING = ("CONCATENATION", "SLICE", "SPLIT", "MAX_POOL_2D", "RESIZE_NEAREST_NE
 _ARITHMETIC = ("ADD", "SUB", "MUL", "DIV")
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _NO_QUANTIZE = "no_quantize"
+_PIXEL_RANGE = (0.0, 255.0)
 
 
 class LitertQuantizer:
@@ -64,6 +66,8 @@ class LitertQuantizer:
             done = work.quantize(ranges)
             done.export_model(str(path), overwrite=True)
         pad_with_zero_points(path)
+        if recipe.entry == "integer":
+            take_pixels_as_integers(path)
         return (path,), _stored_outputs(path, self._outputs)
 
     def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
@@ -125,7 +129,8 @@ class LitertQuantizer:
         kept = [(".*", "SOFTMAX")]
         at = next(at for at, op in enumerate(self._operators) if op["op_name"] == "CONV_2D")
         # Pixels are normalised in float: rounded before and after, they lose half a grey level each time.
-        entry = [op for op in self._operators[:at] if op["op_name"] in _ARITHMETIC]
+        before = self._operators[:at] if recipe.entry == "float" else []
+        entry = [op for op in before if op["op_name"] in _ARITHMETIC]
         stem = [self._operators[at]] if recipe.stem == "float" else []
         kept += [(re.escape(self._names[int(op["outputs"][0])]), op["op_name"]) for op in (*entry, *stem)]
         kept += [(re.escape(layer), "*") for layer in recipe.float_layers]
@@ -141,6 +146,8 @@ class LitertQuantizer:
         for name, stats in self._stats.items():
             method = "minmax" if name in outputs else recipe.silu_method if name in silu else recipe.method
             ranges[name] = ESTIMATORS[method](stats)
+        if recipe.entry == "integer":
+            ranges |= dict.fromkeys(self._pixels(), _PIXEL_RANGE)
         return {
             name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
             for name, (low, high) in shared(self._copies(), ranges).items()
@@ -152,6 +159,10 @@ class LitertQuantizer:
             for index in op["inputs"]:
                 users.setdefault(int(index), set()).add(op["op_name"])
         return {self._names[index] for index, names in users.items() if {"LOGISTIC", "MUL"} <= names}
+
+    def _pixels(self) -> Iterator[str]:
+        """Tensors that hold the pixels as floats."""
+        return (self._names[int(op["outputs"][0])] for op in self._operators if op["op_name"] == "CAST")
 
     def _copies(self) -> Iterator[list[str]]:
         """Groups of tensors that an operator only copies into each other."""

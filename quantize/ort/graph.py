@@ -56,6 +56,12 @@ class Graph:
         return [value.name for value in self.model.graph.output]
 
 
+def names_of(model: Any) -> frozenset[str]:
+    """The names of a model's nodes, constants and tensors."""
+    nodes = [name for node in model.graph.node for name in (node.name, *node.output)]
+    return frozenset([*nodes, *(value.name for value in (*model.graph.input, *model.graph.initializer))])
+
+
 def attribute(node: Node, name: str, default: Any = None) -> Any:
     """Value of a node's attribute."""
     helper = require("onnx.helper", "convert")
@@ -75,7 +81,7 @@ def save(model: Any, path: Path) -> None:
 def add_constant(model: Any, name: str, value: Array) -> str:
     """Add an initializer; the name of the tensor."""
     helper = require("onnx.numpy_helper", "convert")
-    model.graph.initializer.append(helper.from_array(np.ascontiguousarray(value), name))
+    model.graph.initializer.append(helper.from_array(np.asarray(value, order="C"), name))
     return name
 
 

@@ -14,9 +14,12 @@ from edgecv._internal.extras import require
 from edgecv._internal.printable import nearest
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
+from edgecv.quantize.lint.lint import refuse_findings
 from edgecv.quantize.ort.bias import IMAGES, correct_biases
 from edgecv.quantize.ort.graph import Graph, Node, load, op_counts, save
+from edgecv.quantize.ort.opset import lower_opset
 from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments
+from edgecv.quantize.ort.tensorrt import quantize_for_tensorrt
 from edgecv.quantize.ort.weights import halve_tables, quantize_products, store_convolutions
 from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
@@ -79,10 +82,13 @@ class OrtStaticQuantizer:
             return (out,), self._outputs
         prepared = load(self._prepared)
         quantized = self._quantized(recipe, prepared, out)
+        if recipe.placement == "inputs":
+            save(quantized, out)
+            refuse_findings(out, recipe.name)
+            return (out,), self._outputs
         stem = find_stem(quantized) if recipe.stem == "packed" else None
         if stem is not None:
-            most = _MOST_REDUCED if recipe.reduce_range else 127
-            pack_stem(quantized, stem, patch_moments(stem, self._images), most)
+            pack_stem(quantized, stem, patch_moments(stem, self._images), _MOST_REDUCED if recipe.reduce_range else 127)
         outputs = _integer_outputs(quantized, self._outputs)
         save(quantized, out)
         config = CPU_CLASSES[recipe.cpu_class].config if recipe.cpu_class in CPU_CLASSES else {}
@@ -131,6 +137,11 @@ class OrtStaticQuantizer:
             yield dict(zip(names, session.run(list(names), {entry: image}), strict=True))
 
     def _quantized(self, recipe: QuantizeRecipe, prepared: Any, out: Path) -> Any:
+        if recipe.placement == "inputs":
+            _check_layers(prepared, recipe.float_layers)
+            lower_opset(prepared)
+            quantize_for_tensorrt(prepared, self._stats, recipe)
+            return prepared
         tools: Any = require("onnxruntime.quantization", "convert")
         calibrate: Any = require("onnxruntime.quantization.calibrate", "convert")
         types = {"uint8": tools.QuantType.QUInt8, "int8": tools.QuantType.QInt8}
@@ -216,15 +227,20 @@ def _blocks(model: Any, layers: Sequence[str]) -> list[str]:
     Raises:
         QuantizationError: there is no such convolution.
     """
+    _check_layers(model, layers)
     convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
+    graph = Graph(model)
+    return [node.name for layer in layers for node in _block(graph, convolutions[layer])]
+
+
+def _check_layers(model: Any, layers: Sequence[str]) -> None:
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     missing = next((layer for layer in layers if layer not in convolutions), None)
     if missing is not None:
         raise QuantizationError(
             f"The model has no convolution '{missing}' to keep float.",
             nearest(missing, convolutions).strip() or "`edgecv convert --analyze` lists their names.",
         )
-    graph = Graph(model)
-    return [node.name for layer in layers for node in _block(graph, convolutions[layer])]
 
 
 def _block(graph: Graph, convolution: Node) -> list[Node]:

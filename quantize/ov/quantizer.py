@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecv._internal.extras import require
 from edgecv.protocols import Array
-from edgecv.quantize.ov.ir import save_ir
+from edgecv.quantize.ov.ir import names_of, save_ir
 from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.specs import TensorSpec
@@ -39,10 +39,11 @@ class NncfQuantizer:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs."""
         openvino, nncf = require("openvino", "convert"), require("nncf", "convert")
         model = openvino.Core().read_model(str(self._path))
+        kept = names_of(model)
         with library("NNCF"):
             make = _compressed if recipe.kind == "weights" else self._static
             quantized = make(nncf, model, recipe)
-        return save_ir(quantized, folder / "model.xml"), self._outputs
+        return save_ir(quantized, folder / "model.xml", kept=kept), self._outputs
 
     def layer_outputs(
         self,

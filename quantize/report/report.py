@@ -114,7 +114,14 @@ def _verdict(form: FormatRecord, record: QuantizationRecord) -> str:
     note = f"Note: {best.reason}." if best.reason else ""
     is_fp16 = best.recipe == "fp16"
     ready = "No INT8 recipe passed: fp16 was written." if is_fp16 else f"INT8 is ready (recipe {best.recipe})."
-    sentences = (ready, _speed(form, best), _size(form, best), _quality(best, record), note)
+    sentences = (
+        ready,
+        _speed(form, best, record.by_speed),
+        _size(form, best),
+        _quality(best, record),
+        note,
+        *form.notes,
+    )
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -122,11 +129,13 @@ def _recipes(count: int) -> str:
     return "The one recipe that was tried has not" if count == 1 else f"None of the {count} recipes that were tried has"
 
 
-def _speed(form: FormatRecord, attempt: Attempt) -> str:
+def _speed(form: FormatRecord, attempt: Attempt, is_the_device: bool) -> str:
     if not attempt.latency_ms or form.float_latency_ms <= 0:
         return ""
     times = form.float_latency_ms / attempt.latency_ms
     spent = f"{attempt.latency_ms:.1f} ms per image where float takes {form.float_latency_ms:.1f} ms"
+    if times < 1 and is_the_device:
+        return f"It takes {spent}: it is not faster than float on this device."
     if times < 1:
         return f"It takes {spent}: on the machine that converted it is not faster than float. Your device may differ: edgecv tune."
     return f"It takes {spent}: {times:.1f} times as fast."

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from edgecv.testing import RUNTIME_CHECKS
 from tests.conftest import CHECKOUT
 from tests.models import SPEC, write_bundle
 
@@ -99,6 +100,12 @@ def test_its_runtime_runs_a_model_and_is_listed_with_its_version(site: Path, tmp
     )
     assert json.loads(_python(site, "-c", program, str(tmp_path / "cells.acme"), spec)) == [[48, 16, 64, 32]]
     assert _edgecv(site, "devices")["runtimes"]["acme-vision"] == "1.0"
+
+
+def test_its_runtime_passes_the_checks_of_a_runtime(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "check_acme.py").write_text(_blocks()["check_acme.py"])
+    passed = _python(site, str(tmp_path / "check_acme.py"), str(tmp_path / "model.acme")).split()
+    assert passed == [name for name in RUNTIME_CHECKS if name != "golden_vectors"]
 
 
 @pytest.mark.parametrize(

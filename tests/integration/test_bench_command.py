@@ -56,6 +56,16 @@ def test_a_file_that_says_nothing_about_itself_is_measured(tmp_path: Path) -> No
     assert found["comparability"]["model"]
 
 
+def test_where_no_variant_can_be_measured_the_command_fails(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "tiny.ecv").path
+    for model in bundle.glob("onnx-*/model.onnx"):
+        model.write_bytes(b"damaged")
+    done = run_here("bench", bundle, "--all", "--runtime", "onnxruntime", "--runs", "1", "--json")
+    assert done.returncode == 1
+    assert {row["status"] for row in json.loads(done.stdout)["rows"]} == {"failed"}
+    assert "could be measured" in done.stderr
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -92,7 +92,7 @@ def test_every_file_takes_two_images(pair: tuple[Bundle, ...]) -> None:
     assert [variant.name for variant in pair[1].variants] == [f"{f}-{p}" for f in formats for p in ("fp32", "int8")]
     for variant in pair[1].variants:
         files = variant.models["main"]
-        width, height = pair[1].manifest.preprocess.size_wh
+        width, height = variant.size_wh
         assert files.inputs[0].shape == (2, height, width, 3)
         assert {spec.shape[0] for spec in files.outputs} == {2}
         assert variant.latency_ms > 0

@@ -8,6 +8,7 @@ import pytest
 
 from edgecv.devices.detect import detect
 from edgecv.devices.profiles import Profile, find_profile, profile_of, profiles
+from edgecv.quantize.recipes import ACCELERATED
 from tests.command_line import run_here
 
 
@@ -28,8 +29,14 @@ def test_the_formats_and_the_cpu_class_are_those_of_the_profile(profile: Profile
     done = explained("--for", profile.name)
     assert done.returncode == 0, done.stderr
     assert formats_in(done.stdout) == list(profile.formats)
-    for cpu_class in [profile.cpu_class] if profile.cpu_class else ["x86-vnni", "x86", "arm64"]:
-        assert f"Quantize onnx for {cpu_class}, recipe by recipe" in words_of(done.stdout)
+    wanted = [profile.cpu_class] if profile.cpu_class else ["x86-vnni", "x86", "arm64"]
+    if "onnx" in profile.formats:
+        assert all(f"Quantize onnx for {cpu_class}, recipe by recipe" in words_of(done.stdout) for cpu_class in wanted)
+    for name in profile.accelerators:
+        model_format = ACCELERATED[name].format
+        first = ACCELERATED[name].first[0].name
+        assert f"Quantize {model_format} for {name}, recipe by recipe ({first} -> " in words_of(done.stdout)
+    assert ("Store the weights of onnx as fp16" in words_of(done.stdout)) == ("tensorrt" in profile.accelerators)
     assert f"Made for {profile.name}" in words_of(done.stderr)
     assert "faster" not in done.stdout
 

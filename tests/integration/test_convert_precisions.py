@@ -14,7 +14,8 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import verify
 from edgecv.bundles.manifest import MANIFEST
 from edgecv.errors import AccuracyGateError, ConfigError, ParityError
-from edgecv.quantize.recipes import GateLimits, QuantizeRecipe, dump_recipe
+from edgecv.quantize.recipe_files import dump_recipe
+from edgecv.quantize.recipes import GateLimits, QuantizeRecipe
 from edgecv.quantize.record import QUANTIZATION, parse_record
 from tests.command_line import run_here
 from tests.conftest import SHARED, names_in

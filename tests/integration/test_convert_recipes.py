@@ -7,7 +7,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from edgecv.quantize.recipes import RECIPES, dump_recipe
+from edgecv.quantize.recipe_files import dump_recipe
+from edgecv.quantize.recipes import RECIPES
 from tests.command_line import run_here
 
 

@@ -17,16 +17,19 @@ import pytest
 import edgecv
 from edgecv._internal.quiet import quiet
 from edgecv.bundles.bundle import Bundle
+from edgecv.bundles.golden import golden_inputs, verify
 from edgecv.bundles.manifest import Variant
 from edgecv.converters.families.ultralytics_import import tasks
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
 from edgecv.media.images import read_image
 from edgecv.quantize.gate.accuracy_gate import GateReport
 from edgecv.quantize.gate.boxes import agreement
-from edgecv.quantize.recipes import GateLimits, find_recipe
+from edgecv.quantize.recipe_files import find_recipe
+from edgecv.quantize.recipes import GateLimits
 from edgecv.quantize.record import QuantizationRecord
 from edgecv.quantize.sensitivity import COSTED, Sensitivity
 from edgecv.results import Detections
+from edgecv.vision.nms import iou_matrix
 from tests.conftest import SHARED, names_in
 from tests.integration.trained import CALIBRATION, FORMATS, SIDE, UNSEEN, Data
 from tests.models import checked_path, write_bundle
@@ -67,7 +70,7 @@ def test_the_bundle_says_where_it_comes_from(trained: Bundle, yolov8n: Path) -> 
     assert manifest.calibration is not None
     assert (manifest.calibration.images, manifest.calibration.held_out) == (CALIBRATION, CALIBRATION // 4)
     assert {"edgecv", "onnx", "onnxruntime", "torch"} <= manifest.tools.keys()
-    assert manifest.preprocess.size_wh == (SIDE, SIDE)
+    assert {variant.size_wh for variant in trained.variants} == {(SIDE, SIDE)}
     assert manifest.decode.labels[0] == "person"
 
 
@@ -270,7 +273,27 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     assert names_in(tmp_path) == []
 
 
-def test_an_existing_target_needs_force_and_stays_until_the_new_one_is_there(yolov8n: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def forced(yolov8n: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, list[tuple[str, int, int]]]:
+    """What replaced another bundle, the trained model with a square and a 4:3 input, and the steps that were told."""
+    out = tmp_path_factory.mktemp("forced") / "out.ecv"
+    write_bundle(out)
+    told: list[tuple[str, int, int]] = []
+    made = edgecv.convert(
+        yolov8n,
+        precision="fp32",
+        imgsz=128,
+        fit=("4:3", "1:1", "8:6"),  # two of them are one, and one is the model's own
+        out=out,
+        force=True,
+        progress=lambda *step: told.append(step),
+    )
+    return made, told
+
+
+def test_an_existing_target_needs_force_and_stays_until_the_new_one_is_there(
+    yolov8n: Path, tmp_path: Path, forced: tuple[Bundle, list[tuple[str, int, int]]]
+) -> None:
     out = tmp_path / "out.ecv"
     write_bundle(out)
     before = names_in(out)
@@ -279,15 +302,49 @@ def test_an_existing_target_needs_force_and_stays_until_the_new_one_is_there(yol
     with pytest.raises(UnsupportedSource):
         edgecv.convert(tmp_path / "missing.pt", precision="fp32", out=out, force=True)
     assert names_in(out) == before
-    told: list[tuple[str, int, int]] = []
-    made = edgecv.convert(
-        yolov8n, precision="fp32", imgsz=64, out=out, force=True, progress=lambda *step: told.append(step)
-    )
-    assert names_in(tmp_path) == ["out.ecv"]
-    assert [v.name for v in made.variants] == ["onnx-fp32"]
+    made, told = forced
+    assert names_in(made.path.parent) == ["out.ecv"]
     assert made.manifest.calibration is None
-    for step in ("Reading the model", "Exporting onnx fp32", "Timing onnx-fp32"):
+    for step in ("Reading the model", "Timing onnx-fp32", "Timing onnx-fp32-128x96"):
         assert [(done, total) for name, done, total in told if name == step] == [(0, 1), (1, 1)]
+    assert [done for name, done, _ in told if name == "Exporting onnx fp32"] == [0, 1, 0, 1]
+
+
+def test_each_shape_is_a_variant_of_its_own_and_the_models_own_comes_first(
+    forced: tuple[Bundle, list[tuple[str, int, int]]],
+) -> None:
+    made = forced[0]
+    assert [(v.name, v.size_wh) for v in made.variants] == [("onnx-fp32", (128, 128)), ("onnx-fp32-128x96", (128, 96))]
+    for variant in made.variants:
+        files, (width, height) = variant.models["main"], variant.size_wh
+        assert files.inputs[0].shape == (1, height, width, 3)
+        assert {spec.shape[2:] for spec in files.outputs} == {(height // size, width // size) for size in (8, 16, 32)}
+        assert variant.metrics["source_cosine"] > 0.9999
+        (image,) = golden_inputs(made, variant)["main"].values()
+        assert image.shape == (1, height, width, 3)
+    assert {verdict.variant: verdict.status for verdict in verify(made)} == dict.fromkeys(
+        ("onnx-fp32", "onnx-fp32-128x96"), "ok"
+    )
+    card = made.read_extra("MODEL_CARD.md").decode()
+    assert "Images are brought to 128x128 or 128x96 (letterbox)" in card
+    assert "| onnx-fp32-128x96 | 128x96 |" in card
+
+
+def test_both_shapes_find_the_same_objects_in_pixels_of_the_photograph(
+    forced: tuple[Bundle, list[tuple[str, int, int]]], coco_images: list[Path]
+) -> None:
+    images = [image for path in coco_images[:60] if (image := read_image(path)).shape[:2] == (480, 640)]
+    with edgecv.load(forced[0].path) as square, edgecv.load(forced[0].path, fit=(640, 480)) as wide:
+        assert (square.variant.size_wh, wide.variant.size_wh) == ((128, 128), (128, 96))
+        sure = [square(image, confidence=0.5) for image in images]
+        other = [wide(image, confidence=0.25) for image in images]
+    agreed = [
+        (iou_matrix(one.xyxy, two.xyxy) > 0.8) & (one.class_id[:, None] == two.class_id[None])
+        for one, two in zip(sure, other, strict=True)
+    ]
+    found = sum(len(one) for one in sure)
+    assert found > 15
+    assert sum(int(pairs.any(axis=1).sum()) for pairs in agreed if pairs.size) >= 0.85 * found
 
 
 def straying(exported: Path, out: Path) -> Path:
@@ -365,5 +422,5 @@ def test_recipes_that_lose_the_accuracy_give_way_to_the_next(stray: Path, calibr
 
 def test_the_same_source_converts_to_float(stray: Path, tmp_path: Path) -> None:
     made = edgecv.convert(stray, precision="fp32", out=tmp_path / "out.ecv")
-    assert made.manifest.preprocess.size_wh == (SIDE, SIDE)
+    assert made.sizes_wh == ((SIDE, SIDE),)
     assert [v.name for v in made.variants] == ["onnx-fp32"]

@@ -56,6 +56,7 @@ def test_a_broker_that_does_not_answer_fails_it(document: dict[str, Any]) -> Non
     found = _of(document, "broker")
     assert document["failed"] is True
     assert (found["level"], found["fix"].startswith("nc -vz -w 5 -- 127.0.0.1 ")) == ("fail", True)
+    assert found["what"].endswith("refused. Check host and port.")  # two sentences
 
 
 def test_a_source_that_answers_is_said_with_its_size(document: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ FOREIGN_FILES = {
         "recording.json",
     ),
     *("two_cameras.py", "edgecv.service", "quantization.json", "step.py", "pyproject.toml", "lscpu-arm.c"),
-    *("acme_vision.py", "acme_runtime.py"),  # of the package in docs/plugins.md
+    *("acme_vision.py", "acme_runtime.py", "check_acme.py"),  # of the package in docs/plugins.md
 }
 APP = """
 [model]

@@ -68,8 +68,10 @@ def classifier_bundle(folder: Path) -> Path:
             )
             spec = model.spec
         row = {"name": f"onnx-{precision}", "format": "onnx", "precision": precision, "latency_ms": 1.0}
-        variants.append(Variant(**row, models={"main": files}))
-    (folder / MANIFEST).write_bytes(dump_manifest(manifest(variants, preprocess=spec.preprocess, decode=spec.decode)))
+        variants.append(Variant(**row, size_wh=spec.preprocess.size_wh, models={"main": files}))
+    (folder / MANIFEST).write_bytes(
+        dump_manifest(manifest(variants, preprocess=spec.preprocess.rule, decode=spec.decode))
+    )
     return folder
 
 

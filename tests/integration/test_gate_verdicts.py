@@ -21,7 +21,8 @@ from edgecv.errors import AccuracyGateError, SpecMismatch
 from edgecv.media.images import read_image
 from edgecv.model import Model, open_variant
 from edgecv.quantize.gate.accuracy_gate import Answer, answers, compare
-from edgecv.quantize.recipes import GateLimits, find_recipe
+from edgecv.quantize.recipe_files import find_recipe
+from edgecv.quantize.recipes import GateLimits
 from edgecv.quantize.record import QuantizationRecord, parse_record
 from edgecv.quantize.search import Candidate, Judgement, RecipeOrder, search
 from edgecv.vision.letterbox import fit

@@ -46,7 +46,7 @@ def test_a_bundle_is_tuned_once_and_loaded_as_it_was_tuned(bundle: Bundle, cache
     kept = list(cache.rglob("*.json"))
     assert len(kept) == 1
     assert str(kept[0]) in done.stderr
-    again = run_here("tune", bundle.path, "--json")
+    again = run_here("tune", bundle.path, "--threads", "1", "--json")
     record = json.loads(again.stdout)
     assert record["budget_s"] == 2.0
     with edgecv.load(bundle.path) as model:
@@ -61,6 +61,29 @@ def test_what_was_not_tried_yet_is_measured_though_a_result_is_kept(bundle: Bund
     assert {cell.threads for cell in cells} == {2}
     assert len(cells) == len(set(cells))
     assert not tune(bundle.path, TuneOptions(threads=(2,))).measured_now
+
+
+def test_a_narrow_search_does_not_answer_a_wide_one_and_a_wide_one_answers_a_narrow_one(bundle: Bundle) -> None:
+    assert tune(bundle.path, TuneOptions(budget_s=2, threads=(1,))).measured_now
+    wide = tune(bundle.path, TuneOptions(budget_s=2))
+    assert wide.measured_now
+    assert {result.cell.threads for result in wide.record.results} >= {1, effective_cpus()}
+    assert not tune(bundle.path, TuneOptions()).measured_now
+    assert not tune(bundle.path, TuneOptions(threads=(1,))).measured_now
+
+
+def test_a_session_is_measured_on_the_cores_of_its_cell(bundle: Bundle) -> None:
+    core = max(os.sched_getaffinity(0))
+    bound = Cell(variant="onnx-fp32", precision="fp32", runtime="onnxruntime", threads=2, cores=(core,))
+    with workshop(bundle) as shop:
+        shop.measure(bound, 0.01)
+        process = next(iter(shop._children.values()))._process
+        statuses = [path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/status")]
+        assert any(f"Cpus_allowed_list:\t{core}\n" in status for status in statuses)
+        with pytest.raises(SessionError, match="may not run on the cores"):
+            shop.measure(
+                Cell(variant="onnx-fp32", precision="fp32", runtime="onnxruntime", threads=1, cores=(1000,)), 0.01
+            )
 
 
 def test_a_benchmark_reports_the_threads_that_were_tuned_and_else_all_that_can_be_used(bundle: Bundle) -> None:

@@ -34,7 +34,7 @@ from edgecv.media.video_reader import VideoReader
 from edgecv.quantize.calibration.video import array_frames
 from edgecv.quantize.labels.dataset import read_dataset
 from edgecv.quantize.labels.evaluate import read_labels
-from edgecv.quantize.recipes import find_recipe
+from edgecv.quantize.recipe_files import find_recipe
 from edgecv.specs import PreprocessSpec
 from edgecv.vision.letterbox import fit
 from tests.models import write_bundle

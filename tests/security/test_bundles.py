@@ -39,6 +39,7 @@ def bundle_of(folder: Path, model_format: str, names: tuple[str, ...]) -> Bundle
         name=f"{model_format}-fp32",
         format=model_format,
         precision="fp32",
+        size_wh=(64, 64),
         latency_ms=1.0,
         models={"main": ModelFiles(files=files, inputs=(IMAGE,), outputs=(PREDICTION,))},
     )
@@ -196,7 +197,7 @@ class TestManifest:
     @pytest.mark.parametrize(
         ("change", "named"),
         [
-            (lambda said: said["preprocess"].update(size_wh=[16000, 16000]), "size_wh"),
+            (lambda said: said["variants"][1].update(size_wh=[16000, 16000]), "size_wh"),
             (lambda said: said["preprocess"].update(crop_fraction=1e-9), "crop_fraction"),
             (lambda said: said["variants"][0]["models"]["main"]["inputs"][0].update(shape=[10**9, 64, 64, 3]), "shape"),
             (lambda said: said["variants"][0]["models"]["main"]["outputs"][0].update(shape=[-5, 6]), "shape"),

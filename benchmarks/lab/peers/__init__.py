@@ -1,4 +1,5 @@
 """EdgeCV beside other tools on the same video: each in a process of its own, in turns, in one run.
 
-``python -m edgecv.benchmarks.lab peers --bundle B.ecv --video vtest.avi`` compares; ``ultralytics_predict`` is the other side.
+``python -m edgecv.benchmarks.lab peers`` (``make bench-peers``) compares;
+``programs/`` and ``ultralytics_predict`` are the other sides.
 """

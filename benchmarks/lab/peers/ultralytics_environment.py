@@ -33,6 +33,9 @@ def open_yolo(model: Path, threads: int, torch_threads: int = 0) -> Any:
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="edgecv-peer-"))
     declare_missing_operators()
     yolo = require("ultralytics", "convert").YOLO(str(model), task="detect")
+    if model.suffix == ".tflite":
+        # Ultralytics gives LiteRT one thread fewer than there are cores, and has no option for it: this is in its favour.
+        require("ultralytics.nn.backends.litert", "convert").NUM_THREADS = threads
     if torch_threads:
         torch = require("torch", "convert")
         # Not before: Ultralytics sets its own number when it chooses the device.

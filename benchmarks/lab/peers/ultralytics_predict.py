@@ -34,7 +34,7 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
         frames: Frames that were timed, all but the first.
         elapsed_s: From the first result to the last.
         fps: ``frames / elapsed_s``.
-        detections: Boxes of all results: that the peer does its work.
+        counts: Boxes of each result, the first included: that the peer does its work.
         cpu_ms: Processor time of the process per timed frame; a busy machine disturbs it less than ``fps``.
         stage_p50_ms: Medians of what Ultralytics itself says of its stages.
         rss_bytes: Resident memory at the end.
@@ -45,7 +45,7 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     frames: int
     elapsed_s: float
     fps: float
-    detections: int
+    counts: tuple[int, ...]
     cpu_ms: float
     stage_p50_ms: dict[str, float]
     rss_bytes: int
@@ -72,7 +72,7 @@ def predict(model: Path, video: Path, frames: int, threads: int, torch_threads: 
             stages.append(result.speed)
     if len(marks) < 2:
         raise SourceError(f"{video} has {len(marks)} frames: too few to time.", "Give another video.", code="eof")
-    return _outcome(marks, sum(boxes), stages)
+    return _outcome(marks, boxes, stages)
 
 
 def _named(model: Path, folder: Path) -> Path:
@@ -84,7 +84,7 @@ def _named(model: Path, folder: Path) -> Path:
     return link
 
 
-def _outcome(marks: list[tuple[float, float]], detections: int, stages: list[dict[str, float]]) -> Predicted:
+def _outcome(marks: list[tuple[float, float]], counts: list[int], stages: list[dict[str, float]]) -> Predicted:
     frames = len(marks) - 1
     elapsed_s, cpu_s = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
     memory = read_memory()
@@ -92,7 +92,7 @@ def _outcome(marks: list[tuple[float, float]], detections: int, stages: list[dic
         frames=frames,
         elapsed_s=round(elapsed_s, 4),
         fps=round(frames / elapsed_s, 3),
-        detections=detections,
+        counts=tuple(counts),
         cpu_ms=round(cpu_s / frames * 1e3, 2),
         stage_p50_ms={name: round(median(stage[name] for stage in stages), 3) for name in _STAGES},
         rss_bytes=memory.rss_bytes,
@@ -105,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m edgecv.benchmarks.lab peer_predict", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("export", type=Path, help="folder of an OpenVINO export, or an .onnx")
+    parser.add_argument("export", type=Path, help="folder of an OpenVINO export, an .onnx or a .tflite")
     parser.add_argument("video", type=Path)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)

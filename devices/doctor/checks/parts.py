@@ -10,6 +10,7 @@ from edgecv.devices.doctor.environment import Environment
 from edgecv.devices.doctor.finding import Finding
 from edgecv.devices.tables import table
 
+_MEMRYX = ("memx-drivers", "memx-accl", "memryx")
 _NO_FIX = "edgecv devices  # models run on the processor; EdgeCV knows no package for this accelerator on this system"
 
 
@@ -67,6 +68,24 @@ def rockchip(_: Device, environment: Environment) -> Iterator[Finding]:
     )
 
 
+def memryx(device: Device, environment: Environment) -> Iterator[Finding]:
+    """Whether driver, runtime and Python package of a MemryX are of one release of its SDK."""
+    if not any(one.kind == "memryx" for one in device.accelerators):
+        return
+    versions = {**environment.debian, "memryx": environment.packages.get("memryx", "")}
+    parts = {name: version for name, version in versions.items() if name in _MEMRYX and version}
+    releases = {tuple(version.split("-")[0].split(".")[:2]) for version in parts.values()}
+    if len(releases) < 2:
+        return
+    yield Finding(
+        id="memryx-versions",
+        level="warn",
+        what=", ".join(f"{name} is {version}" for name, version in sorted(parts.items())),
+        why="Driver, runtime and package come with one release of the SDK, and models are compiled for it.",
+        fix=f"sudo apt-get install --only-upgrade memx-drivers memx-accl && {_memryx_fix()} && sudo reboot",
+    )
+
+
 def cameras(device: Device, environment: Environment) -> Iterator[Finding]:
     """Whether this user may open the cameras that are plugged in."""
     closed = environment.closed_cameras
@@ -82,11 +101,16 @@ def cameras(device: Device, environment: Environment) -> Iterator[Finding]:
     )
 
 
+def _memryx_fix() -> str:
+    fix: str = next(row["packages_fix"] for row in table("accelerators")["accelerator"] if row["kind"] == "memryx")
+    return fix.replace("pip install", "pip install --upgrade")
+
+
 def _accelerator(one: Accelerator) -> Finding:
     kind = f"accelerator-{one.kind}"
     if one.state == "usable":
         return Finding(id=kind, level="ok", what=f"{one.name}: usable")
-    if not one.fix and "no runtime of EdgeCV" in one.reason:
+    if one.state == "driven" and not one.has_runtime:  # nothing that anyone could mend
         return Finding(id=kind, level="ok", what=f"{one.name}: {one.reason}")
     return Finding(
         id=kind,

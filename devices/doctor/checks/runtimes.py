@@ -9,10 +9,11 @@ from edgecv.devices.device import Device
 from edgecv.devices.doctor.environment import Environment
 from edgecv.devices.doctor.finding import Finding
 from edgecv.devices.doctor.native import Native
-from edgecv.devices.doctor.pairs import bad_pairs
+from edgecv.devices.doctor.pairs import bad_pairs, fits
 from edgecv.devices.profiles import profile_of
 from edgecv.runtimes import DISTRIBUTIONS
 
+_FOR_TENSORRT_10 = ">=1.18,<1.33"  # onnxruntime.ai, TensorRT execution provider, requirements
 _SMALL_PAGE = 4096
 _SMALL_PAGES = "echo kernel=kernel8.img | sudo tee -a /boot/firmware/config.txt && sudo reboot"
 
@@ -20,6 +21,21 @@ _SMALL_PAGES = "echo kernel=kernel8.img | sudo tee -a /boot/firmware/config.txt 
 def pairs(device: Device, environment: Environment) -> Iterator[Finding]:
     """Releases that are known to be bad on this device."""
     yield from bad_pairs(device, environment.packages)
+
+
+def tensorrt(device: Device, environment: Environment) -> Iterator[Finding]:
+    """Whether the TensorRT that the loader finds is the one that onnxruntime-gpu was built for; JetPack brings a pair that fits."""
+    version = environment.packages.get("onnxruntime-gpu", "")
+    if device.jetson or not environment.tensorrt or not fits(version, _FOR_TENSORRT_10) or 10 in environment.tensorrt:
+        return
+    there = ", ".join(f"libnvinfer.so.{major}" for major in environment.tensorrt)
+    yield Finding(
+        id="onnxruntime-tensorrt",
+        level="warn",
+        what=f"onnxruntime-gpu {version} is built for TensorRT 10, and the loader finds {there}",
+        why="It looks for libnvinfer.so.10: `--device tensorrt` will be refused.",
+        fix="pip install 'tensorrt-cu13>=10.13,<11'",
+    )
 
 
 def runtimes(device: Device, environment: Environment) -> Iterator[Finding]:

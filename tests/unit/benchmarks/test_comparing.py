@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.benchmarks.comparing.compare import DAY_SD, compare, known_day_sd
+from edgecv.benchmarks.comparing.compare import DAY_SD, compare, known_day_sd, names_apart
 from edgecv.benchmarks.comparing.differences import differences, read_allowed
 from edgecv.benchmarks.comparing.files import read_reports
 from edgecv.benchmarks.comparing.regression import Run, against_bundle, against_file, read_percent
@@ -129,6 +129,26 @@ def test_a_verdict_needs_more_than_days_differ_by(ms: float, quality: Quality, s
 def test_files_without_a_common_scenario_are_refused() -> None:
     with pytest.raises(ConfigError, match="no scenario in common"):
         compare([(Path("a"), [_report()]), (Path("b"), [_report(scenario="offline")])], frozenset())
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/a/one.json", "/b/two.json"], ["one.json", "two.json"]),
+        (["/a/report.json", "/b/report.json"], ["a/report.json", "b/report.json"]),
+        (["/a/x/report.json", "/b/x/report.json", "/c.json"], ["a/x/report.json", "b/x/report.json", "/c.json"]),
+        (["/a/report.json", "/a/report.json"], ["report.json", "report.json"]),
+    ],
+)
+def test_files_of_one_name_are_told_apart(paths: list[str], names: list[str]) -> None:
+    assert names_apart([Path(path) for path in paths]) == names
+
+
+def test_the_rows_of_a_comparison_name_their_files() -> None:
+    report = _report()
+    files = [(Path(f"/{folder}/report.json"), [report]) for folder in ("monday", "tuesday", "friday")]
+    rows = [one.files for one in compare(files, frozenset())]
+    assert rows == [("monday/report.json", "tuesday/report.json"), ("monday/report.json", "friday/report.json")]
 
 
 def test_allow_names_what_it_does_not_know() -> None:

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecv.bundles.bundle import Bundle, describe_file
 from edgecv.bundles.manifest import MANIFEST, SCHEMA, Manifest, ModelFiles, Source, Variant, dump_manifest
-from edgecv.specs import DecodeSpec, PreprocessSpec, TensorSpec
+from edgecv.specs import DecodeSpec, PreprocessRule, TensorSpec
 
 LABELS = ("circle", "square")
 SIDE = 64
@@ -46,7 +46,7 @@ def write_bundle(folder: Path) -> Path:
         schema=SCHEMA,
         name="tiny",
         family="yolov8",
-        preprocess=PreprocessSpec(size_wh=(SIDE, SIDE)),
+        preprocess=PreprocessRule(),
         decode=DecodeSpec(task="detect", decoder="yolov8", labels=LABELS),
         variants=variants,
         source=Source(file="tiny.onnx", sha256=""),
@@ -66,6 +66,7 @@ def _variant(folder: Path, precision: str) -> Variant:
         name=f"onnx-{precision}",
         format="onnx",
         precision="int8" if precision == "int8" else "fp32",
+        size_wh=(SIDE, SIDE),
         latency_ms=1.0 if precision == "int8" else 2.0,
         models={"main": ModelFiles(files=(describe_file(folder, path),), inputs=(image,), outputs=(prediction,))},
     )

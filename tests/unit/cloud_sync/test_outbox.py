@@ -148,7 +148,17 @@ def test_full_outbox_refuses_events_and_counts_them(tmp_path: Path) -> None:
     assert stats.accepted == stats.pending == len(rows_on_disk(tmp_path))
     assert stats.last_error == "the outbox is full"
     outbox.acknowledge([(outbox.boot, 1, 40)])
+    until(lambda: outbox.stats().last_error == "", "room again, though nothing new came")
     put_accepted(outbox, 1, bulk=1000)
+    outbox.close()
+
+
+def test_an_event_that_is_stored_ends_the_trouble_of_a_large_one_that_was_not(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, limits=OutboxLimits(quota_bytes=20_000, floor_bytes=0, ballast_bytes=0))
+    outbox.put(make_envelope(outbox, bulk=30_000))
+    until(lambda: outbox.stats().last_error == "the outbox is full", "a refusal")
+    put_accepted(outbox, 1, bulk=1000)
+    assert outbox.stats().last_error == ""
     outbox.close()
 
 

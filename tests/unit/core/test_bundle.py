@@ -181,6 +181,7 @@ def external_bundle(folder: Path, declared: bool, location: str | None = None) -
         name="onnx-fp32",
         format="onnx",
         precision="fp32",
+        size_wh=(64, 64),
         latency_ms=1.0,
         models={"main": ModelFiles(files=files, inputs=(IMAGE,), outputs=(PREDICTION,))},
     )

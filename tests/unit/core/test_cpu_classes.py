@@ -11,10 +11,11 @@ import pytest
 
 import edgecv
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.cpu_classes import suits, suits_this_machine
+from edgecv.bundles.cpu_classes import suits, suits_device, suits_this_machine
 from edgecv.bundles.manifest import MANIFEST, Variant, dump_manifest
 from edgecv.errors import ConfigError
-from edgecv.quantize.recipes import RECIPES, dump_recipe, parse_recipe
+from edgecv.quantize.recipe_files import dump_recipe, parse_recipe
+from edgecv.quantize.recipes import RECIPES
 from tests.models import manifest, write_bundle
 
 VNNI = frozenset({"avx2", "avx512_vnni"})
@@ -56,6 +57,15 @@ def bundle_with(folder: Path, *targets: str) -> Bundle:
 def chosen(bundle: Bundle, **options: str) -> str:
     with edgecv.load(bundle.path, **options) as model:
         return str(model.variant.name)
+
+
+@pytest.mark.parametrize(
+    ("device", "fitting"),
+    [("tensorrt", {"tensorrt", ""}), ("edgetpu", {"edgetpu"}), ("coral", {"edgetpu"}), ("cpu", {""})],
+)
+def test_an_accelerator_takes_what_was_built_for_it_and_a_cpu_does_not(device: str, fitting: set[str]) -> None:
+    classes = ("", "tensorrt", "edgetpu", FOREIGN)
+    assert {name for name in classes if suits_device(name, device)} == fitting
 
 
 def test_auto_takes_float_rather_than_what_another_cpu_class_runs_fast(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import edgecv
 from edgecv.benchmarks.demo.run import _prepare, run_demo
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.manifest import MANIFEST
+from edgecv.bundles.manifest import MANIFEST, SCHEMA
 from edgecv.bundles.packing import pack, unpack
 from edgecv.errors import BundleError, ConfigError
 from edgecv.pipelines.sinks import open_sink
@@ -111,7 +111,7 @@ def test_a_bundle_that_cannot_be_read_is_replaced_all_the_same(bundle: Path, tmp
     target = shutil.copytree(bundle, tmp_path / "r.ecv")
     text = (target / MANIFEST).read_text()
     if damage == "newer":
-        (target / MANIFEST).write_text(text.replace('"schema": 1', '"schema": 99'))
+        (target / MANIFEST).write_text(text.replace(f'"schema": {SCHEMA}', '"schema": 99'))
     elif damage == "unreadable name":
         (target / MANIFEST).write_text(text.replace('"name": "r"', '"name": "r\\u0007"'))
     else:

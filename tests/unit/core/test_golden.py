@@ -44,7 +44,9 @@ def wide_bundle(folder: Path) -> Bundle:
         {"row": np.array([1, -1]), "start": np.array([0]), "stop": np.array([6144]), "axis": np.array([1])},
     )
     files = ModelFiles(files=(describe_file(folder, path),), inputs=(IMAGE,), outputs=(wide,))
-    variant = Variant(name="onnx-fp32", format="onnx", precision="fp32", latency_ms=1.0, models={"main": files})
+    variant = Variant(
+        name="onnx-fp32", format="onnx", precision="fp32", size_wh=(8, 8), latency_ms=1.0, models={"main": files}
+    )
     (folder / MANIFEST).write_bytes(dump_manifest(manifest([variant])))
     return Bundle.open(folder)
 

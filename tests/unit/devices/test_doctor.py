@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from edgecv.devices.device import Device
+from edgecv.devices.device import Accelerator, Device, State
+from edgecv.devices.doctor.checks.parts import _accelerator
 from edgecv.devices.doctor.doctor import diagnose
 from edgecv.devices.doctor.environment import Environment
 from edgecv.devices.doctor.finding import Finding, has_failed, summary
 from edgecv.devices.doctor.native import Native
 from edgecv.devices.doctor.pairs import bad_pairs, fits, packages_asked_for
+from edgecv.devices.doctor.system_packages import debian_versions, tensorrt_majors
 from edgecv.devices.sensors.throttle import Throttle
 from edgecv.devices.tables import table
 from tests.boards import NAMES, around, lay_out
@@ -151,6 +153,74 @@ def test_library_and_package_of_a_rockchip_npu_are_compared(tmp_path: Path) -> N
     assert _one(diagnose(device, changed), "rknn-versions").level == "warn"
 
 
+def _with_memryx(tmp_path: Path) -> tuple[Device, Environment]:
+    device, environment = _seen("pi-5", tmp_path)
+    card = Accelerator(
+        kind="memryx",
+        name="MemryX MX3",
+        state="usable",
+        id="1fe9:0100",
+        node="/dev/memx0",
+        driver="memx",
+        reason="",
+        fix="",
+    )
+    return replace(device, accelerators=(card,)), environment
+
+
+def test_the_three_parts_of_a_memryx_are_compared_by_the_release_of_their_sdk(tmp_path: Path) -> None:
+    device, environment = _with_memryx(tmp_path)
+    debian = {"memx-drivers": "2.1.0-1", "memx-accl": "2.1.0"}
+    same = replace(environment, packages={"memryx": "2.1.4"}, debian=debian)
+    assert not [one for one in diagnose(device, same) if one.id == "memryx-versions"]
+    found = _one(diagnose(device, replace(same, packages={"memryx": "2.2.0"})), "memryx-versions")
+    assert (found.level, "memx-drivers is 2.1.0-1" in found.what, "memryx is 2.2.0" in found.what) == (
+        "warn",
+        True,
+        True,
+    )
+    assert "https://developer.memryx.com/pip" in found.fix
+    without = replace(_seen("pi-5", tmp_path / "no card")[0], accelerators=())
+    assert not [
+        one for one in diagnose(without, replace(same, debian={"memx-accl": "2.0"})) if one.id == "memryx-versions"
+    ]
+
+
+def test_versions_of_debian_packages_are_read_and_removed_ones_are_not(tmp_path: Path) -> None:
+    status = tmp_path / "var/lib/dpkg/status"
+    status.parent.mkdir(parents=True)
+    status.write_text(
+        "Package: memx-drivers\nStatus: install ok installed\nVersion: 2.1.0-1\n\n"
+        "Package: memx-accl\nStatus: deinstall ok config-files\nVersion: 2.0.0\n\nPackage: memx-drivers-extra\nVersion: 9\n"
+    )
+    assert debian_versions(tmp_path, ("memx-drivers", "memx-accl")) == {"memx-drivers": "2.1.0-1"}
+    assert debian_versions(tmp_path / "nowhere", ("memx-drivers",)) == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "libraries", "found"),
+    [
+        ("1.31.1", ["libnvinfer.so.11", "libnvinfer.so.11.3.0"], True),
+        ("1.31.1", ["libnvinfer.so.10", "libnvinfer.so.11"], False),
+        ("1.31.1", [], False),
+        ("1.17.0", ["libnvinfer.so.8"], False),
+        ("", ["libnvinfer.so.11"], False),
+    ],
+)
+def test_the_tensorrt_of_the_system_is_compared_with_what_onnxruntime_was_built_for(
+    version: str, libraries: list[str], found: bool, tmp_path: Path
+) -> None:
+    device, environment = _seen("intel-n100", tmp_path)
+    folder = tmp_path / "root/usr/lib/x86_64-linux-gnu"
+    folder.mkdir(parents=True)
+    for name in libraries:
+        (folder / name).touch()
+    changed = replace(environment, packages={"onnxruntime-gpu": version}, tensorrt=tensorrt_majors(tmp_path / "root"))
+    said = [one for one in diagnose(device, changed) if one.id == "onnxruntime-tensorrt"]
+    assert [one.level for one in said] == ["warn"] * found
+    assert all("libnvinfer.so.11" in one.what and "<11" in one.fix for one in said)
+
+
 def test_the_version_is_found_in_the_library_of_a_rockchip_npu(tmp_path: Path) -> None:
     laid = lay_out("rk3588", tmp_path)
     (tmp_path / "usr/lib").mkdir(parents=True)
@@ -281,3 +351,24 @@ def test_a_supply_of_which_nothing_tells_is_not_called_fine(tmp_path: Path) -> N
     findings = diagnose(device, untold)
     assert "supply" not in [one.id for one in findings if one.level == "ok"]
     assert _one(findings, "heat").level == "warn"
+
+
+@pytest.mark.parametrize(("state", "level"), [("driven", "ok"), ("seen", "note")])
+def test_an_accelerator_that_edgecv_never_uses_is_nothing_to_mend(state: State, level: str) -> None:
+    one = Accelerator(
+        kind="gpu",
+        name="GPU",
+        state=state,
+        id="",
+        node="",
+        driver="",
+        reason="it is another's",
+        fix="",
+        has_runtime=False,
+    )
+    assert _accelerator(one).level == level
+
+
+def test_the_render_node_of_a_board_whose_gpu_nothing_uses_is_known_by_data(tmp_path: Path) -> None:
+    found = {one.kind: one.has_runtime for one in lay_out("rk3588", tmp_path).detect().accelerators}
+    assert found == {"npu": True, "gpu": False}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -13,6 +13,7 @@ from tests.unit.devices.boards_thermal import BOARDS, Board, ThermalBoard
 
 LADDER = ladder_for(20, 2)
 HOUR = 3600
+RAMP_S = 2400
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,42 @@ def test_a_bad_sensor_makes_more_changes_but_the_limit_holds(board: Board) -> No
 def test_a_cool_board_is_left_alone() -> None:
     cooled = next(board for board in BOARDS if "active cooler" in board.name)
     assert run(cooled, 1800, skip=0).changes == ()
+
+
+@pytest.mark.parametrize(
+    "board",
+    [BOARDS[0], *(pytest.param(board, marks=pytest.mark.slow) for board in BOARDS[1:3])],
+    ids=("Pi 5", "Pi 4", "Pi 3"),
+)
+def test_where_the_least_pace_is_too_hot_a_cheaper_model_runs_and_goes_again_when_there_is_room(board: Board) -> None:
+    """Slowly the place gets so warm that the least pace of the full model ends 4 °C above the target; it cools later."""
+    ladder, cheaper = ladder_for(20, 4, models=2), 0.4  # of the processor time of the full model
+    warmer_c = board.limit_c + 1.5 - board.steady_c(ladder.share(ladder.last))
+    device, state = ThermalBoard(board, 5), State(ladder=ladder, limit_c=board.limit_c)
+    hottest, models, before = 0.0, [], 0
+    for second in range(4 * RAMP_S):
+        warm = min(1.0, second / RAMP_S, max(0.0, (3 * RAMP_S - second) / RAMP_S))
+        device.board = replace(board, ambient_c=board.ambient_c + warm * warmer_c)
+        model = ladder.model(state.rung)
+        device.advance(ladder.share(state.rung) * (cheaper if model else 1.0))
+        hottest = max(hottest, device.chip_c)
+        if model != before:
+            models.append((second, model))
+            before = model
+        state, _, _ = decide(state, Sample(temperature_c=device.read_c()), float(second))
+    assert hottest < board.limit_c
+    assert [model for _, model in models] == [1, 0]
+    assert models[0][0] < 1.5 * RAMP_S
+    assert 2 * RAMP_S < models[1][0] < 3 * RAMP_S
+    assert ladder.share(state.rung) > 0.9 * best_constant(board), "frames came back after the model"
+
+
+def test_by_speed_alone_a_dearer_model_is_tried_again_after_ten_minutes_only() -> None:
+    ladder = Ladder(paces=2, models=2)
+    state, changes = feed(State(ladder=ladder, limit_c=None), [Sample(temperature_c=None, speed=0.7)] * 200)
+    assert [rung for _, rung, _ in changes] == [1, 2, 3]
+    _, changes = feed(state, [Sample(temperature_c=None, speed=1.0)] * 1300, 200.0)
+    assert (changes[0][0] - 180, changes[0][1]) == (600.0, 2)
 
 
 def test_load_of_other_programs_is_answered_within_seconds() -> None:

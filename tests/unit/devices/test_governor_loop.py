@@ -63,7 +63,7 @@ def test_every_change_is_an_event_with_its_reason_and_a_line(caplog: pytest.LogC
     event = device.events[0]
     assert event.kind == "governor"
     assert (event.data["from"], event.data["to"]) == (0, 3)
-    assert "near the limit of 80 C" in event.data["reason"]
+    assert "near the limit of 80 °C" in event.data["reason"]
     assert event.data["fps"] == pytest.approx(17.69, abs=0.01)
     assert event.data["forecast_c"] == pytest.approx(82.8, abs=0.5)
     assert any("frames per second" in line for line in caplog.messages)

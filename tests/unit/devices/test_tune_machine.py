@@ -8,6 +8,7 @@ import pytest
 
 from edgecv.devices.roots import Roots
 from edgecv.devices.sensors.sensors import Sensors
+from edgecv.devices.tuning.cells import cells_of, thread_counts
 from edgecv.devices.tuning.disturbance import Disturbance
 from edgecv.devices.tuning.machine import machine_of, this_machine
 from tests.boards import NAMES, lay_out
@@ -29,7 +30,28 @@ def test_the_order_of_a_raspberry_pi_is_that_of_its_profile(tmp_path: Path) -> N
 
 def test_the_big_cores_alone_are_worth_a_try(tmp_path: Path) -> None:
     machine = machine_of(lay_out("rk3588", tmp_path).detect())
-    assert (machine.usable_cpus, machine.more_threads) == (8, 4)
+    assert (machine.usable_cpus, machine.more_threads, machine.big_cores) == (8, 0, (4, 5, 6, 7))
+    cells = cells_of([("onnx-int8", "int8", "onnxruntime")], thread_counts(8, 0), ("cpu",), machine.big_cores)
+    assert [(cell.threads, cell.cores) for cell in cells] == [(8, ()), (4, (4, 5, 6, 7)), (2, ()), (1, ())]
+    assert str(cells[1]) == "onnx-int8 on onnxruntime, 4 threads on the cores 4, 5, 6, 7"
+
+
+def test_a_quota_below_the_big_cores_counts(tmp_path: Path) -> None:
+    machine = machine_of(lay_out("rk3588", tmp_path).detect())
+    cells = cells_of([("onnx-int8", "int8", "onnxruntime")], thread_counts(2), ("cpu",), machine.big_cores)
+    assert [(cell.threads, cell.cores) for cell in cells] == [(2, ()), (2, (4, 5, 6, 7)), (1, ())]
+
+
+def test_where_only_the_big_cores_are_usable_there_is_nothing_to_choose(tmp_path: Path) -> None:
+    laid = lay_out("rk3588", tmp_path)
+    status = tmp_path / "proc/self/status"
+    status.write_text(status.read_text().replace("0-7", "4-7").replace("ff", "f0"))
+    machine = machine_of(laid.detect())
+    assert (machine.usable_cpus, machine.big_cores) == (4, ())
+
+
+def test_a_board_with_cores_of_one_kind_has_no_big_ones(tmp_path: Path) -> None:
+    assert machine_of(lay_out("pi-5", tmp_path).detect()).big_cores == ()
 
 
 def test_a_power_mode_has_its_number_and_its_name(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 import edgecv
@@ -19,13 +21,13 @@ from edgecv.devices.tuning.machine import Machine, order_of, this_machine
 from edgecv.devices.tuning.record import (
     SCHEMA,
     TuneRecord,
-    cache_folder,
     key_of,
     read_record,
     record_path,
     write_record,
 )
 from edgecv.errors import EdgeCVError
+from edgecv.runtimes.cache_folder import cache_folder
 from tests.models import write_bundle
 
 MACHINE = Machine(
@@ -180,9 +182,9 @@ def test_a_name_that_is_no_file_name_is_made_one(bundle: Bundle) -> None:
 def test_the_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("EDGECV_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "edgecv/tune"
+    assert cache_folder("tune") == tmp_path / "edgecv/tune"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == Path.home() / ".cache/edgecv/tune"
+    assert cache_folder("tune") == Path.home() / ".cache/edgecv/tune"
 
 
 def question(bundle: Bundle, **options: object) -> Question:
@@ -269,3 +271,32 @@ def test_a_loaded_model_runs_as_it_was_tuned(bundle: Bundle) -> None:
         assert model.variant.name == "onnx-int8"
     assert choose(bundle.path, runtime_options()).options.threads == 1
     assert choose(bundle.path, runtime_options(threads=2)).options.threads == 2
+
+
+def test_auto_takes_the_cores_that_were_tuned_unless_another_number_of_threads_is_asked_for(bundle: Bundle) -> None:
+    won = Cell(variant="onnx-int8", precision="int8", runtime="onnxruntime", threads=4, cores=(4, 5, 6, 7))
+    record = record_of(bundle, MACHINE, CellResult(cell=won, stage="final", median_ms=1.0), result("int8", 8, 1.5))
+    write_record(record)
+    read = read_record(record.key, bundle.name)
+    assert read == record
+    asked = {threads: runtime_options(threads=threads, variant="onnx-int8") for threads in (0, 4, 2)}
+    found = {
+        threads: advise_on(MACHINE, read, Question(bundle=bundle, pairs=runnable(bundle, options), options=options))
+        for threads, options in asked.items()
+    }
+    assert {threads: (advice.threads, advice.cores) for threads, advice in found.items()} == {
+        0: (4, (4, 5, 6, 7)),
+        4: (4, (4, 5, 6, 7)),
+        2: (2, ()),
+    }
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core alone")
+def test_a_bundle_is_loaded_on_the_cores_that_were_tuned(bundle: Bundle) -> None:
+    core = max(os.sched_getaffinity(0))
+    won = Cell(variant="onnx-int8", precision="int8", runtime="onnxruntime", threads=1, cores=(core,))
+    write_record(record_of(bundle, this_machine(), CellResult(cell=won, stage="final", median_ms=1.0)))
+    chosen = choose(bundle.path, runtime_options())
+    assert (chosen.options.threads, chosen.options.cores) == (1, (core,))
+    with edgecv.load(bundle.path) as model:
+        assert model(np.zeros((64, 64, 3), np.uint8)) is not None

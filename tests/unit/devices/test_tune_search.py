@@ -10,9 +10,9 @@ import pytest
 
 from edgecv.devices.tuning.cells import Cell, cells_of, thread_counts
 from edgecv.devices.tuning.contest import Contest
-from edgecv.devices.tuning.intervals import log_ratios, median_interval
 from edgecv.devices.tuning.rules import Block, Outcome, best_of
 from edgecv.errors import SessionError
+from edgecv.runtimes.paired import log_ratios, median_interval
 
 PAIRS = [
     ("openvino-int8", "int8", "openvino"),
@@ -190,8 +190,18 @@ def test_thread_counts_stay_within_what_may_be_used(usable: int, big: int, wante
 
 
 def test_an_accelerator_takes_part_with_one_thread_count() -> None:
-    cells = cells_of(PAIRS[:1], (4, 2, 1), ("cpu", "cuda"))
+    cells = cells_of([("onnx-fp32", "fp32", "onnxruntime")], (4, 2, 1), ("cpu", "cuda"))
     assert [(cell.device, cell.threads) for cell in cells] == [("cpu", 4), ("cuda", 4), ("cpu", 2), ("cpu", 1)]
+
+
+def test_a_device_takes_part_with_the_runtimes_that_know_it() -> None:
+    pairs = [(f"{name}-fp32", "fp32", name) for name in ("onnxruntime", "openvino", "litert", "hailo")]
+    cells = cells_of(pairs, (2,), ("cuda", "gpu.1", "auto:gpu,npu"))
+    assert [(cell.device, cell.runtime) for cell in cells] == [
+        *(("cuda", "onnxruntime"), ("cuda", "hailo")),
+        *(("gpu.1", "openvino"), ("gpu.1", "hailo")),
+        *(("auto:gpu,npu", "openvino"), ("auto:gpu,npu", "hailo")),
+    ]
 
 
 def test_the_interval_of_a_median_holds_it_in_19_of_20_samples() -> None:

@@ -29,6 +29,7 @@ ALLOWED = {
     "edgecv/media": "what OpenCV, PyAV, supervision and the system give",
     "edgecv/registry.py": "what stands behind `module:attribute`: the one place where a plug-in is loaded",
     "edgecv/results.py": "our own fields, by their names",
+    "edgecv/runtimes/accelerators": "what the installed release of onnxruntime has",
     "edgecv/runtimes/ov.py": "a thread's own request",
     "edgecv/vision/letterbox.py": "whatever was given for an image, to say what is wrong with it",
     "pipelines/loop/signals.py": "handlers of signals, anybody's",

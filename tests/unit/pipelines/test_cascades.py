@@ -180,8 +180,10 @@ def test_a_classifier_is_loaded_from_its_bundle(tmp_path: Path) -> None:
     image = TensorSpec(name="image", role="image", shape=(1, 8, 8, 3), dtype="uint8", layout="NHWC")
     logits = TensorSpec(name="logits", role="logits", shape=(1, 3), dtype="float32")
     files = ModelFiles(files=(entry,), inputs=(image,), outputs=(logits,))
-    variant = Variant(name="onnx-fp32", format="onnx", precision="fp32", latency_ms=1.0, models={"main": files})
-    described = manifest([variant], family="resnet", preprocess=SPEC.preprocess, decode=SPEC.decode)
+    variant = Variant(
+        name="onnx-fp32", format="onnx", precision="fp32", size_wh=(8, 8), latency_ms=1.0, models={"main": files}
+    )
+    described = manifest([variant], family="resnet", preprocess=SPEC.preprocess.rule, decode=SPEC.decode)
     (folder / MANIFEST).write_bytes(dump_manifest(described))
     step = Classify(name="colour", model=str(folder), runtime="onnxruntime", threads=1).build(LABELS)
     assert labels_in(step(painted(["red", "blue"]))) == ["red", "blue"]

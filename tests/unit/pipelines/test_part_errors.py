@@ -52,6 +52,32 @@ def test_an_error_of_our_own_in_a_step_keeps_its_kind_hint_and_code() -> None:
     assert caught.value.message == str(caught.value)
 
 
+def never_fails(_: Frame) -> bool:
+    return True
+
+
+def fails(frame: Frame) -> bool:
+    raise ZeroDivisionError(f"by {frame.index}")
+
+
+def has_no_map(_: Frame) -> bool:
+    raise SourceError("The map is gone.", "Draw another.", code="eof")
+
+
+@pytest.mark.parametrize("live", ["", "&live=1"])
+def test_an_exception_in_a_gate_names_the_gate_its_place_and_the_cause(live: str) -> None:
+    said = r"Gate 2 of 2, 'fails', raised ZeroDivisionError: by 0"
+    with pytest.raises(PluginError, match=said) as caught:
+        Pipeline(SOURCE + live, BlobModel(), gates=[never_fails, fails]).run()
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_an_error_of_our_own_in_a_gate_keeps_its_kind_hint_and_code() -> None:
+    with pytest.raises(SourceError, match=r"^Gate 1 of 1, 'has_no_map': The map is gone\.$") as caught:
+        Pipeline(SOURCE, BlobModel(), gates=[has_no_map]).run()
+    assert (caught.value.hint, caught.value.code) == ("Draw another.", "eof")
+
+
 @pytest.mark.parametrize("busy_s", [0.0, 0.02])
 def test_an_index_error_in_a_decoder_is_raised_and_no_end_of_the_frames(busy_s: float) -> None:
     class OffByOne(BlobModel):

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from edgecv.errors import ConfigError
-from edgecv.quantize.recipes import CPU_CLASSES, RECIPES, QuantizeRecipe, cpu_classes_of, dump_recipe, find_recipe
+from edgecv.quantize.recipe_files import dump_recipe, find_recipe
+from edgecv.quantize.recipes import CPU_CLASSES, RECIPES, QuantizeRecipe, cpu_classes_of
 from edgecv.quantize.search import check_recipes, recipe_orders
 
 PUBLISHED = ("ort-u8s8", "ort-s8s8-arm64", "ov-mixed", "litert-static", "litert-dynamic", "fp16")

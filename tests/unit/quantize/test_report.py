@@ -214,6 +214,10 @@ def test_an_attempt_that_is_not_faster_is_said_to_be_so(tmp_path: Path) -> None:
     )
     text = Tree(report_html(msgspec.structs.replace(record, formats=(form,)))).text
     assert "on the machine that converted it is not faster than float. Your device may differ" in text
+    on_the_device = msgspec.structs.replace(record, formats=(form,), by_speed=True)
+    text = Tree(report_html(on_the_device)).text
+    assert "it is not faster than float on this device." in text
+    assert "may differ" not in text
     assert "its answers agree with the float model's: same boxes (F1 at IoU 0.5) 0.95, where 1 is the same" in text
 
 

@@ -1,0 +1,57 @@
+"""OpenVINO's files: the same model is the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecv.quantize.ov.ir import names_of, number_above, save_ir
+
+openvino = pytest.importorskip("openvino")
+
+
+def model() -> Any:
+    """A multiplication, an addition that its source named like OpenVINO does, and a node that belongs to it."""
+    made = openvino.opset13
+    image = made.parameter([1, 4], np.float32, name="image")
+    added = made.add(made.multiply(image, made.constant(np.full(4, 2, np.float32))), made.constant(np.float32(1)))
+    added.set_friendly_name("Add_7")
+    scaled = made.multiply(added, made.constant(np.float32(3)))
+    scaled.set_friendly_name(f"{added.get_name()}/scaled")
+    return openvino.Model([made.result(scaled, name="answer")], [image], "tiny")
+
+
+def test_a_second_model_of_a_process_is_written_as_the_first_one_and_names_of_the_source_stay(tmp_path: Path) -> None:
+    number_above({"Add_7"})
+    first, second = model(), model()
+    assert names_of(first) != names_of(second)
+    written = []
+    for number, made in enumerate((first, second)):
+        files = save_ir(made, tmp_path / f"{number}.xml", kept={"Add_7"})
+        written.append([path.read_bytes() for path in files])
+    assert written[0] == written[1]
+    assert {"image", "Add_7", "answer"} <= names_of(first)
+
+
+def test_numbers_of_the_source_are_left_to_it() -> None:
+    above = int(openvino.opset13.constant(0).get_name().rpartition("_")[2]) + 500
+    number_above({f"Reshape_{above}", "Conv_99999999999", "no number"})
+    assert int(openvino.opset13.constant(0).get_name().rpartition("_")[2]) > above
+
+
+def test_what_was_renamed_has_names_of_its_own(tmp_path: Path) -> None:
+    made = model()
+    save_ir(made, tmp_path / "a.xml", kept={"Add_7", "Constant_0"})
+    names = [op.get_friendly_name() for op in made.get_ops()]
+    assert len(names) == len(set(names))
+    assert "Constant_0" not in names
+
+
+def test_names_that_a_file_has_stay_as_they_are(tmp_path: Path) -> None:
+    path, _ = save_ir(model(), tmp_path / "a.xml")
+    read = openvino.Core().read_model(str(path))
+    again, _ = save_ir(read, tmp_path / "b.xml", kept=names_of(read))
+    assert again.read_bytes() == path.read_bytes()
