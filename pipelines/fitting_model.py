@@ -104,10 +104,18 @@ class FittingModel:
                 self._plan()
             return self._of_source[frame.source_id]
 
+    def forget(self, source_id: str) -> None:
+        """Drop what is known of a source that is gone, and the shape that it alone had. May be called from any thread."""
+        with self._changing:
+            self._frames_wh.pop(source_id, None)
+            self._of_source = {name: model for name, model in self._of_source.items() if name != source_id}
+            used = tuple(self._of_source.values())
+            self._models = {shape: model for shape, model in self._models.items() if model in used}
+
     def close(self) -> None:
         """Free the sessions; a second call does nothing."""
         with self._changing:
-            self._closed = True
+            self._closed, self._of_source = True, {}
             models, self._models = tuple(self._models.values()), {}
         for model in models:
             model.close()

@@ -171,6 +171,8 @@ def _check_values(manifest: Manifest, origin: str) -> None:
         "confidence": not 0 <= decode.confidence <= 1,
         "iou": not 0 <= decode.iou <= 1,
         "max_detections": decode.max_detections < 1,
+        "number of bytes": any(entry.bytes < 0 for entry in every_file(manifest))
+        or not all(variant.bytes for variant in manifest.variants),
         "size_wh": not all(_is_size(variant.size_wh) for variant in manifest.variants),
         "std": 0 in preprocess.std,
         "crop_fraction": not _FEWEST_CROP <= preprocess.crop_fraction <= 1,

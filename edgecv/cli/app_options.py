@@ -67,11 +67,12 @@ def load_model(file: AppFile, bundle: Path | str) -> Model | FittingModel:
     Of a bundle with several input shapes, each source gets the one that wastes least.
     """
     from edgecv.choosing import computed_on
-    from edgecv.pipelines.fitting_model import FittingModel, load_fitting
+    from edgecv.model import Model
+    from edgecv.pipelines.fitting_model import load_fitting
 
     logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
     model = load_fitting(bundle, **load_options(file))
-    if file.model.device != "cpu" and not isinstance(model, FittingModel):  # which says it of each shape that it loads
+    if file.model.device != "cpu" and isinstance(model, Model):  # a FittingModel says it of each shape that it loads
         note(f"{model.name} runs on {computed_on(model.session)}.")
     return model
 

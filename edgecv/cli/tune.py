@@ -53,16 +53,18 @@ def tune(
 
 def _show(found: Tuning, explain: bool) -> None:
     record = found.record
-    for best in {result.cell.shape: result for result in reversed(record.results)}.values():
-        if best.median_ms is not None:
-            say(f"{record.name}: {best.cell}: {best.median_ms:.2f} ms, {best.rss_bytes / 1e6:.0f} MB")
+    shapes = dict.fromkeys(result.cell.shape for result in record.results)
+    firsts = [next(result for result in record.results if result.cell.shape == shape) for shape in shapes]
+    winners = [first for first in firsts if first.median_ms is not None]
+    for best in winners:
+        say(f"{record.name}: {best.cell}: {best.median_ms:.2f} ms, {best.rss_bytes / 1e6:.0f} MB")
     if explain:
         print_table(
             f"{record.name}, measured {record.measured_at}", _COLUMNS, [_row(result) for result in record.results]
         )
     note(_how(record) if found.measured_now else f"It was measured at {record.measured_at}; --again measures anew.")
-    if best.cell.device != "cpu":
-        note(f"Only --compute-device {best.cell.device} takes it: no run goes to another device unasked.")
+    for device in dict.fromkeys(best.cell.device for best in winners if best.cell.device != "cpu"):
+        note(f"Only --compute-device {device} takes it: no run goes to another device unasked.")
     if found.path is not None:
         note(f"Kept in {found.path}: `edgecv run` and `edgecv.load` use it from now on.")
 

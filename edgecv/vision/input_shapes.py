@@ -110,8 +110,10 @@ def shapes_for(frames_wh: Sequence[Size], shapes: Sequence[Size], most: int = MO
     Of choices that waste alike the one with fewer shapes is taken, then the one whose shapes come first in ``shapes``.
     """
 
+    losses = [{shape: loss_of(frame, shape, shapes) for shape in shapes} for frame in frames_wh]
+
     def total(chosen: tuple[Size, ...]) -> float:
-        return round(sum(min(loss_of(frame, shape, shapes) for shape in chosen) for frame in frames_wh), 6)
+        return round(sum(min(loss[shape] for shape in chosen) for loss in losses), 6)
 
     choices = [choice for count in range(1, most + 1) for choice in combinations(shapes, count)]
     return min(choices, key=total)

@@ -153,6 +153,7 @@ class FrameLoop:
         for name in [name for name in self._leaving if not self._in_flight.holds(name)]:
             self._leaving.remove(name)
             self.chain.forget(name)
+            self._inference.forget(name)
             self.counters.forget_frames(name)
             self.scheduler.free(name)
 

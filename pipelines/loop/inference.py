@@ -61,6 +61,11 @@ class Inference:
             model=model.name,
         )
 
+    def forget(self, source_id: str) -> None:
+        """A source is gone: the next one of its name may have frames of another shape."""
+        if isinstance(self.model, FittingModel):
+            self.model.forget(source_id)
+
     def age_ms(self, frame: Frame) -> float:
         """Time since a frame was captured; 0.0 where nothing is computed: that time is long ago."""
         if isinstance(self.model, Recall):

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from edgecv.errors import EdgeCVError, SinkError
+from edgecv.errors import EdgeCVError, SinkError, in_one_line
 from edgecv.events import Event
 from edgecv.pipelines.loop.handover import SlotPolicy
 from edgecv.pipelines.loop.sink_worker import SinkWorker, worker_for
@@ -90,7 +90,7 @@ class Outlets:
             logged = self._logged.setdefault(name, set())
             if (health.state, health.code) not in logged:
                 logged.add((health.state, health.code))
-                log.warning("Source %s is %s: %s %s", name, health.state, health.error, health.hint)
+                log.warning("Source %s is %s: %s", name, health.state, in_one_line(health.error, health.hint))
 
     def counts(self) -> tuple[SinkCount, ...]:
         """What became of the results at each sink."""

@@ -305,8 +305,13 @@ def test_a_prompt_before_an_image_and_a_call_are_refused(bundle: Bundle) -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [("run", "--source", "synthetic://?frames=2", "--out", "jsonl:{out}"), ("bench",), ("eval", "--data", "{out}")],
-    ids=["run", "bench", "eval"],
+    [
+        ("run", "--source", "synthetic://?frames=2", "--out", "jsonl:{out}"),
+        ("run", "--source", "synthetic://?frames=2", "--compute-device", "CPU"),
+        ("bench",),
+        ("eval", "--data", "{out}"),
+    ],
+    ids=["run", "run on a device", "bench", "eval"],
 )
 def test_commands_that_ask_nothing_refuse_it(bundle: Bundle, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     command, *rest = (part.format(out=tmp_path / "out.jsonl") for part in arguments)

@@ -12,10 +12,12 @@ import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import verify
 from edgecv.cli.reach import source_finding
+from edgecv.cli.tune import _show
 from edgecv.devices.tuning.cells import Cell, CellResult
 from edgecv.devices.tuning.machine import this_machine
+from edgecv.devices.tuning.record import TuneKey, TuneRecord
 from edgecv.devices.tuning.rules import best_of
-from edgecv.devices.tuning.tune import TuneOptions, cells_for
+from edgecv.devices.tuning.tune import TuneOptions, Tuning, cells_for
 from edgecv.media.images import read_image
 from edgecv.pipelines.uris import parse_source
 from edgecv.vision.nms import iou_matrix
@@ -147,6 +149,20 @@ def test_the_winner_of_a_shape_is_taken_though_another_cell_was_as_quick() -> No
     found = best_of(results, lambda cell: cell.shape == "64x32")
     assert found is not None
     assert found.variant == "b"
+
+
+def test_the_winner_of_each_shape_is_shown_that_of_the_models_own_first(capsys: pytest.CaptureFixture[str]) -> None:
+    def result(variant: str, shape: str, device: str) -> CellResult:
+        cell = Cell(variant=variant, precision="fp32", runtime="openvino", threads=2, device=device, shape=shape)
+        return CellResult(cell=cell, stage="final", median_ms=1.0)
+
+    key = TuneKey(fingerprint="", bundle="", versions={}, power_mode="", usable_cpus=2)
+    results = (result("a", "", "cpu"), result("slower", "", "cpu"), result("a-64x32", "64x32", "gpu"))
+    record = TuneRecord(schema=1, name="b", key=key, measured_at="", elapsed_s=1, budget_s=1, results=results)
+    _show(Tuning(record=record, path=None), explain=False)
+    said = capsys.readouterr()
+    assert [line.split()[1] for line in said.out.splitlines()] == ["a", "a-64x32"]
+    assert "--compute-device gpu" in said.err
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import MANIFEST, SCHEMA, parse_manifest
 from edgecv.choosing import choose, runtime_options, shapes_in
-from edgecv.errors import BundleError, ConfigError
+from edgecv.errors import BundleError, ConfigError, EdgeCVError
 from edgecv.model import Model
 from edgecv.specs import PreprocessSpec
 from tests.models import detector, write_bundle
@@ -84,6 +84,54 @@ def test_a_variant_without_a_size_is_damage(bundle: Bundle) -> None:
     del said["variants"][1]["size_wh"]
     (bundle.path / MANIFEST).write_text(json.dumps(said))
     with pytest.raises(BundleError, match="size_wh"):
+        Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ([0, 64], "impossible size_wh"),
+        ([-64, 64], "impossible size_wh"),
+        ([20_000, 64], "impossible size_wh"),
+        ([1 << 70, 64], "size_wh"),
+        ([64], "size_wh"),
+        ([64.5, 64], "size_wh"),
+        (["64", "64"], "size_wh"),
+        ([True, 64], "size_wh"),
+        ("64x64", "size_wh"),
+        (None, "size_wh"),
+    ],
+)
+def test_an_impossible_size_is_damage(bundle: Bundle, wrong: Any, named: str) -> None:
+    said = json.loads((bundle.path / MANIFEST).read_text())
+    said["variants"][1]["size_wh"] = wrong
+    (bundle.path / MANIFEST).write_text(json.dumps(said))
+    with pytest.raises(BundleError, match=named):
+        Bundle.open(bundle.path)
+
+
+def test_a_size_that_the_files_do_not_have_is_an_error_of_the_bundle(bundle: Bundle) -> None:
+    said = json.loads((bundle.path / MANIFEST).read_text())
+    said["variants"][1]["size_wh"] = [64, 48]
+    (bundle.path / MANIFEST).write_text(json.dumps(said))
+    with edgecv.load(bundle.path, fit=(640, 480)) as model, pytest.raises(EdgeCVError):
+        model(frame((640, 480)))
+
+
+def test_two_variants_of_one_name_are_damage(bundle: Bundle) -> None:
+    said = json.loads((bundle.path / MANIFEST).read_text())
+    said["variants"][1]["name"] = said["variants"][0]["name"]
+    (bundle.path / MANIFEST).write_text(json.dumps(said))
+    with pytest.raises(BundleError, match="named twice"):
+        Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_a_model_file_without_content_is_damage(bundle: Bundle, wrong: int) -> None:
+    said = json.loads((bundle.path / MANIFEST).read_text())
+    said["variants"][0]["models"]["main"]["files"][0]["bytes"] = wrong
+    (bundle.path / MANIFEST).write_text(json.dumps(said))
+    with pytest.raises(BundleError, match="impossible number of bytes"):
         Bundle.open(bundle.path)
 
 

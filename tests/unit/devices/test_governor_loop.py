@@ -127,3 +127,12 @@ def test_a_watch_knows_the_rate_and_the_speed_of_the_last_seconds() -> None:
     assert watch.speed() == pytest.approx(1), "another model has a speed of its own"
     now[0] += 100
     assert (watch.fps(), watch.speed()) == (0.0, None)
+    for _ in range(100):  # two cameras whose models have inputs of their own take turns
+        go(1, 0.1, 100.0, model="wide")
+        go(1, 0.1, 40.0, model="square")
+    assert watch.fps() == pytest.approx(10)
+    assert watch.speed() == pytest.approx(1)
+    for _ in range(100):
+        go(1, 0.1, 125.0, model="wide")
+        go(1, 0.1, 50.0, model="square")
+    assert watch.speed() == pytest.approx(0.8)

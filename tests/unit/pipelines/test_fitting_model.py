@@ -7,6 +7,7 @@ import itertools
 import logging
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,45 @@ def test_a_shape_that_is_given_up_is_freed_when_its_last_frame_is_done(model: Fi
     assert session() is None
 
 
+def test_a_source_that_is_gone_is_forgotten_and_so_is_the_shape_that_it_alone_had(model: FittingModel) -> None:
+    model.model_for(seen("door", (640, 640)))
+    session = weakref.ref(model.model_for(seen("yard", (1280, 640))).session)
+    model.forget("yard")
+    model.forget("yard")
+    gc.collect()
+    assert session() is None
+    assert loaded_shapes(model) == {SQUARE}
+    turned = model.model_for(seen("yard", (640, 1280)))
+    assert turned.variant is not None
+    assert turned.variant.size_wh == TALL, "another camera of the same name has another shape"
+
+
+def test_a_pipeline_tells_it_that_a_source_is_removed(model: FittingModel) -> None:
+    with edgecv.Pipeline(
+        {"wide": Camera("wide", (128, 64), 10_000), "door": Camera("door", (128, 128), 40)}, model
+    ) as run:
+        came: set[str] = set()
+        for result in run:
+            came.add(result.frame.source_id)
+            if came == {"wide", "door"}:
+                assert loaded_shapes(model) == {WIDE, SQUARE}
+                run.remove_source("wide")
+                came.add("removed")
+        assert result.frame.source_id == "door"
+        assert loaded_shapes(model) == {SQUARE}
+
+
+def test_many_cameras_may_ask_at_once(bundle: Bundle) -> None:
+    sizes = [(1280, 640), (640, 480), (480, 960), (640, 640)]
+    frames = [seen(f"camera {number}", sizes[number % 4]) for number in range(16)]
+    with load_fitting(bundle.path) as model, ThreadPoolExecutor(16) as pool:
+        assert isinstance(model, FittingModel)
+        for found in pool.map(model.model_for, frames):
+            assert found(frame((64, 64))) is not None
+        assert len(loaded_shapes(model)) == 2
+        assert {model.model_for(one).variant.size_wh for one in frames} == loaded_shapes(model)  # type: ignore[union-attr]
+
+
 def test_a_damaged_shape_ends_the_run_with_its_error(bundle: Bundle) -> None:
     (bundle.path / "onnx-fp32-64x32/model.onnx").write_bytes(b"damaged")
     with load_fitting(bundle.path) as model, pytest.raises(BundleError, match="64x32"):
@@ -135,8 +175,9 @@ def test_a_closed_one_gives_no_model(bundle: Bundle) -> None:
     model.model_for(seen("door", (640, 480)))
     model.close()
     model.close()
-    with pytest.raises(ConfigError, match="closed"):
-        model.model_for(seen("yard", (640, 480)))
+    for source in ("yard", "door"):
+        with pytest.raises(ConfigError, match="closed"):
+            model.model_for(seen(source, (640, 480)))
 
 
 def test_it_may_replace_a_model_and_be_replaced(model: FittingModel, bundle: Bundle) -> None:

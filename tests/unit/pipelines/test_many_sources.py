@@ -364,7 +364,7 @@ def test_a_frame_that_is_none_ends_its_source_and_no_other(policy: str) -> None:
     assert counts["odd"] <= 2
 
 
-def test_a_gate_that_fails_ends_its_source_and_no_other() -> None:
+def test_a_gate_that_fails_ends_its_source_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     def gate(frame: Frame) -> bool:
         if frame.source_id == "bad" and frame.index >= 2:
             raise MemoryError("too much")
@@ -379,6 +379,7 @@ def test_a_gate_that_fails_ends_its_source_and_no_other() -> None:
     assert counts["bad"] <= 2
     states = {source.source_id: source.health.state for source in pipeline.status().sources}
     assert states == {"bad": "failed", "good": "ended"}
+    assert "raised MemoryError: too much. The traceback shows where" in caplog.text
 
 
 def test_a_source_added_at_the_last_result_is_read() -> None:

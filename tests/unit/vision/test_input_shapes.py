@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, strategies
 
@@ -132,6 +134,13 @@ def test_many_cameras_share_two_shapes_at_most(
     frames: list[tuple[int, int]], wanted: tuple[tuple[int, int], ...]
 ) -> None:
     assert shapes_for(frames, (SQUARE, WIDE, PHOTO, TALL)) == wanted
+
+
+def test_as_many_shapes_as_a_bundle_may_have_are_compared_in_no_time() -> None:
+    shapes = [(640, 32 + number) for number in range(256)]
+    began = time.monotonic()
+    assert len(shapes_for([(640, 50 + 10 * number) for number in range(16)], shapes)) == 2
+    assert time.monotonic() - began < 15
 
 
 @given(strategies.lists(strategies.tuples(strategies.integers(1, 4000), strategies.integers(1, 4000)), min_size=1))
