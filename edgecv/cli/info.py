@@ -27,7 +27,7 @@ def info(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what a bundle holds: task, input, labels, variants and their figures. --lint exits with 1 if it finds something."""
+    """Show what a bundle holds: task, input, labels, variants and their figures. --lint exits with 1 if a rule fails."""
     if lint is not None:
         from edgecv.cli.lint import lint as check
 

@@ -120,7 +120,8 @@ def test_an_accelerator_needs_its_format(resnet20: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_yolov8n_for_tensorrt_keeps_the_rules(trained: Bundle, data: Data, tmp_path: Path) -> None:
-    assert all(lint_file(trained.path / name / "model.onnx") == () for name in ("onnx-fp32", "onnx-fp16"))
+    assert lint_file(trained.path / "onnx-fp16/model.onnx") == ()
+    assert [one.rule for one in lint_file(trained.path / "onnx-fp32/model.onnx")] == ["pixels"]  # its pixels suit CPUs
     (main,) = trained.variants[0].models.values()
     quantizer = OrtStaticQuantizer((trained.path / main.files[0].path,), main.outputs, tmp_path)
     images = [read_image(path) for path in sorted(data.calibration.iterdir())[:8]]
