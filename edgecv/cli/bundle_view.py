@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.metric_names import figures
 from edgecv.cli.console import megabytes
@@ -31,6 +32,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
                 "size_wh": list(variant.size_wh),
                 "target": variant.cpu_class,
                 "recipe": variant.recipe,
+                "notes": list(notes_on(variant)),
                 "bytes": variant.bytes,
                 "parts": {part: sum(entry.bytes for entry in files.files) for part, files in variant.models.items()},
                 "latency_ms": variant.latency_ms,
