@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgecv._internal.printable import printable
 from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.metric_names import figures
@@ -65,3 +66,8 @@ def variant_rows(bundle: Bundle) -> list[list[str]]:
 
 
 COLUMNS = ("variant", "size", "one thread", "agreement", "recipe")
+
+
+def accelerator_lines(bundle: Bundle) -> list[str]:
+    """What was not proven of variants for accelerators, and what is left to do; a line each."""
+    return [f"{variant.name}: {printable(said)}" for variant in bundle.variants for said in notes_on(variant)]

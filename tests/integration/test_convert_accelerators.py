@@ -15,6 +15,7 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.bundles.manifest import MANIFEST, dump_manifest
 from edgecv.choosing import choose, runtime_options
+from edgecv.cli.bundle_view import accelerator_lines
 from edgecv.converters.request import request_of
 from edgecv.errors import ConfigError
 from edgecv.media.images import read_image
@@ -92,6 +93,11 @@ def test_report_card_and_info_say_that_nothing_ran_on_tensorrt(made: Bundle) -> 
     for text in ((made.path / "report.html").read_text(), (made.path / "MODEL_CARD.md").read_text()):
         assert "Not run on TensorRT" in text
     assert "onnx-int8-tensorrt: Not run on TensorRT" in " ".join(run_here("info", made.path).stdout.split())
+    told = msgspec.json.decode(run_here("info", made.path, "--json").stdout)["variants"]
+    assert [one["name"] for one in told if any("Not run on TensorRT" in said for said in one["notes"])] == [
+        "onnx-int8-tensorrt"
+    ]
+    assert accelerator_lines(made)[0].startswith("onnx-int8-tensorrt: Not run on TensorRT")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +172,7 @@ def test_yolov8n_for_the_edge_tpu_is_full_integer_and_its_compiler_is_named(
         "convert", yolov8n, "--int8", "--for", "coral", "--calib", data.calibration, "--imgsz", "320", "--out", out
     )
     assert done.returncode == 0, done.stderr
+    assert "Not run on an Edge TPU" in " ".join(done.stdout.split())
     bundle = Bundle.open(out)
     assert [variant.name for variant in bundle.variants] == ["tflite-fp32", "tflite-int8", "tflite-int8-edgetpu"]
     static, own = bundle.variants[1:]
