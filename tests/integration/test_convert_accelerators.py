@@ -123,6 +123,16 @@ def test_an_accelerator_needs_its_format(resnet20: Path) -> None:
         assert f"--to {wanted}" in caught.value.hint
 
 
+def test_a_target_that_no_named_recipe_is_for_is_wrong_usage(resnet20: Path) -> None:
+    for target, recipes in (("tensorrt", ["ort-u8s8"]), (("arm64", "tensorrt"), ["tensorrt"])):
+        with pytest.raises(ConfigError, match="Nothing would be built for"):
+            request_of(resnet20, ["onnx"], "int8", int8=edgecv.Int8Options(cpu_class=target, recipes=recipes))
+    both = edgecv.Int8Options(cpu_class=("arm64", "tensorrt"), recipes=["tensorrt", "ort-s8s8-arm64"])
+    assert request_of(resnet20, ["onnx"], "int8", int8=both).precisions_of("onnx") == ("fp16", "int8")
+    alone = edgecv.Int8Options(recipes=["tensorrt"])
+    assert request_of(resnet20, ["onnx"], "int8", int8=alone).precisions_of("onnx") == ("fp16", "int8")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_yolov8n_for_tensorrt_keeps_the_rules(trained: Bundle, data: Data, tmp_path: Path) -> None:
