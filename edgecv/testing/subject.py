@@ -82,8 +82,11 @@ class RuntimeSubject:
             expect(value is not None, f"{when} there is no output '{name}'.")
             largest = float(np.abs(expected.astype(np.float64)).max(initial=0.0))
             allowed = self.tolerance * largest
-            alike = value is not None and value.shape == expected.shape
-            close = alike and np.allclose(value, expected, rtol=0, atol=allowed, equal_nan=True)
+            close = (
+                value is not None
+                and value.shape == expected.shape
+                and np.allclose(value, expected, rtol=0, atol=allowed, equal_nan=True)
+            )
             expect(close, f"{when} '{name}' differs by more than {allowed:g}.")
 
 
