@@ -139,7 +139,7 @@ def _suitable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, st
         there = ", ".join(dict.fromkeys(variant.name for variant, _ in pairs))
         raise ConfigError(
             f"{bundle.path} has no {precision}variant for {options.device}, only {there}.",
-            f"Convert the model with --int8 --target {target}, or name the variant.",
+            f"Convert the model with --int8 --target {target}.",
         )
     return fitting or pairs
 

@@ -42,7 +42,7 @@ def lint_file(path: Path, target: str = "tensorrt") -> tuple[Finding, ...]:
     model = _read(path)
     try:
         return lint_model(model, target)
-    except (IndexError, ValueError, TypeError) as error:  # an operator without what it must have, or a torn constant
+    except (LookupError, ValueError, TypeError) as error:  # an operator without what it must have, or a torn constant
         raise ConfigError(f"{path} is no ONNX model that can be read: it is damaged ({error}).", _NEXT) from error
 
 

@@ -127,9 +127,12 @@ def test_an_operator_without_what_it_must_have_is_wrong_usage(tmp_path: Path, op
             assert "damaged" in error.message
 
 
-def test_a_torn_constant_is_wrong_usage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", [{"raw_data": b"\0\0\0"}, {"data_type": 99}], ids=str)
+def test_a_torn_constant_is_wrong_usage(tmp_path: Path, field: dict[str, Any]) -> None:
     model = graph_of(GOOD, NUMBERS, ["out"])
-    next(one for one in model.graph.initializer if one.name == "ss").raw_data = b"\0\0\0"
+    constant = next(one for one in model.graph.initializer if one.name == "ss")
+    for name, value in field.items():
+        setattr(constant, name, value)
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     with pytest.raises(ConfigError, match="damaged"):
