@@ -142,7 +142,7 @@ def test_yolov8n_for_tensorrt_keeps_the_rules(trained: Bundle, data: Data, tmp_p
     (main,) = trained.variants[0].models.values()
     quantizer = OrtStaticQuantizer((trained.path / main.files[0].path,), main.outputs, tmp_path)
     images = [read_image(path) for path in sorted(data.calibration.iterdir())[:8]]
-    quantizer.calibrate([fit(image, trained.manifest.preprocess)[0][None] for image in images])
+    quantizer.calibrate([fit(image, trained.spec.preprocess)[0][None] for image in images])
     for name in ("tensorrt", "tensorrt-float-head"):
         (path,), outputs = quantizer.quantize(RECIPES[name], tmp_path)
         assert lint_file(path) == ()
