@@ -102,7 +102,9 @@ class AvVideo:
             return None
         self._check(frame.width, frame.height)
         made = self._reformatter.reformat(frame, format="bgr24", dst_color_range=_FULL_RANGE, **self._threads)
-        return DecodedImage(_upright(made.to_ndarray(), frame), self._time_s(frame), bool(frame.is_corrupt))
+        # Not `frame.side_data`: the frame would keep what refers to it, and its memory until the next garbage collection.
+        upright = _upright(made.to_ndarray(), self._av.sidedata.sidedata.SideDataContainer(frame))
+        return DecodedImage(upright, self._time_s(frame), bool(frame.is_corrupt))
 
     def skip(self) -> bool:
         return next(self._frames, None) is not None
@@ -282,9 +284,9 @@ def _tagged_duration_s(stream: Any) -> float | None:
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None
 
 
-def _upright(image: Image, frame: Any) -> Image:
+def _upright(image: Image, side_data: Any) -> Image:
     """The image as the display matrix of its frame turns and mirrors it (libavutil/display.h), by quarter turns."""
-    matrix = frame.side_data.get("DISPLAYMATRIX") if len(frame.side_data) else None
+    matrix = side_data.get("DISPLAYMATRIX") if len(side_data) else None
     if matrix is None:
         return image
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from fractions import Fraction
@@ -181,6 +182,24 @@ def test_a_phone_s_video_is_upright(tmp_path: Path, name: str) -> None:
     assert images[2].flags.c_contiguous
     assert np.abs(images[2].astype(int) - wanted)[8:16, 8:16].max() <= 8
     assert np.abs(images[2].astype(int) - wanted)[-16:-8, -16:-8].max() <= 8
+
+
+def test_a_frame_that_was_read_is_free_without_a_garbage_collection(tmp_path: Path) -> None:
+    """Each one in waiting takes a megabyte and more, and the next collection is hundreds of frames away."""
+    path = encode(tmp_path / "clip.mp4", [np.full((48, 64, 3), shade, np.uint8) for shade in range(60)])
+    reader = VideoReader(path)
+    gc.collect()
+    gc.disable()
+    try:
+        read = 0
+        while reader.read() is not None:
+            read += 1
+        kept = sum(type(one).__name__ == "VideoFrame" for one in gc.get_objects())
+    finally:
+        gc.enable()
+        reader.close()
+    assert read == 60
+    assert kept <= 3, "the array of an image refers to its frame"
 
 
 def test_uneven_times_are_those_of_the_file(tmp_path: Path) -> None:

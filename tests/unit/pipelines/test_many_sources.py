@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecv.errors import ConfigError, SinkError, SourceError, SpecMismatch
+from edgecv.errors import ConfigError, PluginError, SinkError, SourceError, SpecMismatch
 from edgecv.events import Event
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.source_config import SourceConfig
@@ -372,7 +372,7 @@ def test_a_gate_that_fails_ends_its_source_and_no_other() -> None:
 
     counts: Counter[str] = Counter()
     pipeline = Pipeline({"bad": camera(), "good": camera(200, frames=30)}, BlobModel(), gates=[gate])
-    with pytest.raises(MemoryError):
+    with pytest.raises(PluginError, match="raised MemoryError"):
         for result in pipeline:
             counts[result.frame.source_id] += 1
     assert counts["good"] >= 10
