@@ -66,7 +66,8 @@ class ConversionRequest:
 
     def precisions_of(self, model_format: str) -> tuple[Precision, ...]:
         """What is built of a format. With INT8 for TensorRT comes fp16, which may be faster there: the device measures."""
-        extra = {"fp16"} if "tensorrt" in self.cpu_classes and model_format == ACCELERATED["tensorrt"].format else set()
+        classes = (*self.cpu_classes, *(recipe.cpu_class for recipe in self.recipes))
+        extra = {"fp16"} if "tensorrt" in classes and model_format == ACCELERATED["tensorrt"].format else set()
         return tuple(name for name in PRECISIONS if name in extra or name in self.precisions)
 
 
@@ -99,6 +100,8 @@ def request_of(
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
     check_recipes(recipes, formats)
     _check_accelerators(cpu_classes, formats)
+    if cpu_classes != (DEFAULT_CPU_CLASS,):
+        _check_served(cpu_classes, recipes)
     return ConversionRequest(
         source=path,
         formats=tuple(formats),
@@ -116,6 +119,18 @@ def _check_accelerators(cpu_classes: Sequence[str], formats: Sequence[str]) -> N
         if name in ACCELERATED and ACCELERATED[name].format not in formats:
             wanted = ACCELERATED[name].format
             raise ConfigError(f"{name} takes {wanted}, which is not asked for.", f"Add --to {wanted}.")
+
+
+def _check_served(cpu_classes: Sequence[str], recipes: Sequence[QuantizeRecipe]) -> None:
+    """Where recipes are named for a format, each class that was asked for needs one of them."""
+    for name in cpu_classes:
+        model_format = ACCELERATED[name].format if name in ACCELERATED else "onnx"
+        named = [recipe for recipe in recipes if recipe.format in ("", model_format)]
+        if named and not any(recipe.cpu_class in ("", name) for recipe in named):
+            raise ConfigError(
+                f"Nothing would be built for {name}: {named[0].name} is for {named[0].cpu_class}.",
+                "Add a --recipe for it, or leave one of the two options out.",
+            )
 
 
 def precisions_of(asked: Precision | Sequence[Precision]) -> tuple[Precision, ...]:

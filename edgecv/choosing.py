@@ -13,7 +13,7 @@ import msgspec
 from edgecv import registry
 from edgecv._internal.strict import check_number
 from edgecv.bundles.bundle import Bundle
-from edgecv.bundles.cpu_classes import suits_device
+from edgecv.bundles.cpu_classes import ACCELERATORS, suits_device
 from edgecv.bundles.manifest import Variant
 from edgecv.errors import ConfigError, DeviceError, MissingDependency, ModelError
 from edgecv.protocols import RuntimeAdapter, SaysPlacement, SaysPrecision, Session
@@ -97,13 +97,14 @@ def choose(path: Path, options: RuntimeOptions, fit: Size | None = None) -> Chos
     """Open a bundle and choose the variant that runs best here, with runtime and threads for it.
 
     ``fit`` is the size of the images: of the input sizes that the bundle has, the one is taken that wastes least on them; without
-    it the model's own. What was built for another CPU class or accelerator is taken only where nothing else fits: it is slow
-    here, or saturates. Times that the bundle holds decide nothing: another machine measured them.
+    it the model's own. What was built for another CPU class or accelerator is taken on a CPU only where nothing else fits: it is
+    slow here, or saturates. TensorRT and an Edge TPU take nothing else than what suits them, unless the variant is named. Times
+    that the bundle holds decide nothing: another machine measured them.
 
     Raises:
         ModelError: there is nothing at ``path``.
         BundleError: the bundle is damaged.
-        ConfigError: no variant has that runtime and precision.
+        ConfigError: no variant has that runtime and precision, or none of them is for that accelerator.
         MissingDependency: one has, but its runtime is not installed.
     """
     check_exists(path)
@@ -131,7 +132,16 @@ def choose_size(bundle: Bundle, options: RuntimeOptions, size_wh: Size) -> Chose
 
 def _suitable(bundle: Bundle, options: RuntimeOptions) -> list[tuple[Variant, str]]:
     pairs = runnable(bundle, options)
-    return [pair for pair in pairs if suits_device(pair[0].cpu_class, options.device)] or pairs
+    fitting = [pair for pair in pairs if suits_device(pair[0].cpu_class, options.device)]
+    if not fitting and not options.variant and options.device in ACCELERATORS:
+        target = ACCELERATORS[options.device][0]
+        precision = "" if options.precision == "auto" else f"{options.precision} "
+        there = ", ".join(dict.fromkeys(variant.name for variant, _ in pairs))
+        raise ConfigError(
+            f"{bundle.path} has no {precision}variant for {options.device}, only {there}.",
+            f"Convert the model with --int8 --target {target}.",
+        )
+    return fitting or pairs
 
 
 def _advice(bundle: Bundle, pairs: Sequence[tuple[Variant, str]], options: RuntimeOptions) -> Advice:

@@ -12,6 +12,7 @@ from edgecv.converters.source import Part
 from edgecv.errors import UnsupportedSource
 from edgecv.quantize.ort import graph as onnx_graph
 from edgecv.quantize.ort.opset import lower_opset
+from edgecv.quantize.ort.pixels import cast_pixels_first
 from edgecv.quantize.quantizer import Exported
 
 OPSET = (
@@ -40,7 +41,7 @@ class OnnxExporter:
         return Exported(files=_files(path), inputs=part.inputs, outputs=part.outputs)
 
     def half(self, exported: Exported, part: Part, folder: Path) -> Exported:
-        """See ``Exporter``; inputs and outputs keep their types.
+        """See ``Exporter``; inputs and outputs keep their types. TensorRT takes this file: pixels are cast first.
 
         Raises:
             UnsupportedSource: the weights are larger than one protobuf message.
@@ -54,6 +55,7 @@ class OnnxExporter:
             )
         path = folder / "model.onnx"
         model = onnx_graph.load(exported.files[0])
+        cast_pixels_first(model)
         float16 = require("onnxruntime.transformers.float16", "convert")
         onnx_graph.unshare_constants(model, "Resize")  # the converter defines the casts of a shared one twice
         with library(f"{part.name} cannot be stored in fp16", "Use --fp32 for onnx."):

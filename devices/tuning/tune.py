@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import chain
@@ -28,6 +28,7 @@ from edgecv.vision.input_shapes import Size, shape_name
 
 BUDGET_S = 90.0
 _AFTERWARDS = 0.02  # of the budget: what checking the files once more and writing the result may take
+_NO_ENGINE = "no engine: "  # begins the reason of a cell whose engine could not be built
 _AGAIN = "Run edgecv tune again when nobody writes to the bundle."
 
 
@@ -63,6 +64,7 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
 
     Raises:
         ModelError: there is nothing at ``path``.
+        DeviceError: nothing of the bundle computes on a device that was asked for.
         BundleError: the bundle is damaged, or changed while it was tuned: then nothing is kept.
         MissingDependency: no runtime for it is installed.
         SessionError: nothing of it runs here; the message says why.
@@ -72,12 +74,14 @@ def tune(path: str | Path, options: TuneOptions | None = None, progress: Progres
         raise ConfigError(f"The budget must be above 0 s, not {options.budget_s:g}.", "90 s is usual.")
     check_exists(Path(path))
     bundle, machine = Bundle.open(path), this_machine()
+    for device in options.devices:  # what was asked for takes part, or it is an error
+        runnable(bundle, runtime_options(device=device))
     options = replace(options, devices=options.devices or machine.devices)
     key = key_of(bundle, machine)
     failed = _build(bundle, machine, options, progress)  # also where a record counts: engines may be gone
-    earlier = None if options.again or failed else read_record(key, bundle.name)
+    earlier = None if options.again else read_record(key, bundle.name)
     contests = cells_for(bundle, machine, options)
-    if earlier is not None and {result.cell for result in earlier.results}.issuperset(chain(*contests)):
+    if earlier is not None and still_counts(earlier, set(chain(*contests)), failed):
         return Tuning(record=earlier, path=None, measured_now=False)
     record = _measured(bundle, machine, contests, options, progress, failed)
     try:
@@ -111,6 +115,13 @@ def _cells_of(
     return cells_of(named, counts, devices, machine.big_cores, shape)
 
 
+def still_counts(record: TuneRecord, cells: Set[Cell], failed: Mapping[str, str]) -> bool:
+    """Whether an earlier result tried all of these cells, and the engines that could not be built then cannot be built now."""
+    missed = {one.cell.variant for one in record.results if one.reason.startswith(_NO_ENGINE)}
+    on_tensorrt = {cell.variant for cell in cells if cell.device == "tensorrt"}
+    return cells <= {one.cell for one in record.results} and missed & on_tensorrt == failed.keys() & on_tensorrt
+
+
 def class_gate(bundle: Bundle, then: Gate) -> Gate:
     """Refuse what was built for another CPU class; ask ``then`` about the rest."""
     classes = {variant.name: variant.cpu_class for variant in bundle.variants}
@@ -126,7 +137,8 @@ def engine_gate(failed: Mapping[str, str], then: Gate) -> Gate:
     """Refuse on TensorRT a variant whose engine could not be built, with the reason; ask ``then`` about the rest."""
 
     def gate(cell: Cell) -> str:
-        return (failed.get(cell.variant, "") if cell.device == "tensorrt" else "") or then(cell)
+        reason = failed.get(cell.variant) if cell.device == "tensorrt" else None
+        return then(cell) if reason is None else f"{_NO_ENGINE}{reason}"
 
     return gate
 

@@ -15,7 +15,7 @@ CPU_CLASS_NAMES: tuple[BuiltFor, ...] = get_args(BuiltFor)
 
 # Devices, as `RuntimeOptions` names them, and which variants suit them: TensorRT takes float files as well, an
 # Edge TPU takes its own alone.
-_ACCELERATORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+ACCELERATORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"tensorrt": ("tensorrt", ""), "edgetpu": ("edgetpu",), "coral": ("edgetpu",)}
 )
 
@@ -50,8 +50,8 @@ def suits(cpu_class: str, machine: str, flags: frozenset[str] | None) -> bool:
 
 def suits_device(cpu_class: str, device: str) -> bool:
     """Whether a variant built for ``cpu_class`` is right for ``device``, an accelerator by its name or a device of this machine."""
-    if device in _ACCELERATORS:
-        return cpu_class in _ACCELERATORS[device]
+    if device in ACCELERATORS:
+        return cpu_class in ACCELERATORS[device]
     return suits_this_machine(cpu_class)
 
 

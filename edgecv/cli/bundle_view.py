@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgecv._internal.printable import printable
+from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.metric_names import figures
 from edgecv.cli.console import megabytes
@@ -31,6 +33,7 @@ def bundle_summary(bundle: Bundle) -> dict[str, object]:
                 "size_wh": list(variant.size_wh),
                 "target": variant.cpu_class,
                 "recipe": variant.recipe,
+                "notes": list(notes_on(variant)),
                 "bytes": variant.bytes,
                 "parts": {part: sum(entry.bytes for entry in files.files) for part, files in variant.models.items()},
                 "latency_ms": variant.latency_ms,
@@ -63,3 +66,8 @@ def variant_rows(bundle: Bundle) -> list[list[str]]:
 
 
 COLUMNS = ("variant", "size", "one thread", "agreement", "recipe")
+
+
+def accelerator_lines(bundle: Bundle) -> list[str]:
+    """What was not proven of variants for accelerators, and what is left to do; a line each."""
+    return [f"{variant.name}: {printable(said)}" for variant in bundle.variants for said in notes_on(variant)]

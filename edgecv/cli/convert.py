@@ -11,7 +11,7 @@ import typer
 
 from edgecv._internal.bounded import read_plain_text
 from edgecv.bundles.bundle import Bundle
-from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
+from edgecv.cli.bundle_view import COLUMNS, accelerator_lines, bundle_summary, variant_rows
 from edgecv.cli.console import note, print_json, print_table, progress_for, say
 from edgecv.cli.for_profile import made_for
 from edgecv.cli.options import REPEAT, Json, MaxMegapixels, limit_images
@@ -256,6 +256,8 @@ def _show(bundle: Bundle) -> None:
             f" (calibrated on {images.images - images.held_out})."
         )
     _show_quantization(bundle)
+    for line in accelerator_lines(bundle):
+        say(line)
     for assumption in bundle.manifest.assumptions:
         note(f"Assumed, since the source does not say: {assumption}")
     if bundle.manifest.licence.startswith("AGPL"):

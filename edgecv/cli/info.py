@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edgecv._internal.printable import printable
-from edgecv.bundles.accelerators import notes_on
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import has_bf16
-from edgecv.cli.bundle_view import COLUMNS, bundle_summary, variant_rows
+from edgecv.cli.bundle_view import COLUMNS, accelerator_lines, bundle_summary, variant_rows
 from edgecv.cli.console import print_json, print_table, say
 from edgecv.cli.options import Json
 from edgecv.vision.input_shapes import shape_name
@@ -27,7 +25,7 @@ def info(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what a bundle holds: task, input, labels, variants and their figures. --lint exits with 1 if it finds something."""
+    """Show what a bundle holds: task, input, labels, variants and their figures. --lint exits with 1 if a rule fails."""
     if lint is not None:
         from edgecv.cli.lint import lint as check
 
@@ -46,9 +44,8 @@ def info(
     say(f"floats      float32 on CPUs; bfloat16 only when asked: --precision bf16 ({_bf16()})")
     say(f"licence     {manifest.licence} (weights)")
     say(f"source      {manifest.source.file}, sha256 {manifest.source.sha256[:12]}...")
-    for variant in opened.variants:
-        for said in notes_on(variant):
-            say(f"{variant.name}: {printable(said)}")
+    for line in accelerator_lines(opened):
+        say(line)
     say(f"made with   {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}")
 
 

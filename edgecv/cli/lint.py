@@ -23,23 +23,24 @@ def lint(path: Path, target: str, json: bool) -> None:
 
     Raises:
         ConfigError: there are no rules for the target, or nothing to check.
-        Exit: something was found (1).
+        Exit: a rule fails (1); what only warns does not count.
     """
     from edgecv.quantize.lint.lint import check_target, lint_file
 
     check_target(target)
     found = {name: lint_file(file, target) for name, file in _files(path, target).items()}
     count = sum(len(findings) for findings in found.values())
+    failed = sum(one.level == "fail" for findings in found.values() for one in findings)
     if json:
         files = {name: [asdict(finding) for finding in findings] for name, findings in found.items()}
-        print_json({"target": target, "findings": count, "files": files})
+        print_json({"target": target, "findings": count, "failed": failed, "files": files})
     else:
         for name, findings in found.items():
             _show(name, findings)
         say(
             f"{len(found)} file{'s' * (len(found) != 1)} checked for {target}: {count or 'no'} finding{'s' * (count != 1)}."
         )
-    if count:
+    if failed:
         raise typer.Exit(1)
 
 
@@ -53,7 +54,7 @@ def _files(path: Path, target: str) -> dict[str, Path]:
         raise ConfigError(f"{path} has no ONNX variant to check.", "Convert the model with --to onnx.")
     fitting = [variant for variant in onnx if suits_device(variant.cpu_class, target)]
     if not any(variant.precision == "int8" for variant in fitting):
-        fitting = onnx  # its INT8 is for CPUs, and would be taken all the same
+        fitting = onnx  # its INT8 is for CPUs: the findings say why TensorRT is not given it
     return {
         variant.name if part == "main" else f"{variant.name}/{part}": bundle.path / files.files[0].path
         for variant in fitting

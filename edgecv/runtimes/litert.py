@@ -20,6 +20,7 @@ from edgecv.media.image_files import utf8_name
 from edgecv.protocols import Array, RuntimeAdapter, Tensors
 from edgecv.runtimes import DISTRIBUTIONS
 from edgecv.runtimes.accelerators import edgetpu
+from edgecv.runtimes.extra_options import check_extra
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.tflite_files import check_tflite
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -58,6 +59,7 @@ class LiteRtSession(RuntimeAdapter):
         if options.device not in ("cpu", *edgetpu.NAMES):
             known = ", ".join(("cpu", *edgetpu.NAMES))
             raise DeviceError(f"LiteRT has no device '{options.device}' here.", f"Known: {known}. Use device='cpu'.")
+        check_extra(options.extra, "litert", ("config",) if options.device != "cpu" else ())
         runtime = require(f"{self.package}.interpreter", self.extra)
         path = path_of(model)
         utf8_name(readable_path(model), SessionError)

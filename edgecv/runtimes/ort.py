@@ -20,6 +20,7 @@ from edgecv.protocols import Array, RuntimeAdapter, Tensors
 from edgecv.runtimes import DISTRIBUTIONS
 from edgecv.runtimes.accelerators.ort_device import OrtDevice, Providers
 from edgecv.runtimes.accelerators.providers import RECORD_PLACEMENT
+from edgecv.runtimes.extra_options import check_extra
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.runtimes.onnx_files import check_external
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -43,9 +44,9 @@ class OnnxRuntimeSession(RuntimeAdapter):
     """A session of ONNX Runtime; ``run`` may be called from several threads.
 
     Options: ``device`` is ``cpu``, ``cuda`` or ``tensorrt``; ``extra`` takes ``spinning`` (default false: spinning worker
-    threads take the core from capture and decoding on small devices), ``config``, a mapping of session config entries, and
-    ``provider_options``, options by provider, such as ``{"CUDAExecutionProvider": {"device_id": 1}}``. ``cache_dir`` is where
-    engines of TensorRT are kept.
+    threads take the core from capture and decoding on small devices), ``config``, a mapping of session config entries,
+    ``provider_options``, options by provider, such as ``{"CUDAExecutionProvider": {"device_id": 1}}``, and ``build_engine``, which
+    lets TensorRT take minutes where it has no engine. ``cache_dir`` is where engines of TensorRT are kept.
 
     Attributes:
         placement: The share of nodes that each provider computes; empty on the CPU, and where onnxruntime does not tell.
@@ -76,6 +77,7 @@ class OnnxRuntimeSession(RuntimeAdapter):
             SessionError: the file is damaged, not a model that this release can run, or refers to files outside its folder.
         """
         path = path_of(model)
+        check_extra(options.extra, self.package, ("build_engine", "config", "provider_options", "spinning"))
         runtime = require(self.package, self.extra)
         runtime.disable_telemetry_events()  # for an app that imported it before EdgeCV: it sends less then
         device = OrtDevice.of(runtime, options)
@@ -162,10 +164,10 @@ def _session_options(runtime: Any, options: RuntimeOptions) -> Any:
     made.enable_mem_pattern = False
     spinning = "1" if options.extra.get("spinning", False) else "0"
     made.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-    if options.device != "cpu":
-        made.add_session_config_entry(RECORD_PLACEMENT, "1")
     for key, value in options.extra.get("config", {}).items():
-        made.add_session_config_entry(key, str(value))
+        made.add_session_config_entry(str(key), str(value))
+    if options.device != "cpu":  # last: nobody can turn off what tells where a model is computed
+        made.add_session_config_entry(RECORD_PLACEMENT, "1")
     return made
 
 

@@ -20,12 +20,14 @@ from edgecv.runtimes import DISTRIBUTIONS
 from edgecv.runtimes.accelerators.openvino_device import (
     PRECISION_HINT,
     cache_folder_of,
+    check_config,
     chosen_devices,
     find_device,
     fix_shapes,
     is_from_cache,
     properties,
 )
+from edgecv.runtimes.extra_options import check_extra
 from edgecv.runtimes.feeds import check_feeds
 from edgecv.specs import RuntimeOptions, TensorSpec
 
@@ -72,11 +74,14 @@ class OpenVinoSession(RuntimeAdapter):
 
         Raises:
             MissingDependency: openvino is not installed.
+            ConfigError: ``extra`` is wrong, or the folder for compiled models cannot be written.
             DeviceError: the device asked for is not there, or has no bfloat16; another one is never taken instead.
             SessionError: the file is damaged or not a model that this release can run.
         """
         path = path_of(model)
         utf8_name(options.cache_dir, SessionError)
+        check_extra(options.extra, self.package, ("config",))
+        check_config(options.extra.get("config", {}))
         openvino = require(self.package, self.extra)
         _meet_numpy(openvino)
         core = openvino.Core()

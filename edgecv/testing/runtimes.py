@@ -23,9 +23,10 @@ from edgecv.bundles.golden import verify_variant
 from edgecv.errors import DeviceError, SessionError, SpecMismatch
 from edgecv.protocols import Array, Session
 from edgecv.specs import RuntimeOptions, TensorSpec
-from edgecv.testing.subject import ContractBroken, RuntimeSubject, expect, in_threads, refused
+from edgecv.testing.subject import ContractBroken, RuntimeSubject, expect, in_threads, refused, within
 
 _ROUNDS = 50  # runs of each thread
+_CHECK_DEADLINES = 3  # how often the deadline of its threads a whole check may take
 _NOBODY = "toaster"  # a device that no runtime has
 _ABSENT = TensorSpec(name="edgecv-absent", role="", shape=(1,), dtype="float32")
 
@@ -39,8 +40,9 @@ def check_runtime(
     options: RuntimeOptions | None = None,
     tolerance: float = 0.0,
     bundle: str | Path | None = None,
+    deadline_s: float = 60.0,
 ) -> tuple[str, ...]:
-    """Run every check on a runtime, and tell all that fail at once.
+    """Run every check on a runtime, and tell all that fail at once. After a check that does not end the others are left out.
 
     Args:
         runtime: Its registered name, such as ``hailo``.
@@ -50,6 +52,7 @@ def check_runtime(
         options: How to open it. A runtime that does not compute on the CPU is given its ``device`` here.
         tolerance: By how much outputs may differ, as a part of the largest value; 0 for not at all.
         bundle: A bundle with golden vectors whose variants it runs.
+        deadline_s: How long what runs in threads may take; a whole check may take three times as long.
 
     Returns:
         The names of the checks that passed; ``golden_vectors`` only with a bundle.
@@ -66,21 +69,33 @@ def check_runtime(
         options=options or RuntimeOptions(threads=1),
         tolerance=tolerance,
         bundle=None if bundle is None else Path(bundle),
+        deadline_s=deadline_s,
     )
     registry.place("runtimes", runtime)  # names the known ones when it is misspelt
-    broken: dict[str, str] = {}
     names = [name for name in RUNTIME_CHECKS if name != "golden_vectors" or subject.bundle is not None]
+    said: dict[str, str] = {}
     for name in names:
         try:
-            RUNTIME_CHECKS[name](subject)
-        except ContractBroken as error:
-            broken[name] = str(error)
-        except Exception as error:  # noqa: BLE001 - whatever an adapter raises where nothing should be raised
-            broken[name] = f"{type(error).__name__}: {error}"
+            said[name] = within(partial(_said, RUNTIME_CHECKS[name], subject), _CHECK_DEADLINES * deadline_s)
+        except TimeoutError as error:
+            said[name] = f"{error} What comes after it was not tried."
+            break
+    broken = {name: what for name, what in said.items() if what}
     if broken:
-        lines = "\n".join(f"  {name}: {said}" for name, said in broken.items())
+        lines = "\n".join(f"  {name}: {what}" for name, what in broken.items())
         raise ContractBroken(f"{len(broken)} of {len(names)} checks of the runtime '{runtime}' fail:\n{lines}")
     return tuple(names)
+
+
+def _said(check: Callable[[RuntimeSubject], None], subject: RuntimeSubject) -> str:
+    """What a check says; empty where it passes."""
+    try:
+        check(subject)
+    except ContractBroken as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - whatever an adapter raises where nothing should be raised
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def declares_what_it_runs(subject: RuntimeSubject) -> None:
@@ -130,10 +145,21 @@ def keeps_results(subject: RuntimeSubject) -> None:
         first = session.run(subject.feeds)
         kept = {name: value.copy() for name, value in first.items()}
         session.run(_others(subject))
-    expect(
-        all(np.array_equal(kept[name], value) for name, value in first.items()),
-        "a later run writes into the outputs of an earlier one.",
-    )
+    expect(_are_equal(kept, first), "a later run writes into the outputs of an earlier one.")
+
+
+def keeps_no_inputs(subject: RuntimeSubject) -> None:
+    """Once a run has ended its inputs may be written over: its outputs stay, and the next run reads what stands there then."""
+    feeds = {name: value.copy() for name, value in subject.feeds.items()}
+    others = _others(subject)
+    with subject.opened() as session:
+        wanted = {name: value.copy() for name, value in session.run(others).items()}
+        first = session.run(feeds)
+        kept = {name: value.copy() for name, value in first.items()}
+        for name, value in feeds.items():
+            value[...] = others[name]
+        expect(_are_equal(kept, first), "an output changes with the input that it was made of.")
+        subject.same(session.run(feeds), wanted, "with other values in the same array")
 
 
 def keeps_given_specs(subject: RuntimeSubject) -> None:
@@ -293,6 +319,7 @@ RUNTIME_CHECKS: Mapping[str, Callable[[RuntimeSubject], None]] = MappingProxyTyp
             gives_outputs_by_name,
             gives_the_same_twice,
             keeps_results,
+            keeps_no_inputs,
             keeps_given_specs,
             refuses_a_spec_of_no_tensor,
             refuses_wrong_feeds,
@@ -320,6 +347,10 @@ def _fits(value: Array, spec: TensorSpec) -> bool:
     sizes = zip(value.shape, spec.shape, strict=False)
     same_shape = value.ndim == len(spec.shape) and all(wanted in (-1, size) for size, wanted in sizes)
     return same_shape and value.dtype == np.dtype(spec.dtype)
+
+
+def _are_equal(before: Mapping[str, Array], now: Mapping[str, Array]) -> bool:
+    return all(np.array_equal(value, now[name], equal_nan=value.dtype.kind == "f") for name, value in before.items())
 
 
 def _others(subject: RuntimeSubject) -> dict[str, Array]:

@@ -36,7 +36,7 @@ class RuntimeSubject:
         options: How to open it; a runtime that does not compute on the CPU has its ``device`` here.
         tolerance: By how much an output may differ from ``wanted``, and from the one before, as a part of its largest value.
         bundle: A bundle with golden vectors whose variants it runs; ``None`` leaves that check out.
-        deadline_s: How long what runs in threads may take.
+        deadline_s: How long what runs in threads may take; a check of ``check_runtime`` may take three times as long.
     """
 
     runtime: str
@@ -82,7 +82,11 @@ class RuntimeSubject:
             expect(value is not None, f"{when} there is no output '{name}'.")
             largest = float(np.abs(expected.astype(np.float64)).max(initial=0.0))
             allowed = self.tolerance * largest
-            close = np.allclose(value, expected, rtol=0, atol=allowed) if value is not None else False
+            close = (
+                value is not None
+                and value.shape == expected.shape
+                and np.allclose(value, expected, rtol=0, atol=allowed, equal_nan=True)
+            )
             expect(close, f"{when} '{name}' differs by more than {allowed:g}.")
 
 
@@ -133,3 +137,22 @@ def in_threads(works: Mapping[str, Callable[[], None]], deadline_s: float) -> No
         expect(not thread.is_alive(), f"{name} does not end within {deadline_s:g} s.")
     for name, error in failed.items():
         raise ContractBroken(f"{name} fails: {error}") from error
+
+
+def within(work: Callable[[], str], deadline_s: float) -> str:
+    """What a function gives, which runs in a thread of its own.
+
+    Raises:
+        TimeoutError: it does not end in time; its thread is left alone.
+    """
+    found: list[str] = []
+
+    def run() -> None:
+        found.append(work())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(deadline_s)
+    if thread.is_alive():
+        raise TimeoutError(f"It does not end within {deadline_s:g} s.")
+    return found[0] if found else "it ended its thread."

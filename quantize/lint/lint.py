@@ -39,7 +39,11 @@ def lint_file(path: Path, target: str = "tensorrt") -> tuple[Finding, ...]:
         MissingDependency: onnx is not installed.
     """
     check_target(target)
-    return lint_model(_read(path), target)
+    model = _read(path)
+    try:
+        return lint_model(model, target)
+    except (LookupError, ValueError, TypeError) as error:  # an operator without what it must have, or a torn constant
+        raise ConfigError(f"{path} is no ONNX model that can be read: it is damaged ({error}).", _NEXT) from error
 
 
 def check_target(target: str) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgecv.quantize.ort.graph import Graph
 
-Level = Literal["warn", "fail"]  # `warn`: only some releases of the runtime mind
+Level = Literal["warn", "fail"]  # `warn`: it runs, if not on every release or not all of it there
 Found = tuple[str, str]  # the name of a node, a tensor or the model, and what is wrong with it
 
 

@@ -10,6 +10,7 @@ from edgecv.protocols import Array
 from edgecv.quantize.lint.rule import Found, Rule
 from edgecv.quantize.ort.graph import Graph, Node, attribute
 from edgecv.quantize.ort.opset import WANTED, opset_of
+from edgecv.quantize.ort.pixels import readers_of_pixels
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 _STANDARD = ("", "ai.onnx")
@@ -96,6 +97,12 @@ def _open_sizes(graph: Graph) -> Iterator[Found]:
         kind = value.type.tensor_type
         if value.name in inputs and (not kind.HasField("shape") or any(dim.dim_value < 1 for dim in kind.shape.dim)):
             yield value.name, "The size of this input is open."
+
+
+def _pixels(graph: Graph) -> Iterator[Found]:
+    for name, node in readers_of_pixels(graph):
+        if node.op_type != "Cast":
+            yield _called(node), f"{node.op_type} reads {name}, which is uint8."
 
 
 def _opset(graph: Graph) -> Iterator[Found]:
@@ -253,6 +260,13 @@ RULES: Sequence[Rule] = (
         why="An engine is built for fixed sizes.",
         fix="Export the model with fixed sizes, or give edgecv convert an --imgsz.",
         check=_open_sizes,
+    ),
+    Rule(
+        name="pixels",
+        why="In TensorRT a cast alone reads uint8 (NVIDIA/TensorRT issue 3985): another operator is left to CUDA or the processor.",
+        fix="Let the cast to float come first; onnx-fp16 and onnx-int8-tensorrt have it so.",
+        check=_pixels,
+        level="warn",
     ),
     Rule(
         name="opset",

@@ -17,6 +17,7 @@ from edgecv._internal.extras import require
 from edgecv.protocols import Array
 from edgecv.quantize.ort.graph import Graph, Node, add_constant, attribute, drop_unused_constants
 from edgecv.quantize.ort.layers import head_of, residual_input
+from edgecv.quantize.ort.pixels import cast_pixels_first
 from edgecv.quantize.ranges import TensorStats, largest_magnitude
 from edgecv.quantize.recipes import QuantizeRecipe
 
@@ -26,6 +27,7 @@ _MOST = 127
 
 def quantize_for_tensorrt(model: Any, stats: Mapping[str, TensorStats], recipe: QuantizeRecipe) -> None:
     """Round weights and inputs of the weighted operators of a float model, in place; everything else stays float."""
+    cast_pixels_first(model)
     graph = Graph(model)
     axes = {node.name: axis for node in graph.nodes if (axis := _weight_axis(graph, node, stats)) is not None}
     kept = set(recipe.float_layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,16 @@ CONTENT = b"doubles its input " * 4
 FEEDS = {"x": np.arange(6, dtype=np.float32).reshape(1, 6)}
 WANTED = {"y": FEEDS["x"] * 2}
 FAULT = ""
+
+
+# What is given in place of the right value, of that and the input.
+ANSWERS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "": lambda value, _: value,
+    "wrong value": lambda value, _: value + 1,
+    "wrong dtype": lambda value, _: value.astype(np.float64),
+    "wrong shape": lambda value, _: value[0],
+    "gives its input": lambda _, x: x[:],
+}
 
 
 class Doubling(RuntimeAdapter):
@@ -50,6 +61,7 @@ class Doubling(RuntimeAdapter):
         self._factor = options.threads if FAULT == "depends on threads" else 2
         self._kept, self._between = np.zeros((1, 6), np.float32), np.zeros((1, 6), np.float32)
         self._runs, self._open = 0, True
+        self._seen: list[tuple[np.ndarray, np.ndarray]] = []
 
     def run(self, feeds: Any) -> dict[str, np.ndarray]:
         if not self._open and FAULT != "runs when closed":
@@ -57,6 +69,10 @@ class Doubling(RuntimeAdapter):
         if FAULT != "takes any feed":
             check_feeds(feeds, self.inputs)
         x = feeds["x"]
+        if FAULT == "hangs":
+            threading.Event().wait()
+        if FAULT == "remembers arrays":
+            x = self._remembered(x)
         if FAULT == "reads raw memory":
             x = np.frombuffer(x.base if x.base is not None else x, np.float32)[:6].reshape(1, 6)
         self._runs += 1
@@ -72,9 +88,14 @@ class Doubling(RuntimeAdapter):
             value = value + self._runs
         if FAULT == "changes inputs":
             x += 1
-        if FAULT == "wrong value":
-            value = value + 1
+        value = ANSWERS.get(FAULT, ANSWERS[""])(value, feeds["x"])
         return {"y": value, **({"more": value} if FAULT == "gives more" else {})}
+
+    def _remembered(self, x: np.ndarray) -> np.ndarray:
+        known = next((value for array, value in self._seen if array is x), None)
+        if known is None:
+            self._seen.append((x, x.copy()))
+        return x if known is None else known
 
     def close(self) -> None:
         if FAULT == "fails when closed twice" and not self._open:
@@ -116,6 +137,10 @@ FAULTS = {
     "reads raw memory": "takes_scattered_feeds",
     "shares its memory": "runs_in_several_threads",
     "gives a buffer": "keeps_results",
+    "gives its input": "keeps_no_inputs",
+    "remembers arrays": "keeps_no_inputs",
+    "wrong dtype": "gives_outputs_by_name",
+    "wrong shape": "gives_outputs_by_name",
     "drifts": "gives_the_same_twice",
     "changes inputs": "gives_the_same_twice",
     "wrong value": "gives_outputs_by_name",
@@ -136,11 +161,20 @@ def test_all_that_is_wrong_is_said_at_once(model: Path, monkeypatch: pytest.Monk
     with pytest.raises(ContractBroken) as caught:
         check_runtime("double", model, FEEDS, wanted=WANTED)
     first, *lines = str(caught.value).splitlines()
-    assert "of 16 checks of the runtime 'double' fail" in first
+    assert "of 17 checks of the runtime 'double' fail" in first
     assert {
         "  closes_twice: RuntimeError: it is closed",
         "  runs_beside_another_session: RuntimeError: it is closed",
     } <= set(lines)
+
+
+def test_a_runtime_that_hangs_is_told_and_nothing_else_is_tried(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.FAULT", "hangs")
+    with pytest.raises(ContractBroken) as caught:
+        check_runtime("double", model, FEEDS, wanted=WANTED, deadline_s=0.1)
+    assert str(caught.value).splitlines()[1:] == [
+        "  gives_outputs_by_name: It does not end within 0.3 s. What comes after it was not tried."
+    ]
 
 
 def test_a_runtime_of_no_name_is_an_unknown_plug_in(model: Path) -> None:

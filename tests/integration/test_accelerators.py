@@ -11,7 +11,7 @@ import pytest
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.devices.tuning.tune import TuneOptions, tune
-from edgecv.errors import SessionError
+from edgecv.errors import DeviceError, SessionError
 from tests.command_line import run_here
 from tests.golden_bundles import golden_bundle
 from tests.models import bright_cell
@@ -49,6 +49,15 @@ def test_tune_measures_a_device_with_the_runtimes_that_know_it_and_load_takes_it
 def test_tune_for_tensorrt_says_what_is_missing_and_keeps_nothing(bundle: Bundle, cache: Path) -> None:
     with pytest.raises(SessionError, match="TensorrtExecutionProvider"):
         tune(bundle.path, TuneOptions(budget_s=2, devices=("tensorrt",)))
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("devices", [("toaster",), ("auto", "edgetpu")])
+def test_tune_refuses_a_device_that_nothing_of_the_bundle_computes_on(
+    bundle: Bundle, devices: tuple[str, ...], cache: Path
+) -> None:
+    with pytest.raises(DeviceError, match=f"computes on '{devices[-1]}'"):
+        tune(bundle.path, TuneOptions(budget_s=2, devices=devices))
     assert not cache.exists()
 
 

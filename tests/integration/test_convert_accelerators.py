@@ -15,6 +15,7 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import suits_this_machine
 from edgecv.bundles.manifest import MANIFEST, dump_manifest
 from edgecv.choosing import choose, runtime_options
+from edgecv.cli.bundle_view import accelerator_lines
 from edgecv.converters.request import request_of
 from edgecv.errors import ConfigError
 from edgecv.media.images import read_image
@@ -61,7 +62,8 @@ def test_int8_for_tensorrt_stands_beside_the_others_and_fp16_comes_with_it(made:
 def test_its_files_keep_the_rules_and_can_be_read_by_tensorrt_8(made: Bundle) -> None:
     done = run_here("info", "--lint", "tensorrt", made.path)
     assert done.returncode == 0, done.stdout
-    assert "3 files checked for tensorrt: no findings." in done.stdout  # what is for a CPU is not checked
+    assert "3 files checked for tensorrt: 1 finding." in done.stdout  # what is for a CPU is not checked
+    assert "pixels            onnx-fp32" in done.stdout  # as kernels of CPUs want it; what is for TensorRT casts first
     models = {
         name: onnx.load(made.path / name / "model.onnx") for name in ("onnx-fp32", "onnx-fp16", "onnx-int8-tensorrt")
     }
@@ -92,6 +94,11 @@ def test_report_card_and_info_say_that_nothing_ran_on_tensorrt(made: Bundle) -> 
     for text in ((made.path / "report.html").read_text(), (made.path / "MODEL_CARD.md").read_text()):
         assert "Not run on TensorRT" in text
     assert "onnx-int8-tensorrt: Not run on TensorRT" in " ".join(run_here("info", made.path).stdout.split())
+    told = msgspec.json.decode(run_here("info", made.path, "--json").stdout)["variants"]
+    assert [one["name"] for one in told if any("Not run on TensorRT" in said for said in one["notes"])] == [
+        "onnx-int8-tensorrt"
+    ]
+    assert accelerator_lines(made)[0].startswith("onnx-int8-tensorrt: Not run on TensorRT")
 
 
 @pytest.mark.parametrize(
@@ -117,14 +124,25 @@ def test_an_accelerator_needs_its_format(resnet20: Path) -> None:
         assert f"--to {wanted}" in caught.value.hint
 
 
+def test_a_target_that_no_named_recipe_is_for_is_wrong_usage(resnet20: Path) -> None:
+    for target, recipes in (("tensorrt", ["ort-u8s8"]), (("arm64", "tensorrt"), ["tensorrt"])):
+        with pytest.raises(ConfigError, match="Nothing would be built for"):
+            request_of(resnet20, ["onnx"], "int8", int8=edgecv.Int8Options(cpu_class=target, recipes=recipes))
+    both = edgecv.Int8Options(cpu_class=("arm64", "tensorrt"), recipes=["tensorrt", "ort-s8s8-arm64"])
+    assert request_of(resnet20, ["onnx"], "int8", int8=both).precisions_of("onnx") == ("fp16", "int8")
+    alone = edgecv.Int8Options(recipes=["tensorrt"])
+    assert request_of(resnet20, ["onnx"], "int8", int8=alone).precisions_of("onnx") == ("fp16", "int8")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_yolov8n_for_tensorrt_keeps_the_rules(trained: Bundle, data: Data, tmp_path: Path) -> None:
-    assert all(lint_file(trained.path / name / "model.onnx") == () for name in ("onnx-fp32", "onnx-fp16"))
+    assert lint_file(trained.path / "onnx-fp16/model.onnx") == ()
+    assert [one.rule for one in lint_file(trained.path / "onnx-fp32/model.onnx")] == ["pixels"]  # its pixels suit CPUs
     (main,) = trained.variants[0].models.values()
     quantizer = OrtStaticQuantizer((trained.path / main.files[0].path,), main.outputs, tmp_path)
     images = [read_image(path) for path in sorted(data.calibration.iterdir())[:8]]
-    quantizer.calibrate([fit(image, trained.manifest.preprocess)[0][None] for image in images])
+    quantizer.calibrate([fit(image, trained.spec.preprocess)[0][None] for image in images])
     for name in ("tensorrt", "tensorrt-float-head"):
         (path,), outputs = quantizer.quantize(RECIPES[name], tmp_path)
         assert lint_file(path) == ()
@@ -165,6 +183,7 @@ def test_yolov8n_for_the_edge_tpu_is_full_integer_and_its_compiler_is_named(
         "convert", yolov8n, "--int8", "--for", "coral", "--calib", data.calibration, "--imgsz", "320", "--out", out
     )
     assert done.returncode == 0, done.stderr
+    assert "Not run on an Edge TPU" in " ".join(done.stdout.split())
     bundle = Bundle.open(out)
     assert [variant.name for variant in bundle.variants] == ["tflite-fp32", "tflite-int8", "tflite-int8-edgetpu"]
     static, own = bundle.variants[1:]

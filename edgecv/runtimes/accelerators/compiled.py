@@ -7,6 +7,7 @@ issue 124), so each of them is part of the folder's name, and nothing is ever lo
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,15 @@ class CompiledKey:
 def compiled_root(cache_dir: str) -> Path | None:
     """The folder that holds all of them: ``cache_dir``, or ``compiled`` in the cache; ``None`` for a user without a home."""
     return Path(cache_dir).absolute() if cache_dir else cache_folder("compiled")
+
+
+def why_not_kept(folder: Path) -> str:
+    """Make a folder for what is compiled, open to this user alone; why it cannot be written, empty where it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
 
 
 def content_hash(model: Path | OpenedModel) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 
 from edgecv._internal.foreign import first_line
 from edgecv.errors import DeviceError
+from edgecv.runtimes.accelerators import DEVICES
 
-NAMES = ("edgetpu", "coral")
+NAMES = DEVICES["litert"]
 LIBRARY = "libedgetpu.so.1"
 _CUSTOM_OP = b"edgetpu-custom-op"
 _RIGHTS = "the user must be in the group plugdev (sudo usermod -aG plugdev $USER), then plug it in again"

@@ -15,22 +15,29 @@ from typing import Any
 
 import msgspec
 
-from edgecv._internal.atomic import new_folder
+from edgecv._internal.atomic import Kind, new_folder
 from edgecv._internal.printable import printable
 from edgecv.bundles.opened_files import OpenedModel, path_of
 from edgecv.errors import ConfigError, DeviceError
 from edgecv.runtimes.accelerators import nvidia
-from edgecv.runtimes.accelerators.compiled import CompiledKey, compiled_root, content_hash
-from edgecv.runtimes.accelerators.providers import cache_options, tensorrt_options
+from edgecv.runtimes.accelerators.compiled import CompiledKey, compiled_root, content_hash, why_not_kept
+from edgecv.runtimes.accelerators.providers import (
+    PROVIDER_LIBRARIES,
+    WORKSPACE,
+    cache_options,
+    check_linked,
+    tensorrt_options,
+)
 from edgecv.runtimes.cpu_budget import memory_limit
 from edgecv.specs import RuntimeOptions
 
-BUILD = "build_engine"  # of `RuntimeOptions.extra`: `edgecv tune` says so, and nothing else
+BUILD = "build_engine"  # of `RuntimeOptions.extra`: `edgecv tune` says so, or a program that may wait
 TENSORRT = "TensorrtExecutionProvider"
 _MARK = "engine.json"
-_PROVIDER_LIBRARY = "libonnxruntime_providers_tensorrt.so"
 _WORKSPACE_BYTES = 1 << 30
 _NVINFER = re.compile(r"libnvinfer\.so(\.\d+)+")
+# What has the name of a folder of engines is one, if only of a build that was not ended: a new one takes its place.
+_FOLDER = Kind(name="a folder of engines", other=lambda path: "" if path.is_dir() else "a file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +80,22 @@ class Engines:
         raise DeviceError(
             f"TensorRT has no engine of {printable(model.name)} for this GPU and these versions: building one may take minutes, "
             "and is never done unasked.",
-            f"Build it once: edgecv tune {printable(str(bundle_of(model)))} --device tensorrt",
+            how_to_build(model),
         )
 
     def begin(self) -> Any:
-        """A folder to build in, which takes its name when the block ends well; see ``new_folder``."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.timing.mkdir(exist_ok=True, mode=0o700)
-        return new_folder(self.folder)
+        """A folder to build in, which takes its name when the block ends well; see ``new_folder``.
+
+        Raises:
+            ConfigError: the cache cannot be written.
+        """
+        for folder in (self.folder.parent, self.timing):
+            if reason := why_not_kept(folder):
+                raise ConfigError(
+                    f"TensorRT's engines cannot be kept in {printable(str(folder))}: {reason}.",
+                    "Set EDGECV_CACHE, or cache_dir, to a folder that this user may write.",
+                )
+        return new_folder(self.folder, force=True, kind=_FOLDER)
 
     def mark(self, folder: Path) -> None:
         """Write down in a folder what its engines were built for.
@@ -109,16 +124,18 @@ def engines_of(
         package: Folder of its libraries.
 
     Raises:
-        DeviceError: the driver shows no GPU.
+        DeviceError: the driver shows no such GPU, or the loader does not find a library of TensorRT.
         ConfigError: there is no folder to keep engines in.
     """
-    gpu = nvidia.read_gpu(int(given.get("device_id", "0")))
+    number = int(given.get("device_id", "0"))
+    gpu = nvidia.read_gpu(number)
     if gpu is None:
         raise DeviceError(
-            "NVIDIA's driver shows no GPU: libcuda.so.1 is missing, or finds none.",
+            f"NVIDIA's driver shows no GPU {number}: libcuda.so.1 is missing, or finds none of that number.",
             "Look at: nvidia-smi, on a Jetson tegrastats; in a container: docker run --runtime nvidia IMAGE",
         )
-    version = nvidia.tensorrt_version(_nvinfer(nvidia.linked(package / _PROVIDER_LIBRARY)))
+    check_linked(TENSORRT, package)
+    version = nvidia.tensorrt_version(_nvinfer(nvidia.linked(package / PROVIDER_LIBRARIES[TENSORRT])))
     versions = {"onnxruntime": str(runtime.__version__), "tensorrt": version, "driver": nvidia.driver_version()}
     return place_engines(model, options, given, gpu, versions)
 
@@ -138,7 +155,8 @@ def place_engines(
         hardware=f"{gpu.name} sm{gpu.sm}",
         versions=versions,
         model=content_hash(model),
-        options=asked,
+        # Our limit of memory differs with a service's own; an engine that was built with less is as right.
+        options={name: value for name, value in asked.items() if name != WORKSPACE or name in given},
     )
     root = compiled_root(options.cache_dir)
     if root is None:
@@ -160,6 +178,15 @@ def workspace_bytes(is_jetson: bool, memory_bytes: int) -> int:
 def bundle_of(path: Path) -> Path:
     """The bundle that a model file stands in; the file itself outside of one."""
     return next((folder for folder in path.parents if (folder / "bundle.json").is_file()), path)
+
+
+def how_to_build(model: Path) -> str:
+    """The next step of someone whose model has no engine."""
+    bundle = bundle_of(model)
+    if bundle == model:
+        program = f"edgecv.load(..., device='tensorrt', extra={{'{BUILD}': True}})"
+        return f"A program that may wait builds it: {program}. Of a bundle, edgecv tune does."
+    return f"Build it once: edgecv tune {printable(str(bundle))} --device tensorrt"
 
 
 def _readable_name(path: Path) -> str:

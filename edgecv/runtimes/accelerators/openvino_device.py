@@ -6,14 +6,16 @@ Not run on a GPU or an NPU: none was at hand. AUTO was run where it has nothing 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from edgecv._internal.printable import printable
 from edgecv.bundles.opened_files import OpenedModel, path_of
-from edgecv.errors import DeviceError, SessionError
-from edgecv.runtimes.accelerators.compiled import CompiledKey, compiled_root, content_hash
+from edgecv.errors import ConfigError, DeviceError, SessionError
+from edgecv.runtimes.accelerators.compiled import CompiledKey, compiled_root, content_hash, why_not_kept
 from edgecv.specs import RuntimeOptions, TensorSpec
 
 PRECISION_HINT = "INFERENCE_PRECISION_HINT"
@@ -31,6 +33,16 @@ _IDENTITY = (
     "NPU_COMPILER_VERSION",
     "GPU_UARCH_VERSION",
 )
+_OURS = ("CACHE_DIR",)
+
+log = logging.getLogger("edgecv.runtimes")
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` for a property that is EdgeCV's: what is kept is found again by where it lies."""
+    taken = next((name for name in config if name in _OURS), None)
+    if taken is not None:
+        raise ConfigError(f"{taken} is EdgeCV's own.", "Choose the folder with cache_dir, or EDGECV_CACHE.")
 
 
 def find_device(wanted: str, list_devices: Callable[[], Sequence[str]]) -> str:
@@ -91,7 +103,11 @@ def properties(device: str, options: RuntimeOptions, capabilities: Sequence[str]
 
 
 def cache_folder_of(core: Any, device: str, model: Path | OpenedModel, options: RuntimeOptions, version: str) -> str:
-    """Where what is compiled for this device is kept; empty for a user without a home."""
+    """Where what is compiled for this device is kept; empty where that is nowhere, such as for a user without a home.
+
+    Raises:
+        ConfigError: ``cache_dir`` cannot be written.
+    """
     root = compiled_root(options.cache_dir)
     if root is None:
         return ""
@@ -105,8 +121,14 @@ def cache_folder_of(core: Any, device: str, model: Path | OpenedModel, options: 
         options={"precision": options.precision},
     )
     folder = root / key.machine_folder() / key.model_folder(path_of(model).stem)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return str(folder)
+    reason = "" if any(folder.glob("*.blob")) else why_not_kept(folder)  # what was kept before is read from any folder
+    if reason and options.cache_dir:
+        raise ConfigError(
+            f"{options.cache_dir} cannot keep what OpenVINO compiles: {reason}.", "Choose another cache_dir."
+        )
+    if reason:
+        log.warning("What OpenVINO compiles is not kept: %s: %s.", printable(str(root)), reason)
+    return "" if reason else str(folder)
 
 
 def _identity(core: Any, device: str) -> str:

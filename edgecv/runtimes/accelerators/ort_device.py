@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from edgecv._internal.foreign import first_line
 from edgecv._internal.printable import printable
 from edgecv.bundles.opened_files import OpenedModel, path_of
+from edgecv.errors import EdgeCVError, SessionError
 from edgecv.runtimes.accelerators import nvidia
-from edgecv.runtimes.accelerators.engines import BUILD, TENSORRT, Engines, engines_of
+from edgecv.runtimes.accelerators.engines import BUILD, TENSORRT, Engines, engines_of, how_to_build
 from edgecv.runtimes.accelerators.providers import check_available, check_used, given_options, placement_of
 from edgecv.specs import RuntimeOptions
 
@@ -55,6 +57,8 @@ class OrtDevice:
 
         Raises:
             DeviceError: TensorRT has no engine yet, and none may be built now.
+            ConfigError: one may be built, and the cache cannot be written.
+            SessionError: it has one, and cannot load it.
         """
         if options.device != "cpu":
             nvidia.preload(self.runtime)
@@ -65,7 +69,15 @@ class OrtDevice:
             self._build(engines, path_of(model).name, create)
         engines.check_built(path_of(model))
         known = engines.files()
-        session = create(self._providers(engines.provider_options()))
+        try:
+            session = create(self._providers(engines.provider_options()))
+        except EdgeCVError:
+            raise
+        except Exception as error:
+            raise SessionError(
+                f"TensorRT cannot load {path_of(model).name} with the engine in {engines.folder}: {first_line(error)}",
+                f"Remove that folder. {how_to_build(path_of(model))}",
+            ) from error
         if engines.files() != known:  # its own name for an engine says more than our key does
             log.warning("TensorRT did not take the engine in %s, and built it anew.", printable(str(engines.folder)))
         return session

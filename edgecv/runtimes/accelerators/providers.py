@@ -19,18 +19,20 @@ PROVIDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
-_LIBRARIES: Mapping[str, str] = MappingProxyType(
+PROVIDER_LIBRARIES: Mapping[str, str] = MappingProxyType(
     {
         "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
         "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
     }
 )
 _TAKES_NONE = "CPUExecutionProvider"
+WORKSPACE = "trt_max_workspace_size"
 # Where engines lie is ours to say: they are found again by it.
 _OURS = frozenset(
     {
         *("trt_engine_cache_enable", "trt_engine_cache_path", "trt_engine_cache_prefix"),
         *("trt_timing_cache_enable", "trt_timing_cache_path"),
+        *("trt_dump_ep_context_model", "trt_ep_context_file_path", "trt_ep_context_embed_mode"),
     }
 )
 _OTHERWISE = "or use device='cpu'."
@@ -49,7 +51,7 @@ def check_available(device: str, there: Sequence[str]) -> tuple[str, ...]:
     if wanted[0] not in there:
         raise DeviceError(
             f"The installed onnxruntime was built without {wanted[0]}: it has {', '.join(there)}, and "
-            f"{_LIBRARIES.get(wanted[0], 'its library')} is missing.",
+            f"{PROVIDER_LIBRARIES.get(wanted[0], 'its library')} is missing.",
             f"Install the package for {device}: pip uninstall onnxruntime && pip install onnxruntime-gpu ({_BY_BOARD}), "
             f"{_OTHERWISE}",
         )
@@ -60,7 +62,8 @@ def given_options(extra: Mapping[str, Any], device: str) -> dict[str, dict[str, 
     """``extra["provider_options"]``: what the caller sets himself, by provider and name.
 
     Raises:
-        ConfigError: it is no mapping of mappings, names a provider that the device does not use, or sets what is EdgeCV's.
+        ConfigError: it is no mapping of mappings, names a provider that the device does not use, sets what is EdgeCV's, or an
+            option has a value that it cannot have.
     """
     given = extra.get("provider_options", {})
     if not isinstance(given, Mapping) or not all(isinstance(options, Mapping) for options in given.values()):
@@ -83,7 +86,33 @@ def given_options(extra: Mapping[str, Any], device: str) -> dict[str, dict[str, 
             f"{taken[0]} is EdgeCV's own: where engines lie follows from what they were built for.",
             "Choose the folder with cache_dir, or EDGECV_CACHE.",
         )
-    return {name: {str(key): str(value) for key, value in options.items()} for name, options in given.items()}
+    _check_values(given)
+    found = {name: {str(key): str(value) for key, value in options.items()} for name, options in given.items()}
+    return _on_one_gpu(found, known)
+
+
+def _check_values(given: Mapping[str, Mapping[str, Any]]) -> None:
+    for provider, options in given.items():
+        for name, value in options.items():
+            if not isinstance(value, str | int | float):
+                raise ConfigError(
+                    f"provider_options: {name} of {provider} is {value!r}.",
+                    "An option is a text, a number, or true or false.",
+                )
+
+
+def _on_one_gpu(given: dict[str, dict[str, str]], known: Sequence[str]) -> dict[str, dict[str, str]]:
+    """All providers of a session compute on one GPU: the number that one of them is given is that of the others."""
+    numbers = {options["device_id"] for options in given.values() if "device_id" in options}
+    wrong = next((number for number in numbers if not (number.isascii() and number.isdecimal())), None)
+    if wrong is not None:
+        raise ConfigError(f"provider_options: device_id is {wrong!r}.", "It is the number of a GPU, from 0 on.")
+    if len(numbers) > 1:
+        raise ConfigError(
+            f"provider_options name several GPUs: device_id is {' and '.join(sorted(numbers))}.",
+            "All providers of a session compute on one.",
+        )
+    return {name: {**given.get(name, {}), "device_id": min(numbers)} for name in known} if numbers else given
 
 
 def tensorrt_options(precision: str, version: str, workspace_bytes: int) -> dict[str, str]:
@@ -94,7 +123,7 @@ def tensorrt_options(precision: str, version: str, workspace_bytes: int) -> dict
         version: Of TensorRT. From 11 on the types stand in the file alone.
         workspace_bytes: The most memory that building may take for its trials.
     """
-    options = {"trt_builder_optimization_level": "3", "trt_max_workspace_size": str(workspace_bytes)}
+    options = {"trt_builder_optimization_level": "3", WORKSPACE: str(workspace_bytes)}
     major = int(version.partition(".")[0] or 0)
     if major < 11:
         options["trt_fp16_enable"] = str(precision in ("fp16", "int8"))
@@ -141,7 +170,7 @@ def check_used(wanted: str, started: Sequence[str], share: Mapping[str, float], 
         DeviceError: the provider did not start, or computes no node.
     """
     if started[0] != wanted:
-        raise _not_started(wanted, package / _LIBRARIES.get(wanted, ""))
+        raise _not_started(wanted, package)
     if share and not share.get(wanted):
         held = ", ".join(f"{name} {part:.0%}" for name, part in share.items())
         raise DeviceError(
@@ -150,15 +179,21 @@ def check_used(wanted: str, started: Sequence[str], share: Mapping[str, float], 
         )
 
 
-def _not_started(wanted: str, library: Path) -> DeviceError:
+def check_linked(wanted: str, package: Path) -> None:
+    """Raise ``DeviceError`` where the loader does not find what a provider's library needs; arguments as in ``check_used``."""
+    library = package / PROVIDER_LIBRARIES.get(wanted, "")
     missing = missing_libraries(linked(library)) if library.is_file() else ()
     if missing:
         named = ", ".join(missing)
-        return DeviceError(
+        raise DeviceError(
             f"onnxruntime could not start {wanted}: {named} {'is' if len(missing) == 1 else 'are'} missing.",
             f"Install what brings {missing[0]} in the release that this onnxruntime was built for "
             f"({_BY_BOARD}), {_OTHERWISE}",
         )
+
+
+def _not_started(wanted: str, package: Path) -> DeviceError:
+    check_linked(wanted, package)
     return DeviceError(
         f"onnxruntime has {wanted} but could not start it on this machine: its libraries are there.",
         f"Look whether the driver finds the GPU: nvidia-smi, on a Jetson tegrastats; {_OTHERWISE}",

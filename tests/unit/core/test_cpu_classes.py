@@ -13,6 +13,7 @@ import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.cpu_classes import suits, suits_device, suits_this_machine
 from edgecv.bundles.manifest import MANIFEST, Variant, dump_manifest
+from edgecv.choosing import choose, runtime_options
 from edgecv.errors import ConfigError
 from edgecv.quantize.recipe_files import dump_recipe, parse_recipe
 from edgecv.quantize.recipes import RECIPES
@@ -101,6 +102,16 @@ def test_a_latency_of_the_workstation_decides_nothing_whatever_it_timed(tmp_path
     slow = msgspec.structs.replace(int8, latency_ms=float32.latency_ms * 2, timed=timed)
     (bundle.path / MANIFEST).write_bytes(dump_manifest(manifest((float32, slow))))
     assert chosen(bundle) == "onnx-int8-x86"
+
+
+def test_tensorrt_is_not_given_what_was_built_for_a_processor_unless_it_is_named(tmp_path: Path) -> None:
+    bundle = bundle_with(tmp_path / "tiny.ecv", "x86")
+    asked = {"runtime": "onnxruntime", "device": "tensorrt"}
+    assert choose(bundle.path, runtime_options(**asked)).variant.name == "onnx-fp32"
+    with pytest.raises(ConfigError, match="no int8 variant for tensorrt, only onnx-int8-x86") as caught:
+        choose(bundle.path, runtime_options(**asked, precision="int8"))
+    assert "--target tensorrt" in caught.value.hint
+    assert choose(bundle.path, runtime_options(**asked, variant="onnx-int8-x86")).variant.name == "onnx-int8-x86"
 
 
 def test_bundles_and_recipes_keep_the_name_target_in_their_files(tmp_path: Path) -> None:

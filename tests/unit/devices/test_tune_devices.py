@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from edgecv.devices.device import Accelerator
-from edgecv.devices.tuning.cells import Cell
+from edgecv.devices.tuning.cells import Cell, CellResult
 from edgecv.devices.tuning.engines import build_engines
 from edgecv.devices.tuning.machine import usable_devices
-from edgecv.devices.tuning.tune import engine_gate
+from edgecv.devices.tuning.record import SCHEMA, TuneKey, TuneRecord
+from edgecv.devices.tuning.tune import engine_gate, still_counts
 from edgecv.errors import SessionError
 
 
@@ -71,7 +72,30 @@ def test_nothing_is_built_where_nothing_shall_run_on_tensorrt() -> None:
     assert shop.built == []
 
 
+def record_of(*results: CellResult) -> TuneRecord:
+    key = TuneKey(fingerprint="f", bundle="b", versions={}, power_mode="", usable_cpus=1)
+    return TuneRecord(schema=SCHEMA, name="b", key=key, measured_at="", elapsed_s=1, budget_s=1, results=results)
+
+
+def test_an_earlier_result_counts_while_the_same_engines_are_missing() -> None:
+    """A machine with a GPU and without TensorRT is measured once, not at each start of its service."""
+    measured = CellResult(cell=cell("onnx-fp32", "cpu"), stage="final", median_ms=1.0)
+    refused = CellResult(
+        cell=cell("onnx-fp32", "tensorrt"), stage="refused", reason="no engine: libnvinfer.so.10 is missing."
+    )
+    built = CellResult(cell=cell("onnx-fp32", "tensorrt"), stage="final", median_ms=0.5)
+    other = CellResult(cell=cell("onnx-int8", "tensorrt"), stage="refused", reason="it was built for x86-vnni")
+    cells = {measured.cell, refused.cell, other.cell}
+    failed = {"onnx-fp32": "libnvinfer.so.10 is missing."}
+    assert still_counts(record_of(measured, refused, other), cells, failed)
+    assert not still_counts(record_of(measured, refused, other), cells, {}), "the engine is there by now"
+    assert not still_counts(record_of(measured, built, other), cells, failed), "the engine is there no more"
+    assert still_counts(record_of(measured, built, other), cells, {})
+    assert not still_counts(record_of(measured), cells, {}), "it did not try all of them"
+    assert still_counts(record_of(measured, refused, other), {measured.cell}, {}), "nothing is asked of TensorRT"
+
+
 def test_a_variant_without_an_engine_is_refused_on_tensorrt_alone() -> None:
     gate = engine_gate({"onnx-int8": "TensorRT built no engine."}, lambda _: "")
-    assert gate(cell("onnx-int8", "tensorrt")) == "TensorRT built no engine."
+    assert gate(cell("onnx-int8", "tensorrt")) == "no engine: TensorRT built no engine."
     assert gate(cell("onnx-int8", "cuda")) == gate(cell("onnx-fp16", "tensorrt")) == ""

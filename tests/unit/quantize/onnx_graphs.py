@@ -38,6 +38,20 @@ def graph_of(
     return model if any(node.domain for node in made) else shape_inference.infer_shapes(model)
 
 
+def pixels_of(*, cast_first: bool) -> Any:
+    """A model of one convolution that reads ``x``, uint8 pixels with their channels last."""
+    move, cast = {"perm": [0, 3, 1, 2]}, {"to": TensorProto.FLOAT}
+    entry: list[Node] = [("Transpose", "x", "moved", move), ("Cast", "moved", "pixels", cast)]
+    if cast_first:
+        entry = [("Cast", "x", "cast", cast), ("Transpose", "cast", "pixels", move)]
+    nodes: list[Node] = [*entry, ("Conv", "pixels w", "out", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]})]
+    shape = (1, 8, 8, 3)
+    model = graph_of(nodes, {"w": weights(16, 3, 3, 3)}, ["out"], shape=shape)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.UINT8, shape))
+    del model.graph.value_info[:]
+    return shape_inference.infer_shapes(model)
+
+
 def weights(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.2, shape).astype(np.float32)
 

@@ -15,7 +15,7 @@ from edgecv.errors import ConfigError, MissingDependency, QuantizationError
 from edgecv.quantize.lint.lint import lint_file, lint_model, refuse_findings
 from edgecv.quantize.lint.tensorrt import RULES
 from tests.command_line import run_here
-from tests.unit.quantize.onnx_graphs import Node, graph_of, weights
+from tests.unit.quantize.onnx_graphs import Node, graph_of, pixels_of, weights
 
 I8, U8 = np.int8(0), np.uint8(0)
 ONES = np.ones(16, np.float32)
@@ -94,8 +94,49 @@ def test_open_sizes_and_a_late_opset_are_found() -> None:
 
 
 def test_every_rule_is_broken_in_a_test_and_says_why_and_what_to_do() -> None:
-    assert {rule.name for rule in RULES} == {name.partition(",")[0] for name in BROKEN} | {"input-size", "opset"}
+    assert {rule.name for rule in RULES} == {name.partition(",")[0] for name in BROKEN} | {
+        "input-size",
+        "opset",
+        "pixels",
+    }
     assert all(rule.why.endswith(".") and rule.fix.endswith(".") for rule in RULES)
+
+
+def test_pixels_that_something_else_than_a_cast_reads_are_told_and_no_failure(tmp_path: Path) -> None:
+    model = pixels_of(cast_first=False)
+    (found,) = lint_model(model)
+    assert (found.rule, found.level, found.node) == ("pixels", "warn", "moved")
+    assert lint_model(pixels_of(cast_first=True)) == ()
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    done = run_here("info", "--lint", "tensorrt", path)
+    assert (done.returncode, "1 finding." in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize("operator", ["QuantizeLinear", "DequantizeLinear", "Conv", "Sigmoid", "Mul", "Concat"])
+def test_an_operator_without_what_it_must_have_is_wrong_usage(tmp_path: Path, operator: str) -> None:
+    for inputs, outputs in (([], []), ([], ["m"]), (["x"], [])):
+        model = graph_of(GOOD, NUMBERS, ["out"])
+        model.graph.node.append(onnx.helper.make_node(operator, inputs, outputs))
+        model.graph.node.append(onnx.helper.make_node("Softmax", ["m"], ["n"]))
+        path = tmp_path / "model.onnx"
+        onnx.save(model, path)
+        try:
+            lint_file(path)
+        except ConfigError as error:
+            assert "damaged" in error.message
+
+
+@pytest.mark.parametrize("field", [{"raw_data": b"\0\0\0"}, {"data_type": 99}], ids=str)
+def test_a_torn_constant_is_wrong_usage(tmp_path: Path, field: dict[str, Any]) -> None:
+    model = graph_of(GOOD, NUMBERS, ["out"])
+    constant = next(one for one in model.graph.initializer if one.name == "ss")
+    for name, value in field.items():
+        setattr(constant, name, value)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    with pytest.raises(ConfigError, match="damaged"):
+        lint_file(path)
 
 
 def test_only_what_fails_is_refused(tmp_path: Path) -> None:

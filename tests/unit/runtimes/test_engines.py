@@ -11,8 +11,8 @@ import pytest
 
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import _as_loaded
-from edgecv.errors import ConfigError, DeviceError
-from edgecv.runtimes.accelerators import nvidia
+from edgecv.errors import ConfigError, DeviceError, SessionError
+from edgecv.runtimes.accelerators import engines as engines_module, nvidia
 from edgecv.runtimes.accelerators.compiled import CompiledKey, compiled_root, content_hash
 from edgecv.runtimes.accelerators.engines import bundle_of, engines_of, place_engines, workspace_bytes
 from edgecv.runtimes.accelerators.nvidia import Gpu, driver_version, read_gpu, tensorrt_version, version_text
@@ -58,6 +58,17 @@ def test_whatever_an_engine_depends_on_gives_it_another_folder(model: Path, tmp_
     ]
     assert len({engines.folder for engines in folders}) == len(folders)
     assert folders[0].timing == folders[1].timing, "all models on one machine share the times of kernels"
+
+
+def test_the_memory_of_a_process_is_no_part_of_the_key_unless_it_is_given(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service has a limit of its own: an engine that a shell has built is the same."""
+    before = placed(model, tmp_path)
+    monkeypatch.setattr(engines_module, "_workspace_bytes", lambda: 1 << 28)
+    assert placed(model, tmp_path).folder == before.folder
+    assert placed(model, tmp_path).options["trt_max_workspace_size"] == str(1 << 28)
+    assert placed(model, tmp_path, given={"trt_max_workspace_size": "5"}).folder != before.folder
 
 
 def test_a_variant_that_was_converted_anew_is_another_one(model: Path, tmp_path: Path) -> None:
@@ -128,7 +139,12 @@ def test_engines_lie_in_the_cache_of_the_user_or_nowhere(tmp_path: Path, monkeyp
 
 def test_a_file_outside_of_a_bundle_stands_for_itself(tmp_path: Path, model: Path) -> None:
     assert bundle_of(model) == tmp_path / "door.ecv"
-    assert bundle_of(tmp_path / "model.onnx") == tmp_path / "model.onnx"
+    bare = arithmetic(tmp_path / "model.onnx")
+    assert bundle_of(bare) == bare
+    with pytest.raises(DeviceError) as caught:
+        placed(bare, tmp_path / "cache").check_built(bare)
+    assert "extra={'build_engine': True}" in caught.value.hint
+    assert "edgecv tune model" not in caught.value.hint, "that takes bundles"
 
 
 def test_names_that_differ_only_in_their_parts_give_other_folders() -> None:
@@ -186,6 +202,47 @@ def test_a_session_refuses_builds_once_and_then_reads_what_was_built(
     assert "anew" not in caplog.text
     device.open(model, options, lambda providers: create(providers, "b.engine"))
     assert "built it anew" in caplog.text
+
+
+def test_what_an_ended_build_left_is_replaced(device: OrtDevice, model: Path, tmp_path: Path) -> None:
+    options = RuntimeOptions(device="tensorrt", cache_dir=str(tmp_path), extra={"build_engine": True})
+    device.open(model, options, lambda providers: Session(providers, "a.engine"))
+    (kept,) = tmp_path.rglob("engine.json")
+    kept.unlink()
+    (kept.parent / "half.engine").write_bytes(b"half")
+    made: list[Session] = []
+
+    def create(providers: Providers) -> Session:
+        made.append(Session(providers, "a.engine"))
+        return made[-1]
+
+    device.open(model, options, create)
+    assert [session.builds for session in made] == [True, False]
+    assert sorted(path.name for path in kept.parent.iterdir()) == ["a.engine", "engine.json"]
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_anything_is_built(
+    device: OrtDevice, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    options = RuntimeOptions(device="tensorrt", cache_dir=str(tmp_path / "file"), extra={"build_engine": True})
+    with pytest.raises(ConfigError, match="engines cannot be kept in") as caught:
+        device.open(model, options, lambda _: pytest.fail("it builds"))
+    assert "EDGECV_CACHE" in caught.value.hint
+
+
+def test_an_engine_that_cannot_be_loaded_is_named(device: OrtDevice, model: Path, tmp_path: Path) -> None:
+    options = RuntimeOptions(device="tensorrt", cache_dir=str(tmp_path), extra={"build_engine": True})
+    device.open(model, options, lambda providers: Session(providers, "a.engine"))
+
+    def torn(_: Providers) -> Session:
+        raise RuntimeError("could not deserialize engine from cache")
+
+    with pytest.raises(SessionError, match="deserialize engine") as caught:
+        device.open(model, options, torn)
+    (kept,) = tmp_path.rglob("engine.json")
+    assert str(kept.parent) in caught.value.message
+    assert caught.value.hint.startswith("Remove that folder. Build it once: edgecv tune ")
 
 
 def test_tensorrt_opens_a_bundles_file_by_its_name_which_it_calls_the_engine_by(model: Path) -> None:

@@ -13,7 +13,7 @@ from openvino import opset13
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.choosing import computed_on
-from edgecv.errors import DeviceError, SessionError
+from edgecv.errors import ConfigError, DeviceError, SessionError
 from edgecv.runtimes.accelerators.openvino_device import find_device, fix_shapes, properties
 from edgecv.runtimes.ov import OpenVinoSession
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -100,6 +100,26 @@ def test_what_was_compiled_and_computes_something_else_is_refused(tmp_path: Path
     with pytest.raises(SessionError, match="does not compute what it should: cosine") as caught:
         edgecv.load(wrong.path, device="auto")
     assert "edgecv tune" in caught.value.hint
+
+
+def test_a_cache_that_cannot_be_written_is_wrong_where_it_was_asked_for_and_else_said(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="cannot keep what OpenVINO compiles"):
+        edgecv.load(bundle.path, device="auto", cache_dir=tmp_path / "file")
+    monkeypatch.setenv("EDGECV_CACHE", str(tmp_path / "file"))
+    with edgecv.load(bundle.path, device="auto", threads=1) as model:
+        assert not model.session.from_cache
+    assert "What OpenVINO compiles is not kept" in caplog.text
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_where_compiled_models_lie_is_no_property(bundle: Bundle, tmp_path: Path, device: str) -> None:
+    path = bundle.path / "openvino-fp32/model.xml"
+    with pytest.raises(ConfigError, match="CACHE_DIR is EdgeCV's own") as caught:
+        OpenVinoSession(path, RuntimeOptions(device=device, extra={"config": {"CACHE_DIR": str(tmp_path)}}))
+    assert "cache_dir" in caught.value.hint
 
 
 def test_the_cpu_keeps_nothing_unasked(bundle: Bundle, cache: Path) -> None:

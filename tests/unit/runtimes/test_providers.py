@@ -11,9 +11,11 @@ import onnxruntime
 import pytest
 
 import edgecv
+from edgecv.bundles.cpu_classes import ACCELERATORS
 from edgecv.choosing import computed_on
 from edgecv.errors import ConfigError, DeviceError
-from edgecv.runtimes.accelerators import ort_device, providers
+from edgecv.runtimes.accelerators import DEVICES, nvidia, ort_device, providers
+from edgecv.runtimes.accelerators.engines import engines_of
 from edgecv.runtimes.accelerators.nvidia import linked, missing_libraries, parse_ldd
 from edgecv.runtimes.accelerators.providers import (
     RECORD_PLACEMENT,
@@ -105,15 +107,32 @@ def test_a_session_says_its_shares_and_else_its_providers(model: Path) -> None:
     assert computed_on(session) == f"{TENSORRT} 96%, {CPU} 4%"
 
 
-def test_a_provider_that_did_not_start_names_what_the_loader_does_not_find(tmp_path: Path) -> None:
+def library_that_lacks(missing: str, library: Path) -> None:
+    """A library that needs another one, which is not there."""
     if not (shutil.which("gcc") and shutil.which("ldd")):
         pytest.skip("gcc and ldd make and read a library")
-    gone, library = tmp_path / "libcudart-of-edgecv.so", tmp_path / "libonnxruntime_providers_cuda.so"
-    source = tmp_path / "empty.c"
+    gone, source = library.parent / missing, library.parent / "empty.c"
     source.write_text("void nothing_here(void) {}")
-    for target, more in ((gone, []), (library, ["-Wl,--no-as-needed", f"-L{tmp_path}", "-l:libcudart-of-edgecv.so"])):
+    needs = ["-Wl,--no-as-needed", f"-L{library.parent}", f"-l:{missing}"]
+    for target, more in ((gone, []), (library, needs)):
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", target, source, *more], check=True, timeout=60)
     gone.unlink()
+
+
+def test_a_missing_library_of_tensorrt_is_named_before_a_build_is_asked_for(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library_that_lacks("libnvinfer.so.of-edgecv", tmp_path / "libonnxruntime_providers_tensorrt.so")
+    monkeypatch.setattr(nvidia, "read_gpu", lambda *_: nvidia.Gpu(name="Orin", sm="87"))
+    with pytest.raises(
+        DeviceError, match=r"could not start TensorrtExecutionProvider: libnvinfer\.so\.of-edgecv is missing"
+    ):
+        engines_of(model, RuntimeOptions(device="tensorrt"), {}, onnxruntime, tmp_path)
+
+
+def test_a_provider_that_did_not_start_names_what_the_loader_does_not_find(tmp_path: Path) -> None:
+    library = tmp_path / "libonnxruntime_providers_cuda.so"
+    library_that_lacks("libcudart-of-edgecv.so", library)
     assert missing_libraries(linked(library)) == ("libcudart-of-edgecv.so",)
     with pytest.raises(
         DeviceError, match=r"could not start CUDAExecutionProvider: libcudart-of-edgecv\.so is missing"
@@ -155,6 +174,12 @@ def test_what_ldd_prints_is_read_and_what_was_loaded_before_is_not_missing() -> 
         ({"device_id": 1}, "by provider"),
         ([CUDA], "by provider"),
         ({TENSORRT: {"trt_engine_cache_path": "/tmp"}}, "trt_engine_cache_path is EdgeCV's own"),
+        ({TENSORRT: {"trt_ep_context_file_path": "/tmp"}}, "trt_ep_context_file_path is EdgeCV's own"),
+        ({TENSORRT: {"trt_fp16_enable": None}}, "trt_fp16_enable of TensorrtExecutionProvider is None"),
+        ({CUDA: {"device_id": [1]}}, "device_id of CUDAExecutionProvider is"),
+        ({CUDA: {"device_id": "first"}}, "device_id is 'first'"),
+        ({CUDA: {"device_id": -1}}, "device_id is '-1'"),
+        ({CUDA: {"device_id": 1}, TENSORRT: {"device_id": 0}}, "several GPUs: device_id is 0 and 1"),
     ],
 )
 def test_provider_options_that_make_no_sense_are_refused(given: Any, said: str) -> None:
@@ -169,6 +194,14 @@ def test_provider_options_are_passed_on_as_text() -> None:
         TENSORRT: {"trt_builder_optimization_level": "5", "trt_fp16_enable": "True"}
     }
     assert given_options({}, "cpu") == {}
+
+
+def test_all_providers_of_a_session_compute_on_the_gpu_that_one_of_them_is_given() -> None:
+    given = {CUDA: {"device_id": 1, "cudnn_conv_algo_search": "HEURISTIC"}}
+    assert given_options({"provider_options": given}, "tensorrt") == {
+        TENSORRT: {"device_id": "1"},
+        CUDA: {"device_id": "1", "cudnn_conv_algo_search": "HEURISTIC"},
+    }
 
 
 def test_options_for_a_provider_of_another_device_are_refused_before_anything_is_loaded(model: Path) -> None:
@@ -199,6 +232,11 @@ def test_tensorrt_computes_in_the_types_of_the_variant(precision: str, fp16: str
 
 def test_from_tensorrt_11_on_no_types_are_asked_for() -> None:
     assert not {"trt_fp16_enable", "trt_int8_enable"} & tensorrt_options("int8", "11.3.0", 1 << 30).keys()
+
+
+def test_one_list_says_which_runtime_knows_which_device() -> None:
+    assert set(providers.PROVIDERS) == {"cpu", *DEVICES["onnxruntime"]}
+    assert set(ACCELERATORS) <= {device for devices in DEVICES.values() for device in devices}
 
 
 def test_auto_takes_only_runtimes_that_know_the_device(tmp_path: Path) -> None:
