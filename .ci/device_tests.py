@@ -46,6 +46,7 @@ ON_ARM64 = (
 )
 LEFT_OUT = {
     "tests/unit/core/test_precision.py": "it needs OpenVINO",
+    "tests/unit/runtimes/test_openvino_device.py": "it needs OpenVINO",
     "tests/unit/runtimes/test_ov.py": "it needs OpenVINO",
 }
 # What the tests read of the checkout. The package is not among it: the wheel runs, or nothing does.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from tests.conftest import CHECKOUT
 
 SCRIPTS = CHECKOUT / ".ci"
+# Packages of the development world that neither a device nor the tools of these tests have.
+ABSENT = {"litert_torch", "nncf", "onnxscript", "openvino", "pycocotools", "torch", "torchvision", "ultralytics"}
 
 
 def of_the_list(name: str) -> list[str]:
@@ -23,6 +26,23 @@ def test_the_run_time_tests_are_there_and_in_order() -> None:
     assert set(of_the_list("ON_ARM64")) <= set(tests)
     assert not [path for path in (*tests, *left_out) if not (CHECKOUT / path).exists()]
     assert all(any(path.startswith(f"{folder}/") for folder in tests) for path in left_out)
+
+
+def packages_at_the_top(path: Path) -> set[str]:
+    """Those that a module imports before any of its tests runs; an `importorskip` comes first where it may be absent."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    skipping = next((at for at, node in enumerate(body) if "importorskip" in ast.unparse(node)), len(body))
+    plain = [alias.name for node in body[:skipping] if isinstance(node, ast.Import) for alias in node.names]
+    whole = [node.module or "" for node in body[:skipping] if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in (*plain, *whole)}
+
+
+def test_the_run_time_tests_import_nothing_that_a_device_lacks() -> None:
+    """One such module ends the whole run: nothing of it is collected."""
+    left_out = {CHECKOUT / path for path in of_the_list("LEFT_OUT")}
+    roots = [CHECKOUT / path for path in of_the_list("TESTS")]
+    files = {file for root in roots for file in (root.rglob("*.py") if root.is_dir() else (root,))} - left_out
+    assert not {str(file): found for file in sorted(files) if (found := packages_at_the_top(file) & ABSENT)}
 
 
 def test_what_the_tests_read_is_copied_and_the_package_is_not(tmp_path: Path) -> None:
