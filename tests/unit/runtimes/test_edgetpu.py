@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from edgecv.devices.doctor import native
 from edgecv.errors import DeviceError
 from edgecv.runtimes import litert
 from edgecv.runtimes.accelerators import edgetpu
 from edgecv.runtimes.litert import LiteRtSession
 from edgecv.specs import RuntimeOptions
-from tests.conftest import CHECKOUT
 
-PLAIN = CHECKOUT / "devices/doctor/tiny.tflite"
+PLAIN = Path(native.__file__).with_name("tiny.tflite")  # of the package: this runs where only that is installed
 
 
 @pytest.fixture
