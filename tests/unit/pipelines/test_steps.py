@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -170,9 +171,9 @@ def test_every_registered_name_is_a_strict_set_of_options(kind: str) -> None:
         assert options.__struct_config__.frozen, name
         assert f'type = "{name}"' in (options.__doc__ or "")
         assert options is getattr(steps, options.__name__), "one way to name it in Python"
-        described = "".join(kind.__doc__ or "" for kind in options.__mro__)
+        described = "".join(inspect.cleandoc(kind.__doc__ or "") for kind in options.__mro__)
         for field in options.__struct_fields__:
-            assert f"        {field}: " in described, f"{name}.{field} is not described"
+            assert f"\n    {field}: " in described, f"{name}.{field} is not described"
 
 
 def test_python_names_and_registered_names_are_the_same() -> None:

@@ -59,6 +59,12 @@ def test_providers_that_this_build_lacks_are_left_out_behind_the_first() -> None
     assert check_available("tensorrt", (CPU, CUDA, TENSORRT)) == (TENSORRT, CUDA, CPU)
 
 
+needs_placement = pytest.mark.skipif(
+    not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"),
+    reason="this onnxruntime does not say what each provider computes",
+)
+
+
 @pytest.fixture
 def azure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that each build has, starts, and takes no node: as one does that supports nothing of a model."""
@@ -66,6 +72,7 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "PROVIDERS", changed)
 
 
+@needs_placement
 @pytest.mark.usefixtures("azure")
 def test_a_provider_that_starts_and_takes_no_node_is_refused(model: Path) -> None:
     if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
@@ -75,6 +82,7 @@ def test_a_provider_that_starts_and_takes_no_node_is_refused(model: Path) -> Non
     assert "device='cpu'" in caught.value.hint
 
 
+@needs_placement
 def test_the_share_of_nodes_is_counted_from_what_onnxruntime_says(model: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(RECORD_PLACEMENT, "1")
