@@ -38,9 +38,7 @@ class TuneOptions:
 
     budget_s: float = BUDGET_S  # no block begins later than this
     threads: tuple[int, ...] = ()  # the thread counts to try; empty: those that are worth it here
-    devices: tuple[
-        str, ...
-    ] = ()  # what the runtimes shall compute on; empty: the CPU, and every accelerator that is usable
+    devices: tuple[str, ...] = ()  # what to compute on; empty: the CPU, and every accelerator that is usable
     again: bool = False  # measure even where a record exists that counts and tried all of this
 
 

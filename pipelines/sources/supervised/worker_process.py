@@ -43,14 +43,16 @@ class WorkerProcess:
         self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.connection.setblocking(False)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", _WORKER],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=_environment(),
-                start_new_session=True,
-            )
+            # Not `DEVNULL`: subprocess of Python 3.10 loses its descriptor when there is none left for the pipe.
+            with Path(os.devnull).open("wb") as nothing:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", _WORKER],
+                    stdin=theirs.fileno(),
+                    stdout=nothing,
+                    stderr=subprocess.PIPE,
+                    env=_environment(),
+                    start_new_session=True,
+                )
         except BaseException:
             self.connection.close()
             raise

@@ -120,9 +120,6 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="subprocess of Python 3.10 loses a descriptor where a pipe fails"
-)
 def test_a_camera_that_finds_no_file_descriptor_says_how_to_allow_more_and_lives_with_enough() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _FEW_FILES],
