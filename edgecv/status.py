@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 SourceState = Literal["connecting", "live", "stale", "reconnecting", "failed", "ended"]
@@ -82,3 +84,12 @@ class Gauge:
     help: str  # one sentence for people
     # Gives the value of this moment, `None` when there is none; must be quick and callable from any thread
     read: Callable[[], float | None]
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; 0 where the kernel does not say. ``/proc/self/statm`` counts it in pages (proc(5))."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

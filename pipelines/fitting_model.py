@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +17,11 @@ from edgecv.errors import ConfigError
 from edgecv.model import Model, load, open_variant
 from edgecv.results import Frame
 from edgecv.specs import ModelSpec, RuntimeOptions
+from edgecv.status import resident_bytes
 from edgecv.vision.input_shapes import Size, best_shape, shape_name, shapes_for
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-_STATM = Path("/proc/self/statm")
 
 log = logging.getLogger("edgecv.choosing")
 
@@ -138,12 +136,12 @@ class FittingModel:
         self._of_source = {name: kept[shape] for name, shape in wanted.items()}
 
     def _loaded(self, shape: Size, source: str, beside: dict[Size, Model]) -> Model:
-        before = _rss_bytes()
+        before = resident_bytes()
         chosen = choose_size(self.bundle, self._options, shape)
         model = open_variant(self.bundle, chosen.variant, chosen.options, chosen.runtime)
         model(np.zeros((shape[1], shape[0], 3), np.uint8))  # what it needs to compute is part of its memory
         more = (
-            f": a second session, which takes {max(0, _rss_bytes() - before) / 1e6:.0f} MB more memory"
+            f": a second session, which takes {max(0, resident_bytes() - before) / 1e6:.0f} MB more memory"
             if beside
             else ""
         )
@@ -165,11 +163,3 @@ def load_fitting(path: str | Path, **options: Unpack[LoadOptions]) -> Model | Fi
             return FittingModel(bundle, asked)
     model: Model = load(path, **options)
     return model
-
-
-def _rss_bytes() -> int:
-    """Memory of this process; 0 where the kernel does not say."""
-    try:
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

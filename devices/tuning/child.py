@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from statistics import median
 
 import msgspec
@@ -21,14 +20,13 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.golden import GOLDEN, golden_inputs, verify_variant
 from edgecv.bundles.manifest import Variant
 from edgecv.choosing import open_parts
-from edgecv.devices.facts.system import bytes_of
-from edgecv.devices.roots import read_text
 from edgecv.devices.tuning.messages import Answer, Order, Task
 from edgecv.devices.tuning.record import bundle_hash
 from edgecv.errors import BundleError, EdgeCVError
 from edgecv.protocols import Array, Session
 from edgecv.runtimes.accelerators.engines import BUILD
 from edgecv.specs import RuntimeOptions, TensorSpec
+from edgecv.status import resident_bytes
 
 _WARM_UP_S = 2.0
 _STEADY = 0.05  # three medians in a row that agree so far end the warm-up
@@ -83,7 +81,7 @@ class Bench:
         found = list(islice(times, _FEWEST))
         while sum(found) < seconds * 1e3:
             found.append(next(times))
-        return Answer(times_ms=tuple(found), rss_bytes=_rss_bytes())
+        return Answer(times_ms=tuple(found), rss_bytes=resident_bytes())
 
     def release(self, threads: Threads) -> Answer:
         """Free the session with these threads, if there is one."""
@@ -144,10 +142,6 @@ def _noise(spec: TensorSpec, rng: np.random.Generator) -> Array:
     values = rng.random(tuple(max(size, 1) for size in spec.shape))
     dtype = np.dtype(spec.dtype)
     return (values * 100 if dtype.kind in "iu" else values).astype(dtype)
-
-
-def _rss_bytes() -> int:
-    return bytes_of(read_text(Path("/proc/self/status")), "VmRSS") or 0
 
 
 def main(task: Task) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 from edgecv._internal.extras import require
 from edgecv.errors import ConfigError
-from edgecv.status import Gauge, PipelineStatus, SourceState
+from edgecv.status import Gauge, PipelineStatus, SourceState, resident_bytes
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -103,15 +101,6 @@ class StatusCollector:
                 self._told.add(gauge.name)
                 log.warning("The gauge %s cannot be read: %s", gauge.name, error)
             return None
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process; the second number of ``/proc/self/statm`` is in pages (proc(5))."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _filled(family: Any, rows: Rows) -> Any:
