@@ -33,7 +33,7 @@ class _Layer:
 
     @property
     def groups(self) -> int:
-        return int(getattr(self.layer, "groups", 1))
+        return _groups(self.layer)
 
     @property
     def columns(self) -> int:
@@ -42,6 +42,10 @@ class _Layer:
     @property
     def moment_bytes(self) -> int:
         return 4 * self.groups * self.columns**2
+
+
+def _groups(layer: Any) -> int:
+    return int(layer.groups) if layer.weight.dim() > 2 else 1  # a linear layer has none
 
 
 def round_module(
@@ -181,7 +185,7 @@ def _drawn(torch: Any, count: int, generator: Any) -> Any:
 
 def _round(torch: Any, name: str, layer: Any, moments: Moments, grid: Grid) -> LayerRounding:
     """Put the weights of a layer on the grid, in place."""
-    groups, shape = int(getattr(layer, "groups", 1)), layer.weight.shape
+    groups, shape = _groups(layer), layer.weight.shape
     floats = layer.weight.detach().numpy().astype(np.float32).reshape(groups, shape[0] // groups, -1)
     weights, shift, record = on_grid(name, floats, moments, grid)
     if weights is None or shift is None:
