@@ -18,7 +18,17 @@ from edgecv.bundles.bundle import BUNDLE, SUFFIX, Bundle, Failure
 from edgecv.converters.batch import batched
 from edgecv.converters.families.ultralytics_import import no_cache_of_torch
 from edgecv.converters.fits import fitted_sources
-from edgecv.converters.float_variants import Built, Job, build_float, build_half, fitted, needs_ranges, remove
+from edgecv.converters.float_variants import (
+    Built,
+    Job,
+    build_float,
+    build_half,
+    first_tried,
+    fitted,
+    needs_images,
+    quantized_part,
+    remove,
+)
 from edgecv.converters.held_out import with_enough_objects
 from edgecv.converters.int8_variants import build_int8
 from edgecv.converters.manifest import write_documents
@@ -31,6 +41,7 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
+from edgecv.converters.rounding import RoundedParts
 from edgecv.converters.source import SourceModel, SourceOptions, family
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
 from edgecv.media.image_files import utf8_name
@@ -134,12 +145,14 @@ def _open(
     labelled = _labelled(request.int8.data, source, images, progress)
     if "int8" in request.precisions and images is not None and labelled is None:
         images = with_enough_objects(source, images, progress)
+    fitted_images = _calibration_images(request, source, images, progress)
     job = Job(
         request=request,
         source=source,
         calibration=images,
         examples=parity_examples(source, images, progress),
-        images=_calibration_images(request, source, images, progress),
+        images=fitted_images,
+        rounded=_rounded(request, source, fitted_images, progress),
         folder=place,
         progress=progress,
         labelled=labelled,
@@ -153,11 +166,13 @@ def _opened(path: Path, options: SourceOptions) -> SourceModel:
 
 def _in_shape(job: Job, source: SourceModel) -> Job:
     """The same job for the model in another input shape: images are fitted into it, and it has a proof and a gate of its own."""
+    images = _calibration_images(job.request, source, job.calibration, job.progress)
     return replace(
         job,
         source=source,
         examples=parity_examples(source, job.calibration, job.progress),
-        images=_calibration_images(job.request, source, job.calibration, job.progress),
+        images=images,
+        rounded=_rounded(job.request, source, images, job.progress),
         shape=shape_name(source.spec.preprocess.size_wh),
     )
 
@@ -192,13 +207,24 @@ def _labelled(
 def _calibration_images(
     request: ConversionRequest, source: SourceModel, images: CalibrationSet | None, progress: Progress
 ) -> tuple[Array, ...]:
-    """The images that recipes measure ranges on, fitted; none where no recipe does."""
+    """The images that recipes look at, fitted; none where no recipe does."""
     if images is None or "int8" not in request.precisions:
         return ()
-    if not needs_ranges(source, request):
+    if not needs_images(source, request):
         return ()
     most = max([recipe.subset_size for recipe in request.recipes], default=MOST_IMAGES)
     return fitted(source, images.calibrate[:most], progress)
+
+
+def _rounded(
+    request: ConversionRequest, source: SourceModel, images: Sequence[Array], progress: Progress
+) -> RoundedParts | None:
+    """What INT8 is made of; nothing where no image was prepared."""
+    if not images:
+        return None
+    recipes = first_tried(source, request)
+    part = quantized_part(source)
+    return RoundedParts(part=part, images=images, recipes=recipes, seed=request.int8.seed, progress=progress)
 
 
 @dataclass(slots=True, kw_only=True)

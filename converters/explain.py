@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgecv.converters.request import ConversionRequest, family_of
 from edgecv.converters.source import family
-from edgecv.quantize.search import RecipeOrder, recipe_orders
+from edgecv.quantize.search import RecipeOrder
 
 
 def steps(request: ConversionRequest) -> list[str]:
@@ -18,8 +18,12 @@ def steps(request: ConversionRequest) -> list[str]:
             f"Fix its input to {request.options.batch} images per run; the source still computes each on its own, as the proof."
         )
     int8 = "int8" in request.precisions
+    if int8 and request.int8.effort != "quick" and not request.recipes:
+        told.append(
+            "Run calibration images, and round the weights of a copy so that the outputs of each layer change least."
+        )
     for name in request.formats:
-        orders = recipe_orders(name, architecture, request.cpu_classes, request.recipes) if int8 else ()
+        orders = request.orders(name, architecture) if int8 else ()
         told += _of_format(name, request, orders)
     told += [
         f"Do the same once more for an input of the shape {width}:{height}: export, proof, ranges and recipes are its own."

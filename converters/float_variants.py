@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -18,14 +17,15 @@ from edgecv.bundles.bundle import describe_file
 from edgecv.bundles.manifest import ModelFiles, Variant
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.request import ConversionRequest
+from edgecv.converters.rounding import RoundedParts
 from edgecv.converters.source import Example, Exporter, Part, SourceModel, exporter as exporter_of
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session
 from edgecv.quantize.calibration.calibration_set import CalibrationSet
 from edgecv.quantize.labels.int8_loss import LabelledSet
 from edgecv.quantize.quantizer import Exported
+from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, ThresholdRecord
-from edgecv.quantize.search import recipe_orders
 from edgecv.quantize.sensitivity import FormatSensitivity
 from edgecv.runtimes.adapter import open_session
 from edgecv.runtimes.measure import Request, median_latency_ms
@@ -47,6 +47,7 @@ class Job:
     # Of a few held-out images, by part: computed once, for every format and precision.
     examples: tuple[Mapping[str, Example], ...]
     images: tuple[Array, ...]  # calibration images, fitted, ``(N, H, W, 3)`` each: decoded once, for every format
+    rounded: RoundedParts | None  # what INT8 is made of, its weights rounded once for every format
     folder: Path  # the bundle under construction
     progress: Progress
     labelled: LabelledSet | None = None  # images to judge by as well
@@ -76,15 +77,16 @@ class Built:
     threshold: ThresholdRecord | None = None  # the confidence of an INT8 variant that has its own
 
 
-def needs_ranges(source: SourceModel, request: ConversionRequest) -> bool:
+def needs_images(source: SourceModel, request: ConversionRequest) -> bool:
     """Whether a recipe for one of the formats looks at what the images do to the network."""
+    return any(recipe.kind == "static" or recipe.rounding != "nearest" for recipe in first_tried(source, request))
+
+
+def first_tried(source: SourceModel, request: ConversionRequest) -> tuple[QuantizeRecipe, ...]:
+    """The recipes that are tried first, of every format."""
     architecture = quantized_part(source).architecture
-    orders = [
-        order.first
-        for name in request.formats
-        for order in recipe_orders(name, architecture, request.cpu_classes, request.recipes)
-    ]
-    return any(recipe.kind == "static" for recipe in chain.from_iterable(orders))
+    orders = (request.orders(name, architecture) for name in request.formats)
+    return tuple(recipe for several in orders for order in several for recipe in order.first)
 
 
 def quantized_part(source: SourceModel) -> Part:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,8 @@ from edgecv.converters.float_variants import (
     quantized_part,
 )
 from edgecv.converters.judge import AccuracyJudge
-from edgecv.converters.source import Exporter, Part
+from edgecv.converters.rounding import grid_of
+from edgecv.converters.source import Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.quantize.ort.graph import load
 from edgecv.quantize.ort.opset import opset_of
@@ -33,7 +34,8 @@ from edgecv.quantize.quantizer import Exported, Quantizer, quantizer_type
 from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe
 from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import FormatRecord, LayerLoss
-from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, recipe_orders, search
+from edgecv.quantize.rounding.grid import Grid
+from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, search
 from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, with_costs
 from edgecv.specs import RuntimeOptions
 
@@ -44,16 +46,14 @@ def build_int8(job: Job, base: Built) -> tuple[Built, ...]:
     ``AccuracyGateError`` says that no recipe keeps the accuracy, ``QuantizationError`` that the format cannot be quantized.
     """
     exporter, first = base.exporter, quantized_part(job.source)
-    orders = recipe_orders(exporter.format, first.architecture, job.request.cpu_classes, job.request.recipes)
+    orders = job.request.orders(exporter.format, first.architecture)
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
-        floats = base.parts[first.name]
-        # The quantizer refuses what is too large before the float model is asked about every image.
-        quantizer = quantizer_type(exporter.format)(floats.files, floats.outputs, Path(work))
+        quantizers = _Quantizers(job=job, base=base, part=first, work=Path(work))
+        quantizers.check()
         judge = _judge(job, base)
         if judge.unfit:  # what does not rest on calibration would pass, and hide that the images are wrong
             orders = tuple(replace(order, last=(), exact=True) for order in orders)
-        _calibrate(job, exporter, quantizer, orders)
-        maker = _CandidateMaker(job=job, base=base, part=first, quantizer=quantizer, judge=judge, work=Path(work))
+        maker = _CandidateMaker(job=job, base=base, part=first, quantizers=quantizers, judge=judge, work=Path(work))
         results = [(order, _search(maker, order)) for order in orders]
         found = [(order, result, _layers(maker, result)) for order, result in results]
         # Last: what fails before leaves nothing in the bundle.
@@ -74,12 +74,53 @@ def _judge(job: Job, base: Built) -> AccuracyJudge:
     )
 
 
-def _calibrate(job: Job, exporter: Exporter, quantizer: Quantizer, orders: Sequence[RecipeOrder]) -> None:
-    static = [recipe for order in orders for recipe in order.first if recipe.kind == "static"]
-    with one_step(job.progress, f"Calibrating {exporter.format}"):
-        if static:
-            most = max(recipe.subset_size for recipe in static)
-            quantizer.calibrate(job.images[: -(-most // job.source.batch)])
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Quantizers:
+    """The quantizers of one format: of the float model, and of each grid that its weights are rounded to before the export."""
+
+    job: Job
+    base: Built
+    part: Part
+    work: Path
+    _made: dict[str, Quantizer] = field(default_factory=dict, init=False)
+    _calibrated: set[str] = field(default_factory=set, init=False)
+
+    def check(self) -> None:
+        """Refuse what is too large before the float model is asked about every image."""
+        self._quantizer(None)
+
+    def ready(self, recipe: QuantizeRecipe) -> Quantizer:
+        """The quantizer for a recipe; it has seen the calibration images where the recipe needs them."""
+        grid = grid_of(recipe)
+        quantizer = self._quantizer(grid)
+        name = grid.name if grid is not None else ""
+        if recipe.kind == "static" and name not in self._calibrated:
+            with one_step(self.job.progress, f"Calibrating {self.base.exporter.format}"):
+                quantizer.calibrate(self.job.images[: -(-recipe.subset_size // self.job.source.batch)])
+            self._calibrated.add(name)
+        return quantizer
+
+    def _quantizer(self, grid: Grid | None) -> Quantizer:
+        name = grid.name if grid is not None else ""
+        if name not in self._made:
+            work = self.work / f"quantizer-{name}"
+            work.mkdir()
+            floats = self.base.parts[self.part.name] if grid is None else self._exported(grid, work)
+            kind = quantizer_type(self.base.exporter.format)
+            self._made[name] = kind(floats.files, floats.outputs, work)
+        return self._made[name]
+
+    def _exported(self, grid: Grid, work: Path) -> Exported:
+        """The part with its weights on a grid, as files of the format."""
+        assert self.job.rounded is not None
+        part = self.job.rounded.on(grid)
+        folder = work / "float"
+        folder.mkdir()
+        with one_step(self.job.progress, f"Exporting the rounded {self.base.exporter.format}"):
+            try:
+                return self.base.exporter.export(part, folder)
+            except ConversionError as error:
+                raise QuantizationError(error.message, error.hint) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,13 +130,15 @@ class _CandidateMaker:
     job: Job
     base: Built
     part: Part
-    quantizer: Quantizer
+    quantizers: _Quantizers
     judge: AccuracyJudge
     work: Path
 
     def make(self, recipe: QuantizeRecipe) -> Candidate:
         """Quantize by a recipe, judge the outcome, and time it if it is accurate."""
         folder = Path(tempfile.mkdtemp(dir=self.work))
+        if recipe.kind != "fp16":
+            self.quantizers.ready(recipe)
         with one_step(self.job.progress, f"Quantizing {recipe.name}"):
             parts = self._halved(folder) if recipe.kind == "fp16" else self._quantized(recipe, folder)
         judgement = self.judge.judge(parts, recipe)
@@ -121,7 +164,7 @@ class _CandidateMaker:
         images = self.job.images[: max(1, IMAGES // self.job.source.batch)]
         with one_step(self.job.progress, f"Comparing the layers of {recipe.name}"):
             try:
-                return rank_layers(self.quantizer.layer_outputs(recipe, images))
+                return rank_layers(self.quantizers.ready(recipe).layer_outputs(recipe, images))
             except QuantizationError:  # not enough memory to compare: what passed still passed
                 return ()
 
@@ -142,7 +185,8 @@ class _CandidateMaker:
 
     def _quantized(self, recipe: QuantizeRecipe, folder: Path) -> dict[str, Exported]:
         """The quantized part, and the float files of the others."""
-        files, outputs = self.quantizer.quantize(recipe, part_folder(folder, self.part))
+        quantizer = self.quantizers.ready(recipe)
+        files, outputs = quantizer.quantize(recipe, part_folder(folder, self.part))
         quantized = Exported(files=files, inputs=self.base.parts[self.part.name].inputs, outputs=outputs)
         return {**self.base.parts, self.part.name: quantized}
 
@@ -200,6 +244,7 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         layers=layers,
         worst=maker.judge.worst(chosen.judgement),
         notes=_notes(variant, parts),
+        rounding=maker.job.rounded.record(chosen.recipe) if maker.job.rounded is not None else None,
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
     return Built(

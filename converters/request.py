@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from edgecv import registry
 from edgecv.converters.families.other_sources import refuse_known
@@ -12,8 +13,8 @@ from edgecv.converters.fits import read_fits
 from edgecv.converters.source import SourceOptions
 from edgecv.errors import ConfigError, UnsupportedSource
 from edgecv.quantize.recipe_files import find_recipe
-from edgecv.quantize.recipes import ACCELERATED, DEFAULT_CPU_CLASS, QuantizeRecipe, cpu_classes_of
-from edgecv.quantize.search import check_recipes
+from edgecv.quantize.recipes import ACCELERATED, DEFAULT_CPU_CLASS, Effort, QuantizeRecipe, cpu_classes_of
+from edgecv.quantize.search import RecipeOrder, check_recipes, recipe_orders
 from edgecv.specs import PRECISIONS, Precision
 from edgecv.vision.input_shapes import Size
 
@@ -33,6 +34,8 @@ class Int8Options:
         data: Labelled images that calibration does not see: INT8 is judged by them as well.
         max_drop: Points of mAP or top-1 that INT8 may lose on them.
         seed: Another seed splits the calibration images in another way.
+        effort: What is spent on accuracy. ``quick`` rounds weights to the nearest step. ``standard`` rounds them by what each layer
+            sees, and chooses ranges by what an error does to the outputs. ``thorough`` compares recipes and seeds as well.
         analyze: Write ``sensitivity.json``: what each layer loses in INT8, and what leaving it float costs.
         by_speed: The bundle runs on the machine that converts, so a recipe must be faster than float there as well. By default
             accuracy alone decides: the same inputs and versions give the same recipes on any x86 machine.
@@ -43,12 +46,15 @@ class Int8Options:
     data: str | Path | None = None
     max_drop: float = DEFAULT_MAX_DROP
     seed: int = 0
+    effort: Effort = "standard"
     analyze: bool = False
     by_speed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop <= 100:
             raise ConfigError(f"A loss of {self.max_drop:g} points is no limit.", "--max-drop 1.0 allows one point.")
+        if self.effort not in get_args(Effort):
+            raise ConfigError(f"There is no effort '{self.effort}'.", f"Use {', '.join(get_args(Effort))}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,10 @@ class ConversionRequest:
     recipes: tuple[QuantizeRecipe, ...] = ()
     cpu_classes: tuple[str, ...] = (DEFAULT_CPU_CLASS,)
     fits: tuple[Size, ...] = ()  # shapes of images that get variants of their own, such as (16, 9)
+
+    def orders(self, model_format: str, architecture: str) -> tuple[RecipeOrder, ...]:
+        """What is tried for each INT8 variant of a format."""
+        return recipe_orders(model_format, architecture, self.cpu_classes, self.recipes, self.int8.effort)
 
     def precisions_of(self, model_format: str) -> tuple[Precision, ...]:
         """What is built of a format. With INT8 for TensorRT comes fp16, which may be faster there: the device measures."""
@@ -96,6 +106,8 @@ def request_of(
     asked = recipes or int8.analyze or int8.by_speed or cpu_classes != (DEFAULT_CPU_CLASS,)
     if "int8" not in precisions and asked:
         raise ConfigError("Recipes, CPU classes and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
+    if "int8" not in precisions and int8.effort != "standard":
+        raise ConfigError("--effort is for INT8.", "Add --int8 and --calib FOLDER, or leave --effort out.")
     if "int8" not in precisions and int8.data is not None:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
     check_recipes(recipes, formats)

@@ -40,10 +40,14 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # Weights of seven bits: AVX2 without VNNI adds two products in 16 bits, which eight would overflow
     reduce_range: bool = False
     symmetric: bool = False  # zero point 0 for activations as well, as TensorRT wants it
-    method: Literal["minmax", "mse", "percentile"] = "mse"  # range estimator of tensors in general
-    silu_method: Literal["minmax", "mse", "percentile", "silu"] = "silu"  # range estimator of tensors that feed a SiLU
-    # `packed`: the first convolution is int8 over exact pixels, with rounding fitted to them, several output pixels per
-    # row; `float`: it stays float
+    # `nearest`: each weight goes to its nearest step; `gptq`: weights are rounded on the float network, before the export, so that
+    # the outputs of each layer change least
+    rounding: Literal["nearest", "gptq"] = "nearest"
+    # Range estimator of tensors in general. `gradient`: weighted by what an error does to the outputs; where that is not known,
+    # `mse`, and `silu` before a SiLU
+    method: Literal["minmax", "mse", "percentile", "gradient"] = "mse"
+    silu_method: Literal["minmax", "mse", "percentile", "silu", "gradient"] = "silu"  # of tensors that feed a SiLU
+    # `packed`: the first convolution is int8 over exact pixels, several output pixels per row; `float`: it stays float
     stem: Literal["packed", "float"] = "packed"
     # `tensors`: whatever the runtime computes on integers is rounded; `inputs`: the inputs of weighted operators alone, which is
     # what TensorRT fuses
@@ -56,8 +60,8 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     kind: Literal["static", "weights", "fp16"] = "static"
     # With `weights`: those of matrix `products` alone, or of `everything`
     weights_of: Literal["products", "everything"] = "products"
-    # Biases take back what rounding shifts on average: `fast`: each layer for itself; `accurate` (NNCF alone): one
-    # after the other
+    # NNCF alone: biases take back what rounding shifts on average. `fast`: each layer for itself; `accurate`: one after the
+    # other. `gptq` has done so already
     bias_correction: Literal["none", "fast", "accurate"] = "none"
     subset_size: int = 300  # at most this many calibration images are used
     # CPU class the kernels are for; `target` in the file
@@ -72,21 +76,29 @@ class CpuClass(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str  # name of its first recipe
     activations: Literal["uint8", "int8"] = "uint8"  # type of activations that its kernels fuse and run fastest
     reduce_range: bool = False  # see `QuantizeRecipe`
-    bias_correction: Literal["none", "fast"] = "none"  # see `QuantizeRecipe`
     # Of the first convolution, in the order they are tried
     stems: tuple[Literal["packed", "float"], ...] = ("packed", "float")
     config: dict[str, str] = {}  # session options under which an x86 machine fuses what this class fuses by itself
+    # Whether `gptq` comes first with every effort: seven bits rounded to the nearest step lose too much
+    needs_gptq: bool = False
 
 
 class Accelerated(msgspec.Struct, frozen=True, kw_only=True):
     """What is tried for an accelerator, which has a variant of its own in one format."""
 
     format: str
+    rounded: QuantizeRecipe  # what comes first but with `quick`
     first: tuple[QuantizeRecipe, ...]  # in the order they are tried
     last: tuple[QuantizeRecipe, ...] = ()  # when none of them is accurate
 
 
 DEFAULT_CPU_CLASS = "x86-vnni"
+
+# What a conversion spends on accuracy. `quick` rounds to the nearest step; `standard` rounds by what layers see and chooses ranges
+# by gradients; `thorough` compares recipes and seeds as well.
+Effort = Literal["quick", "standard", "thorough"]
+
+_GPTQ: Mapping[str, Any] = MappingProxyType({"rounding": "gptq", "method": "gradient", "silu_method": "gradient"})
 
 # A new class is a line here and its machines in edgecv/bundles/cpu_classes.py.
 CPU_CLASSES: Mapping[str, CpuClass] = MappingProxyType(
@@ -94,7 +106,7 @@ CPU_CLASSES: Mapping[str, CpuClass] = MappingProxyType(
         cpu.name: cpu
         for cpu in (
             CpuClass(name="x86-vnni", recipe="ort-u8s8"),
-            CpuClass(name="x86", recipe="ort-u8s7-x86", reduce_range=True, bias_correction="fast"),
+            CpuClass(name="x86", recipe="ort-u8s7-x86", reduce_range=True, needs_gptq=True),
             # SDOT multiplies signed by signed. The packed stem reads unsigned pixels, which S8S8 kernels do not take.
             CpuClass(
                 name="arm64",
@@ -108,23 +120,23 @@ CPU_CLASSES: Mapping[str, CpuClass] = MappingProxyType(
 )
 
 
-def _onnx_recipes(cpu: CpuClass) -> Iterator[QuantizeRecipe]:
-    """The fastest first: each stem, then other ranges, then corrected biases."""
+def _onnx_recipes(cpu: CpuClass, effort: Effort) -> Iterator[QuantizeRecipe]:
+    """The fastest first: each stem, then other ranges."""
+    if effort != "quick" or cpu.needs_gptq:
+        for stem in cpu.stems:
+            yield _onnx(cpu, _with_stem(cpu, "-gptq", stem), stem=stem, **_GPTQ)
     for stem in cpu.stems:
-        yield _onnx(cpu, cpu.recipe if stem == cpu.stems[0] else f"{cpu.recipe}-float-stem", stem=stem)
+        yield _onnx(cpu, _with_stem(cpu, "", stem), stem=stem)
     yield _onnx(cpu, f"{cpu.recipe}-float-stem-percentile", stem="float", method="percentile")
     yield _onnx(cpu, f"{cpu.recipe}-float-stem-minmax", stem="float", method="minmax")
-    if cpu.bias_correction == "none":
-        yield _onnx(cpu, f"{cpu.recipe}-bias", stem=cpu.stems[0], bias_correction="fast")
+
+
+def _with_stem(cpu: CpuClass, name: str, stem: str) -> str:
+    return f"{cpu.recipe}{name}" if stem == cpu.stems[0] else f"{cpu.recipe}{name}-float-stem"
 
 
 def _onnx(cpu: CpuClass, name: str, **changes: Any) -> QuantizeRecipe:
-    wanted = {
-        "activations": cpu.activations,
-        "reduce_range": cpu.reduce_range,
-        "bias_correction": cpu.bias_correction,
-        "cpu_class": cpu.name,
-    }
+    wanted = {"activations": cpu.activations, "reduce_range": cpu.reduce_range, "cpu_class": cpu.name}
     return QuantizeRecipe(name=name, format="onnx", **(wanted | changes))
 
 
@@ -135,6 +147,10 @@ def _openvino(name: str, **changes: Any) -> QuantizeRecipe:
 
 def _tflite(name: str, **changes: Any) -> QuantizeRecipe:
     return QuantizeRecipe(name=name, format="tflite", activations="int8", cpu_class="", **changes)
+
+
+def _rounded(recipe: QuantizeRecipe) -> QuantizeRecipe:
+    return msgspec.structs.replace(recipe, name=f"{recipe.name}-gptq", rounding="gptq", bias_correction="none")
 
 
 _WEIGHTS: Mapping[str, Any] = MappingProxyType({"kind": "weights", "weights_of": "everything"})
@@ -158,11 +174,20 @@ _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
         ("tflite", "transformer"): (_tflite("litert-dynamic-products", kind="weights"),),
     }
 )
-_LAST: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
+# What comes before them but with `quick`. NNCF unifies the ranges of tensors that are concatenated; ranges by gradients undid
+# that and did harm (F1 0.936 against 0.955), so OpenVINO keeps NNCF's.
+_ROUNDED: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
-        ("onnx", "conv"): (QuantizeRecipe(name="ort-weights", format="onnx", cpu_class="", **_WEIGHTS),),
-        ("openvino", "conv"): (_openvino("ov-weights", cpu_class="", **_WEIGHTS),),
-        ("tflite", "conv"): (_tflite("litert-dynamic", **_WEIGHTS),),
+        ("openvino", "conv"): (_openvino("ov-mixed-gptq", rounding="gptq", bias_correction="none"),),
+        ("tflite", "conv"): (_tflite("litert-static-gptq", **_GPTQ),),
+        **{key: tuple(_rounded(recipe) for recipe in found) for key, found in _BASE.items() if key[1] == "transformer"},
+    }
+)
+_LAST: Mapping[tuple[str, str], QuantizeRecipe] = MappingProxyType(
+    {
+        ("onnx", "conv"): QuantizeRecipe(name="ort-weights", format="onnx", cpu_class="", **_WEIGHTS),
+        ("openvino", "conv"): _openvino("ov-weights", cpu_class="", **_WEIGHTS),
+        ("tflite", "conv"): _tflite("litert-dynamic", **_WEIGHTS),
     }
 )
 FP16 = QuantizeRecipe(name="fp16", kind="fp16", cpu_class="")
@@ -193,11 +218,13 @@ ACCELERATED: Mapping[str, Accelerated] = MappingProxyType(
     {
         "tensorrt": Accelerated(
             format="onnx",
+            rounded=_tensorrt("tensorrt-gptq", rounding="gptq"),
             first=(_tensorrt("tensorrt"), _tensorrt("tensorrt-float-head", head="float")),
             last=(FP16,),
         ),
         "edgetpu": Accelerated(
             format="tflite",
+            rounded=_edgetpu("litert-edgetpu-gptq", **_GPTQ),
             first=(
                 _edgetpu("litert-edgetpu"),
                 _edgetpu("litert-edgetpu-percentile", method="percentile"),
@@ -209,17 +236,21 @@ ACCELERATED: Mapping[str, Accelerated] = MappingProxyType(
 
 
 def first_recipes(
-    model_format: str, architecture: str, cpu_class: str = DEFAULT_CPU_CLASS
+    model_format: str, architecture: str, cpu_class: str = DEFAULT_CPU_CLASS, effort: Effort = "standard"
 ) -> tuple[QuantizeRecipe, ...]:
     """What is tried first. Only convolutions in ONNX differ from CPU class to CPU class."""
-    if (model_format, architecture) == ("onnx", "conv"):
-        return tuple(_onnx_recipes(CPU_CLASSES[cpu_class]))
-    return _BASE[model_format, architecture]
+    key = (model_format, architecture)
+    if key == ("onnx", "conv"):
+        return tuple(_onnx_recipes(CPU_CLASSES[cpu_class], effort))
+    return _BASE[key] if effort == "quick" else (*_ROUNDED[key], *_BASE[key])
 
 
-def last_recipes(model_format: str, architecture: str) -> tuple[QuantizeRecipe, ...]:
+def last_recipes(model_format: str, architecture: str, effort: Effort = "standard") -> tuple[QuantizeRecipe, ...]:
     """What is tried when nothing else kept the accuracy: int8 weights under float activations, then fp16."""
-    return (*_LAST.get((model_format, architecture), ()), FP16)
+    found = _LAST.get((model_format, architecture))
+    if found is None:
+        return (FP16,)
+    return (found if effort == "quick" else _rounded(found), FP16)
 
 
 def depends_on_cpu_class(model_format: str, architecture: str) -> bool:
@@ -229,9 +260,12 @@ def depends_on_cpu_class(model_format: str, architecture: str) -> bool:
 
 def _every_recipe() -> Iterator[QuantizeRecipe]:
     for cpu in CPU_CLASSES.values():
-        yield from _onnx_recipes(cpu)
-    for recipes in (*_BASE.values(), *_LAST.values(), (FP16,), *(one.first for one in ACCELERATED.values())):
+        yield from _onnx_recipes(cpu, "thorough")
+    for recipes in (*_BASE.values(), *_ROUNDED.values(), *((one.rounded, *one.first) for one in ACCELERATED.values())):
         yield from recipes
+    for recipe in _LAST.values():
+        yield from (recipe, _rounded(recipe))
+    yield FP16
 
 
 RECIPES: Mapping[str, QuantizeRecipe] = MappingProxyType({recipe.name: recipe for recipe in _every_recipe()})

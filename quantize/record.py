@@ -80,6 +80,13 @@ class LayerRounding(_Record, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class RoundingRecord(_Record, frozen=True, kw_only=True):
+    """What was rounded before the export onto one grid: each layer, in the order they run."""
+
+    grid: str
+    layers: tuple[LayerRounding, ...]
+
+
 class BoxRow(_Record, frozen=True, kw_only=True):
     """One detection in frame pixels."""
 
@@ -122,6 +129,9 @@ class FormatRecord(_Record, frozen=True, kw_only=True):
     layers: tuple[LayerLoss, ...] = ()
     worst: tuple[WorstImage, ...] = ()
     notes: tuple[str, ...] = ()  # what was not proven, and what is left to do
+    rounding: RoundingRecord | None = (
+        None  # what happened to the weights before the export, where the recipe asks for it
+    )
 
 
 class CalibrationRecord(_Record, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from edgecv.quantize.quantizer import Exported
 from edgecv.quantize.recipes import (
     ACCELERATED,
     DEFAULT_CPU_CLASS,
+    Effort,
     QuantizeRecipe,
     depends_on_cpu_class,
     first_recipes,
@@ -75,7 +76,11 @@ class SearchResult:
 
 
 def recipe_orders(
-    model_format: str, architecture: str, cpu_classes: Sequence[str], recipes: Sequence[QuantizeRecipe] = ()
+    model_format: str,
+    architecture: str,
+    cpu_classes: Sequence[str],
+    recipes: Sequence[QuantizeRecipe] = (),
+    effort: Effort = "standard",
 ) -> tuple[RecipeOrder, ...]:
     """What is tried for each variant of a format: the recipes that were named, or all of them for each CPU class."""
     by_cpu_class = depends_on_cpu_class(model_format, architecture)
@@ -89,15 +94,15 @@ def recipe_orders(
             )
             for recipe in named
         )
-    last = last_recipes(model_format, architecture)
-    own = tuple(_accelerated(name) for name in cpu_classes if _is_for(name, model_format))
+    last = last_recipes(model_format, architecture, effort)
+    own = tuple(_accelerated(name, effort) for name in cpu_classes if _is_for(name, model_format))
     processors = [name for name in cpu_classes if name not in ACCELERATED]
     if own and not processors:
         return own
     if not by_cpu_class:
-        return (RecipeOrder(first=first_recipes(model_format, architecture), last=last), *own)
+        return (RecipeOrder(first=first_recipes(model_format, architecture, effort=effort), last=last), *own)
     orders = (
-        RecipeOrder(first=first_recipes(model_format, architecture, name), last=last, cpu_class=name)
+        RecipeOrder(first=first_recipes(model_format, architecture, name, effort), last=last, cpu_class=name)
         for name in processors or (DEFAULT_CPU_CLASS,)
     )
     return (*orders, *own)
@@ -107,9 +112,10 @@ def _is_for(name: str, model_format: str) -> bool:
     return name in ACCELERATED and ACCELERATED[name].format == model_format
 
 
-def _accelerated(name: str) -> RecipeOrder:
+def _accelerated(name: str, effort: Effort) -> RecipeOrder:
     found = ACCELERATED[name]
-    return RecipeOrder(first=found.first, last=found.last, cpu_class=name, float_blocks=False)
+    first = found.first if effort == "quick" else (found.rounded, *found.first)
+    return RecipeOrder(first=first, last=found.last, cpu_class=name, float_blocks=False)
 
 
 def check_recipes(recipes: Sequence[QuantizeRecipe], formats: Sequence[str]) -> None:

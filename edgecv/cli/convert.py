@@ -41,6 +41,9 @@ def convert(
     ] = None,
     max_drop: Annotated[float, typer.Option(help="Points of mAP or top-1 that INT8 may lose on --data.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the split into calibration and held-out images.")] = 0,
+    effort: Annotated[
+        str, typer.Option(help="Work spent on INT8's accuracy: quick, standard or thorough.")
+    ] = "standard",
     recipe: Annotated[
         list[str] | None,
         typer.Option(help="INT8 recipe by name, or recipe.json of a bundle: exactly that; one per format."),
@@ -125,6 +128,7 @@ def convert(
         data=data,
         max_drop=max_drop,
         seed=seed,
+        effort=effort,  # type: ignore[arg-type]  # checked with the other options
         analyze=analyze,
         by_speed=chosen.by_speed,
     )

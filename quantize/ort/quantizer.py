@@ -15,10 +15,9 @@ from edgecv._internal.printable import nearest
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.lint.lint import refuse_findings
-from edgecv.quantize.ort.bias import IMAGES, correct_biases
 from edgecv.quantize.ort.graph import Graph, Node, load, op_counts, save
 from edgecv.quantize.ort.opset import lower_opset
-from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments
+from edgecv.quantize.ort.stem import find_stem, pack_stem
 from edgecv.quantize.ort.tensorrt import quantize_for_tensorrt
 from edgecv.quantize.ort.weights import halve_tables, quantize_products, store_convolutions
 from edgecv.quantize.quantizer import LayerOutputs, library
@@ -27,10 +26,9 @@ from edgecv.quantize.recipes import CPU_CLASSES, QuantizeRecipe
 from edgecv.specs import TensorSpec
 
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
-_STEM_IMAGES = 24  # second moments of pixel patches are stable long before
 _MOST_BYTES = 2**31 - 1  # of a protobuf message
 _FLOAT_TENSORS = ("float32",)
-_MOST_REDUCED = 63  # seven bits: 2 x 255 x 63 fits into 16 bits
+_MOST_REDUCED = 64  # seven bits: 2 x 255 x 64 fits into 16 bits
 _ACTIVATIONS = ("Sigmoid", "Relu", "Clip", "LeakyRelu", "HardSwish")
 
 
@@ -58,13 +56,9 @@ class OrtStaticQuantizer:
             # Symbolic shapes would need a fixed-shape graph to change nothing; ours are fixed.
             preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
         self._stats: dict[str, TensorStats] = {}
-        self._images: list[Array] = []
-        self._corrected_on: Sequence[Array] = ()
 
     def calibrate(self, images: Sequence[Array]) -> None:
         """Measure every float tensor over images ``(N, H, W, 3)``."""
-        self._images = [image[None] for batch in images[:_STEM_IMAGES] for image in batch][:_STEM_IMAGES]
-        self._corrected_on = images[:IMAGES]
         self._stats = collect(self._run_all(images), len(images))
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
@@ -88,7 +82,7 @@ class OrtStaticQuantizer:
             return (out,), self._outputs
         stem = find_stem(quantized) if recipe.stem == "packed" else None
         if stem is not None:
-            pack_stem(quantized, stem, patch_moments(stem, self._images), _MOST_REDUCED if recipe.reduce_range else 127)
+            pack_stem(quantized, stem, _MOST_REDUCED if recipe.reduce_range else 127)
         outputs = _integer_outputs(quantized, self._outputs)
         save(quantized, out)
         config = CPU_CLASSES[recipe.cpu_class].config if recipe.cpu_class in CPU_CLASSES else {}
@@ -167,11 +161,7 @@ class OrtStaticQuantizer:
                 extra_options={"ActivationSymmetric": recipe.symmetric},
             )
         cache.unlink()
-        quantized = load(out)
-        if recipe.bias_correction != "none":
-            images = self._corrected_on
-            correct_biases(quantized, prepared, lambda model, names: self._run(model, names, images))
-        return quantized
+        return load(out)
 
     def _ranges(self, recipe: QuantizeRecipe, prepared: Any) -> dict[str, Range]:
         graph = Graph(prepared)

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments, round_to_moments
+from edgecv.quantize.ort.stem import find_stem, nearest, pack_stem
 from tests.unit.quantize.convolutions import SCALE, ZERO, integer_convolution, out_size, quantized_stem
 
 SAME_3, SAME_6 = (1, 1, 1, 1), (2, 2, 2, 2)
@@ -95,10 +95,9 @@ def test_the_packed_stem_makes_the_very_same_integers(size_wh, kernel, stride, p
     images += [np.zeros_like(images[0]), np.full_like(images[0], 255)]
     stem = find_stem(model)
     assert stem is not None
-    moments = patch_moments(stem, images)
-    weights, scale = round_to_moments(stem.weights, moments)
+    weights, scale = nearest(stem.weights, 127)
     plain = unpacked(stem, weights, scale, size_wh)
-    pack_stem(model, stem, moments)
+    pack_stem(model, stem)
     onnx.checker.check_model(model)
     for pixels in images:
         stored = run(model, pixels, "stored")
@@ -117,47 +116,24 @@ def test_the_packed_stem_stays_close_to_the_float_one() -> None:
     before = run(model, pixels)
     stem = find_stem(model)
     assert stem is not None
-    pack_stem(model, stem, patch_moments(stem, [pixels]))
+    pack_stem(model, stem)
     assert np.abs(run(model, pixels) - before).max() <= 3 * SCALE
 
 
-def test_moments_are_those_of_the_patches_the_convolution_sees() -> None:
-    model = quantized_stem((8, 8), 3, 2, SAME_3)
-    stem = find_stem(model)
-    assert stem is not None
-    white = np.full((1, 8, 8, 3), 255, np.uint8)
-    moments = patch_moments(stem, [white])
-    assert moments.shape == (27, 27)
-    assert np.allclose(moments, moments.T)
-    assert moments[13, 13] == 255.0**2  # the middle tap never meets the padding
-    assert moments[0, 0] < 255.0**2
-
-
-def test_rounding_to_moments_is_never_worse_than_rounding_to_nearest() -> None:
+@pytest.mark.parametrize("most", [127, 64])
+def test_weights_that_lie_on_their_grid_already_are_found_again(most: int) -> None:
     rng = np.random.default_rng(0)
-    weights = rng.normal(0, 1, (8, 3, 3, 3)).astype(np.float32)
-    patches = np.cumsum(rng.normal(0, 1, (4000, 27)), axis=1)  # neighbours are alike
-    moments = patches.T @ patches / len(patches)
-    rounded, scale = round_to_moments(weights, moments)
-    assert rounded.dtype == np.int8
-
-    def loss(stored: np.ndarray) -> float:
-        gap = stored.reshape(8, -1) * scale[:, None].astype(float) - weights.reshape(8, -1)
-        return float(np.einsum("oi,ij,oj->", gap, moments, gap))
-
-    nearest = np.clip(np.rint(weights / scale[:, None, None, None]), -127, 127)
-    assert loss(rounded) < 0.5 * loss(nearest)
-
-
-def test_pixels_that_are_never_lit_leave_weights_at_their_nearest_step() -> None:
-    weights = np.random.default_rng(0).normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
-    rounded, scale = round_to_moments(weights, np.zeros((27, 27)))
-    assert np.array_equal(rounded, np.rint(weights / scale[:, None, None, None]))
+    integers = rng.integers(-most, most + 1, (4, 3, 3, 3))
+    integers[:, 0, 0, 0] = most
+    scale = rng.uniform(0.001, 0.1, 4).astype(np.float32)
+    stored, found = nearest(integers.astype(np.float32) * scale[:, None, None, None], most)
+    assert np.array_equal(stored, integers)
+    np.testing.assert_allclose(found, scale, rtol=1e-6)
 
 
 def test_a_channel_of_zeros_stays_zero() -> None:
     weights = np.zeros((2, 3, 3, 3), np.float32)
-    rounded, scale = round_to_moments(weights, np.eye(27))
+    rounded, scale = nearest(weights, 127)
     assert not rounded.any()
     assert (scale > 0).all()
 

@@ -1,0 +1,66 @@
+"""The float network on the grids of its quantizers: rounded once, for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from edgecv._internal.progress import Progress
+from edgecv.converters.source import Part
+from edgecv.protocols import Array
+from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quantize.record import RoundingRecord
+from edgecv.quantize.rounding.folding import folded
+from edgecv.quantize.rounding.grid import GRIDS, NNCF_WEIGHTS, SEVEN_BITS, SYMMETRIC, Grid
+from edgecv.quantize.rounding.layers import RoundedNetwork
+from edgecv.quantize.rounding.module import round_module
+
+_IMAGES = {"conv": 64, "transformer": 16}  # a transformer's image gives thousands of tokens, and takes seconds to run
+
+
+def grid_of(recipe: QuantizeRecipe) -> Grid | None:
+    """The grid that a recipe's weights are rounded to before the export; ``None`` where its quantizer rounds them."""
+    if recipe.rounding == "nearest":
+        return None
+    if recipe.kind == "weights" and recipe.format == "openvino":
+        return NNCF_WEIGHTS
+    return SEVEN_BITS if recipe.reduce_range else SYMMETRIC
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RoundedParts:
+    """One part of a source on every grid that was asked for; it is rounded when a grid is needed first.
+
+    Attributes:
+        part: The float part.
+        images: Calibration images, ``(N, H, W, 3)`` each.
+        recipes: What will be tried first: their grids are made together, from the same moments.
+        seed: Of the draw of rows.
+        progress: Called as images are run.
+    """
+
+    part: Part
+    images: Sequence[Array]
+    recipes: Iterable[QuantizeRecipe]
+    seed: int
+    progress: Progress
+    _made: dict[str, RoundedNetwork] = field(default_factory=dict, init=False)
+
+    def on(self, grid: Grid) -> Part:
+        """The part with its weights on a grid."""
+        if grid.name not in self._made:
+            wanted = {one.name for one in map(grid_of, self.recipes) if one is not None} - self._made.keys()
+            self._made |= self._rounded([GRIDS[name] for name in sorted({*wanted, grid.name})])
+        found = self._made[grid.name].network
+        return replace(self.part, module=found) if self.part.graph is None else replace(self.part, graph=found)
+
+    def record(self, recipe: QuantizeRecipe) -> RoundingRecord | None:
+        """What was rounded for a recipe; ``None`` where nothing was."""
+        grid = grid_of(recipe)
+        found = self._made.get(grid.name) if grid is not None else None
+        return RoundingRecord(grid=grid.name, layers=found.layers) if grid is not None and found is not None else None
+
+    def _rounded(self, grids: Sequence[Grid]) -> dict[str, RoundedNetwork]:
+        images = self.images[: max(1, _IMAGES[self.part.architecture] // len(self.images[0]))]
+        module = folded(self.part.module, images[0])
+        return round_module(module, images, grids, self.progress, self.seed)
