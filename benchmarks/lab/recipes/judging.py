@@ -195,7 +195,8 @@ def compared(gathered: FormatEvidence, resamples: int = 2000, map_resamples: int
     """The figures of each recipe, and how those after the first differ from it."""
     pictures = len(gathered.pictures.paths)
     floats = None if gathered.floats is None else gathered.floats.matches()
-    found, first = [], None
+    found: list[Judged] = []
+    first: dict[str, Drawn] | None = None
     for evidence in gathered.sides.values():
         plan = Plan(seeds=evidence.seeds, pictures=pictures, resamples=resamples)
         figures = {
@@ -206,7 +207,7 @@ def compared(gathered: FormatEvidence, resamples: int = 2000, map_resamples: int
             plan = Plan(seeds=evidence.seeds, pictures=pictures, resamples=map_resamples)
             figures[MAP_LOSS], shown[MAP] = _precision(floats, evidence, plan)
             shown[MAP_LOSS] = figures[MAP_LOSS].estimate()
-        against = {} if first is None else _against(figures, first)
+        against: dict[str, Estimate] = {} if first is None else _against(figures, first)
         found.append(
             Judged(format=evidence.side.format, recipe=evidence.side.recipe.name, figures=shown, against=against)
         )

@@ -32,7 +32,7 @@ class Pictures:
 
     paths: tuple[Path, ...]
     contents: tuple[str, ...]
-    truth: tuple[Truth, ...] | tuple[int, ...] | None = None
+    truth: tuple[Truth | int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import Variant
-from edgecv.model import Model, load
+from edgecv.model import load
 from edgecv.protocols import Array, Session
 from edgecv.quantize.labels.evaluate import COCO_LIMITS
 from edgecv.results import Classification, Detections, Image
@@ -47,11 +47,12 @@ class Runner:
         Raises:
             EdgeCVError: as ``edgecv.load``.
         """
-        self._model: Any = load(bundle.path, variant=variant.name)
+        model: Any = load(bundle.path, variant=variant.name)
+        self._model = model
         self._spec = bundle.spec_of(variant)
-        self._decodes = decodes and isinstance(self._model, Model)
-        whole = isinstance(self._model, Model)
-        self.session: Session = self._model.session if whole else self._model.sessions["encoder"]
+        whole = hasattr(model, "session")
+        self._decodes = decodes and whole
+        self.session: Session = model.session if whole else model.sessions["encoder"]
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
