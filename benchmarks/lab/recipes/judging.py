@@ -19,7 +19,7 @@ from edgecv.benchmarks.lab.recipes.pictures import Part, Pictures, halves_of, op
 from edgecv.bundles.bundle import Bundle
 from edgecv.converters.request import check_source, family_of, size_wh_of
 from edgecv.converters.source import SourceModel, SourceOptions, family
-from edgecv.errors import ConfigError, ConversionError, EdgeCVError, QuantizationError
+from edgecv.errors import AccuracyGateError, ConfigError, ConversionError, EdgeCVError, QuantizationError
 from edgecv.quantize.labels.average_precision import Matches, mean_precision
 from edgecv.quantize.labels.bootstrap import RealArray
 from edgecv.quantize.labels.coco import Truth
@@ -182,7 +182,7 @@ class _Run:
         seeds = self.maker.asked.seed_numbers
         try:
             return [[self.maker.bundle(side, seed, part) for seed in seeds] for part in self.parts]
-        except (ConversionError, QuantizationError) as error:
+        except (ConversionError, QuantizationError, AccuracyGateError) as error:
             self.failed.append(_failure(side, error))
             return None
 
