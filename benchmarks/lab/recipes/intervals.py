@@ -72,10 +72,14 @@ class Drawn:
         """The figure itself."""
         return _estimate(self.value, self.draws)
 
+    def less(self, other: Drawn) -> Drawn:
+        """What this figure is more than another one of the same draws."""
+        return Drawn(value=self.value - other.value, draws=self.draws - other.draws)
+
     def against(self, other: Drawn, how: Compared) -> Estimate:
         """This figure less the other one, or divided by it; both of the same draws."""
         if how == "difference":
-            return _estimate(self.value - other.value, self.draws - other.draws)
+            return self.less(other).estimate()
         return _estimate(_divided(self.value, other.value), _divided(self.draws, other.draws))
 
 

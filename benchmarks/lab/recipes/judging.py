@@ -14,13 +14,14 @@ from edgecv.benchmarks.lab.recipes.asked import JudgeOptions, Side, sides_of
 from edgecv.benchmarks.lab.recipes.bundles import BundleMaker
 from edgecv.benchmarks.lab.recipes.evidence import Candidate, Evidence, FormatEvidence
 from edgecv.benchmarks.lab.recipes.intervals import BySeed, Drawn, Estimate, Plan, drawn
+from edgecv.benchmarks.lab.recipes.matches import MatchLog
 from edgecv.benchmarks.lab.recipes.measures import FIGURES
 from edgecv.benchmarks.lab.recipes.pictures import Part, Pictures, halves_of, open_pictures, whole_of
 from edgecv.bundles.bundle import Bundle
 from edgecv.converters.request import check_source, family_of, size_wh_of
 from edgecv.converters.source import SourceModel, SourceOptions, family
 from edgecv.errors import AccuracyGateError, ConfigError, ConversionError, EdgeCVError, QuantizationError
-from edgecv.quantize.labels.average_precision import Matches, mean_precision
+from edgecv.quantize.labels.average_precision import mean_precision
 from edgecv.quantize.labels.bootstrap import RealArray
 from edgecv.quantize.labels.coco import Truth
 from edgecv.results import IntArray
@@ -193,43 +194,57 @@ def _failure(side: Side, error: EdgeCVError) -> Failed:
 
 def compared(gathered: FormatEvidence, resamples: int = 2000, map_resamples: int = 400) -> list[Judged]:
     """The figures of each recipe, and how those after the first differ from it."""
-    pictures = len(gathered.pictures.paths)
-    floats = None if gathered.floats is None else gathered.floats.matches()
+    floats = _float_precision(gathered, map_resamples)
     found: list[Judged] = []
     first: dict[str, Drawn] | None = None
     for evidence in gathered.sides.values():
-        plan = Plan(seeds=evidence.seeds, pictures=pictures, resamples=resamples)
+        plan = Plan(seeds=evidence.seeds, pictures=evidence.pictures, resamples=resamples)
         figures = {
             n: drawn(f.by_seed(evidence.measures), plan) for n, f in FIGURES.items() if f.over in evidence.measures
         }
-        shown = {name: figure.estimate() for name, figure in figures.items()}
         if floats is not None:
-            plan = Plan(seeds=evidence.seeds, pictures=pictures, resamples=map_resamples)
-            figures[MAP_LOSS], shown[MAP] = _precision(floats, evidence, plan)
-            shown[MAP_LOSS] = figures[MAP_LOSS].estimate()
-        against: dict[str, Estimate] = {} if first is None else _against(figures, first)
+            figures |= _precision(floats, evidence, map_resamples)
         found.append(
-            Judged(format=evidence.side.format, recipe=evidence.side.recipe.name, figures=shown, against=against)
+            Judged(
+                format=evidence.side.format,
+                recipe=evidence.side.recipe.name,
+                figures={name: figure.estimate() for name, figure in figures.items()},
+                against={} if first is None else _against(figures, first),
+            )
         )
         first = first or figures
     return found
 
 
-def _precision(floats: Matches, evidence: Evidence, plan: Plan) -> tuple[Drawn, Estimate]:
-    """What INT8 loses of the float model's mean average precision, and what it reaches."""
-    own = _map_by_seed([log.matches() for log in evidence.logs])
-    loss = drawn(lambda counts: mean_precision(floats, counts)[:, None] - own(counts), plan)
-    value = float(own(np.ones((1, plan.pictures), np.int64)).mean())
-    return loss, Estimate(value=value, low=float("nan"), high=float("nan"))
+def _float_precision(gathered: FormatEvidence, resamples: int) -> Drawn | None:
+    """Mean average precision of the float model in each draw; ``None`` without labelled boxes."""
+    if gathered.floats is None or not gathered.sides:
+        return None
+    evidence = next(iter(gathered.sides.values()))
+    return drawn(_map_by_seed([gathered.floats] * evidence.seeds), _map_plan(evidence, resamples))
 
 
-def _map_by_seed(matches: Sequence[Matches]) -> BySeed:
+def _precision(floats: Drawn, evidence: Evidence, resamples: int) -> dict[str, Drawn]:
+    """What INT8 reaches of mean average precision, and what it loses of the float model's."""
+    own = drawn(_map_by_seed(evidence.logs), _map_plan(evidence, resamples))
+    return {MAP: own, MAP_LOSS: floats.less(own)}
+
+
+def _map_plan(evidence: Evidence, resamples: int) -> Plan:
+    return Plan(seeds=evidence.seeds, pictures=evidence.pictures, resamples=resamples)
+
+
+def _map_by_seed(logs: Sequence[MatchLog]) -> BySeed:
+    matches = {id(log): log.matches() for log in logs}
+
     def figure(counts: IntArray) -> RealArray:
-        return np.stack([mean_precision(one, counts) for one in matches], axis=1)
+        found = {key: mean_precision(one, counts) for key, one in matches.items()}
+        return np.stack([found[id(log)] for log in logs], axis=1)
 
     return figure
 
 
 def _against(figures: Mapping[str, Drawn], first: Mapping[str, Drawn]) -> dict[str, Estimate]:
-    how = {name: FIGURES[name].compared if name in FIGURES else "difference" for name in figures if name in first}
+    how = {name: FIGURES[name].compared if name in FIGURES else None for name in figures if name in first}
+    how |= {MAP_LOSS: "difference"} if MAP_LOSS in figures else {}
     return {name: figures[name].against(first[name], kind) for name, kind in how.items() if kind is not None}
