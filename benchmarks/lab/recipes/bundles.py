@@ -15,7 +15,7 @@ from edgecv.bundles.bundle import SUFFIX, Bundle, sha256_of
 from edgecv.converters.convert import convert
 from edgecv.converters.request import Int8Options, stem_of
 from edgecv.converters.source import SourceOptions
-from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe
+from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe, find_recipe
 from edgecv.quantize.recipes import DEFAULT_CPU_CLASS, GateLimits, QuantizeRecipe
 from edgecv.version import __version__
 
@@ -60,8 +60,8 @@ class BundleMaker:
             EdgeCVError: as ``edgecv.convert``, but never since the gate failed.
         """
         recipe = msgspec.structs.replace(side.recipe, limits=OPEN_LIMITS)
-        place = self.folder / self._name(side, recipe, seed, part)
-        if place.is_dir():
+        place = self.folder / self._name(side, seed, part)
+        if place.is_dir() and _made_by(Bundle.open(place), recipe):
             return Bundle.open(place)
         file = self.folder / f"{place.name.removesuffix(SUFFIX)}.{RECIPE_FILE}"
         file.write_bytes(dump_recipe(recipe))
@@ -71,15 +71,29 @@ class BundleMaker:
             calibration=part.calibration,
             out=place,
             imgsz=self.asked.imgsz,
+            force=True,
             options=self.options,
             int8=Int8Options(recipes=(file,), cpu_class=recipe.cpu_class or DEFAULT_CPU_CLASS, seed=seed),
             progress=self.progress,
         )
 
-    def _name(self, side: Side, recipe: QuantizeRecipe, seed: int, part: Part) -> str:
+    def _name(self, side: Side, seed: int, part: Part) -> str:
         """Says what it holds, and ends in the hash of all that it was made from."""
         source = sha256_of(self.source) if self.source.is_file() else str(self.source)
-        made_from = [source, dump_recipe(recipe).decode(), seed, part.contents, side.format, repr(self.options)]
-        text = msgspec.json.encode([*made_from, self.asked.imgsz, __version__])
+        made_from = [source, _wishes(side.recipe), seed, part.contents, side.format, repr(self.options)]
+        text = msgspec.json.encode([*made_from, self.asked.imgsz, __version__], order="sorted")
         digest = hashlib.sha256(text).hexdigest()[:12]
-        return f"{stem_of(self.source)}-{side.format}-{recipe.name}-seed{seed}-{part.name}-{digest}{SUFFIX}"
+        return f"{stem_of(self.source)}-{side.format}-{side.recipe.name}-seed{seed}-{part.name}-{digest}{SUFFIX}"
+
+
+def _wishes(recipe: QuantizeRecipe) -> dict[str, object]:
+    """What a recipe asks for beyond the defaults, so that a new key of recipes leaves the hash of those without it alone."""
+    told = msgspec.structs.asdict(recipe)
+    fields = [field for field in msgspec.structs.fields(recipe) if field.name != "limits"]
+    return {field.encode_name: told[field.name] for field in fields if told[field.name] != field.default}
+
+
+def _made_by(bundle: Bundle, recipe: QuantizeRecipe) -> bool:
+    """Whether the recipe that a bundle holds, whole, is this one: a default may have changed since."""
+    file = bundle.path / bundle.variants[-1].name / RECIPE_FILE
+    return file.is_file() and msgspec.structs.replace(find_recipe(str(file)), limits=recipe.limits) == recipe
