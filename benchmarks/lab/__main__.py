@@ -16,6 +16,7 @@ PROGRAMS: Mapping[str, str] = MappingProxyType(
         "around_session": "edgecv.benchmarks.lab.around_session",
         "cross_split": "edgecv.benchmarks.lab.cross_split",
         "figures": "edgecv.benchmarks.lab.matrix.figures",
+        "judge_recipes": "edgecv.benchmarks.lab.recipes.judge",
         "long_run": "edgecv.benchmarks.lab.long_run",
         "many_cameras": "edgecv.benchmarks.lab.many_cameras",
         "matrix": "edgecv.benchmarks.lab.matrix.matrix",

@@ -97,7 +97,7 @@ def cross_split(
     pool = _Pool()
     with tempfile.TemporaryDirectory() as work:
         for number in (0, 1):
-            folder = _linked(halves[number], Path(work) / f"half{number}")
+            folder = linked(halves[number], Path(work) / f"half{number}")
             bundle = convert(
                 source,
                 formats=(model_format,),
@@ -136,7 +136,8 @@ def split_by_content(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return ordered[0::2], ordered[1::2]
 
 
-def _linked(images: Sequence[Path], folder: Path) -> Path:
+def linked(images: Sequence[Path], folder: Path) -> Path:
+    """A new folder with links to the images."""
     folder.mkdir()
     for number, path in enumerate(images):
         (folder / f"{number:06d}{path.suffix}").symlink_to(path.resolve())

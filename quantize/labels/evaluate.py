@@ -11,6 +11,7 @@ import numpy as np
 from edgecv._internal.bounded import read_plain_text
 from edgecv._internal.progress import Progress, silent
 from edgecv.errors import CalibrationError, ConfigError, SourceError
+from edgecv.limits import Limits
 from edgecv.media.images import read_image
 from edgecv.model import Model
 from edgecv.quantize.labels.bootstrap import RealArray
@@ -19,7 +20,8 @@ from edgecv.quantize.labels.dataset import dataset_places, images_at, is_dataset
 from edgecv.results import Classification, Detections, FloatArray, Image
 
 # COCO's protocol: everything down to a confidence of 0.001, every class of a box, at most 300 boxes.
-_CONFIDENCE, _IOU, _MAX_DETECTIONS = 0.001, 0.7, 300
+_CONFIDENCE = 0.001
+COCO_LIMITS: Limits = {"confidence": _CONFIDENCE, "iou": 0.7, "max_detections": 300, "multi_label": True}
 
 _OUTSIDE = 1.01  # rounding puts an edge a little beyond the image; labels in pixels lie far beyond
 
@@ -205,13 +207,8 @@ def _found(
     for done in range(0, len(images), model.batch):
         progress(f"Evaluating {model.name}", done, len(images))
         sizes: list[tuple[int, int]] = []
-        answers = model.many(
-            _images(images[done : done + model.batch], sizes),
-            confidence=_confidence(model),
-            iou=_IOU,
-            max_detections=_MAX_DETECTIONS,
-            multi_label=True,
-        )
+        limits: Limits = {**COCO_LIMITS, "confidence": _confidence(model)}
+        answers = model.many(_images(images[done : done + model.batch], sizes), **limits)
         yield from zip(sizes, answers, strict=True)
     progress(f"Evaluating {model.name}", len(images), len(images))
 

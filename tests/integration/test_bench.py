@@ -99,7 +99,8 @@ def test_options_out_of_range_are_refused(wrong):
 
 
 def test_session_ratio_times_both_in_rounds(bundle, tmp_path):
-    found = session_ratio(bundle, write_model(tmp_path / "reference.onnx"), runs=5, rounds=2)
+    reference = write_model(tmp_path / "reference.onnx")
+    found = session_ratio(bundle, reference, runs=5, rounds=2)
     assert len(found.rounds_ms) == 2
     assert found.ratio == found.bundle_ms / found.reference_ms > 0
     assert found.round_ratio > 0
@@ -108,6 +109,15 @@ def test_session_ratio_times_both_in_rounds(bundle, tmp_path):
         session_ratio(bundle, tmp_path / "reference.onnx", variant="tflite-int8")
     with pytest.raises(ConfigError, match="does not exist"):
         session_ratio(bundle, tmp_path / "missing.onnx")
+
+
+def test_session_ratio_of_two_variants_has_an_interval(bundle):
+    found = session_ratio(f"{bundle}:onnx-int8", f"{bundle}:onnx-fp32", runs=3, rounds=6)
+    low, high = found.interval
+    assert 0 < low <= found.round_ratio <= high
+    assert found.as_dict()["round_ratio_interval"] == [round(low, 4), round(high, 4)]
+    with pytest.raises(ConfigError, match="no variant 'onnx-int4'"):
+        session_ratio(f"{bundle}:onnx-int8", f"{bundle}:onnx-int4", runs=3, rounds=6)
 
 
 def test_around_session_takes_a_call_apart(bundle):
