@@ -70,6 +70,7 @@ def _judge(job: Job, base: Built) -> AccuracyJudge:
         max_drop=job.request.int8.max_drop,
         sessions=lambda parts: {name: open_part(exporter, part) for name, part in parts.items()},
         floats=base.parts,
+        strict=job.request.int8.strict,
         progress=lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
     )
 

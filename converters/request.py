@@ -34,6 +34,7 @@ class Int8Options:
         max_drop: Points of mAP or top-1 that INT8 may lose on them.
         seed: Another seed splits the calibration images in another way.
         analyze: Write ``sensitivity.json``: what each layer loses in INT8, and what leaving it float costs.
+        strict: The accuracy gate asks INT8 to be as near to float as the best recipes come (``STRICT`` in ``quantize/recipes.py``).
         by_speed: The bundle runs on the machine that converts, so a recipe must be faster than float there as well. By default
             accuracy alone decides: the same inputs and versions give the same recipes on any x86 machine.
     """
@@ -44,6 +45,7 @@ class Int8Options:
     max_drop: float = DEFAULT_MAX_DROP
     seed: int = 0
     analyze: bool = False
+    strict: bool = False
     by_speed: bool = False
 
     def __post_init__(self) -> None:
@@ -93,9 +95,11 @@ def request_of(
     check_formats(formats)
     recipes = tuple(find_recipe(str(recipe)) for recipe in int8.recipes)
     cpu_classes = cpu_classes_of(int8.cpu_class)
-    asked = recipes or int8.analyze or int8.by_speed or cpu_classes != (DEFAULT_CPU_CLASS,)
+    asked = recipes or int8.analyze or int8.strict or int8.by_speed or cpu_classes != (DEFAULT_CPU_CLASS,)
     if "int8" not in precisions and asked:
-        raise ConfigError("Recipes, CPU classes and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
+        raise ConfigError(
+            "Recipes, CPU classes, the analysis and --strict are for INT8.", "Add --int8 and --calib FOLDER."
+        )
     if "int8" not in precisions and int8.data is not None:
         raise ConfigError("--data judges INT8.", "Add --int8 and --calib FOLDER, or leave --data out.")
     check_recipes(recipes, formats)

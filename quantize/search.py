@@ -15,6 +15,7 @@ import msgspec
 
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, QuantizationError
 from edgecv.quantize.gate.accuracy_gate import GateReport
+from edgecv.quantize.gate.class_scores import ScoreError
 from edgecv.quantize.labels.scores import Scores
 from edgecv.quantize.quantizer import Exported
 from edgecv.quantize.recipes import (
@@ -49,6 +50,7 @@ class Judgement:
 
     report: GateReport  # the gate's figures, those by labels among them
     labelled: Labelled | None = None  # what it loses by labels; `None` without labels, or when it did not get that far
+    error: ScoreError | None = None  # how far its class scores are off, image by image; `None` where it has none
     answers: Sequence[Any] = ()  # what it found in each image, at a low confidence where the task has one
     scores: Scores | None = None  # what it scored by labels
 
@@ -240,9 +242,11 @@ def refusal(
     tried = "; ".join(f"{attempt.recipe}: {attempt.reason}" for attempt in attempts)
     worst = ", ".join(f"{layer.name} ({layer.sqnr_db:.1f} dB)" for layer in layers[:_NAMED_LAYERS])
     lost = f" Most is lost in {worst}." if worst else ""
+    lenient = next((report.recipe for report in reports if report.strict_alone), "")
+    relaxed = f"Without --strict {lenient} would be written. " if lenient else ""
     return AccuracyGateError(
         f"No INT8 recipe keeps the accuracy of the float model. Tried {tried}.{lost}",
-        "Nothing was written. Check that the calibration images look like what the model was trained on, or keep float: "
+        f"Nothing was written. {relaxed}Check that the calibration images look like what the model was trained on, or keep float: "
         "--fp32.",
         report=reports[-1] if reports else None,
     )

@@ -62,6 +62,9 @@ def convert(
     analyze: Annotated[
         bool, typer.Option("--analyze", help="Write sensitivity.json: what each layer loses in INT8.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="INT8 must be as near to float as the best recipes come, else exit code 3.")
+    ] = False,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
     fit: Annotated[
         list[str] | None,
@@ -126,6 +129,7 @@ def convert(
         max_drop=max_drop,
         seed=seed,
         analyze=analyze,
+        strict=strict,
         by_speed=chosen.by_speed,
     )
     if chosen.said:
