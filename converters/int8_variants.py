@@ -200,6 +200,7 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         chosen=chosen.recipe.name,
         layers=layers,
         worst=maker.judge.worst(chosen.judgement),
+        comparisons=result.comparisons,
         notes=_notes(variant, parts),
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)

@@ -35,6 +35,7 @@ from edgecv.quantize.gate.class_scores import (
     has_class_scores,
 )
 from edgecv.quantize.gate.masks import judge_masks, mask_answers
+from edgecv.quantize.gate.paired import image_figures
 from edgecv.quantize.gate.strict import strictly, tightened
 from edgecv.quantize.gate.threshold import LOW_CONFIDENCE, tune_confidence, tune_confidence_labelled
 from edgecv.quantize.gate.worst import worst_images
@@ -95,9 +96,10 @@ class AccuracyJudge:
         errors = ScoreErrors(self._raw)
         found = self._asked(parts, f"{recipe.name} on held-out images", errors.look)
         error = errors.error() if self._raw.images else None
+        figures = None if error is None else image_figures(*map(self._at_default, (self._wanted, found)), error)
         report = self._gated(found, error, recipe)
         if not report.passed or self._float_scores is None:
-            return Judgement(report=report, answers=found, error=error)
+            return Judgement(report=report, answers=found, images=figures)
         scores = self._scored(parts, f"{recipe.name} on labelled images")
         assert scores is not None
         loss = compare_scores(self._float_scores, scores, self.source.spec.decode.labels)
@@ -106,7 +108,7 @@ class AccuracyJudge:
             report=replace(report, checks=(*report.checks, check)),
             labelled=loss,
             answers=found,
-            error=error,
+            images=figures,
             scores=scores,
         )
 

@@ -67,6 +67,7 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # Biases take back what rounding shifts on average: `fast`: each layer for itself; `accurate` (NNCF alone): one
     # after the other
     bias_correction: Literal["none", "fast", "accurate"] = "none"
+    seed: int = 0  # of the sample of calibration values (OpenVINO: of images) that ranges are chosen from
     subset_size: int = 300  # at most this many calibration images are used
     # CPU class the kernels are for; `target` in the file
     cpu_class: str = msgspec.field(name="target", default="x86-vnni")

@@ -98,6 +98,22 @@ class Attempt(_Record, frozen=True, kw_only=True):
     bytes: int = 0  # size of its files; 0 where none were written
 
 
+class Comparison(_Record, frozen=True, kw_only=True):
+    """Two recipes on the same held-out images and seeds, with 95 % intervals over both."""
+
+    first: str  # the recipe that stands until another is shown to be better
+    second: str  # the one that is compared with it
+    seeds: int
+    images: int
+    error_ratio: float  # squared error of the class scores, second / first
+    error_low: float
+    error_high: float
+    f1_gain: float  # F1 against the float model, second - first
+    f1_low: float
+    f1_high: float
+    shown: str = ""  # whether the second is `better` or `worse`; empty where no difference is shown
+
+
 class FormatRecord(_Record, frozen=True, kw_only=True):
     """One format: its float variant, the attempts in the order they were made, the one that was chosen (empty: none)."""
 
@@ -108,6 +124,7 @@ class FormatRecord(_Record, frozen=True, kw_only=True):
     chosen: str
     layers: tuple[LayerLoss, ...] = ()
     worst: tuple[WorstImage, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()  # of recipes of one class of cost, where they were compared
     notes: tuple[str, ...] = ()  # what was not proven, and what is left to do
 
 
