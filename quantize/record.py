@@ -98,6 +98,14 @@ class Attempt(_Record, frozen=True, kw_only=True):
     bytes: int = 0  # size of its files; 0 where none were written
 
 
+class ErrorSource(_Record, frozen=True, kw_only=True):
+    """What one kind of rounding alone does to the class scores, on calibration images; ``all``: everything together."""
+
+    kind: str  # `all`, `weights`, or of rounded tensors: `after_silu`, `concatenations` ...
+    error: float  # as `logit_error` or `logit_noise` of the gate
+    tensors: int = 0  # how many are rounded
+
+
 class Comparison(_Record, frozen=True, kw_only=True):
     """Two recipes on the same held-out images and seeds, with 95 % intervals over both."""
 
@@ -124,6 +132,7 @@ class FormatRecord(_Record, frozen=True, kw_only=True):
     chosen: str
     layers: tuple[LayerLoss, ...] = ()
     worst: tuple[WorstImage, ...] = ()
+    sources: tuple[ErrorSource, ...] = ()  # where the error comes from; empty where that is not measured
     comparisons: tuple[Comparison, ...] = ()  # of recipes of one class of cost, where they were compared
     notes: tuple[str, ...] = ()  # what was not proven, and what is left to do
 

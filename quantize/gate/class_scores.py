@@ -70,11 +70,18 @@ class _Seen:
 class FloatScores:
     """What the float model says in each image, by the role of the output."""
 
+    least: float = SEEN  # the best confidence of a cell from which on it counts
     images: dict[int, dict[str, _Seen]] = field(default_factory=dict)
 
     def look(self, image: int, outputs: Mapping[str, Array], specs: Sequence[TensorSpec]) -> None:
         """Keep the scores of an image."""
-        self.images[image] = {spec.role: _seen(outputs[spec.name], spec) for spec in specs if _is_score(spec)}
+        self.images[image] = {
+            spec.role: _seen(outputs[spec.name], spec, self.least) for spec in specs if _is_score(spec)
+        }
+
+    def seen(self) -> bool:
+        """Whether there is any cell that counts."""
+        return any(len(seen.cells) for image in self.images.values() for seen in image.values())
 
     def variance(self) -> float:
         """How far the scores are spread around their mean."""
@@ -141,10 +148,10 @@ def _columns(stored: Array, spec: TensorSpec) -> Array:
     return cells_last(stored, spec) if stored.ndim == 4 else stored.reshape(-1, 1)
 
 
-def _seen(stored: Array, spec: TensorSpec) -> _Seen:
+def _seen(stored: Array, spec: TensorSpec, least: float) -> _Seen:
     scores = real_values(_columns(stored, spec), spec)
     best = sigmoid(scores.max(axis=0))
-    cells = np.arange(1) if spec.role == "logits" else np.flatnonzero(best > SEEN)
+    cells = np.arange(1) if spec.role == "logits" else np.flatnonzero(best > least)
     return _Seen(cells, scores[:, cells].astype(np.float16))
 
 

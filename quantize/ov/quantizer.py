@@ -56,7 +56,7 @@ class NncfQuantizer:
         return iter(())
 
     def _static(self, nncf: Any, model: Any, recipe: QuantizeRecipe) -> Any:
-        images = _drawn(self._images, recipe.seed)
+        images = drawn(self._images, recipe.seed)
         presets = {True: nncf.QuantizationPreset.MIXED, False: nncf.QuantizationPreset.PERFORMANCE}
         return nncf.quantize(
             model,
@@ -71,7 +71,7 @@ class NncfQuantizer:
         )
 
 
-def _drawn(images: list[Array], seed: int) -> list[Array]:
+def drawn(images: list[Array], seed: int) -> list[Array]:
     """The images that NNCF sees: all with seed 0; with another, a draw of seven of eight, since it takes whole tensors of each."""
     if seed == 0:
         return images

@@ -25,7 +25,7 @@ from edgecv.quantize.record import (
 from edgecv.quantize.report.charts import Point, bar, pareto, side_by_side
 from edgecv.quantize.report.figures import decibels, figure, megabytes, milliseconds, noise, ratio
 from edgecv.quantize.report.markup import Markup
-from edgecv.quantize.report.rows import MOST_CLASSES, class_rows, comparison_rows, figure_rows
+from edgecv.quantize.report.rows import MOST_CLASSES, class_rows, comparison_rows, figure_rows, source_rows
 from edgecv.quantize.report.template import render_report
 from edgecv.quantize.report.words import FORMATS, GLOSSARY
 
@@ -284,5 +284,6 @@ _HELPERS: Mapping[str, object] = MappingProxyType(
         "class_rows": class_rows,
         "layer_rows": _layer_rows,
         "comparison_rows": comparison_rows,
+        "source_rows": source_rows,
     }
 )

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from edgecv.bundles.metric_names import in_words
-from edgecv.quantize.record import Comparison, Labelled
+from edgecv.quantize.record import Comparison, ErrorSource, Labelled
+from edgecv.quantize.report.charts import bar
 
 MOST_CLASSES = 20
+_SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "weights": "weights",
+        "after_silu": "tensors after a SiLU",
+        "before_silu": "tensors before a SiLU",
+        "sigmoid": "sigmoids",
+        "concatenations": "concatenations",
+        "additions": "additions",
+        "activations": "tensors after a ReLU or the like",
+        "convolutions": "convolutions without an activation",
+        "copies": "copies (splits, maximum pooling, resizing)",
+        "outputs": "outputs",
+        "others": "others",
+    }
+)
 
 
 def figure_rows(found: Labelled) -> list[tuple[str, str]]:
@@ -39,4 +56,14 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
             f"{found.second} is {found.shown}" if found.shown else "no difference shown",
         )
         for found in comparisons
+    ]
+
+
+def source_rows(sources: Sequence[ErrorSource]) -> list[tuple[str, ...]]:
+    """Bars of what each kind of rounding does alone, as a share of what all of it does; the largest first."""
+    whole = next((source.error for source in sources if source.kind == "all"), 0.0)
+    shares = [(source, source.error / whole if whole else 0.0) for source in sources if source.kind != "all"]
+    return [
+        (_SOURCES.get(source.kind, source.kind), bar(share), f"{share:.0%}", str(source.tensors or "–"))
+        for source, share in shares
     ]
