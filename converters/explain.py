@@ -41,6 +41,8 @@ def _of_format(name: str, request: ConversionRequest, orders: Sequence[RecipeOrd
     if "fp16" in request.precisions_of(name):
         yield f"Store the weights of {name} as fp16 and compare again (cosine >= 0.999)."
     yield from (_told(name, order, request.int8.by_speed) for order in orders)
+    if orders and request.int8.strict:
+        yield f"Hold {name} against the strict limits of the gate: the error of the class scores before the sigmoid counts as well."
     decides = "" if request.int8.by_speed else ", for the report alone"
     yield f"Time every {name} variant with one thread in a process of its own{decides}."
 

@@ -30,14 +30,19 @@ from edgecv.converters.source import Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.quantize.ort.graph import load
 from edgecv.quantize.ort.opset import opset_of
-from edgecv.quantize.quantizer import Exported, Quantizer, quantizer_type
+from edgecv.quantize.quantizer import Exported, Quantizer, TellsErrorSources, quantizer_type
 from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe
 from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, QuantizeRecipe
-from edgecv.quantize.record import FormatRecord, LayerLoss
+from edgecv.quantize.record import ErrorSource, FormatRecord, LayerLoss
 from edgecv.quantize.rounding.grid import Grid
 from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, search
 from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, with_costs
 from edgecv.specs import RuntimeOptions
+
+# Bytes of weights times pixels, about as the multiply-adds of a convolutional network: a YOLOv8n at 640, a ResNet-50 at 224.
+_CHEAP = 16_000_000 * 640 * 640
+# On how many images it is measured where the error comes from: unasked, and with --analyze.
+_SOURCE_IMAGES, _ANALYZED_ON = 4, 8
 
 
 def build_int8(job: Job, base: Built) -> tuple[Built, ...]:
@@ -70,6 +75,7 @@ def _judge(job: Job, base: Built) -> AccuracyJudge:
         max_drop=job.request.int8.max_drop,
         sessions=lambda parts: {name: open_part(exporter, part) for name, part in parts.items()},
         floats=base.parts,
+        strict=job.request.int8.strict,
         progress=lambda step, done, total: job.progress(f"{exporter.format}: {step}", done, total),
     )
 
@@ -168,6 +174,24 @@ class _CandidateMaker:
             except QuantizationError:  # not enough memory to compare: what passed still passed
                 return ()
 
+    def sources(self, recipe: QuantizeRecipe) -> tuple[ErrorSource, ...]:
+        """Where the error of a static recipe comes from; nothing where the format cannot tell, or where it takes long unasked."""
+        if recipe.kind != "static":
+            return ()
+        quantizer = self.quantizers.ready(recipe)
+        if not isinstance(quantizer, TellsErrorSources):
+            return ()
+        analyze = self.job.request.int8.analyze
+        width, height = self.base.variant.size_wh
+        if not analyze and self.base.variant.bytes * width * height * self.job.source.batch > _CHEAP:
+            return ()
+        images = self.job.images[: max(1, (_ANALYZED_ON if analyze else _SOURCE_IMAGES) // self.job.source.batch)]
+        with one_step(self.job.progress, f"Finding where the error of {recipe.name} comes from"):
+            try:
+                return quantizer.error_sources(recipe, images)
+            except QuantizationError:  # what passed still passed
+                return ()
+
     def costed(self, layers: tuple[LayerLoss, ...], chosen: Candidate) -> tuple[LayerLoss, ...]:
         """The layers with the cost of leaving the most sensitive ones float; none where no layer is quantized alone."""
         if chosen.recipe.kind != "static":
@@ -214,6 +238,7 @@ def _layers(maker: _CandidateMaker, result: SearchResult) -> tuple[LayerLoss, ..
 
 def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, layers: tuple[LayerLoss, ...]) -> Built:
     """Write what came out of a search into the bundle. fp16 is the same for every CPU class."""
+    sources = maker.sources(result.chosen.recipe)
     chosen, float_variant, model_format = result.chosen, maker.base.variant, maker.base.exporter.format
     half = chosen.recipe.kind == "fp16"
     named_class = "" if order.cpu_class == DEFAULT_CPU_CLASS else order.cpu_class
@@ -243,6 +268,8 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         chosen=chosen.recipe.name,
         layers=layers,
         worst=maker.judge.worst(chosen.judgement),
+        sources=sources,
+        comparisons=result.comparisons,
         notes=_notes(variant, parts),
         rounding=maker.job.rounded.record(chosen.recipe) if maker.job.rounded is not None else None,
     )

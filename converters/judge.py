@@ -26,13 +26,23 @@ from edgecv.quantize.gate.accuracy_gate import (
     compare,
     judge_outputs,
 )
+from edgecv.quantize.gate.class_scores import (
+    FloatScores,
+    Look,
+    ScoreError,
+    ScoreErrors,
+    TappedSession,
+    has_class_scores,
+)
 from edgecv.quantize.gate.masks import judge_masks, mask_answers
+from edgecv.quantize.gate.paired import image_figures
+from edgecv.quantize.gate.strict import strictly, tightened
 from edgecv.quantize.gate.threshold import LOW_CONFIDENCE, tune_confidence, tune_confidence_labelled
 from edgecv.quantize.gate.worst import worst_images
 from edgecv.quantize.labels.int8_loss import LabelledSet, compare_scores, labelled_check
 from edgecv.quantize.labels.scores import DetectorScores, Scores
 from edgecv.quantize.quantizer import Exported
-from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quantize.recipes import GateLimits, QuantizeRecipe
 from edgecv.quantize.record import ThresholdRecord, WorstImage
 from edgecv.quantize.search import Judgement
 from edgecv.results import Detections
@@ -59,14 +69,16 @@ class AccuracyJudge:
     sessions: Open  # of the parts of a candidate
     floats: InitVar[Parts]
     progress: Progress
+    strict: bool = False  # hold candidates against the limits of `--strict`
     unfit: str = field(default="", init=False)  # what is wrong with the images, the likely cause of a failure
     _wanted: Sequence[Any] = field(init=False)
     _float_scores: Scores | None = field(init=False)
+    _raw: FloatScores = field(init=False)
 
     def __post_init__(self, floats: Parts) -> None:
         if not self.source.trained:
             self.labelled = None  # they prove nothing
-        self._wanted = self._asked(floats, "Float model on held-out images")
+        self._ask_float(floats, "Float model on held-out images")
         self._check_teacher(floats)
         self._float_scores = self._scored(floats, "Float model on labelled images")
 
@@ -81,16 +93,23 @@ class AccuracyJudge:
             return self._judged(parts, recipe)
 
     def _judged(self, parts: Parts, recipe: QuantizeRecipe) -> Judgement:
-        found = self._asked(parts, f"{recipe.name} on held-out images")
-        report = self._agreement(found, recipe)
+        errors = ScoreErrors(self._raw)
+        found = self._asked(parts, f"{recipe.name} on held-out images", errors.look)
+        error = errors.error() if self._raw.images else None
+        figures = None if error is None else image_figures(*map(self._at_default, (self._wanted, found)), error)
+        report = self._gated(found, error, recipe)
         if not report.passed or self._float_scores is None:
-            return Judgement(report=report, answers=found)
+            return Judgement(report=report, answers=found, images=figures)
         scores = self._scored(parts, f"{recipe.name} on labelled images")
         assert scores is not None
         loss = compare_scores(self._float_scores, scores, self.source.spec.decode.labels)
         check = labelled_check(loss, self.max_drop)
         return Judgement(
-            report=replace(report, checks=(*report.checks, check)), labelled=loss, answers=found, scores=scores
+            report=replace(report, checks=(*report.checks, check)),
+            labelled=loss,
+            answers=found,
+            images=figures,
+            scores=scores,
         )
 
     def worst(self, judgement: Judgement) -> tuple[WorstImage, ...]:
@@ -123,7 +142,7 @@ class AccuracyJudge:
                 raise
             self._remember_cause(error)
             self.images = tuple(self.labelled.images)
-            self._wanted = self._asked(floats, "Float model on labelled images")
+            self._ask_float(floats, "Float model on labelled images")
             self._check_wanted()
 
     def _check_wanted(self) -> None:
@@ -138,13 +157,17 @@ class AccuracyJudge:
         if self._task not in BOX_TASKS or boxes < _LEAST_BOXES_PER_IMAGE * len(self.images):
             self.unfit = f"The calibration images are not what the model was trained for: {error.message}"
 
-    def _asked(self, parts: Parts, step: str) -> Sequence[Any]:
+    def _ask_float(self, floats: Parts, step: str) -> None:
+        self._raw = FloatScores()
+        self._wanted = self._asked(floats, step, self._raw.look)
+
+    def _asked(self, parts: Parts, step: str, look: Look) -> Sequence[Any]:
         if self._task == "promptable-segment":
             with PromptableModel(self.source.name, self.source.spec, self.sessions(parts)) as prompted:
                 return mask_answers(prompted, self.images, step, self.progress)
         if not self.source.trained:
             return self._computed(parts, step)
-        with self._model(parts) as model:
+        with self._model(parts, look) as model:
             confidence = LOW_CONFIDENCE if self._task in BOX_TASKS else None
             return answers(model, self.images, step, self.progress, confidence)
 
@@ -164,17 +187,26 @@ class AccuracyJudge:
         with self._model(parts) as model:
             return self.labelled.score(model, lambda _, done, total: self.progress(step, done, total))
 
-    def _model(self, parts: Parts) -> Model:
-        return Model(self.source.name, self.source.spec, self.sessions(parts)["main"])
+    def _model(self, parts: Parts, look: Look | None = None) -> Model:
+        session = self.sessions(parts)["main"]
+        if look is not None and has_class_scores(session.outputs):
+            session = TappedSession(session, len(self.images), look)
+        return Model(self.source.name, self.source.spec, session)
 
-    def _agreement(self, found: Sequence[Any], recipe: QuantizeRecipe) -> GateReport:
+    def _gated(self, found: Sequence[Any], error: ScoreError | None, recipe: QuantizeRecipe) -> GateReport:
+        """The figures against the recipe's limits, or against the strict ones."""
+        report = self._agreement(found, error, recipe.limits, recipe.name)
+        if not self.strict:
+            return report
+        return strictly(self._agreement(found, error, tightened(recipe.limits), recipe.name), report)
+
+    def _agreement(self, found: Sequence[Any], error: ScoreError | None, limits: GateLimits, recipe: str) -> GateReport:
         if self._task == "promptable-segment":
-            return judge_masks(self._wanted, found, recipe.limits, recipe.name, self.source.trained)
+            return judge_masks(self._wanted, found, limits, recipe, self.source.trained)
         if not self.source.trained:
-            return judge_outputs(self._wanted, found, recipe.limits, recipe.name)
-        return compare(
-            self._compared_as(), self._at_default(self._wanted), self._at_default(found), recipe.limits, recipe.name
-        )
+            return judge_outputs(self._wanted, found, limits, recipe)
+        report = compare(self._compared_as(), self._at_default(self._wanted), self._at_default(found), limits, recipe)
+        return report if error is None else replace(report, checks=(*report.checks, error.check(limits)))
 
     def _compared_as(self) -> str:
         """The task, but for a classifier whose classes do not exclude each other."""

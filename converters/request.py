@@ -37,6 +37,7 @@ class Int8Options:
         effort: What is spent on accuracy. ``quick`` rounds weights to the nearest step. ``standard`` rounds them by what each layer
             sees, and chooses ranges by what an error does to the outputs. ``thorough`` compares recipes and seeds as well.
         analyze: Write ``sensitivity.json``: what each layer loses in INT8, and what leaving it float costs.
+        strict: The accuracy gate asks INT8 to be as near to float as the best recipes come (``STRICT`` in ``quantize/recipes.py``).
         by_speed: The bundle runs on the machine that converts, so a recipe must be faster than float there as well. By default
             accuracy alone decides: the same inputs and versions give the same recipes on any x86 machine.
     """
@@ -48,6 +49,7 @@ class Int8Options:
     seed: int = 0
     effort: Effort = "standard"
     analyze: bool = False
+    strict: bool = False
     by_speed: bool = False
 
     def __post_init__(self) -> None:
@@ -103,9 +105,11 @@ def request_of(
     check_formats(formats)
     recipes = tuple(find_recipe(str(recipe)) for recipe in int8.recipes)
     cpu_classes = cpu_classes_of(int8.cpu_class)
-    asked = recipes or int8.analyze or int8.by_speed or cpu_classes != (DEFAULT_CPU_CLASS,)
+    asked = recipes or int8.analyze or int8.strict or int8.by_speed or cpu_classes != (DEFAULT_CPU_CLASS,)
     if "int8" not in precisions and asked:
-        raise ConfigError("Recipes, CPU classes and the analysis are for INT8.", "Add --int8 and --calib FOLDER.")
+        raise ConfigError(
+            "Recipes, CPU classes, the analysis and --strict are for INT8.", "Add --int8 and --calib FOLDER."
+        )
     if "int8" not in precisions and int8.effort != "standard":
         raise ConfigError("--effort is for INT8.", "Add --int8 and --calib FOLDER, or leave --effort out.")
     if "int8" not in precisions and int8.data is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edgecv import registry
 from edgecv._internal.foreign import foreign_errors
@@ -15,6 +15,7 @@ from edgecv._internal.quiet import quiet
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quantize.record import ErrorSource
 from edgecv.specs import TensorSpec
 
 # For one image, outputs by layer: of the float model, and of the INT8 model as real numbers.
@@ -59,6 +60,15 @@ class Quantizer(Protocol):
     @abstractmethod
     def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
         """What every quantized layer gives for each image; nothing where layers cannot be told apart."""
+
+
+@runtime_checkable
+class TellsErrorSources(Protocol):
+    """A quantizer that can tell which kinds of rounding make the error of a static recipe."""
+
+    @abstractmethod
+    def error_sources(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> tuple[ErrorSource, ...]:
+        """What each kind does alone, measured on images ``(N, H, W, 3)``; nothing where the model has no class scores."""
 
 
 def quantizer_type(model_format: str) -> type[Quantizer]:

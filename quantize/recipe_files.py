@@ -52,9 +52,9 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
         recipe = msgspec.convert(said, QuantizeRecipe)
     except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError, too
         raise ConfigError(f"{origin} is no recipe: {error}.", "Start from the one in a bundle.") from error
-    if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1:
+    if not recipe.name.isprintable() or not recipe.name or recipe.subset_size < 1 or recipe.seed < 0:
         raise ConfigError(
-            f"{origin} is no recipe: it needs a printable name and a subset_size of 1 or more.",
+            f"{origin} is no recipe: it needs a printable name, a subset_size of 1 or more and a seed of 0 or more.",
             "Start from the one in a bundle.",
         )
     known = (*CPU_CLASSES, *ACCELERATED)

@@ -118,6 +118,30 @@ class Attempt(_Record, frozen=True, kw_only=True):
     bytes: int = 0  # size of its files; 0 where none were written
 
 
+class ErrorSource(_Record, frozen=True, kw_only=True):
+    """What one kind of rounding alone does to the class scores, on calibration images; ``all``: everything together."""
+
+    kind: str  # `all`, `weights`, or of rounded tensors: `after_silu`, `concatenations` ...
+    error: float  # as `logit_error` or `logit_noise` of the gate
+    tensors: int = 0  # how many are rounded
+
+
+class Comparison(_Record, frozen=True, kw_only=True):
+    """Two recipes on the same held-out images and seeds, with 95 % intervals over both."""
+
+    first: str  # the recipe that stands until another is shown to be better
+    second: str  # the one that is compared with it
+    seeds: int
+    images: int
+    error_ratio: float  # squared error of the class scores, second / first
+    error_low: float
+    error_high: float
+    f1_gain: float  # F1 against the float model, second - first
+    f1_low: float
+    f1_high: float
+    shown: str = ""  # whether the second is `better` or `worse`; empty where no difference is shown
+
+
 class FormatRecord(_Record, frozen=True, kw_only=True):
     """One format: its float variant, the attempts in the order they were made, the one that was chosen (empty: none)."""
 
@@ -128,6 +152,8 @@ class FormatRecord(_Record, frozen=True, kw_only=True):
     chosen: str
     layers: tuple[LayerLoss, ...] = ()
     worst: tuple[WorstImage, ...] = ()
+    sources: tuple[ErrorSource, ...] = ()  # where the error comes from; empty where that is not measured
+    comparisons: tuple[Comparison, ...] = ()  # of recipes of one class of cost, where they were compared
     notes: tuple[str, ...] = ()  # what was not proven, and what is left to do
     rounding: RoundingRecord | None = (
         None  # what happened to the weights before the export, where the recipe asks for it

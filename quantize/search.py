@@ -2,7 +2,8 @@
 
 First the recipes of the format and CPU class; then the best of them with its k most sensitive blocks float; then int8 weights under
 float activations; then fp16. That order is stated, not measured: the machine that converts is not the device, so its speed decides
-nothing unless the bundle is made for it. What each gave is kept as data, so that the report tells what was tried.
+nothing unless the bundle is made for it. Where recipes are to be compared, all static ones of the order are made with three seeds:
+the first stands unless another is shown to be better. What each gave is kept as data, so that the report tells what was tried.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, QuantizationError
 from edgecv.quantize.gate.accuracy_gate import GateReport
+from edgecv.quantize.gate.paired import SEEDS, ImageFigures, compare_recipes, over_seeds
 from edgecv.quantize.labels.scores import Scores
 from edgecv.quantize.quantizer import Exported
 from edgecv.quantize.recipes import (
@@ -26,7 +28,7 @@ from edgecv.quantize.recipes import (
     first_recipes,
     last_recipes,
 )
-from edgecv.quantize.record import Attempt, Labelled, LayerLoss
+from edgecv.quantize.record import Attempt, Comparison, Labelled, LayerLoss
 
 FLOAT_BLOCKS = (1, 2, 4)
 NOT_FASTER = "accurate, but not faster than float on this machine"
@@ -40,6 +42,9 @@ class RecipeOrder:
     first: tuple[QuantizeRecipe, ...]  # recipes in the order they are tried
     last: tuple[QuantizeRecipe, ...] = ()  # what is tried when neither they nor they with float blocks do
     exact: bool = False  # only `first`: the caller named the recipe
+    compare: bool = (
+        False  # static recipes of `first` are compared with each other; else the first accurate one is taken
+    )
     float_blocks: bool = True  # whether the nearest of `first` is tried with its most sensitive blocks float
     cpu_class: str = ""  # CPU class; empty where one file serves all
 
@@ -50,6 +55,7 @@ class Judgement:
 
     report: GateReport  # the gate's figures, those by labels among them
     labelled: Labelled | None = None  # what it loses by labels; `None` without labels, or when it did not get that far
+    images: ImageFigures | None = None  # its figures image by image, by which recipes are compared
     answers: Sequence[Any] = ()  # what it found in each image, at a low confidence where the task has one
     scores: Scores | None = None  # what it scored by labels
 
@@ -73,6 +79,7 @@ class SearchResult:
     attempts: tuple[Attempt, ...]
     chosen: Candidate
     layers: tuple[LayerLoss, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
 
 def recipe_orders(
@@ -94,15 +101,17 @@ def recipe_orders(
             )
             for recipe in named
         )
-    last = last_recipes(model_format, architecture, effort)
+    last, compare = last_recipes(model_format, architecture, effort), effort == "thorough"
     own = tuple(_accelerated(name, effort) for name in cpu_classes if _is_for(name, model_format))
     processors = [name for name in cpu_classes if name not in ACCELERATED]
     if own and not processors:
         return own
     if not by_cpu_class:
-        return (RecipeOrder(first=first_recipes(model_format, architecture, effort=effort), last=last), *own)
+        return (RecipeOrder(first=first_recipes(model_format, architecture, effort=effort), last=last, compare=compare), *own)
     orders = (
-        RecipeOrder(first=first_recipes(model_format, architecture, name, effort), last=last, cpu_class=name)
+        RecipeOrder(
+            first=first_recipes(model_format, architecture, name, effort), last=last, compare=compare, cpu_class=name
+        )
         for name in processors or (DEFAULT_CPU_CLASS,)
     )
     return (*orders, *own)
@@ -154,13 +163,16 @@ def search(
         CalibrationError: the images prove nothing.
     """
     run = _Search(order=order, make=make, rank=rank, float_latency_ms=float_latency_ms)
-    for recipe in run.recipes():
-        if run.attempt(recipe):
-            break
+    if not (order.compare and run.compare()):
+        for recipe in run.recipes():
+            if run.attempt(recipe):
+                break
     if not run.passed:
         raise refusal(run.attempts, run.layers, run.reports)
     chosen = min(run.passed, key=lambda candidate: candidate.latency_ms or 0.0)
-    return SearchResult(attempts=tuple(run.attempts), chosen=chosen, layers=run.layers)
+    return SearchResult(
+        attempts=tuple(run.attempts), chosen=chosen, layers=run.layers, comparisons=tuple(run.comparisons)
+    )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -175,6 +187,7 @@ class _Search:
     reports: list[GateReport] = field(default_factory=list)
     passed: list[Candidate] = field(default_factory=list)
     layers: tuple[LayerLoss, ...] = ()
+    comparisons: list[Comparison] = field(default_factory=list)
 
     def recipes(self) -> Iterator[QuantizeRecipe]:
         """The next recipe as long as it makes sense.
@@ -182,8 +195,9 @@ class _Search:
         Where speed counts and one is accurate but slow, only another kind of recipe can still be faster: of the same kind, each
         keeps more of the float model than the one before, and is slower.
         """
+        tried = {attempt.recipe for attempt in self.attempts}  # by the comparison
         for recipe in self.order.first:
-            if not self.passed:
+            if not self.passed and recipe.name not in tried:
                 yield recipe
         if self.order.exact:
             return
@@ -195,21 +209,55 @@ class _Search:
             if not self.passed or (recipe.kind == "weights" and recipe.kind != self.passed[0].recipe.kind):
                 yield recipe
 
+    def compare(self) -> bool:
+        """Try every static recipe, and keep the first one that no other is shown to beat; whether the search can stop."""
+        best: tuple[Candidate, ImageFigures] | None = None
+        for recipe in self.order.first:
+            found = self._over_seeds(recipe) if recipe.kind == "static" else None
+            if found is not None and (best is None or self._is_better(found, best)):
+                best = found
+        self.passed = [best[0]] if best is not None else self.passed[:1]
+        return bool(self.passed) and self._is_fast(self.passed[0])
+
+    def _over_seeds(self, recipe: QuantizeRecipe) -> tuple[Candidate, ImageFigures] | None:
+        """What a recipe gives with each seed, and the candidate of the first; ``None`` where that is not accurate."""
+        first = self._tried(recipe)
+        if first is None or not first.judgement.report.passed or first.judgement.images is None:
+            return None
+        more = [
+            self._tried(msgspec.structs.replace(recipe, name=f"{recipe.name}-seed-{seed}", seed=seed))
+            for seed in SEEDS
+            if seed != recipe.seed
+        ]
+        figures = [one.judgement.images for one in (first, *more) if one is not None]
+        known = [one for one in figures if one is not None]
+        return (first, over_seeds(known)) if len(known) == 1 + len(more) else None
+
+    def _is_better(self, found: tuple[Candidate, ImageFigures], best: tuple[Candidate, ImageFigures]) -> bool:
+        comparison = compare_recipes(best[0].recipe.name, found[0].recipe.name, best[1], found[1])
+        self.comparisons.append(comparison)
+        return comparison.shown == "better"
+
     def attempt(self, recipe: QuantizeRecipe) -> bool:
         """Try one recipe; whether the search can stop: it is accurate and, where speed counts, faster than float."""
+        found = self._tried(recipe)
+        return found is not None and found.judgement.report.passed and self._is_fast(found)
+
+    def _tried(self, recipe: QuantizeRecipe) -> Candidate | None:
+        """What a recipe gives, kept as an attempt; ``None`` where it gives nothing."""
         try:
             found = self.make(recipe)
         except CalibrationError:
             raise
         except QuantizationError as error:
             self.attempts.append(Attempt(recipe=recipe.name, passed=False, reason=error.message))
-            return False
+            return None
         fast = self._is_fast(found)
         self.attempts.append(_attempt(found, fast))
         self.reports.append(found.judgement.report)
         if found.judgement.report.passed:
             self.passed.append(found)
-        return found.judgement.report.passed and fast
+        return found
 
     def _is_fast(self, found: Candidate) -> bool:
         if self.float_latency_ms is None or found.latency_ms is None or found.foreign:
@@ -246,9 +294,11 @@ def refusal(
     tried = "; ".join(f"{attempt.recipe}: {attempt.reason}" for attempt in attempts)
     worst = ", ".join(f"{layer.name} ({layer.sqnr_db:.1f} dB)" for layer in layers[:_NAMED_LAYERS])
     lost = f" Most is lost in {worst}." if worst else ""
+    lenient = next((report.recipe for report in reports if report.strict_alone), "")
+    relaxed = f"Without --strict {lenient} would be written. " if lenient else ""
     return AccuracyGateError(
         f"No INT8 recipe keeps the accuracy of the float model. Tried {tried}.{lost}",
-        "Nothing was written. Check that the calibration images look like what the model was trained on, or keep float: "
+        f"Nothing was written. {relaxed}Check that the calibration images look like what the model was trained on, or keep float: "
         "--fp32.",
         report=reports[-1] if reports else None,
     )

@@ -14,6 +14,8 @@ _NAMES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "source_cosine": ("cosine with source", "likeness to the source (cosine)"),
         "source_worst": ("worst element", "worst element against the source"),
         "output_cosine": ("cosine with float", "likeness of raw outputs (cosine)"),
+        "logit_error": ("score error", "mean squared error of the class scores before the sigmoid"),
+        "logit_noise": ("score noise", "squared error of the class scores, as a share of their variance"),
         "map50_95": ("mAP50-95", "mAP50-95"),
         "map50": ("mAP50", "mAP50"),
         "mask_map50_95": ("mask mAP50-95", "mask mAP50-95"),

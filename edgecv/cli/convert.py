@@ -65,6 +65,9 @@ def convert(
     analyze: Annotated[
         bool, typer.Option("--analyze", help="Write sensitivity.json: what each layer loses in INT8.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="INT8 must be as near to float as the best recipes come, else exit code 3.")
+    ] = False,
     imgsz: Annotated[str | None, typer.Option(help="Input size: 640 or 640x384. Default: the model's own.")] = None,
     fit: Annotated[
         list[str] | None,
@@ -130,6 +133,7 @@ def convert(
         seed=seed,
         effort=effort,  # type: ignore[arg-type]  # checked with the other options
         analyze=analyze,
+        strict=strict,
         by_speed=chosen.by_speed,
     )
     if chosen.said:

@@ -7,7 +7,7 @@ models are judged on the same draws, so what is hard for both cancels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,10 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[In
 
 def paired_interval(first: Figure, second: Figure, images: int, resamples: int = RESAMPLES) -> Interval:
     """The 95 % interval of ``first - second`` over the same images, at least one: percentiles of its bootstrap distribution."""
-    pieces = [first(counts) - second(counts) for counts in draws(images, resamples)]
-    differences = np.concatenate(pieces)
-    low, high = np.nanquantile(differences, _ENDS)
+    return interval_of([first(counts) - second(counts) for counts in draws(images, resamples)])
+
+
+def interval_of(pieces: Sequence[RealArray]) -> Interval:
+    """The 95 % interval of a figure, from its values in all draws."""
+    low, high = np.nanquantile(np.concatenate(pieces), _ENDS)
     return Interval(low=float(low), high=float(high))

@@ -50,10 +50,13 @@ class LitertQuantizer:
         # `_get_ops_details` is the only way to the graph without a flatbuffer schema of our own.
         self._operators = [op for op in self._interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
         self._stats: dict[str, TensorStats] = {}
+        self._seed = 0  # of the sample in the statistics
+        self._images: Sequence[Array] = ()
 
     def calibrate(self, images: Sequence[Array]) -> None:
         """Measure every float tensor over images ``(N, H, W, 3)``."""
-        self._stats = collect(self._runs(images), len(images))
+        self._images = images
+        self._measure(self._seed)
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers."""
@@ -92,6 +95,10 @@ class LitertQuantizer:
                 {n: wanted[tensor] for n, tensor in tensors.items()},
                 {n: found[tensor] for n, tensor in tensors.items()},
             )
+
+    def _measure(self, seed: int) -> None:
+        """Take the sample of a seed; that of another one is given up, since each holds 0.25 MB a tensor."""
+        self._seed, self._stats = seed, collect(self._runs(self._images), len(self._images), seed)
 
     def _layer_tensors(self) -> dict[str, str]:
         """Of every convolution: the tensor that leaves it, after its SiLU where it has one."""
@@ -140,6 +147,8 @@ class LitertQuantizer:
         ]
 
     def _calibration(self, recipe: QuantizeRecipe) -> dict[str, dict[str, Array]]:
+        if recipe.seed != self._seed:
+            self._measure(recipe.seed)
         outputs = {detail["name"] for detail in self._interpreter.get_output_details()}
         silu = self._silu_inputs()
         ranges = {}

@@ -1,13 +1,51 @@
-"""What a layer is to the network around it: part of its head, or the end of a residual block."""
+"""What a layer is to the network around it: with its activation, part of the head, or the end of a residual block."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from edgecv.quantize.ort.graph import Graph, Node
 
+_ACTIVATIONS = ("Sigmoid", "Relu", "Clip", "LeakyRelu", "HardSwish")
 _UNARY = frozenset({"Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Elu", "Sigmoid", "BatchNormalization"})
+
+
+def feeds_silu(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor is the x of x * sigmoid(x)."""
+    users = graph.users(tensor)
+    sigmoids = [node.output[0] for node in users if node.op_type == "Sigmoid"]
+    return any(node.op_type == "Mul" and set(node.input) & set(sigmoids) for node in users)
+
+
+def block_of(graph: Graph, convolution: Node) -> list[Node]:
+    """A convolution with its activation: of a SiLU, the sigmoid and the product."""
+    users = graph.users(convolution.output[0])
+    activations = [node for node in users if node.op_type in _ACTIVATIONS]
+    own = {convolution.output[0], *(node.output[0] for node in activations)}
+    products = [node for node in users if node.op_type == "Mul" and set(node.input) <= own]
+    return [convolution, *activations, *products]
+
+
+def layer_tensors(model: Any) -> dict[str, str]:
+    """Of every convolution: the tensor that leaves it, after its SiLU where it has one."""
+    graph = Graph(model)
+    return {node.name: block_of(graph, node)[-1].output[0] for node in graph.nodes if node.op_type == "Conv"}
+
+
+def rounded_tensors(model: Any, tensors: Mapping[str, str]) -> dict[str, str]:
+    """The same of a quantized model, of those tensors that it rounds.
+
+    onnxruntime names what it makes of ``x`` ``x_DequantizeLinear_Output``; of an output of the graph, which keeps its name,
+    it renames what comes before.
+    """
+    graph = Graph(model)
+    outputs = set(graph.output_names())
+    rounded = {
+        name: tensor if tensor in outputs else f"{tensor}_DequantizeLinear_Output" for name, tensor in tensors.items()
+    }
+    return {name: tensor for name, tensor in rounded.items() if graph.maker(tensor) is not None}
 
 
 def head_of(graph: Graph, layers: Sequence[Node]) -> list[Node]:

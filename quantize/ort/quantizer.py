@@ -15,7 +15,9 @@ from edgecv._internal.printable import nearest
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.lint.lint import refuse_findings
-from edgecv.quantize.ort.graph import Graph, Node, load, op_counts, save
+from edgecv.quantize.ort.error_sources import error_sources
+from edgecv.quantize.ort.graph import Graph, load, op_counts, save
+from edgecv.quantize.ort.layers import block_of, feeds_silu, layer_tensors, rounded_tensors
 from edgecv.quantize.ort.opset import lower_opset
 from edgecv.quantize.ort.stem import find_stem, pack_stem
 from edgecv.quantize.ort.tensorrt import quantize_for_tensorrt
@@ -23,13 +25,13 @@ from edgecv.quantize.ort.weights import halve_tables, quantize_products, store_c
 from edgecv.quantize.quantizer import LayerOutputs, library
 from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
 from edgecv.quantize.recipes import CPU_CLASSES, QuantizeRecipe
+from edgecv.quantize.record import ErrorSource
 from edgecv.specs import TensorSpec
 
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
 _MOST_BYTES = 2**31 - 1  # of a protobuf message
 _FLOAT_TENSORS = ("float32",)
 _MOST_REDUCED = 64  # seven bits: 2 x 255 x 64 fits into 16 bits
-_ACTIVATIONS = ("Sigmoid", "Relu", "Clip", "LeakyRelu", "HardSwish")
 
 
 class OrtStaticQuantizer:
@@ -56,10 +58,13 @@ class OrtStaticQuantizer:
             # Symbolic shapes would need a fixed-shape graph to change nothing; ours are fixed.
             preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
         self._stats: dict[str, TensorStats] = {}
+        self._seed = 0  # of the sample in the statistics
+        self._calibration: Sequence[Array] = ()
 
     def calibrate(self, images: Sequence[Array]) -> None:
         """Measure every float tensor over images ``(N, H, W, 3)``."""
-        self._stats = collect(self._run_all(images), len(images))
+        self._calibration = images
+        self._measure(self._seed)
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers.
@@ -93,8 +98,8 @@ class OrtStaticQuantizer:
         """See ``Quantizer``: a layer is a convolution, seen after its SiLU, since ranges are chosen by the error there."""
         quantized = self._quantized(recipe, load(self._prepared), self._work / "layers.onnx")
         prepared = load(self._prepared)
-        floats = _layer_tensors(prepared)
-        rounded = _rounded_tensors(quantized, floats)
+        floats = layer_tensors(prepared)
+        rounded = rounded_tensors(quantized, floats)
         names = [name for name in floats if name in rounded]
         pairs = zip(
             self._run(prepared, [floats[name] for name in names], images),
@@ -103,6 +108,16 @@ class OrtStaticQuantizer:
         )
         for wanted, found in pairs:
             yield {n: wanted[floats[n]] for n in names}, {n: found[rounded[n]] for n in names}
+
+    def _measure(self, seed: int) -> None:
+        """Take the sample of a seed; that of another one is given up, since each holds 0.25 MB a tensor."""
+        self._seed, self._stats = seed, collect(self._run_all(self._calibration), len(self._calibration), seed)
+
+    def error_sources(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> tuple[ErrorSource, ...]:
+        """See ``TellsErrorSources``; the first convolution counts as float, since ``stem.py`` computes it in its own way."""
+        prepared = load(self._prepared)
+        quantized = self._quantized(recipe, load(self._prepared), self._work / "sources.onnx")
+        return error_sources(quantized, prepared, self._outputs, lambda model, names: self._run(model, names, images))
 
     def _run_all(self, images: Sequence[Array]) -> Iterator[dict[str, Array]]:
         """Every float tensor of the float model, for each image."""
@@ -131,6 +146,8 @@ class OrtStaticQuantizer:
             yield dict(zip(names, session.run(list(names), {entry: image}), strict=True))
 
     def _quantized(self, recipe: QuantizeRecipe, prepared: Any, out: Path) -> Any:
+        if recipe.seed != self._seed:
+            self._measure(recipe.seed)
         if recipe.placement == "inputs":
             _check_layers(prepared, recipe.float_layers)
             lower_opset(prepared)
@@ -168,7 +185,7 @@ class OrtStaticQuantizer:
         outputs = set(graph.output_names())
         chosen: dict[str, Range] = {}
         for name, stats in self._stats.items():
-            method = recipe.silu_method if _feeds_silu(graph, name) else recipe.method
+            method = recipe.silu_method if feeds_silu(graph, name) else recipe.method
             # An output keeps its whole range: a score that is cut off is a changed result.
             chosen[name] = ESTIMATORS["minmax" if name in outputs else method](stats)
         return chosen
@@ -220,7 +237,7 @@ def _blocks(model: Any, layers: Sequence[str]) -> list[str]:
     _check_layers(model, layers)
     convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
     graph = Graph(model)
-    return [node.name for layer in layers for node in _block(graph, convolutions[layer])]
+    return [node.name for layer in layers for node in block_of(graph, convolutions[layer])]
 
 
 def _check_layers(model: Any, layers: Sequence[str]) -> None:
@@ -231,40 +248,6 @@ def _check_layers(model: Any, layers: Sequence[str]) -> None:
             f"The model has no convolution '{missing}' to keep float.",
             nearest(missing, convolutions).strip() or "`edgecv convert --analyze` lists their names.",
         )
-
-
-def _block(graph: Graph, convolution: Node) -> list[Node]:
-    users = graph.users(convolution.output[0])
-    activations = [node for node in users if node.op_type in _ACTIVATIONS]
-    own = {convolution.output[0], *(node.output[0] for node in activations)}
-    products = [node for node in users if node.op_type == "Mul" and set(node.input) <= own]
-    return [convolution, *activations, *products]
-
-
-def _layer_tensors(model: Any) -> dict[str, str]:
-    """Of every convolution: the tensor that leaves it, after its SiLU where it has one."""
-    graph = Graph(model)
-    return {node.name: _block(graph, node)[-1].output[0] for node in graph.nodes if node.op_type == "Conv"}
-
-
-def _rounded_tensors(model: Any, tensors: Mapping[str, str]) -> dict[str, str]:
-    """The same of a quantized model, of those tensors that it rounds.
-
-    onnxruntime names what it makes of ``x`` ``x_DequantizeLinear_Output``; of an output of the graph, which keeps its name,
-    it renames what comes before.
-    """
-    graph = Graph(model)
-    outputs = set(graph.output_names())
-    rounded = {
-        name: tensor if tensor in outputs else f"{tensor}_DequantizeLinear_Output" for name, tensor in tensors.items()
-    }
-    return {name: tensor for name, tensor in rounded.items() if graph.maker(tensor) is not None}
-
-
-def _feeds_silu(graph: Graph, tensor: str) -> bool:
-    users = graph.users(tensor)
-    sigmoids = [node.output[0] for node in users if node.op_type == "Sigmoid"]
-    return any(node.op_type == "Mul" and set(node.input) & set(sigmoids) for node in users)
 
 
 def _integer_outputs(model: Any, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

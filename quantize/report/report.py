@@ -25,10 +25,11 @@ from edgecv.quantize.record import (
 from edgecv.quantize.report.charts import Point, bar, pareto, side_by_side
 from edgecv.quantize.report.figures import decibels, figure, megabytes, milliseconds, noise, ratio
 from edgecv.quantize.report.markup import Markup
+from edgecv.quantize.report.rows import MOST_CLASSES, class_rows, comparison_rows, figure_rows, source_rows
 from edgecv.quantize.report.template import render_report
 from edgecv.quantize.report.words import FORMATS, GLOSSARY
 
-_MOST_CLASSES, _MOST_LAYERS = 20, 12
+_MOST_LAYERS = 12
 _FACTS: Mapping[str, str] = MappingProxyType(
     {
         "brightness": "brightness (middle image, 0 to 255)",
@@ -65,7 +66,7 @@ def report_html(record: QuantizationRecord) -> str:
         chart=_chart(record),
         facts=[*((_FACTS.get(name, name), figure(value)) for name, value in found.facts.items()), hashed],
         glossary=GLOSSARY,
-        most_classes=_MOST_CLASSES,
+        most_classes=MOST_CLASSES,
         **_HELPERS,
     )
 
@@ -241,23 +242,6 @@ def _height(attempt: Attempt, labelled: bool) -> float:
     return main.value if main else math.nan
 
 
-def _figure_rows(found: Labelled) -> list[tuple[str, str]]:
-    return [(in_words(name), f"{value:.3f}") for name, value in found.more.items()]
-
-
-def _class_rows(found: Labelled) -> list[tuple[str, ...]]:
-    return [
-        (
-            each.label,
-            f"{100 * each.float_score:.1f}",
-            f"{100 * each.int8_score:.1f}",
-            f"{100 * (each.float_score - each.int8_score):+.1f}",
-            str(each.count),
-        )
-        for each in found.classes[:_MOST_CLASSES]
-    ]
-
-
 def _layer_rows(part: _Part) -> list[tuple[str, ...]]:
     """Bars of the noise that INT8 adds, worst layer first: 20 dB is a tenth of the signal."""
     layers = sorted(part.form.layers, key=lambda layer: layer.sqnr_db)[:_MOST_LAYERS]
@@ -296,8 +280,10 @@ _HELPERS: Mapping[str, object] = MappingProxyType(
         "figure": figure,
         "ms": milliseconds,
         "ratio": ratio,
-        "figure_rows": _figure_rows,
-        "class_rows": _class_rows,
+        "figure_rows": figure_rows,
+        "class_rows": class_rows,
         "layer_rows": _layer_rows,
+        "comparison_rows": comparison_rows,
+        "source_rows": source_rows,
     }
 )

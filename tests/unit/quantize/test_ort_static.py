@@ -61,6 +61,19 @@ def test_every_recipe_gives_integers_close_to_float(quantizer, tmp_path: Path, r
 
 
 @x86_only
+def test_another_seed_gives_other_ranges_and_the_same_one_the_same_file(tmp_path: Path) -> None:
+    quantizer = OrtStaticQuantizer((silu_network(tmp_path / "float.onnx", 4),), (OUT,), tmp_path)
+    quantizer.calibrate(images(64))  # so many that a sample of each is kept
+    files = []
+    for at, seed in enumerate((0, 1, 0)):
+        (folder := tmp_path / str(at)).mkdir()
+        recipe = msgspec.structs.replace(RECIPES["ort-u8s8"], seed=seed)
+        files.append(quantizer.quantize(recipe, folder)[0][0].read_bytes())
+    assert files[0] == files[2]
+    assert files[0] != files[1]
+
+
+@x86_only
 def test_a_float_stem_stays_a_float_convolution(quantizer, tmp_path: Path) -> None:
     recipe = QuantizeRecipe(name="float-stem", stem="float")
     models = []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgecv.quantize.ov.ir import names_of, number_above, save_ir
+from edgecv.quantize.ov.quantizer import drawn
 from tests.conftest import CHECKOUT
 
 openvino = pytest.importorskip("openvino")
@@ -42,6 +43,7 @@ def test_a_second_model_of_a_process_is_written_as_the_first_one_and_names_of_th
 NUMBERS = """
 import openvino
 from edgecv.quantize.ov.ir import number_above
+from edgecv.quantize.ov.quantizer import drawn
 number_above({"Reshape_700", "Conv_99999999999", "no number"})
 print(openvino.opset13.constant(0).get_name())
 """
@@ -68,3 +70,13 @@ def test_names_that_a_file_has_stay_as_they_are(tmp_path: Path) -> None:
     read = openvino.Core().read_model(str(path))
     again, _ = save_ir(read, tmp_path / "b.xml", kept=names_of(read))
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_seed_draws_other_images_and_seed_0_takes_all() -> None:
+    images = [np.full(1, at) for at in range(16)]
+    assert drawn(images, 0) is images
+    first, second, again = ([int(image[0]) for image in drawn(images, seed)] for seed in (1, 2, 1))
+    assert first == again != second
+    assert len(first) == 14
+    assert sorted(set(first)) == first
+    assert len(drawn(images[:1], 1)) == 1

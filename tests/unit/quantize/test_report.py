@@ -21,6 +21,7 @@ from edgecv.quantize.record import (
     CalibrationRecord,
     Check,
     ClassLoss,
+    Comparison,
     FormatRecord,
     Labelled,
     LayerLoss,
@@ -414,3 +415,27 @@ def test_what_is_said_about_a_chosen_recipe_is_in_the_verdict() -> None:
     form = msgspec.structs.replace(record.formats[0], attempts=(best,), chosen="slow")
     text = Tree(report_html(msgspec.structs.replace(record, formats=(form,)))).text
     assert "Note: it is slower than float here." in text
+
+
+def test_recipes_that_were_compared_are_told_with_their_intervals(tmp_path: Path) -> None:
+    record = full_record(jpeg(tmp_path))
+    same = Comparison(
+        first="ort-u8s8",
+        second="ort-u8s8-float-stem",
+        seeds=3,
+        images=32,
+        error_ratio=0.98,
+        error_low=0.9,
+        error_high=1.06,
+        f1_gain=0.001,
+        f1_low=-0.01,
+        f1_high=0.012,
+    )
+    better = msgspec.structs.replace(same, second="ort-u8s8-gptq", error_ratio=0.5, error_high=0.6, shown="better")
+    form = msgspec.structs.replace(record.formats[0], comparisons=(same, better))
+    page = report_html(msgspec.structs.replace(record, formats=(form,))).replace(' class="long"', "")
+    assert "ort-u8s8-float-stem against ort-u8s8</td><td>0.98 times (0.90 to 1.06)" in page
+    assert "<td>no difference shown</td>" in page
+    assert "<td>ort-u8s8-gptq is better</td>" in page
+    assert "3 seeds and judged on the same 32" in page
+    assert "compared</h2>" not in report_html(record)
