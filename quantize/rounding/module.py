@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,9 @@ from edgecv.protocols import Array
 from edgecv.quantize.record import LayerRounding
 from edgecv.quantize.rounding.grid import Grid
 from edgecv.quantize.rounding.layers import RoundedNetwork, on_grid
-from edgecv.quantize.rounding.moments import Moments
+from edgecv.quantize.rounding.moments import FloatArray, Moments
+from edgecv.quantize.rounding.patches import Window, draw, passes, patches
 
-ROWS_PER_IMAGE = (
-    160  # rows of im2col drawn per layer and image; 64 images give 10,000 for at most a few thousand columns
-)
-MOST_BYTES = 1 << 30  # of the moments that are held at a time; a larger network takes several passes
 _STEP = "Collecting moments of the layers"
 
 
@@ -38,10 +35,6 @@ class _Layer:
     @property
     def columns(self) -> int:
         return int(self.layer.weight[0].numel())
-
-    @property
-    def moment_bytes(self) -> int:
-        return 4 * self.groups * self.columns**2
 
 
 def _groups(layer: Any) -> int:
@@ -64,7 +57,7 @@ def round_module(
     copies = {grid.name: copy.deepcopy(module) for grid in grids}
     records: dict[str, dict[str, LayerRounding]] = {grid.name: {} for grid in grids}
     layers, left = _layers(torch, module)
-    for several in _by_memory(layers):
+    for several in passes(layers):
         moments = _collect(torch, module, several, images, progress, seed)
         for grid in grids:
             found = dict(copies[grid.name].named_modules())
@@ -98,24 +91,12 @@ def _unfit(torch: Any, layer: Any, users: int) -> str:
     return "" if bool(torch.isfinite(layer.weight).all()) else "its weights are not finite"
 
 
-def _by_memory(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
-    """Layers in their order, as many at a time as memory allows."""
-    several: list[_Layer] = []
-    for layer in layers:
-        if several and sum(one.moment_bytes for one in (*several, layer)) > MOST_BYTES:
-            yield several
-            several = []
-        several.append(layer)
-    if several:
-        yield several
-
-
 def _collect(
     torch: Any, module: Any, layers: Sequence[_Layer], images: Sequence[Array], progress: Progress, seed: int
 ) -> Mapping[str, Moments]:
     moments = {layer.name: Moments.empty(layer.groups, layer.columns) for layer in layers}
-    generator = torch.Generator().manual_seed(seed)
-    hooks = [layer.layer.register_forward_pre_hook(_adding(torch, moments[layer.name], generator)) for layer in layers]
+    rng = np.random.default_rng(seed)
+    hooks = [layer.layer.register_forward_pre_hook(_adding(torch, moments[layer.name], rng)) for layer in layers]
     try:
         with torch.no_grad():
             for image in counted(progress, _STEP, images):
@@ -126,61 +107,39 @@ def _collect(
     return moments
 
 
-def _adding(torch: Any, moments: Moments, generator: Any) -> Callable[[Any, Any], None]:
+def _adding(torch: Any, moments: Moments, rng: np.random.Generator) -> Callable[[Any, Any], None]:
     def add(layer: Any, inputs: Any) -> None:
-        draw = _rows if isinstance(layer, torch.nn.Linear) else _patches
-        moments.add(draw(torch, layer, inputs[0], generator).float().numpy())
+        rows = _rows if isinstance(layer, torch.nn.Linear) else _patches
+        moments.add(rows(torch, layer, inputs[0].float(), rng))
 
     return add
 
 
-def _rows(torch: Any, layer: Any, inputs: Any, generator: Any) -> Any:
+def _rows(torch: Any, layer: Any, inputs: Any, rng: np.random.Generator) -> FloatArray:  # noqa: ARG001
     """Rows ``(1, count, columns)`` of the input of a linear layer."""
-    rows = inputs.reshape(-1, layer.in_features)
-    return rows[_drawn(torch, len(rows), generator)][None]
+    rows: FloatArray = inputs.reshape(-1, layer.in_features).numpy()
+    return rows[draw(len(rows), rng)][None]
 
 
-def _patches(torch: Any, layer: Any, inputs: Any, generator: Any) -> Any:
+def _patches(torch: Any, layer: Any, inputs: Any, rng: np.random.Generator) -> FloatArray:
     """Rows of im2col ``(groups, count, columns)`` of the input of a convolution."""
-    left, right, top, bottom = _pads(layer)
+    top, left, bottom, right = pads = _pads(layer)
     if layer.padding_mode != "zeros":
         inputs = torch.nn.functional.pad(inputs, [left, right, top, bottom], mode=layer.padding_mode)
-        left = right = top = bottom = 0
-    kernel, strides, steps = layer.kernel_size, layer.stride, layer.dilation
-    within = (inputs.shape[2] + top + bottom, inputs.shape[3] + left + right)
-    size = [(within[d] - steps[d] * (kernel[d] - 1) - 1) // strides[d] + 1 for d in (0, 1)]
-    drawn = _drawn(torch, len(inputs) * size[0] * size[1], generator)
-    image, place = drawn // (size[0] * size[1]), drawn % (size[0] * size[1])
-    corners = ((place // size[1]) * strides[0] - top, (place % size[1]) * strides[1] - left)
-    rows, columns = (corners[d][:, None] + torch.arange(kernel[d]) * steps[d] for d in (0, 1))
-    return _taken(inputs, image, rows, columns).reshape(len(drawn), layer.groups, -1).transpose(0, 1).contiguous()
+        pads = (0, 0, 0, 0)
+    window = Window(kernel=layer.kernel_size, strides=layer.stride, steps=layer.dilation, pads=pads)
+    return patches(inputs.numpy(), int(layer.groups), window, rng)
 
 
-def _taken(inputs: Any, image: Any, rows: Any, columns: Any) -> Any:
-    """Patches ``(count, channels, height, width)`` of pixels; those beyond the edge are zero."""
-    high, wide = inputs.shape[2:]
-    inside = ((rows >= 0) & (rows < high))[:, :, None] & ((columns >= 0) & (columns < wide))[:, None, :]
-    rows, columns = rows.clamp(0, high - 1), columns.clamp(0, wide - 1)
-    taken = inputs[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return (taken * inside[..., None]).permute(0, 3, 1, 2)
-
-
-def _pads(layer: Any) -> list[int]:
-    """Left, right, top, bottom."""
+def _pads(layer: Any) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right."""
     if layer.padding == "valid":
-        return [0, 0, 0, 0]
+        return 0, 0, 0, 0
     if layer.padding == "same":
-        totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+        high, wide = (d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        return high // 2, wide // 2, high - high // 2, wide - wide // 2
     top, left = layer.padding
-    return [left, left, top, top]
-
-
-def _drawn(torch: Any, count: int, generator: Any) -> Any:
-    """Numbers of the rows that are looked at, all of them where they are few."""
-    if count <= ROWS_PER_IMAGE:
-        return torch.arange(count)
-    return torch.randint(count, (ROWS_PER_IMAGE,), generator=generator)
+    return top, left, top, left
 
 
 def _round(torch: Any, name: str, layer: Any, moments: Moments, grid: Grid) -> LayerRounding:

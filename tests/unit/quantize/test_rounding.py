@@ -141,7 +141,7 @@ def test_a_module_is_rounded_as_a_copy_with_a_record_of_each_layer() -> None:
 def test_the_rows_of_a_convolution_are_what_its_weights_meet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean of the drawn rows times the weights is the mean of the output."""
     module = Small()
-    monkeypatch.setattr("edgecv.quantize.rounding.module.ROWS_PER_IMAGE", 10**6)
+    monkeypatch.setattr("edgecv.quantize.rounding.patches.ROWS_PER_IMAGE", 10**6)
     layer = dict(module.named_modules())[name]
     seen: list[Any] = []
     layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
@@ -149,7 +149,7 @@ def test_the_rows_of_a_convolution_are_what_its_weights_meet(name: str, monkeypa
         module(torch.from_numpy(pictures(1)[0]))
     from edgecv.quantize.rounding.module import _patches
 
-    rows = _patches(torch, layer, seen[0][0], torch.Generator()).numpy()
+    rows = _patches(torch, layer, seen[0][0], np.random.default_rng(0))
     weights = layer.weight.numpy().reshape(layer.groups, -1, rows.shape[2])
     made = (rows @ weights.transpose(0, 2, 1)).transpose(0, 2, 1).reshape(layer.out_channels, -1)
     bias = 0 if layer.bias is None else layer.bias.numpy()[:, None]
@@ -168,7 +168,7 @@ def test_a_shared_weight_and_a_layer_that_never_runs_are_named() -> None:
 
 def test_a_network_larger_than_the_memory_for_moments_takes_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = round_module(Small(), pictures(3), (SYMMETRIC,))["int8"].network.state_dict()
-    monkeypatch.setattr("edgecv.quantize.rounding.module.MOST_BYTES", 1)
-    monkeypatch.setattr("edgecv.quantize.rounding.module.ROWS_PER_IMAGE", 10**6)
+    monkeypatch.setattr("edgecv.quantize.rounding.patches.MOST_BYTES", 1)
+    monkeypatch.setattr("edgecv.quantize.rounding.patches.ROWS_PER_IMAGE", 10**6)
     parts = round_module(Small(), pictures(3), (SYMMETRIC,))["int8"].network.state_dict()
     assert parts.keys() == whole.keys()
