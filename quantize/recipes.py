@@ -40,7 +40,7 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # Weights of seven bits: AVX2 without VNNI adds two products in 16 bits, which eight would overflow
     reduce_range: bool = False
     symmetric: bool = False  # zero point 0 for activations as well, as TensorRT wants it
-    method: Literal["minmax", "mse", "percentile"] = "mse"  # range estimator of tensors in general
+    method: Literal["minmax", "mse", "percentile", "gradient"] = "mse"  # range estimator of tensors in general
     silu_method: Literal["minmax", "mse", "percentile", "silu"] = "silu"  # range estimator of tensors that feed a SiLU
     # `packed`: the first convolution is int8 over exact pixels, with rounding fitted to them, several output pixels per
     # row; `float`: it stays float

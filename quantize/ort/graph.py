@@ -127,3 +127,10 @@ def unshare_constants(model: Any, op_type: str) -> None:
 def op_counts(model: Any) -> Counter[str]:
     """How many nodes of each operator."""
     return Counter(node.op_type for node in model.graph.node)
+
+
+def feeds_silu(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor is the x of x * sigmoid(x)."""
+    users = graph.users(tensor)
+    sigmoids = [node.output[0] for node in users if node.op_type == "Sigmoid"]
+    return any(node.op_type == "Mul" and set(node.input) & set(sigmoids) for node in users)

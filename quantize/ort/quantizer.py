@@ -14,16 +14,18 @@ from edgecv._internal.extras import require
 from edgecv._internal.printable import nearest
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
+from edgecv.quantize.gradients.stats import GradientStats
 from edgecv.quantize.lint.lint import refuse_findings
 from edgecv.quantize.ort.bias import IMAGES, correct_biases
-from edgecv.quantize.ort.graph import Graph, Node, load, op_counts, save
+from edgecv.quantize.ort.graph import Graph, Node, feeds_silu, load, op_counts, save
 from edgecv.quantize.ort.opset import lower_opset
 from edgecv.quantize.ort.stem import find_stem, pack_stem, patch_moments
 from edgecv.quantize.ort.tensorrt import quantize_for_tensorrt
 from edgecv.quantize.ort.weights import halve_tables, quantize_products, store_convolutions
 from edgecv.quantize.quantizer import LayerOutputs, library
-from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
+from edgecv.quantize.ranges import Range, minmax, range_of
 from edgecv.quantize.recipes import CPU_CLASSES, QuantizeRecipe
+from edgecv.quantize.statistics import Statistics
 from edgecv.specs import TensorSpec
 
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
@@ -57,15 +59,15 @@ class OrtStaticQuantizer:
         with library("onnxruntime"):
             # Symbolic shapes would need a fixed-shape graph to change nothing; ours are fixed.
             preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
-        self._stats: dict[str, TensorStats] = {}
+        self._stats = Statistics(self._run_all)
         self._images: list[Array] = []
         self._corrected_on: Sequence[Array] = ()
 
-    def calibrate(self, images: Sequence[Array]) -> None:
-        """Measure every float tensor over images ``(N, H, W, 3)``."""
+    def calibrate(self, images: Sequence[Array], gradients: GradientStats | None = None) -> None:
+        """Measure every float tensor over images ``(N, H, W, 3)``; see ``Quantizer``."""
         self._images = [image[None] for batch in images[:_STEM_IMAGES] for image in batch][:_STEM_IMAGES]
         self._corrected_on = images[:IMAGES]
-        self._stats = collect(self._run_all(images), len(images))
+        self._stats = Statistics(self._run_all, images, gradients)
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers.
@@ -140,7 +142,7 @@ class OrtStaticQuantizer:
         if recipe.placement == "inputs":
             _check_layers(prepared, recipe.float_layers)
             lower_opset(prepared)
-            quantize_for_tensorrt(prepared, self._stats, recipe)
+            quantize_for_tensorrt(prepared, self._stats.of(recipe.method), recipe)
             return prepared
         tools: Any = require("onnxruntime.quantization", "convert")
         calibrate: Any = require("onnxruntime.quantization.calibrate", "convert")
@@ -176,12 +178,13 @@ class OrtStaticQuantizer:
     def _ranges(self, recipe: QuantizeRecipe, prepared: Any) -> dict[str, Range]:
         graph = Graph(prepared)
         outputs = set(graph.output_names())
-        chosen: dict[str, Range] = {}
-        for name, stats in self._stats.items():
-            method = recipe.silu_method if _feeds_silu(graph, name) else recipe.method
-            # An output keeps its whole range: a score that is cut off is a changed result.
-            chosen[name] = ESTIMATORS["minmax" if name in outputs else method](stats)
-        return chosen
+        # An output keeps its whole range: a score that is cut off is a changed result.
+        return {
+            name: minmax(stats)
+            if name in outputs
+            else range_of(stats, recipe.method, recipe.silu_method, feeds_silu(graph, name))
+            for name, stats in self._stats.of(recipe.method).items()
+        }
 
 
 def check_fused(model: Path, work: Path, kept_float: int = 0, config: Mapping[str, str] | None = None) -> None:
@@ -269,12 +272,6 @@ def _rounded_tensors(model: Any, tensors: Mapping[str, str]) -> dict[str, str]:
         name: tensor if tensor in outputs else f"{tensor}_DequantizeLinear_Output" for name, tensor in tensors.items()
     }
     return {name: tensor for name, tensor in rounded.items() if graph.maker(tensor) is not None}
-
-
-def _feeds_silu(graph: Graph, tensor: str) -> bool:
-    users = graph.users(tensor)
-    sigmoids = [node.output[0] for node in users if node.op_type == "Sigmoid"]
-    return any(node.op_type == "Mul" and set(node.input) & set(sigmoids) for node in users)
 
 
 def _integer_outputs(model: Any, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
