@@ -39,12 +39,14 @@ class TensorStats:
         high: The largest value.
         sample: Some of the values ``(S,)``.
         weights: How much an error of each of them counts at the outputs ``(S,)``; ``None`` where that is not known.
+        silu: The tensor feeds a SiLU, and the weights are for errors after it.
     """
 
     low: float
     high: float
     sample: FloatArray
     weights: FloatArray | None = None
+    silu: bool = False
 
 
 def collect(runs: Iterable[Mapping[str, Array]], count: int, seed: int = 0) -> dict[str, TensorStats]:
@@ -97,10 +99,11 @@ def gradient(stats: TensorStats) -> Range:
     """The range whose error counts least at the outputs; ``mse`` where nothing is known of the outputs."""
     if stats.weights is None:
         return mse(stats)
-    parts = [stats.low * part for part in _FINE_SHRINK[:13]] if stats.low < 0 else [stats.low]
-    floors = [*parts, *(floor for floor in _SILU_FLOORS if floor > stats.low)]
+    floors = [stats.low * part for part in _FINE_SHRINK] if stats.low < 0 else [stats.low]
+    if stats.silu:
+        floors = [stats.low, *(floor for floor in _SILU_FLOORS if floor > stats.low)]
     highs = stats.high * _FINE_SHRINK
-    errors = [_weighted_errors(stats.sample, stats.weights, floor, highs) for floor in floors]
+    errors = [_weighted_errors(stats, stats.weights, floor, highs) for floor in floors]
     best = int(np.argmin([error.min() for error in errors]))
     return floors[best], float(highs[int(errors[best].argmin())])
 
@@ -113,6 +116,7 @@ def joined(stats: Sequence[TensorStats]) -> TensorStats:
         high=max(one.high for one in stats),
         sample=np.concatenate([one.sample for one in stats]),
         weights=np.concatenate(weights) if len(weights) == len(stats) else None,
+        silu=all(one.silu for one in stats),
     )
 
 
@@ -174,20 +178,21 @@ def _best(stats: TensorStats, floors: Sequence[float], activation: Callable[[Flo
     return candidates[int(np.argmin(errors))]
 
 
-def _weighted_errors(values: FloatArray, weights: FloatArray, low: float, highs: FloatArray) -> FloatArray:
+def _weighted_errors(stats: TensorStats, weights: FloatArray, low: float, highs: FloatArray) -> FloatArray:
     """Weighted squared errors of uint8 quantization from ``low`` to each of ``highs``, as in ``_rounded``."""
-    low = min(low, 0.0)
-    ends = np.maximum(highs, 0.0).astype(np.float32)
-    scale = (ends - np.float32(low)) / np.float32(255)
+    start = np.float32(min(low, 0.0))
+    scale = (np.maximum(highs, 0.0).astype(np.float32) - start) / np.float32(255)
     scale[scale == 0] = 1
     scale = scale[:, None]
-    zero_point = np.rint(-np.float32(low) / scale)
-    stored = np.rint(values / scale)
-    np.clip(stored, -zero_point, 255 - zero_point, out=stored)
-    stored *= scale
-    stored -= values
-    stored *= stored
-    errors: FloatArray = stored @ weights
+    zero_point = np.rint(-start / scale)
+    found = np.rint(stats.sample / scale)
+    np.clip(found, -zero_point, 255 - zero_point, out=found)
+    found *= scale
+    if stats.silu:
+        found = _silu(found)
+    found -= _silu(stats.sample) if stats.silu else stats.sample
+    found *= found
+    errors: FloatArray = found @ weights
     return errors
 
 

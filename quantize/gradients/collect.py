@@ -6,7 +6,7 @@ with the number of images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from edgecv._internal.quiet import quiet
 from edgecv.errors import EdgeCVError
 from edgecv.protocols import Array
 from edgecv.quantize.gradients.loss import signed_sum
-from edgecv.quantize.gradients.network import graph_of, watched
+from edgecv.quantize.gradients.network import graph_of, silu_inputs, watched
 from edgecv.quantize.gradients.stats import Fingerprint, GradientStats, SeenTensor
 from edgecv.quantize.ranges import TensorStats
 from edgecv.results import FloatArray
@@ -58,14 +58,15 @@ def collect(module: Any, images: Sequence[Array], outputs: Sequence[TensorSpec],
     except Exception as error:  # whatever torch raises: ranges are then chosen without gradients
         return GradientStats(missing=f"The network cannot be differentiated: {first_line(error)}")
     if not tensors:
-        return GradientStats(missing="The outputs do not change with any tensor of the network.")
+        return GradientStats(missing="No tensor of the network has finite values and a finite gradient.")
     return GradientStats(tensors=tensors, images=len(chosen))
 
 
 def _run(module: Any, images: Sequence[Array], outputs: Sequence[TensorSpec], seed: int) -> tuple[SeenTensor, ...]:
     torch = require("torch", "convert")
-    recorder = _Recorder(share=max(1, SAMPLES // len(images)), seed=seed)
-    interpreter = watched(graph_of(module, torch.from_numpy(images[0])), recorder.watch)
+    graph = graph_of(module, torch.from_numpy(images[0]))
+    recorder = _Recorder(share=max(1, SAMPLES // len(images)), seed=seed, before=silu_inputs(graph))
+    interpreter = watched(graph, recorder.watch)
     for number, image in enumerate(images):
         recorder.begin(number)
         with torch.enable_grad():
@@ -95,9 +96,14 @@ class _Recorder:
 
     share: int  # samples of one tensor in one run
     seed: int
+    before: Mapping[str, str]  # names of tensors that feed a SiLU, by the name of the product that comes out
     _number: int = 0
     _held: dict[str, Any] = field(default_factory=dict)  # tensors of this run that wait for their gradient
     _seen: dict[str, _Seen] = field(default_factory=dict)
+
+    @property
+    def _after(self) -> Collection[str]:
+        return self.before.values()
 
     def begin(self, number: int) -> None:
         """Begin a run: what waited in the last one had no gradient."""
@@ -111,16 +117,27 @@ class _Recorder:
             self._seen[name] = _Seen(Fingerprint.of(tensor.detach().numpy(), self.seed))
         # Detached: a hook that held the tensor itself would keep the whole run alive.
         self._held[name] = tensor.detach()
-        tensor.register_hook(partial(self._draw, name))
+        if name not in self._after:
+            tensor.register_hook(partial(self._arrived, name))
         return tensor
 
-    def _draw(self, name: str, gradient: Any) -> None:
-        tensor, seen = self._held.pop(name), self._seen[name]
+    def _arrived(self, name: str, gradient: Any) -> None:
+        """Draw from a tensor; where it comes out of a SiLU, from what went in as well: errors are judged behind the SiLU.
+
+        To first order a value of -3 could stand for all below it, where a SiLU is flat; but SiLU(-3) is -0.14 and not 0.
+        """
+        made = self._held.pop(name)
+        self._draw(name, made, made, gradient)
+        if name in self.before:
+            self._draw(self.before[name], self._held.pop(self.before[name]), made, gradient)
+
+    def _draw(self, name: str, tensor: Any, made: Any, gradient: Any) -> None:
+        seen = self._seen[name]
         low, high = (float(value) for value in tensor.aminmax())
         seen.low, seen.high = min(seen.low, low), max(seen.high, high)
         rng = np.random.default_rng((self.seed, self._number, len(self._held)))
-        values, weights = weighted_sample(tensor.reshape(-1), gradient.reshape(-1), self.share, rng)
-        seen.samples.append(values)
+        at, weights = weighted_places(made.reshape(-1), gradient.reshape(-1), self.share, rng)
+        seen.samples.append(tensor.reshape(-1)[at].numpy().astype(np.float32))
         seen.weights.append(weights)
 
     def tensors(self) -> tuple[SeenTensor, ...]:
@@ -128,22 +145,22 @@ class _Recorder:
         return tuple(
             SeenTensor(name=name, stats=stats, fingerprint=seen.fingerprint)
             for name, seen in self._seen.items()
-            if (stats := _stats_of(seen)) is not None
+            if (stats := _stats_of(seen, name in self._after)) is not None
         )
 
 
-def _stats_of(seen: _Seen) -> TensorStats | None:
+def _stats_of(seen: _Seen, silu: bool) -> TensorStats | None:
     if not (seen.samples and np.isfinite([seen.low, seen.high]).all()):
         return None
     values, weights = np.concatenate(seen.samples), np.concatenate(seen.weights)
     total = float(weights.sum(dtype=np.float64))
     if not (np.isfinite(total) and total > 0):
         return None
-    return TensorStats(low=seen.low, high=seen.high, sample=values, weights=weights)
+    return TensorStats(low=seen.low, high=seen.high, sample=values, weights=weights, silu=silu)
 
 
-def weighted_sample(values: Any, gradients: Any, count: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """``count`` of the values, with weights: in the mean the weighted sum of f(x) is the sum of g^2 f(x) over all values.
+def weighted_places(values: Any, gradients: Any, count: int, rng: np.random.Generator) -> tuple[Any, FloatArray]:
+    """Draw ``count`` places, with weights: in the mean the weighted sum of any f is the sum of g^2 f over all places.
 
     What matters is drawn more often and weighs less in return: squared gradients differ by orders of magnitude, and large
     values are those that a range cuts off.
@@ -163,4 +180,4 @@ def weighted_sample(values: Any, gradients: Any, count: int, rng: np.random.Gene
     points = torch.from_numpy((np.arange(count) + rng.random(count)) / count * total)
     at = torch.searchsorted(ends, points).clamp_(max=len(ends) - 1)
     weights = total / count / size[at].double().clamp_(min=1e-30)
-    return values[at].numpy().astype(np.float32), weights.numpy().astype(np.float32)
+    return at, weights.numpy().astype(np.float32)

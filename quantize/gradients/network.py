@@ -44,6 +44,19 @@ def watched(graph: Any, watch: Callable[[str, Any], Any]) -> Any:
     return Watched(graph)
 
 
+def silu_inputs(graph: Any) -> dict[str, str]:
+    """The x of every x * sigmoid(x) that is used for nothing else, by the name of the product."""
+    torch = require("torch", "convert")
+    found = {}
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.mul.Tensor and len(inputs := node.all_input_nodes) == 2:
+            for x, gate in (inputs, inputs[::-1]):
+                gated = gate.target is torch.ops.aten.sigmoid.default and gate.all_input_nodes == [x]
+                if gated and set(x.users) == {node, gate}:
+                    found[node.name] = x.name
+    return found
+
+
 def _dependent(graph: Any) -> Iterator[Any]:
     """The nodes that compute something from the input."""
     known = set()

@@ -122,9 +122,7 @@ class GradientStats:
 
 
 def _twin(tensor: Array, candidates: Sequence[SeenTensor]) -> SeenTensor | None:
-    if not candidates:
+    if not candidates or not np.isfinite([tensor.min(), tensor.max()]).all():
         return None
     summary, flat = summary_of(tensor), tensor.reshape(-1)
-    if not np.isfinite(summary).all():
-        return None
     return next((c for c in candidates if c.fingerprint.fits(summary) and c.fingerprint.matches(flat)), None)

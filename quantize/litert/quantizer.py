@@ -23,7 +23,7 @@ from edgecv.quantize.gradients.stats import GradientStats
 from edgecv.quantize.litert.entry import take_pixels_as_integers
 from edgecv.quantize.litert.padding import pad_with_zero_points
 from edgecv.quantize.quantizer import LayerOutputs, library
-from edgecv.quantize.ranges import Range, TensorStats, copy_groups, joined, minmax, range_of, union
+from edgecv.quantize.ranges import Range, TensorStats, copy_groups, gradient, joined, minmax, range_of, union
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quantize.statistics import Statistics
 from edgecv.specs import TensorSpec
@@ -161,16 +161,18 @@ class LitertQuantizer:
 
         Where the gradients are known, the tensors that are computed tell it together: copies bring no error of their own.
         """
-        outputs, silu = self._output_names(), self._silu_inputs()
+        outputs, silu_inputs = self._output_names(), self._silu_inputs()
         weighted = [name for name in group if group[name].weights is not None and name not in outputs]
         sources = [name for name in weighted if name in made] or weighted
-        if sources:
-            yield range_of(joined([group[name] for name in sources]), recipe.method, recipe.silu_method, False)
+        for silu in (False, True):
+            alike = [group[name] for name in sources if group[name].silu is silu]
+            if alike:
+                yield gradient(joined(alike))
         for name, stats in group.items():
             if name in outputs:
                 yield minmax(stats)
             elif name not in weighted and (name in made or not sources):
-                yield range_of(stats, recipe.method, recipe.silu_method, name in silu)
+                yield range_of(stats, recipe.method, recipe.silu_method, name in silu_inputs)
 
     def _output_names(self) -> set[str]:
         return {detail["name"] for detail in self._interpreter.get_output_details()}
