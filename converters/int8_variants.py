@@ -89,7 +89,9 @@ class _Quantizers:
     part: Part
     work: Path
     _made: dict[str, Quantizer] = field(default_factory=dict, init=False)
-    _calibrated: set[str] = field(default_factory=set, init=False)
+    _calibrated: dict[str, tuple[int, bool]] = field(
+        default_factory=dict, init=False
+    )  # by grid: seed, and with gradients
 
     def check(self) -> None:
         """Refuse what is too large before the float model is asked about every image."""
@@ -100,11 +102,20 @@ class _Quantizers:
         grid = grid_of(recipe)
         quantizer = self._quantizer(grid)
         name = grid.name if grid is not None else ""
-        if recipe.kind == "static" and name not in self._calibrated:
-            with one_step(self.job.progress, f"Calibrating {self.base.exporter.format}"):
-                quantizer.calibrate(self.job.images[: -(-recipe.subset_size // self.job.source.batch)])
-            self._calibrated.add(name)
+        if recipe.kind == "static":
+            self._calibrate(name, quantizer, recipe)
         return quantizer
+
+    def _calibrate(self, name: str, quantizer: Quantizer, recipe: QuantizeRecipe) -> None:
+        wanted = (recipe.seed, "gradient" in (recipe.method, recipe.silu_method))
+        if self._calibrated.get(name) == wanted:
+            return
+        assert self.job.rounded is not None
+        gradients = self.job.rounded.gradients(recipe)
+        with one_step(self.job.progress, f"Calibrating {self.base.exporter.format}"):
+            images = self.job.images[: -(-recipe.subset_size // self.job.source.batch)]
+            quantizer.calibrate(images, gradients, recipe.seed)
+        self._calibrated[name] = wanted
 
     def _quantizer(self, grid: Grid | None) -> Quantizer:
         name = grid.name if grid is not None else ""

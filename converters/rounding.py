@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgecv._internal.progress import Progress
+from edgecv._internal.progress import Progress, one_step
 from edgecv.converters.source import Part
 from edgecv.protocols import Array
+from edgecv.quantize.gradients.collect import collect
+from edgecv.quantize.gradients.stats import GradientStats
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quantize.record import RoundingRecord
 from edgecv.quantize.rounding.folding import folded
+from edgecv.quantize.rounding.graph import round_graph
 from edgecv.quantize.rounding.grid import GRIDS, NNCF_WEIGHTS, SEVEN_BITS, SYMMETRIC, Grid
 from edgecv.quantize.rounding.layers import RoundedNetwork
 from edgecv.quantize.rounding.module import round_module
@@ -45,6 +48,7 @@ class RoundedParts:
     seed: int
     progress: Progress
     _made: dict[str, RoundedNetwork] = field(default_factory=dict, init=False)
+    _gradients: dict[tuple[str, int], GradientStats] = field(default_factory=dict, init=False)
 
     def on(self, grid: Grid) -> Part:
         """The part with its weights on a grid."""
@@ -54,6 +58,19 @@ class RoundedParts:
         found = self._made[grid.name].network
         return replace(self.part, module=found) if self.part.graph is None else replace(self.part, graph=found)
 
+    def gradients(self, recipe: QuantizeRecipe) -> GradientStats | None:
+        """What an error in each tensor does to the outputs, for a recipe that asks; kept for the other formats."""
+        if "gradient" not in (recipe.method, recipe.silu_method):
+            return None
+        grid = grid_of(recipe)
+        key = grid.name if grid is not None else "", recipe.seed
+        if key not in self._gradients:
+            part = self.part if grid is None else self.on(grid)
+            with one_step(self.progress, "Weighing errors by gradients"):
+                found = collect(part.module, self.images, part.outputs, recipe.seed)
+            self._gradients = {key: found}  # of one network and seed at a time: it holds a hundred megabytes
+        return self._gradients[key]
+
     def record(self, recipe: QuantizeRecipe) -> RoundingRecord | None:
         """What was rounded for a recipe; ``None`` where nothing was."""
         grid = grid_of(recipe)
@@ -62,5 +79,6 @@ class RoundedParts:
 
     def _rounded(self, grids: Sequence[Grid]) -> dict[str, RoundedNetwork]:
         images = self.images[: max(1, _IMAGES[self.part.architecture] // len(self.images[0]))]
-        module = folded(self.part.module, images[0])
-        return round_module(module, images, grids, self.progress, self.seed)
+        if self.part.graph is not None:
+            return round_graph(self.part.graph, images, grids, self.progress, self.seed)
+        return round_module(folded(self.part.module, images[0]), images, grids, self.progress, self.seed)

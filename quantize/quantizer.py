@@ -14,6 +14,7 @@ from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
+from edgecv.quantize.gradients.stats import GradientStats
 from edgecv.quantize.recipes import QuantizeRecipe
 from edgecv.quantize.record import ErrorSource
 from edgecv.specs import TensorSpec
@@ -46,8 +47,15 @@ class Quantizer(Protocol):
         """Prepare the float model in ``files``, whose outputs are ``outputs``; ``work`` is a folder for what lies in between."""
 
     @abstractmethod
-    def calibrate(self, images: Sequence[Array]) -> None:
-        """Measure what recipes need to know, over images ``(N, H, W, 3)``."""
+    def calibrate(self, images: Sequence[Array], gradients: GradientStats | None = None, seed: int = 0) -> None:
+        """Measure what recipes need to know; called again with another seed, it forgets what it has measured.
+
+        Args:
+            images: ``(N, H, W, 3)`` each.
+            gradients: Of the network that the files were made from, collected over the same images; recipes whose method
+                is ``gradient`` use them. A format may have no use for them.
+            seed: Of samples that are drawn.
+        """
 
     @abstractmethod
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:

@@ -24,16 +24,29 @@ _SHRINK = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 # SiLU(-3) is -0.14 and SiLU(-32) is 0 to the last float bit: between them lies every sensible place to cut.
 _SILU_FLOORS = (-32.0, -24.0, -16.0, -12.0, -10.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.5, -3.0)
 
+# Where the error at the outputs is known, the search is finer.
+_FINE_SHRINK = np.linspace(1.0, 0.3, 15, dtype=np.float32)
+
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TensorStats:
-    """What was seen of one tensor: its extremes, and a sample of its values ``(S,)``."""
+    """What was seen of one tensor.
+
+    Attributes:
+        low: The least value.
+        high: The largest value.
+        sample: Some of the values ``(S,)``.
+        weights: How much an error of each of them counts at the outputs ``(S,)``; ``None`` where that is not known.
+        silu: The tensor feeds a SiLU, and the weights are for errors after it.
+    """
 
     low: float
     high: float
     sample: FloatArray
+    weights: FloatArray | None = None
+    silu: bool = False
 
 
 def collect(runs: Iterable[Mapping[str, Array]], count: int, seed: int = 0) -> dict[str, TensorStats]:
@@ -82,6 +95,31 @@ def silu_aware(stats: TensorStats) -> Range:
     return _best(stats, floors, _silu)
 
 
+def gradient(stats: TensorStats) -> Range:
+    """The range whose error counts least at the outputs; ``mse`` where nothing is known of the outputs."""
+    if stats.weights is None:
+        return mse(stats)
+    floors = [stats.low * part for part in _FINE_SHRINK] if stats.low < 0 else [stats.low]
+    if stats.silu:
+        floors = [stats.low, *(floor for floor in _SILU_FLOORS if floor > stats.low)]
+    highs = stats.high * _FINE_SHRINK
+    errors = [_weighted_errors(stats, stats.weights, floor, highs) for floor in floors]
+    best = int(np.argmin([error.min() for error in errors]))
+    return floors[best], float(highs[int(errors[best].argmin())])
+
+
+def joined(stats: Sequence[TensorStats]) -> TensorStats:
+    """The statistics of several tensors that get one range."""
+    weights = [one.weights for one in stats if one.weights is not None]
+    return TensorStats(
+        low=min(one.low for one in stats),
+        high=max(one.high for one in stats),
+        sample=np.concatenate([one.sample for one in stats]),
+        weights=np.concatenate(weights) if len(weights) == len(stats) else None,
+        silu=all(one.silu for one in stats),
+    )
+
+
 def largest_magnitude(stats: TensorStats, method: str) -> float:
     """Where integers from -127 to 127 with zero point 0 end: their range is the same on both sides of zero."""
     largest = max(-stats.low, stats.high, _TINY)
@@ -91,27 +129,48 @@ def largest_magnitude(stats: TensorStats, method: str) -> float:
     if method == "percentile":
         return max(float(np.quantile(sizes, _KEPT)), _TINY)
     candidates = [largest * part for part in _SHRINK]
-    errors = [float(((_rounded_evenly(sizes, end) - sizes) ** 2).mean()) for end in candidates]
+    errors = [
+        float(np.average((_rounded_evenly(sizes, end) - sizes) ** 2, weights=stats.weights)) for end in candidates
+    ]
     return candidates[int(np.argmin(errors))]
 
 
 ESTIMATORS: Mapping[str, Callable[[TensorStats], Range]] = MappingProxyType(
-    {"minmax": minmax, "percentile": percentile, "mse": mse, "silu": silu_aware}
+    {
+        "minmax": minmax,
+        "percentile": percentile,
+        "mse": mse,
+        "silu": silu_aware,
+        "gradient": gradient,
+    }
 )
 
 
-def shared(copies: Iterable[Sequence[str]], ranges: dict[str, Range]) -> dict[str, Range]:
-    """One range for tensors that operators only copy into each other: then concatenating is copying, not rescaling.
+def range_of(stats: TensorStats, method: str, silu_method: str, feeds_silu: bool) -> Range:
+    """The range of one tensor by the methods of a recipe; weighted statistics can only be read with their weights."""
+    if stats.weights is not None:
+        return gradient(stats)
+    return ESTIMATORS[silu_method if feeds_silu else method](stats)
+
+
+def copy_groups(copies: Iterable[Sequence[str]], names: Iterable[str]) -> list[set[str]]:
+    """Which tensors get one range, since operators only copy them into each other: concatenating is then copying, not rescaling.
 
     For TFLite it takes 29 rescaling operators out of YOLOv8n. In onnxruntime it saves 3 % of the time and costs 0.003 mAP, so
     it is not done there (docs/adr/0002). ``copies`` names the tensors of each copying operator.
     """
-    group: dict[str, set[str]] = {name: {name} for name in ranges}
-    for names in copies:
-        joined = [name for name in names if name in ranges]
-        merged = set().union(*(group[name] for name in joined))
+    group: dict[str, set[str]] = {name: {name} for name in names}
+    for copied in copies:
+        joint = [name for name in copied if name in group]
+        merged = set().union(*(group[name] for name in joint))
         group |= dict.fromkeys(merged, merged)
-    return {name: (min(ranges[n][0] for n in same), max(ranges[n][1] for n in same)) for name, same in group.items()}
+    return list({id(one): one for one in group.values()}.values())
+
+
+def union(ranges: Iterable[Range]) -> Range:
+    """The range that holds several."""
+    lows, highs = zip(*ranges, strict=True)
+    return min(lows), max(highs)
 
 
 def _best(stats: TensorStats, floors: Sequence[float], activation: Callable[[FloatArray], FloatArray]) -> Range:
@@ -119,6 +178,24 @@ def _best(stats: TensorStats, floors: Sequence[float], activation: Callable[[Flo
     candidates = [(floor, stats.high * part) for floor in floors for part in _SHRINK]
     errors = [float(((activation(_rounded(stats.sample, *c)) - wanted) ** 2).mean()) for c in candidates]
     return candidates[int(np.argmin(errors))]
+
+
+def _weighted_errors(stats: TensorStats, weights: FloatArray, low: float, highs: FloatArray) -> FloatArray:
+    """Weighted squared errors of uint8 quantization from ``low`` to each of ``highs``, as in ``_rounded``."""
+    start = np.float32(min(low, 0.0))
+    scale = (np.maximum(highs, 0.0).astype(np.float32) - start) / np.float32(255)
+    scale[scale == 0] = 1
+    scale = scale[:, None]
+    zero_point = np.rint(-start / scale)
+    found = np.rint(stats.sample / scale)
+    np.clip(found, -zero_point, 255 - zero_point, out=found)
+    found *= scale
+    if stats.silu:
+        found = _silu(found)
+    found -= _silu(stats.sample) if stats.silu else stats.sample
+    found *= found
+    errors: FloatArray = found @ weights
+    return errors
 
 
 def _rounded(values: FloatArray, low: float, high: float) -> FloatArray:

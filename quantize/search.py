@@ -107,7 +107,10 @@ def recipe_orders(
     if own and not processors:
         return own
     if not by_cpu_class:
-        return (RecipeOrder(first=first_recipes(model_format, architecture, effort=effort), last=last, compare=compare), *own)
+        return (
+            RecipeOrder(first=first_recipes(model_format, architecture, effort=effort), last=last, compare=compare),
+            *own,
+        )
     orders = (
         RecipeOrder(
             first=first_recipes(model_format, architecture, name, effort), last=last, compare=compare, cpu_class=name

@@ -19,11 +19,13 @@ import numpy as np
 from edgecv._internal.extras import require
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
+from edgecv.quantize.gradients.stats import GradientStats
 from edgecv.quantize.litert.entry import take_pixels_as_integers
 from edgecv.quantize.litert.padding import pad_with_zero_points
 from edgecv.quantize.quantizer import LayerOutputs, library
-from edgecv.quantize.ranges import ESTIMATORS, TensorStats, collect, shared
+from edgecv.quantize.ranges import Range, TensorStats, copy_groups, gradient, joined, minmax, range_of, union
 from edgecv.quantize.recipes import QuantizeRecipe
+from edgecv.quantize.statistics import Statistics
 from edgecv.specs import TensorSpec
 
 _COPYING = ("CONCATENATION", "SLICE", "SPLIT", "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR", "PAD", "RESHAPE", "TRANSPOSE")
@@ -49,14 +51,11 @@ class LitertQuantizer:
         self._names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
         # `_get_ops_details` is the only way to the graph without a flatbuffer schema of our own.
         self._operators = [op for op in self._interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
-        self._stats: dict[str, TensorStats] = {}
-        self._seed = 0  # of the sample in the statistics
-        self._images: Sequence[Array] = ()
+        self._stats = Statistics(self._runs)
 
-    def calibrate(self, images: Sequence[Array]) -> None:
-        """Measure every float tensor over images ``(N, H, W, 3)``."""
-        self._images = images
-        self._measure(self._seed)
+    def calibrate(self, images: Sequence[Array], gradients: GradientStats | None = None, seed: int = 0) -> None:
+        """Measure every float tensor over images ``(N, H, W, 3)``; see ``Quantizer``."""
+        self._stats = Statistics(self._runs, images, gradients, seed)
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers."""
@@ -95,10 +94,6 @@ class LitertQuantizer:
                 {n: wanted[tensor] for n, tensor in tensors.items()},
                 {n: found[tensor] for n, tensor in tensors.items()},
             )
-
-    def _measure(self, seed: int) -> None:
-        """Take the sample of a seed; that of another one is given up, since each holds 0.25 MB a tensor."""
-        self._seed, self._stats = seed, collect(self._runs(self._images), len(self._images), seed)
 
     def _layer_tensors(self) -> dict[str, str]:
         """Of every convolution: the tensor that leaves it, after its SiLU where it has one."""
@@ -147,20 +142,40 @@ class LitertQuantizer:
         ]
 
     def _calibration(self, recipe: QuantizeRecipe) -> dict[str, dict[str, Array]]:
-        if recipe.seed != self._seed:
-            self._measure(recipe.seed)
-        outputs = {detail["name"] for detail in self._interpreter.get_output_details()}
-        silu = self._silu_inputs()
-        ranges = {}
-        for name, stats in self._stats.items():
-            method = "minmax" if name in outputs else recipe.silu_method if name in silu else recipe.method
-            ranges[name] = ESTIMATORS[method](stats)
-        if recipe.entry == "integer":
-            ranges |= dict.fromkeys(self._pixels(), _PIXEL_RANGE)
+        stats = self._stats.of(recipe.method)
+        pixels = set(self._pixels()) if recipe.entry == "integer" else set()
+        made = {self._names[int(i)] for op in self._operators if op["op_name"] not in _COPYING for i in op["outputs"]}
+        ranges: dict[str, Range] = {}
+        for group in copy_groups(self._copies(), stats):
+            parts = list(self._group_ranges({name: stats[name] for name in sorted(group)}, recipe, made))
+            ranges |= dict.fromkeys(group, union([*parts, *([_PIXEL_RANGE] if group & pixels else [])]))
         return {
             name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
-            for name, (low, high) in shared(self._copies(), ranges).items()
+            for name, (low, high) in ranges.items()
         }
+
+    def _group_ranges(
+        self, group: Mapping[str, TensorStats], recipe: QuantizeRecipe, made: set[str]
+    ) -> Iterator[Range]:
+        """What one range for tensors that are copied into each other has to hold.
+
+        Where the gradients are known, the tensors that are computed tell it together: copies bring no error of their own.
+        """
+        outputs, silu_inputs = self._output_names(), self._silu_inputs()
+        weighted = [name for name in group if group[name].weights is not None and name not in outputs]
+        sources = [name for name in weighted if name in made] or weighted
+        for silu in (False, True):
+            alike = [group[name] for name in sources if group[name].silu is silu]
+            if alike:
+                yield gradient(joined(alike))
+        for name, stats in group.items():
+            if name in outputs:
+                yield minmax(stats)
+            elif name not in weighted and (name in made or not sources):
+                yield range_of(stats, recipe.method, recipe.silu_method, name in silu_inputs)
+
+    def _output_names(self) -> set[str]:
+        return {detail["name"] for detail in self._interpreter.get_output_details()}
 
     def _silu_inputs(self) -> set[str]:
         users: dict[int, set[str]] = {}

@@ -14,6 +14,7 @@ from edgecv._internal.extras import require
 from edgecv._internal.printable import nearest
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
+from edgecv.quantize.gradients.stats import GradientStats
 from edgecv.quantize.lint.lint import refuse_findings
 from edgecv.quantize.ort.error_sources import error_sources
 from edgecv.quantize.ort.graph import Graph, load, op_counts, save
@@ -23,9 +24,10 @@ from edgecv.quantize.ort.stem import find_stem, pack_stem
 from edgecv.quantize.ort.tensorrt import quantize_for_tensorrt
 from edgecv.quantize.ort.weights import halve_tables, quantize_products, store_convolutions
 from edgecv.quantize.quantizer import LayerOutputs, library
-from edgecv.quantize.ranges import ESTIMATORS, Range, TensorStats, collect
+from edgecv.quantize.ranges import Range, minmax, range_of
 from edgecv.quantize.recipes import CPU_CLASSES, QuantizeRecipe
 from edgecv.quantize.record import ErrorSource
+from edgecv.quantize.statistics import Statistics
 from edgecv.specs import TensorSpec
 
 MINIMUM_FUSED = 0.9  # below this share of integer convolutions a "quantized" model is slower than float
@@ -57,14 +59,11 @@ class OrtStaticQuantizer:
         with library("onnxruntime"):
             # Symbolic shapes would need a fixed-shape graph to change nothing; ours are fixed.
             preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
-        self._stats: dict[str, TensorStats] = {}
-        self._seed = 0  # of the sample in the statistics
-        self._calibration: Sequence[Array] = ()
+        self._stats = Statistics(self._run_all)
 
-    def calibrate(self, images: Sequence[Array]) -> None:
-        """Measure every float tensor over images ``(N, H, W, 3)``."""
-        self._calibration = images
-        self._measure(self._seed)
+    def calibrate(self, images: Sequence[Array], gradients: GradientStats | None = None, seed: int = 0) -> None:
+        """Measure every float tensor over images ``(N, H, W, 3)``; see ``Quantizer``."""
+        self._stats = Statistics(self._run_all, images, gradients, seed)
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
         """Write the INT8 model into ``folder``: its files, and the specs of its outputs, which keep their stored integers.
@@ -109,10 +108,6 @@ class OrtStaticQuantizer:
         for wanted, found in pairs:
             yield {n: wanted[floats[n]] for n in names}, {n: found[rounded[n]] for n in names}
 
-    def _measure(self, seed: int) -> None:
-        """Take the sample of a seed; that of another one is given up, since each holds 0.25 MB a tensor."""
-        self._seed, self._stats = seed, collect(self._run_all(self._calibration), len(self._calibration), seed)
-
     def error_sources(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> tuple[ErrorSource, ...]:
         """See ``TellsErrorSources``; the first convolution counts as float, since ``stem.py`` computes it in its own way."""
         prepared = load(self._prepared)
@@ -146,12 +141,10 @@ class OrtStaticQuantizer:
             yield dict(zip(names, session.run(list(names), {entry: image}), strict=True))
 
     def _quantized(self, recipe: QuantizeRecipe, prepared: Any, out: Path) -> Any:
-        if recipe.seed != self._seed:
-            self._measure(recipe.seed)
         if recipe.placement == "inputs":
             _check_layers(prepared, recipe.float_layers)
             lower_opset(prepared)
-            quantize_for_tensorrt(prepared, self._stats, recipe)
+            quantize_for_tensorrt(prepared, self._stats.of(recipe.method), recipe)
             return prepared
         tools: Any = require("onnxruntime.quantization", "convert")
         calibrate: Any = require("onnxruntime.quantization.calibrate", "convert")
@@ -183,12 +176,13 @@ class OrtStaticQuantizer:
     def _ranges(self, recipe: QuantizeRecipe, prepared: Any) -> dict[str, Range]:
         graph = Graph(prepared)
         outputs = set(graph.output_names())
-        chosen: dict[str, Range] = {}
-        for name, stats in self._stats.items():
-            method = recipe.silu_method if feeds_silu(graph, name) else recipe.method
-            # An output keeps its whole range: a score that is cut off is a changed result.
-            chosen[name] = ESTIMATORS["minmax" if name in outputs else method](stats)
-        return chosen
+        # An output keeps its whole range: a score that is cut off is a changed result.
+        return {
+            name: minmax(stats)
+            if name in outputs
+            else range_of(stats, recipe.method, recipe.silu_method, feeds_silu(graph, name))
+            for name, stats in self._stats.of(recipe.method).items()
+        }
 
 
 def check_fused(model: Path, work: Path, kept_float: int = 0, config: Mapping[str, str] | None = None) -> None:
