@@ -74,6 +74,7 @@ def pair(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.
             imgsz=None if real else SIDE,
             out=folder / f"{batch}.ecv",
             options=edgecv.SourceOptions(random_weights=not real, batch=batch),
+            int8=edgecv.Int8Options(effort="standard" if real else "quick"),
         )
         for batch in (1, 2)
     )

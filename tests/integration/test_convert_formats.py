@@ -58,6 +58,7 @@ def bundle(request: pytest.FixtureRequest) -> Bundle:
         calibration=images,
         imgsz=SIDE,
         options=edgecv.SourceOptions(random_weights=True),
+        int8=edgecv.Int8Options(effort="quick"),
         out=factory.mktemp("formats") / "all.ecv",
     )
 

@@ -67,6 +67,7 @@ def bundle(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytes
         imgsz=SIDE,
         out=out,
         options=edgecv.SourceOptions(random_weights=True),
+        int8=edgecv.Int8Options(effort="quick"),
     )
 
 

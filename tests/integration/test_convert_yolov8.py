@@ -411,7 +411,8 @@ def test_an_int8_model_that_strays_is_not_written(stray: Path, calibration: Path
 
 @pytest.mark.slow
 def test_recipes_that_lose_the_accuracy_give_way_to_the_next(stray: Path, calibration: Path, tmp_path: Path) -> None:
-    made = edgecv.convert(stray, calibration=calibration, out=tmp_path / "out.ecv")
+    quick = edgecv.Int8Options(effort="quick")
+    made = edgecv.convert(stray, calibration=calibration, out=tmp_path / "out.ecv", int8=quick)
     (record,) = read(made, "quantization.json", QuantizationRecord).formats
     assert record.attempts[0].recipe == "ort-u8s8"
     assert [attempt.passed for attempt in record.attempts] == [False] * (len(record.attempts) - 1) + [True]
