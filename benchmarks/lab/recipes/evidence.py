@@ -26,7 +26,7 @@ from edgecv.quantize.labels.coco import Truth
 from edgecv.quantize.labels.evaluate import in_pixels
 from edgecv.results import Image
 
-_AT_ONCE = 8  # INT8 models that are loaded beside the float one
+AT_ONCE = 8  # INT8 models that are loaded beside the float one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,20 +81,36 @@ class FormatEvidence:
             floats=MatchLog(classes, count) if classes else None,
         )
 
-    def gather(self, candidates: Sequence[Candidate], part: Part, progress: Progress, *, trained: bool) -> None:
+    def gather(
+        self,
+        candidates: Sequence[Candidate],
+        part: Part,
+        progress: Progress,
+        *,
+        decodes: bool = True,
+        at_once: int = AT_ONCE,
+    ) -> None:
         """Let the candidates of one part answer the pictures that judge it.
+
+        Args:
+            candidates: Of one format.
+            part: Which pictures.
+            progress: Called as it goes on.
+            decodes: Whether boxes or classes are made of the outputs.
+            at_once: How many answer beside one float model, which is that of the first of them. Random weights have one for each
+                bundle, since batch norms see the calibration pictures: 1 is right for them.
 
         Raises:
             EdgeCVError: a model cannot be loaded or run, or a picture cannot be read.
         """
-        for number, group in enumerate(_groups(candidates, trained)):
-            self._gather(group, part, progress, trained, first=not number)
+        for start in range(0, len(candidates), at_once):
+            self._gather(candidates[start : start + at_once], part, progress, decodes, first=not start)
 
-    def _gather(self, group: Sequence[Candidate], part: Part, progress: Progress, trained: bool, first: bool) -> None:
+    def _gather(self, group: Sequence[Candidate], part: Part, progress: Progress, decodes: bool, first: bool) -> None:
         names = ", ".join(dict.fromkeys(candidate.side.recipe.name for candidate in group))
         with ExitStack() as stack:
             teacher, *runners = (
-                stack.enter_context(Runner(bundle, variant, decodes=trained))
+                stack.enter_context(Runner(bundle, variant, decodes=decodes))
                 for bundle, variant in (
                     (group[0].bundle, group[0].bundle.variants[0]),
                     *((candidate.bundle, candidate.bundle.variants[-1]) for candidate in group),
@@ -127,10 +143,3 @@ def _answers(runners: Sequence[Runner], image: Image) -> Iterator[Answer]:
     feeds = runners[0].feeds(image)
     for runner in runners:
         yield runner.answer(feeds if runner.inputs == runners[0].inputs else runner.feeds(image))
-
-
-def _groups(candidates: Sequence[Candidate], trained: bool) -> Iterator[list[Candidate]]:
-    """Those that share a float model, some at a time: of random weights each bundle has its own, by what its batch norms saw."""
-    step = _AT_ONCE if trained else 1
-    for start in range(0, len(candidates), step):
-        yield list(candidates[start : start + step])

@@ -12,7 +12,7 @@ import numpy as np
 from edgecv._internal.progress import Progress, one_step, silent
 from edgecv.benchmarks.lab.recipes.asked import JudgeOptions, Side, sides_of
 from edgecv.benchmarks.lab.recipes.bundles import BundleMaker
-from edgecv.benchmarks.lab.recipes.evidence import Candidate, Evidence, FormatEvidence
+from edgecv.benchmarks.lab.recipes.evidence import AT_ONCE, Candidate, Evidence, FormatEvidence
 from edgecv.benchmarks.lab.recipes.intervals import BySeed, Drawn, Estimate, Plan, drawn
 from edgecv.benchmarks.lab.recipes.matches import MatchLog
 from edgecv.benchmarks.lab.recipes.measures import FIGURES
@@ -94,13 +94,15 @@ def judge_recipes(source: str | Path, data: str | Path, asked: JudgeOptions, pro
     model = _opened(Path(source), asked, progress)
     sides = sides_of(asked, next((p.architecture for p in model.parts if p.architecture != "float"), "conv"))
     decode = model.spec.decode
-    pictures = open_pictures(Path(data), decode.task, decode.labels, asked.limit, trained=model.trained)
+    answers = model.trained and decode.task != "promptable-segment"  # else raw outputs are all that can be compared
+    pictures = open_pictures(Path(data), decode.task, decode.labels, asked.limit, labelled=answers)
     with tempfile.TemporaryDirectory() as work:
         run = _Run(
             maker=BundleMaker(source=Path(source), asked=asked, folder=_kept(asked.bundles, work), progress=progress),
             pictures=pictures,
             parts=_parts(asked, pictures, Path(work), progress),
-            trained=model.trained,
+            shares_float=model.trained,
+            decodes=answers,
             classes=_classes(pictures, decode.labels),
         )
         judged = [one for name in dict.fromkeys(side.format for side in sides) for one in run.judge(name, sides)]
@@ -156,7 +158,8 @@ class _Run:
     maker: BundleMaker
     pictures: Pictures
     parts: tuple[Part, ...]
-    trained: bool
+    shares_float: bool
+    decodes: bool
     classes: int
     failed: list[Failed] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
@@ -167,13 +170,14 @@ class _Run:
         made = {side.recipe.name: bundles for side in own if (bundles := self._bundles(side)) is not None}
         own = [side for side in own if side.recipe.name in made]
         gathered = FormatEvidence.of(own, self.pictures, asked.seeds, self.classes)
+        at_once = AT_ONCE if self.shares_float else 1
         for at, part in enumerate(self.parts):
             candidates = [
                 Candidate(side=side, row=row, bundle=bundle)
                 for side in own
                 for row, bundle in enumerate(made[side.recipe.name][at])
             ]
-            gathered.gather(candidates, part, self.maker.progress, trained=self.trained)
+            gathered.gather(candidates, part, self.maker.progress, decodes=self.decodes, at_once=at_once)
         self.evidence += gathered.sides.values()
         with one_step(self.maker.progress, f"Intervals of {model_format}"):
             return compared(gathered, asked.resamples, asked.map_resamples)

@@ -27,7 +27,7 @@ class Pictures:
     Attributes:
         paths: Of the files.
         contents: SHA-256 of each.
-        truth: Labels of each; ``None`` where the source has random weights.
+        truth: Labels of each; ``None`` where raw outputs alone are compared.
     """
 
     paths: tuple[Path, ...]
@@ -46,14 +46,14 @@ class Part:
 
 
 def open_pictures(
-    data: Path, task: str, labels: Sequence[str], limit: int | None = None, *, trained: bool = True
+    data: Path, task: str, labels: Sequence[str], limit: int | None = None, *, labelled: bool = True
 ) -> Pictures:
     """Find the pictures and their labels; copies of a file count once.
 
     Raises:
         ConfigError: there are too few pictures, or no labels that fit the model.
     """
-    paths, truth = _with_labels(data, task, labels) if trained else (_images(data), None)
+    paths, truth = _with_labels(data, task, labels) if labelled else (_images(data), None)
     places: dict[str, int] = {}
     for place, path in enumerate(paths):
         places.setdefault(sha256_of(path), place)
@@ -76,7 +76,7 @@ def _with_labels(
 
 
 def _images(data: Path) -> list[Path]:
-    """Pictures without their labels, which prove nothing about random weights."""
+    """Pictures without their labels."""
     try:
         return labelled_images(data)
     except ConfigError:

@@ -233,7 +233,7 @@ def test_equal_models_agree_in_everything(tmp_path: Path) -> None:
     gathered = FormatEvidence.of(sides, pictures, seeds=2, classes=2)
     for part in halves_of(pictures, tmp_path):
         candidates = [Candidate(side=side, row=row, bundle=bundle) for side in sides for row in (0, 1)]
-        gathered.gather(candidates, part, silent, trained=True)
+        gathered.gather(candidates, part, silent, at_once=3)
     first, second = compared(gathered, resamples=100, map_resamples=100)
     assert first.figures["f1_50"] == Estimate(value=1.0, low=1.0, high=1.0)
     assert first.figures["map50_95"].value > 0.5
