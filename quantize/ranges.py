@@ -129,7 +129,9 @@ def largest_magnitude(stats: TensorStats, method: str) -> float:
     if method == "percentile":
         return max(float(np.quantile(sizes, _KEPT)), _TINY)
     candidates = [largest * part for part in _SHRINK]
-    errors = [float(np.average((_rounded_evenly(sizes, end) - sizes) ** 2, weights=stats.weights)) for end in candidates]
+    errors = [
+        float(np.average((_rounded_evenly(sizes, end) - sizes) ** 2, weights=stats.weights)) for end in candidates
+    ]
     return candidates[int(np.argmin(errors))]
 
 

@@ -1,4 +1,4 @@
-"""What is asked of the outputs: a sum with random signs, whose gradient squared is in the mean the squared error that a change makes.
+"""What is asked of the outputs: a sum with random signs. Its gradient squared is in the mean the squared error of a change.
 
 With independent signs r the mean of (sum_i r_i dy_i/dx)^2 is the sum of the squares of dy_i/dx (Hutchinson 1989): one backward
 pass gives every tensor of the network how much each of its values counts at the outputs.
@@ -19,7 +19,9 @@ RELEVANT = 0.05
 BACKGROUND = 0.03
 
 
-def signed_sum(outputs: Sequence[Any], specs: Sequence[TensorSpec], generator: Any, background: float = BACKGROUND) -> Any:
+def signed_sum(
+    outputs: Sequence[Any], specs: Sequence[TensorSpec], generator: Any, background: float = BACKGROUND
+) -> Any:
     """The sum of the outputs under random signs, weighted by how much each position counts.
 
     Args:

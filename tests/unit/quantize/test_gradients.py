@@ -296,5 +296,7 @@ def test_the_weighted_search_finds_what_trying_each_range_finds() -> None:
         return float((weights * ((stored - zero) * scale - values) ** 2).sum())
 
     assert error(low, high) <= error(stats.low, stats.high)
-    tried = [error(stats.low * a, stats.high * b) for a in (1, 0.8, 0.6, 0.4) for b in (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)]
+    tried = [
+        error(stats.low * a, stats.high * b) for a in (1, 0.8, 0.6, 0.4) for b in (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+    ]
     assert error(low, high) <= min(tried) * 1.01
