@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgecv._internal.extras import require
-from edgecv._internal.foreign import first_line
+from edgecv._internal.foreign import foreign_errors
 from edgecv._internal.quiet import quiet
-from edgecv.errors import EdgeCVError
+from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.gradients.loss import signed_sum
 from edgecv.quantize.gradients.network import graph_of, silu_inputs, watched
@@ -27,10 +27,6 @@ from edgecv.specs import TensorSpec
 
 IMAGES = 32  # runs
 SAMPLES = 1 << 14  # of one tensor over all runs
-
-
-class _NoGradient(Exception):
-    """The outputs do not depend on the input by anything that can be differentiated."""
 
 
 def collect(module: Any, images: Sequence[Array], outputs: Sequence[TensorSpec], seed: int = 0) -> GradientStats:
@@ -49,14 +45,10 @@ def collect(module: Any, images: Sequence[Array], outputs: Sequence[TensorSpec],
         return GradientStats(missing="The source is a graph, not a torch module.")
     chosen = images[:IMAGES]
     try:
-        with quiet():
+        with foreign_errors(QuantizationError, "The network cannot be differentiated", "Use another method."), quiet():
             tensors = _run(module, chosen, outputs, seed)
-    except EdgeCVError:
-        raise
-    except _NoGradient:
-        return GradientStats(missing="No output has a gradient.")
-    except Exception as error:  # whatever torch raises: ranges are then chosen without gradients
-        return GradientStats(missing=f"The network cannot be differentiated: {first_line(error)}")
+    except QuantizationError as error:
+        return GradientStats(missing=error.message)
     if not tensors:
         return GradientStats(missing="No tensor of the network has finite values and a finite gradient.")
     return GradientStats(tensors=tensors, images=len(chosen))
@@ -74,7 +66,7 @@ def _run(module: Any, images: Sequence[Array], outputs: Sequence[TensorSpec], se
         signs = torch.Generator().manual_seed(seed * 1_000_003 + number)
         loss = signed_sum(made if isinstance(made, (tuple, list)) else (made,), outputs, signs)
         if loss is None:
-            raise _NoGradient
+            raise QuantizationError("No output has a gradient.", "Use another method.")
         loss.backward()
     return recorder.tensors()
 

@@ -1,4 +1,4 @@
-"""What is asked of the outputs: a sum with random signs, whose gradient squared is in the mean the squared error that a change makes.
+"""What is asked of the outputs: a sum with random signs. Its gradient squared is in the mean the squared error of a change.
 
 With independent signs r the mean of (sum_i r_i dy_i/dx)^2 is the sum of the squares of dy_i/dx (Hutchinson 1989): one backward
 pass gives every tensor of the network how much each of its values counts at the outputs.

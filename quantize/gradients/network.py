@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgecv._internal.extras import require
+from edgecv.errors import QuantizationError
 
 # float32 values of all tensors of one run. Running forward and back takes about three times their bytes.
 MOST_VALUES = 1 << 29
-
-
-class TooLarge(Exception):
-    """The tensors of one run do not fit into the memory that is allowed."""
 
 
 def graph_of(module: Any, image: Any) -> Any:
@@ -26,7 +23,11 @@ def graph_of(module: Any, image: Any) -> Any:
     graph = program.module()
     values = sum(_size(torch, node) for node in _dependent(graph.graph))
     if values > MOST_VALUES:
-        raise TooLarge(f"one run makes {values / 1e6:.0f} million values; {MOST_VALUES / 1e6:.0f} million are allowed")
+        raise QuantizationError(
+            f"One run of the network makes {values / 1e6:.0f} million values, more than the {MOST_VALUES / 1e6:.0f} million "
+            "that are differentiated.",
+            "Use a smaller --imgsz or --batch, or another method.",
+        )
     return graph
 
 
@@ -59,7 +60,7 @@ def silu_inputs(graph: Any) -> dict[str, str]:
 
 def _dependent(graph: Any) -> Iterator[Any]:
     """The nodes that compute something from the input."""
-    known = set()
+    known: set[Any] = set()
     for node in graph.nodes:
         if node.op == "placeholder" or known.intersection(node.all_input_nodes):
             known.add(node)
