@@ -334,6 +334,18 @@ def test_layers_that_cannot_be_rounded_say_why() -> None:
         np.testing.assert_array_equal(held[name], value)
 
 
+def test_weights_that_the_body_of_an_if_reads_are_shared() -> None:
+    value = [helper.make_tensor_value_info("v", TensorProto.FLOAT, None)]
+    body = helper.make_graph([helper.make_node("Mul", ["w", "w"], ["v"])], "body", [], value)
+    nodes = [
+        helper.make_node("If", ["yes"], ["y"], then_branch=body, else_branch=body),
+        helper.make_node("Conv", ["x", "w"], ["z"], name="c"),
+        helper.make_node("Conv", ["x", "own"], ["o"], name="d"),
+    ]
+    model = pixels_to(nodes, {"yes": np.array(True), "w": weights(4, 3, 1, 1), "own": weights(4, 3, 1, 1)}, list("yzo"))
+    assert {one.name: one.reason for one in rounded(model).layers} == {"c": "several layers share its weights", "d": ""}
+
+
 def test_without_images_all_stays_as_it_is(exported: Any) -> None:
     found = rounded(exported, 0)
     assert {layer.reason for layer in found.layers} == {"it did not run on the calibration images"}
