@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from edgecv.converters.source import Part, exporter, image_input
+from edgecv.quantize.quantizer import quantizer_type
+from edgecv.quantize.recipes import RECIPES
 from edgecv.quantize.rounding.graph import round_graph
 from edgecv.quantize.rounding.grid import NNCF_WEIGHTS, SYMMETRIC, Grid
 from edgecv.quantize.rounding.layers import RoundedNetwork
 from edgecv.quantize.rounding.module import round_module
+from edgecv.specs import TensorSpec
 from tests.unit.quantize.onnx_graphs import weights
+from tests.unit.quantize.stored_weights import in_onnx, in_openvino
 
 
 def pictures(count: int, side: int = 24) -> list[np.ndarray]:
@@ -68,7 +75,7 @@ def integers(rows: np.ndarray, grid: Grid = SYMMETRIC) -> np.ndarray:
     flat = rows.reshape(len(rows), -1)
     steps = flat / grid.scales(flat.astype(np.float64))
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
-    return np.rint(steps).astype(int)
+    return np.rint(steps).astype(int).reshape(rows.shape)
 
 
 class Every(torch.nn.Module):
@@ -100,6 +107,39 @@ def exported() -> Any:
             Every().eval(), (torch.zeros(1, 24, 24, 3, dtype=torch.uint8),), file, input_names=["image"], dynamo=False
         )
     return onnx.load_from_string(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("model_format", "recipe", "kept_float"),
+    [
+        pytest.param("onnx", "ort-s8s8-arm64", 1, id="onnxruntime, whose stem stays float"),
+        pytest.param("openvino", "ov-mixed", 1, id="nncf, whose first layer has seven bits"),
+    ],
+)
+def test_the_quantizers_find_the_integers_of_the_graph(
+    exported: Any, model_format: str, recipe: str, kept_float: int, tmp_path: Path
+) -> None:
+    graph = rounded(exported).network
+    part = Part(
+        inputs=(image_input((24, 24)),),
+        outputs=(TensorSpec(name=graph.graph.output[0].name, role="logits", shape=(1, 5), dtype="float32"),),
+        reference=dict,
+        graph=graph,
+    )
+    for name in ("float", "work", "int8"):
+        (tmp_path / name).mkdir()
+    made = exporter(model_format).export(part, tmp_path / "float")
+    quantizer = quantizer_type(model_format)(made.files, made.outputs, tmp_path / "work")
+    quantizer.calibrate(pictures(4))
+    (path, *_), _ = quantizer.quantize(
+        msgspec.structs.replace(RECIPES[recipe], bias_correction="none"), tmp_path / "int8"
+    )
+    found = {"onnx": in_onnx, "openvino": in_openvino}[model_format](path)
+    held = constants_of(graph)
+    nodes = [node for node in graph.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    wanted = [held[node.input[1]].T if node.op_type == "MatMul" else held[node.input[1]] for node in nodes]
+    lost = [number for number, one in enumerate(wanted) if not any(np.array_equal(integers(one), w) for w in found)]
+    assert lost == list(range(kept_float))
 
 
 @pytest.mark.parametrize("grid", [SYMMETRIC, NNCF_WEIGHTS], ids=lambda grid: grid.name)
@@ -143,7 +183,7 @@ def test_the_rows_of_a_convolution_are_what_its_weights_meet(case: str, monkeypa
         [helper.make_node("Conv", ["x", "w"], ["y"], name="c", **settings)], {"w": weights(*shape)}, ["y"]
     )
     found = rounded(model, 4)
-    assert (np.abs(integers(constants_of(found.network)["w"])).max(axis=1) == 127).all()
+    assert (np.abs(integers(constants_of(found.network)["w"])).max(axis=(1, 2, 3)) == 127).all()
     change = np.mean([answer(found.network, image)[0] - answer(model, image)[0] for image in pictures(4)], axis=0)
     np.testing.assert_allclose(change.mean((0, 2, 3)), 0, atol=1e-5)
     assert np.abs(change).max() > 1e-5
@@ -237,7 +277,7 @@ def test_a_batch_norm_after_a_convolution_does_not_change_the_integers(tmp_path:
     folded = onnx.load(str(tmp_path / "folded.onnx"))
     (convolution,) = [node for node in folded.graph.node if node.op_type == "Conv"]
     assert not [node for node in folded.graph.node if node.op_type == "BatchNormalization"]
-    signs = np.sign(norm["g"]).astype(int)[:, None]
+    signs = np.sign(norm["g"]).astype(int)[:, None, None, None]
     held = constants_of(found.network)["w"]
     np.testing.assert_array_equal(integers(constants_of(folded)[convolution.input[1]]), integers(held) * signs)
 
@@ -292,6 +332,18 @@ def test_layers_that_cannot_be_rounded_say_why() -> None:
     held = constants_of(found.network)
     for name, value in constants.items():
         np.testing.assert_array_equal(held[name], value)
+
+
+def test_weights_that_the_body_of_an_if_reads_are_shared() -> None:
+    value = [helper.make_tensor_value_info("v", TensorProto.FLOAT, None)]
+    body = helper.make_graph([helper.make_node("Mul", ["w", "w"], ["v"])], "body", [], value)
+    nodes = [
+        helper.make_node("If", ["yes"], ["y"], then_branch=body, else_branch=body),
+        helper.make_node("Conv", ["x", "w"], ["z"], name="c"),
+        helper.make_node("Conv", ["x", "own"], ["o"], name="d"),
+    ]
+    model = pixels_to(nodes, {"yes": np.array(True), "w": weights(4, 3, 1, 1), "own": weights(4, 3, 1, 1)}, list("yzo"))
+    assert {one.name: one.reason for one in rounded(model).layers} == {"c": "several layers share its weights", "d": ""}
 
 
 def test_without_images_all_stays_as_it_is(exported: Any) -> None:
