@@ -96,7 +96,8 @@ class AccuracyJudge:
         errors = ScoreErrors(self._raw)
         found = self._asked(parts, f"{recipe.name} on held-out images", errors.look)
         error = errors.error() if self._raw.images else None
-        figures = None if error is None else image_figures(*map(self._at_default, (self._wanted, found)), error)
+        wanted, given = self._at_default(self._wanted), self._at_default(found)
+        figures = None if error is None else image_figures(wanted, given, error)
         report = self._gated(found, error, recipe)
         if not report.passed or self._float_scores is None:
             return Judgement(report=report, answers=found, images=figures)

@@ -97,7 +97,12 @@ def _agreement(teacher: Answer, student: Answer) -> tuple[int, int]:
 def _interval(figure: Figure, shape: tuple[int, ...]) -> Interval:
     seeds, images = shape
     both = zip(draws(seeds, seed=_DRAW_OF_SEEDS), draws(images), strict=True)
-    return interval_of([figure(1 + _WIDER * (drawn - 1), counts) for drawn, counts in both])
+    return interval_of([figure(_weights(drawn), counts) for drawn, counts in both])
+
+
+def _weights(drawn: IntArray) -> RealArray:
+    weights: RealArray = 1 + _WIDER * (drawn.astype(np.float64) - 1)
+    return weights
 
 
 def _sum(figures: RealArray, seeds: RealArray, images: IntArray) -> RealArray:

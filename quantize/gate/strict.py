@@ -15,7 +15,8 @@ _AT_MOST = ("score_bias", "logit_error", "logit_noise")  # the other limits are 
 def tightened(limits: GateLimits) -> GateLimits:
     """Of a recipe's own limits and the strict ones, each time the one that asks for more."""
     own, strict = msgspec.structs.asdict(limits), msgspec.structs.asdict(STRICT)
-    return GateLimits(**{name: _tighter(name, own[name], strict[name]) for name in own})
+    asked = {name: _tighter(name, own[name], strict[name]) for name in own}
+    return msgspec.structs.replace(limits, **asked)
 
 
 def strictly(report: GateReport, lenient: GateReport) -> GateReport:
