@@ -30,7 +30,8 @@ from edgecv.converters.float_variants import (
     remove,
 )
 from edgecv.converters.held_out import with_enough_objects
-from edgecv.converters.int8_variants import build_int8
+from edgecv.converters.int8.rounding import RoundedParts
+from edgecv.converters.int8.variants import build_int8
 from edgecv.converters.manifest import write_documents
 from edgecv.converters.parity import parity_examples
 from edgecv.converters.request import (
@@ -41,7 +42,6 @@ from edgecv.converters.request import (
     size_wh_of,
     stem_of,
 )
-from edgecv.converters.rounding import RoundedParts
 from edgecv.converters.source import SourceModel, SourceOptions, family
 from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, EdgeCVError, UnsupportedSource
 from edgecv.media.image_files import utf8_name

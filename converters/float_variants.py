@@ -15,9 +15,9 @@ import numpy as np
 from edgecv._internal.progress import Progress, counted, one_step
 from edgecv.bundles.bundle import describe_file
 from edgecv.bundles.manifest import ModelFiles, Variant
+from edgecv.converters.int8.rounding import RoundedParts
 from edgecv.converters.parity import PARITY_FILE, OutputParity, check_parity
 from edgecv.converters.request import ConversionRequest
-from edgecv.converters.rounding import RoundedParts
 from edgecv.converters.source import Example, Exporter, Part, SourceModel, exporter as exporter_of
 from edgecv.media.images import read_image
 from edgecv.protocols import Array, Session

@@ -64,6 +64,7 @@ def test_a_failure_takes_away_only_its_own_shape(tmp_path: Path) -> None:
             calibration=None,
             examples=(),
             images=(),
+            rounded=None,
             folder=folder,
             progress=silent,
             shape=shape,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -24,17 +24,16 @@ from edgecv.converters.float_variants import (
     part_folder,
     quantized_part,
 )
+from edgecv.converters.int8.quantizers import Quantizers
 from edgecv.converters.judge import AccuracyJudge
-from edgecv.converters.rounding import grid_of
 from edgecv.converters.source import Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.quantize.ort.graph import load
 from edgecv.quantize.ort.opset import opset_of
-from edgecv.quantize.quantizer import Exported, Quantizer, TellsErrorSources, quantizer_type
+from edgecv.quantize.quantizer import Exported, TellsErrorSources
 from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe
 from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import ErrorSource, FormatRecord, LayerLoss
-from edgecv.quantize.rounding.grid import Grid
 from edgecv.quantize.search import Candidate, RecipeOrder, SearchResult, search
 from edgecv.quantize.sensitivity import IMAGES, FormatSensitivity, rank_layers, with_costs
 from edgecv.specs import RuntimeOptions
@@ -53,7 +52,7 @@ def build_int8(job: Job, base: Built) -> tuple[Built, ...]:
     exporter, first = base.exporter, quantized_part(job.source)
     orders = job.request.orders(exporter.format, first.architecture)
     with tempfile.TemporaryDirectory(dir=job.folder, prefix=".work-") as work:
-        quantizers = _Quantizers(job=job, base=base, part=first, work=Path(work))
+        quantizers = Quantizers(job=job, base=base, part=first, work=Path(work))
         quantizers.check()
         judge = _judge(job, base)
         if judge.unfit:  # what does not rest on calibration would pass, and hide that the images are wrong
@@ -80,66 +79,6 @@ def _judge(job: Job, base: Built) -> AccuracyJudge:
     )
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Quantizers:
-    """The quantizers of one format: of the float model, and of each grid that its weights are rounded to before the export."""
-
-    job: Job
-    base: Built
-    part: Part
-    work: Path
-    _made: dict[str, Quantizer] = field(default_factory=dict, init=False)
-    _calibrated: dict[str, tuple[int, bool]] = field(
-        default_factory=dict, init=False
-    )  # by grid: seed, and with gradients
-
-    def check(self) -> None:
-        """Refuse what is too large before the float model is asked about every image."""
-        self._quantizer(None)
-
-    def ready(self, recipe: QuantizeRecipe) -> Quantizer:
-        """The quantizer for a recipe; it has seen the calibration images where the recipe needs them."""
-        grid = grid_of(recipe)
-        quantizer = self._quantizer(grid)
-        name = grid.name if grid is not None else ""
-        if recipe.kind == "static":
-            self._calibrate(name, quantizer, recipe)
-        return quantizer
-
-    def _calibrate(self, name: str, quantizer: Quantizer, recipe: QuantizeRecipe) -> None:
-        wanted = (recipe.seed, "gradient" in (recipe.method, recipe.silu_method))
-        if self._calibrated.get(name) == wanted:
-            return
-        assert self.job.rounded is not None
-        gradients = self.job.rounded.gradients(recipe)
-        with one_step(self.job.progress, f"Calibrating {self.base.exporter.format}"):
-            images = self.job.images[: -(-recipe.subset_size // self.job.source.batch)]
-            quantizer.calibrate(images, gradients, recipe.seed)
-        self._calibrated[name] = wanted
-
-    def _quantizer(self, grid: Grid | None) -> Quantizer:
-        name = grid.name if grid is not None else ""
-        if name not in self._made:
-            work = self.work / f"quantizer-{name}"
-            work.mkdir()
-            floats = self.base.parts[self.part.name] if grid is None else self._exported(grid, work)
-            kind = quantizer_type(self.base.exporter.format)
-            self._made[name] = kind(floats.files, floats.outputs, work)
-        return self._made[name]
-
-    def _exported(self, grid: Grid, work: Path) -> Exported:
-        """The part with its weights on a grid, as files of the format."""
-        assert self.job.rounded is not None
-        part = self.job.rounded.on(grid)
-        folder = work / "float"
-        folder.mkdir()
-        with one_step(self.job.progress, f"Exporting the rounded {self.base.exporter.format}"):
-            try:
-                return self.base.exporter.export(part, folder)
-            except ConversionError as error:
-                raise QuantizationError(error.message, error.hint) from error
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _CandidateMaker:
     """What it takes to make and judge candidates for one format."""
@@ -147,7 +86,7 @@ class _CandidateMaker:
     job: Job
     base: Built
     part: Part
-    quantizers: _Quantizers
+    quantizers: Quantizers
     judge: AccuracyJudge
     work: Path
 
