@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from edgecv.errors import AccuracyGateError, CalibrationError, ConfigError, QuantizationError
+from edgecv.errors import CalibrationError, ConfigError, QuantizationError
 from edgecv.quantize.gate.accuracy_gate import GateReport
 from edgecv.quantize.gate.paired import SEEDS, ImageFigures, compare_recipes, over_seeds
+from edgecv.quantize.gate.refusal import refusal
 from edgecv.quantize.labels.scores import Scores
 from edgecv.quantize.quantizer import Exported
 from edgecv.quantize.recipes import (
@@ -32,7 +33,6 @@ from edgecv.quantize.record import Attempt, Comparison, Labelled, LayerLoss
 
 FLOAT_BLOCKS = (1, 2, 4)
 NOT_FASTER = "accurate, but not faster than float on this machine"
-_NAMED_LAYERS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,23 +288,6 @@ class _Search:
 def shortfall(report: GateReport) -> float:
     """How far the figures of a gate lie outside their limits, summed."""
     return sum(max(0.0, check.least - check.value, check.value - check.most) for check in report.checks)
-
-
-def refusal(
-    attempts: Sequence[Attempt], layers: Sequence[LayerLoss] = (), reports: Sequence[GateReport] = ()
-) -> AccuracyGateError:
-    """The error when every recipe failed: what was tried, what each gave, and where most is lost."""
-    tried = "; ".join(f"{attempt.recipe}: {attempt.reason}" for attempt in attempts)
-    worst = ", ".join(f"{layer.name} ({layer.sqnr_db:.1f} dB)" for layer in layers[:_NAMED_LAYERS])
-    lost = f" Most is lost in {worst}." if worst else ""
-    lenient = next((report.recipe for report in reports if report.strict_alone), "")
-    relaxed = f"Without --strict {lenient} would be written. " if lenient else ""
-    return AccuracyGateError(
-        f"No INT8 recipe keeps the accuracy of the float model. Tried {tried}.{lost}",
-        f"Nothing was written. {relaxed}Check that the calibration images look like what the model was trained on, or keep float: "
-        "--fp32.",
-        report=reports[-1] if reports else None,
-    )
 
 
 def _attempt(found: Candidate, fast: bool) -> Attempt:

@@ -23,10 +23,11 @@ from edgecv.results import Classification, Detections, IntArray
 
 SEEDS = (0, 1, 2)
 _WIDER = 4.303 / 1.960 * (3 / 2) ** 0.5  # t of two degrees of freedom over the normal, and n / (n - 1) of the variance
+_TINY = 1e-12  # beside any squared error; it keeps the logarithm of 0 finite
 _DRAW_OF_SEEDS = 1  # another seed than that of the images, or both draws would be alike
 
-Figure = Callable[[RealArray, IntArray], RealArray]
-"""How much each seed ``(B, S)`` weighs and how often each image ``(B, I)`` was drawn, to the figure of each draw ``(B,)``."""
+Figure = Callable[[IntArray, IntArray], RealArray]
+"""How often each seed ``(B, S)`` and each image ``(B, I)`` was drawn, to the figure of each draw ``(B,)``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,22 +58,22 @@ def over_seeds(seeds: Sequence[ImageFigures]) -> ImageFigures:
 def compare_recipes(first: str, second: str, ours: ImageFigures, theirs: ImageFigures) -> Comparison:
     """Compare the ``second`` recipe with the ``first``, over the same seeds and images ``(S, I)``."""
 
-    def ratio(seeds: RealArray, images: IntArray) -> RealArray:
-        return _ratio(_sum(theirs.squared, seeds, images), _sum(ours.squared, seeds, images))
+    def log_ratio(seeds: IntArray, images: IntArray) -> RealArray:
+        return _log_ratio(_sum(theirs.squared, seeds, images), _sum(ours.squared, seeds, images))
 
-    def gain(seeds: RealArray, images: IntArray) -> RealArray:
+    def gain(seeds: IntArray, images: IntArray) -> RealArray:
         return _f1(theirs, seeds, images) - _f1(ours, seeds, images)
 
-    error, f1 = _interval(ratio, ours.squared.shape), _interval(gain, ours.squared.shape)
-    seeds, images = np.ones((1, ours.squared.shape[0])), np.ones((1, ours.squared.shape[1]), np.int64)
+    error, f1 = _interval(log_ratio, ours.squared.shape), _interval(gain, ours.squared.shape)
+    seeds, images = (np.ones((1, count), np.int64) for count in ours.squared.shape)
     return Comparison(
         first=first,
         second=second,
         seeds=ours.squared.shape[0],
         images=ours.squared.shape[1],
-        error_ratio=float(ratio(seeds, images)[0]),
-        error_low=error.low,
-        error_high=error.high,
+        error_ratio=float(np.exp(log_ratio(seeds, images)[0])),
+        error_low=float(np.exp(error.low)),
+        error_high=float(np.exp(error.high)),
         f1_gain=float(gain(seeds, images)[0]),
         f1_low=f1.low,
         f1_high=f1.high,
@@ -82,7 +83,7 @@ def compare_recipes(first: str, second: str, ours: ImageFigures, theirs: ImageFi
 
 def _shown(error: Interval, f1: Interval) -> str:
     """``better`` or ``worse`` where one measure shows it and the other does not show the opposite; else nothing is shown."""
-    better, worse = error.high < 1 or f1.low > 0, error.low > 1 or f1.high < 0
+    better, worse = error.high < 0 or f1.low > 0, error.low > 0 or f1.high < 0
     return "" if better == worse else "better" if better else "worse"
 
 
@@ -97,25 +98,25 @@ def _agreement(teacher: Answer, student: Answer) -> tuple[int, int]:
 def _interval(figure: Figure, shape: tuple[int, ...]) -> Interval:
     seeds, images = shape
     both = zip(draws(seeds, seed=_DRAW_OF_SEEDS), draws(images), strict=True)
-    return interval_of([figure(_weights(drawn), counts) for drawn, counts in both])
+    return interval_of([_widened(figure, drawn, counts) for drawn, counts in both])
 
 
-def _weights(drawn: IntArray) -> RealArray:
-    weights: RealArray = 1 + _WIDER * (drawn.astype(np.float64) - 1)
-    return weights
+def _widened(figure: Figure, drawn: IntArray, images: IntArray) -> RealArray:
+    mean = figure(np.ones_like(drawn), images)
+    return mean + _WIDER * (figure(drawn, images) - mean)
 
 
-def _sum(figures: RealArray, seeds: RealArray, images: IntArray) -> RealArray:
+def _sum(figures: RealArray, seeds: IntArray, images: IntArray) -> RealArray:
     total: RealArray = np.einsum("bs,si,bi->b", seeds, figures, images)
-    return total.clip(0)  # seeds that are far apart weigh less than nothing
+    return total
 
 
-def _ratio(above: RealArray, below: RealArray) -> RealArray:
-    """The quotient; 1 where both are 0."""
-    whole = np.where(above > 0, np.inf, 1.0)
-    return np.divide(above, below, out=whole, where=below > 0)
+def _log_ratio(above: RealArray, below: RealArray) -> RealArray:
+    """The logarithm of the quotient; 0 where both are 0."""
+    logs: RealArray = np.log(above + _TINY) - np.log(below + _TINY)
+    return logs
 
 
-def _f1(figures: ImageFigures, seeds: RealArray, images: IntArray) -> RealArray:
+def _f1(figures: ImageFigures, seeds: IntArray, images: IntArray) -> RealArray:
     found = _sum(figures.found, seeds, images)
     return np.divide(2 * _sum(figures.same, seeds, images), found, out=np.zeros_like(found), where=found > 0)

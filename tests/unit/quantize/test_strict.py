@@ -14,10 +14,10 @@ from edgecv.errors import AccuracyGateError, ConfigError
 from edgecv.protocols import Array, Tensors
 from edgecv.quantize.gate.accuracy_gate import GateReport
 from edgecv.quantize.gate.class_scores import FloatScores, ScoreError, ScoreErrors, TappedSession, has_class_scores
+from edgecv.quantize.gate.refusal import refusal
 from edgecv.quantize.gate.strict import strictly, tightened
 from edgecv.quantize.recipes import RECIPES, STRICT, GateLimits
 from edgecv.quantize.record import Check
-from edgecv.quantize.search import refusal
 from edgecv.specs import TensorSpec
 
 PIXELS = TensorSpec(name="image", role="image", shape=(2, 4, 4, 3), dtype="uint8", layout="NHWC")
