@@ -67,6 +67,19 @@ class LayerLoss(_Record, frozen=True, kw_only=True):
     float_cost_ms: float | None = None
 
 
+class LayerRounding(_Record, frozen=True, kw_only=True):
+    """One layer whose weights were rounded before the export.
+
+    ``nearest_error`` is the squared error of its outputs with each weight at its nearest step, ``error`` with the rounding,
+    both as a part of the variance. ``reason`` says why a layer was left to its quantizer.
+    """
+
+    name: str
+    nearest_error: float | None = None
+    error: float | None = None
+    reason: str = ""
+
+
 class BoxRow(_Record, frozen=True, kw_only=True):
     """One detection in frame pixels."""
 
