@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from edgecv.converters.source import Part, exporter, image_input
 from edgecv.quantize.gradients.collect import SAMPLES, collect, weighted_places
 from edgecv.quantize.gradients.loss import BACKGROUND, signed_sum
 from edgecv.quantize.gradients.network import graph_of, watched
 from edgecv.quantize.gradients.stats import Fingerprint, GradientStats
-from edgecv.quantize.ranges import TensorStats, gradient, mse
+from edgecv.quantize.quantizer import quantizer_type
+from edgecv.quantize.ranges import TensorStats, gradient, joined, mse, range_of, silu_aware
+from edgecv.quantize.recipes import RECIPES
+from edgecv.quantize.statistics import FEW, Statistics
 from edgecv.specs import TensorSpec
 
 GRID = (
@@ -89,6 +96,12 @@ def tensors_of(module: torch.nn.Module, image: np.ndarray) -> dict[str, torch.Te
 
 
 @pytest.fixture(scope="module")
+def one() -> GradientStats:
+    """Of the detector over one image."""
+    return collect(Detector(), images(1), GRID)
+
+
+@pytest.fixture(scope="module")
 def found() -> GradientStats:
     """Of the detector over two images."""
     return collect(Detector(), images(2), GRID)
@@ -104,9 +117,9 @@ def stats_named(found: GradientStats) -> dict[str, TensorStats]:
     return {seen.name: seen.stats for seen in found.tensors}
 
 
-def test_weights_are_the_squared_gradients_that_autograd_gives() -> None:
+def test_weights_are_the_squared_gradients_that_autograd_gives(one: GradientStats) -> None:
     module, (image,) = Detector(), images(1)
-    found = stats_named(collect(module, [image], GRID))
+    found = stats_named(one)
     x = torch.nn.functional.silu(module.stem(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255))
     x = module.next(x).requires_grad_()  # used by the SiLU and by the concatenation
     both = torch.cat((x, torch.nn.functional.silu(x)), 1)
@@ -119,10 +132,10 @@ def test_weights_are_the_squared_gradients_that_autograd_gives() -> None:
         assert weighted == pytest.approx(wanted, rel=0.02)
 
 
-def test_what_feeds_a_silu_alone_is_judged_behind_it() -> None:
+def test_what_feeds_a_silu_alone_is_judged_behind_it(one: GradientStats) -> None:
     module, (image,) = Detector(), images(1)
-    stats = stats_named(collect(module, [image], GRID))
-    assert [name for name, one in stats.items() if one.silu] == ["conv2d"]
+    stats = stats_named(one)
+    assert [name for name, seen in stats.items() if seen.silu] == ["conv2d"]
     x = module.stem(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255)
     product = torch.nn.functional.silu(x).requires_grad_()
     y = module.next(product)
@@ -146,9 +159,9 @@ def test_silu_is_seen_as_a_sigmoid_and_a_product(found: GradientStats) -> None:
     assert {"sigmoid", "mul", "sigmoid_1", "mul_1", "cat"} <= stats_named(found).keys()
 
 
-def test_the_same_images_give_the_same_statistics_and_another_seed_others(found: GradientStats) -> None:
-    first = stats_named(found)
-    second, other = (stats_named(collect(Detector(), images(2), GRID, seed=seed)) for seed in (0, 1))
+def test_the_same_images_give_the_same_statistics_and_another_seed_others(one: GradientStats) -> None:
+    first = stats_named(one)
+    second, other = (stats_named(collect(Detector(), images(1), GRID, seed=seed)) for seed in (0, 1))
     assert first.keys() == second.keys()
     for name, stats in first.items():
         assert np.array_equal(stats.sample, second[name].sample)
@@ -157,7 +170,7 @@ def test_the_same_images_give_the_same_statistics_and_another_seed_others(found:
 
 
 def test_what_is_kept_does_not_grow_with_the_images(found: GradientStats) -> None:
-    for some in (found, collect(Detector(), images(16), GRID)):
+    for some in (found, collect(Detector(), images(8), GRID)):
         for seen in some.tensors:
             assert len(seen.stats.sample) == len(seen.stats.weights) <= SAMPLES
             assert len(seen.fingerprint.values) <= 4096
@@ -258,6 +271,51 @@ def test_matching_refuses_a_twin_of_equal_values_in_another_order(
     assert not Fingerprint.of(np.zeros((1, 4))).fits(np.zeros(4))
 
 
+def test_a_file_gets_weights_where_it_can_and_values_of_few_images_elsewhere(found: GradientStats) -> None:
+    seen = [
+        {"cat": made["cat"].numpy(), "other": np.full((1, 7), number, np.float32)}
+        for number, made in enumerate(tensors_of(Detector(), image) for image in images(2))
+    ]
+    ran: list[int] = []
+
+    def runs(chosen: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        ran.append(len(chosen))
+        return (seen[min(number, 1)] for number in range(len(chosen)))
+
+    file = Statistics(runs, images(2) * 10, found)
+    weighted = file.of("gradient")
+    assert ran == [FEW]
+    assert weighted["cat"] is stats_named(found)["cat"]
+    assert (weighted["other"].weights, weighted["other"].high) == (None, 1)
+    assert file.of("mse")["cat"].weights is None
+    assert file.of("mse") is file.of("percentile")
+    assert ran == [FEW, 20]
+
+
+def test_without_gradients_the_method_falls_back_to_values_of_all_images() -> None:
+    def runs(chosen: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        return ({"x": image.astype(np.float32)} for image in chosen)
+
+    file = Statistics(runs, images(12), GradientStats(missing="No output has a gradient."))
+    stats = file.of("gradient")["x"]
+    assert file.of("gradient") is file.of("mse")
+    assert range_of(stats, "gradient", "silu", feeds_silu=False) == mse(stats)
+    assert range_of(stats, "gradient", "silu", feeds_silu=True) == silu_aware(stats)
+
+
+def test_tensors_of_one_range_are_judged_together() -> None:
+    rng = np.random.default_rng(0)
+    small, large = (
+        TensorStats(low=-size, high=size, sample=rng.uniform(-size, size, 999).astype(np.float32), weights=weights)
+        for size, weights in ((1.0, np.ones(999, np.float32)), (50.0, np.full(999, 1e-9, np.float32)))
+    )
+    both = joined([small, large])
+    assert (both.low, both.high) == (-50, 50)
+    assert gradient(both)[1] < gradient(large)[1]
+    plain = joined([small, TensorStats(low=0, high=1, sample=small.sample)])
+    assert plain.weights is None
+
+
 def test_of_two_equal_tensors_the_first_is_taken() -> None:
     class Twice(Classifier):
         def forward(self, image):
@@ -300,3 +358,22 @@ def test_the_weighted_search_finds_what_trying_each_range_finds() -> None:
         error(stats.low * a, stats.high * b) for a in (1, 0.8, 0.6, 0.4) for b in (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
     ]
     assert error(low, high) <= min(tried) * 1.01
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="which kernels fuse depends on the processor")
+@pytest.mark.parametrize(("model_format", "name"), [("onnx", "ort-u8s8"), ("tflite", "litert-static")])
+def test_exported_files_take_the_ranges(model_format: str, name: str, tmp_path: Path) -> None:
+    for folder in ("float", "work", "int8"):
+        (tmp_path / folder).mkdir()
+    part = Part(inputs=(image_input((32, 32)),), outputs=GRID, reference=dict, module=Detector())
+    exported = exporter(model_format).export(part, tmp_path / "float")
+    quantizer = quantizer_type(model_format)(exported.files, exported.outputs, tmp_path / "work")
+    quantizer.calibrate(images(4), collect(part.module, images(4), GRID))
+    recipe = msgspec.structs.replace(RECIPES[name], method="gradient")
+    (path, *_), outputs = quantizer.quantize(recipe, tmp_path / "int8")
+    assert path.stat().st_size > 0
+    assert all(spec.scale for spec in outputs)
+    weighted = quantizer._stats.of("gradient")
+    assert {"conv", "silu"} <= {"silu" if one.silu else "conv" for one in weighted.values() if one.weights is not None}
+    assert sum(one.weights is not None for one in weighted.values()) >= 0.8 * len(weighted)

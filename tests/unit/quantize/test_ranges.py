@@ -14,10 +14,12 @@ from edgecv.quantize.ranges import (
     SAMPLES_PER_TENSOR,
     TensorStats,
     collect,
+    copy_groups,
     minmax,
     mse,
     percentile,
     silu_aware,
+    union,
 )
 
 
@@ -144,3 +146,9 @@ def test_memory_is_flat_in_the_number_of_images() -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.25 * peaks[0]
+
+
+def test_tensors_that_are_copied_into_each_other_are_one_group() -> None:
+    groups = copy_groups([["a", "b", "c"], ["c", "d"], ["x", "unknown"]], ["a", "b", "c", "d", "x", "y"])
+    assert sorted(map(sorted, groups)) == [["a", "b", "c", "d"], ["x"], ["y"]]
+    assert union([(-1.0, 2.0), (-3.0, 1.0)]) == (-3.0, 2.0)
