@@ -75,8 +75,11 @@ class TellsErrorSources(Protocol):
     """A quantizer that can tell which kinds of rounding make the error of a static recipe."""
 
     @abstractmethod
-    def error_sources(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> tuple[ErrorSource, ...]:
-        """What each kind does alone, measured on images ``(N, H, W, 3)``; nothing where the model has no class scores."""
+    def error_sources(self, recipe: QuantizeRecipe, images: Sequence[Array], source: Path) -> tuple[ErrorSource, ...]:
+        """What each kind does alone, measured on images ``(N, H, W, 3)``; nothing where the model has no class scores.
+
+        ``source`` is the float model before its weights were rounded, if they were.
+        """
 
 
 def quantizer_type(model_format: str) -> type[Quantizer]:

@@ -188,7 +188,10 @@ _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
 _ROUNDED: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
         ("openvino", "conv"): (_openvino("ov-mixed-gptq", rounding="gptq", bias_correction="none"),),
-        ("tflite", "conv"): (_tflite("litert-static-gptq", **_GPTQ),),
+        ("tflite", "conv"): (
+            _tflite("litert-static-gptq", **_GPTQ),
+            _tflite("litert-static-gptq-float-stem", stem="float", **_GPTQ),
+        ),
         **{key: tuple(_rounded(recipe) for recipe in found) for key, found in _BASE.items() if key[1] == "transformer"},
     }
 )

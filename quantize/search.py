@@ -213,10 +213,16 @@ class _Search:
                 yield recipe
 
     def compare(self) -> bool:
-        """Try every static recipe, and keep the first one that no other is shown to beat; whether the search can stop."""
+        """Try static recipes of the first one's rounding, and keep the first that no other is shown to beat.
+
+        Returns:
+            Whether the search can stop.
+        """
+        rounding = self.order.first[0].rounding
         best: tuple[Candidate, ImageFigures] | None = None
         for recipe in self.order.first:
-            found = self._over_seeds(recipe) if recipe.kind == "static" else None
+            alike = recipe.kind == "static" and recipe.rounding == rounding
+            found = self._over_seeds(recipe) if alike else None
             if found is not None and (best is None or self._is_better(found, best)):
                 best = found
         self.passed = [best[0]] if best is not None else self.passed[:1]

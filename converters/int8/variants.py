@@ -138,7 +138,7 @@ class _CandidateMaker:
         images = self.job.images[: max(1, (_ANALYZED_ON if analyze else _SOURCE_IMAGES) // self.job.source.batch)]
         with one_step(self.job.progress, f"Finding where the error of {recipe.name} comes from"):
             try:
-                return quantizer.error_sources(recipe, images)
+                return quantizer.error_sources(recipe, images, self.base.parts[self.part.name].files[0])
             except QuantizationError:  # what passed still passed
                 return ()
 

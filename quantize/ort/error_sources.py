@@ -40,19 +40,24 @@ _KINDS: Mapping[str, str] = MappingProxyType(
 Run = Callable[[Any, Sequence[str]], Iterable[Mapping[str, Array]]]
 
 
-def error_sources(quantized: Any, floats: Any, outputs: Sequence[TensorSpec], run: Run) -> tuple[ErrorSource, ...]:
+def error_sources(
+    quantized: Any, floats: Any, outputs: Sequence[TensorSpec], run: Run, source: Any = None
+) -> tuple[ErrorSource, ...]:
     """The error of everything, of the weights alone, and of each kind of rounded tensor alone, the largest first.
 
     ``quantized`` has nodes of the same names as ``floats``. ``run`` gives tensors of a model by name, for each image. There is
-    nothing to tell where no output holds class scores.
+    nothing to tell where no output holds class scores. ``source`` is the float model before its weights were rounded, where that
+    was done before: what rounding them did is measured against it, and activations against ``floats``.
     """
     if not has_class_scores(outputs):
         return ()
     measured = _Measured(floats, outputs, run)
+    against_source = measured if source is None else _Measured(source, outputs, run)
     kinds = tensor_kinds(quantized, floats)
     counts = {kind: list(kinds.values()).count(kind) for kind in dict.fromkeys(kinds.values())}
-    whole = ErrorSource(kind=ALL, error=measured.error(quantized), tensors=len(kinds))
-    parts = [ErrorSource(kind=WEIGHTS, error=measured.error(without(quantized, floats, kinds, keep=WEIGHTS)))]
+    whole = ErrorSource(kind=ALL, error=against_source.error(quantized), tensors=len(kinds))
+    weights_alone = without(quantized, floats, kinds, keep=WEIGHTS)
+    parts = [ErrorSource(kind=WEIGHTS, error=against_source.error(weights_alone))]
     for kind, count in counts.items():
         error = measured.error(without(quantized, floats, kinds, keep=kind))
         parts.append(ErrorSource(kind=kind, error=error, tensors=count))

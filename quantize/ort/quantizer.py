@@ -108,11 +108,16 @@ class OrtStaticQuantizer:
         for wanted, found in pairs:
             yield {n: wanted[floats[n]] for n in names}, {n: found[rounded[n]] for n in names}
 
-    def error_sources(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> tuple[ErrorSource, ...]:
+    def error_sources(self, recipe: QuantizeRecipe, images: Sequence[Array], source: Path) -> tuple[ErrorSource, ...]:
         """See ``TellsErrorSources``; the first convolution counts as float, since ``stem.py`` computes it in its own way."""
         prepared = load(self._prepared)
         quantized = self._quantized(recipe, load(self._prepared), self._work / "sources.onnx")
-        return error_sources(quantized, prepared, self._outputs, lambda model, names: self._run(model, names, images))
+
+        def run(model: Any, names: Sequence[str]) -> Iterator[dict[str, Array]]:
+            return self._run(model, names, images)
+
+        before = load(source) if recipe.rounding != "nearest" else None
+        return error_sources(quantized, prepared, self._outputs, run, before)
 
     def _run_all(self, images: Sequence[Array]) -> Iterator[dict[str, Array]]:
         """Every float tensor of the float model, for each image."""

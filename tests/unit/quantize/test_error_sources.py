@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -48,7 +49,7 @@ def by_kind(sources: Sequence[ErrorSource]) -> dict[str, ErrorSource]:
 
 def test_weights_and_each_kind_of_tensor_have_an_error_of_their_own(quantizer: OrtStaticQuantizer) -> None:
     assert isinstance(quantizer, TellsErrorSources)
-    sources = quantizer.error_sources(RECIPE, images())
+    sources = quantizer.error_sources(RECIPE, images(), Path("unused"))
     found = by_kind(sources)
     assert set(found) == {"all", "weights", "before_silu", "after_silu", "sigmoid", "outputs"}
     assert sources[0].kind == "all"
@@ -62,7 +63,26 @@ def test_weights_and_each_kind_of_tensor_have_an_error_of_their_own(quantizer: O
 
 
 def test_on_the_same_images_the_same_is_found(quantizer: OrtStaticQuantizer) -> None:
-    assert quantizer.error_sources(RECIPE, images(2)) == quantizer.error_sources(RECIPE, images(2))
+    first, second = (quantizer.error_sources(RECIPE, images(2), Path("unused")) for _ in range(2))
+    assert first == second
+
+
+def test_weights_that_were_rounded_before_are_measured_against_the_model_before(tmp_path: Path) -> None:
+    source = silu_network(tmp_path / "source.onnx", convolutions=5)
+    rounded = onnx.load(source)
+    for tensor in rounded.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            step = np.abs(values).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
+            tensor.CopyFrom(numpy_helper.from_array(np.rint(values / step) * step, tensor.name))
+    onnx.save(rounded, tmp_path / "rounded.onnx")
+    made = OrtStaticQuantizer((tmp_path / "rounded.onnx",), (OUT,), tmp_path)
+    made.calibrate(images())
+    recipe = msgspec.structs.replace(RECIPE, rounding="gptq")
+    found, blind = (by_kind(made.error_sources(one, images(), source)) for one in (recipe, RECIPE))
+    assert found["weights"].error > 1e-6
+    assert blind["weights"].error < 0.01 * found["weights"].error
+    assert found["after_silu"] == blind["after_silu"]
 
 
 def quantized_pair(scale: float) -> tuple[Any, Any]:
