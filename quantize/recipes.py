@@ -68,8 +68,8 @@ class QuantizeRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     kind: Literal["static", "weights", "fp16"] = "static"
     # With `weights`: those of matrix `products` alone, or of `everything`
     weights_of: Literal["products", "everything"] = "products"
-    # NNCF alone: biases take back what rounding shifts on average. `fast`: each layer for itself; `accurate`: one after the
-    # other. `gptq` has done so already
+    # Biases take back what rounding shifts on average: `fast`: each layer for itself; `accurate` (NNCF alone): one after the
+    # other. After `gptq` that is what activations shift
     bias_correction: Literal["none", "fast", "accurate"] = "none"
     seed: int = 0  # of the sample of calibration values (OpenVINO: of images) that ranges are chosen from
     subset_size: int = 300  # at most this many calibration images are used
@@ -133,7 +133,7 @@ def _onnx_recipes(cpu: CpuClass, effort: Effort) -> Iterator[QuantizeRecipe]:
     """The fastest first: each stem, then other ranges."""
     if effort != "quick" or cpu.needs_gptq:
         for stem in cpu.stems:
-            yield _onnx(cpu, _with_stem(cpu, "-gptq", stem), stem=stem, **_GPTQ)
+            yield _onnx(cpu, _with_stem(cpu, "-gptq", stem), stem=stem, bias_correction="fast", **_GPTQ)
     for stem in cpu.stems:
         yield _onnx(cpu, _with_stem(cpu, "", stem), stem=stem)
     yield _onnx(cpu, f"{cpu.recipe}-float-stem-percentile", stem="float", method="percentile")

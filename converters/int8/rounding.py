@@ -18,7 +18,7 @@ from edgecv.quantize.rounding.grid import GRIDS, NNCF_WEIGHTS, SEVEN_BITS, SYMME
 from edgecv.quantize.rounding.layers import RoundedNetwork
 from edgecv.quantize.rounding.module import round_module
 
-_IMAGES = {"conv": 64, "transformer": 16}  # a transformer's image gives thousands of tokens, and takes seconds to run
+_IMAGES = {"conv": 48, "transformer": 16}  # a transformer's image gives thousands of tokens, and takes seconds to run
 
 
 def grid_of(recipe: QuantizeRecipe) -> Grid | None:

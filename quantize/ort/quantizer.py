@@ -16,6 +16,7 @@ from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.gradients.stats import GradientStats
 from edgecv.quantize.lint.lint import refuse_findings
+from edgecv.quantize.ort.bias import IMAGES, correct_biases
 from edgecv.quantize.ort.error_sources import error_sources
 from edgecv.quantize.ort.graph import Graph, load, op_counts, save
 from edgecv.quantize.ort.layers import block_of, feeds_silu, layer_tensors, rounded_tensors
@@ -60,9 +61,11 @@ class OrtStaticQuantizer:
             # Symbolic shapes would need a fixed-shape graph to change nothing; ours are fixed.
             preprocess(str(files[0]), str(self._prepared), skip_symbolic_shape=True)
         self._stats = Statistics(self._run_all)
+        self._corrected_on: Sequence[Array] = ()
 
     def calibrate(self, images: Sequence[Array], gradients: GradientStats | None = None, seed: int = 0) -> None:
         """Measure every float tensor over images ``(N, H, W, 3)``; see ``Quantizer``."""
+        self._corrected_on = images[:IMAGES]
         self._stats = Statistics(self._run_all, images, gradients, seed)
 
     def quantize(self, recipe: QuantizeRecipe, folder: Path) -> tuple[tuple[Path, ...], tuple[TensorSpec, ...]]:
@@ -176,7 +179,10 @@ class OrtStaticQuantizer:
                 extra_options={"ActivationSymmetric": recipe.symmetric},
             )
         cache.unlink()
-        return load(out)
+        quantized = load(out)
+        if recipe.bias_correction != "none":
+            correct_biases(quantized, prepared, lambda model, names: self._run(model, names, self._corrected_on))
+        return quantized
 
     def _ranges(self, recipe: QuantizeRecipe, prepared: Any) -> dict[str, Range]:
         graph = Graph(prepared)

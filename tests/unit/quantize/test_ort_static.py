@@ -176,6 +176,20 @@ def test_the_layers_of_float_and_int8_correspond(quantizer) -> None:
             assert 0 < gap < 0.05 * np.abs(tensor).max(), layer
 
 
+@x86_only
+def test_corrected_biases_bring_the_means_of_seven_bit_layers_back(tmp_path: Path) -> None:
+    made = OrtStaticQuantizer((silu_network(tmp_path / "float.onnx", bias=True),), (OUT,), tmp_path)
+    seen = images(8)
+    made.calibrate(seen)
+    shifts = []
+    for correction in ("none", "fast"):
+        recipe = msgspec.structs.replace(RECIPES["ort-u8s7-x86"], bias_correction=correction, float_layers=())
+        pairs = list(made.layer_outputs(recipe, seen))
+        gaps = [np.stack([f[n] - w[n] for w, f in pairs]).mean(axis=(0, 1, 3, 4)) for n in pairs[0][0]]
+        shifts.append(float(np.mean([np.abs(gap).mean() for gap in gaps])))
+    assert shifts[1] < 0.8 * shifts[0]
+
+
 def test_large_tables_are_stored_as_halves_and_huge_values_are_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     tables = {
