@@ -71,6 +71,11 @@ class RoundedParts:
             self._gradients = {key: found}  # of one network and seed at a time: it holds a hundred megabytes
         return self._gradients[key]
 
+    def note(self, recipe: QuantizeRecipe) -> str:
+        """Why ranges are not chosen by gradients, for a recipe that asks for that; empty where they are."""
+        found = self.gradients(recipe) if recipe.kind == "static" else None
+        return f"Ranges are chosen by values alone: {found.missing}" if found is not None and found.missing else ""
+
     def record(self, recipe: QuantizeRecipe) -> RoundingRecord | None:
         """What was rounded for a recipe; ``None`` where nothing was."""
         grid = grid_of(recipe)

@@ -220,7 +220,7 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         worst=maker.judge.worst(chosen.judgement),
         sources=sources,
         comparisons=result.comparisons,
-        notes=_notes(variant, parts),
+        notes=(*_notes(variant, parts), *_range_notes(maker, chosen.recipe)),
         rounding=maker.job.rounded.record(chosen.recipe) if maker.job.rounded is not None else None,
     )
     sensitivity = FormatSensitivity(variant=variant.name, recipe=chosen.recipe.name, layers=layers)
@@ -234,6 +234,11 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
         sensitivity=sensitivity if maker.job.request.int8.analyze and layers else None,
         threshold=maker.judge.threshold(chosen.judgement),
     )
+
+
+def _range_notes(maker: _CandidateMaker, recipe: QuantizeRecipe) -> tuple[str, ...]:
+    said = maker.job.rounded.note(recipe) if maker.job.rounded is not None else ""
+    return (said,) if said else ()
 
 
 def _notes(variant: Variant, parts: Mapping[str, Exported]) -> tuple[str, ...]:
