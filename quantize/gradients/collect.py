@@ -19,7 +19,7 @@ from edgecv._internal.quiet import quiet
 from edgecv.errors import QuantizationError
 from edgecv.protocols import Array
 from edgecv.quantize.gradients.loss import signed_sum
-from edgecv.quantize.gradients.network import graph_of, silu_inputs, watched
+from edgecv.quantize.gradients.network import graph_of, outputs_of, silu_inputs, watched
 from edgecv.quantize.gradients.stats import Fingerprint, GradientStats, SeenTensor
 from edgecv.quantize.ranges import TensorStats
 from edgecv.results import FloatArray
@@ -50,7 +50,7 @@ def collect(module: Any, images: Sequence[Array], outputs: Sequence[TensorSpec],
     except QuantizationError as error:
         return GradientStats(missing=error.message)
     if not tensors:
-        return GradientStats(missing="No tensor of the network has finite values and a finite gradient.")
+        return GradientStats(missing="No tensor before the outputs has finite values and a finite gradient.")
     return GradientStats(tensors=tensors, images=len(chosen))
 
 
@@ -68,7 +68,9 @@ def _run(module: Any, images: Sequence[Array], outputs: Sequence[TensorSpec], se
         if loss is None:
             raise QuantizationError("No output has a gradient.", "Use another method.")
         loss.backward()
-    return recorder.tensors()
+    found = recorder.tensors()
+    # Behind an ArgMax at the end, or dead layers, the outputs alone have a gradient, and their ranges are not chosen.
+    return found if any(tensor.name not in outputs_of(graph) for tensor in found) else ()
 
 
 @dataclass(slots=True)

@@ -45,6 +45,11 @@ def watched(graph: Any, watch: Callable[[str, Any], Any]) -> Any:
     return Watched(graph)
 
 
+def outputs_of(graph: Any) -> set[str]:
+    """The names of the tensors that the graph returns."""
+    return {source.name for node in graph.graph.nodes if node.op == "output" for source in node.all_input_nodes}
+
+
 def silu_inputs(graph: Any) -> dict[str, str]:
     """The x of every x * sigmoid(x) that is used for nothing else, by the name of the product."""
     torch = require("torch", "convert")

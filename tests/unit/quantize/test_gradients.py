@@ -233,11 +233,14 @@ def test_what_has_no_gradient_says_why(
 
 
 def test_dead_layers_have_no_statistics() -> None:
+    """Ranges of outputs are not chosen, so that their statistics alone are none."""
     module = Detector()
     module.box.weight.zero_()
+    assert stats_named(collect(module, images(2), GRID))
     module.classes.weight.zero_()
     found = collect(module, images(2), GRID)
-    assert set(stats_named(found)) == {"conv2d_2", "conv2d_3"}
+    assert not found.tensors
+    assert "finite gradient" in found.missing
 
 
 def test_matching_finds_tensors_in_either_layout_and_under_float_noise(
