@@ -55,7 +55,7 @@ def test_int8_for_tensorrt_stands_beside_the_others_and_fp16_comes_with_it(made:
     variants = {variant.name: variant for variant in made.variants}
     assert list(variants) == ["onnx-fp32", "onnx-fp16", INT8, "onnx-int8-tensorrt"]
     own, other = variants["onnx-int8-tensorrt"], variants[INT8]
-    assert (own.cpu_class, own.recipe, own.timed) == ("tensorrt", "tensorrt", False)
+    assert (own.cpu_class, own.recipe, own.timed) == ("tensorrt", "tensorrt-gptq", False)
     assert own.metrics["top1_agreement"] >= other.metrics["top1_agreement"] - 0.05
 
 

@@ -22,9 +22,9 @@ def test_the_search_is_told_for_every_cpu_class() -> None:
         "for x86-vnni",
         "for x86,",
         "for arm64",
-        "ort-u8s8 ->",
-        "ort-s8s8-arm64 ->",
-        "-> ort-weights -> fp16",
+        "ort-u8s8-gptq ->",
+        "ort-s8s8-arm64-gptq ->",
+        "-> ort-weights-gptq -> fp16",
     ):
         assert words in told
 

@@ -40,7 +40,7 @@ def record_of(bundle: Bundle) -> QuantizationRecord:
 def test_the_good_recipe_passes_by_labels_as_well(trained: Bundle) -> None:
     form = next(form for form in record_of(trained).formats if form.format == "onnx")
     loss = form.attempts[-1].labelled
-    assert form.chosen == "ort-u8s8"
+    assert form.chosen == "ort-u8s8-gptq"
     assert loss is not None
     assert (loss.metric, loss.images) == ("map50_95", JUDGED)
     assert loss.low <= loss.drop <= loss.high
@@ -59,7 +59,7 @@ def test_the_confidence_is_tuned_and_its_reason_kept(trained: Bundle) -> None:
 
 def test_the_report_tells_what_was_tried(trained: Bundle) -> None:
     page = trained.read_extra("report.html").decode()
-    assert "ort-u8s8" in page
+    assert "ort-u8s8-gptq" in page
     assert "<svg" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
 

@@ -118,10 +118,10 @@ def test_so_they_do_for_openvino_and_for_every_cpu_class(resnet20: Path, tmp_pat
     check_alike(bundles)
     recipes = {variant.name: variant.recipe for variant in bundles[0].variants if variant.precision == "int8"}
     assert recipes == {
-        "onnx-int8": "ort-u8s8",
-        "onnx-int8-x86": "ort-u8s7-x86",
-        "onnx-int8-arm64": "ort-s8s8-arm64",
-        "openvino-int8": "ov-mixed",
+        "onnx-int8": "ort-u8s8-gptq",
+        "onnx-int8-x86": "ort-u8s7-x86-gptq",
+        "onnx-int8-arm64": "ort-s8s8-arm64-gptq",
+        "openvino-int8": "ov-mixed-gptq",
     }
 
 

@@ -128,7 +128,7 @@ def test_matches_of_pictures_one_by_one_are_those_of_all_at_once() -> None:
 def test_without_recipes_the_first_of_each_format_is_judged() -> None:
     sides = sides_of(JudgeOptions())
     assert [side.format for side in sides] == ["onnx", "openvino", "tflite"]
-    assert [side.recipe.name for side in sides][:2] == ["ort-u8s8", "ov-mixed"]
+    assert [side.recipe.name for side in sides][:2] == ["ort-u8s8-gptq", "ov-mixed-gptq"]
 
 
 def test_named_recipes_say_which_formats_there_are(tmp_path: Path) -> None:
