@@ -183,11 +183,10 @@ _BASE: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
         ("tflite", "transformer"): (_tflite("litert-dynamic-products", kind="weights"),),
     }
 )
-# What comes before them but with `quick`. NNCF unifies the ranges of tensors that are concatenated; ranges by gradients undid
-# that and did harm (F1 0.936 against 0.955), so OpenVINO keeps NNCF's.
+# What comes before them but with `quick`.
 _ROUNDED: Mapping[tuple[str, str], tuple[QuantizeRecipe, ...]] = MappingProxyType(
     {
-        ("openvino", "conv"): (_openvino("ov-mixed-gptq", rounding="gptq", bias_correction="none"),),
+        ("openvino", "conv"): (_openvino("ov-mixed-gptq", bias_correction="none", **_GPTQ),),
         ("tflite", "conv"): (
             _tflite("litert-static-gptq", **_GPTQ),
             _tflite("litert-static-gptq-float-stem", stem="float", **_GPTQ),
