@@ -36,7 +36,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     options: RuntimeOptions
     runs: int = 30
     warmup: int = 5
-    enough_s: float = 5.0
+    enough_s: float = 2.0
 
 
 def median_latency_ms(request: Request) -> float:
