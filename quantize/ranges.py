@@ -147,10 +147,15 @@ ESTIMATORS: Mapping[str, Callable[[TensorStats], Range]] = MappingProxyType(
 
 
 def range_of(stats: TensorStats, method: str, silu_method: str, feeds_silu: bool) -> Range:
-    """The range of one tensor by the methods of a recipe; weighted statistics can only be read with their weights."""
+    """The range of one tensor by the methods of a recipe; weighted statistics can only be read with their weights.
+
+    `gradient` without weights is `silu` before a SiLU, and `mse` elsewhere.
+    """
     if stats.weights is not None:
         return gradient(stats)
-    return ESTIMATORS[silu_method if feeds_silu else method](stats)
+    if feeds_silu:
+        return ESTIMATORS["silu" if silu_method == "gradient" else silu_method](stats)
+    return ESTIMATORS[method](stats)
 
 
 def copy_groups(copies: Iterable[Sequence[str]], names: Iterable[str]) -> list[set[str]]:

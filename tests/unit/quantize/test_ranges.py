@@ -18,6 +18,7 @@ from edgecv.quantize.ranges import (
     minmax,
     mse,
     percentile,
+    range_of,
     silu_aware,
     union,
 )
@@ -152,3 +153,9 @@ def test_tensors_that_are_copied_into_each_other_are_one_group() -> None:
     groups = copy_groups([["a", "b", "c"], ["c", "d"], ["x", "unknown"]], ["a", "b", "c", "d", "x", "y"])
     assert sorted(map(sorted, groups)) == [["a", "b", "c", "d"], ["x"], ["y"]]
     assert union([(-1.0, 2.0), (-3.0, 1.0)]) == (-3.0, 2.0)
+
+
+def test_without_gradients_a_tensor_before_a_silu_gets_the_range_that_is_best_behind_it() -> None:
+    values = stats_of(np.random.default_rng(0).normal(-10, 8, 4000).astype(np.float32))
+    assert range_of(values, "gradient", "gradient", feeds_silu=True) == silu_aware(values) != mse(values)
+    assert range_of(values, "gradient", "gradient", feeds_silu=False) == mse(values)
