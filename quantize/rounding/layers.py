@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edgecv.quantize.record import LayerRounding
 from edgecv.quantize.rounding.gptq import round_layer
 from edgecv.quantize.rounding.grid import Grid
@@ -33,6 +35,8 @@ def on_grid(
     """
     if not moments.count:
         return None, None, LayerRounding(name=name, reason="it did not run on the calibration images")
+    if not (np.isfinite(moments.total).all() and np.isfinite(moments.products).all()):
+        return None, None, LayerRounding(name=name, reason="its inputs are not finite on the calibration images")
     found = round_layer(weights, moments, grid)
     record = LayerRounding(name=name, nearest_error=round(found.nearest_error, 8), error=round(found.error, 8))
     return found.weights, found.shift.astype("float32"), record

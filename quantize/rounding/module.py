@@ -72,10 +72,11 @@ def _layers(torch: Any, module: Any) -> tuple[list[_Layer], tuple[LayerRounding,
     users: dict[int, int] = {}
     named = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kinds)]
     for _, layer in named:
-        users[id(layer.weight)] = users.get(id(layer.weight), 0) + 1
+        weight = id(layer._parameters.get("weight"))
+        users[weight] = users.get(weight, 0) + 1
     found, left = [], []
     for name, layer in named:
-        reason = _unfit(torch, layer, users[id(layer.weight)])
+        reason = _unfit(torch, layer, users[id(layer._parameters.get("weight"))])
         if reason:
             left.append(LayerRounding(name=name, reason=reason))
         else:
@@ -86,8 +87,12 @@ def _layers(torch: Any, module: Any) -> tuple[list[_Layer], tuple[LayerRounding,
 def _unfit(torch: Any, layer: Any, users: int) -> str:
     if isinstance(layer, torch.nn.ConvTranspose2d):
         return "transposed convolutions are rounded to the nearest step"
+    if layer._parameters.get("weight") is None:  # of a weight norm, for one
+        return "its weights are computed in each run"
     if users > 1:
         return "several layers share its weights"
+    if layer.weight.dtype != torch.float32:
+        return f"its weights are {str(layer.weight.dtype).removeprefix('torch.')}"
     return "" if bool(torch.isfinite(layer.weight).all()) else "its weights are not finite"
 
 
@@ -96,7 +101,10 @@ def _collect(
 ) -> Mapping[str, Moments]:
     moments = {layer.name: Moments.empty(layer.groups, layer.columns) for layer in layers}
     rng = np.random.default_rng(seed)
-    hooks = [layer.layer.register_forward_pre_hook(_adding(torch, moments[layer.name], rng)) for layer in layers]
+    hooks = [
+        layer.layer.register_forward_pre_hook(_adding(torch, moments[layer.name], rng), with_kwargs=True)
+        for layer in layers
+    ]
     try:
         with torch.no_grad():
             for image in counted(progress, _STEP, images):
@@ -107,10 +115,10 @@ def _collect(
     return moments
 
 
-def _adding(torch: Any, moments: Moments, rng: np.random.Generator) -> Callable[[Any, Any], None]:
-    def add(layer: Any, inputs: Any) -> None:
+def _adding(torch: Any, moments: Moments, rng: np.random.Generator) -> Callable[[Any, Any, Any], None]:
+    def add(layer: Any, inputs: Any, named: Any) -> None:
         rows = _rows if isinstance(layer, torch.nn.Linear) else _patches
-        moments.add(rows(torch, layer, inputs[0].float(), rng))
+        moments.add(rows(torch, layer, (*inputs, *named.values())[0].float(), rng))
 
     return add
 
@@ -124,6 +132,7 @@ def _rows(torch: Any, layer: Any, inputs: Any, rng: np.random.Generator) -> Floa
 def _patches(torch: Any, layer: Any, inputs: Any, rng: np.random.Generator) -> FloatArray:
     """Rows of im2col ``(groups, count, columns)`` of the input of a convolution."""
     top, left, bottom, right = pads = _pads(layer)
+    inputs = inputs if inputs.dim() == 4 else inputs[None]
     if layer.padding_mode != "zeros":
         inputs = torch.nn.functional.pad(inputs, [left, right, top, bottom], mode=layer.padding_mode)
         pads = (0, 0, 0, 0)

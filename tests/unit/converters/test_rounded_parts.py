@@ -120,7 +120,8 @@ def test_a_network_without_gradients_keeps_ranges_by_values_and_says_so() -> Non
     assert parts(Net(), recipe.name).note(recipe) == ""
     said = parts(Net(best=True), recipe.name).note(recipe)
     assert said.startswith("Ranges are chosen by values alone: ")
-    assert parts(Net(best=True), recipe.name).note(RECIPES["ov-mixed-gptq"]) == ""
+    assert parts(Net(best=True), recipe.name).note(RECIPES["ov-mixed-gptq"]) == said
+    assert parts(Net(best=True), recipe.name).note(RECIPES["ort-u8s8"]) == ""
 
 
 def test_images_of_one_kind_do_not_make_rounding_worse_than_nearest_on_others() -> None:
@@ -173,3 +174,61 @@ def test_an_unknown_effort_is_an_error() -> None:
 def test_a_rounded_recipe_is_one_with_one_word_changed() -> None:
     plain, rounded = RECIPES["ort-dynamic"], RECIPES["ort-dynamic-gptq"]
     assert msgspec.structs.replace(rounded, name=plain.name, rounding="nearest") == plain
+
+
+def normed(channels: int, **options: Any) -> Any:
+    norm = torch.nn.BatchNorm2d(channels, **options)
+    if norm.running_mean is not None:
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+class Chain(torch.nn.Module):
+    """Layers one after the other; what ``twice`` names is added to what follows it."""
+
+    def __init__(self, twice: str = "", **layers: Any) -> None:
+        super().__init__()
+        self.chain, self.twice = torch.nn.ModuleDict(layers), twice
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Any) -> Any:
+        found = image.permute(0, 3, 1, 2).float() / 255
+        kept = None
+        for name, layer in self.chain.items():
+            found = layer(found)
+            if kept is not None:
+                found, kept = found + kept, None
+            kept = found if name == self.twice else kept
+        return found
+
+
+def two_convolutions(first: Any, between: Any, twice: str = "") -> Chain:
+    torch.manual_seed(0)
+    last = torch.nn.Conv2d(4, 4, 1)
+    return Chain(twice, first=first, between=between, norm=normed(4), last=last, last_norm=normed(4))
+
+
+def norms_left(module: Any) -> list[str]:
+    with torch.no_grad():
+        image = torch.from_numpy(images(1)[0])
+        made = folded(module, images(1)[0])
+        assert torch.allclose(module(image), made(image), atol=1e-4)
+    return [name for name, layer in made.chain.items() if isinstance(layer, torch.nn.BatchNorm2d)]
+
+
+def test_a_norm_that_cannot_be_folded_does_not_keep_the_others() -> None:
+    convolution = torch.nn.Conv2d(3, 4, 3)
+    spectral = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Conv2d(3, 4, 3))
+    assert norms_left(two_convolutions(convolution, torch.nn.ReLU(inplace=True))) == ["norm"]
+    assert norms_left(two_convolutions(spectral, torch.nn.Identity())) == ["norm"]
+    assert norms_left(two_convolutions(convolution, torch.nn.Identity(), twice="between")) == ["norm"]
+    assert norms_left(two_convolutions(convolution, torch.nn.Identity())) == []
+
+
+def test_norms_of_the_batch_itself_stay() -> None:
+    chain = Chain(first=torch.nn.Conv2d(3, 4, 3), norm=normed(4, track_running_stats=False))
+    assert norms_left(chain) == ["norm"]
+    training = Chain(first=torch.nn.Conv2d(3, 4, 3), norm=normed(4))
+    training.chain["norm"].train()
+    assert norms_left(training) == ["norm"]

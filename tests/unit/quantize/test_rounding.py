@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -172,3 +173,56 @@ def test_a_network_larger_than_the_memory_for_moments_takes_several_passes(monke
     monkeypatch.setattr("edgecv.quantize.rounding.patches.ROWS_PER_IMAGE", 10**6)
     parts = round_module(Small(), pictures(3), (SYMMETRIC,))["int8"].network.state_dict()
     assert parts.keys() == whole.keys()
+
+
+class Calls(torch.nn.Module):
+    """One layer, and how it is called."""
+
+    def __init__(self, layer: Any, call: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.layer, self.call = layer, call
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Any) -> Any:
+        return self.call(self.layer, image.permute(0, 3, 1, 2).float() / 255)
+
+
+def convolution() -> Any:
+    torch.manual_seed(0)
+    return torch.nn.Conv2d(3, 4, 3)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda layer, x: layer(input=x), lambda layer, x: layer(x[0])], ids=["by name", "one image alone"]
+)
+def test_a_convolution_is_rounded_however_it_is_called(call: Callable[[Any, Any], Any]) -> None:
+    (record,) = round_module(Calls(convolution(), call), pictures(2), (SYMMETRIC,))["int8"].layers
+    assert record.error is not None and record.error < record.nearest_error
+
+
+@pytest.mark.parametrize(
+    ("layer", "call", "reason"),
+    [
+        (
+            torch.nn.utils.parametrizations.weight_norm(convolution()),
+            lambda layer, x: layer(x),
+            "its weights are computed in each run",
+        ),
+        (convolution().half(), lambda layer, x: layer(x.half()), "its weights are float16"),
+        (convolution().double(), lambda layer, x: layer(x.double()), "its weights are float64"),
+        (
+            convolution(),
+            lambda layer, x: layer(torch.log(x - 0.5)),
+            "its inputs are not finite on the calibration images",
+        ),
+    ],
+    ids=["weight norm", "half", "double", "not finite"],
+)
+def test_what_cannot_be_rounded_stays_as_it_is_and_says_why(
+    layer: Any, call: Callable[[Any, Any], Any], reason: str
+) -> None:
+    module = Calls(layer, call)
+    found = round_module(module, pictures(2), (SYMMETRIC,))["int8"]
+    assert [record.reason for record in found.layers] == [reason]
+    for before, after in zip(module.state_dict().values(), found.network.state_dict().values(), strict=True):
+        assert torch.equal(before, after)
