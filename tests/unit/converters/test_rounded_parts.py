@@ -13,7 +13,7 @@ from edgecv._internal.progress import silent
 from edgecv.converters.int8.rounding import RoundedParts, grid_of
 from edgecv.converters.request import Int8Options
 from edgecv.converters.source import Part, image_input, logits_output
-from edgecv.errors import ConfigError
+from edgecv.errors import ConfigError, QuantizationError
 from edgecv.quantize.recipes import RECIPES, first_recipes, last_recipes
 from edgecv.quantize.rounding.folding import folded
 from edgecv.quantize.rounding.grid import NNCF_WEIGHTS, SEVEN_BITS, SYMMETRIC
@@ -232,3 +232,37 @@ def test_norms_of_the_batch_itself_stay() -> None:
     training = Chain(first=torch.nn.Conv2d(3, 4, 3), norm=normed(4))
     training.chain["norm"].train()
     assert norms_left(training) == ["norm"]
+
+
+class Once(torch.nn.Module):
+    """Cannot be copied, as modules that hold what belongs to the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 4)
+        self.copies = 0
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        self.copies += 1
+        raise RuntimeError("only one of it")
+
+    def forward(self, image: Any) -> Any:
+        return self.layer(image.float().mean((1, 2)))
+
+
+def test_a_network_that_cannot_be_rounded_fails_its_recipes_once_and_leaves_the_others() -> None:
+    module = Once()
+    rounded = parts(module, "ort-u8s8-gptq", "litert-static-gptq")
+    for _ in range(2):
+        with pytest.raises(QuantizationError, match="cannot be rounded before the export: only one of it"):
+            rounded.on(SYMMETRIC)
+    assert module.copies == 1
+
+
+def test_the_note_on_ranges_runs_no_image_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounded, names = parts(Net(best=True)), ("ort-u8s8-gptq", "ort-u8s7-x86-gptq")
+    for name in names:
+        rounded.gradients(RECIPES[name])
+    monkeypatch.setattr("edgecv.converters.int8.rounding.collect", lambda *_: pytest.fail("it ran again"))
+    for name in names:
+        assert rounded.note(RECIPES[name]).startswith("Ranges are chosen by values alone: ")
