@@ -18,13 +18,13 @@ def steps(request: ConversionRequest) -> list[str]:
             f"Fix its input to {request.options.batch} images per run; the source still computes each on its own, as the proof."
         )
     int8 = "int8" in request.precisions
-    if int8 and request.int8.effort != "quick" and not request.recipes:
+    orders = {name: request.orders(name, architecture) if int8 else () for name in request.formats}
+    if any(recipe.rounding == "gptq" for several in orders.values() for order in several for recipe in order.first):
         told.append(
             "Run calibration images, and round the weights of a copy so that the outputs of each layer change least."
         )
     for name in request.formats:
-        orders = request.orders(name, architecture) if int8 else ()
-        told += _of_format(name, request, orders)
+        told += _of_format(name, request, orders[name])
     told += [
         f"Do the same once more for an input of the shape {width}:{height}: export, proof, ranges and recipes are its own."
         for width, height in request.fits

@@ -57,6 +57,15 @@ def parse_recipe(text: bytes, origin: str) -> QuantizeRecipe:
             f"{origin} is no recipe: it needs a printable name, a subset_size of 1 or more and a seed of 0 or more.",
             "Start from the one in a bundle.",
         )
+    if recipe.rounding == "gptq" and not recipe.per_channel:
+        raise ConfigError(
+            f"{origin} asks for 'gptq' with one weight scale for a whole layer, and it rounds to one for each output channel.",
+            'Set per_channel to true, or rounding to "nearest".',
+        )
+    if recipe.rounding == "gptq" and not recipe.format:
+        raise ConfigError(
+            f"{origin} asks for 'gptq', whose steps differ between formats.", "Say which format it is for."
+        )
     known = (*CPU_CLASSES, *ACCELERATED)
     if recipe.cpu_class and recipe.cpu_class not in known:
         raise ConfigError(

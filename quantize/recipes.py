@@ -261,7 +261,7 @@ def last_recipes(model_format: str, architecture: str, effort: Effort = "standar
     found = _LAST.get((model_format, architecture))
     if found is None:
         return (FP16,)
-    return (found if effort == "quick" else _rounded(found), FP16)
+    return (found, FP16) if effort == "quick" else (_rounded(found), found, FP16)
 
 
 def depends_on_cpu_class(model_format: str, architecture: str) -> bool:

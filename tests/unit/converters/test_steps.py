@@ -28,8 +28,23 @@ def test_the_recipes_are_those_of_the_family(source: str, architecture: str) -> 
 
 def test_every_document_is_named() -> None:
     told = "\n".join(steps(request_of("yolov8n.yaml", ("onnx",), ("fp16", "int8"))))
+    assert "round the weights" in told
     for words in ("compare every output", "fp16", "confidence", "edgecv verify", "model card", "bundle.json"):
         assert words in told
+
+
+@pytest.mark.parametrize(
+    ("int8", "rounds"),
+    [
+        ({"effort": "quick"}, False),
+        ({"effort": "quick", "cpu_class": "x86"}, True),
+        ({"recipes": ("ort-u8s8",)}, False),
+        ({"recipes": ("ort-u8s8-gptq",)}, True),
+    ],
+)
+def test_rounding_is_told_where_a_recipe_asks_for_it(int8: dict[str, Any], rounds: bool) -> None:
+    told = "\n".join(steps(request_of("resnet18", ("onnx",), "int8", int8=Int8Options(**int8))))
+    assert ("round the weights" in told) is rounds
 
 
 @pytest.mark.parametrize(

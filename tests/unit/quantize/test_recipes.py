@@ -9,7 +9,7 @@ import pytest
 
 from edgecv.errors import ConfigError
 from edgecv.quantize.recipe_files import dump_recipe, find_recipe
-from edgecv.quantize.recipes import CPU_CLASSES, RECIPES, QuantizeRecipe, cpu_classes_of
+from edgecv.quantize.recipes import CPU_CLASSES, RECIPES, QuantizeRecipe, cpu_classes_of, last_recipes
 from edgecv.quantize.search import check_recipes, recipe_orders
 
 PUBLISHED = ("ort-u8s8", "ort-s8s8-arm64", "ov-mixed", "litert-static", "litert-dynamic", "fp16")
@@ -125,3 +125,30 @@ def test_static_int8_comes_before_int8_weights_and_those_before_fp16(model_forma
         assert kinds == sorted(kinds, key=("static", "weights", "fp16").index)
         assert kinds[0] == ("static" if architecture == "conv" else "weights")
         assert kinds[-1] == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"per_channel": False}, "one weight scale for a whole layer"), ({"format": ""}, "between formats")],
+)
+def test_a_rounding_that_the_quantizer_would_undo_is_refused(changes: dict, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_bytes(dump_recipe(msgspec.structs.replace(RECIPES["ort-u8s8-gptq"], **changes)))
+    with pytest.raises(ConfigError, match=said):
+        find_recipe(str(file))
+
+
+def test_the_recipe_of_a_bundle_from_before_rounding_is_read(tmp_path) -> None:
+    recipe = msgspec.structs.replace(RECIPES["ort-u8s8"], bias_correction="fast")
+    stored = {key: value for key, value in msgspec.to_builtins(recipe).items() if key not in ("rounding", "seed")}
+    stored["limits"] = {key: value for key, value in stored["limits"].items() if not key.startswith("logit")}
+    file = tmp_path / "recipe.json"
+    file.write_bytes(msgspec.json.encode(stored))
+    assert find_recipe(str(file)) == recipe
+
+
+def test_weights_at_their_nearest_step_are_tried_where_rounded_ones_cannot_be_made() -> None:
+    for model_format in ("onnx", "openvino", "tflite"):
+        rounded, nearest, fp16 = last_recipes(model_format, "conv")
+        assert (rounded.rounding, nearest.rounding, fp16.kind) == ("gptq", "nearest", "fp16")
+        assert rounded.name == f"{nearest.name}-gptq"
