@@ -25,7 +25,15 @@ from edgecv.quantize.record import (
 from edgecv.quantize.report.charts import Point, bar, pareto, side_by_side
 from edgecv.quantize.report.figures import decibels, figure, megabytes, milliseconds, noise, ratio
 from edgecv.quantize.report.markup import Markup
-from edgecv.quantize.report.rows import MOST_CLASSES, class_rows, comparison_rows, figure_rows, source_rows
+from edgecv.quantize.report.rows import (
+    MOST_CLASSES,
+    class_rows,
+    comparison_rows,
+    figure_rows,
+    rounding_told,
+    source_rows,
+    unrounded_rows,
+)
 from edgecv.quantize.report.template import render_report
 from edgecv.quantize.report.words import FORMATS, GLOSSARY
 
@@ -285,5 +293,7 @@ _HELPERS: Mapping[str, object] = MappingProxyType(
         "layer_rows": _layer_rows,
         "comparison_rows": comparison_rows,
         "source_rows": source_rows,
+        "rounding_told": rounding_told,
+        "unrounded_rows": unrounded_rows,
     }
 )

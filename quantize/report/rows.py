@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from types import MappingProxyType
 
 from edgecv.bundles.metric_names import in_words
-from edgecv.quantize.record import Comparison, ErrorSource, Labelled
+from edgecv.quantize.record import Comparison, ErrorSource, Labelled, RoundingRecord
 from edgecv.quantize.report.charts import bar
 
 MOST_CLASSES = 20
@@ -67,3 +68,19 @@ def source_rows(sources: Sequence[ErrorSource]) -> list[tuple[str, ...]]:
         (_SOURCES.get(source.kind, source.kind), bar(share), f"{share:.0%}", str(source.tensors or "–"))
         for source, share in shares
     ]
+
+
+def rounding_told(found: RoundingRecord) -> str:
+    """How many layers were rounded before the export, and what it gained."""
+    pairs = [(one.error, one.nearest_error) for one in found.layers if not one.reason]
+    ratios = [error / nearest for error, nearest in pairs if error is not None and nearest]
+    gained = f" That leaves {median(ratios):.0%} of the squared error (median over the layers)." if ratios else ""
+    return (
+        f"The weights of {len(pairs)} of {len(found.layers)} layers were rounded before the export, so that their outputs change "
+        f"least, instead of each weight to its nearest step.{gained}"
+    )
+
+
+def unrounded_rows(found: RoundingRecord) -> list[tuple[str, ...]]:
+    """Layers that were left to the quantizer, and why."""
+    return [(one.name, one.reason) for one in found.layers if one.reason]

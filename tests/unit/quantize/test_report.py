@@ -25,7 +25,9 @@ from edgecv.quantize.record import (
     FormatRecord,
     Labelled,
     LayerLoss,
+    LayerRounding,
     QuantizationRecord,
+    RoundingRecord,
     ThresholdRecord,
     WorstImage,
     parse_record,
@@ -439,3 +441,18 @@ def test_recipes_that_were_compared_are_told_with_their_intervals(tmp_path: Path
     assert "<td>ort-u8s8-gptq is better</td>" in page
     assert "3 seeds and judged on the same 32" in page
     assert "compared</h2>" not in report_html(record)
+
+
+def test_the_rounding_of_weights_is_told_with_the_layers_that_were_left(tmp_path: Path) -> None:
+    record = full_record(jpeg(tmp_path))
+    layers = (
+        LayerRounding(name="a", nearest_error=0.4, error=0.1),
+        LayerRounding(name="b", nearest_error=0.0, error=0.0),
+        LayerRounding(name="up<1>", reason="transposed convolutions are rounded to the nearest step"),
+    )
+    form = msgspec.structs.replace(record.formats[0], rounding=RoundingRecord(grid="int8", layers=layers))
+    page = report_html(msgspec.structs.replace(record, formats=(form,))).replace(' class="long"', "")
+    assert "The weights of 2 of 3 layers were rounded before the export" in page
+    assert "That leaves 25% of the squared error" in page
+    assert "up&lt;1&gt;</td><td>transposed convolutions are rounded to the nearest step</td>" in page
+    assert "Rounded weights" not in report_html(record)
