@@ -82,6 +82,15 @@ class TellsErrorSources(Protocol):
         """
 
 
+@runtime_checkable
+class WeighsRanges(Protocol):
+    """A quantizer that can tell how many ranges it chooses by gradients."""
+
+    @abstractmethod
+    def weighted(self, recipe: QuantizeRecipe) -> int:
+        """Of how many tensors a recipe that was made has the range by gradients; 0: none was found in the network."""
+
+
 def quantizer_type(model_format: str) -> type[Quantizer]:
     """The registered quantizer of a format.
 

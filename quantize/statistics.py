@@ -47,10 +47,17 @@ class Statistics:
             self._values = collect(self._runs(self._images), len(self._images), self._seed) if self._images else {}
         return self._values
 
-    def _matched(self, gradients: GradientStats) -> dict[str, TensorStats]:
+    def weighted(self) -> int:
+        """Of how many tensors it is known what they count at the outputs."""
+        return sum(stats.weights is not None for stats in (self._weighted or {}).values())
+
+    def _matched(self, gradients: GradientStats) -> dict[str, TensorStats] | None:
+        """``None`` where the file has none of the network's tensors: then values of all images are better than those of a few."""
         few = self._images[:FEW]
         runs = iter(self._runs(few))
         first = next(runs)
         known = gradients.stats_for(first)
+        if not known:
+            return None
         rest = ({name: t for name, t in run.items() if name not in known} for run in chain([first], runs))
         return collect(rest, len(few), self._seed) | known

@@ -30,7 +30,7 @@ from edgecv.converters.source import Part
 from edgecv.errors import AccuracyGateError, ConversionError, QuantizationError
 from edgecv.quantize.ort.graph import load
 from edgecv.quantize.ort.opset import opset_of
-from edgecv.quantize.quantizer import Exported, TellsErrorSources
+from edgecv.quantize.quantizer import Exported, TellsErrorSources, WeighsRanges
 from edgecv.quantize.recipe_files import RECIPE_FILE, dump_recipe
 from edgecv.quantize.recipes import CPU_CLASSES, DEFAULT_CPU_CLASS, QuantizeRecipe
 from edgecv.quantize.record import ErrorSource, FormatRecord, LayerLoss
@@ -40,6 +40,7 @@ from edgecv.specs import RuntimeOptions
 
 # Bytes of weights times pixels, about as the multiply-adds of a convolutional network: a YOLOv8n at 640, a ResNet-50 at 224.
 _CHEAP = 16_000_000 * 640 * 640
+UNMATCHED = "Ranges are chosen by values alone: the file has none of the tensors of which a gradient is known."
 # On how many images it is measured where the error comes from: unasked, and with --analyze.
 _SOURCE_IMAGES, _ANALYZED_ON = 4, 8
 
@@ -237,8 +238,14 @@ def _placed(maker: _CandidateMaker, order: RecipeOrder, result: SearchResult, la
 
 
 def _range_notes(maker: _CandidateMaker, recipe: QuantizeRecipe) -> tuple[str, ...]:
-    said = maker.job.rounded.note(recipe) if maker.job.rounded is not None else ""
-    return (said,) if said else ()
+    """Why ranges are not chosen by gradients, where the recipe asks for that."""
+    if recipe.kind != "static" or recipe.method != "gradient" or maker.job.rounded is None:
+        return ()
+    if said := maker.job.rounded.note(recipe):
+        return (said,)
+    quantizer = maker.quantizers.ready(recipe)
+    unknown = isinstance(quantizer, WeighsRanges) and not quantizer.weighted(recipe)
+    return (UNMATCHED,) if unknown else ()
 
 
 def _notes(variant: Variant, parts: Mapping[str, Exported]) -> tuple[str, ...]:

@@ -72,6 +72,10 @@ class LitertQuantizer:
             take_pixels_as_integers(path)
         return (path,), _stored_outputs(path, self._outputs)
 
+    def weighted(self, recipe: QuantizeRecipe) -> int:  # noqa: ARG002  (the seam's form)
+        """See ``WeighsRanges``."""
+        return self._stats.weighted()
+
     def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
         """See ``Quantizer``: a layer is a convolution, named after the tensor it makes and seen after its SiLU."""
         with tempfile.TemporaryDirectory() as folder:

@@ -96,6 +96,10 @@ class OrtStaticQuantizer:
         check_fused(out, self._work, int(stem is None) + len(recipe.float_layers), config)
         return (out,), outputs
 
+    def weighted(self, recipe: QuantizeRecipe) -> int:  # noqa: ARG002  (the seam's form)
+        """See ``WeighsRanges``."""
+        return self._stats.weighted()
+
     def layer_outputs(self, recipe: QuantizeRecipe, images: Sequence[Array]) -> Iterator[LayerOutputs]:
         """See ``Quantizer``: a layer is a convolution, seen after its SiLU, since ranges are chosen by the error there."""
         quantized = self._quantized(recipe, load(self._prepared), self._work / "layers.onnx")

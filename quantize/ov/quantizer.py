@@ -35,6 +35,7 @@ class NncfQuantizer:
         self._work = work
         self._images: list[Array] = []
         self._gradients = GradientStats()
+        self._weighted: dict[str, int] = {}  # how many ranges each recipe has by gradients
 
     def calibrate(
         self,
@@ -55,6 +56,10 @@ class NncfQuantizer:
             make = _compressed if recipe.kind == "weights" else self._static
             quantized = make(nncf, model, recipe)
         return save_ir(quantized, folder / "model.xml", kept=kept), self._outputs
+
+    def weighted(self, recipe: QuantizeRecipe) -> int:
+        """See ``WeighsRanges``."""
+        return self._weighted.get(recipe.name, 0)
 
     def layer_outputs(
         self,
@@ -79,7 +84,7 @@ class NncfQuantizer:
             ignored_scope=nncf.IgnoredScope(names=list(recipe.float_layers)),
         )
         if recipe.method == "gradient" and self._gradients.tensors:
-            set_ranges(quantized, self._path, self._images[0], self._gradients)
+            self._weighted[recipe.name] = set_ranges(quantized, self._path, self._images[0], self._gradients)
         return quantized
 
 

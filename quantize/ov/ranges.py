@@ -32,7 +32,7 @@ _COPYING = {
 }
 
 
-def set_ranges(quantized: Any, path: Path, image: Array, gradients: GradientStats) -> None:
+def set_ranges(quantized: Any, path: Path, image: Array, gradients: GradientStats) -> int:
     """Give each group of tensors that NNCF gave one range the range whose error counts least at the outputs.
 
     Outputs, and groups with a tensor of which nothing is known, keep NNCF's.
@@ -42,17 +42,23 @@ def set_ranges(quantized: Any, path: Path, image: Array, gradients: GradientStat
         path: The float model that it was made from.
         image: The first one that the gradients were collected on.
         gradients: Of the network that the float model was made from.
+
+    Returns:
+        How many tensors have another range.
     """
     nodes = rounding_nodes(quantized)
     sources = {name: node.input_value(0) for name, node in nodes.items()}
     stats = gradients.stats_for(_float_tensors(path, sources, image))
     outputs = {node.get_friendly_name() for result in quantized.get_results() for node in _copied(result)}
+    changed = 0
     for group in groups(quantized):
         known = [stats[name] for name in sorted(group) if name in stats]
         if len(known) == len(group) and not group & outputs and _comparable(known):
             before = ends(nodes[min(group)])
             for name in group:
                 _replace(nodes[name], in_form_of(before, joined(known)))
+            changed += len(group)
+    return changed
 
 
 def rounding_nodes(quantized: Any) -> dict[str, Any]:

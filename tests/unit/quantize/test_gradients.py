@@ -293,6 +293,16 @@ def test_a_file_gets_weights_where_it_can_and_values_of_few_images_elsewhere(fou
     assert file.of("mse")["cat"].weights is None
     assert file.of("mse") is file.of("percentile")
     assert ran == [FEW, 20]
+    assert file.weighted() == 1
+
+
+def test_a_file_of_another_network_gets_values_of_all_images_and_tells(found: GradientStats) -> None:
+    def runs(chosen: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        return ({"x": np.full((1, 3), number, np.float32)} for number in range(len(chosen)))
+
+    file = Statistics(runs, images(2) * 10, found)
+    assert file.of("gradient")["x"].high == 19
+    assert file.weighted() == 0
 
 
 def test_without_gradients_the_method_falls_back_to_values_of_all_images() -> None:

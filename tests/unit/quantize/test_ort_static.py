@@ -14,6 +14,7 @@ from edgecv.errors import QuantizationError
 from edgecv.quantize.ort.graph import op_counts
 from edgecv.quantize.ort.quantizer import OrtStaticQuantizer
 from edgecv.quantize.ort.weights import halve_tables
+from edgecv.quantize.quantizer import WeighsRanges
 from edgecv.quantize.recipes import RECIPES, QuantizeRecipe, first_recipes
 from edgecv.runtimes.ort import OnnxRuntimeSession
 from edgecv.specs import RuntimeOptions, TensorSpec
@@ -42,6 +43,11 @@ def real(stored: np.ndarray, spec: TensorSpec) -> np.ndarray:
     if spec.scale is None:
         return stored
     return (stored.astype(np.float32) - (spec.zero_point or 0)) * spec.scale
+
+
+def test_without_gradients_no_range_is_chosen_by_them(quantizer: OrtStaticQuantizer) -> None:
+    assert isinstance(quantizer, WeighsRanges)
+    assert quantizer.weighted(RECIPES["ort-u8s8-gptq"]) == 0
 
 
 @x86_only

@@ -16,7 +16,7 @@ from edgecv.converters.exporters.ov import OpenVinoExporter
 from edgecv.converters.source import Part, image_input
 from edgecv.quantize.gradients.stats import Fingerprint, GradientStats, SeenTensor
 from edgecv.quantize.ov.ranges import ends, groups, in_form_of, rounding_nodes, set_ranges
-from edgecv.quantize.quantizer import quantizer_type
+from edgecv.quantize.quantizer import WeighsRanges, quantizer_type
 from edgecv.quantize.ranges import TensorStats
 from edgecv.quantize.recipes import RECIPES
 from edgecv.specs import TensorSpec
@@ -99,6 +99,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     recipe = RECIPES["ov-mixed-gptq"]
     assert recipe.method == "gradient"
     (by_gradient, *_), _ = quantizer.quantize(recipe, folder / "gradient")
+    assert isinstance(quantizer, WeighsRanges)
+    assert quantizer.weighted(recipe) == 3
     (by_nncf, *_), _ = quantizer.quantize(msgspec.structs.replace(recipe, method="mse"), folder / "mse")
     return Made(floats=exported.files[0], by_nncf=by_nncf, by_gradient=by_gradient, part=part)
 
@@ -155,7 +157,7 @@ def test_gradients_of_another_network_change_nothing(made: Made) -> None:
     for layer in (other.stem, other.next, other.side):
         layer.weight *= 3
     model = read(made.by_nncf)
-    set_ranges(model, made.floats, images()[0], weighted(other))
+    assert set_ranges(model, made.floats, images()[0], weighted(other)) == 0
     assert ranges(model) == ranges(read(made.by_nncf))
 
 
