@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from edgecv._internal.foreign import foreign_errors
@@ -46,7 +46,7 @@ class RoundedParts:
 
     part: Part
     images: Sequence[Array]
-    recipes: Iterable[QuantizeRecipe]
+    recipes: Sequence[QuantizeRecipe]
     seed: int
     progress: Progress
     _made: dict[str, RoundedNetwork] = field(default_factory=dict, init=False)
@@ -105,9 +105,12 @@ class RoundedParts:
 
     def _rounded_by_inputs(self, grids: Sequence[Grid]) -> dict[str, RoundedNetwork]:
         images = self.images[: max(1, _IMAGES[self.part.architecture] // len(self.images[0]))]
+        rounding = [recipe for recipe in self.recipes if recipe.rounding != "nearest"]
+        products = bool(rounding) and all(one.kind == "weights" and one.weights_of == "products" for one in rounding)
         if self.part.graph is not None:
-            return round_graph(self.part.graph, images, grids, self.progress, self.seed)
-        return round_module(folded(self.part.module, images[0]), images, grids, self.progress, self.seed)
+            return round_graph(self.part.graph, images, grids, self.progress, self.seed, products_only=products)
+        module = self.part.module if products else folded(self.part.module, images[0])
+        return round_module(module, images, grids, self.progress, self.seed, products_only=products)
 
 
 def _key(recipe: QuantizeRecipe) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from edgecv.quantize.record import LayerRounding
 from edgecv.quantize.rounding.biases import Bias, bias_of
 from edgecv.quantize.rounding.constants import count_readers, drop_unread, reads, root_of, store, value_of
 from edgecv.quantize.rounding.grid import Grid
-from edgecv.quantize.rounding.layers import RoundedNetwork, on_grid
+from edgecv.quantize.rounding.layers import STAYS_FLOAT, RoundedNetwork, on_grid
 from edgecv.quantize.rounding.moments import FloatArray, Moments
 from edgecv.quantize.rounding.patches import Window, draw, passes, patches
 
@@ -72,7 +72,13 @@ class _Layer:
 
 
 def round_graph(
-    graph: Any, images: Sequence[Array], grids: Sequence[Grid], progress: Progress = silent, seed: int = 0
+    graph: Any,
+    images: Sequence[Array],
+    grids: Sequence[Grid],
+    progress: Progress = silent,
+    seed: int = 0,
+    *,
+    products_only: bool = False,
 ) -> dict[str, RoundedNetwork]:
     """Copies of an ONNX model, one for each grid by its name, whose weights lie on that grid.
 
@@ -82,10 +88,11 @@ def round_graph(
         grids: What the quantizers will use.
         progress: Called as images are run.
         seed: Of the draw of rows.
+        products_only: The quantizers leave convolutions float, so these stay what they are.
     """
     known = Graph(graph)
     readers = count_readers(known)
-    layers, left = _layers(known, readers)
+    layers, left = _layers(known, readers, products_only)
     copies = {grid.name: _copy(graph) for grid in grids}
     records: dict[str, list[LayerRounding]] = {grid.name: [] for grid in grids}
     for several in passes(layers, _LAYERS):
@@ -113,13 +120,14 @@ def _copy(model: Any) -> Any:
     return copied
 
 
-def _layers(graph: Graph, readers: Counter[str]) -> tuple[list[_Layer], tuple[LayerRounding, ...]]:
+def _layers(graph: Graph, readers: Counter[str], products_only: bool) -> tuple[list[_Layer], tuple[LayerRounding, ...]]:
     """The layers that can be rounded, and why the others cannot."""
     large = sum(len(tensor.raw_data) for tensor in graph.model.graph.initializer) > _MOST_BYTES
     found, left = [], []
     for at, node in enumerate(graph.nodes):
         weights = value_of(graph, node.input[1]) if node.op_type in _DIMENSIONS else None
         reason = "its model is larger than onnxruntime reads at once" if large else ""
+        reason = STAYS_FLOAT if products_only and node.op_type in ("Conv", "ConvTranspose") else reason
         reason = reason or _unfit(node, weights, readers[root_of(graph, node.input[1])] if len(node.input) > 1 else 0)
         if weights is not None and not reason:
             outputs = weights.shape[1] if _has_columns(node) else weights.shape[0]

@@ -12,6 +12,8 @@ from edgecv.quantize.rounding.gptq import round_layer
 from edgecv.quantize.rounding.grid import Grid
 from edgecv.quantize.rounding.moments import FloatArray, Moments
 
+STAYS_FLOAT = "its weights stay float"  # where the quantizers take matrix products alone
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RoundedNetwork:

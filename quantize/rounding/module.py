@@ -14,7 +14,7 @@ from edgecv._internal.progress import Progress, counted, silent
 from edgecv.protocols import Array
 from edgecv.quantize.record import LayerRounding
 from edgecv.quantize.rounding.grid import Grid
-from edgecv.quantize.rounding.layers import RoundedNetwork, on_grid
+from edgecv.quantize.rounding.layers import STAYS_FLOAT, RoundedNetwork, on_grid
 from edgecv.quantize.rounding.moments import FloatArray, Moments
 from edgecv.quantize.rounding.patches import Window, draw, passes, patches
 
@@ -42,7 +42,13 @@ def _groups(layer: Any) -> int:
 
 
 def round_module(
-    module: Any, images: Sequence[Array], grids: Sequence[Grid], progress: Progress = silent, seed: int = 0
+    module: Any,
+    images: Sequence[Array],
+    grids: Sequence[Grid],
+    progress: Progress = silent,
+    seed: int = 0,
+    *,
+    products_only: bool = False,
 ) -> dict[str, RoundedNetwork]:
     """Copies of ``module``, one for each grid by its name, whose weights lie on that grid.
 
@@ -52,11 +58,12 @@ def round_module(
         grids: What the quantizers will use.
         progress: Called as images are run.
         seed: Of the draw of rows.
+        products_only: The quantizers leave convolutions float, so these stay what they are.
     """
     torch = require("torch", "convert")
     copies = {grid.name: copy.deepcopy(module) for grid in grids}
     records: dict[str, dict[str, LayerRounding]] = {grid.name: {} for grid in grids}
-    layers, left = _layers(torch, module)
+    layers, left = _layers(torch, module, products_only)
     for several in passes(layers):
         moments = _collect(torch, module, several, images, progress, seed)
         for grid in grids:
@@ -66,7 +73,7 @@ def round_module(
     return {name: RoundedNetwork(network=copies[name], layers=(*records[name].values(), *left)) for name in copies}
 
 
-def _layers(torch: Any, module: Any) -> tuple[list[_Layer], tuple[LayerRounding, ...]]:
+def _layers(torch: Any, module: Any, products_only: bool) -> tuple[list[_Layer], tuple[LayerRounding, ...]]:
     """The layers that can be rounded, and why the others cannot."""
     kinds = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.ConvTranspose2d)
     users: dict[int, int] = {}
@@ -76,7 +83,8 @@ def _layers(torch: Any, module: Any) -> tuple[list[_Layer], tuple[LayerRounding,
         users[weight] = users.get(weight, 0) + 1
     found, left = [], []
     for name, layer in named:
-        reason = _unfit(torch, layer, users[id(layer._parameters.get("weight"))])
+        floats = products_only and not isinstance(layer, torch.nn.Linear)
+        reason = STAYS_FLOAT if floats else _unfit(torch, layer, users[id(layer._parameters.get("weight"))])
         if reason:
             left.append(LayerRounding(name=name, reason=reason))
         else:

@@ -78,8 +78,8 @@ def test_the_grids_of_all_first_recipes_are_made_from_the_same_moments(monkeypat
     passes = []
     monkeypatch.setattr(
         "edgecv.converters.int8.rounding.round_module",
-        lambda module, given, grids, progress, seed: (
-            passes.append([grid.name for grid in grids]) or round_module(module, given, grids, progress, seed)
+        lambda module, given, grids, *options, **named: (
+            passes.append([grid.name for grid in grids]) or round_module(module, given, grids, *options, **named)
         ),
     )
     from edgecv.quantize.rounding.module import round_module
@@ -266,3 +266,20 @@ def test_the_note_on_ranges_runs_no_image_again(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("edgecv.converters.int8.rounding.collect", lambda *_: pytest.fail("it ran again"))
     for name in names:
         assert rounded.note(RECIPES[name]).startswith("Ranges are chosen by values alone: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "rounded"),
+    [("ort-dynamic-gptq", ["head"]), ("ov-weights-products-gptq", ["head"]), ("ov-weights-gptq", ["conv", "head"])],
+)
+def test_convolutions_that_a_recipe_leaves_float_are_not_rounded(name: str, rounded: list[str]) -> None:
+    net, recipe = Net(), RECIPES[name]
+    made, grid = parts(net, name), grid_of(recipe)
+    assert grid is not None
+    found = made.on(grid).module
+    record = made.record(recipe)
+    assert record is not None
+    assert [layer.name for layer in record.layers if not layer.reason] == rounded
+    if "conv" not in rounded:
+        assert torch.equal(found.conv.weight, net.conv.weight)
+        assert [layer.reason for layer in record.layers if layer.reason] == ["its weights stay float"]

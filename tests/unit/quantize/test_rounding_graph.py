@@ -372,3 +372,11 @@ def test_the_same_seed_gives_the_same_file(exported: Any, monkeypatch: pytest.Mo
         for seed in (1, 1, 2)
     )
     assert first == again != other
+
+
+def test_convolutions_stay_where_products_alone_are_asked_for(exported: Any) -> None:
+    found = round_graph(exported, pictures(2), (SYMMETRIC,), products_only=True)["int8"]
+    kinds = {node.name or node.output[0]: node.op_type for node in exported.graph.node}
+    reasons = {kinds[layer.name]: layer.reason for layer in found.layers}
+    assert reasons["Conv"] == "its weights stay float"
+    assert "" in {reasons.get("Gemm"), reasons.get("MatMul")}
