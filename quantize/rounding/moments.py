@@ -37,8 +37,9 @@ class Moments:
     def add(self, rows: FloatArray) -> None:
         """Add ``rows (groups, count, columns)``."""
         self.count += rows.shape[1]
-        self.total += rows.sum(axis=1, dtype=np.float64)
-        np.add(self.products, rows.transpose(0, 2, 1) @ rows, out=self.products)
+        with np.errstate(invalid="ignore", over="ignore"):  # whoever reads them sees what is not finite
+            self.total += rows.sum(axis=1, dtype=np.float64)
+            np.add(self.products, rows.transpose(0, 2, 1) @ rows, out=self.products)
 
     @property
     def mean(self) -> RealArray:

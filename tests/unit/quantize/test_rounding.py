@@ -200,6 +200,7 @@ def test_a_convolution_is_rounded_however_it_is_called(call: Callable[[Any, Any]
     assert record.error is not None and record.error < record.nearest_error
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
     ("layer", "call", "reason"),
     [
