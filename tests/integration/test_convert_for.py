@@ -34,7 +34,7 @@ def test_the_formats_and_the_cpu_class_are_those_of_the_profile(profile: Profile
         assert all(f"Quantize onnx for {cpu_class}, recipe by recipe" in words_of(done.stdout) for cpu_class in wanted)
     for name in profile.accelerators:
         model_format = ACCELERATED[name].format
-        first = ACCELERATED[name].first[0].name
+        first = ACCELERATED[name].rounded.name
         assert f"Quantize {model_format} for {name}, recipe by recipe ({first} -> " in words_of(done.stdout)
     assert ("Store the weights of onnx as fp16" in words_of(done.stdout)) == ("tensorrt" in profile.accelerators)
     assert f"Made for {profile.name}" in words_of(done.stderr)
