@@ -40,7 +40,7 @@ from edgecv.specs import RuntimeOptions
 
 # Bytes of weights times pixels, about as the multiply-adds of a convolutional network: a YOLOv8n at 640, a ResNet-50 at 224.
 _CHEAP = 16_000_000 * 640 * 640
-UNMATCHED = "Ranges are chosen by values alone: the file has none of the tensors of which a gradient is known."
+UNMATCHED = "Ranges are chosen by values alone: the gradients belong to none of the tensors that the file rounds."
 # On how many images it is measured where the error comes from: unasked, and with --analyze.
 _SOURCE_IMAGES, _ANALYZED_ON = 4, 8
 
