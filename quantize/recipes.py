@@ -88,8 +88,7 @@ class CpuClass(msgspec.Struct, frozen=True, kw_only=True):
     # Of the first convolution, in the order they are tried
     stems: tuple[Literal["packed", "float"], ...] = ("packed", "float")
     config: dict[str, str] = {}  # session options under which an x86 machine fuses what this class fuses by itself
-    # Whether `gptq` comes first with every effort: seven bits rounded to the nearest step lose too much
-    needs_gptq: bool = False
+    bias_correction: Literal["none", "fast"] = "none"  # of recipes that round to the nearest step; see `QuantizeRecipe`
 
 
 class Accelerated(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +114,7 @@ CPU_CLASSES: Mapping[str, CpuClass] = MappingProxyType(
         cpu.name: cpu
         for cpu in (
             CpuClass(name="x86-vnni", recipe="ort-u8s8"),
-            CpuClass(name="x86", recipe="ort-u8s7-x86", reduce_range=True, needs_gptq=True),
+            CpuClass(name="x86", recipe="ort-u8s7-x86", reduce_range=True, bias_correction="fast"),
             # SDOT multiplies signed by signed. The packed stem reads unsigned pixels, which S8S8 kernels do not take.
             CpuClass(
                 name="arm64",
@@ -131,7 +130,7 @@ CPU_CLASSES: Mapping[str, CpuClass] = MappingProxyType(
 
 def _onnx_recipes(cpu: CpuClass, effort: Effort) -> Iterator[QuantizeRecipe]:
     """The fastest first: each stem, then other ranges."""
-    if effort != "quick" or cpu.needs_gptq:
+    if effort != "quick":
         for stem in cpu.stems:
             yield _onnx(cpu, _with_stem(cpu, "-gptq", stem), stem=stem, bias_correction="fast", **_GPTQ)
     for stem in cpu.stems:
@@ -145,7 +144,12 @@ def _with_stem(cpu: CpuClass, name: str, stem: str) -> str:
 
 
 def _onnx(cpu: CpuClass, name: str, **changes: Any) -> QuantizeRecipe:
-    wanted = {"activations": cpu.activations, "reduce_range": cpu.reduce_range, "cpu_class": cpu.name}
+    wanted = {
+        "activations": cpu.activations,
+        "reduce_range": cpu.reduce_range,
+        "bias_correction": cpu.bias_correction,
+        "cpu_class": cpu.name,
+    }
     return QuantizeRecipe(name=name, format="onnx", **(wanted | changes))
 
 

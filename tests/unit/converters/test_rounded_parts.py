@@ -147,7 +147,7 @@ def test_images_of_one_kind_do_not_make_rounding_worse_than_nearest_on_others() 
     assert ours <= 1.5 * theirs
 
 
-def test_quick_tries_no_rounded_recipe_but_for_seven_bits() -> None:
+def test_quick_tries_no_rounded_recipe() -> None:
     for model_format in ("onnx", "openvino", "tflite"):
         for architecture in ("conv", "transformer"):
             quick = (
@@ -156,7 +156,7 @@ def test_quick_tries_no_rounded_recipe_but_for_seven_bits() -> None:
             )
             assert {recipe.rounding for recipe in quick} == {"nearest"}
             assert first_recipes(model_format, architecture)[0].rounding == "gptq"
-    assert first_recipes("onnx", "conv", "x86", "quick")[0].name == "ort-u8s7-x86-gptq"
+    assert first_recipes("onnx", "conv", "x86", "quick")[0].name == "ort-u8s7-x86"
 
 
 def test_rounded_recipes_leave_nncf_nothing_to_correct() -> None:

@@ -37,7 +37,7 @@ def test_every_document_is_named() -> None:
     ("int8", "rounds"),
     [
         ({"effort": "quick"}, False),
-        ({"effort": "quick", "cpu_class": "x86"}, True),
+        ({"effort": "quick", "cpu_class": "x86"}, False),
         ({"recipes": ("ort-u8s8",)}, False),
         ({"recipes": ("ort-u8s8-gptq",)}, True),
     ],
