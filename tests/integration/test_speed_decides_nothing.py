@@ -106,7 +106,7 @@ def test_a_slow_and_a_fast_machine_write_the_same_model(
     images = SHARED / "data/cifar10-jpeg/calibration"
     bundles = both(resnet20, images, tmp_path, monkeypatch, int8=edgecv.Int8Options(cpu_class=OWN))
     check_alike(bundles)
-    assert [variant.recipe for variant in bundles[0].variants] == ["", CPU_CLASSES[OWN].recipe]
+    assert [variant.recipe for variant in bundles[0].variants] == ["", f"{CPU_CLASSES[OWN].recipe}-gptq"]
     assert [bundle.variants[1].latency_ms for bundle in bundles] == [SLOWER_MS, FASTER_MS]
     assert "not faster than float. Your device may differ" in bundles[0].read_extra("report.html").decode()
 
@@ -154,7 +154,7 @@ def test_on_the_device_itself_measured_speed_counts(
         monkeypatch,
         int8=edgecv.Int8Options(by_speed=True, cpu_class=OWN),
     )
-    assert [attempt.recipe for attempt in record_of(faster).formats[0].attempts] == [CPU_CLASSES[OWN].recipe]
+    assert [attempt.recipe for attempt in record_of(faster).formats[0].attempts] == [f"{CPU_CLASSES[OWN].recipe}-gptq"]
     tried = record_of(slower).formats[0].attempts
-    assert [attempt.recipe for attempt in tried] == [CPU_CLASSES[OWN].recipe, "ort-weights"]
+    assert [attempt.recipe for attempt in tried] == [f"{CPU_CLASSES[OWN].recipe}-gptq", "ort-weights"]
     assert all("not faster than float on this machine" in attempt.reason for attempt in tried)
