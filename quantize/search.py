@@ -209,7 +209,9 @@ class _Search:
                 if not self.passed:
                     yield recipe
         for recipe in self.order.last:
-            if not self.passed or (recipe.kind == "weights" and recipe.kind != self.passed[0].recipe.kind):
+            if not self.passed or (
+                recipe.kind == "weights" and recipe.kind not in {one.recipe.kind for one in self.passed}
+            ):
                 yield recipe
 
     def compare(self) -> bool:

@@ -156,5 +156,5 @@ def test_on_the_device_itself_measured_speed_counts(
     )
     assert [attempt.recipe for attempt in record_of(faster).formats[0].attempts] == [f"{CPU_CLASSES[OWN].recipe}-gptq"]
     tried = record_of(slower).formats[0].attempts
-    assert [attempt.recipe for attempt in tried] == [f"{CPU_CLASSES[OWN].recipe}-gptq", "ort-weights"]
+    assert [attempt.recipe for attempt in tried] == [f"{CPU_CLASSES[OWN].recipe}-gptq", "ort-weights-gptq"]
     assert all("not faster than float on this machine" in attempt.reason for attempt in tried)
