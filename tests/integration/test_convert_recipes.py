@@ -24,7 +24,7 @@ def test_the_search_is_told_for_every_cpu_class() -> None:
         "for arm64",
         "ort-u8s8-gptq ->",
         "ort-s8s8-arm64-gptq ->",
-        "-> ort-weights-gptq -> fp16",
+        "-> ort-weights-gptq -> ort-weights -> fp16",
     ):
         assert words in told
 
