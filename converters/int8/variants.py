@@ -127,7 +127,7 @@ class _CandidateMaker:
 
     def sources(self, recipe: QuantizeRecipe) -> tuple[ErrorSource, ...]:
         """Where the error of a static recipe comes from; nothing where the format cannot tell, or where it takes long unasked."""
-        if recipe.kind != "static":
+        if recipe.kind != "static" or (self.job.request.int8.effort == "quick" and not self.job.request.int8.analyze):
             return ()
         quantizer = self.quantizers.ready(recipe)
         if not isinstance(quantizer, TellsErrorSources):
