@@ -12,6 +12,8 @@ from typing import ClassVar, Literal
 
 from edgecv._internal.strict import check_number
 from edgecv._internal.timing import clock_is_synced
+from edgecv.cloud_sync.blobs.lane import BlobLane
+from edgecv.cloud_sync.blobs.options import SnapshotOptions, UploadPace
 from edgecv.cloud_sync.delivery.options import AckMode, SendOptions
 from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
@@ -27,6 +29,7 @@ from edgecv.results import Result
 Selection = Literal["detections", "all"]
 
 _CLOCK_CHECK_S = 10.0
+_FEW_EVENTS = 100  # two batches
 _LONGEST_TTL_S = 100 * 365 * 86_400.0
 
 
@@ -45,12 +48,13 @@ class MqttSink:
         telemetry_ttl_s: Results of frames that could not be delivered for so long are worthless, and deleted; ``None`` keeps
             them. Events of steps stay.
         drain_s: How long ``close`` waits for the rest to be delivered.
+        snapshots: Which events get a picture of their frame, and how it leaves the device; ``None``: no picture leaves it.
 
     Raises:
         ConfigError: the URL, a name or a mode cannot be used.
         OutboxLocked: another process owns the outbox.
         SyncError: the outbox cannot be used.
-        MissingDependency: paho-mqtt is not installed.
+        MissingDependency: paho-mqtt, or for pictures OpenCV, is not installed.
     """
 
     name: ClassVar[str] = "mqtt"
@@ -68,11 +72,17 @@ class MqttSink:
         options: SendOptions | None = None,
         telemetry_ttl_s: float | None = None,
         drain_s: float = 2.0,
+        snapshots: SnapshotOptions | None = None,
     ) -> None:
         if events not in ("detections", "all"):
             raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")
         if telemetry_ttl_s is not None:
             check_number("telemetry_ttl_s", telemetry_ttl_s, 0.0, _LONGEST_TTL_S)
+        if snapshots is not None and ack != "ingest":
+            raise ConfigError(
+                "Snapshots need an ingest that takes them, and ack='broker' has none.",
+                "Use ack='ingest', or no snapshots.",
+            )
         broker = parse_broker_url(url)
         send = replace(options or SendOptions(), ack=ack)
         self._address = Address(tenant=tenant, device=device)
@@ -84,14 +94,16 @@ class MqttSink:
         self._closing = threading.Lock()
         self._closed = False
         self._outbox = Outbox(outbox, limits=limits)
-        self._sender = Sender(self._outbox, broker, self._address, options=send)
+        self._blobs = None if snapshots is None else self._open_blobs(Path(outbox), snapshots, send.snapshots)
+        mailbox = None if self._blobs is None else self._blobs.mailbox
+        self._sender = Sender(self._outbox, broker, self._address, options=send, blobs=mailbox)
         self._sender.start()
 
     def emit(self, result: Result) -> None:
         """Take one result and the events of its steps; what cannot be kept is counted in ``stats``."""
         if self._all or _found_something(result):
             self._put(lambda stamp: envelope_from_result(result, stamp), self._telemetry_ttl_s)
-        for event in result.events:
+        for event in result.events if self._blobs is None else self._take_pictures(result, self._blobs):
             self._put_event(event, result.frame.monotonic_ns, result.model)
 
     def emit_event(self, event: Event) -> None:
@@ -104,20 +116,59 @@ class MqttSink:
             if self._closed:
                 return
             self._closed = True
-            self._sender.drain(self._drain_s)
+            self._deliver(time.monotonic() + self._drain_s)
             self._sender.close()
             if not self._outbox.close():
                 raise SyncError("The outbox could not store its last events in time.", "Is the disk slow or full?")
 
     def stats(self) -> SyncStats:
         """The counts of this sink, its outbox and its sender at this moment."""
-        return SyncStats(emitted=self._emitted) + self._outbox.stats() + self._sender.stats()
+        stats = SyncStats(emitted=self._emitted) + self._outbox.stats() + self._sender.stats()
+        return stats if self._blobs is None else stats + self._blobs.stats()
+
+    def _open_blobs(self, outbox: Path, snapshots: SnapshotOptions, pace: UploadPace) -> BlobLane:
+        try:
+            return BlobLane(
+                outbox / "blobs", self._address, snapshots, put=self._put_pictured, calm=self._is_calm, pace=pace
+            )
+        except BaseException:
+            self._outbox.close()
+            raise
+
+    def _take_pictures(self, result: Result, blobs: BlobLane) -> tuple[Event, ...]:
+        plain = blobs.take(result)
+        self._emitted += len(result.events) - len(
+            plain
+        )  # the others come by `_put_pictured`, from the encoder's thread
+        return plain
+
+    def _put_pictured(self, event: Event, result: Result) -> None:
+        mono_ns, model = result.frame.monotonic_ns, result.model
+        self._store(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model))
+
+    def _is_calm(self) -> bool:
+        """Whether so few events wait that all may be on their way."""
+        waiting = self._outbox.stats()
+        return waiting.pending + waiting.queued - self._sender.stats().parked <= _FEW_EVENTS
+
+    def _deliver(self, deadline_s: float) -> None:
+        """Store what waits in memory, events and pictures, and deliver until the deadline: events first."""
+        if self._blobs is not None:
+            self._blobs.finish_events()
+            self._blobs.store()
+        self._sender.drain(deadline_s - time.monotonic())
+        if self._blobs is not None:
+            self._blobs.drain(deadline_s - time.monotonic())
+            self._blobs.close()
 
     def _put_event(self, event: Event, mono_ns: int, model: str) -> None:
         self._put(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model))
 
     def _put(self, make: Callable[[Stamp], Envelope], ttl_s: float | None = None) -> None:
         self._emitted += 1
+        self._store(make, ttl_s)
+
+    def _store(self, make: Callable[[Stamp], Envelope], ttl_s: float | None = None) -> None:
         stamp = Stamp(
             address=self._address,
             boot=self._outbox.boot,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgecv._internal.timing import Backoff
+from edgecv.cloud_sync.blobs.options import UploadPace
 from edgecv.errors import ConfigError
 
 AckMode = Literal["ingest", "broker"]
@@ -23,6 +24,7 @@ class SendOptions:
     # delays until a batch without an answer is published again
     resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
     reconnect: Backoff = field(default_factory=Backoff)  # delays between connections
+    snapshots: UploadPace = field(default_factory=UploadPace)  # delays between attempts to bring a picture to the cloud
 
     def __post_init__(self) -> None:
         if self.ack not in ("ingest", "broker"):

@@ -12,6 +12,7 @@ import msgspec
 
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import Ack, decode_acks, to_ranges
+from edgecv.cloud_sync.blobs.mailbox import Mailbox
 from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
 from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.delivery.parking import VAIN_ATTEMPTS, Parking
@@ -58,10 +59,12 @@ class Sender:
         address: Address,
         *,
         options: SendOptions | None = None,
+        blobs: Mailbox | None = None,
     ) -> None:
         self._outbox = outbox
         self._address = address
         self._options = options or SendOptions()
+        self._blobs = blobs or Mailbox(address, ())
         self._inbox = Inbox(_INBOX)  # None: look again
         self._ignored = Notice(_log)
         self._more = threading.Event()
@@ -112,6 +115,7 @@ class Sender:
         return LinkOptions(
             client_id=f"edgecv-{address.tenant}-{address.device}",
             subscriptions=(address.topic("ack"),) if options.ack == "ingest" else (),
+            optional=self._blobs.topics,
             will=Will(topic=address.topic("status"), payload=self._status("lost")),
             window=options.window,
             backoff=options.reconnect,
@@ -160,6 +164,8 @@ class Sender:
     def _handle(self, event: LinkEvent | None) -> None:
         if event is None:
             self._woken.clear()
+        elif self._blobs.heeds(event, self._transport.publish):
+            return
         elif isinstance(event, Received):
             self._acknowledged(event)
         elif isinstance(event, Delivered):

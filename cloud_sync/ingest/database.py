@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from edgecv._internal.printable import printable
 from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.envelope import Arrived
 from edgecv.cloud_sync.folders import own_folder
+from edgecv.cloud_sync.ingest.blobs import table as blob_table
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.errors import SyncError
 
+_T = TypeVar("_T")
 _MAX_REJECTED = 1000
 _SAMPLE_BYTES = 1024
 
@@ -64,6 +67,11 @@ class Landed:
     def place(self) -> tuple[object, ...]:
         """Source, id and content: what ``_IS_THERE`` asks for."""
         return (*self.row[:2], *self.row[_WRITTEN_AT])
+
+    @property
+    def naming(self) -> tuple[Address, str, int]:
+        """Device, data and time of arrival: what tells which picture the event names."""
+        return (self.address, str(self.row[12]), int(str(self.row[13])))
 
     def under_another_id(self) -> Landed:
         """The same event as ``boot:seq:digest``, where another one has its id; the digest is that of its content."""
@@ -117,14 +125,13 @@ class EventDatabase:
         Raises:
             SyncError: nothing was stored, such as on a full disk.
         """
-        before = self._db.total_changes
+        return self.write(lambda db: self._store(db, landed, rejected))
+
+    def write(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something in one durable commit, or nothing of it; errors as in ``store``."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(_INSERT, [one.row for one in landed])
-            known = len(landed) - (self._db.total_changes - before)
-            renamed = self._keep_others(landed) if known else ()
-            stored = Stored(new=self._db.total_changes - before, renamed=renamed)
-            self._db.executemany(_REJECT, [one.as_row() for one in rejected])
+            done = action(self._db)
             self._db.execute("COMMIT")
         except BaseException as error:
             if self._db.in_transaction:
@@ -132,6 +139,16 @@ class EventDatabase:
             if not isinstance(error, sqlite3.Error) or isinstance(error, _OF_THE_CONTENT):
                 raise  # not the disk: no use in trying the same again
             raise SyncError(f"{self.path} cannot be written: {error}", "Free disk space; nothing is lost.") from error
+        return done
+
+    def _store(self, db: sqlite3.Connection, landed: Sequence[Landed], rejected: Sequence[Rejected]) -> Stored:
+        before = db.total_changes
+        db.executemany(_INSERT, [one.row for one in landed])
+        known = len(landed) - (db.total_changes - before)
+        renamed = self._keep_others(landed) if known else ()
+        stored = Stored(new=db.total_changes - before, renamed=renamed)
+        db.executemany(_REJECT, [one.as_row() for one in rejected])
+        blob_table.expect(db, (one.naming for one in landed))
         return stored
 
     def _keep_others(self, landed: Sequence[Landed]) -> tuple[Landed, ...]:
@@ -151,7 +168,7 @@ class EventDatabase:
             db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
-            db.executescript(_SCHEMA)
+            db.executescript(_SCHEMA + blob_table.SCHEMA)
         except (sqlite3.Error, OSError) as error:
             self._lock.close()
             raise SyncError(

@@ -16,6 +16,9 @@ from edgecv._internal.printable import printable
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_ranges
 from edgecv.cloud_sync.envelope import decode_batch
+from edgecv.cloud_sync.ingest.blobs.desk import ANNOUNCEMENTS, PARTS, BlobDesk
+from edgecv.cloud_sync.ingest.blobs.limits import BlobLimits
+from edgecv.cloud_sync.ingest.blobs.signers import UrlSigner
 from edgecv.cloud_sync.ingest.database import EventDatabase, Landed, Rejected
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
@@ -49,6 +52,8 @@ class IngestStats:
     rejected: int = 0  # messages, or events in them, kept out; the newest 1,000 are in table `rejected`
     dropped: int = 0  # messages left unread because too many waited, in all or of one device; devices send them again
     commits: int = 0  # durable commits
+    blobs: int = 0  # pictures that arrived
+    blobs_refused: int = 0  # messages about pictures, and pictures, that were kept out
     last_error: str = ""  # why there was no connection or no commit, or empty
 
 
@@ -68,6 +73,7 @@ class Ingest:
     """Lands the events of all devices of a broker in ``DIR/landing.db``.
 
     One ingest at a time may own the folder. ``reconnect`` is the delays between connections, and between attempts to commit.
+    ``blobs`` says how much is taken of pictures, and ``signer`` gives the URLs to which devices upload them.
 
     Raises:
         ConfigError: the URL cannot be used.
@@ -75,7 +81,15 @@ class Ingest:
         MissingDependency: paho-mqtt is not installed.
     """
 
-    def __init__(self, url: str, db_dir: Path | str, *, reconnect: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        db_dir: Path | str,
+        *,
+        reconnect: Backoff | None = None,
+        blobs: BlobLimits | None = None,
+        signer: UrlSigner | None = None,
+    ) -> None:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
         self._landing = EventDatabase(db_dir)
@@ -89,12 +103,14 @@ class Ingest:
         options = LinkOptions(
             client_id=f"edgecv-ingest-{secrets.token_hex(4)}",
             subscriptions=(EVENTS_FILTER,),
+            optional=(ANNOUNCEMENTS, PARTS),
             max_packet_bytes=_MAX_PACKET_BYTES,
             window=64,
             manual_ack=True,
             backoff=self._backoff,
         )
         self._transport = MqttTransport(broker, options, self._enqueue)
+        self._blobs = BlobDesk(self._landing.path.parent, self._send, limits=blobs or BlobLimits(), signer=signer)
 
     @property
     def db_path(self) -> Path:
@@ -103,24 +119,34 @@ class Ingest:
 
     def stats(self) -> IngestStats:
         """The counts of the ingest at this moment."""
-        return replace(self._stats, dropped=self._dropped)
+        blobs = self._blobs
+        return replace(self._stats, dropped=self._dropped, blobs=blobs.stored, blobs_refused=blobs.refused)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then close; call it once."""
         self._transport.start()
+        self._blobs.start()
         try:
             while not stop.is_set():
                 messages = self._receive()
                 if messages:
                     self._land(messages, stop)
+                self._blobs.settle(self._landing.write)
         finally:
+            self._blobs.close()
             self._transport.close(5.0)
             self._landing.close()
 
     def _enqueue(self, event: LinkEvent) -> None:
-        if not self._inbox.put(event) and isinstance(event, Received):
+        if isinstance(event, Received) and self._blobs.heeds(event):
+            self._transport.acknowledge(event)  # to the broker; devices repeat what got lost
+        elif not self._inbox.put(event) and isinstance(event, Received):
             self._dropped += 1
             self._transport.acknowledge(event)  # to the broker, which would stop at the window otherwise
+
+    def _send(self, topic: str, payload: bytes) -> None:
+        if self._epoch:
+            self._transport.publish(self._epoch, topic, payload)
 
     def _receive(self) -> list[Received]:
         """Wait for messages, and a moment more for others that can share their commit."""
@@ -238,8 +264,7 @@ class Ingest:
             acks = [Ack(nonce=nonce, ranges=tuple(to_ranges(keys))) for nonce, keys in batches if nonce is not None]
             bare = to_ranges(key for nonce, keys in batches if nonce is None for key in keys)
             for payload in (*encode_acks(acks), *encode_bare_acks(bare)):
-                if self._epoch:
-                    self._transport.publish(self._epoch, address.topic("ack"), payload)
+                self._send(address.topic("ack"), payload)
         for message in messages:
             self._transport.acknowledge(message)
 

@@ -74,6 +74,7 @@ class LinkOptions:
 
     client_id: str  # name of this client at the broker; a second one of that name throws the first out
     subscriptions: tuple[str, ...] = ()  # topic filters, granted before `Connected` is reported
+    optional: tuple[str, ...] = ()  # more of them, which the broker may refuse
     will: Will | None = None  # published by the broker when this client vanishes
     max_packet_bytes: int = 64 * 1024  # the largest packet to take from the broker; a larger one ends the connection
     window: int = 32  # most messages unacknowledged at a time; 20 to 64 are fastest (measured)

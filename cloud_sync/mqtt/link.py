@@ -225,14 +225,15 @@ class Link:
             return
         # A broker may ask for another keepalive. More pings than it needs do no harm; none would hide a dead peer.
         client._keepalive = min(client._keepalive or self._options.keepalive_s, self._options.keepalive_s)
-        if self._options.subscriptions:
-            client.subscribe([(topic, 1) for topic in self._options.subscriptions])
+        if topics := (*self._options.subscriptions, *self._options.optional):
+            client.subscribe([(topic, 1) for topic in topics])
         else:
             self._establish()
 
     def _on_subscribe(self, _client: Any, _data: None, _mid: int, reasons: list[object], _props: object) -> None:
+        needed = len(self._options.subscriptions)
         granted = [not getattr(reason, "is_failure", True) for reason in reasons]
-        if len(granted) != len(self._options.subscriptions) or not all(granted):
+        if len(granted) != needed + len(self._options.optional) or not all(granted[:needed]):
             self._ended = (
                 f"{self._broker} does not allow to subscribe to {', '.join(self._options.subscriptions)}. Look at its access "
                 "rules: a device reads the topic 'ack' below its own name, ingest every 'ev' (docs/examples/mosquitto)."

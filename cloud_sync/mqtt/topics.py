@@ -1,4 +1,4 @@
-"""Builds and reads the topics ``edgecv/<tenant>/<device>/{ev,ack,status}`` and checks the names in them."""
+"""Builds and reads the topics ``edgecv/<tenant>/<device>/{ev,ack,status,blob,…}`` and checks the names in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgecv.errors import ConfigError, SyncError
 ROOT = "edgecv"
 EVENTS_FILTER = f"{ROOT}/+/+/ev"
 
-Leaf = Literal["ev", "ack", "status"]
+Leaf = Literal["ev", "ack", "status", "blob", "blob-part", "blob-reply"]
 
 # Narrower than MQTT allows: the names also become folders at ingest, so no dot may lead.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")

@@ -17,6 +17,7 @@ import msgspec
 from edgecv import registry
 from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.strict import read_struct
+from edgecv.cloud_sync.blobs.options import SnapshotOptions
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.step_chain import check_ids
 from edgecv.pipelines.sinks import check_sink
@@ -79,7 +80,10 @@ class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait."""
+    """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait.
+
+    ``snapshots`` is a list of kinds of events, or a table ``[mqtt.snapshots]``.
+    """
 
     url: str
     tenant: str
@@ -88,6 +92,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     ack: Literal["ingest", "broker"] = "ingest"
     events: Literal["detections", "all"] = "detections"
     telemetry_ttl_s: float | None = None
+    snapshots: SnapshotOptions | list[str] | None = None
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):

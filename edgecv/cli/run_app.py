@@ -136,8 +136,10 @@ def _check(file: AppFile, json: bool) -> None:
 
 
 def _cloud(table: MqttTable) -> MqttSink:
+    from edgecv.cloud_sync.blobs.options import SnapshotOptions
     from edgecv.cloud_sync.sink import MqttSink
 
+    chosen = table.snapshots
     return MqttSink(
         table.url,
         tenant=table.tenant,
@@ -146,6 +148,7 @@ def _cloud(table: MqttTable) -> MqttSink:
         ack=table.ack,
         events=table.events,
         telemetry_ttl_s=table.telemetry_ttl_s,
+        snapshots=SnapshotOptions(events=chosen) if isinstance(chosen, list) else chosen,
     )
 
 

@@ -2,11 +2,13 @@
 
 python -m tests.unit.cloud_sync.programs device URL OUTBOX LOG COUNT   emits, and logs each accepted id
 python -m tests.unit.cloud_sync.programs ingest URL DIR                lands until it is killed
+python -m tests.unit.cloud_sync.programs pictures URL OUTBOX UPLOAD COUNT  emits events with pictures
 python -m tests.unit.cloud_sync.programs hold OUTBOX FLAG              owns an outbox until it is killed
 """
 
 from __future__ import annotations
 
+import secrets
 import sys
 import threading
 import time
@@ -41,6 +43,17 @@ def ingest(url: str, folder: str) -> None:
     Ingest(url, folder, reconnect=FAST).run(threading.Event())
 
 
+def pictures(url: str, folder: str, upload: str, count: str) -> None:
+    from tests.integration.test_sync_blobs import open_sink, pictured
+
+    sink = open_sink(url, Path(folder), upload=upload)
+    for _ in range(int(count)):
+        sink.emit(pictured(secrets.randbits(32)))
+        time.sleep(0.02)
+    sink.close()
+    sys.exit(1 if sink.stats().snapshots_waiting or sink.stats().pending else 0)
+
+
 def hold(folder: str, flag: str) -> None:
     outbox = Outbox(folder, limits=SMALL)
     Path(flag).write_text("held")
@@ -49,4 +62,4 @@ def hold(folder: str, flag: str) -> None:
 
 
 if __name__ == "__main__":
-    {"device": device, "ingest": ingest, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    {"device": device, "ingest": ingest, "pictures": pictures, "hold": hold}[sys.argv[1]](*sys.argv[2:])
