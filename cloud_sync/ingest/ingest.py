@@ -134,6 +134,7 @@ class Ingest:
                 self._blobs.settle(self._landing.write)
         finally:
             self._blobs.close()
+            self._blobs.settle(self._landing.write)  # it never waits for the disk to recover
             self._transport.close(5.0)
             self._landing.close()
 

@@ -139,7 +139,7 @@ def _cloud(table: MqttTable) -> MqttSink:
     from edgecv.cloud_sync.blobs.options import SnapshotOptions
     from edgecv.cloud_sync.sink import MqttSink
 
-    chosen = table.snapshots
+    chosen = table.snapshots or None
     return MqttSink(
         table.url,
         tenant=table.tenant,

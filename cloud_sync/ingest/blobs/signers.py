@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 import re
 import shlex
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Annotated, Literal, Protocol
@@ -206,24 +210,48 @@ class CommandSigner:
             **{"tenant": blob.address.tenant, "device": blob.address.device, "sha256": blob.sha256},
             **{"bytes": blob.bytes, "type": blob.type},
         }
+        code, answer = _run(self.command, msgspec.json.encode(asked))
+        if code or len(answer) > _MOST_ANSWER_BYTES:
+            raise SyncError(f"The program for URLs failed, or wrote too much (code {code}).", "Run it by hand.")
         try:
-            done = subprocess.run(
-                list(self.command),
-                input=msgspec.json.encode(asked),
-                capture_output=True,
-                timeout=_COMMAND_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise SyncError(f"The program for URLs failed: {type(error).__name__}.") from None
-        if done.returncode or len(done.stdout) > _MOST_ANSWER_BYTES:
-            raise SyncError(f"The program for URLs ended with code {done.returncode}.", "Run it by hand.")
-        try:
-            signed = _answers.decode(done.stdout)
+            signed = _answers.decode(answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise SyncError("The program for URLs wrote something else than a URL in JSON.") from None
         check_headers(signed.headers)
         return signed
+
+
+def _run(command: Sequence[str], question: bytes) -> tuple[int, bytes]:
+    """The code of a program and the beginning of what it wrote; it and what it started end after ten seconds."""
+    try:
+        program = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SyncError(f"The program for URLs cannot be started: {error.strerror}.") from None
+
+    def end() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+
+    alarm = threading.Timer(_COMMAND_S, end)
+    alarm.daemon = True
+    alarm.start()
+    with program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        with suppress(BrokenPipeError):  # it need not read what it is asked
+            program.stdin.write(question)
+            program.stdin.close()
+        answer = program.stdout.read(_MOST_ANSWER_BYTES + 1)
+        if len(answer) > _MOST_ANSWER_BYTES:
+            end()
+    alarm.cancel()
+    return program.returncode, answer
 
 
 def _own_place(url: str) -> Place:
