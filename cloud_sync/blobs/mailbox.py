@@ -44,12 +44,12 @@ class Mailbox:
 
     @property
     def is_closing(self) -> bool:
-        """Whether the device stops."""
+        """Whether the device stops, so that no wait should begin."""
         return self._closing
 
     @property
     def ignored(self) -> int:
-        """Messages that answered nothing."""
+        """How many messages answered nothing that was asked."""
         return self._ignored
 
     def heeds(self, event: LinkEvent | None, publish: Publish) -> bool:
@@ -114,12 +114,12 @@ class Mailbox:
                 self._changed.wait(max(deadline_s - time.monotonic(), 0.0))
 
     def wake(self) -> None:
-        """Let ``idle`` return."""
+        """Let ``idle`` return, since there is something to do."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let every wait end."""
+        """Let every wait end: the device stops."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

@@ -122,7 +122,7 @@ class Part:
 
 
 def encode(message: Announcement | Uploaded | Reply) -> bytes:
-    """A message as JSON."""
+    """The JSON of a message, as it is published."""
     return msgspec.json.encode(message)
 
 

@@ -89,7 +89,7 @@ class BlobDesk:
         self._thread = threading.Thread(target=self._run, name="edgecv-blobs", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Begin to answer devices, in the background."""
         self._thread.start()
 
     def heeds(self, message: Received) -> bool:
@@ -222,8 +222,7 @@ class BlobDesk:
     def _part(self, address: Address, part: Part) -> None:
         session = self._sessions.find(part.session, address)
         if session is None or session.signed is not None:
-            self.refused += 1
-            return None
+            return None  # of another member of the group, or nobody's
         asked, data = session.asked, session.data
         if part.offset == len(data) and len(data) + len(part.data) <= asked.bytes:
             data += part.data
@@ -250,10 +249,7 @@ class BlobDesk:
 
     def _uploaded(self, address: Address, said: Uploaded) -> None:
         session = self._sessions.find(said.session, address)
-        if session is None or session.signed is None or self._urls is None:
-            self.refused += 1
-            return
-        if session.is_ending:
+        if session is None or session.signed is None or self._urls is None or session.is_ending:
             return
         session.is_ending = True
         signed = session.signed

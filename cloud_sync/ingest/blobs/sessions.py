@@ -76,7 +76,7 @@ class Sessions:
         return session
 
     def end(self, session: Session) -> None:
-        """Forget a session."""
+        """Forget a session and the parts that came of it."""
         self._sessions.pop(session.token, None)
 
     def expire(self) -> None:

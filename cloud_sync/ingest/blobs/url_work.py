@@ -43,7 +43,7 @@ class UrlWork:
         self._submit(lambda: look(signed, size_bytes), done)
 
     def close(self) -> None:
-        """Take no more work."""
+        """Take no more work; what runs ends by its own deadline."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, work: Callable[[], _T], done: Callable[[_T | None, str], None]) -> None:
