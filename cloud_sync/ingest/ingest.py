@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from edgecv._internal.printable import printable
@@ -104,7 +105,8 @@ class Ingest:
             backoff=self._backoff,
         )
         self._transport = MqttTransport(broker, options, self._enqueue)
-        self._blobs = BlobDesk(self._landing.path.parent, self._send, limits=blobs or BlobLimits(), signer=signer)
+        folder, wake = self._landing.path.parent, partial(self._inbox.put, None)
+        self._blobs = BlobDesk(folder, self._send, wake, limits=blobs or BlobLimits(), signer=signer)
 
     @property
     def db_path(self) -> Path:
@@ -158,11 +160,13 @@ class Ingest:
                 event = self._inbox.get(max(deadline_s - time.monotonic(), 0.0))
             except queue.Empty:
                 break
+            if event is None:
+                break  # a picture arrived
             if isinstance(event, Received):
                 if not messages:
                     deadline_s = time.monotonic() + _GROUP_S
                 messages.append(event)
-            elif event is not None:
+            else:
                 self._note_link(event)
         return messages
 

@@ -66,10 +66,22 @@ def parse_events_topic(topic: str) -> Address:
     Raises:
         SyncError: it is no event topic, or its names are not allowed.
     """
-    parts = topic.split("/")
-    if len(parts) != 4 or parts[0] != ROOT or parts[3] != "ev":
+    address, leaf = parse_topic(topic)
+    if leaf != "ev":
         raise SyncError(f"{topic[:80]!r} is not an event topic.", f"Publish to {EVENTS_FILTER}.")
+    return address
+
+
+def parse_topic(topic: str) -> tuple[Address, str]:
+    """The device that a topic belongs to, and its leaf.
+
+    Raises:
+        SyncError: it is no topic of a device, or its names are not allowed.
+    """
+    parts = topic.split("/")
+    if len(parts) != 4 or parts[0] != ROOT:
+        raise SyncError(f"{topic[:80]!r} is no topic of a device.", f"Publish to {EVENTS_FILTER}.")
     try:
-        return Address(tenant=parts[1], device=parts[2])
+        return Address(tenant=parts[1], device=parts[2]), parts[3]
     except ConfigError as error:
         raise SyncError(error.message, error.hint) from error

@@ -255,7 +255,7 @@ def test_a_device_killed_in_the_middle_loses_no_picture_that_was_on_disk(
                 device.kill()
             seen |= {name.partition(".")[0] for name in waiting(outbox) if not name.startswith(".")}
         with Child("pictures", mosquitto.url, outbox, "auto", 1) as device:
-            assert device.wait() == 0
+            assert device.wait(80.0) == 0
     assert waiting(outbox) == []
     rows = {row["sha256"]: row for row in blob_rows(db)}
     assert seen

@@ -39,9 +39,9 @@ from edgecv.cloud_sync.ingest.blobs.table import StoredBlob
 from edgecv.cloud_sync.ingest.blobs.url_work import UrlWork
 from edgecv.cloud_sync.mqtt.events import Received
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
-from edgecv.cloud_sync.mqtt.topics import ROOT, Address
+from edgecv.cloud_sync.mqtt.topics import ROOT, Address, parse_topic
 from edgecv.cloud_sync.notices import Notice
-from edgecv.errors import ConfigError, SyncError
+from edgecv.errors import SyncError
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +65,21 @@ class _Arrival:
 class BlobDesk:
     """One thread, beside the one that lands events; what arrives is committed by that one (``settle``).
 
-    ``send`` publishes one message to a device.
+    ``send`` publishes one message to a device, and ``wake`` has that thread look for what arrived.
     """
 
     def __init__(
-        self, folder: Path, send: Callable[[str, bytes], None], *, limits: BlobLimits, signer: UrlSigner | None
+        self,
+        folder: Path,
+        send: Callable[[str, bytes], None],
+        wake: Callable[[], object],
+        *,
+        limits: BlobLimits,
+        signer: UrlSigner | None,
     ) -> None:
         self._folder = folder
         self._send = send
+        self._wake = wake
         self._limits = limits
         self._inbox = Inbox(_INBOX)
         self._sessions = Sessions(limits)
@@ -149,7 +156,7 @@ class BlobDesk:
 
     def _handle(self, message: Received) -> None:
         try:
-            address, leaf = _parse_topic(message.topic)
+            address, leaf = parse_topic(message.topic)
             if leaf == "blob":
                 return self._announced(address, decode_announcement(message.payload))
             said = decode_part(message.payload)
@@ -179,7 +186,7 @@ class BlobDesk:
         limits = self._limits
         if asked.bytes > limits.max_bytes:
             self._refuse(f"A picture of {address.source} has {asked.bytes} bytes; {limits.max_bytes} are allowed.")
-            why = f"a picture may have {limits.max_bytes} bytes"
+            why = f"more than {limits.max_bytes} bytes"
             self._reply(address, Drop(nonce=asked.nonce, sha256=asked.sha256, reason=why))
             return True
         if used_bytes + asked.bytes > limits.device_bytes:
@@ -275,6 +282,7 @@ class BlobDesk:
             now_ns=time.time_ns(),
         )
         self._arrivals.put(_Arrival(blob=blob, reply=Done(nonce=asked.nonce, sha256=asked.sha256, state=state)))
+        self._wake()
 
     def _wait(self, address: Address, asked: Announcement, wait_s: float, reason: str) -> None:
         self._reply(address, Wait(nonce=asked.nonce, sha256=asked.sha256, wait_s=wait_s, reason=reason[:200]))
@@ -291,13 +299,3 @@ class BlobDesk:
             uri = f"{(self._folder.absolute() / 'landing.db').as_uri()}?mode=ro"
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=1.0, check_same_thread=False)
         return table.known(self._db, address, sha256)
-
-
-def _parse_topic(topic: str) -> tuple[Address, str]:
-    parts = topic.split("/")
-    if len(parts) != 4 or parts[0] != ROOT:
-        raise SyncError("It is on no topic of a device.")
-    try:
-        return Address(tenant=parts[1], device=parts[2]), parts[3]
-    except ConfigError as error:
-        raise SyncError(error.message, error.hint) from error

@@ -46,12 +46,14 @@ def ingest(url: str, folder: str) -> None:
 def pictures(url: str, folder: str, upload: str, count: str) -> None:
     from tests.integration.test_sync_blobs import open_sink, pictured
 
-    sink = open_sink(url, Path(folder), upload=upload)
+    sink = open_sink(url, Path(folder), upload=upload, drain_s=60.0)
     for _ in range(int(count)):
         sink.emit(pictured(secrets.randbits(32)))
         time.sleep(0.02)
     sink.close()
-    sys.exit(1 if sink.stats().snapshots_waiting or sink.stats().pending else 0)
+    stats = sink.stats()
+    print(stats, file=sys.stderr)
+    sys.exit(1 if stats.snapshots_waiting or stats.pending else 0)
 
 
 def hold(folder: str, flag: str) -> None:
