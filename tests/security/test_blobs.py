@@ -41,10 +41,8 @@ from edgecv.cloud_sync.mqtt.events import Connected, Received
 from edgecv.errors import SyncError
 from tests.integration.test_sync_blobs import open_sink, pictured
 from tests.security.fuzz_mqtt import mutate
-from tests.security.test_mqtt import NEEDS_TOOLS, Client, url_of
-from tests.security.test_mqtt import guarded as guarded_by_rules  # noqa: F401 (a fixture)
 from tests.unit.cloud_sync.object_store import ObjectStore
-from tests.unit.cloud_sync.support import ADDRESS, Mosquitto, running_ingest, running_mosquitto, until
+from tests.unit.cloud_sync.support import ADDRESS, running_mosquitto, until
 
 MIB = 2**20
 NONCE, SESSION = "a" * 32, "b" * 32
@@ -321,25 +319,3 @@ def test_a_url_for_another_picture_or_of_a_stranger_does_nothing(tmp_path: Path)
         sink.close()
         client.disconnect()
         client.loop_stop()
-
-
-@NEEDS_TOOLS
-def test_the_shipped_rules_let_snapshots_through_and_nothing_else(guarded_by_rules: Mosquitto, tmp_path: Path) -> None:
-    url = url_of(guarded_by_rules, tmp_path, "acme/cam-1")
-    with running_ingest(
-        url_of(guarded_by_rules, tmp_path, "edgecv-ingest"), tmp_path / "db", blobs=BlobLimits(floor_bytes=0)
-    ):
-        sink = open_sink(url, tmp_path / "outbox")
-        sink.emit(pictured(1))
-        sink.close()
-    assert sink.stats().snapshots_sent == 1, sink.stats()
-    leaves = ("blob", "blob-part", "blob-reply")
-    device, ingest = (
-        Client(guarded_by_rules, tmp_path, "acme/cam-1"),
-        Client(guarded_by_rules, tmp_path, "edgecv-ingest"),
-    )
-    assert [device.may_write(f"edgecv/acme/cam-1/{leaf}") for leaf in leaves] == [True, True, False]
-    assert [ingest.may_write(f"edgecv/acme/cam-1/{leaf}") for leaf in leaves] == [False, False, True]
-    assert not any(device.may_write(f"edgecv/acme/cam-2/{leaf}") for leaf in leaves)
-    device.close()
-    ingest.close()
