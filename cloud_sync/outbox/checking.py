@@ -26,7 +26,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 class FileCheck:
     """Reads every page once on a thread of its own; ``on_damage`` is called there when their structure is damaged."""
 
-    def __init__(self, path: Path, on_damage: Callable[[sqlite3.Error], None]) -> None:
+    def __init__(self, path: Path, on_damage: Callable[[sqlite3.Error], object]) -> None:
         self._path = path
         self._on_damage = on_damage
         self._lock = threading.Lock()

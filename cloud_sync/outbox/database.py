@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecv._internal.private_files import make_private_file
@@ -18,6 +18,7 @@ from edgecv.cloud_sync.outbox.accounts.room import Kept, make_room
 from edgecv.cloud_sync.outbox.accounts.tally import DEAD
 from edgecv.cloud_sync.outbox.dead import DAMAGED, DeadLetters
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.positions import Positions, Span
 from edgecv.cloud_sync.outbox.rows import READ, Row
 from edgecv.cloud_sync.outbox.salvage import Saved
 from edgecv.cloud_sync.outbox.schema import prepare
@@ -34,13 +35,14 @@ class Claim:
 
     rows: tuple[Row, ...] = ()
     corrupt: int = 0
+    backlog: bool = False  # whether they lay there before the last ``mark_backlog``
 
 
 class OutboxDb:
     """One SQLite connection; every method belongs to the thread that made it.
 
-    Claimed rows are remembered as one position per priority, in memory: after a restart everything not acknowledged is
-    sent again, and ingest absorbs what it already has. ``clock`` gives UTC nanoseconds.
+    Claims are remembered in memory: after a restart everything not acknowledged is sent again, and ingest absorbs it.
+    ``clock`` gives UTC nanoseconds.
 
     Raises:
         sqlite3.Error: from every method; the caller tells damage from a full disk.
@@ -60,7 +62,7 @@ class OutboxDb:
             self._db.close()
             raise
         self._dead = DeadLetters(self._db, self._books, most_bytes=limits.most_dead_bytes, clock=clock)
-        self._positions = [-1] * len(PRIORITIES)
+        self._positions = Positions(len(PRIORITIES))
 
     def close(self) -> None:
         """Fold the WAL into the file and close."""
@@ -123,22 +125,26 @@ class OutboxDb:
                 return self._expire()
         return 0
 
-    def claim(self, *, limit: int, max_bytes: int, priorities: int) -> Claim:
+    def claim(self, *, limit: int, max_bytes: int, priorities: int, backlog: bool = True) -> Claim:
         """The oldest unclaimed rows of the most urgent priority that has any, among the first ``priorities``.
 
-        At least one row comes even when it alone is larger than ``max_bytes``.
+        Of other rows than alarms, those after the last ``mark_backlog`` come first; without ``backlog`` they alone do. At
+        least one row comes even when it alone is larger than ``max_bytes``.
         """
-        for priority in range(priorities):
-            found = self._unclaimed(priority, limit, max_bytes)
-            if found:
-                claim = self._sound(found)
-                self._positions[priority] = found[-1][0]
-                return claim
+        for lane, span in self._positions.in_order(priorities, backlog=backlog):
+            if found := self._unclaimed(lane, span, limit, max_bytes):
+                span.after = found[-1][0]
+                return replace(self._sound(found), backlog=span.is_backlog)
+            self._positions.emptied(lane, span)
         return Claim()
 
+    def mark_backlog(self) -> None:
+        """What is unclaimed now is backlog: whatever comes later is claimed before it."""
+        self._positions.mark(self._books.last_n)
+
     def rewind(self) -> None:
-        """Forget what was claimed: everything that is still here is offered again."""
-        self._positions = [-1] * len(PRIORITIES)
+        """Forget what was claimed: everything that is still here is offered again, as backlog."""
+        self._positions.rewind(self._books.last_n)
 
     def bury(self, key: Key, reason: str) -> bool:
         """Keep a row on disk but never send it again; ``False`` when it is gone or buried already."""
@@ -191,12 +197,13 @@ class OutboxDb:
         found = (
             Kept(n=n, lane=lane, body_bytes=size) for n, lane, size in self._db.execute(query, (row.coalesce_key,))
         )
-        return next((kept for kept in found if kept.n > self._positions[kept.lane]), None)
+        return next((kept for kept in found if self._positions.is_unclaimed(kept.lane, kept.n)), None)
 
     def _unsent(self, lane: int) -> Iterator[Kept]:
-        query = "SELECT n, LENGTH(body) FROM outbox WHERE lane=? AND n>? AND dead IS NULL ORDER BY n"
-        for n, size in self._db.execute(query, (lane, self._positions[lane])):
-            yield Kept(n=n, lane=lane, body_bytes=size)
+        query = "SELECT n, LENGTH(body) FROM outbox WHERE lane=? AND n>? AND n<=? AND dead IS NULL ORDER BY n"
+        for span in self._positions.unclaimed(lane):
+            for n, size in self._db.execute(query, (lane, span.after, span.last)):
+                yield Kept(n=n, lane=lane, body_bytes=size)
 
     def _insert(self, row: Row, saved: Saved | None = None) -> None:
         n = self._books.last_n + 1 if saved is None else saved.n
@@ -241,17 +248,17 @@ class OutboxDb:
             self._books.lose("expired", lane)
         return len(lanes)
 
-    def _unclaimed(self, priority: int, limit: int, max_bytes: int) -> list[tuple[int, Row, int]]:
+    def _unclaimed(self, lane: int, span: Span, limit: int, max_bytes: int) -> list[tuple[int, Row, int]]:
         cursor = self._db.execute(
-            f"SELECT {READ} FROM outbox WHERE lane=? AND n>? AND dead IS NULL ORDER BY n LIMIT ?",  # noqa: S608
-            (priority, self._positions[priority], limit),
+            f"SELECT {READ} FROM outbox WHERE lane=? AND n>? AND n<=? AND dead IS NULL ORDER BY n LIMIT ?",  # noqa: S608
+            (lane, span.after, span.last, limit),
         )
         found: list[tuple[int, Row, int]] = []
         for n, boot, seq, body, crc in cursor:
             max_bytes -= len(body)
             if found and max_bytes < 0:
                 break
-            found.append((n, Row(boot=boot, seq=seq, priority=priority, body=body), crc))
+            found.append((n, Row(boot=boot, seq=seq, priority=lane, body=body), crc))
         cursor.close()
         return found
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import TypeVar
 
 from edgecv._internal.timing import clock_from_now
 from edgecv.cloud_sync.acks import AckRange, Key
@@ -20,6 +18,7 @@ from edgecv.cloud_sync.outbox.accounts.reports import LossReports, Report
 from edgecv.cloud_sync.outbox.checking import FileCheck
 from edgecv.cloud_sync.outbox.database import Claim
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.requests import Requests
 from edgecv.cloud_sync.outbox.rows import Row
 from edgecv.cloud_sync.outbox.store import OutboxStore
 from edgecv.cloud_sync.outbox.waiting import Waiting
@@ -27,7 +26,6 @@ from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import OutboxLocked, SyncError
 from edgecv.protocols import Clock
 
-_T = TypeVar("_T")
 _OPEN_TIMEOUT_S = 60.0  # an SD card may take so long for a file of an older EdgeCV, or a damaged one
 _MAX_QUEUED_ACKS = 10_000
 _REPORT_EVERY_S = 60.0
@@ -55,12 +53,12 @@ class Outbox:
         self._work = threading.Condition(self._lock)
         self._waiting = Waiting(self._limits)
         self._done: list[AckRange] = []
-        self._requests: deque[Callable[[OutboxStore], None]] = deque()
+        self._requests = Requests(self._work, self._folder)
         self._on_stored: Callable[[], None] | None = None
         self._reports: LossReports | None = None
         self._counts = SyncStats()
         self._losses: Sequence[Loss] = ()
-        self._ended = False
+        self._marking = False
         self._seq = itertools.count(1)
         self._folder_lock = own_folder(self._folder, "outbox", "process", taken=OutboxLocked)
         opened: futures.Future[int] = futures.Future()
@@ -111,25 +109,44 @@ class Outbox:
             self._done.extend(ranges[: _MAX_QUEUED_ACKS - len(self._done)])
             self._work.notify()
 
-    def claim(self, *, limit: int, max_bytes: int, priorities: int = len(PRIORITIES), timeout_s: float = 10.0) -> Claim:
+    def claim(
+        self,
+        *,
+        limit: int,
+        max_bytes: int,
+        priorities: int = len(PRIORITIES),
+        backlog: bool = True,
+        timeout_s: float = 10.0,
+    ) -> Claim:
         """The oldest events of the most urgent priority that were not claimed since the outbox was opened.
+
+        Those that came after ``mark_backlog`` come before the others; without ``backlog`` no others come, except alarms.
 
         Raises:
             SyncError: the disk did not answer in time, or the outbox is closed.
         """
-        return self._ask(lambda store: store.claim(limit=limit, max_bytes=max_bytes, priorities=priorities), timeout_s)
+        return self._requests.ask(
+            lambda store: store.claim(limit=limit, max_bytes=max_bytes, priorities=priorities, backlog=backlog),
+            timeout_s,
+        )
+
+    def mark_backlog(self) -> None:
+        """What lies on disk unclaimed is backlog: events that come later are claimed before it. Returns at once."""
+        with self._work:
+            self._marking = True
+            self._work.notify()
 
     def rewind(self, timeout_s: float = 10.0) -> None:
         """Offer everything again that is still on disk and not buried; errors as in ``claim``."""
-        self._ask(lambda store: store.rewind(), timeout_s)
+        self._requests.ask(lambda store: store.rewind(), timeout_s)
 
     def bury(self, key: Key, reason: str, timeout_s: float = 10.0) -> bool:
         """Keep an event on disk but never offer it again; ``False`` when it is already gone. Errors as in ``claim``."""
-        return self._ask(lambda store: store.bury(key, reason), timeout_s)
+        return self._requests.ask(lambda store: store.bury(key, reason), timeout_s)
 
     def retry_dead(self, keys: Collection[Key] | None = None, timeout_s: float = 10.0) -> int:
         """Offer dead letters again, all or those of ``keys``; says how many. What is damaged stays dead. Errors as in ``claim``."""
-        return self._ask(lambda store: store.retry_dead(keys), timeout_s)
+        return self._requests.ask(lambda store: store.retry_dead(keys), timeout_s)
 
     def report_losses(self, make: Report, every_s: float = _REPORT_EVERY_S) -> None:
         """Store an event, made by ``make`` on the StoreThread, when the ledger has changed, at most once in ``every_s``.
@@ -181,23 +198,6 @@ class Outbox:
             self._folder_lock.close()
             raise
 
-    def _ask(self, request: Callable[[OutboxStore], _T], timeout_s: float) -> _T:
-        """Have the StoreThread do something and wait for the answer."""
-        answer: futures.Future[_T] = futures.Future()
-        with self._work:
-            if self._ended:
-                raise SyncError(f"The outbox {self._folder} is closed.")
-            self._requests.append(lambda store: _answer(answer, request, store))
-            self._work.notify()
-        try:
-            return answer.result(timeout_s)
-        except futures.TimeoutError as error:  # the builtin one only from Python 3.11
-            raise SyncError(
-                f"The outbox {self._folder} did not answer in {timeout_s} s.", "Is the disk slow?"
-            ) from error
-        except sqlite3.Error as error:
-            raise SyncError(f"The outbox {self._folder} cannot be read: {error}", "Check the disk.") from error
-
     # What follows runs on the StoreThread.
 
     def _run(self, opened: futures.Future[int]) -> None:
@@ -207,7 +207,7 @@ class Outbox:
             opened.set_exception(error)
             return
         self._publish(store)
-        check = FileCheck(store.path, self._found_damaged)
+        check = FileCheck(store.path, lambda error: self._requests.add(lambda store: store.damaged(error)))
         if store.is_unchecked:
             check.start()
         opened.set_result(store.boot)
@@ -217,14 +217,10 @@ class Outbox:
         except Exception as error:  # noqa: BLE001 (the thread's last resort: what it leaves behind is refused and counted)
             self._refuse_rest(f"the outbox failed: {error}")
         finally:
-            self._finish()
+            with self._lock:
+                self._requests.end()
             check.stop()
             store.close()
-
-    def _found_damaged(self, error: sqlite3.Error) -> None:
-        with self._work:
-            self._requests.append(lambda store: store.damaged(error))
-            self._work.notify()
 
     def _turn(self, store: OutboxStore) -> bool:
         with self._work:
@@ -232,7 +228,10 @@ class Outbox:
             store.lose(self._waiting.take_losses())
             rows = self._waiting.take()
             done, self._done = self._done, []
-            requests = [self._requests.popleft() for _ in range(len(self._requests))]
+            marking, self._marking = self._marking, False
+            requests = self._requests.take()
+        if marking:  # before the commit: rows that are just coming are no backlog
+            store.mark_backlog()
         if rows or done or store.owes:
             store.commit(rows, done)
         is_told = self._tell_losses(store)
@@ -262,7 +261,14 @@ class Outbox:
             self._work.wait_for(self._urgent, timeout=self._limits.group_s)
 
     def _has_work(self) -> bool:
-        return bool(self._waiting or self._done or self._requests or self._waiting.closed or self._waiting.losses())
+        return bool(
+            self._waiting
+            or self._done
+            or self._requests
+            or self._marking
+            or self._waiting.closed
+            or self._waiting.losses()
+        )
 
     def _urgent(self) -> bool:
         return bool(self._requests) or self._waiting.closed or len(self._waiting) >= self._limits.group_rows
@@ -277,16 +283,3 @@ class Outbox:
         with self._lock:
             self._waiting.refuse_rest(self._clock())
             self._counts = SyncStats(last_error=reason) + self._counts
-
-    def _finish(self) -> None:
-        with self._lock:
-            self._ended = True
-            # Whoever still asks finds out at its own deadline; that happens only when the thread broke.
-            self._requests.clear()
-
-
-def _answer(answer: futures.Future[_T], request: Callable[[OutboxStore], _T], store: OutboxStore) -> None:
-    try:
-        answer.set_result(request(store))
-    except Exception as error:  # noqa: BLE001 (it belongs to the thread that asked; the StoreThread must live on)
-        answer.set_exception(error)
