@@ -26,7 +26,7 @@ from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import OutboxLocked, SyncError
 from edgecv.protocols import Clock
 
-_OPEN_TIMEOUT_S = 60.0  # an SD card may take so long for a file of an older EdgeCV, or a damaged one
+_OPEN_TIMEOUT_S = 300.0  # an SD card may take so long for a file of an older EdgeCV, or a damaged one
 _MAX_QUEUED_ACKS = 10_000
 _REPORT_EVERY_S = 60.0
 
