@@ -381,5 +381,5 @@ def test_a_full_outbox_gives_up_the_oldest_of_what_is_unclaimed_before_and_after
     assert outbox.stats().evicted >= 4
     left = rows_on_disk(tmp_path)
     assert set(left).isdisjoint(old)
-    assert [name for name in left if name in new][0] == f"{outbox.boot}:{claimed[0]}"  # under way: not given up
+    assert next(name for name in left if name in new) == f"{outbox.boot}:{claimed[0]}"  # under way: not given up
     outbox.close()
