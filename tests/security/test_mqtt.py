@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -30,7 +29,7 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import MAX_BATCH_BYTES, Stamp, decode_batch, encode, encode_batch, envelope_from_event
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.ingest.ingest import Ingest
-from edgecv.cloud_sync.mqtt import client
+from edgecv.cloud_sync.mqtt import client as mqtt_client
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl, parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
@@ -268,7 +267,7 @@ def test_a_broker_that_never_reads_cannot_fill_the_memory_with_our_answers(monke
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # the kernel would take megabytes
         return connection
 
-    monkeypatch.setattr(client, "open_socket", open_narrow)
+    monkeypatch.setattr(mqtt_client, "open_socket", open_narrow)
     events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
     many = publish("t/ack", b"") * 10_000
     taken: list[int] = [0]
