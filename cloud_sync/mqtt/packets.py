@@ -6,6 +6,7 @@ states its length in its first five bytes, so one that is too large is refused b
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -30,6 +31,7 @@ class PacketGuard:
         self._ready: deque[bytes] = deque()
         self._position = 0
         self.packets = 0
+        self.answered_s = time.monotonic()  # when the last packet came that answers one of ours
         self.refusal = ""
 
     @property
@@ -107,6 +109,7 @@ class PacketGuard:
             raise _Refused("a second CONNACK" if self.packets else "something else before its CONNACK")
         self.packets += 1
         if kind != _PUBLISH:
+            self.answered_s = time.monotonic()
             return packet
         if packet[0] & 0x06 > 0x02:
             raise _Refused("a message with QoS 2 or 3, which nobody asked for")
