@@ -37,9 +37,7 @@ _LEAST_PACKET_BYTES = 1024  # one small event; a broker that takes less is of no
 _QUICK_S = 0.8  # for a broker that may not know MQTT 5 to answer at all
 _QUICK_ROUNDS = 4  # the same, as a multiple of the time that connecting took
 _PING_SHARE = 0.8  # of the keepalive without an answer until we ask for one; as long again without it is the end
-_NEVER_S = (
-    86_400  # paho's own keepalive: what the broker sends of itself would keep a line alive that takes nothing from us
-)
+_NEVER_S = 86_400  # paho's own keepalive: what a broker sends of itself would hide that it hears nothing
 
 
 class Link:

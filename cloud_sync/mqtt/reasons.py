@@ -14,10 +14,13 @@ AGAIN = (
     " That was right after connecting, {count} times in a row: does another device have the same tenant and device name, or is an "
     "event larger than the broker takes?"
 )
-STINGY = "{broker} takes packets of {takes} bytes and EdgeCV needs {needs}: everything waits. Raise its limit (mosquitto: max_packet_size)."
+STINGY = (
+    "{broker} takes packets of {takes} bytes and EdgeCV needs {needs}: everything waits. Raise its limit "
+    "(mosquitto: max_packet_size)."
+)
 NOT_GRANTED = (
-    "{broker} does not allow to subscribe to {topics}. Look at its access rules: a device reads the topic 'ack' below its own name, "
-    "ingest every 'ev' (docs/examples/mosquitto)."
+    "{broker} does not allow to subscribe to {topics}. Look at its access rules: a device reads the topic 'ack' below its own "
+    "name, ingest every 'ev' (docs/examples/mosquitto)."
 )
 TAKEN_OVER = (
     "{broker} ended the connection, since another client of the name {name} came: do two devices have one tenant and device name? "

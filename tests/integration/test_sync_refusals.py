@@ -6,8 +6,8 @@ import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,7 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import decode_batch
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
-from tests.security.hostile_broker import HostileBroker, Peer, publish
+from tests.security.hostile_broker import PINGRESP, HostileBroker, Peer, packet, publish
 from tests.unit.cloud_sync.support import (
     ADDRESS,
     FAST,
@@ -75,7 +75,7 @@ def buried(folder: Path) -> list[str]:
         return [reason for (reason,) in db.execute("SELECT dead FROM outbox WHERE dead IS NOT NULL ORDER BY n")]
 
 
-def refuse_all(outbox_bodies: list[bytes]) -> object:
+def refuse_all(seen: list[bytes]) -> Callable[[Peer], None]:
     """A script of an ingest that can read nothing at all."""
 
     def script(peer: Peer) -> None:
@@ -85,14 +85,16 @@ def refuse_all(outbox_bodies: list[bytes]) -> object:
 
     def answer(peer: Peer) -> None:
         done = 0
-        while True:
-            for topic, payload in list(peer.published)[done:]:
-                done += 1
-                if topic == EV:
-                    outbox_bodies.append(payload)
-                    digest = hashlib.sha256(payload).hexdigest()
-                    peer.send(publish(ACK, encode_refusals([Refused(digest=digest, reason="not zlib")])[0]))
-            time.sleep(0.01)
+        with suppress(OSError):  # the client is gone
+            while True:
+                for topic, payload in list(peer.published)[done:]:
+                    done += 1
+                    if topic == EV:
+                        seen.append(payload)
+                        digest = hashlib.sha256(payload).hexdigest()
+                        peer.send(publish(ACK, encode_refusals([Refused(digest=digest, reason="not zlib")])[0]))
+                peer.send(packet(PINGRESP))
+                time.sleep(0.01)
 
     return script
 
@@ -136,7 +138,7 @@ def test_a_batch_that_ingest_cannot_read_is_halved_until_the_rest_lands(
 def test_an_event_that_ingest_cannot_even_read_is_buried(tmp_path: Path, outbox: Outbox) -> None:
     put_accepted(outbox, 4)
     seen: list[bytes] = []
-    with HostileBroker(refuse_all(seen)) as broker, running_sender(broker.url, outbox):  # type: ignore[arg-type]
+    with HostileBroker(refuse_all(seen)) as broker, running_sender(broker.url, outbox):
         until(lambda: outbox.stats().dead == 4, "all are buried")
     assert buried(tmp_path) == ["ingest: not zlib"] * 4
     assert [len(decode_batch(payload).envelopes) for payload in seen] == [4, 2, 2, 1, 1, 1, 1]
