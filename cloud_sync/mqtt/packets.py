@@ -6,9 +6,12 @@ states its length in its first five bytes, so one that is too large is refused b
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+
+from edgecv.cloud_sync.mqtt.reasons import tls_alert
 
 _CHUNK_BYTES = 64 * 1024
 _CONTROL_BYTES = 16 * 1024  # far more than anything but a PUBLISH needs
@@ -57,7 +60,11 @@ class PacketGuard:
         return piece
 
     def _fill(self, receive: Callable[[int], bytes]) -> bool:
-        data = receive(_CHUNK_BYTES)
+        try:
+            data = receive(_CHUNK_BYTES)
+        except ssl.SSLError as error:
+            self.refusal = f"ended TLS: {tls_alert(error)}"
+            raise
         if not data:
             return False
         self._partial += data

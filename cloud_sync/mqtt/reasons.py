@@ -75,3 +75,11 @@ def tls_failure(broker: BrokerUrl, error: ssl.SSLError) -> TransportError:
         f"{broker}: TLS failed: {error.reason or error}.",
         "Is that the port for TLS, and does it ask for cert_file and key_file?",
     )
+
+
+def tls_alert(error: ssl.SSLError) -> str:
+    """What the broker found wrong after our side of TLS was done: since TLS 1.3 it looks at our certificate only then."""
+    reason = (error.reason or str(error)).lower().replace("_", " ")
+    if "certificate" in reason or "unknown ca" in reason:
+        return f"{reason}. It asks for a certificate of this device that it trusts: cert_file and key_file in the URL"
+    return reason

@@ -75,8 +75,15 @@ def only_down(peer: Peer, cut_s: list[float]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("cut", [silence, only_down])
-@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
+@pytest.mark.parametrize(
+    ("cut", "busy"),
+    [
+        pytest.param(silence, True, id="silence while busy"),
+        pytest.param(only_down, False, id="one way while idle"),
+        pytest.param(silence, False, id="silence while idle", marks=pytest.mark.slow),
+        pytest.param(only_down, True, id="one way while busy", marks=pytest.mark.slow),
+    ],
+)
 def test_a_partition_is_noticed_within_two_keepalives(cut: Callable[[Peer, list[float]], None], busy: bool) -> None:
     cut_s: list[float] = []
     with (
@@ -111,7 +118,7 @@ def test_a_quiet_line_that_is_whole_is_kept() -> None:
 
     with HostileBroker(script) as broker, running_transport(broker.url, keepalive_s=1) as (_, events):
         next_of(events, Connected)
-        until(lambda: len(pings) >= 3, "three pings", timeout_s=6.0)
+        until(lambda: len(pings) >= 2, "two pings", timeout_s=6.0)
         assert events.empty()
 
 
@@ -190,6 +197,7 @@ def test_a_slow_broker_that_spoke_mqtt_5_before_is_waited_for() -> None:
         assert len(broker.peers) == 2
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_slow_to_everybody_gets_time_for_mqtt_5() -> None:
     def script(peer: Peer) -> None:
         if len(broker.peers) > 2:

@@ -37,7 +37,7 @@ def read_request(server: socket.socket) -> dict[str, str]:
         text += server.recv(4096)
     first, *lines = text.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return {"": first, **headers}
+    return {**headers, "request": first}
 
 
 def welcome(server: socket.socket, more: str = "Sec-WebSocket-Protocol: mqtt\r\n") -> dict[str, str]:
@@ -111,7 +111,7 @@ def test_the_request_asks_for_mqtt_at_the_path() -> None:
     asked: list[dict[str, str]] = []
     with connected(lambda server: asked.append(welcome(server))):
         pass
-    assert asked[0][""] == "GET /mqtt HTTP/1.1"
+    assert asked[0]["request"] == "GET /mqtt HTTP/1.1"
     assert asked[0]["host"] == "broker:80"
     assert asked[0]["sec-websocket-protocol"] == "mqtt"
 
