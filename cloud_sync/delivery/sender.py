@@ -20,6 +20,7 @@ from edgecv.cloud_sync.delivery.supply import Supply
 from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, encode_batch
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
 from edgecv.cloud_sync.mqtt.events import (
+    NO_SUBSCRIBERS,
     PAYLOAD_INVALID,
     TOO_LARGE,
     Connected,
@@ -191,7 +192,7 @@ class Sender:
     def _heard(self, event: Received) -> None:
         arrived = self._answers.arrived
         self._answers.read(event.topic, event.payload)
-        if self._answers.arrived > arrived and self._stats.last_error == self._unheard:
+        if self._answers.arrived > arrived and self._stats.last_error in (self._unheard, why_unplaced(NO_SUBSCRIBERS)):
             self._note(last_error="")
 
     def _delivered(self, event: Delivered) -> None:
