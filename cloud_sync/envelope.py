@@ -14,6 +14,7 @@ import msgspec
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import Nonce
 from edgecv.cloud_sync.mqtt.topics import Address
+from edgecv.cloud_sync.wire.cloud_events import as_stored
 from edgecv.errors import SyncError
 from edgecv.events import Event, Priority
 from edgecv.results import Result
@@ -177,7 +178,11 @@ def decode_batch(payload: bytes) -> Batch:
         SyncError: the message is not zlib, grows beyond ``MAX_BATCH_BYTES``, is no JSON batch, of a newer version, or
             lists too many events.
     """
-    text = _inflate(payload)
+    # Messages of `--wire json`, for other readers, may come by here too. zlib never begins so.
+    is_json = payload[:1] == b"["
+    text = payload if is_json else _inflate(payload)
+    if len(text) > MAX_BATCH_BYTES:
+        raise SyncError(f"A batch is larger than {MAX_BATCH_BYTES} bytes.")
     try:
         found = _batch_decoder.decode(text)
     except _MALFORMED as error:
@@ -193,7 +198,7 @@ def decode_batch(payload: bytes) -> Batch:
     errors: list[str] = []
     for raw in raws:
         try:
-            envelopes.append(decode(raw))
+            envelopes.append(decode(as_stored(raw) if is_json else raw))
         except SyncError as error:
             errors.append(error.message)
     return Batch(envelopes=tuple(envelopes), errors=tuple(errors), nonce=found.nonce or None, text_bytes=len(text))

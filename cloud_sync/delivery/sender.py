@@ -8,16 +8,15 @@ import threading
 import time
 from dataclasses import replace
 
-import msgspec
-
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import Ack, decode_acks, to_ranges
 from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
 from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.delivery.parking import VAIN_ATTEMPTS, Parking
-from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES, encode_batch
+from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
 from edgecv.cloud_sync.mqtt.events import (
+    NO_SUBSCRIBERS,
     PAYLOAD_INVALID,
     TOO_LARGE,
     Connected,
@@ -27,7 +26,6 @@ from edgecv.cloud_sync.mqtt.events import (
     LinkOptions,
     Received,
     Undelivered,
-    Will,
 )
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.reasons import UNHEARD, why_unplaced
@@ -35,13 +33,13 @@ from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.platforms.route import Route, plan_route
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import SyncError
 
 _log = logging.getLogger(__name__)
 
 _IDLE_S = 1.0
-_BATCH_BYTES = 64 * 1024
 # A flood on the `ack` topic must not fill the memory; a lost acknowledgement only costs a repetition.
 _INBOX = InboxLimits(messages=1_000, total_bytes=4 * 2**20, topic_messages=1_000, topic_bytes=4 * 2**20)
 _OVERTAKEN_S = 1.0
@@ -58,23 +56,25 @@ class Sender:
         address: Address,
         *,
         options: SendOptions | None = None,
+        route: Route | None = None,
     ) -> None:
         self._outbox = outbox
-        self._address = address
-        self._options = options or SendOptions()
+        options = options or SendOptions()
+        self._route = route or plan_route(broker, address, ack=options.ack)
+        self._options = self._route.bounded(options)
         self._inbox = Inbox(_INBOX)  # None: look again
         self._ignored = Notice(_log)
         self._more = threading.Event()
         self._more.set()
         self._woken = threading.Event()
         self._stopping = False
-        self._unheard = UNHEARD.format(topic=address.topic("ev"))
+        self._unheard = UNHEARD.format(topic=self._route.events_topic)
         self._epoch = 0
         self._window = self._options.window
         self._flights = InFlightBatches()
         self._parking = Parking(self._flights)
         self._stats = SyncStats()
-        self._transport = MqttTransport(broker, self._link_options(), self._inbox.put)
+        self._transport = MqttTransport(self._route.broker, self._link_options(), self._inbox.put)
         self._thread = threading.Thread(target=self._run, name="edgecv-send", daemon=True)
 
     def start(self) -> None:
@@ -108,11 +108,11 @@ class Sender:
         return self._transport.close(max(deadline_s - time.monotonic(), 0.1)) and not self._thread.is_alive()
 
     def _link_options(self) -> LinkOptions:
-        address, options = self._address, self._options
+        options, route = self._options, self._route
         return LinkOptions(
-            client_id=f"edgecv-{address.tenant}-{address.device}",
-            subscriptions=(address.topic("ack"),) if options.ack == "ingest" else (),
-            will=Will(topic=address.topic("status"), payload=self._status("lost")),
+            client_id=route.client_id,
+            subscriptions=route.subscriptions,
+            will=route.will,
             window=options.window,
             backoff=options.reconnect,
         )
@@ -185,7 +185,11 @@ class Sender:
         self._epoch = 0
 
     def _acknowledged(self, event: Received) -> None:
-        if event.topic != self._address.topic("ack"):
+        refusal = self._route.refusal(event)
+        if refusal is not None:
+            self._note(last_error=refusal or self._stats.last_error)
+            return
+        if event.topic != self._route.acks_topic:
             self._ignore("A message came on a topic that this device does not read.")
             return
         try:
@@ -215,7 +219,7 @@ class Sender:
         self._stats += SyncStats(ignored=1)
         self._ignored(
             f"{why} It was ignored. One may be late after a restart, and an older ingest than this device sends such ones; "
-            f"otherwise somebody else writes to {self._address.topic('ack')}: see the broker's access rules."
+            f"otherwise somebody else writes to {self._route.acks_topic}: see the broker's access rules."
         )
 
     def _delivered(self, event: Delivered) -> None:
@@ -229,6 +233,9 @@ class Sender:
     def _undelivered(self, event: Undelivered) -> None:
         flight = self._flights.of_token(event.token)
         if flight is None:
+            return
+        if event.reason_code == NO_SUBSCRIBERS and self._route.counts_without_subscribers:
+            self._delivered(Delivered(token=event.token))
             return
         self._flights.failed(flight)
         why = why_unplaced(event.reason_code)
@@ -258,7 +265,7 @@ class Sender:
                 self._more.clear()  # before looking: a commit after this sets it again
             claim = self._outbox.claim(
                 limit=self._options.batch_events,
-                max_bytes=_BATCH_BYTES,
+                max_bytes=self._options.batch_bytes,
                 priorities=1 if only_alarms else len(PRIORITIES),
             )
             if claim.rows:
@@ -275,24 +282,33 @@ class Sender:
     def _publish(self, flight: Flight) -> None:
         if flight.attempts:
             self._stats += SyncStats(resent=1)
-        payload = self._payload(flight)
+        payload = self._route.pack((row.body for row in flight.rows.values()), flight.nonce)
+        if why := self._route.too_large(payload):
+            self._never_publish(flight, why)
+            return
         flight.sent_bytes = len(payload)
-        token = self._transport.publish(self._epoch, self._address.topic("ev"), payload)
+        token = self._transport.publish(
+            self._epoch, self._route.events_topic, payload, content_type=self._route.form.content_type
+        )
         now_s = time.monotonic()
         due_s = now_s + self._options.resend.delay_s(flight.attempts)
         self._flights.published(flight, token, sent_s=now_s, due_s=due_s)
         self._stats += SyncStats(published=1)
 
-    def _payload(self, flight: Flight) -> bytes:
-        # Without ingest nobody returns a nonce, and whoever reads the events need not know of it.
-        nonce = flight.nonce if self._options.ack == "ingest" else None
-        return encode_batch((row.body for row in flight.rows.values()), nonce)
+    def _never_publish(self, flight: Flight, why: str) -> None:
+        """A platform that says what it takes need not be tried: halve the batch, and give up an event that is too large alone."""
+        if len(flight.rows) > 1:
+            self._flights.split(flight, time.monotonic())
+            return
+        for key in self._flights.land(flight):
+            self._outbox.bury(key, why)
+        self._note(last_error=f"{why}: it is a dead letter.")
 
     def _publish_status(self, state: str) -> None:
-        self._transport.publish(self._epoch, self._address.topic("status"), self._status(state), retain=True)
-
-    def _status(self, state: str) -> bytes:
-        return msgspec.json.encode({"state": state})  # retained and widely read: nothing that helps to guess an event
+        status = self._route.status(state)
+        if status is not None:
+            topic, payload, retain = status
+            self._transport.publish(self._epoch, topic, payload, retain=retain)
 
     def _note(self, **changes: object) -> None:
         self._stats = replace(self._stats, **changes)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
-from edgecv.cloud_sync.mqtt.client import V5, connect, make_client
+from edgecv.cloud_sync.mqtt.client import V5, connect, content_properties, make_client
 from edgecv.cloud_sync.mqtt.events import (
     ANY_PACKET,
     NO_SUBSCRIBERS,
@@ -33,7 +33,7 @@ _UNSUPPORTED_PROTOCOL = 0x84
 _TAKEN_OVER = 0x8E
 _MAX_UNANSWERED = 1_000  # packets that may come in while the broker does not read what we answer
 _LEAST_PACKET_BYTES = 1024  # one small event; a broker that takes less is of no use
-_HEADER_BYTES = 16  # fixed header, topic length, packet identifier, properties
+_HEADER_BYTES = 24  # fixed header, topic length, packet identifier, properties
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,7 @@ class Publish:
     topic: str
     payload: bytes
     retain: bool
+    content_type: str = ""  # said with MQTT 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,13 +150,14 @@ class Link:
         return client
 
     def _publish(self, request: Publish) -> None:
-        size = len(request.payload) + len(request.topic) + _HEADER_BYTES
+        size = len(request.payload) + len(request.topic) + len(request.content_type) + _HEADER_BYTES
         if size > self._max_packet_bytes:
             self._notify(Undelivered(token=request.token, reason_code=TOO_LARGE))
             return
         if not self._tokens:
             self._progress_s = time.monotonic()
-        info = self._client.publish(request.topic, request.payload, qos=1, retain=request.retain)
+        more = {"properties": content_properties(request.content_type)} if self._is_v5 and request.content_type else {}
+        info = self._client.publish(request.topic, request.payload, qos=1, retain=request.retain, **more)
         self._tokens[info.mid] = request.token
 
     def _poll(self, timeout_s: float, wake: socket.socket) -> tuple[bool, bool]:

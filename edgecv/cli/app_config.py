@@ -88,6 +88,8 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     ack: Literal["ingest", "broker"] = "ingest"
     events: Literal["detections", "all"] = "detections"
     telemetry_ttl_s: float | None = None
+    wire: Literal["zlib", "json"] | None = None
+    platform: str | None = None
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):

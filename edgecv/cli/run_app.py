@@ -138,7 +138,7 @@ def _check(file: AppFile, json: bool) -> None:
 def _cloud(table: MqttTable) -> MqttSink:
     from edgecv.cloud_sync.sink import MqttSink
 
-    return MqttSink(
+    sink = MqttSink(
         table.url,
         tenant=table.tenant,
         device=table.device,
@@ -146,7 +146,12 @@ def _cloud(table: MqttTable) -> MqttSink:
         ack=table.ack,
         events=table.events,
         telemetry_ttl_s=table.telemetry_ttl_s,
+        wire=table.wire,
+        platform=table.platform,
     )
+    if sink.promise:
+        note(f"mqtt: {sink.promise}")
+    return sink
 
 
 def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[SinkLike]:
