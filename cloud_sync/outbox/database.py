@@ -7,12 +7,13 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.acks import AckRange, Key
 from edgecv.cloud_sync.envelope import PRIORITIES
+from edgecv.cloud_sync.outbox.positions import Positions, Span
 from edgecv.cloud_sync.stats import SyncStats
 
 PAGE_BYTES = 4096
@@ -71,13 +72,13 @@ class Claim:
 
     rows: tuple[Row, ...] = ()
     corrupt: int = 0
+    backlog: bool = False  # whether they lay there before the last ``mark_backlog``
 
 
 class OutboxDb:
     """One SQLite connection; every method belongs to the thread that made it.
 
-    Claimed rows are remembered as one position per priority, in memory: after a restart everything not acknowledged is
-    sent again, and ingest absorbs what it already has.
+    Claims are remembered in memory: after a restart everything not acknowledged is sent again, and ingest absorbs it.
 
     Raises:
         sqlite3.Error: from every method; the caller tells damage from a full disk.
@@ -95,7 +96,7 @@ class OutboxDb:
         except BaseException:
             self._db.close()
             raise
-        self._positions = [-1] * len(PRIORITIES)
+        self._positions = Positions(len(PRIORITIES))
 
     def close(self) -> None:
         """Fold the WAL into the file and close."""
@@ -138,22 +139,26 @@ class OutboxDb:
                 return self._delete(_EXPIRED, now_ns)
         return 0
 
-    def claim(self, *, limit: int, max_bytes: int, priorities: int) -> Claim:
+    def claim(self, *, limit: int, max_bytes: int, priorities: int, backlog: bool = True) -> Claim:
         """The oldest unclaimed rows of the most urgent priority that has any, among the first ``priorities``.
 
-        At least one row comes even when it alone is larger than ``max_bytes``.
+        Of other rows than alarms, those after the last ``mark_backlog`` come first; without ``backlog`` they alone do. At
+        least one row comes even when it alone is larger than ``max_bytes``.
         """
-        for priority in range(priorities):
-            found = self._unclaimed(priority, limit, max_bytes)
-            if found:
-                claim = self._sound(found)
-                self._positions[priority] = found[-1][0]
-                return claim
+        for lane, span in self._positions.in_order(priorities, backlog=backlog):
+            if found := self._unclaimed(lane, span, limit, max_bytes):
+                span.after = found[-1][0]
+                return replace(self._sound(found), backlog=span.is_backlog)
+            self._positions.emptied(lane, span)
         return Claim()
 
+    def mark_backlog(self) -> None:
+        """What is unclaimed now is backlog: whatever comes later is claimed before it."""
+        self._positions.mark(self._last_n)
+
     def rewind(self) -> None:
-        """Forget what was claimed: everything that is still here is offered again."""
-        self._positions = [-1] * len(PRIORITIES)
+        """Forget what was claimed: everything that is still here is offered again, as backlog."""
+        self._positions.rewind(self._last_n)
 
     def bury(self, key: Key, reason: str) -> bool:
         """Keep a row on disk but never send it again; ``False`` when it is gone or buried already."""
@@ -258,22 +263,23 @@ class OutboxDb:
         if self._dead:
             yield from self._db.execute("SELECT n, LENGTH(body), 1 FROM outbox WHERE dead IS NOT NULL ORDER BY n")
         for lower in range(len(PRIORITIES) - 1, priority, -1):
-            yield from self._db.execute(
-                "SELECT n, LENGTH(body), 0 FROM outbox WHERE lane=? AND n>? AND dead IS NULL ORDER BY n",
-                (lower, self._positions[lower]),
-            )
+            for span in self._positions.unclaimed(lower):
+                yield from self._db.execute(
+                    "SELECT n, LENGTH(body), 0 FROM outbox WHERE lane=? AND n>? AND n<=? AND dead IS NULL ORDER BY n",
+                    (lower, span.after, span.last),
+                )
 
-    def _unclaimed(self, priority: int, limit: int, max_bytes: int) -> list[tuple[int, Row, int]]:
+    def _unclaimed(self, lane: int, span: Span, limit: int, max_bytes: int) -> list[tuple[int, Row, int]]:
         cursor = self._db.execute(
-            f"SELECT {_READ} FROM outbox WHERE lane=? AND n>? AND dead IS NULL ORDER BY n LIMIT ?",  # noqa: S608
-            (priority, self._positions[priority], limit),
+            f"SELECT {_READ} FROM outbox WHERE lane=? AND n>? AND n<=? AND dead IS NULL ORDER BY n LIMIT ?",  # noqa: S608
+            (lane, span.after, span.last, limit),
         )
         found: list[tuple[int, Row, int]] = []
         for n, boot, seq, body, crc in cursor:
             max_bytes -= len(body)
             if found and max_bytes < 0:
                 break
-            found.append((n, Row(boot=boot, seq=seq, priority=priority, body=body), crc))
+            found.append((n, Row(boot=boot, seq=seq, priority=lane, body=body), crc))
         cursor.close()
         return found
 

@@ -57,6 +57,7 @@ class Outbox:
         self._committing = 0
         self._ended = False
         self._closing = False
+        self._marking = False
         self._seq = itertools.count(1)
         self._folder_lock = own_folder(self._folder, "outbox", "process", taken=OutboxLocked)
         opened: futures.Future[int] = futures.Future()
@@ -104,13 +105,32 @@ class Outbox:
             self._done.extend(ranges[: _MAX_QUEUED_ACKS - len(self._done)])
             self._work.notify()
 
-    def claim(self, *, limit: int, max_bytes: int, priorities: int = len(PRIORITIES), timeout_s: float = 10.0) -> Claim:
+    def claim(
+        self,
+        *,
+        limit: int,
+        max_bytes: int,
+        priorities: int = len(PRIORITIES),
+        backlog: bool = True,
+        timeout_s: float = 10.0,
+    ) -> Claim:
         """The oldest events of the most urgent priority that were not claimed since the outbox was opened.
+
+        Those that came after ``mark_backlog`` come before the others; without ``backlog`` no others come, except alarms.
 
         Raises:
             SyncError: the disk did not answer in time, or the outbox is closed.
         """
-        return self._ask(lambda store: store.claim(limit=limit, max_bytes=max_bytes, priorities=priorities), timeout_s)
+        return self._ask(
+            lambda store: store.claim(limit=limit, max_bytes=max_bytes, priorities=priorities, backlog=backlog),
+            timeout_s,
+        )
+
+    def mark_backlog(self) -> None:
+        """What lies on disk unclaimed is backlog: events that come later are claimed before it. Returns at once."""
+        with self._work:
+            self._marking = True
+            self._work.notify()
 
     def rewind(self, timeout_s: float = 10.0) -> None:
         """Offer everything again that is still on disk and not buried; errors as in ``claim``."""
@@ -210,7 +230,10 @@ class Outbox:
             self._incoming_bytes -= sum(len(row.body) for row in rows)
             self._committing = len(rows)
             done, self._done = self._done, []
+            marking, self._marking = self._marking, False
             requests = [self._requests.popleft() for _ in range(len(self._requests))]
+        if marking:  # before the commit: rows that are just coming are no backlog
+            store.mark_backlog()
         if rows or done or store.owes:
             store.commit(rows, done)
             self._publish(store)
@@ -230,7 +253,7 @@ class Outbox:
             self._work.wait_for(self._urgent, timeout=self._limits.group_s)
 
     def _has_work(self) -> bool:
-        return bool(self._incoming or self._done or self._requests or self._closing)
+        return bool(self._incoming or self._done or self._requests or self._marking or self._closing)
 
     def _urgent(self) -> bool:
         return bool(self._requests) or self._closing or len(self._incoming) >= self._limits.group_rows

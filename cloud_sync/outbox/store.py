@@ -88,16 +88,22 @@ class OutboxStore:
             self._trouble = "the disk is almost full" if low else _FULL if written.refused else ""
             self._refused_at = self._db.counts().used_bytes
 
-    def claim(self, *, limit: int, max_bytes: int, priorities: int) -> Claim:
+    def claim(self, *, limit: int, max_bytes: int, priorities: int, backlog: bool = True) -> Claim:
         """Claim rows as ``OutboxDb.claim`` does, after the expired ones were dropped, if the disk lets them go."""
         now_ns = self._clock()
         with suppress(sqlite3.OperationalError):  # a full disk must not keep what it holds from being sent
             self._count(SyncStats(expired=self._survive(lambda db: db.drop_expired(now_ns))))
-        return self._survive(lambda db: db.claim(limit=limit, max_bytes=max_bytes, priorities=priorities))
+        return self._survive(
+            lambda db: db.claim(limit=limit, max_bytes=max_bytes, priorities=priorities, backlog=backlog)
+        )
+
+    def mark_backlog(self) -> None:
+        """What is unclaimed now is backlog, as ``OutboxDb.mark_backlog`` says."""
+        self._db.mark_backlog()
 
     def rewind(self) -> None:
         """Offer every remaining row again, as ``OutboxDb.rewind`` does."""
-        self._survive(lambda db: db.rewind())
+        self._db.rewind()
 
     def bury(self, key: Key, reason: str) -> bool:
         """Keep a row but never send it again, as ``OutboxDb.bury`` does."""
