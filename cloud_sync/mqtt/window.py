@@ -20,7 +20,7 @@ class Publish:
 
     @property
     def size_bytes(self) -> int:
-        """Of the packet."""
+        """How large its packet will be."""
         return len(self.payload) + len(self.topic.encode()) + len(self.content_type) + _HEADER_BYTES
 
 

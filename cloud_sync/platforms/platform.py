@@ -89,7 +89,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole file."""
+    """What a whole file says."""
 
     title: str
     source: str = ""  # where its rules are written

@@ -37,7 +37,7 @@ class Route:
 
     @property
     def events_topic(self) -> str:
-        """Where batches go."""
+        """The topic to which batches go."""
         return self._fill(self.platform.events.topic)
 
     @property
