@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgecv.cloud_sync.acks import AckRange, Key
-from edgecv.cloud_sync.outbox.database import Row
+from edgecv.cloud_sync.outbox.rows import Row
 
 _NONCE_BYTES = 16  # 128 bits nobody can guess
 _ENDED_MARKS = 2048  # a nonce and a digest of each

@@ -62,6 +62,18 @@ class Landed:
         return cls(address=address, boot=event.boot, seq=event.seq, row=row)
 
     @property
+    def time(self) -> str:
+        """When it happened, RFC 3339."""
+        return str(self.row[7])
+
+    @property
+    def received_ns(self) -> int:
+        """When it came in, UTC nanoseconds."""
+        received_ns = self.row[13]
+        assert isinstance(received_ns, int)
+        return received_ns
+
+    @property
     def place(self) -> tuple[object, ...]:
         """Source, id and content: what ``_IS_THERE`` asks for."""
         return (*self.row[:2], *self.row[_WRITTEN_AT])

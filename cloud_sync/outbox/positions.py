@@ -60,6 +60,10 @@ class Positions:
         """Every span of a lane, oldest first."""
         return [*self._lanes[lane].backlog, self._lanes[lane].live]
 
+    def is_unclaimed(self, lane: int, n: int) -> bool:
+        """Whether nobody claimed row ``n`` of a lane."""
+        return any(span.after < n <= span.last for span in self.unclaimed(lane))
+
 
 def _append(spans: list[Span], new: Span) -> None:
     """Add a span at the end, to the one before it where they meet."""

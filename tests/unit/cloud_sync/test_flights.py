@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.delivery.in_flight import InFlightBatches
-from edgecv.cloud_sync.outbox.database import Row
+from edgecv.cloud_sync.outbox.rows import Row
 
 
 def rows(lo: int, hi: int, priority: int = 1) -> list[Row]:

@@ -13,9 +13,9 @@ import pytest
 
 from edgecv.cloud_sync.acks import to_ranges
 from edgecv.cloud_sync.envelope import Envelope
-from edgecv.cloud_sync.outbox.database import Row
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.outbox.rows import Row
 from edgecv.cloud_sync.outbox.store import OutboxStore
 from edgecv.errors import OutboxFull, OutboxLocked, SyncError
 from tests.unit.cloud_sync.support import SMALL, Child, counts, make_envelope, put_accepted, until
