@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
-from edgecv.cloud_sync.mqtt.client import TESTED_PAHO, V5, connect, make_client
+from edgecv.cloud_sync.mqtt.client import TESTED_PAHO, V5, connect, content_properties, make_client
 from edgecv.cloud_sync.mqtt.events import (
     ANY_PACKET,
     NO_SUBSCRIBERS,
@@ -166,7 +166,8 @@ class Link:
             return
         if not self._window:
             self._progress_s = time.monotonic()
-        info = self._client.publish(request.topic, request.payload, qos=1, retain=request.retain)
+        more = {"properties": content_properties(request.content_type)} if self._is_v5 and request.content_type else {}
+        info = self._client.publish(request.topic, request.payload, qos=1, retain=request.retain, **more)
         self._window.add(info.mid, request)
 
     def _poll(self, timeout_s: float, wake: socket.socket) -> tuple[bool, bool]:

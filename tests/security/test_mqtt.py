@@ -38,6 +38,7 @@ from edgecv.cloud_sync.mqtt.sockets import open_socket
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.cloud_sync.outbox.salvage import quarantine
+from edgecv.cloud_sync.platforms.route import Route, plan_route
 from edgecv.cloud_sync.sink import MqttSink
 from edgecv.errors import SyncError
 from edgecv.events import Event
@@ -100,8 +101,10 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 
 
 @contextmanager
-def running_sender(url: str, outbox: Outbox, options: SendOptions = FAST_SEND) -> Iterator[Sender]:
-    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=options)
+def running_sender(
+    url: str, outbox: Outbox, options: SendOptions = FAST_SEND, route: Route | None = None
+) -> Iterator[Sender]:
+    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=options, route=route)
     sender.start()
     try:
         yield sender
@@ -571,7 +574,8 @@ def test_the_plain_batches_of_ack_broker_are_the_list_they_were(outbox: Outbox) 
     put_accepted(outbox, 2)
     with HostileBroker(answer_without_subscription) as broker:
         options = SendOptions(ack="broker", resend=FAST_SEND.resend, reconnect=FAST)
-        with running_sender(broker.url, outbox, options) as sender:
+        plain = plan_route(parse_broker_url(broker.url), ADDRESS, ack="broker", wire="zlib")
+        with running_sender(broker.url, outbox, options, plain) as sender:
             assert sender.drain(10.0)
         batches = [payload for topic, payload in broker.peers[0].published if topic == EV]
     assert [len(json.loads(zlib.decompress(batch))) for batch in batches] == [2]
