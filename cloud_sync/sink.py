@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,14 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.topics import Address
-from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.accounts.losses import Loss
+from edgecv.cloud_sync.outbox.limits import LaneLimits, OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.platforms.route import plan_route
 from edgecv.cloud_sync.stats import SyncStats
+from edgecv.cloud_sync.wire.payloads import Wire
 from edgecv.errors import ConfigError, SyncError
-from edgecv.events import Event
+from edgecv.events import Event, Priority
 from edgecv.results import Result
 
 Selection = Literal["detections", "all"]
@@ -48,10 +51,17 @@ class MqttSink:
         telemetry_ttl_s: Results of frames that could not be delivered for so long are worthless, and deleted; ``None`` keeps
             them. Events of steps stay.
         drain_s: How long ``close`` waits for the rest to be delivered.
+        wire: ``zlib`` compresses batches, for ingest. ``json`` is a batch of CloudEvents for other readers, and goes with
+            ``ack="broker"``. ``None``: ``zlib`` with ingest, else ``json``.
+        platform: Whose topics and limits hold: ``aws``, ``azure``, ``thingsboard`` ... (``platform_names()``), or the path of a
+            TOML file of the user's own. ``None``: a broker without rules of its own.
+        lanes: Limits of single lanes of the outbox, in place of those in ``limits``.
         snapshots: Which events get a picture of their frame, and how it leaves the device; ``None``: no picture leaves it.
 
+    ``promise`` says what ``ack="broker"`` does not promise; it is empty with ingest.
+
     Raises:
-        ConfigError: the URL, a name or a mode cannot be used.
+        ConfigError: the URL, a name, a mode or the platform cannot be used, or they do not go together.
         OutboxLocked: another process owns the outbox.
         SyncError: the outbox cannot be used.
         MissingDependency: paho-mqtt, or for pictures OpenCV, is not installed.
@@ -72,6 +82,9 @@ class MqttSink:
         options: SendOptions | None = None,
         telemetry_ttl_s: float | None = None,
         drain_s: float = 2.0,
+        wire: Wire | None = None,
+        platform: str | None = None,
+        lanes: Mapping[Priority, LaneLimits] | None = None,
         snapshots: SnapshotOptions | None = None,
     ) -> None:
         if events not in ("detections", "all"):
@@ -83,9 +96,11 @@ class MqttSink:
                 "Snapshots need an ingest that takes them, and ack='broker' has none.",
                 "Use ack='ingest', or no snapshots.",
             )
-        broker = parse_broker_url(url)
         send = replace(options or SendOptions(), ack=ack)
         self._address = Address(tenant=tenant, device=device)
+        broker = parse_broker_url(url)
+        route = plan_route(broker, self._address, ack=ack, wire=wire, platform=platform)
+        self.promise = route.promise
         self._all = events == "all"
         self._telemetry_ttl_s = telemetry_ttl_s
         self._drain_s = drain_s
@@ -93,16 +108,19 @@ class MqttSink:
         self._synced = _Remembered(clock_is_synced)
         self._closing = threading.Lock()
         self._closed = False
-        self._outbox = Outbox(outbox, limits=limits)
+        limits = limits or OutboxLimits()
+        self._outbox = Outbox(outbox, limits=limits if lanes is None else replace(limits, lanes=lanes))
+        self._outbox.report_losses(self._loss_report)
         self._blobs = None if snapshots is None else self._open_blobs(Path(outbox), snapshots, send.snapshots)
         mailbox = None if self._blobs is None else self._blobs.mailbox
-        self._sender = Sender(self._outbox, broker, self._address, options=send, blobs=mailbox)
+        self._sender = Sender(self._outbox, broker, self._address, options=send, route=route, blobs=mailbox)
         self._sender.start()
 
     def emit(self, result: Result) -> None:
         """Take one result and the events of its steps; what cannot be kept is counted in ``stats``."""
         if self._all or _found_something(result):
-            self._put(lambda stamp: envelope_from_result(result, stamp), self._telemetry_ttl_s)
+            self._emitted += 1
+            self._store(lambda stamp: envelope_from_result(result, stamp), ttl_s=self._telemetry_ttl_s)
         for event in result.events if self._blobs is None else self._take_pictures(result, self._blobs):
             self._put_event(event, result.frame.monotonic_ns, result.model)
 
@@ -137,14 +155,12 @@ class MqttSink:
 
     def _take_pictures(self, result: Result, blobs: BlobLane) -> tuple[Event, ...]:
         plain = blobs.take(result)
-        self._emitted += len(result.events) - len(
-            plain
-        )  # the others come by `_put_pictured`, from the encoder's thread
+        # The others come by `_put_pictured`, from the encoder's thread.
+        self._emitted += len(result.events) - len(plain)
         return plain
 
     def _put_pictured(self, event: Event, result: Result) -> None:
-        mono_ns, model = result.frame.monotonic_ns, result.model
-        self._store(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model))
+        self._store_event(event, result.frame.monotonic_ns, result.model)
 
     def _is_calm(self) -> bool:
         """Whether so few events wait that all may be on their way."""
@@ -162,21 +178,26 @@ class MqttSink:
             self._blobs.close()
 
     def _put_event(self, event: Event, mono_ns: int, model: str) -> None:
-        self._put(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model))
-
-    def _put(self, make: Callable[[Stamp], Envelope], ttl_s: float | None = None) -> None:
         self._emitted += 1
-        self._store(make, ttl_s)
+        self._store_event(event, mono_ns, model)
 
-    def _store(self, make: Callable[[Stamp], Envelope], ttl_s: float | None = None) -> None:
-        stamp = Stamp(
-            address=self._address,
-            boot=self._outbox.boot,
-            seq=self._outbox.next_seq(),
-            clock_synced=self._synced(),
+    def _store_event(self, event: Event, mono_ns: int, model: str) -> None:
+        self._store(
+            lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model),
+            coalesce_key=event.coalesce_key,
         )
+
+    def _store(self, make: Callable[[Stamp], Envelope], *, ttl_s: float | None = None, coalesce_key: str = "") -> None:
         with suppress(SyncError):  # the outbox counts it
-            self._outbox.put(make(stamp), ttl_s=ttl_s)
+            self._outbox.put(make(self._stamp(self._outbox.next_seq())), ttl_s=ttl_s, coalesce_key=coalesce_key)
+
+    def _stamp(self, seq: int) -> Stamp:
+        return Stamp(address=self._address, boot=self._outbox.boot, seq=seq, clock_synced=self._synced())
+
+    def _loss_report(self, losses: Sequence[Loss], seq: int) -> Envelope:
+        data = {"total": sum(loss.count for loss in losses), "losses": [loss.as_dict() for loss in losses]}
+        event = Event(kind="sync.losses", time_ns=time.time_ns(), data=data)
+        return envelope_from_event(event, self._stamp(seq), mono_ns=time.monotonic_ns())
 
 
 class _Remembered:

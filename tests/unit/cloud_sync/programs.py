@@ -3,6 +3,7 @@
 python -m tests.unit.cloud_sync.programs device URL OUTBOX LOG COUNT   emits, and logs each accepted id
 python -m tests.unit.cloud_sync.programs ingest URL DIR                lands until it is killed
 python -m tests.unit.cloud_sync.programs pictures URL OUTBOX UPLOAD COUNT  emits events with pictures
+python -m tests.unit.cloud_sync.programs sink URL OUTBOX PLATFORM      is online on a platform until it is killed
 python -m tests.unit.cloud_sync.programs hold OUTBOX FLAG              owns an outbox until it is killed
 """
 
@@ -18,6 +19,7 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.sink import MqttSink
 from tests.unit.cloud_sync.support import ADDRESS, FAST, FAST_SEND, SMALL, make_envelope, until
 
 
@@ -56,6 +58,11 @@ def pictures(url: str, folder: str, upload: str, count: str) -> None:
     sys.exit(1 if stats.snapshots_waiting or stats.pending else 0)
 
 
+def sink(url: str, folder: str, platform: str) -> None:
+    MqttSink(url, tenant=ADDRESS.tenant, device=ADDRESS.device, outbox=folder, ack="broker", platform=platform)
+    time.sleep(60.0)
+
+
 def hold(folder: str, flag: str) -> None:
     outbox = Outbox(folder, limits=SMALL)
     Path(flag).write_text("held")
@@ -64,4 +71,5 @@ def hold(folder: str, flag: str) -> None:
 
 
 if __name__ == "__main__":
-    {"device": device, "ingest": ingest, "pictures": pictures, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    PROGRAMS = {"device": device, "ingest": ingest, "pictures": pictures, "sink": sink, "hold": hold}
+    PROGRAMS[sys.argv[1]](*sys.argv[2:])
