@@ -147,7 +147,13 @@ class MqttSink:
     def _open_blobs(self, outbox: Path, snapshots: SnapshotOptions, pace: UploadPace) -> BlobLane:
         try:
             return BlobLane(
-                outbox / "blobs", self._address, snapshots, put=self._put_pictured, calm=self._is_calm, pace=pace
+                outbox / "blobs",
+                self._address,
+                snapshots,
+                put=self._put_pictured,
+                calm=self._is_calm,
+                lose=lambda reason: self._outbox.lose(reason, "blob"),
+                pace=pace,
             )
         except BaseException:
             self._outbox.close()

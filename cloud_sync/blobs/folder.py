@@ -8,13 +8,14 @@ import re
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecv._internal.atomic import write_private
 from edgecv._internal.private_files import make_private_folder
+from edgecv.cloud_sync.outbox.accounts.losses import Reason
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import SyncError
 
@@ -34,13 +35,17 @@ class BlobFolder:
     """Files named by their content, with a quota; the folder above is owned by this process.
 
     A picture is there as long as nobody at the other end has it. The one that ``hold`` gave is not dropped for a newer one.
+    ``lose`` is told of each that is given up.
 
     Raises:
         SyncError: the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, *, quota_bytes: int, floor_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, *, quota_bytes: int, floor_bytes: int, lose: Callable[[Reason], object] = bool
+    ) -> None:
         self._folder = folder
+        self._tell = lose
         self._quota_bytes = quota_bytes
         self._floor_bytes = floor_bytes
         self._lock = threading.Lock()
@@ -62,7 +67,9 @@ class BlobFolder:
                 return True
             self._make_room(len(data))
             fits = self._used_bytes + len(data) <= self._quota_bytes
-        return self._write(sha256, data) if fits else self._lose("the pictures that wait fill their quota")
+        return (
+            self._write(sha256, data) if fits else self._lose("refused_full", "the pictures that wait fill their quota")
+        )
 
     def hold(self) -> Blob | None:
         """The picture that waits longest; it is not dropped until ``release`` or ``remove``."""
@@ -83,7 +90,7 @@ class BlobFolder:
             data = b""
         if hashlib.sha256(data).hexdigest() == blob.sha256:
             return data
-        self.drop(blob, "a picture on disk is damaged")
+        self.drop(blob, "corrupt", "a picture on disk is damaged")
         return None
 
     def remove(self, blob: Blob) -> None:
@@ -91,11 +98,11 @@ class BlobFolder:
         with self._lock:
             self._forget(blob.sha256)
 
-    def drop(self, blob: Blob, reason: str) -> None:
+    def drop(self, blob: Blob, reason: Reason, why: str) -> None:
         """Delete a picture that will never be sent; it is counted."""
         with self._lock:
             self._forget(blob.sha256)
-        self._lose(reason)
+        self._lose(reason, why)
 
     def stats(self) -> SyncStats:
         """What waits, and what was given up."""
@@ -109,10 +116,10 @@ class BlobFolder:
     def _write(self, sha256: str, data: bytes) -> bool:
         try:
             if shutil.disk_usage(self._folder).free - len(data) < self._floor_bytes:
-                return self._lose("the disk is almost full: no picture is written")
+                return self._lose("refused_disk", "the disk is almost full: no picture is written")
             write_private(self._path(sha256), data, flush=True)
         except OSError as error:
-            return self._lose(f"a picture cannot be written: {error.strerror}")
+            return self._lose("refused_disk", f"a picture cannot be written: {error.strerror}")
         with self._lock:
             self._waiting[sha256] = len(data)
             self._used_bytes += len(data)
@@ -125,16 +132,18 @@ class BlobFolder:
                 return
             self._forget(sha256)
             self._dropped += 1
+            self._tell("evicted")
 
     def _forget(self, sha256: str) -> None:
         self._used_bytes -= self._waiting.pop(sha256, 0)
         with suppress(OSError):  # what cannot be deleted now is sent again after a restart
             self._path(sha256).unlink()
 
-    def _lose(self, reason: str) -> bool:
+    def _lose(self, reason: Reason, why: str) -> bool:
         with self._lock:
             self._dropped += 1
-            self._last_error = reason
+            self._last_error = why
+        self._tell(reason)
         return False
 
     def _path(self, sha256: str) -> Path:

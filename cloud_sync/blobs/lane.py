@@ -13,6 +13,7 @@ from edgecv.cloud_sync.blobs.options import SnapshotOptions, UploadPace
 from edgecv.cloud_sync.blobs.taker import SnapshotTaker
 from edgecv.cloud_sync.blobs.uploader import BlobUploader
 from edgecv.cloud_sync.mqtt.topics import Address
+from edgecv.cloud_sync.outbox.accounts.losses import Reason
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.events import Event
 from edgecv.results import Result
@@ -30,6 +31,7 @@ class BlobLane:
         options: Which events, and how.
         put: Takes an event, with its picture's name, and the result it belongs to.
         calm: Whether no events wait, behind which parts of pictures stand back.
+        lose: Is told the reason of each picture that is given up.
         pace: Waits between attempts.
 
     Raises:
@@ -46,11 +48,12 @@ class BlobLane:
         *,
         put: Callable[[Event, Result], None],
         calm: Callable[[], bool],
+        lose: Callable[[Reason], object] = bool,
         pace: UploadPace | None = None,
     ) -> None:
         self.mailbox = Mailbox(address)
         self._folder = BlobFolder(
-            folder, quota_bytes=round(options.quota_mb * 1e6), floor_bytes=round(options.free_mb * 1e6)
+            folder, quota_bytes=round(options.quota_mb * 1e6), floor_bytes=round(options.free_mb * 1e6), lose=lose
         )
         self._keeper = BlobKeeper(self._folder, self.mailbox.wake)
         self._uploader = BlobUploader(self._folder, self.mailbox, options, calm=calm, pace=pace)

@@ -20,7 +20,7 @@ MAX_BLOB_BYTES = 8 * 2**20
 PART_BYTES = 48 * 1024
 MAX_MESSAGE_BYTES = 8 * 1024  # of announcements and answers
 MAX_HEADERS = 8
-MEDIA_TYPE = "image/jpeg"
+MEDIA_TYPE: Literal["image/jpeg"] = "image/jpeg"
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_BLOB_BYTES)]

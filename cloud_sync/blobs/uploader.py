@@ -130,7 +130,7 @@ class BlobUploader:
             self._stats = replace(self._stats, snapshots_sent=self._stats.snapshots_sent + 1, last_error="")
             return True
         if isinstance(reply, Drop):
-            self._folder.drop(errand.blob, f"ingest never takes a picture: {printable(reply.reason, 200)}")
+            self._folder.drop(errand.blob, "too_large", f"ingest never takes a picture: {printable(reply.reason, 200)}")
             return True
         if isinstance(reply, Wait):
             self._note(f"ingest takes no pictures now: {printable(reply.reason, 200)}")

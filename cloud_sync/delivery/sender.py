@@ -26,7 +26,6 @@ from edgecv.cloud_sync.mqtt.events import (
     Delivered,
     Disconnected,
     LinkEvent,
-    LinkOptions,
     Received,
     Undelivered,
 )
@@ -76,7 +75,8 @@ class Sender:
         self._supply = Supply(outbox, self._options)
         self._answers = AnswerReader(outbox, self._flights, self._parking, self._route.acks_topic or "")
         self._stats = SyncStats()
-        self._transport = MqttTransport(self._route.broker, self._link_options(), self._inbox.put)
+        link = self._route.link_options(self._options, optional=self._blobs.topics)
+        self._transport = MqttTransport(self._route.broker, link, self._inbox.put)
         self._thread = threading.Thread(target=self._run, name="edgecv-send", daemon=True)
 
     def start(self) -> None:
@@ -109,18 +109,6 @@ class Sender:
         if self._epoch:
             self._publish_status("offline")
         return self._transport.close(max(deadline_s - time.monotonic(), 0.1)) and not self._thread.is_alive()
-
-    def _link_options(self) -> LinkOptions:
-        options, route = self._options, self._route
-        return LinkOptions(
-            client_id=route.client_id,
-            subscriptions=route.subscriptions,
-            optional=self._blobs.topics,
-            will=route.will,
-            window=options.window,
-            window_bytes=options.window_bytes,
-            backoff=options.reconnect,
-        )
 
     def _look_again(self) -> None:
         self._more.set()

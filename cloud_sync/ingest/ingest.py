@@ -7,7 +7,6 @@ import queue
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -106,7 +105,7 @@ class Ingest:
         )
         self._transport = MqttTransport(broker, options, self._enqueue)
         folder, wake = self._landing.path.parent, partial(self._inbox.put, None)
-        self._blobs = BlobDesk(folder, self._send, wake, limits=blobs or BlobLimits(), signer=signer)
+        self._blobs = BlobDesk(folder, self._tell, wake, limits=blobs or BlobLimits(), signer=signer)
 
     @property
     def db_path(self) -> Path:
@@ -115,10 +114,9 @@ class Ingest:
 
     def stats(self) -> IngestStats:
         """The counts of the ingest at this moment."""
-        waiting, size = self._inbox.waiting()
-        blobs, refused = self._blobs.stored, self._blobs.refused
-        more = {"dropped": self._dropped, "blobs": blobs, "blobs_refused": refused}
-        return replace(self._stats, waiting=waiting, waiting_bytes=size, **more)
+        messages, size = self._inbox.waiting()
+        stats = replace(self._stats, blobs=self._blobs.stored, blobs_refused=self._blobs.refused)
+        return replace(stats, dropped=self._dropped, waiting=messages, waiting_bytes=size)
 
     def devices(self) -> Sequence[DeviceSeen]:
         """The devices that were heard of since the start, at most 10,000; those that were silent for longest first."""
@@ -147,7 +145,7 @@ class Ingest:
             self._dropped += 1
             self._transport.acknowledge(event)  # to the broker, which would stop at the window otherwise
 
-    def _send(self, topic: str, payload: bytes) -> None:
+    def _tell(self, topic: str, payload: bytes) -> None:
         if self._epoch:
             self._transport.publish(self._epoch, topic, payload)
 
@@ -273,15 +271,9 @@ class Ingest:
                 commits=self._stats.commits + 1,
                 commit_s=self._stats.commit_s + time.monotonic() - began_s,
             )
-            self._note_devices(group.landed)
+            self._devices.note_landed(group.landed)
             return True
         return False
-
-    def _note_devices(self, landed: Sequence[Landed]) -> None:
-        counts = Counter(one.address for one in landed)
-        last = {one.address: one for one in landed}
-        for address, one in last.items():
-            self._devices.note(address, counts[address], one.time, one.received_ns)
 
     def _answer(self, group: _Group, messages: Sequence[Received]) -> None:
         """Tell devices what is safe, and the broker that the messages are taken care of."""
@@ -292,8 +284,7 @@ class Ingest:
 
     def _send(self, answers: Answers) -> None:
         for topic, payload in answers.messages():
-            if self._epoch:
-                self._transport.publish(self._epoch, topic, payload)
+            self._tell(topic, payload)
 
     def _give_up(self, message: Received, error: Exception) -> None:
         self._failed(f"A message on {message.topic!r} could not be read at all: {type(error).__name__}: {error}")

@@ -86,3 +86,8 @@ class LinkOptions:
     stall_s: float = 30.0  # a connection on which the broker acknowledges nothing for this long is given up
     hang_s: float = 45.0  # a network thread that makes no step for so long hangs, and is replaced
     backoff: Backoff = field(default_factory=Backoff)  # delays between attempts
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """All that is subscribed to, what is needed first."""
+        return (*self.subscriptions, *self.optional)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.delivery.options import AckMode, SendOptions
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
-from edgecv.cloud_sync.mqtt.events import Received, Will
+from edgecv.cloud_sync.mqtt.events import LinkOptions, Received, Will
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.platforms.platform import OWN, Message, Platform, fill, read_platform
 from edgecv.cloud_sync.wire.payloads import JSON, ZLIB, Form, Wire
@@ -114,6 +114,18 @@ class Route:
             window_bytes=_least(options.window_bytes, limits.window_bytes),
             batch_events=_least(options.batch_events, limits.batch_events),
             batch_bytes=_least(options.batch_bytes, room),
+        )
+
+    def link_options(self, options: SendOptions, *, optional: tuple[str, ...] = ()) -> LinkOptions:
+        """How to connect; ``optional`` are more topics to read, which the broker may refuse."""
+        return LinkOptions(
+            client_id=self.client_id,
+            subscriptions=self.subscriptions,
+            optional=optional,
+            will=self.will,
+            window=options.window,
+            window_bytes=options.window_bytes,
+            backoff=options.reconnect,
         )
 
     @property

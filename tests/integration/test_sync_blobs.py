@@ -299,3 +299,23 @@ def test_pictures_need_an_ingest(tmp_path: Path) -> None:
             ack="broker",
             snapshots=SnapshotOptions(events=["*"]),
         )
+
+
+def test_pictures_that_are_given_up_stand_in_the_loss_ledger(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    sink = open_sink(mosquitto.url, tmp_path / "outbox", drain_s=0.0, quota_mb=0.1)
+    for seed in range(3):
+        sink.emit(pictured(seed))
+        until(lambda seed=seed: sink.stats().snapshots == seed + 1, "a picture")
+    until(lambda: sink.stats().snapshots_dropped == 2, "only one fits")
+    sink.close()
+    with running_ingest(mosquitto.url, tmp_path / "db", blobs=LIMITS):
+        open_sink(mosquitto.url, tmp_path / "outbox").close()
+    with closing(sqlite3.connect(tmp_path / "db" / "landing.db")) as db:
+        (data,) = db.execute("SELECT data FROM events WHERE type = 'edgecv.event.sync.losses'").fetchone()
+    losses = json.loads(data)["losses"]
+    assert {one["lane"] for one in losses} == {"blob"}
+    assert {one["reason"] for one in losses} <= {
+        "evicted",
+        "refused_full",
+    }  # the one under way is not dropped for another
+    assert sum(one["count"] for one in losses) == 2
