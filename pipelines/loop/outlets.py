@@ -27,13 +27,23 @@ class Outlets:
     ) -> None:
         self.workers: list[SinkWorker] = []
         self._on_result, self._on_event = on_result, on_event
+        self._longest_s: dict[str, float] = {}  # by source: how long its files may be kept
         self._logged: dict[str, set[tuple[str, str]]] = {}  # by source: trouble that the log was told of
 
     def add(self, name: str, sink: Sink, status: Callable[[], PipelineStatus]) -> None:
         """One more sink; ``status`` is for one that wants to know how the pipeline does."""
         worker = worker_for(name, sink)
         worker.attach(status)
+        for source_id, longest_s in self._longest_s.items():
+            worker.retain(source_id, longest_s)
         self.workers.append(worker)
+
+    def retain(self, source_id: str, longest_s: float | None) -> None:
+        """How long files of a source may be kept; ``None``: nothing is said."""
+        if longest_s is not None:
+            self._longest_s[source_id] = longest_s
+            for worker in self.workers:
+                worker.retain(source_id, longest_s)
 
     def start(self) -> None:
         """Begin to feed the sinks."""
