@@ -112,7 +112,7 @@ def test_the_measure_sees_a_single_pixel_after_every_codec(tmp_path: Path) -> No
     assert all(seen.values()), f"a pixel of the secret is missed: {seen}"
 
 
-@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 40))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 40))])
 def test_files_are_masked_in_every_sink(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(1000 + seed)
     mask = fuzzed_mask(rng)
@@ -144,7 +144,7 @@ class SecretCamera(MjpegServer):
         super().__init__()
         self.mask: list[Corners] = []
 
-    def image(self, number: int) -> bytes:  # noqa: ARG002 - they are all alike
+    def image(self, number: int) -> bytes:
         secret = below(self.mask, self.size_wh).astype(np.uint8)
         secret = cv2.erode(secret, np.ones((33, 33), np.uint8), borderValue=1).astype(np.bool_)
         return cv2.imencode(".jpg", scene(secret), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
@@ -237,7 +237,7 @@ def test_record_and_replay_and_the_same_source_by_hand(tmp_path: Path) -> None:
     check(folder / "out", mask, least=21)
 
 
-@pytest.mark.parametrize("command", [["run"], ["record", "--out", "x.rec"]])
+@pytest.mark.parametrize("command", [["run"], pytest.param(["record", "--out", "x.rec"], marks=pytest.mark.slow)])
 def test_another_source_than_the_masked_one_is_refused(tmp_path: Path, command: list[str]) -> None:
     folder = masked_app(tmp_path, [[(0.1, 0.1), (0.5, 0.1), (0.5, 0.5)]])
     (folder / "other").mkdir()
