@@ -14,6 +14,7 @@ import msgspec
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import Nonce
 from edgecv.cloud_sync.mqtt.topics import Address
+from edgecv.cloud_sync.wire.cloud_events import as_stored
 from edgecv.errors import SyncError
 from edgecv.events import Event, Priority
 from edgecv.results import Result
@@ -182,7 +183,11 @@ def decode_batch(payload: bytes) -> Batch:
         NewerBatch: the message is of a newer version.
         SyncError: it is not zlib, grows beyond ``MAX_BATCH_BYTES``, is no JSON batch, or lists too many events.
     """
-    text = _inflate(payload)
+    # Messages of `--wire json`, for other readers, may come by here too. zlib never begins so.
+    is_json = payload[:1] == b"["
+    text = payload if is_json else _inflate(payload)
+    if len(text) > MAX_BATCH_BYTES:
+        raise SyncError(f"A batch is larger than {MAX_BATCH_BYTES} bytes.")
     try:
         found = _batch_decoder.decode(text)
     except _MALFORMED as error:
@@ -198,7 +203,7 @@ def decode_batch(payload: bytes) -> Batch:
     errors: list[tuple[int, str]] = []
     for index, raw in enumerate(raws):
         try:
-            envelopes[index] = decode(raw)
+            envelopes[index] = decode(as_stored(raw) if is_json else raw)
         except SyncError as error:
             errors.append((index, error.message))
     return Batch(

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "record": "edgecv.cli.record",
     "replay": "edgecv.cli.replay",
     "run": "edgecv.cli.run",
+    "sync": "edgecv.cli.sync",
     "tune": "edgecv.cli.tune",
     "unpack": "edgecv.cli.unpack",
     "verify": "edgecv.cli.verify",

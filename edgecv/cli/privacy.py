@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edgecv.pipelines.privacy.finder import BoxFinder
     from edgecv.pipelines.privacy.report import Outlet
 
+_BROKERS = ("mqtt", "home_assistant")  # tables whose sinks send to a broker, images too where they take snapshots
+
 privacy = typer.Typer(
     no_args_is_help=True, help="Say what happens to the images of each camera, and make anonymised copies."
 )
@@ -46,15 +48,19 @@ def report(
 
 def _outlets(file: AppFile) -> Iterator[Outlet]:
     from edgecv._internal.redaction import redact
-    from edgecv.pipelines.privacy.report import Outlet, page_outlet, sink_outlet
+    from edgecv.pipelines.privacy.report import Content, Outlet, page_outlet, sink_outlet
 
     yield from map(sink_outlet, file.sinks)
     if file.preview is not None:
         yield page_outlet(f"preview:{file.preview.port}", "images", file.preview.host)
     if file.metrics is not None:
         yield page_outlet(f"metrics:{file.metrics.port}", "numbers", file.metrics.host)
-    if file.mqtt is not None:
-        yield Outlet(name="mqtt", content="data", leaves=f"to {redact(file.mqtt.url)}")
+    for name in _BROKERS:
+        table = getattr(file, name, None)
+        if table is not None:
+            url = table.url or (file.mqtt.url if file.mqtt is not None else "its broker")
+            content: Content = "images" if getattr(table, "snapshots", None) else "data"
+            yield Outlet(name=name, content=content, leaves=f"to {redact(url)}")
 
 
 @privacy.command()
