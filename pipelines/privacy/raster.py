@@ -50,10 +50,11 @@ def _on_border(corners: Points, size_wh: tuple[int, int]) -> BoolArray:
     for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         low, high = min(a[1], b[1]) - _MARGIN_PX, max(a[1], b[1]) + _MARGIN_PX
         rows = np.arange(min(height - 1, max(0, int(np.floor(low)))), min(height - 1, int(np.floor(high))) + 1)
+        upper = rows.astype(np.float64)
         if a[1] == b[1]:
             ends = [np.full(len(rows), x) for x in (a[0], b[0])]
         else:
-            ends = [_x_at(a, b, side) for side in (rows - _MARGIN_PX, rows + 1 + _MARGIN_PX)]
+            ends = [_x_at(a, b, side) for side in (upper - _MARGIN_PX, upper + 1 + _MARGIN_PX)]
         left = np.floor(np.minimum(*ends) - _MARGIN_PX).clip(0, width - 1).astype(int)
         right = np.floor(np.maximum(*ends) + _MARGIN_PX).clip(0, width - 1).astype(int)
         edges[rows, left] += 1

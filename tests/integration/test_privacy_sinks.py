@@ -143,11 +143,15 @@ class SecretCamera(MjpegServer):
     def __init__(self) -> None:
         super().__init__()
         self.mask: list[Corners] = []
+        self._made: dict[tuple[int, int], bytes] = {}
 
     def image(self, number: int) -> bytes:
-        secret = below(self.mask, self.size_wh).astype(np.uint8)
-        secret = cv2.erode(secret, np.ones((33, 33), np.uint8), borderValue=1).astype(np.bool_)
-        return cv2.imencode(".jpg", scene(secret), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+        size_wh = self.size_wh
+        if size_wh not in self._made:
+            secret = cv2.erode(below(self.mask, size_wh).astype(np.uint8), np.ones((33, 33), np.uint8), borderValue=1)
+            image = scene(secret.astype(np.bool_))
+            self._made[size_wh] = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+        return self._made[size_wh]
 
 
 def test_a_camera_is_masked_before_anything_has_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
