@@ -65,6 +65,23 @@ class Frame:
         """Nanoseconds on the clock of what is seen: however fast a file is read, a second in it is a second."""
         return self.monotonic_ns if self.position_ns is None else self.position_ns
 
+    def with_image(self, image: Image) -> Frame:
+        """The same frame with another image in place of its own.
+
+        It is a plain ``Frame``: whatever a class of a plug-in holds beside, such as the image as the camera encoded it, does not
+        come along, unless that class says otherwise.
+        """
+        return Frame(
+            image=image,
+            index=self.index,
+            source_id=self.source_id,
+            captured_ns=self.captured_ns,
+            monotonic_ns=self.monotonic_ns,
+            position_ns=self.position_ns,
+            path=self.path,
+            is_damaged=self.is_damaged,
+        )
+
     def __repr__(self) -> str:
         height, width = (*getattr(self.image, "shape", ()), 0, 0)[:2]
         source = f" of {printable(self.source_id)[:_SHOWN_CHARACTERS]}" if self.source_id else ""

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "pack": "edgecv.cli.pack",
     "plugins": "edgecv.cli.plugins",
     "predict": "edgecv.cli.predict",
+    "privacy": "edgecv.cli.privacy",
     "record": "edgecv.cli.record",
     "replay": "edgecv.cli.replay",
     "run": "edgecv.cli.run",
