@@ -16,7 +16,8 @@ from edgecv._internal.printable import printable
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_ranges
 from edgecv.cloud_sync.envelope import decode_batch
-from edgecv.cloud_sync.ingest.database import EventDatabase, Landed, Rejected
+from edgecv.cloud_sync.ingest.database import EventDatabase
+from edgecv.cloud_sync.ingest.landed import Landed, Rejected
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
