@@ -28,6 +28,7 @@ def retain(writer: StoreWriter, days: int, tenant: str = "") -> Retained:
         SyncError: the disk refused.
     """
     from_hour = hour_of(time.time_ns() // 1000 - days * _DAY_US)
+    writer.drop_obsolete(now=True)  # they may hold what is too old
     landed = writer.landing.retain(tenant, from_hour)
     old = [part for part in writer.manifest.parts if part.hour < from_hour and tenant in ("", part.tenant)]
     if old:

@@ -76,7 +76,7 @@ def rewrite(
 
 def scan(folder: Path, files: Sequence[PartFile], more: str = "hive_partitioning=false") -> str:
     """The SQL that reads these files."""
-    paths = ", ".join(quoted(_literal(str(folder / file.path))) for file in files)
+    paths = ", ".join(quoted(literal(str(folder / file.path))) for file in files)
     return f"read_parquet([{paths}], {more})"
 
 
@@ -85,7 +85,7 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _literal(path: str) -> str:
+def literal(path: str) -> str:
     """A path in which nothing is a wildcard."""
     return "".join(f"[{char}]" if char in "*?[" else char for char in path)
 

@@ -69,6 +69,12 @@ ORDER: Mapping[str, str] = {EVENTS: "device, boot, seq, digest", DETECTIONS: "de
 def arrow_schema(data_set: str, more: Mapping[str, str] | None = None) -> Any:
     """The ``pyarrow.Schema`` of a data set, with some columns in front of it."""
     pa = require("pyarrow", "cloud")
+    return pa.schema([(name, arrow_type(kind)) for name, kind in {**(more or {}), **COLUMNS[data_set]}.items()])
+
+
+def arrow_type(kind: str) -> Any:
+    """The type of pyarrow for one of DuckDB."""
+    pa = require("pyarrow", "cloud")
     kinds = {
         "VARCHAR": pa.string(),
         "BIGINT": pa.int64(),
@@ -78,5 +84,7 @@ def arrow_schema(data_set: str, more: Mapping[str, str] | None = None) -> Any:
         "FLOAT": pa.float32(),
         "BOOLEAN": pa.bool_(),
         "TIMESTAMP": pa.timestamp("us"),
+        "DATE": pa.date32(),
+        "BLOB": pa.binary(),
     }
-    return pa.schema([(name, kinds[kind]) for name, kind in {**(more or {}), **COLUMNS[data_set]}.items()])
+    return kinds[kind]

@@ -1,0 +1,135 @@
+"""Keeps a store in order while ingest runs: merges by the clock, keeps what is to be kept, and does what was asked for."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+
+from edgecv.cloud_sync.ingest.database import EventDatabase
+from edgecv.cloud_sync.notices import Notice
+from edgecv.cloud_sync.store import forget, requests
+from edgecv.cloud_sync.store.audit import write_audit
+from edgecv.cloud_sync.store.retention import retain
+from edgecv.cloud_sync.store.writer import MergeReport, StoreWriter
+from edgecv.errors import ConfigError, EdgeCVError
+
+_log = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+_AFTER_THE_HOUR_S = 120  # so that events on their way when an hour ends are mostly merged with it
+_HOURLY_COMPACT_AT = 8  # parts of an hour; at night two are enough
+_AGAIN_S = 60.0
+_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpkeepOptions:
+    """When to merge, and how much to keep.
+
+    Raises:
+        ConfigError: ``merge_at`` is neither ``hourly`` nor a time such as ``03:00``, or ``retain_days`` is below 1.
+    """
+
+    merge_at: str = ""  # `hourly`, or once a day at a time in UTC; empty: never
+    retain_days: int | None = None  # `None`: for ever
+
+    def __post_init__(self) -> None:
+        if self.merge_at not in ("", "hourly") and not _TIME.fullmatch(self.merge_at):
+            raise ConfigError(f"{self.merge_at!r} is no time to merge at.", "Use hourly, or a time in UTC such as 03:00.")
+        if self.retain_days is not None and self.retain_days < 1:
+            raise ConfigError("At least one day is kept.", "Use --retain-days 1 or more.")
+
+
+@dataclass(slots=True, kw_only=True)
+class Upkeep:
+    """Works in a thread of its own, on the database of the ingest that owns the folder."""
+
+    landing: EventDatabase
+    options: UpkeepOptions
+    clock: Callable[[], float] = time.time
+    _writer: StoreWriter | None = None
+    _failed: Notice = field(default_factory=lambda: Notice(_log))
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set."""
+        due_s = self.clock()  # what a killed process left, and what is due since
+        while not stop.wait(_POLL_S):
+            try:
+                self._serve(stop)
+                if self.options.merge_at and self.clock() >= due_s:
+                    tidy(self._store(), self.options, stop)
+                    due_s = next_due_s(self.options.merge_at, self.clock())
+            except EdgeCVError as error:
+                self._failed(f"The store is not in order, and is tried again: {error.message} {error.hint}")
+                self._writer = None  # read again what the disk says
+                due_s = self.clock() + _AGAIN_S
+                stop.wait(_POLL_S)
+
+    def _store(self) -> StoreWriter:
+        if self._writer is None:
+            self._writer = StoreWriter(self.landing)
+            forget.finish(self._writer)
+        return self._writer
+
+    def _serve(self, stop: threading.Event) -> None:
+        for request in requests.waiting(self.landing.folder):
+            requests.answer(self.landing.folder, request, lambda one=request: perform(self._store(), one, stop))
+
+
+def tidy(writer: StoreWriter, options: UpkeepOptions, stop: threading.Event, *, night: bool | None = None) -> MergeReport:
+    """Merge what is over, make few parts of many, and delete what is too old.
+
+    Raises:
+        EdgeCVError: the disk refused, a file is damaged, or a package is missing.
+    """
+    is_night = options.merge_at != "hourly" or time.gmtime().tm_hour == 0 if night is None else night
+    report = writer.merge(stop)
+    report.compacted = writer.compact(stop, fewest=2 if is_night else _HOURLY_COMPACT_AT)
+    if options.retain_days is not None and not stop.is_set():
+        done = retain(writer, options.retain_days)
+        if done.stored or done.landed:
+            write_audit(writer.folder, "retain", {"from_hour": done.from_hour, "events": done.stored + done.landed})
+    writer.drop_obsolete()
+    if report.events:
+        _log.info("%d events were merged into %d files", report.events, report.parts)
+    return report
+
+
+def perform(writer: StoreWriter, request: requests.Request, stop: threading.Event) -> dict[str, object]:
+    """Do what was asked for; gives what became of it.
+
+    Raises:
+        EdgeCVError: it could not be done.
+    """
+    if request.action == "forget" and request.tombstone is not None:
+        tombstone = request.tombstone
+        erased = forget.forget(writer, tombstone)
+        result: dict[str, object] = {"landed": erased.landed, "stored": erased.stored, "rewritten": erased.rewritten}
+        details = {"tenant": tombstone.tenant, "device": tombstone.device, "from_us": tombstone.from_us, "to_us": tombstone.to_us}
+        write_audit(writer.folder, "forget", {**details, **result})
+        return result
+    if request.action == "retain" and request.days is not None:
+        kept = retain(writer, request.days, request.tenant)
+        result = {"from_hour": kept.from_hour, "landed": kept.landed, "stored": kept.stored, "parts": kept.parts}
+        write_audit(writer.folder, "retain", {"tenant": request.tenant, **result})
+        return result
+    report = writer.merge(stop, open_hours=request.open_hours)
+    compacted = writer.compact(stop)
+    writer.drop_obsolete()
+    return {"events": report.events, "parts": report.parts, "compacted": compacted}
+
+
+def next_due_s(merge_at: str, now_s: float) -> float:
+    """When the next merge is due, in seconds since the epoch."""
+    now = datetime.fromtimestamp(now_s, tz=timezone.utc)
+    if merge_at == "hourly":
+        hour = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        return hour.timestamp() + _AFTER_THE_HOUR_S
+    hour_text, _, minute_text = merge_at.partition(":")
+    due = now.replace(hour=int(hour_text), minute=int(minute_text), second=0, microsecond=0)
+    return (due if due > now else due + timedelta(days=1)).timestamp()
