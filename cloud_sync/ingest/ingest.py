@@ -7,7 +7,7 @@ import queue
 import secrets
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +18,15 @@ from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_r
 from edgecv.cloud_sync.envelope import decode_batch
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.ingest.landed import Landed, Rejected
+from edgecv.cloud_sync.ingest.seen import DeviceSeen, DevicesSeen
+from edgecv.cloud_sync.ingest.stats import IngestStats
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
-from edgecv.cloud_sync.mqtt.topics import EVENTS_FILTER, Address, parse_events_topic
+from edgecv.cloud_sync.mqtt.topics import Address, events_filter, parse_events_topic
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.notices import Notice
+from edgecv.cloud_sync.store.upkeep import Upkeep, UpkeepOptions
 from edgecv.errors import SyncError
 
 _log = logging.getLogger(__name__)
@@ -36,21 +39,6 @@ _INBOX = InboxLimits(messages=1024, total_bytes=64 * 2**20, topic_messages=128, 
 _MAX_PACKET_BYTES = 2 * 2**20
 _GROUP_TEXT_BYTES = 8 * 2**20
 _MAX_REASONS = 8  # kept of one message; all are counted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestStats:
-    """Counts of an ingest since its start."""
-
-    connected: bool = False  # whether a broker is there now
-    messages: int = 0  # batches received
-    stored: int = 0  # events that were new
-    renamed: int = 0  # of them, those whose id belonged to another event: they are `boot:seq:digest`
-    duplicates: int = 0  # events that were there already; they are acknowledged like new ones
-    rejected: int = 0  # messages, or events in them, kept out; the newest 1,000 are in table `rejected`
-    dropped: int = 0  # messages left unread because too many waited, in all or of one device; devices send them again
-    commits: int = 0  # durable commits
-    last_error: str = ""  # why there was no connection or no commit, or empty
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,18 +56,34 @@ class _Group:
 class Ingest:
     """Lands the events of all devices of a broker in ``DIR/landing.db``.
 
-    One ingest at a time may own the folder. ``reconnect`` is the delays between connections, and between attempts to commit.
+    Args:
+        url: The broker, such as ``mqtts://user@host?password_file=FILE``. It need not be reachable.
+        db_dir: Folder of the database; one ingest at a time may own it.
+        group: Several ingests of one group share the messages of a broker between them, each with a folder of its own. Without a
+            name this ingest gets every message.
+        reconnect: The delays between connections, and between attempts to commit.
+        upkeep: When to merge events into Parquet, and how long to keep them. By default they stay in the database.
 
     Raises:
-        ConfigError: the URL cannot be used.
+        ConfigError: the URL or the group cannot be used.
         SyncError: the folder belongs to another ingest or cannot be written.
         MissingDependency: paho-mqtt is not installed.
     """
 
-    def __init__(self, url: str, db_dir: Path | str, *, reconnect: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        db_dir: Path | str,
+        *,
+        group: str | None = None,
+        reconnect: Backoff | None = None,
+        upkeep: UpkeepOptions | None = None,
+    ) -> None:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
+        wanted = events_filter(group)
         self._landing = EventDatabase(db_dir)
+        self._upkeep = Upkeep(self._landing, upkeep or UpkeepOptions())
         self._inbox = Inbox(_INBOX)
         self._kept_out = Notice(_log)
         self._failed = Notice(_log)
@@ -87,9 +91,10 @@ class Ingest:
         self._epoch = 0
         self._stats = IngestStats()
         self._dropped = 0
+        self._devices = DevicesSeen()
         options = LinkOptions(
             client_id=f"edgecv-ingest-{secrets.token_hex(4)}",
-            subscriptions=(EVENTS_FILTER,),
+            subscriptions=(wanted,),
             max_packet_bytes=_MAX_PACKET_BYTES,
             window=64,
             manual_ack=True,
@@ -104,10 +109,16 @@ class Ingest:
 
     def stats(self) -> IngestStats:
         """The counts of the ingest at this moment."""
-        return replace(self._stats, dropped=self._dropped)
+        messages, size = self._inbox.waiting()
+        return replace(self._stats, dropped=self._dropped, waiting=messages, waiting_bytes=size)
+
+    def devices(self) -> Sequence[DeviceSeen]:
+        """The devices that were heard of since the start, at most 10,000; those that were silent for longest first."""
+        return self._devices.all()
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then close; call it once."""
+        self._upkeep.start()
         self._transport.start()
         try:
             while not stop.is_set():
@@ -116,6 +127,7 @@ class Ingest:
                     self._land(messages, stop)
         finally:
             self._transport.close(5.0)
+            self._upkeep.close()
             self._landing.close()
 
     def _enqueue(self, event: LinkEvent) -> None:
@@ -210,10 +222,11 @@ class Ingest:
         """Commit, again and again while the disk refuses; ``False`` when it was stopped before."""
         attempt = 0
         while not stop.is_set():
+            began_s = time.monotonic()
             try:
                 stored = self._landing.store(group.landed, group.rejected)
             except SyncError as error:
-                self._note(last_error=error.message)
+                self._note(last_error=error.message, commit_s=self._stats.commit_s + time.monotonic() - began_s)
                 stop.wait(self._backoff.delay_s(attempt))
                 attempt += 1
                 continue
@@ -225,12 +238,21 @@ class Ingest:
             self._note(
                 stored=self._stats.stored + stored.new,
                 renamed=self._stats.renamed + len(stored.renamed),
-                duplicates=self._stats.duplicates + len(group.landed) - stored.new,
+                duplicates=self._stats.duplicates + len(group.landed) - stored.new - stored.erased,
+                erased=self._stats.erased + stored.erased,
                 rejected=self._stats.rejected + group.refused,
                 commits=self._stats.commits + 1,
+                commit_s=self._stats.commit_s + time.monotonic() - began_s,
             )
+            self._note_devices(group.landed)
             return True
         return False
+
+    def _note_devices(self, landed: Sequence[Landed]) -> None:
+        counts = Counter(one.address for one in landed)
+        last = {one.address: one for one in landed}
+        for address, one in last.items():
+            self._devices.note(address, counts[address], one.time, one.received_ns)
 
     def _answer(self, group: _Group, messages: Sequence[Received]) -> None:
         """Tell devices what is safe, and the broker that the messages are taken care of."""

@@ -54,9 +54,14 @@ class Landed:
         return content_digest(self.row[_WRITTEN_AT])
 
     @property
+    def time(self) -> str:
+        """When it happened, as the device says it."""
+        return str(self.row[_TIME_AT])
+
+    @property
     def own_us(self) -> int:
         """The device's own time, in microseconds since the epoch."""
-        return microseconds(str(self.row[_TIME_AT]))
+        return microseconds(self.time)
 
     @property
     def filed_us(self) -> int:

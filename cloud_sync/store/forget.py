@@ -68,7 +68,8 @@ def _rewrite(writer: StoreWriter, tombstone: Forgotten, landed: int) -> Erased:
         stored += part.events.rows - left
         rewritten += 1
         writer.replace([part], new, now=True)
-    writer.save(forgotten=(*writer.manifest.forgotten, tombstone))
+    others = tuple(one for one in writer.manifest.forgotten if one.id != tombstone.id)
+    writer.save(forgotten=(*others, tombstone))
     return Erased(landed=landed, stored=stored, rewritten=rewritten)
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from edgecv._internal.atomic import new_file
+from edgecv._internal.file_locks import is_locked
 from edgecv._internal.private_files import make_private_folder
 from edgecv.cloud_sync.store.manifest import Forgotten
 from edgecv.errors import EdgeCVError, SyncError
@@ -74,6 +75,17 @@ def ask(folder: Path, request: Request, timeout_s: float) -> Mapping[str, object
     if answer.result is None:
         raise SyncError(answer.error, answer.hint)
     return answer.result
+
+
+def fulfil(folder: Path, request: Request, perform: Callable[[], dict[str, object]], timeout_s: float) -> Mapping[str, object]:
+    """Ask the ingest that owns a store, or do it here where none runs.
+
+    Raises:
+        SyncError: it is no store, or it could not be done.
+    """
+    if not (folder / "landing.db").exists():
+        raise SyncError(f"{folder} is no store.", "Name the folder of an ingest (--db).")
+    return ask(folder, request, timeout_s) if is_locked(folder / "lock") else perform()
 
 
 def waiting(folder: Path) -> list[Request]:

@@ -6,9 +6,10 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.notices import Notice
@@ -43,42 +44,56 @@ class UpkeepOptions:
             raise ConfigError(f"{self.merge_at!r} is no time to merge at.", "Use hourly, or a time in UTC such as 03:00.")
         if self.retain_days is not None and self.retain_days < 1:
             raise ConfigError("At least one day is kept.", "Use --retain-days 1 or more.")
+        if self.retain_days is not None and not self.merge_at:
+            raise ConfigError("What is too old is deleted after a merge.", "Say when: --merge-at hourly.")
 
 
-@dataclass(slots=True, kw_only=True)
 class Upkeep:
     """Works in a thread of its own, on the database of the ingest that owns the folder."""
 
-    landing: EventDatabase
-    options: UpkeepOptions
-    clock: Callable[[], float] = time.time
-    _writer: StoreWriter | None = None
-    _failed: Notice = field(default_factory=lambda: Notice(_log))
+    def __init__(self, landing: EventDatabase, options: UpkeepOptions) -> None:
+        self._landing = landing
+        self._options = options
+        self._writer: StoreWriter | None = None
+        self._failed = Notice(_log)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="edgecv-store", daemon=True)
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set."""
-        due_s = self.clock()  # what a killed process left, and what is due since
-        while not stop.wait(_POLL_S):
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End soon: what is half done is left as if it had not begun."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        due_s = time.time()  # what a killed process left, and what is due since
+        while not self._closing.wait(_POLL_S):
             try:
-                self._serve(stop)
-                if self.options.merge_at and self.clock() >= due_s:
-                    tidy(self._store(), self.options, stop)
-                    due_s = next_due_s(self.options.merge_at, self.clock())
-            except EdgeCVError as error:
-                self._failed(f"The store is not in order, and is tried again: {error.message} {error.hint}")
+                self._serve()
+                if self._options.merge_at and time.time() >= due_s:
+                    tidy(self._store(), self._options, self._closing)
+                    due_s = next_due_s(self._options.merge_at, time.time())
+            except Exception as error:  # noqa: BLE001 (whatever it is, ingest goes on and the log hears of it)
+                reason = f"{error.message} {error.hint}" if isinstance(error, EdgeCVError) else repr(error)
+                self._failed(f"The store is not in order, and is tried again: {reason}")
                 self._writer = None  # read again what the disk says
-                due_s = self.clock() + _AGAIN_S
-                stop.wait(_POLL_S)
+                due_s = time.time() + _AGAIN_S
 
     def _store(self) -> StoreWriter:
         if self._writer is None:
-            self._writer = StoreWriter(self.landing)
+            self._writer = StoreWriter(self._landing)
             forget.finish(self._writer)
         return self._writer
 
-    def _serve(self, stop: threading.Event) -> None:
-        for request in requests.waiting(self.landing.folder):
-            requests.answer(self.landing.folder, request, lambda one=request: perform(self._store(), one, stop))
+    def _serve(self) -> None:
+        for request in requests.waiting(self._landing.folder):
+            requests.answer(
+                self._landing.folder, request, lambda one=request: perform(self._store(), one, self._closing)
+            )
 
 
 def tidy(writer: StoreWriter, options: UpkeepOptions, stop: threading.Event, *, night: bool | None = None) -> MergeReport:
@@ -133,3 +148,22 @@ def next_due_s(merge_at: str, now_s: float) -> float:
     hour_text, _, minute_text = merge_at.partition(":")
     due = now.replace(hour=int(hour_text), minute=int(minute_text), second=0, microsecond=0)
     return (due if due > now else due + timedelta(days=1)).timestamp()
+
+
+def order(folder: Path, request: requests.Request, timeout_s: float) -> Mapping[str, object]:
+    """Have a store merged, thinned or cleared: by the ingest that runs, or here where none does.
+
+    Raises:
+        EdgeCVError: it is no store, the ingest does not answer, or it could not be done.
+    """
+
+    def here() -> dict[str, object]:
+        landing = EventDatabase(folder)
+        try:
+            writer = StoreWriter(landing)
+            forget.finish(writer)
+            return perform(writer, request, threading.Event())
+        finally:
+            landing.close()
+
+    return requests.fulfil(folder, request, here, timeout_s)
