@@ -12,7 +12,7 @@ from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.folders import own_folder
 from edgecv.cloud_sync.ingest import erasures, merged, schema
 from edgecv.cloud_sync.ingest.arrivals import Arrivals
-from edgecv.cloud_sync.ingest.landed import WRITTEN, Landed, Rejected, Stored as Stored
+from edgecv.cloud_sync.ingest.landed import WRITTEN, Landed, Rejected, Stored
 from edgecv.cloud_sync.store.manifest import Forgotten
 from edgecv.errors import SyncError
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from edgecv.cloud_sync.store.layout import AHEAD_US, EARLY_US, Partition
-from edgecv.cloud_sync.store.manifest import Forgotten, Part
+from edgecv.cloud_sync.store.manifest import Forgotten
 from edgecv.cloud_sync.store.rewrite import quoted, rewrite
 from edgecv.cloud_sync.store.writer import StoreWriter
 
@@ -24,9 +24,7 @@ class Erased:
 def new_tombstone(tenant: str, device: str, from_us: int, to_us: int) -> Forgotten:
     """A tombstone for a device and a time; ``to_us`` is the first microsecond that is kept again."""
     now_us = time.time_ns() // 1000
-    return Forgotten(
-        id=secrets.token_hex(8), tenant=tenant, device=device, from_us=from_us, to_us=to_us, at_us=now_us
-    )
+    return Forgotten(id=secrets.token_hex(8), tenant=tenant, device=device, from_us=from_us, to_us=to_us, at_us=now_us)
 
 
 def forget(writer: StoreWriter, tombstone: Forgotten) -> Erased:
@@ -84,6 +82,4 @@ def _covered(tombstone: Forgotten) -> str:
         f"CASE WHEN epoch_us(time) BETWEEN epoch_us(received) - {EARLY_US} AND epoch_us(received) + {AHEAD_US} "
         "THEN epoch_us(time) ELSE epoch_us(received) END"
     )
-    return (
-        f"device = {quoted(tombstone.device)} AND {filed} >= {tombstone.from_us} AND {filed} < {tombstone.to_us}"
-    )
+    return f"device = {quoted(tombstone.device)} AND {filed} >= {tombstone.from_us} AND {filed} < {tombstone.to_us}"

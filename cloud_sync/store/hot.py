@@ -81,7 +81,7 @@ def _insert(duck: Any, schema: str, columns: Columns) -> None:
         table = columns.take(data_set)
         if table.num_rows:
             duck.register("edgecv_batch", table)
-            duck.execute(f"INSERT INTO {schema}.hot_{data_set} SELECT * FROM edgecv_batch")
+            duck.execute(f"INSERT INTO {schema}.hot_{data_set} SELECT * FROM edgecv_batch")  # noqa: S608 (our own names)
             duck.unregister("edgecv_batch")
 
 
@@ -90,7 +90,8 @@ def _drop_settled(duck: Any, schema: str, folder: Path, manifest: Manifest) -> N
     settling: list[PartFile] = [part.events for part in manifest.parts if part.events.path in manifest.settling]
     if not settling:
         return
+    duck.execute(f"CREATE TABLE {schema}.settled AS SELECT {KEY} FROM {scan(folder, settling, HIVE)}")  # noqa: S608
     for data_set in DATA_SETS:
         duck.execute(
-            f"DELETE FROM {schema}.hot_{data_set} WHERE row({KEY}) IN (SELECT row({KEY}) FROM {scan(folder, settling, HIVE)})"
+            f"DELETE FROM {schema}.hot_{data_set} WHERE row({KEY}) IN (SELECT row({KEY}) FROM {schema}.settled)"  # noqa: S608
         )

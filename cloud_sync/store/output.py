@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
-from datetime import time as time_of_day
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -61,25 +60,24 @@ def rows_of(reader: Any) -> Iterator[list[object]]:
 
 def plain(value: Any) -> Any:
     """A value that JSON can hold: times as in RFC 3339, ``None`` for a number that is none."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
         return value
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=None).isoformat() + "Z"
-    if isinstance(value, date | time_of_day):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, bytes):
-        return value.hex()
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
-    return str(value)
+    found = next((spell for kind, spell in _SPELLED if isinstance(value, kind)), str)
+    return found(value)
+
+
+_SPELLED: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (float, lambda value: value if math.isfinite(value) else None),
+    (datetime, lambda value: value.replace(tzinfo=None).isoformat() + "Z"),
+    (date, date.isoformat),
+    (timedelta, timedelta.total_seconds),
+    (Decimal, lambda value: int(value) if value == value.to_integral_value() else float(value)),
+    (bytes, bytes.hex),
+)
 
 
 def write_csv(reader: Any, file: BinaryIO) -> int:

@@ -199,7 +199,6 @@ def flush_folders(lowest: Path, highest: Path) -> None:
     """Flush a folder and those above it, since they may be new, too."""
     while True:
         flush(lowest)
-        if lowest == highest or lowest == lowest.parent:
+        if lowest in (highest, lowest.parent):
             return
         lowest = lowest.parent
-

@@ -58,6 +58,10 @@ class Answers:
         except (duckdb.Error, pa.ArrowException) as error:
             raise _explained(error, ConfigError) from error
 
+    def interrupt(self) -> None:
+        """End the query that runs; may be called from any thread."""
+        self._duck.interrupt()
+
     def _checked(self, sql: str) -> str:
         duckdb = require("duckdb", "cloud")
         statements = self._duck.extract_statements(sql)
@@ -110,7 +114,9 @@ def _explained(error: Exception, kind: type[EdgeCVError]) -> EdgeCVError:
     first = lines[0] if lines else type(error).__name__
     hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean", "Hint"))]
     if "file system operations are disabled" in first:
-        return ConfigError("A query reads the store alone; no other file may be opened.", f"Select from {', '.join(VIEWS)}.")
+        return ConfigError(
+            "A query reads the store alone; no other file may be opened.", f"Select from {', '.join(VIEWS)}."
+        )
     if kind is SyncError:
         return SyncError(f"The store cannot be read: {first}", "See what is damaged: edgecv store verify.")
     return kind(first, " ".join(hints) or f"Select from {', '.join(VIEWS)}; DESCRIBE one shows its columns.")

@@ -43,7 +43,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
-def new_request(action: Literal["merge", "forget", "retain"], **fields: object) -> Request:
+def new_request(action: str, **fields: object) -> Request:
     """A request with an id of its own."""
     return Request(id=secrets.token_hex(8), action=action, **fields)  # type: ignore[arg-type]
 
@@ -77,7 +77,9 @@ def ask(folder: Path, request: Request, timeout_s: float) -> Mapping[str, object
     return answer.result
 
 
-def fulfil(folder: Path, request: Request, perform: Callable[[], dict[str, object]], timeout_s: float) -> Mapping[str, object]:
+def fulfil(
+    folder: Path, request: Request, perform: Callable[[], dict[str, object]], timeout_s: float
+) -> Mapping[str, object]:
     """Ask the ingest that owns a store, or do it here where none runs.
 
     Raises:
@@ -97,7 +99,7 @@ def waiting(folder: Path) -> list[Request]:
             text = path.read_bytes() if stat.st_size <= _MAX_BYTES and not path.is_symlink() else b""
             request = msgspec.json.decode(text, type=Request)
             if path.stem != request.id:
-                raise ValueError("its name is not its id")  # noqa: TRY301 (like the decoder's own)
+                raise ValueError("its name is not its id")
             found.append((stat.st_mtime, request))
         except (OSError, ValueError, RecursionError):
             path.unlink(missing_ok=True)

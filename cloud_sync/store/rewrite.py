@@ -32,7 +32,9 @@ def work_database(folder: Path, *, memory: str = _MEMORY, threads: int = 1) -> I
         make_private_folder(folder, parents=True)
         spill = tempfile.TemporaryDirectory(prefix="spill-", dir=folder, ignore_cleanup_errors=True)
     except OSError as error:
-        raise SyncError(f"{folder} cannot be written: {error.strerror}.", "Free disk space; nothing is lost.") from error
+        raise SyncError(
+            f"{folder} cannot be written: {error.strerror}.", "Free disk space; nothing is lost."
+        ) from error
     with spill:
         config = {
             "memory_limit": memory,
@@ -63,7 +65,9 @@ def rewrite(
     with work_database(folder / "work") as db:
         try:
             events = _copy(db, folder, partition, name, EVENTS, [part.events for part in parts], without)
-            found = _copy(db, folder, partition, name, DETECTIONS, detections, without) if events and detections else None
+            found = (
+                _copy(db, folder, partition, name, DETECTIONS, detections, without) if events and detections else None
+            )
         except (duckdb.Error, OSError) as error:
             raise SyncError(
                 f"The files of {partition.tenant}, {partition.hour} could not be rewritten: {error}",

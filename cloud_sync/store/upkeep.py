@@ -41,7 +41,9 @@ class UpkeepOptions:
 
     def __post_init__(self) -> None:
         if self.merge_at not in ("", "hourly") and not _TIME.fullmatch(self.merge_at):
-            raise ConfigError(f"{self.merge_at!r} is no time to merge at.", "Use hourly, or a time in UTC such as 03:00.")
+            raise ConfigError(
+                f"{self.merge_at!r} is no time to merge at.", "Use hourly, or a time in UTC such as 03:00."
+            )
         if self.retain_days is not None and self.retain_days < 1:
             raise ConfigError("At least one day is kept.", "Use --retain-days 1 or more.")
         if self.retain_days is not None and not self.merge_at:
@@ -96,7 +98,9 @@ class Upkeep:
             )
 
 
-def tidy(writer: StoreWriter, options: UpkeepOptions, stop: threading.Event, *, night: bool | None = None) -> MergeReport:
+def tidy(
+    writer: StoreWriter, options: UpkeepOptions, stop: threading.Event, *, night: bool | None = None
+) -> MergeReport:
     """Merge what is over, make few parts of many, and delete what is too old.
 
     Raises:
@@ -125,7 +129,12 @@ def perform(writer: StoreWriter, request: requests.Request, stop: threading.Even
         tombstone = request.tombstone
         erased = forget.forget(writer, tombstone)
         result: dict[str, object] = {"landed": erased.landed, "stored": erased.stored, "rewritten": erased.rewritten}
-        details = {"tenant": tombstone.tenant, "device": tombstone.device, "from_us": tombstone.from_us, "to_us": tombstone.to_us}
+        details = {
+            "tenant": tombstone.tenant,
+            "device": tombstone.device,
+            "from_us": tombstone.from_us,
+            "to_us": tombstone.to_us,
+        }
         write_audit(writer.folder, "forget", {**details, **result})
         return result
     if request.action == "retain" and request.days is not None:

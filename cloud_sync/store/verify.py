@@ -27,7 +27,9 @@ def verify(folder: Path) -> Verified:
     """
     manifest = read_manifest(folder)
     files = [file for part in manifest.parts for file in part.files]
-    damaged = [f"{file.path}: {reason}" for file in files if (reason := _problem(folder / file.path, file.bytes, file.sha256))]
+    damaged = [
+        f"{file.path}: {reason}" for file in files if (reason := _problem(folder / file.path, file.bytes, file.sha256))
+    ]
     listed = {file.path for file in files} | {one.path for one in manifest.obsolete}
     return Verified(
         files=len(files),

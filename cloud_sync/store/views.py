@@ -59,7 +59,7 @@ _TABLES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "blobs": (
         {
-            **{name: "VARCHAR" for name in ("sha256", "tenant", "device", "type", "state", "place")},
+            **dict.fromkeys(("sha256", "tenant", "device", "type", "state", "place"), "VARCHAR"),
             **{"bytes": "BIGINT", "first_seen": "TIMESTAMP", "stored": "TIMESTAMP"},
         },
         "SELECT sha256, tenant, device, type, state, place, bytes, first_seen_ns / 1000, stored_ns / 1000 FROM blobs",
@@ -112,7 +112,8 @@ def _find_repeated(duck: Any, number: int) -> None:
     """A table of the events of a store that an earlier one has, too."""
     earlier = " UNION ALL ".join(f"SELECT {KEY} FROM store_{other}.{EVENTS}" for other in range(number))  # noqa: S608
     duck.execute(
-        f"CREATE TABLE store_{number}.repeated AS SELECT {KEY} FROM store_{number}.{EVENTS} SEMI JOIN ({earlier}) USING ({KEY})"
+        f"CREATE TABLE store_{number}.repeated AS SELECT {KEY} FROM store_{number}.{EVENTS} "  # noqa: S608
+        f"SEMI JOIN ({earlier}) USING ({KEY})"
     )
 
 

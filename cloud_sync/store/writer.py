@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.store.layout import Partition, hour_of
-from edgecv.cloud_sync.store.manifest import Manifest, Obsolete, Part, read_manifest, write_manifest
+from edgecv.cloud_sync.store.manifest import Obsolete, Part, read_manifest, write_manifest
 from edgecv.cloud_sync.store.parts import MAX_FILE_BYTES, PartWriter, keys_of, stray_files
 from edgecv.cloud_sync.store.rewrite import rewrite
 from edgecv.cloud_sync.store.rows import ROW_COLUMNS, LandedRow
@@ -104,7 +104,10 @@ class StoreWriter:
         since_us = time.time_ns() // 1000
         gone = [] if now else [Obsolete(path=file.path, since_us=since_us) for file in files]
         self.save(
-            parts=tuple(parts), obsolete=(*self.manifest.obsolete, *gone), next_part=self.manifest.next_part + 1, **changes
+            parts=tuple(parts),
+            obsolete=(*self.manifest.obsolete, *gone),
+            next_part=self.manifest.next_part + 1,
+            **changes,
         )
         if now:
             self.remove([self.folder / file.path for file in files])
@@ -181,7 +184,9 @@ class StoreWriter:
                 break
         return after
 
-    def _landed_rows(self, partition: Partition, after: tuple[object, ...], stop: threading.Event) -> Iterator[LandedRow]:
+    def _landed_rows(
+        self, partition: Partition, after: tuple[object, ...], stop: threading.Event
+    ) -> Iterator[LandedRow]:
         """Rows in the order of the files, a page per read transaction, so that the log of SQLite does not grow meanwhile."""
         sql = (
             f"SELECT {ROW_COLUMNS} FROM events WHERE tenant=? AND hour=? AND (device, boot, seq, id) > (?, ?, ?, ?) "  # noqa: S608

@@ -16,8 +16,12 @@ _ACTIONS = ("merge", "retain", "verify")
 def store(
     action: Annotated[str, typer.Argument(help="merge, retain or verify.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an ingest.")],
-    open_hours: Annotated[bool, typer.Option("--open-hours", help="merge: also the hour that is not over yet.")] = False,
-    days: Annotated[int | None, typer.Option(min=1, help="retain: how many days to keep; older hours are deleted.")] = None,
+    open_hours: Annotated[
+        bool, typer.Option("--open-hours", help="merge: also the hour that is not over yet.")
+    ] = False,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="retain: how many days to keep; older hours are deleted.")
+    ] = None,
     tenant: Annotated[str, typer.Option(help="retain: of this tenant only.")] = "",
     timeout_s: Annotated[float, typer.Option(min=1, help="How long to wait for an ingest that runs.")] = 3600.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
@@ -33,17 +37,18 @@ def store(
         return
     if action == "retain" and days is None:
         raise ConfigError("How much is to be kept?", "Say it: --days 30.")
-    if action == "retain":
-        request = new_request("retain", days=days, tenant=tenant)
-    else:
-        request = new_request("merge", open_hours=open_hours)
-    result = order(folder, request, timeout_s)
+    wishes = {"days": days, "tenant": tenant} if action == "retain" else {"open_hours": open_hours}
+    result = order(folder, new_request(action, **wishes), timeout_s)
     if as_json:
         print_json(result)
     elif action == "merge":
-        say(f"{result['events']} events were merged into {result['parts']} files; {result['compacted']} files became fewer")
+        say(
+            f"{result['events']} events were merged into {result['parts']} files; {result['compacted']} files became fewer"
+        )
     else:
-        deleted = f"{result['stored']} events in {result['parts']} files, and {result['landed']} that were not merged yet"
+        deleted = (
+            f"{result['stored']} events in {result['parts']} files, and {result['landed']} that were not merged yet"
+        )
         say(f"kept from {result['from_hour']} UTC on; deleted {deleted}")
 
 
