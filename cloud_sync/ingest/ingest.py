@@ -7,16 +7,17 @@ import queue
 import secrets
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecv._internal.printable import printable
 from edgecv._internal.timing import Backoff
-from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_ranges
+from edgecv.cloud_sync.acks import Key
 from edgecv.cloud_sync.envelope import decode_batch
-from edgecv.cloud_sync.ingest.database import EventDatabase
+from edgecv.cloud_sync.ingest.answers import Answers
+from edgecv.cloud_sync.ingest.database import OF_THE_CONTENT, EventDatabase
 from edgecv.cloud_sync.ingest.landed import Landed, Rejected
 from edgecv.cloud_sync.ingest.seen import DeviceSeen, DevicesSeen
 from edgecv.cloud_sync.ingest.stats import IngestStats
@@ -48,8 +49,7 @@ class _Group:
     landed: list[Landed] = field(default_factory=list)  # events to store
     rejected: list[Rejected] = field(default_factory=list)  # what to keep of messages and events that did not pass
     refused: int = 0  # how many did not pass
-    # per device the batches to acknowledge: their nonces and the events in them
-    answers: defaultdict[Address, list[tuple[str | None, list[Key]]]] = field(default_factory=lambda: defaultdict(list))
+    answers: Answers = field(default_factory=Answers)  # what to tell the devices once it is committed
     text_bytes: int = 0  # what the messages inflated to
 
 
@@ -194,21 +194,10 @@ class Ingest:
 
     def _check(self, message: Received, group: _Group) -> None:
         now_ns = time.time_ns()
-        reasons: list[str] = []
         try:
-            address = parse_events_topic(message.topic)
-            batch = decode_batch(message.payload)
-            group.text_bytes += batch.text_bytes
-            reasons.extend(batch.errors)
-            own = [one for one in batch.envelopes if one.source == address.source]
-            strangers = [one for one in batch.envelopes if one.source != address.source]
-            reasons.extend(f"The source {one.source!r} is not the topic's." for one in strangers)
-            group.landed.extend(Landed.from_envelope(one, address, now_ns) for one in own)
-            keys = [(one.boot, one.seq) for one in own]
-            if keys:
-                group.answers[address].append((batch.nonce, keys))
+            reasons = self._admit(message.payload, parse_events_topic(message.topic), group, now_ns)
         except SyncError as error:
-            reasons.append(error.message)
+            reasons = [error.message]
         if not reasons:
             return
         self._kept_out(f"A message on {message.topic!r} was kept out, or events in it: {reasons[0]}")
@@ -217,6 +206,29 @@ class Ingest:
             group.rejected.append(
                 Rejected(topic=message.topic, reason=reason, payload=message.payload, received_ns=now_ns)
             )
+
+    def _admit(self, payload: bytes, address: Address, group: _Group, now_ns: int) -> list[str]:
+        """Take the good events of a message into a group; returns what is wrong with the others.
+
+        Raises:
+            SyncError: nothing of it can be read; its device will be told.
+        """
+        try:
+            batch = decode_batch(payload)
+        except SyncError as error:
+            group.answers.refuse(address, payload, error)
+            raise
+        group.text_bytes += batch.text_bytes
+        wrong = dict(batch.errors)
+        keys: list[Key] = []
+        for place, one in zip(batch.places, batch.envelopes, strict=True):
+            if one.source == address.source:
+                group.landed.append(Landed.from_envelope(one, address, now_ns))
+                keys.append((one.boot, one.seq))
+            else:
+                wrong[place] = f"The source {one.source!r} is not the topic's."
+        group.answers.add(address, batch.nonce, keys, wrong)
+        return list(wrong.values())
 
     def _commit(self, group: _Group, stop: threading.Event) -> bool:
         """Commit, again and again while the disk refuses; ``False`` when it was stopped before."""
@@ -257,17 +269,21 @@ class Ingest:
     def _answer(self, group: _Group, messages: Sequence[Received]) -> None:
         """Tell devices what is safe, and the broker that the messages are taken care of."""
         self._note(messages=self._stats.messages + len(messages))
-        for address, batches in group.answers.items():
-            acks = [Ack(nonce=nonce, ranges=tuple(to_ranges(keys))) for nonce, keys in batches if nonce is not None]
-            bare = to_ranges(key for nonce, keys in batches if nonce is None for key in keys)
-            for payload in (*encode_acks(acks), *encode_bare_acks(bare)):
-                if self._epoch:
-                    self._transport.publish(self._epoch, address.topic("ack"), payload)
+        self._send(group.answers)
         for message in messages:
             self._transport.acknowledge(message)
 
+    def _send(self, answers: Answers) -> None:
+        for topic, payload in answers.messages():
+            if self._epoch:
+                self._transport.publish(self._epoch, topic, payload)
+
     def _give_up(self, message: Received, error: Exception) -> None:
         self._failed(f"A message on {message.topic!r} could not be read at all: {type(error).__name__}: {error}")
+        if isinstance(error, OF_THE_CONTENT):  # of anything else, nobody knows that it would fail again
+            answers = Answers()
+            answers.refuse(parse_events_topic(message.topic), message.payload, error)
+            self._send(answers)
         self._note(messages=self._stats.messages + 1, rejected=self._stats.rejected + 1)
         self._transport.acknowledge(message)
 

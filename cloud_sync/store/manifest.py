@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgecv._internal.atomic import new_file
+from edgecv._internal.private_files import FILE_MODE
 from edgecv.cloud_sync.store.layout import Partition, manifest_path
 from edgecv.errors import SyncError
 
@@ -132,7 +133,7 @@ def write_manifest(folder: Path, manifest: Manifest, **changes: object) -> Manif
     changed: Manifest = msgspec.structs.replace(manifest, generation=manifest.generation + 1, **changes)
     path = manifest_path(folder)
     try:
-        with new_file(path, private=True) as file:
+        with new_file(path, FILE_MODE) as file:
             file.write(msgspec.json.encode(changed))
     except OSError as error:
         raise SyncError(f"{path} cannot be written: {error.strerror}.", "Free disk space; nothing is lost.") from error

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 from edgecv._internal.atomic import new_file
 from edgecv._internal.extras import require
 from edgecv._internal.printable import printable_json
+from edgecv._internal.private_files import FILE_MODE
 from edgecv.errors import ConfigError, SyncError
 
 Format = Literal["csv", "json", "parquet"]
@@ -43,7 +44,7 @@ def write_file(reader: Any, path: Path, form: Format, *, force: bool = False) ->
     if path.is_dir() or ((path.exists() or path.is_symlink()) and not force):
         raise ConfigError(f"{path} exists already.", "Choose another name, or replace it with --force.")
     try:
-        with new_file(path, private=True) as file:
+        with new_file(path, FILE_MODE) as file:
             return WRITERS[form](reader, file)
     except OSError as error:
         raise SyncError(

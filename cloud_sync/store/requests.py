@@ -15,7 +15,7 @@ import msgspec
 
 from edgecv._internal.atomic import new_file
 from edgecv._internal.file_locks import is_locked
-from edgecv._internal.private_files import make_private_folder
+from edgecv._internal.private_files import FILE_MODE, make_private_folder
 from edgecv.cloud_sync.store.manifest import Forgotten
 from edgecv.errors import EdgeCVError, SyncError
 
@@ -58,7 +58,7 @@ def ask(folder: Path, request: Request, timeout_s: float) -> Mapping[str, object
     asked, answered = place / f"{request.id}.json", place / f"{request.id}.answer"
     try:
         make_private_folder(place)
-        with new_file(asked, private=True) as file:
+        with new_file(asked, FILE_MODE) as file:
             file.write(msgspec.json.encode(request))
         deadline_s = time.monotonic() + timeout_s
         while not answered.exists():
@@ -118,7 +118,7 @@ def answer(folder: Path, request: Request, perform: Callable[[], dict[str, objec
         answered = Answer(error=error.message, hint=error.hint)
     place = folder / _FOLDER
     try:
-        with new_file(place / f"{request.id}.answer", private=True) as file:
+        with new_file(place / f"{request.id}.answer", FILE_MODE) as file:
             file.write(msgspec.json.encode(answered))
         (place / f"{request.id}.json").unlink(missing_ok=True)
     except OSError as error:

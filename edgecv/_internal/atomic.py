@@ -120,11 +120,11 @@ def foreign_file(folder: Path, own: Callable[[str], bool]) -> str:
 
 
 @contextmanager
-def new_file(target: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+def new_file(target: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Write a file beside ``target``; when the block ends well it is flushed and takes the name, else it goes.
 
-    A ``private`` file is for its owner alone. Several processes may do so at a time: the name of the work file cannot be
-    foreseen. A link that has the name of the target is replaced, not followed.
+    Several processes may do so at a time: the name of the work file cannot be foreseen. A link that has the name of the target
+    is replaced, not followed.
 
     Raises:
         OSError: the disk refused; nothing is left behind.
@@ -132,7 +132,7 @@ def new_file(target: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     target = target.parent.resolve() / target.name
     remove_abandoned(target)
     work = target.parent / f".{target.name}.tmp-{secrets.token_hex(8)}-{os.getpid()}"
-    with _taking_name(target, work, mode=FILE_MODE if private else 0o666, flush=True) as file:
+    with _taking_name(target, work, mode=mode, flush=True) as file:
         yield file
 
 
