@@ -53,8 +53,8 @@ def snapshot(folder: Path) -> Iterator[tuple[Manifest, sqlite3.Connection | None
 def load_hot_rows(duck: Any, schema: str, folder: Path, manifest: Manifest, db: sqlite3.Connection | None) -> int:
     """Make the tables ``hot_events`` and ``hot_detections`` in a schema of DuckDB; gives how many events there are."""
     for data_set in DATA_SETS:
-        columns = ", ".join(f"{name} {kind}" for name, kind in {**PATH_COLUMNS, **COLUMNS[data_set]}.items())
-        duck.execute(f"CREATE TABLE {schema}.hot_{data_set} ({columns})")
+        typed = ", ".join(f"{name} {kind}" for name, kind in {**PATH_COLUMNS, **COLUMNS[data_set]}.items())
+        duck.execute(f"CREATE TABLE {schema}.hot_{data_set} ({typed})")
     if db is None:
         return 0
     columns = Columns(PATH_COLUMNS)

@@ -18,7 +18,6 @@ from edgecv._internal.private_files import FILE_MODE
 from edgecv.cloud_sync.store.layout import Partition, manifest_path
 from edgecv.errors import SyncError
 
-VERSION = 1
 _MAX_BYTES = 256 * 2**20
 _FILE = re.compile(
     r"parquet/(events|detections)/tenant=(%5F)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}/date=\d{4}-\d\d-\d\d/hour=\d\d/part-[0-9a-f]{8}-\d+\.parquet",
@@ -88,7 +87,7 @@ class Obsolete(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a store."""
 
-    v: Literal[1] = VERSION
+    v: Literal[1] = 1
     member: str  # random name of this store, which the names of its files carry
     generation: int = 0  # grows with each change
     next_part: int = 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
@@ -93,9 +94,10 @@ class Upkeep:
 
     def _serve(self) -> None:
         for request in requests.waiting(self._landing.folder):
-            requests.answer(
-                self._landing.folder, request, lambda one=request: perform(self._store(), one, self._closing)
-            )
+            requests.answer(self._landing.folder, request, partial(self._perform, request))
+
+    def _perform(self, request: requests.Request) -> dict[str, object]:
+        return perform(self._store(), request, self._closing)
 
 
 def tidy(
