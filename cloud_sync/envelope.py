@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
@@ -110,7 +110,11 @@ class _BatchHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
-    """The result of one frame, as telemetry: its JSON form plus ``frame_wh`` and per box ``xyxyn``, 0 to 1 of the frame."""
+    """The result of one frame, as telemetry: its JSON form plus ``frame_wh``.
+
+    Boxes in shares of the frame are ``xyxy`` over ``frame_wh``. The store gives them; on the way they would be a third of each
+    message, digits that do not compress.
+    """
     frame = result.frame
     return _stamped(
         stamp,
@@ -119,7 +123,7 @@ def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
         mono_ns=frame.monotonic_ns,
         model=result.model,
         priority="telemetry",
-        data=_with_normalised_boxes(result),
+        data=_document(result),
     )
 
 
@@ -241,19 +245,12 @@ def _stamped(stamp: Stamp, *, type: str, model: str, **fields: Any) -> Envelope:
     )
 
 
-def _with_normalised_boxes(result: Result) -> dict[str, Any]:
+def _document(result: Result) -> dict[str, Any]:
     document = result.as_dict(masks=False)  # they stay on the device: a few would fill an event
     document.pop("events", None)  # they travel in envelopes of their own
     height, width = result.frame.image.shape[:2]
     document["frame_wh"] = [width, height]
-    for row in document.get("detections", ()):
-        row["xyxyn"] = _normalised(row, width, height)
     return document
-
-
-def _normalised(row: Mapping[str, Any], width: int, height: int) -> list[float]:
-    sizes = (width, height, width, height)
-    return [round(min(max(value / size, 0.0), 1.0), 6) for value, size in zip(row["xyxy"], sizes, strict=True)]
 
 
 def _rfc3339(time_ns: int) -> str:
