@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from edgecv.cloud_sync.ingest.answers import Answers
 from edgecv.cloud_sync.ingest.blobs.desk import ANNOUNCEMENTS, PARTS, BlobDesk
 from edgecv.cloud_sync.ingest.blobs.limits import BlobLimits
 from edgecv.cloud_sync.ingest.blobs.signers import UrlSigner
-from edgecv.cloud_sync.ingest.database import OF_THE_CONTENT, EventDatabase, Landed, Rejected
+from edgecv.cloud_sync.ingest.database import OF_THE_CONTENT, EventDatabase
+from edgecv.cloud_sync.ingest.group import Group
+from edgecv.cloud_sync.ingest.landed import Landed, Rejected
 from edgecv.cloud_sync.ingest.seen import DeviceSeen, DevicesSeen
 from edgecv.cloud_sync.ingest.stats import IngestStats
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
@@ -29,6 +31,7 @@ from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.topics import EVENTS_FILTER, Address, group_filter, parse_events_topic
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.notices import Notice
+from edgecv.cloud_sync.store.upkeep import Upkeep, UpkeepOptions
 from edgecv.errors import SyncError
 
 _log = logging.getLogger(__name__)
@@ -43,17 +46,6 @@ _GROUP_TEXT_BYTES = 8 * 2**20
 _MAX_REASONS = 8  # kept of one message; all are counted
 
 
-@dataclass(slots=True, kw_only=True)
-class _Group:
-    """What a few messages brought, for one commit."""
-
-    landed: list[Landed] = field(default_factory=list)  # events to store
-    rejected: list[Rejected] = field(default_factory=list)  # what to keep of messages and events that did not pass
-    refused: int = 0  # how many did not pass
-    answers: Answers = field(default_factory=Answers)  # what to tell the devices once it is committed
-    text_bytes: int = 0  # what the messages inflated to
-
-
 class Ingest:
     """Lands the events of all devices of a broker in ``DIR/landing.db``.
 
@@ -63,6 +55,7 @@ class Ingest:
         group: Several ingests of one group share the messages of a broker between them, each with a folder of its own. Without a
             name this ingest gets every message.
         reconnect: The delays between connections, and between attempts to commit.
+        upkeep: When to merge events into Parquet, and how long to keep them. By default they stay in the database.
         blobs: How much is taken of pictures.
         signer: Gives the URLs to which devices upload pictures; without one they come here.
 
@@ -79,6 +72,7 @@ class Ingest:
         *,
         group: str | None = None,
         reconnect: Backoff | None = None,
+        upkeep: UpkeepOptions | None = None,
         blobs: BlobLimits | None = None,
         signer: UrlSigner | None = None,
     ) -> None:
@@ -86,6 +80,7 @@ class Ingest:
         broker = parse_broker_url(url)
         wanted = group_filter(group, EVENTS_FILTER)
         self._landing = EventDatabase(db_dir)
+        self._upkeep = Upkeep(self._landing, upkeep or UpkeepOptions())
         self._inbox = Inbox(_INBOX)
         self._kept_out = Notice(_log)
         self._failed = Notice(_log)
@@ -124,6 +119,7 @@ class Ingest:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then close; call it once."""
+        self._upkeep.start()
         self._transport.start()
         self._blobs.start()
         try:
@@ -136,6 +132,7 @@ class Ingest:
             self._blobs.close()
             self._blobs.settle(self._landing.write)  # it never waits for the disk to recover
             self._transport.close(5.0)
+            self._upkeep.close()
             self._landing.close()
 
     def _enqueue(self, event: LinkEvent) -> None:
@@ -197,9 +194,9 @@ class Ingest:
             for message in messages[done:]:
                 self._land([message], stop)
 
-    def _group(self, messages: Sequence[Received]) -> tuple[_Group, int]:
+    def _group(self, messages: Sequence[Received]) -> tuple[Group, int]:
         """Check messages until enough for a commit came together; also says how many that were."""
-        group = _Group()
+        group = Group()
         count = 0
         for message in messages:
             self._check(message, group)
@@ -208,7 +205,7 @@ class Ingest:
                 break
         return group, count
 
-    def _check(self, message: Received, group: _Group) -> None:
+    def _check(self, message: Received, group: Group) -> None:
         now_ns = time.time_ns()
         try:
             reasons = self._admit(message.payload, parse_events_topic(message.topic), group, now_ns)
@@ -223,7 +220,7 @@ class Ingest:
                 Rejected(topic=message.topic, reason=reason, payload=message.payload, received_ns=now_ns)
             )
 
-    def _admit(self, payload: bytes, address: Address, group: _Group, now_ns: int) -> list[str]:
+    def _admit(self, payload: bytes, address: Address, group: Group, now_ns: int) -> list[str]:
         """Take the good events of a message into a group; returns what is wrong with the others.
 
         Raises:
@@ -246,7 +243,7 @@ class Ingest:
         group.answers.add(address, batch.nonce, keys, wrong)
         return list(wrong.values())
 
-    def _commit(self, group: _Group, stop: threading.Event) -> bool:
+    def _commit(self, group: Group, stop: threading.Event) -> bool:
         """Commit, again and again while the disk refuses; ``False`` when it was stopped before."""
         attempt = 0
         while not stop.is_set():
@@ -266,7 +263,8 @@ class Ingest:
             self._note(
                 stored=self._stats.stored + stored.new,
                 renamed=self._stats.renamed + len(stored.renamed),
-                duplicates=self._stats.duplicates + len(group.landed) - stored.new,
+                duplicates=self._stats.duplicates + len(group.landed) - stored.new - stored.erased,
+                erased=self._stats.erased + stored.erased,
                 rejected=self._stats.rejected + group.refused,
                 commits=self._stats.commits + 1,
                 commit_s=self._stats.commit_s + time.monotonic() - began_s,
@@ -275,7 +273,7 @@ class Ingest:
             return True
         return False
 
-    def _answer(self, group: _Group, messages: Sequence[Received]) -> None:
+    def _answer(self, group: Group, messages: Sequence[Received]) -> None:
         """Tell devices what is safe, and the broker that the messages are taken care of."""
         self._note(messages=self._stats.messages + len(messages))
         self._send(group.answers)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from edgecv.cloud_sync.ingest.database import Landed
+from edgecv.cloud_sync.ingest.landed import Landed
 from edgecv.cloud_sync.mqtt.topics import Address
 
 MAX_DEVICES = 10_000  # beyond it, the device that was silent for longest is forgotten

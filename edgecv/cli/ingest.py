@@ -29,6 +29,12 @@ def ingest(
     metrics: Annotated[
         str | None, typer.Option(help="Port for /metrics and /healthz: 9100, or 9100?host=0.0.0.0.", metavar="PORT")
     ] = None,
+    merge_at: Annotated[
+        str, typer.Option(help="Merge events into Parquet: hourly, or once a day at a time in UTC such as 03:00.")
+    ] = "",
+    retain_days: Annotated[
+        int | None, typer.Option(min=1, help="Delete what is older, whole hours, after each merge.")
+    ] = None,
     blob_urls: Annotated[
         str,
         typer.Option(
@@ -41,10 +47,15 @@ def ingest(
     ] = 24.0,
 ) -> None:
     """Store the events of every device of a broker, and acknowledge each after its commit."""
+    from edgecv._internal.extras import require
     from edgecv.cloud_sync.ingest.blobs.limits import BlobLimits
     from edgecv.cloud_sync.ingest.blobs.signers import parse_signer
     from edgecv.cloud_sync.ingest.ingest import Ingest
+    from edgecv.cloud_sync.store.upkeep import UpkeepOptions
 
+    upkeep = UpkeepOptions(merge_at=merge_at, retain_days=retain_days)
+    for package in ("pyarrow", "duckdb") if merge_at else ():
+        require(package, "cloud")  # now, and not at three in the morning
     log_lines(logging.INFO)
     stop = threading.Event()
     caught: list[int] = []
@@ -55,7 +66,8 @@ def ingest(
 
     take_over(end)
     limits = BlobLimits(device_bytes=round(blobs_mb * 1e6), missing_after_s=blob_missing_h * 3600)
-    running = Ingest(mqtt, db, group=group, blobs=limits, signer=parse_signer(blob_urls) if blob_urls else None)
+    signer = parse_signer(blob_urls) if blob_urls else None
+    running = Ingest(mqtt, db, group=group, upkeep=upkeep, blobs=limits, signer=signer)
     with _metrics(running, metrics):
         note(f"events go to {running.db_path}; stop with Ctrl-C")
         running.run(stop)
@@ -65,6 +77,8 @@ def ingest(
         note(f"{stats.blobs} snapshots stored, {stats.blobs_refused} messages about snapshots refused")
     if stats.renamed:
         note(f"{stats.renamed} had the id of another event and were stored under one of their own")
+    if stats.erased:
+        note(f"{stats.erased} were of what is kept no more, and were not stored")
     if signal.SIGINT in caught:
         raise typer.Exit(INTERRUPTED)
 

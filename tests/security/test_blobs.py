@@ -34,11 +34,15 @@ from edgecv.cloud_sync.blobs.messages import (
     encode,
     encode_part,
 )
+from edgecv.cloud_sync.envelope import Stamp, decode as decode_event, encode as encode_event, envelope_from_event
 from edgecv.cloud_sync.ingest.blobs.desk import BlobDesk
 from edgecv.cloud_sync.ingest.blobs.limits import BlobLimits
 from edgecv.cloud_sync.ingest.database import EventDatabase
+from edgecv.cloud_sync.ingest.landed import Landed
 from edgecv.cloud_sync.mqtt.events import Connected, Received
+from edgecv.cloud_sync.store.manifest import Forgotten
 from edgecv.errors import SyncError
+from edgecv.events import Event
 from tests.integration.test_sync_blobs import open_sink, pictured
 from tests.security.fuzz_mqtt import mutate
 from tests.unit.cloud_sync.object_store import ObjectStore
@@ -248,6 +252,42 @@ def test_what_is_replayed_changes_nothing(counter: Counter) -> None:
 def test_the_same_picture_of_another_device_is_not_taken_on_trust(counter: Counter) -> None:
     whole(counter)
     assert isinstance(counter.ask(announcement(), "rival/cam-9"), SendParts)
+
+
+def event(seq: int, sha256: str) -> Landed:
+    data = {"snapshot": {"sha256": sha256, "bytes": len(DATA), "type": "image/jpeg"}}
+    made = Event(kind="line.crossed", time_ns=1_700_000_000_000_000_000, data=data)
+    body = encode_event(envelope_from_event(made, Stamp(address=ADDRESS, boot=7, seq=seq), mono_ns=0))
+    return Landed.from_envelope(decode_event(body), ADDRESS, 1_700_000_001_000_000_000)
+
+
+def test_what_is_forgotten_goes_with_its_pictures_and_does_not_come_back(counter: Counter) -> None:
+    late = hashlib.sha256(b"late").hexdigest()
+    counter.landing.store([event(1, SHA256)], [])
+    whole(counter)
+    us = 1_700_000_000_000_000
+    counter.landing.forget(Forgotten(id="x", tenant="acme", device="cam-1", from_us=us, to_us=us + 1, at_us=us))
+    counter.landing.store([event(2, late)], [])
+    assert counter.files() == []
+    assert sorted(counter.rows()) == sorted([(SHA256, "erased"), (late, "erased")])
+    assert isinstance(counter.ask(announcement()), Drop)
+    assert isinstance(counter.ask(announcement(b"late")), Drop)
+
+
+def test_what_another_device_has_stays_when_one_is_forgotten(counter: Counter) -> None:
+    whole(counter)
+    granted = counter.ask(announcement(), "rival/cam-9")
+    assert isinstance(granted, SendParts)
+    for offset in range(0, len(DATA), PART_BYTES):
+        counter.send(granted.session, offset, DATA[offset : offset + PART_BYTES], "rival/cam-9")
+    assert isinstance(counter.answer(), More)
+    assert isinstance(counter.answer(), More)
+    assert isinstance(counter.settled(), Done)
+    counter.landing.forget(Forgotten(id="x", tenant="acme", device="cam-1", from_us=0, to_us=2**60, at_us=0))
+    assert counter.files() == [f"blobs/{SHA256[:2]}/{SHA256}"]
+    counter.landing.retain("rival", "2999-01-01T00")
+    assert counter.files() == []
+    assert counter.rows() == [(SHA256, "erased")] * 2
 
 
 def received(payload: bytes) -> Received:

@@ -10,7 +10,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgecv._internal.atomic import write_private
@@ -33,6 +32,7 @@ from edgecv.cloud_sync.blobs.messages import (
 )
 from edgecv.cloud_sync.ingest.blobs import table
 from edgecv.cloud_sync.ingest.blobs.limits import BlobLimits
+from edgecv.cloud_sync.ingest.blobs.replies import Arrival, settled
 from edgecv.cloud_sync.ingest.blobs.sessions import Session, Sessions
 from edgecv.cloud_sync.ingest.blobs.signers import BlobName, SignedUrl, UrlSigner
 from edgecv.cloud_sync.ingest.blobs.table import StoredBlob
@@ -52,14 +52,6 @@ _INBOX = InboxLimits(messages=1024, total_bytes=32 * 2**20, topic_messages=32, t
 _IDLE_S = 0.5
 _MISS_EVERY_S = 30.0
 _BUSY_S, _REFUSED_S = 10.0, 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Arrival:
-    """A picture that is there, and what to tell its device once that is committed."""
-
-    blob: StoredBlob
-    reply: Reply
 
 
 class BlobDesk:
@@ -84,8 +76,8 @@ class BlobDesk:
         self._inbox = Inbox(_INBOX)
         self._sessions = Sessions(limits)
         self._urls = None if signer is None else UrlWork(signer, self._later)
-        self._arrivals: queue.SimpleQueue[_Arrival] = queue.SimpleQueue()
-        self._owed: list[_Arrival] = []  # of `settle`
+        self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        self._owed: list[Arrival] = []  # of `settle`
         self._miss_at_s = 0.0
         self._found: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # by the threads of `_urls`
         self._kept_out = Notice(_log)
@@ -169,8 +161,8 @@ class BlobDesk:
             state, used_bytes = self._known(address, asked.sha256)
         except sqlite3.Error as error:
             return self._wait(address, asked, _BUSY_S, f"the database cannot be read: {error}")
-        if state is not None:
-            return self._reply(address, Done(nonce=asked.nonce, sha256=asked.sha256, state=state))
+        if (reply := settled(asked, state)) is not None:
+            return self._reply(address, reply)
         if self._is_too_much(address, asked, used_bytes):
             return None
         if self._urls is not None and "put" in asked.ways:
@@ -281,7 +273,7 @@ class BlobDesk:
             place=place,
             now_ns=time.time_ns(),
         )
-        self._arrivals.put(_Arrival(blob=blob, reply=Done(nonce=asked.nonce, sha256=asked.sha256, state=state)))
+        self._arrivals.put(Arrival(blob=blob, reply=Done(nonce=asked.nonce, sha256=asked.sha256, state=state)))
         self._wake()
 
     def _wait(self, address: Address, asked: Announcement, wait_s: float, reason: str) -> None:
@@ -294,7 +286,7 @@ class BlobDesk:
         self.refused += 1
         self._kept_out(why)
 
-    def _known(self, address: Address, sha256: str) -> tuple[State | None, int]:
+    def _known(self, address: Address, sha256: str) -> tuple[str, int]:
         if self._db is None:  # it reads only: one connection writes, that of the thread that lands events
             uri = f"{(self._folder.absolute() / 'landing.db').as_uri()}?mode=ro"
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=1.0, check_same_thread=False)
