@@ -172,9 +172,9 @@ class OutboxStore:
         """Close the file; a disk that fails now has everything that was accepted anyway."""
         try:
             if self._lost:
-                self._db.write((), (), self._lost.all())
+                self._write((), ())
             self._db.close()
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             self._count(SyncStats(last_error=str(error)))
 
     def _open(self, boot: int | None = None) -> OutboxDb:
