@@ -140,7 +140,7 @@ def open_cloud(table: MqttTable) -> MqttSink:
     from edgecv.cli.outbox_limits import outbox_limits
     from edgecv.cloud_sync.sink import MqttSink
 
-    return MqttSink(
+    sink = MqttSink(
         table.url,
         tenant=table.tenant,
         device=table.device,
@@ -149,7 +149,12 @@ def open_cloud(table: MqttTable) -> MqttSink:
         events=table.events,
         telemetry_ttl_s=table.telemetry_ttl_s,
         limits=outbox_limits(table),
+        wire=table.wire,
+        platform=table.platform,
     )
+    if sink.promise:
+        note(f"mqtt: {sink.promise}")
+    return sink
 
 
 def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[SinkLike]:
