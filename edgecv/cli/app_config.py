@@ -110,6 +110,8 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     outbox_mb: Annotated[float, msgspec.Meta(gt=0)] | None = None
     wire: Literal["zlib", "json"] | None = None
     platform: str | None = None
+    window_bytes: _Count | None = None
+    drain_events_s: float | None = None
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -151,6 +151,8 @@ def open_cloud(table: MqttTable) -> MqttSink:
         limits=outbox_limits(table),
         wire=table.wire,
         platform=table.platform,
+        window_bytes=table.window_bytes,
+        drain_events_s=table.drain_events_s,
     )
     if sink.promise:
         note(f"mqtt: {sink.promise}")

@@ -37,7 +37,6 @@ from edgecv.cloud_sync.mqtt.packets import PacketGuard
 from edgecv.cloud_sync.mqtt.sockets import open_socket
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.outbox.outbox import Outbox
-from edgecv.cloud_sync.outbox.salvage import quarantine
 from edgecv.cloud_sync.platforms.route import Route, plan_route
 from edgecv.cloud_sync.sink import MqttSink
 from edgecv.errors import SyncError
@@ -965,14 +964,14 @@ def test_what_is_written_is_for_its_owner_alone_whatever_the_umask(tmp_path: Pat
         landing.close()
         outbox.close()
         damaged = tmp_path / "new" / "outbox" / "outbox.db"
-        salvage = quarantine(damaged, 7)
+        damaged.write_bytes(b"no database" * 1000)
         again = Outbox(tmp_path / "new" / "outbox", limits=SMALL)
         again.close()
     finally:
         os.umask(before)
     found |= {f"later {name}": mode for name, mode in modes(tmp_path / "new").items()}
     assert {"outbox.db", "outbox.db-wal", "lock", "ballast", "landing.db", "landing.db-wal"} <= found.keys()
-    assert f"later {salvage.kept_as.name}" in found
+    assert any("corrupt" in name for name in found)
     folders = {name: mode for name, mode in found.items() if name in ("outbox", "store", "later outbox")}
     assert set(folders.values()) == {"drwx------"}
     assert {mode for name, mode in found.items() if name not in folders} == {"-rw-------"}, found
@@ -991,7 +990,8 @@ def test_copies_made_to_save_a_damaged_outbox_are_private_too(tmp_path: Path, mo
         return copied
 
     monkeypatch.setattr(shutil, "copyfile", watch)
-    quarantine(tmp_path / "outbox" / "outbox.db", 7)
+    (tmp_path / "outbox" / "outbox.db").write_bytes(b"no database" * 1000)
+    Outbox(tmp_path / "outbox", limits=SMALL).close()
     assert seen["outbox.db.salvage"] == "-rw-------"
 
 
