@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "pack": "edgecv.cli.pack",
     "plugins": "edgecv.cli.plugins",
     "predict": "edgecv.cli.predict",
+    "privacy": "edgecv.cli.privacy",
     "query": "edgecv.cli.query",
     "record": "edgecv.cli.record",
     "replay": "edgecv.cli.replay",
