@@ -3,6 +3,7 @@
 python -m tests.unit.cloud_sync.programs device URL OUTBOX LOG COUNT   emits, and logs each accepted id
 python -m tests.unit.cloud_sync.programs ingest URL DIR                lands until it is killed
 python -m tests.unit.cloud_sync.programs hold OUTBOX FLAG              owns an outbox until it is killed
+python -m tests.unit.cloud_sync.programs home_assistant URL DIR        shows a camera until it is killed
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from tests.unit.cloud_sync.home_assistant import Camera, running_sink
 from tests.unit.cloud_sync.support import ADDRESS, FAST, FAST_SEND, SMALL, make_envelope, until
 
 
@@ -48,5 +50,10 @@ def hold(folder: str, flag: str) -> None:
     outbox.close()
 
 
+def home_assistant(url: str, folder: str) -> None:
+    with running_sink(url, Path(folder), Camera("door")):
+        time.sleep(60.0)
+
+
 if __name__ == "__main__":
-    {"device": device, "ingest": ingest, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    {"device": device, "ingest": ingest, "hold": hold, "home_assistant": home_assistant}[sys.argv[1]](*sys.argv[2:])
