@@ -181,8 +181,13 @@ def test_values_that_are_not_renewed_expire(mosquitto: Mosquitto, tmp_path: Path
         listening(mosquitto.port) as heard,
         running_sink(mosquitto.url, tmp_path / "ha", camera, expire_after_s=10) as sink,
     ):
-        sink.emit(camera.result(0))
-        until(lambda: home.state("occupancy__door__lobby__inside") == "on", "it is shown", 60.0)
+
+
+        def is_shown() -> bool:
+            sink.emit(camera.result(0))
+            return home.state("occupancy__door__lobby__inside") == "on"
+
+        until(is_shown, "it is shown", 60.0, pause_s=0.2)
         told = len(heard.of(STATE))
         until(lambda: len(heard.of(STATE)) >= told + 2, "the same is told again before it expires", 20.0)
         # The loop hangs: the camera is live and no frame comes through. Nobody knows who is there.
