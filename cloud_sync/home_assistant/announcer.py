@@ -27,7 +27,7 @@ _RENEWALS = 3  # how often a state is renewed within the time after which it exp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A retained message."""
+    """A message that the broker keeps."""
 
     topic: str
     payload: bytes = field(repr=False)

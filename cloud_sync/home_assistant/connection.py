@@ -80,11 +80,11 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """Whether a connection stands."""
+        """Whether the broker is reached now."""
         return self._epoch > 0
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Begin to connect, in the background."""
         self._transport.start()
         self._thread.start()
 
