@@ -182,7 +182,6 @@ def test_values_that_are_not_renewed_expire(mosquitto: Mosquitto, tmp_path: Path
         running_sink(mosquitto.url, tmp_path / "ha", camera, expire_after_s=10) as sink,
     ):
 
-
         def is_shown() -> bool:
             sink.emit(camera.result(0))
             return home.state("occupancy__door__lobby__inside") == "on"
