@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from edgecv.cli.app_config import AppFile, HomeAssistantTable, MqttTable
+from edgecv.cli.home_assistant import home_assistant_sink
+from edgecv.cloud_sync.home_assistant.announcer import Announcer
 from edgecv.cloud_sync.home_assistant.components import MAX_CONFIG_BYTES, Catalogue
 from edgecv.cloud_sync.home_assistant.inventory import Inventory, InventoryFile, SourceParts
 from edgecv.cloud_sync.home_assistant.names import Topics, key_of
@@ -20,8 +24,9 @@ from edgecv.cloud_sync.home_assistant.snapshots import MAX_IMAGE_BYTES, Snapshot
 from edgecv.cloud_sync.home_assistant.state import Freshness
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.errors import ConfigError
+from edgecv.events import Event
 from edgecv.results import Frame, Result
-from tests.unit.cloud_sync.home_assistant import CONFIG, Camera, check_announcement
+from tests.unit.cloud_sync.home_assistant import CONFIG, Camera, check_announcement, status_of
 
 TOPICS = Topics(address=Address(tenant="acme", device="door-1"), prefix="homeassistant")
 PARTS = st.lists(st.text(max_size=60), min_size=1, max_size=3)
@@ -139,6 +144,80 @@ def test_pictures_are_small_seldom_and_of_the_newest_frame() -> None:
     assert snapshots.due(9.9) == {}
     snapshots.forget(["yard"])
     assert snapshots.due(10.1) == {}
+
+
+def announcer_of(folder: Path, sightings: Sightings, **options: object) -> Announcer:
+    return Announcer(
+        TOPICS,
+        HomeAssistantOptions(**options),  # type: ignore[arg-type]
+        file=InventoryFile(folder, TOPICS.address.source),
+        sightings=sightings,
+        snapshots=None,
+        gauges=(),
+    )
+
+
+def states_at(announcer: Announcer, camera: Camera, now_s: float) -> list[dict[str, object]]:
+    """The states that are told at one moment."""
+    due = list(announcer.due(lambda: status_of(camera), now_s))
+    return [json.loads(message.payload) for message in due if message.topic == TOPICS.state]
+
+
+def test_the_state_is_told_on_change_and_at_most_once_a_second(tmp_path: Path) -> None:
+    camera, sightings = Camera("door", lobby__inside=0, lobby__entered=0), Sightings()
+    announcer = announcer_of(tmp_path, sightings)
+    told: dict[float, dict[str, object]] = {}
+    for tick in range(450):  # ten looks a second
+        now_s = tick / 10
+        camera.counts["lobby.entered"] += tick < 100
+        sightings.see(camera.result(), now_s)
+        for state in states_at(announcer, camera, now_s):
+            told[now_s] = state
+    times = list(told)
+    assert all(later - sooner >= 1.0 for sooner, later in pairwise(times))
+    changing = [now_s for now_s in times if now_s < 10]
+    assert 8 <= len(changing) <= 10
+    (renewed,) = (now_s for now_s in times if now_s >= 11.5)
+    assert 29.0 <= renewed <= 32.0, "three times within the minute after which it expires"
+    assert told[times[-1]]["count__door__lobby__entered"] == 100
+
+
+def test_a_stay_between_two_looks_is_told(tmp_path: Path) -> None:
+    camera, sightings = Camera("door", lobby__inside=0, lobby__inside__person=0), Sightings()
+    announcer = announcer_of(tmp_path, sightings)
+    sightings.see(camera.result(), 0.0)
+    assert states_at(announcer, camera, 0.0)[0]["occupancy__door__lobby__inside__person"] == "OFF"
+    stay = Event(kind="zone.entered", time_ns=0, data={"counter": "lobby", "label": "person"})
+    sightings.see(camera.result(events=(stay,)), 0.5)
+    assert states_at(announcer, camera, 0.6) == []
+    (state,) = states_at(announcer, camera, 1.0)
+    assert state["occupancy__door__lobby__inside"] == state["occupancy__door__lobby__inside__person"] == "ON"
+    sightings.see(camera.result(), 1.5)
+    assert states_at(announcer, camera, 2.1)[0]["occupancy__door__lobby__inside__person"] == "OFF"
+
+
+def test_a_camera_that_is_away_is_not_an_empty_room(tmp_path: Path) -> None:
+    camera, sightings = Camera("door", lobby__inside=0, lobby__entered=3), Sightings()
+    announcer = announcer_of(tmp_path, sightings, classes=("person",))
+    sightings.see(camera.result(), 0.0)
+    (state,) = states_at(announcer, camera, 0.0)
+    assert (state["occupancy__door__lobby__inside"], state["presence__door__person"]) == ("OFF", "OFF")
+    camera.state = "reconnecting"
+    (state,) = states_at(announcer, camera, 2.0)
+    assert (state["occupancy__door__lobby__inside"], state["presence__door__person"]) == (None, None)
+    assert state["count__door__lobby__inside"] is None
+    assert (state["state__door"], state["count__door__lobby__entered"]) == ("reconnecting", 3)
+
+
+def test_what_is_left_out_is_that_of_mqtt(tmp_path: Path) -> None:
+    mqtt = MqttTable(url="mqtt://127.0.0.1:9", tenant="acme", device="door-1", outbox=str(tmp_path / "box"))
+    sink = home_assistant_sink(AppFile(mqtt=mqtt, home_assistant=HomeAssistantTable()), [])
+    assert sink is not None
+    sink.close()
+    assert (tmp_path / "box").is_dir()
+    assert home_assistant_sink(AppFile(mqtt=mqtt), []) is None
+    with pytest.raises(ConfigError, match="needs a broker, a tenant and a device"):
+        home_assistant_sink(AppFile(home_assistant=HomeAssistantTable(url="mqtt://127.0.0.1:9")), [])
 
 
 def test_emit_waits_for_nothing_and_nothing_grows(tmp_path: Path) -> None:
