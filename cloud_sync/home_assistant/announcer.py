@@ -59,8 +59,14 @@ class Announcer:
         self._announced: tuple[object, object] = (None, None)  # the sources and gauges of the last announcement
         self.repeat()
 
+    def start_again(self) -> None:
+        """Home Assistant has started: tell it everything, and have it remove what vanished while it was off."""
+        self.repeat()
+        self._revive = bool(self._inventory.removed)
+
     def repeat(self) -> None:
-        """Tell everything again: the broker is another one, or Home Assistant has started."""
+        """Tell everything again: the broker may be another one."""
+        self._revive = self._has_revived = False
         self._config, self._state = b"", b""
         self._config_s = self._state_s = float("-inf")
         self._untold = set(self._pictures)
@@ -95,24 +101,29 @@ class Announcer:
     def _announce(self, values: dict[str, Value], now_s: float) -> Iterator[Message]:
         if now_s - self._config_s < self._options.announce_every_s:
             return
-        gauges = tuple(
-            gauge.name
-            for gauge in self._gauges
-            if key_of("gauge", gauge.name) in values or gauge.name in self._inventory.gauges
-        )
+        names = [gauge.name for gauge in self._gauges]
+        gauges = tuple(name for name in names if key_of("gauge", name) in values or name in self._inventory.gauges)
         self._inventory = msgspec.structs.replace(self._inventory, gauges=gauges)
-        if self._config and (self._inventory.sources, gauges) == self._announced:
-            return
-        self._announced = (self._inventory.sources, gauges)
-        entities = self._fitting()
-        before = self._inventory
-        self._inventory = before.with_told({entity.key: entity.platform for entity in entities})
-        payload = self._catalogue.payload(entities, self._inventory)
-        self._config, self._config_s = payload, now_s
-        if problem := self._file.write(self._inventory):
-            self._notice(problem)
-        yield Message(topic=self._topics.config, payload=payload)
+        if not self._config or (self._inventory.sources, gauges) != self._announced:
+            self._announced, self._config_s = (self._inventory.sources, gauges), now_s
+            yield from self._announcement()
+
+    def _announcement(self) -> Iterator[Message]:
+        before, entities = self._inventory, self._fitting()
+        self._keep(before.with_told({entity.key: entity.platform for entity in entities}))
+        self._config = self._catalogue.payload(entities, self._inventory, revived=self._revive)
+        yield Message(topic=self._topics.config, payload=self._config)
         yield from self._erase(before)
+        if self._has_revived:  # and removed now: it need not be said again
+            self._keep(msgspec.structs.replace(self._inventory, removed={}))
+        if self._revive:
+            self._announced = (None, None)  # once more, without what is gone
+        self._revive, self._has_revived = False, self._revive
+
+    def _keep(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        if problem := self._file.write(inventory):
+            self._notice(problem)
 
     def _fitting(self) -> list[Entity]:
         entities, left_out = self._catalogue.fitting(self._inventory)

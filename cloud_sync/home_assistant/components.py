@@ -46,7 +46,7 @@ class Entity:
         template = {"val_tpl": f"{{{{ value_json['{self.key}'] }}}}"} if has_value else {}
         return {
             "p": self.platform,
-            "uniq_id": f"{topics.address.source}/{self.key}",
+            "uniq_id": topics.unique_id(self.key),
             **template,
             **{key: value for key, value in self.settings.items() if value is not None},
         }
@@ -69,17 +69,24 @@ class Catalogue:
     def fitting(self, inventory: Inventory) -> tuple[list[Entity], int]:
         """The entities that one message can announce, and how many are left out."""
         entities = self.entities(inventory)
-        room = MAX_CONFIG_BYTES - len(self.payload([], inventory))
+        room = MAX_CONFIG_BYTES - len(self.payload([], inventory, revived=True))
         for at, entity in enumerate(entities):
             room -= len(entity.key) + 4 + len(msgspec.json.encode(entity.document(self._topics)))
             if room < 0:
                 return entities[:at], len(entities) - at
         return entities, 0
 
-    def payload(self, entities: list[Entity], inventory: Inventory) -> bytes:
-        """The retained message that announces the device; a component with nothing but its platform is removed."""
+    def payload(self, entities: list[Entity], inventory: Inventory, *, revived: bool = False) -> bytes:
+        """The retained message that announces the device; a component with nothing but its platform is removed.
+
+        With ``revived`` those that are gone stand there with what is needed to find them: a Home Assistant that was off
+        when they vanished removes only what it has found since it started.
+        """
         address, name = self._topics.address, self._options.name
-        gone = {key: {"p": platform} for key, platform in inventory.removed.items()}
+        gone = {
+            key: self._revived(key, platform) if revived else {"p": platform}
+            for key, platform in inventory.removed.items()
+        }
         return msgspec.json.encode(
             {
                 "dev": {
@@ -96,6 +103,11 @@ class Catalogue:
                 "cmps": {**gone, **{entity.key: entity.document(self._topics) for entity in entities}},
             }
         )
+
+    def _revived(self, key: str, platform: str) -> dict[str, Any]:
+        """An entity without a value: nobody ever writes to its topic."""
+        topic = {"img_t" if platform == "image" else "stat_t": self._topics.gone}
+        return {"p": platform, "uniq_id": self._topics.unique_id(key), "name": "removed", **topic}
 
     def _of_source(self, source: str, parts: SourceParts) -> Iterator[Entity]:
         for label in parts.classes:

@@ -148,7 +148,7 @@ class Connection:
         now_s = time.monotonic()
         if now_s >= self._repeat_s:
             self._repeat_s = float("inf")
-            self._announcer.repeat()
+            self._announcer.start_again()
             self._send(self._announcer.availability(True))
         for message in self._announcer.due(self._ask, now_s):
             self._send(message)

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 _MOST_BYTES = 4 << 20
 _MOST_CLASSES = 16  # of a source that get an occupancy of their own
-_MOST_REMOVED = 200
+_MOST_REMOVED = 64
 FILE = "home_assistant.json"
 
 
@@ -42,7 +42,7 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         source: Of whom this is: ``edgecv/TENANT/DEVICE``.
         told: The platform of each entity that was announced, by key.
-        removed: The same of those that are gone, so that a Home Assistant that was away removes them when it is back.
+        removed: The same of those that are gone, until a Home Assistant has started since: so one that was away removes them, too.
     """
 
     version: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1

@@ -55,6 +55,15 @@ class Topics:
         """``online``, or ``offline``, which the broker says when the device vanishes."""
         return f"{self.address.source}/ha/availability"
 
+    @property
+    def gone(self) -> str:
+        """The state of entities that are to be removed; nothing is written there."""
+        return f"{self.address.source}/ha/gone"
+
+    def unique_id(self, key: str) -> str:
+        """By which Home Assistant knows an entity for good."""
+        return f"{self.address.source}/{key}"
+
     def image(self, source_id: str) -> str:
         """The last snapshot of a source, as JPEG."""
         return self.image_at(_level(source_id))

@@ -1,7 +1,8 @@
 """Home Assistant itself; started by its own Python (``make test-home-assistant``), never imported by ours.
 
 python home_assistant_core.py check                 reads announcements from stdin; says what its schemas have against each
-python home_assistant_core.py run PORT FOLDER       runs with its MQTT integration; prints all states twice a second, as JSON
+python home_assistant_core.py run PORT FOLDER       runs with its MQTT integration; prints all states twice a second, as JSON,
+                                                    until stdin ends
 """
 
 from __future__ import annotations
@@ -81,11 +82,16 @@ async def run(port: int, folder: str) -> None:
         discovery_keys={},
         subentries_data=None,
     )
-    await hass.config_entries.async_add(entry)
+    if hass.config_entries.async_entries("mqtt"):  # of its last start
+        await hass.config_entries.async_setup(hass.config_entries.async_entries("mqtt")[0].entry_id)
+    else:
+        await hass.config_entries.async_add(entry)
     await hass.async_start()
-    while True:
+    asked_to_stop = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    while not asked_to_stop.done():
         print(json.dumps(await _seen(hass)), flush=True)
         await asyncio.sleep(0.5)
+    await hass.async_stop(force=True)
 
 
 async def _seen(hass: core.HomeAssistant) -> dict[str, Any]:
@@ -105,7 +111,7 @@ async def _seen(hass: core.HomeAssistant) -> dict[str, Any]:
 async def _picture_bytes(hass: core.HomeAssistant, entity_id: str) -> int:
     if not entity_id.startswith("image."):
         return 0
-    picture = hass.data["image"].get_entity(entity_id)
+    picture = hass.data["image"].get_entity(entity_id) if "image" in hass.data else None
     return len(await picture.async_image() or b"") if picture is not None else 0
 
 

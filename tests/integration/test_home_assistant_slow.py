@@ -63,6 +63,7 @@ class HomeAssistant:
         self._log = (folder / "stderr").open("a+")
         self._process = subprocess.Popen(
             [str(PYTHON), str(PROGRAM), "run", str(port), str(folder)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
@@ -92,9 +93,15 @@ class HomeAssistant:
             line for line in self._log if line.startswith(("WARNING", "ERROR")) and any(word in line for word in words)
         ]
 
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(10.0)
+    def stop(self) -> None:
+        """Let it end in order: it remembers its entities."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(20.0)
+        finally:
+            self._process.kill()
+            self._process.wait(10.0)
         self._log.close()
 
 
@@ -104,7 +111,7 @@ def running(broker: Mosquitto, folder: Path) -> Iterator[HomeAssistant]:
     try:
         yield home
     finally:
-        home.kill()
+        home.stop()
 
 
 def test_its_schemas_take_every_entity_and_refuse_what_our_rules_refuse(mosquitto: Mosquitto, tmp_path: Path) -> None:
@@ -172,6 +179,37 @@ def test_a_restart_of_home_assistant_and_the_death_of_the_device(mosquitto: Mosq
             child.kill()
             until(lambda: home.state("state__door") == "unavailable", "its death is noticed")
         assert heard.last(STATE), "its last state stays, unavailable"
+
+
+def test_what_vanished_while_home_assistant_was_off_is_removed_when_it_is_back(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    camera, yard = Camera("door", lobby__inside=2), Camera("yard", lawn__inside=0)
+    with (
+        running(mosquitto, tmp_path / "hass") as home,
+        running_sink(mosquitto.url, tmp_path / "ha", camera, yard, snapshots=True) as sink,
+    ):
+        sink.emit(camera.result(0))
+        sink.emit(yard.result(0))
+        until(lambda: home.state("occupancy__yard__lawn__inside") == "off", "it is shown", 60.0)
+        until(lambda: "snapshot__yard" in home.seen, "with its picture")
+    with (
+        running_sink(mosquitto.url, tmp_path / "ha", camera, announce_every_s=3.0) as sink,
+        listening(mosquitto.port) as heard,
+    ):
+        sink.emit(camera.result(0))
+        until(
+            lambda: heard.last(CONFIG).get("cmps", {}).get("fps__yard") == {"p": "sensor"}, "it is announced to nobody"
+        )
+        with running(mosquitto, tmp_path / "hass") as home:
+            until(lambda: home.state("state__door") == "live", "it is back", 60.0)
+            until(
+                lambda: not any("yard" in key or "snapshot" in key for key in home.seen),
+                "what is gone is removed",
+                30.0,
+            )
+            assert home.problems() == []
+            assert json.loads((tmp_path / "ha/home_assistant.json").read_text())["removed"] == {}
 
 
 def test_values_that_are_not_renewed_expire(mosquitto: Mosquitto, tmp_path: Path) -> None:

@@ -209,6 +209,32 @@ def test_a_camera_that_is_away_is_not_an_empty_room(tmp_path: Path) -> None:
     assert (state["state__door"], state["count__door__lobby__entered"]) == ("reconnecting", 3)
 
 
+def test_what_is_gone_is_announced_once_more_when_home_assistant_starts_and_then_forgotten(tmp_path: Path) -> None:
+    file = InventoryFile(tmp_path, TOPICS.address.source)
+    gone = {"fps__yard": "sensor", "snapshot__yard": "image", "occupancy__yard__a": "binary_sensor"}
+    file.write(Inventory(source=TOPICS.address.source, told=gone))
+    camera, sightings = Camera("door"), Sightings()
+    announcer = announcer_of(tmp_path, sightings)
+    sightings.see(camera.result(), 0.0)
+
+    def announced(now_s: float) -> dict[str, object]:
+        due = [message for message in announcer.due(lambda: status_of(camera), now_s) if message.topic == TOPICS.config]
+        assert len(due) <= 1
+        return json.loads(due[0].payload)["cmps"] if due else {}
+
+    only = {key: {"p": platform} for key, platform in gone.items()}
+    assert only.items() <= announced(0.0).items()
+    assert announced(10.0) == {}
+    announcer.start_again()
+    again = announced(20.0)
+    assert {again[key]["uniq_id"] for key in gone} == {f"edgecv/acme/door-1/{key}" for key in gone}  # type: ignore[index]
+    assert announced(24.0) == {}, "Home Assistant needs the time"
+    assert only.items() <= announced(26.0).items()
+    announcer.start_again()
+    assert announced(40.0).keys().isdisjoint(gone)
+    assert file.read().removed == {}
+
+
 def test_what_is_left_out_is_that_of_mqtt(tmp_path: Path) -> None:
     mqtt = MqttTable(url="mqtt://127.0.0.1:9", tenant="acme", device="door-1", outbox=str(tmp_path / "box"))
     sink = home_assistant_sink(AppFile(mqtt=mqtt, home_assistant=HomeAssistantTable()), [])
