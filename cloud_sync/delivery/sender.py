@@ -114,6 +114,7 @@ class Sender:
             subscriptions=(address.topic("ack"),) if options.ack == "ingest" else (),
             will=Will(topic=address.topic("status"), payload=self._status("lost")),
             window=options.window,
+            keepalive_s=options.keepalive_s,
             backoff=options.reconnect,
         )
 
