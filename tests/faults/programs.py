@@ -3,13 +3,15 @@
 ``edgecv``, ``naive``, ``frigate``, ``dlstreamer`` are devices: each emits about ``RATE`` events a second until the file ``stop``
 is in the folder, then ten more, and delivers what is left. They write ``offered`` (a name before each event is given away) and
 ``obligations`` (a name, flushed to the disk, once the event is accepted). ``ingest`` is EdgeCV's other side; ``subscriber`` is
-that of the others, a plain program that stores each message in one commit before paho acknowledges it.
+that of the others, a plain program that stores each message in one commit before paho acknowledges it. ``power`` and ``landing``
+are an outbox and a landing database alone, for power cuts (their URL is a number of events).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import secrets
 import sqlite3
@@ -22,13 +24,18 @@ from typing import TextIO
 import paho.mqtt.client as paho
 
 from edgecv._internal.timing import Backoff
+from edgecv.cloud_sync.acks import to_ranges
 from edgecv.cloud_sync.delivery.options import SendOptions
+from edgecv.cloud_sync.envelope import Stamp, decode, encode, envelope_from_event
+from edgecv.cloud_sync.ingest.database import EventDatabase, Landed
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.cloud_sync.sink import MqttSink
 from tests.faults.events import made_event, text_of
 from tests.faults.others import OTHERS, TOPIC
-from tests.unit.cloud_sync.support import FAST, SMALL
+from tests.unit.cloud_sync.support import ADDRESS, FAST, SMALL, until
 
 KEEPALIVE_S = 2  # instead of 15
 OPTIONS = SendOptions(
@@ -91,6 +98,46 @@ def edgecv(url: str, folder: Path, rate: float) -> int:
     answer["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     (folder / "stats.json").write_text(json.dumps(answer))
     return 0 if not stats.pending else 1
+
+
+def power(folder: Path, events: int) -> int:
+    """An outbox alone: what was accepted (``+``) and what was acknowledged (``-``) stands in a diary on the same disk."""
+    outbox = Outbox(folder, limits=OutboxLimits(floor_bytes=0, ballast_bytes=4096, group_rows=8))
+    rng = random.Random(5)
+    diary = os.open(folder / "diary", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    waiting: list[int] = []
+    done = 0
+    while done < events:
+        group = [outbox.next_seq() for _ in range(rng.randrange(1, 9))]
+        for seq in group:
+            stamp = Stamp(address=ADDRESS, boot=outbox.boot, seq=seq)
+            outbox.put(envelope_from_event(made_event("power", seq, bulk=rng.randrange(3000)), stamp, mono_ns=0))
+        done += len(group)
+        until(lambda: not outbox.stats().queued, "the events are stored", pause_s=0.001)
+        assert outbox.stats().accepted == done
+        os.write(diary, "".join(f"+{outbox.boot}:{seq}\n" for seq in group).encode())
+        waiting += group
+        if rng.random() < 0.5:
+            gone, waiting = waiting[: len(waiting) * 3 // 4], waiting[len(waiting) * 3 // 4 :]
+            os.write(diary, "".join(f"-{outbox.boot}:{seq}\n" for seq in gone).encode())
+            outbox.acknowledge(to_ranges((outbox.boot, seq) for seq in gone))
+    outbox.close()
+    return 0
+
+
+def landing(folder: Path, events: int) -> int:
+    """A landing database alone: what it committed stands in a diary on the same disk."""
+    database = EventDatabase(folder)
+    diary = os.open(folder / "diary", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for first in range(1, events, 5):
+        envelopes = [
+            envelope_from_event(made_event("power", seq, bulk=seq * 37 % 2000), Stamp(address=ADDRESS, boot=1, seq=seq), mono_ns=0)
+            for seq in range(first, first + 5)
+        ]
+        database.store([Landed.from_envelope(decode(encode(one)), ADDRESS, 0) for one in envelopes], [])
+        os.write(diary, "".join(f"+{one.id}\n" for one in envelopes).encode())
+    database.close()
+    return 0
 
 
 def other(name: str, url: str, folder: Path, rate: float) -> int:
@@ -159,6 +206,8 @@ if __name__ == "__main__":
     program, broker_url, where, *pace = sys.argv[1:]
     if program in OTHERS:
         sys.exit(other(program, broker_url, Path(where), float(pace[0])))
+    if program in ("power", "landing"):  # here URL is the number of events
+        sys.exit({"power": power, "landing": landing}[program](Path(where), int(broker_url)))
     if program == "edgecv":
         sys.exit(edgecv(broker_url, Path(where), float(pace[0])))
     sys.exit({"ingest": ingest, "subscriber": subscriber}[program](broker_url, Path(where)))
