@@ -2,8 +2,8 @@
 
 ``Disk`` replays the record. At any moment it knows two extremes: everything that was written (``written``), as if the cache
 had gone to the disk just then, and only what was flushed (``flushed``), as if nothing else had. ``torn`` is in between: of the
-writes since the last flush of their file each is there or not, at random, in sectors of 512 bytes. Names of files (created, renamed,
-removed) count as durable at once, as on ext4 with its journal; data does not.
+writes since the last flush of their file each is there or not, at random, in sectors of 512 bytes. Names of files (created,
+renamed, removed) count as durable at once, as on ext4 with its journal; data does not.
 """
 
 from __future__ import annotations

@@ -155,11 +155,11 @@ class World:
         return happened
 
 
-def run(folder: Path, steps: Iterable[Step], *, device: str = "edgecv", rate: float = 400.0) -> tuple[Verdict, dict[str, Any]]:
+def run(
+    folder: Path, steps: Iterable[Step], *, device: str = "edgecv", rate: float = 400.0
+) -> tuple[Verdict, dict[str, Any]]:
     """One run from start to verdict; the second is what the device said of itself."""
     with World(folder, device=device, rate=rate) as world:
         world.play(steps)
         verdict = world.finish()
         return verdict, world.stats() if device == "edgecv" else {}
-
-

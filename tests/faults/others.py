@@ -1,4 +1,6 @@
-"""How others publish, as small stand-ins written from their public behaviour, on the same paho; they get the same scaled times as EdgeCV.
+"""How others publish: small stand-ins, written from their public behaviour, all on paho.
+
+They get the same scaled times as EdgeCV.
 
 =============  ========================================================================================================
 ``naive``      paho as its examples use it: QoS 1, ``loop_start``, ``publish`` and forget. It keeps messages in memory while there

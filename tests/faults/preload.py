@@ -44,7 +44,9 @@ class DiskControl:
             handle.write(state)
 
 
-def environment(library: Path, folder: Path, *, log: Path | None = None, control: DiskControl | None = None) -> Mapping[str, str]:
+def environment(
+    library: Path, folder: Path, *, log: Path | None = None, control: DiskControl | None = None
+) -> Mapping[str, str]:
     """What a child needs in its environment, for the files below ``folder``."""
     more = {"LD_PRELOAD": str(library), "EDGECV_FAULTS_FOLDER": str(folder.resolve())}
     if log is not None:

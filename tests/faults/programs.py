@@ -131,7 +131,9 @@ def landing(folder: Path, events: int) -> int:
     diary = os.open(folder / "diary", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for first in range(1, events, 5):
         envelopes = [
-            envelope_from_event(made_event("power", seq, bulk=seq * 37 % 2000), Stamp(address=ADDRESS, boot=1, seq=seq), mono_ns=0)
+            envelope_from_event(
+                made_event("power", seq, bulk=seq * 37 % 2000), Stamp(address=ADDRESS, boot=1, seq=seq), mono_ns=0
+            )
             for seq in range(first, first + 5)
         ]
         database.store([Landed.from_envelope(decode(encode(one)), ADDRESS, 0) for one in envelopes], [])

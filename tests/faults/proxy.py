@@ -166,7 +166,7 @@ class FaultProxy:
             while piece := await half.reader.read(_PIECE_BYTES):
                 if self._mode != "passing" or half.swallowing:
                     self.held += 1
-                    piece = await self._through_fault(half, piece)  # noqa: PLW2901
+                    piece = await self._through_fault(half, piece)
                 if half.upward:
                     self.up_bytes += len(piece)
                 else:

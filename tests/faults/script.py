@@ -26,7 +26,9 @@ class Step:
     hold_s: float  # how long it lasts; for a kill, how long the process stays dead
 
 
-def make_script(seed: int, count: int, kinds: Sequence[FaultKind], *, pause_s: float = 0.6, hold_s: float = 0.4) -> list[Step]:
+def make_script(
+    seed: int, count: int, kinds: Sequence[FaultKind], *, pause_s: float = 0.6, hold_s: float = 0.4
+) -> list[Step]:
     """``count`` faults, each kind as often as the others, in a random order; times are at most twice the given ones."""
     rng = random.Random(seed)
     order = [kinds[n % len(kinds)] for n in range(count)]

@@ -25,7 +25,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "outbox"
     folder.mkdir(mode=0o700)
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(folder)], capture_output=True, text=True, timeout=10, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
     )
     if done.returncode:
         pytest.skip(f"needs to mount a tmpfs: {done.stderr.strip()}")
@@ -51,7 +55,9 @@ def require_exact(world: World) -> None:
 
 
 @pytest.mark.parametrize("reason", ["ENOSPC", "EROFS", "EIO"])
-def test_a_disk_that_takes_nothing_for_a_while_refuses_exactly_and_drains_by_itself(tmp_path: Path, reason: str) -> None:
+def test_a_disk_that_takes_nothing_for_a_while_refuses_exactly_and_drains_by_itself(
+    tmp_path: Path, reason: str
+) -> None:
     control = DiskControl(tmp_path / "control")
     preloaded = environment(build(tmp_path), tmp_path / "outbox", control=control)
     with World(tmp_path, rate=1000.0, environment=preloaded) as world:

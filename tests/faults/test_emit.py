@@ -13,7 +13,9 @@ _STALL_MS = 500
 
 def test_no_emit_waits_for_a_disk_that_stalls(tmp_path: Path) -> None:
     figures = measure(tmp_path, 1000, 500.0, _STALL_MS, 5)
-    assert figures["max"] < _STALL_MS / 2, figures  # a busy machine may add a lot, a wait for the disk would be all of it
+    assert figures["max"] < _STALL_MS / 2, (
+        figures
+    )  # a busy machine may add a lot, a wait for the disk would be all of it
     assert figures["refused"] == 0, figures
 
 

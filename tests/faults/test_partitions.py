@@ -60,7 +60,9 @@ def noticed_s(folder: Path, broker: Mosquitto, mode: Mode, keepalive_s: int, *, 
     """How long a device takes to notice a silent partition."""
     options = replace(FAST_SEND, keepalive_s=keepalive_s)
     with FaultProxy(broker.port) as proxy, ExitStack() as held:
-        sink = MqttSink(proxy.url, tenant="t", device=folder.name, outbox=folder, limits=SMALL, options=options, drain_s=0.0)
+        sink = MqttSink(
+            proxy.url, tenant="t", device=folder.name, outbox=folder, limits=SMALL, options=options, drain_s=0.0
+        )
         held.callback(sink.close)
         until(lambda: sink.stats().connected, "a connection")
         start_s = float("inf")
@@ -77,18 +79,23 @@ def noticed_s(folder: Path, broker: Mosquitto, mode: Mode, keepalive_s: int, *, 
 
 
 @pytest.mark.parametrize("keepalive_s", [2, pytest.param(15, marks=pytest.mark.slow)])
-def test_a_silent_partition_is_noticed_within_two_keepalives(mosquitto: Mosquitto, tmp_path: Path, keepalive_s: int) -> None:
+def test_a_silent_partition_is_noticed_within_two_keepalives(
+    mosquitto: Mosquitto, tmp_path: Path, keepalive_s: int
+) -> None:
     cases = [(mode, busy) for mode in SILENT for busy in (False, True)]
     with ThreadPoolExecutor(len(cases)) as pool, running_ingest(mosquitto.url, tmp_path / "db"):
         took = pool.map(
-            lambda case: noticed_s(tmp_path / f"{case[0]}-{case[1]}", mosquitto, case[0], keepalive_s, busy=case[1]), cases
+            lambda case: noticed_s(tmp_path / f"{case[0]}-{case[1]}", mosquitto, case[0], keepalive_s, busy=case[1]),
+            cases,
         )
         found = dict(zip(cases, took, strict=True))
     print({f"{mode}{' busy' if busy else ''}": round(s, 2) for (mode, busy), s in found.items()})
     assert max(found.values()) <= 2 * keepalive_s, found
 
 
-def test_an_hour_offline_is_delivered_and_what_was_worth_thirty_minutes_is_counted(mosquitto: Mosquitto, tmp_path: Path) -> None:
+def test_an_hour_offline_is_delivered_and_what_was_worth_thirty_minutes_is_counted(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
     """In fast-forward: the outbox has an injected clock that goes on one second per event, 3,600 of them, in a black hole."""
     now_s = [1_700_000_000]
     outbox = Outbox(tmp_path / "outbox", limits=SMALL, clock=lambda: now_s[0] * 10**9)
@@ -102,7 +109,9 @@ def test_an_hour_offline_is_delivered_and_what_was_worth_thirty_minutes_is_count
         for second in range(_HOUR_S):
             now_s[0] += 1
             event = made_event("hour", second)
-            envelope = envelope_from_event(event, Stamp(address=ADDRESS, boot=outbox.boot, seq=outbox.next_seq()), mono_ns=0)
+            envelope = envelope_from_event(
+                event, Stamp(address=ADDRESS, boot=outbox.boot, seq=outbox.next_seq()), mono_ns=0
+            )
             outbox.put(envelope, ttl_s=1800.0 if second % 4 == 3 else None)
             if second % 100 == 0:
                 until(lambda: outbox.stats().queued < 200, "the disk keeps up", pause_s=0.001)

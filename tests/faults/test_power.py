@@ -116,6 +116,8 @@ def test_whatever_ingest_acknowledges_survives_a_power_cut_at_every_moment(tmp_p
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("program", "database", "table"), [("power", "outbox.db", "outbox"), ("landing", "landing.db", "events")])
+@pytest.mark.parametrize(
+    ("program", "database", "table"), [("power", "outbox.db", "outbox"), ("landing", "landing.db", "events")]
+)
 def test_the_same_over_many_checkpoints(tmp_path: Path, program: str, database: str, table: str) -> None:
     print(cut_everywhere(tmp_path, program, 1500, database, table), "images")

@@ -3,7 +3,7 @@
 ``python -m tests.faults.figures.backlog [--rows 1000000] [--lane event] [--live-s 30]``
 
 A first process fills the outbox while there is no broker. Then broker and ingest run, and a second process opens the outbox and
-emits ten live events a second while the backlog drains. An event's lateness is ingest's ``received_ns`` minus the moment of ``emit``.
+emits ten live events a second while the backlog drains. An event is late by ingest's ``received_ns`` minus the moment of ``emit``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _EVERY_S = 0.1
 
 def fill(folder: str, rows: int, lane: Priority) -> dict[str, Any]:
     """Put events on disk while nobody can be reached."""
-    sink = MqttSink(f"mqtt://127.0.0.1:{free_port()}", tenant="acme", device="cam-1", outbox=folder, limits=LIMITS, drain_s=0.0)
+    sink = MqttSink(
+        f"mqtt://127.0.0.1:{free_port()}", tenant="acme", device="cam-1", outbox=folder, limits=LIMITS, drain_s=0.0
+    )
     start_s = time.perf_counter()
     for number in range(rows):
         sink.emit_event(replace(made_event("backlog", number), priority=lane))
@@ -75,9 +77,15 @@ def drain(folder: str, url: str, live_s: float) -> dict[str, Any]:
 def lateness(db_dir: Path) -> dict[str, Any]:
     """How late the live events were, of those that arrived."""
     with closing(sqlite3.connect(db_dir / "landing.db")) as db:
-        rows = db.execute("SELECT received_ns, json_extract(data, '$.at_ns') FROM events WHERE type = ?", (f"edgecv.event.{_LIVE}",))
+        rows = db.execute(
+            "SELECT received_ns, json_extract(data, '$.at_ns') FROM events WHERE type = ?", (f"edgecv.event.{_LIVE}",)
+        )
         late_s = sorted((received - at) / 1e9 for received, at in rows)
-    return {"live_arrived": len(late_s), "late_median_s": round(late_s[len(late_s) // 2], 3), "late_max_s": round(late_s[-1], 3)}
+    return {
+        "live_arrived": len(late_s),
+        "late_median_s": round(late_s[len(late_s) // 2], 3),
+        "late_max_s": round(late_s[-1], 3),
+    }
 
 
 def _child(*arguments: object) -> dict[str, Any]:
@@ -101,7 +109,12 @@ def measure(folder: Path, rows: int, lane: Priority, live_s: float) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--lane", default="event", choices=("alarm", "event", "telemetry"), help="of the backlog; live events are of lane event")
+    parser.add_argument(
+        "--lane",
+        default="event",
+        choices=("alarm", "event", "telemetry"),
+        help="of the backlog; live events are of lane event",
+    )
     parser.add_argument("--live-s", type=float, default=30.0)
     parser.add_argument("--url")
     parser.add_argument("--fill", help="internal")

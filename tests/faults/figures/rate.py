@@ -62,9 +62,20 @@ def measure(events: int, objects: int, *, counted: bool) -> dict[str, Any]:
     """One run; ``counted``: through the proxy, for the bytes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with running_mosquitto(folder) as broker, FaultProxy(broker.port) as proxy, Child("ingest", broker.url, folder / "db"):
+        with (
+            running_mosquitto(folder) as broker,
+            FaultProxy(broker.port) as proxy,
+            Child("ingest", broker.url, folder / "db"),
+        ):
             command = [sys.executable, "-m", "tests.faults.figures.rate", "--device", str(folder / "outbox")]
-            command += ["--events", str(events), "--objects", str(objects), "--url", proxy.url if counted else broker.url]
+            command += [
+                "--events",
+                str(events),
+                "--objects",
+                str(objects),
+                "--url",
+                proxy.url if counted else broker.url,
+            ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT)
             if done.returncode:
                 raise SystemExit(done.stderr)

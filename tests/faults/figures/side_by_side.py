@@ -21,7 +21,16 @@ from tests.faults.script import KILLS, PARTITIONS, STALLS, FaultKind, make_scrip
 _KINDS: Mapping[str, Sequence[FaultKind]] = MappingProxyType(
     {"all": (*KILLS, *STALLS, *PARTITIONS), "kills": KILLS, "partitions": PARTITIONS}
 )
-_COLUMNS = ("device", "faults", "offered", "accepted", "stored", "accepted, not stored", "offered, not stored", "rows too many")
+_COLUMNS = (
+    "device",
+    "faults",
+    "offered",
+    "accepted",
+    "stored",
+    "accepted, not stored",
+    "offered, not stored",
+    "rows too many",
+)
 
 
 def row(device: str, verdict: Verdict) -> str:
@@ -45,7 +54,10 @@ def main() -> None:
             steps = make_script(args.seed, args.faults, _KINDS[args.kinds])
             verdict, _ = run(Path(name), steps, device=device, rate=args.rate)
             print(row(device, verdict), flush=True)
-            print(f"<!-- {time.monotonic() - start_s:.0f} s, load {os.getloadavg()[0]:.1f}, {dict(verdict.faults)} -->", flush=True)
+            print(
+                f"<!-- {time.monotonic() - start_s:.0f} s, load {os.getloadavg()[0]:.1f}, {dict(verdict.faults)} -->",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
