@@ -65,7 +65,7 @@ dist: setup
 lock: setup
 	$(PYTHON) -m venv .cache/lock
 	.cache/lock/bin/pip install -q uv==0.13.9
-	$(BIN)/python .ci/lock.py .cache/lock/bin/uv
+	$(BIN)/python .ci/lock.py $(CURDIR)/.cache/lock/bin/uv
 
 # Known vulnerabilities of the pinned packages. It fails where the index serves no advisories for one, too.
 audit:

@@ -92,9 +92,14 @@ class Batch:
     """A decoded message: the envelopes in it, and why the others in it are none."""
 
     envelopes: tuple[Arrived, ...]
-    errors: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()  # where in the message each envelope stands
+    errors: tuple[tuple[int, str], ...] = ()  # the same of the others, and why they are none
     nonce: str | None = None  # what its acknowledgement has to return; `None` from devices older than version 2
     text_bytes: int = 0  # its size before compression
+
+
+class NewerBatch(SyncError):
+    """Raised for a batch of a version that this ingest does not know."""
 
 
 class _BatchHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,8 +179,8 @@ def decode_batch(payload: bytes) -> Batch:
     """The envelopes of a message; a bad one does not spoil its neighbours.
 
     Raises:
-        SyncError: the message is not zlib, grows beyond ``MAX_BATCH_BYTES``, is no JSON batch, of a newer version, or
-            lists too many events.
+        NewerBatch: the message is of a newer version.
+        SyncError: it is not zlib, grows beyond ``MAX_BATCH_BYTES``, is no JSON batch, or lists too many events.
     """
     text = _inflate(payload)
     try:
@@ -185,18 +190,24 @@ def decode_batch(payload: bytes) -> Batch:
     if isinstance(found, list):
         found = _BatchHead(v=1, nonce="", events=found)
     elif found.v != BATCH_VERSION:
-        raise SyncError(f"A batch of version {found.v}; this ingest knows 1 and {BATCH_VERSION}.", "Update ingest.")
+        raise NewerBatch(f"A batch of version {found.v}; this ingest knows 1 and {BATCH_VERSION}.", "Update ingest.")
     raws = found.events
     if len(raws) > MAX_BATCH_EVENTS:
         raise SyncError(f"A batch lists {len(raws)} events; {MAX_BATCH_EVENTS} are allowed.")
-    envelopes: list[Arrived] = []
-    errors: list[str] = []
-    for raw in raws:
+    envelopes: dict[int, Arrived] = {}
+    errors: list[tuple[int, str]] = []
+    for index, raw in enumerate(raws):
         try:
-            envelopes.append(decode(raw))
+            envelopes[index] = decode(raw)
         except SyncError as error:
-            errors.append(error.message)
-    return Batch(envelopes=tuple(envelopes), errors=tuple(errors), nonce=found.nonce or None, text_bytes=len(text))
+            errors.append((index, error.message))
+    return Batch(
+        envelopes=tuple(envelopes.values()),
+        places=tuple(envelopes),
+        errors=tuple(errors),
+        nonce=found.nonce or None,
+        text_bytes=len(text),
+    )
 
 
 def _inflate(payload: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.topics import Address
-from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.accounts.losses import Loss
+from edgecv.cloud_sync.outbox.limits import LaneLimits, OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import ConfigError, SyncError
-from edgecv.events import Event
+from edgecv.events import Event, Priority
 from edgecv.results import Result
 
 Selection = Literal["detections", "all"]
@@ -45,6 +46,7 @@ class MqttSink:
         telemetry_ttl_s: Results of frames that could not be delivered for so long are worthless, and deleted; ``None`` keeps
             them. Events of steps stay.
         drain_s: How long ``close`` waits for the rest to be delivered.
+        lanes: Limits of single lanes of the outbox, in place of those in ``limits``.
 
     Raises:
         ConfigError: the URL, a name or a mode cannot be used.
@@ -68,6 +70,7 @@ class MqttSink:
         options: SendOptions | None = None,
         telemetry_ttl_s: float | None = None,
         drain_s: float = 2.0,
+        lanes: Mapping[Priority, LaneLimits] | None = None,
     ) -> None:
         if events not in ("detections", "all"):
             raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")
@@ -83,14 +86,16 @@ class MqttSink:
         self._synced = _Remembered(clock_is_synced)
         self._closing = threading.Lock()
         self._closed = False
-        self._outbox = Outbox(outbox, limits=limits)
+        limits = limits or OutboxLimits()
+        self._outbox = Outbox(outbox, limits=limits if lanes is None else replace(limits, lanes=lanes))
+        self._outbox.report_losses(self._loss_report)
         self._sender = Sender(self._outbox, broker, self._address, options=send)
         self._sender.start()
 
     def emit(self, result: Result) -> None:
         """Take one result and the events of its steps; what cannot be kept is counted in ``stats``."""
         if self._all or _found_something(result):
-            self._put(lambda stamp: envelope_from_result(result, stamp), self._telemetry_ttl_s)
+            self._put(lambda stamp: envelope_from_result(result, stamp), ttl_s=self._telemetry_ttl_s)
         for event in result.events:
             self._put_event(event, result.frame.monotonic_ns, result.model)
 
@@ -114,18 +119,23 @@ class MqttSink:
         return SyncStats(emitted=self._emitted) + self._outbox.stats() + self._sender.stats()
 
     def _put_event(self, event: Event, mono_ns: int, model: str) -> None:
-        self._put(lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model))
-
-    def _put(self, make: Callable[[Stamp], Envelope], ttl_s: float | None = None) -> None:
-        self._emitted += 1
-        stamp = Stamp(
-            address=self._address,
-            boot=self._outbox.boot,
-            seq=self._outbox.next_seq(),
-            clock_synced=self._synced(),
+        self._put(
+            lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model),
+            coalesce_key=event.coalesce_key,
         )
+
+    def _put(self, make: Callable[[Stamp], Envelope], *, ttl_s: float | None = None, coalesce_key: str = "") -> None:
+        self._emitted += 1
         with suppress(SyncError):  # the outbox counts it
-            self._outbox.put(make(stamp), ttl_s=ttl_s)
+            self._outbox.put(make(self._stamp(self._outbox.next_seq())), ttl_s=ttl_s, coalesce_key=coalesce_key)
+
+    def _stamp(self, seq: int) -> Stamp:
+        return Stamp(address=self._address, boot=self._outbox.boot, seq=seq, clock_synced=self._synced())
+
+    def _loss_report(self, losses: Sequence[Loss], seq: int) -> Envelope:
+        data = {"total": sum(loss.count for loss in losses), "losses": [loss.as_dict() for loss in losses]}
+        event = Event(kind="sync.losses", time_ns=time.time_ns(), data=data)
+        return envelope_from_event(event, self._stamp(seq), mono_ns=time.monotonic_ns())
 
 
 class _Remembered:

@@ -16,7 +16,8 @@ class SyncStats:
     queued: int = 0  # in memory, waiting for their commit
     pending: int = 0  # on disk, not delivered yet; from earlier runs too
     acknowledged: int = 0  # delivered and deleted from disk; from earlier runs too
-    evicted: int = 0  # given up for more urgent ones
+    coalesced: int = 0  # of the accepted ones, given up for a newer one of the same state before they were sent
+    evicted: int = 0  # given up for more urgent ones, or in a full lane for newer ones
     expired: int = 0  # deleted because their time to live ran out
     dead: int = 0  # kept on disk but undeliverable: damaged, or too large for any broker; from earlier runs too
     used_bytes: int = 0  # of the quota

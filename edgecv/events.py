@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from edgecv.errors import ConfigError
 
 Priority = Literal["alarm", "event", "telemetry", "blob"]
+_LONGEST_KEY = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class Event:
         source_id: The source it happened at, free of credentials.
         data: Details that JSON can hold.
         priority: How urgent it is; a full outbox gives up the later ones first.
+        coalesce_key: For a state, of which only the newest matters: a newer event of the same key takes the place of one that
+            was not sent yet. Of what counts as history, such as a crossing, it stays empty.
     """
 
     kind: str
@@ -28,12 +31,18 @@ class Event:
     source_id: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     priority: Priority = "event"
+    coalesce_key: str = ""
 
     def __post_init__(self) -> None:
         if self.priority not in get_args(Priority):
             raise ConfigError(
                 f"The event '{self.kind}' has the priority {self.priority!r}.",
                 f"Use one of {', '.join(get_args(Priority))}.",
+            )
+        if len(self.coalesce_key) > _LONGEST_KEY:
+            raise ConfigError(
+                f"The event '{self.kind}' has a coalesce_key of {len(self.coalesce_key)} characters.",
+                f"Use at most {_LONGEST_KEY}.",
             )
 
     def as_dict(self) -> dict[str, Any]:

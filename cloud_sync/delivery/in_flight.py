@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgecv.cloud_sync.acks import AckRange, Key
-from edgecv.cloud_sync.outbox.database import Row
+from edgecv.cloud_sync.outbox.rows import Row
 
 _NONCE_BYTES = 16  # 128 bits nobody can guess
-_ENDED_NONCES = 1024
+_ENDED_MARKS = 2048  # a nonce and a digest of each
 _HELD_S = 0.2
 
 
@@ -24,6 +24,8 @@ class Flight:
     priority: int  # the priority all of them share
     # what an acknowledgement has to return; the same for every repetition, so that a late answer counts
     nonce: str = field(default_factory=lambda: secrets.token_hex(_NONCE_BYTES), repr=False)
+    order: tuple[Key, ...] = ()  # its events as they stand in the message with this nonce
+    digest: str = field(default="", repr=False)  # SHA-256 of the last publishing
     token: int = 0  # of the last publishing; 0 when that came to nothing
     attempts: int = 0  # how often it was published
     first_s: float = 0.0  # monotonic time of the first publishing
@@ -46,10 +48,15 @@ class InFlightBatches:
 
     _flights: list[Flight] = field(default_factory=list)
     _by_token: dict[int, Flight] = field(default_factory=dict)
-    _ended: deque[str] = field(default_factory=lambda: deque(maxlen=_ENDED_NONCES), repr=False)
+    _ended: deque[str] = field(default_factory=lambda: deque(maxlen=_ENDED_MARKS), repr=False)
 
     def __len__(self) -> int:
         return len(self._flights)
+
+    @property
+    def unanswered_bytes(self) -> int:
+        """Of the messages of which the broker said nothing since they were published."""
+        return sum(flight.sent_bytes for flight in self.unanswered())
 
     def add(self, rows: Sequence[Row], due_s: float) -> None:
         """Start a flight; it is due at once."""
@@ -63,6 +70,16 @@ class InFlightBatches:
         """When the next flight is due."""
         return min((flight.due_s for flight in self._flights), default=None)
 
+    def pack(self, flight: Flight) -> None:
+        """Fix the order of the events in the next message; with fewer events than before it is another message."""
+        order = tuple(flight.rows)
+        if order == flight.order:
+            return
+        if flight.order:
+            self._ended.append(flight.nonce)
+            flight.nonce = secrets.token_hex(_NONCE_BYTES)
+        flight.order = order
+
     def published(self, flight: Flight, token: int, *, sent_s: float, due_s: float) -> None:
         """Remember that a flight went out as ``token`` and when it goes out again if nothing comes back."""
         self._by_token.pop(flight.token, None)
@@ -72,14 +89,19 @@ class InFlightBatches:
         flight.attempts += 1
         flight.taken = False
 
+    def taken(self, flight: Flight, due_s: float) -> None:
+        """The broker took the last publishing: from now on it is ingest that may not have it."""
+        flight.taken, flight.suspect, flight.ends = True, False, 0
+        flight.due_s = due_s
+
     def of_token(self, token: int) -> Flight | None:
         """The flight that was last published as ``token``."""
         return self._by_token.get(token)
 
-    def failed(self, flight: Flight) -> None:
+    def failed(self, flight: Flight, due_s: float) -> None:
         """The last publishing came to nothing; the flight stays until it is due."""
         self._by_token.pop(flight.token, None)
-        flight.token = 0
+        flight.token, flight.due_s = 0, due_s
 
     def all_due(self, now_s: float) -> None:
         """Publish everything again: the connection is another one."""
@@ -128,13 +150,21 @@ class InFlightBatches:
                 found = flight
         return found
 
-    def has_ended(self, nonce: str) -> bool:
-        """Whether this was the nonce of a flight that ended lately: a second answer to a repeated batch."""
-        return nonce in self._ended
+    def of_digest(self, digest: str) -> Flight | None:
+        """The flight whose last publishing this is the SHA-256 of."""
+        return next((flight for flight in self._flights if flight.digest and flight.digest == digest), None)
+
+    def has_ended(self, mark: str) -> bool:
+        """Whether a flight of this nonce or digest ended lately: a second answer to a repeated batch."""
+        return mark in self._ended
 
     def land_of(self, flight: Flight, ranges: Sequence[AckRange]) -> list[Key]:
         """Take acknowledged events out of one flight; returns those that really were in it."""
         return self._take_out(flight, [key for key in flight.rows if _within(key, ranges)])
+
+    def take_out(self, flight: Flight, key: Key) -> bool:
+        """Take one event out; ``False`` when it is not there any more."""
+        return key in flight.rows and bool(self._take_out(flight, [key]))
 
     def land(self, flight: Flight) -> list[Key]:
         """Take a whole flight out; returns its events."""
@@ -163,7 +193,7 @@ class InFlightBatches:
     def _end(self, flight: Flight) -> None:
         self._flights.remove(flight)
         self._by_token.pop(flight.token, None)
-        self._ended.append(flight.nonce)
+        self._ended.extend((flight.nonce, flight.digest))
 
 
 def _within(key: Key, ranges: Sequence[AckRange]) -> bool:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgecv._internal.strict import check_number
 from edgecv._internal.timing import Backoff
 from edgecv.errors import ConfigError
+
+_LEAST_BYTES = 1024
+_MOST_BYTES = 2**28
 
 AckMode = Literal["ingest", "broker"]
 
@@ -19,7 +23,11 @@ class SendOptions:
     # weaker, since brokers may lose what they took.
     ack: AckMode = "ingest"
     window: int = 32  # most batches unacknowledged at a time
+    window_bytes: int = 60 * 1024  # most bytes of them that the broker has not taken; Azure Event Grid allows 64 KB
     batch_events: int = 50  # most events in a batch
+    batch_bytes: int = 60 * 1024  # most bytes of a batch; an event that is larger travels alone
+    # most events of the backlog in a second; what comes while a connection stands goes first, and is not counted
+    drain_events_s: float | None = None
     # delays until a batch without an answer is published again
     resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
     reconnect: Backoff = field(default_factory=Backoff)  # delays between connections
@@ -28,3 +36,7 @@ class SendOptions:
     def __post_init__(self) -> None:
         if self.ack not in ("ingest", "broker"):
             raise ConfigError(f"There is no acknowledgement mode {self.ack!r}.", "Use 'ingest' or 'broker'.")
+        check_number("window_bytes", self.window_bytes, _LEAST_BYTES, _MOST_BYTES)
+        check_number("batch_bytes", self.batch_bytes, _LEAST_BYTES, _MOST_BYTES)
+        if self.drain_events_s is not None:
+            check_number("drain_events_s", self.drain_events_s, 0.01, 1e9)

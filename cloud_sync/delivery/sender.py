@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import hashlib
 import queue
 import threading
 import time
@@ -11,11 +11,13 @@ from dataclasses import replace
 import msgspec
 
 from edgecv._internal.printable import printable
-from edgecv.cloud_sync.acks import Ack, decode_acks, to_ranges
+from edgecv.cloud_sync.acks import to_ranges
+from edgecv.cloud_sync.delivery.answers import AnswerReader
 from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
 from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.delivery.parking import VAIN_ATTEMPTS, Parking
-from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, PRIORITIES, encode_batch
+from edgecv.cloud_sync.delivery.supply import Supply
+from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, encode_batch
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
 from edgecv.cloud_sync.mqtt.events import (
     PAYLOAD_INVALID,
@@ -33,18 +35,13 @@ from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.reasons import UNHEARD, why_unplaced
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
-from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import SyncError
 
-_log = logging.getLogger(__name__)
-
 _IDLE_S = 1.0
-_BATCH_BYTES = 64 * 1024
 # A flood on the `ack` topic must not fill the memory; a lost acknowledgement only costs a repetition.
 _INBOX = InboxLimits(messages=1_000, total_bytes=4 * 2**20, topic_messages=1_000, topic_bytes=4 * 2**20)
-_OVERTAKEN_S = 1.0
 _MOST_IN_VAIN = 3  # windows full of batches that the broker took and ingest did not answer, kept in memory
 
 
@@ -63,7 +60,6 @@ class Sender:
         self._address = address
         self._options = options or SendOptions()
         self._inbox = Inbox(_INBOX)  # None: look again
-        self._ignored = Notice(_log)
         self._more = threading.Event()
         self._more.set()
         self._woken = threading.Event()
@@ -73,6 +69,8 @@ class Sender:
         self._window = self._options.window
         self._flights = InFlightBatches()
         self._parking = Parking(self._flights)
+        self._supply = Supply(outbox, self._options)
+        self._answers = AnswerReader(outbox, self._flights, self._parking, address.topic("ack"))
         self._stats = SyncStats()
         self._transport = MqttTransport(broker, self._link_options(), self._inbox.put)
         self._thread = threading.Thread(target=self._run, name="edgecv-send", daemon=True)
@@ -85,7 +83,8 @@ class Sender:
 
     def stats(self) -> SyncStats:
         """The counts of the sender at this moment."""
-        return self._stats + SyncStats(parked=self._parking.parked)
+        answers = self._answers
+        return self._stats + SyncStats(parked=self._parking.parked, ignored=answers.ignored, last_error=answers.trouble)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until nothing is left to deliver, at most ``timeout_s``."""
@@ -114,6 +113,7 @@ class Sender:
             subscriptions=(address.topic("ack"),) if options.ack == "ingest" else (),
             will=Will(topic=address.topic("status"), payload=self._status("lost")),
             window=options.window,
+            window_bytes=options.window_bytes,
             keepalive_s=options.keepalive_s,
             backoff=options.reconnect,
         )
@@ -139,15 +139,17 @@ class Sender:
         self._take_in(self._wait_s())
         if self._epoch:
             self._unpark()
+            self._publish_due()
             self._fill_window()
             if self._options.ack == "ingest" and self._parking.give_up_stubborn() and not self._stats.last_error:
                 self._note(last_error=self._unheard)
-            for flight in self._flights.sendable(time.monotonic()):
-                self._publish(flight)
 
     def _wait_s(self) -> float:
-        due_s = self._flights.next_due_s() if self._epoch else None
-        return _IDLE_S if due_s is None else min(max(due_s - time.monotonic(), 0.0), _IDLE_S)
+        if not self._epoch:
+            return _IDLE_S
+        due_s, held_s = self._flights.next_due_s(), self._supply.held_s()
+        wait_s = _IDLE_S if due_s is None else min(max(due_s - time.monotonic(), 0.0), _IDLE_S)
+        return wait_s if held_s is None else min(wait_s, held_s)
 
     def _take_in(self, timeout_s: float) -> None:
         """Handle all that came in; wait for the first of it."""
@@ -162,7 +164,7 @@ class Sender:
         if event is None:
             self._woken.clear()
         elif isinstance(event, Received):
-            self._acknowledged(event)
+            self._heard(event)
         elif isinstance(event, Delivered):
             self._delivered(event)
         elif isinstance(event, Undelivered):
@@ -176,6 +178,8 @@ class Sender:
         self._epoch, self._window = event.epoch, event.window
         self._parking.max_packet_bytes = event.max_packet_bytes
         self._flights.all_due(time.monotonic())
+        self._outbox.mark_backlog()
+        self._answers.trouble = ""
         self._note(connected=True, protocol=event.protocol, last_error="")
         self._publish_status("online")
 
@@ -185,45 +189,17 @@ class Sender:
             self._parking.connection_ended()
         self._epoch = 0
 
-    def _acknowledged(self, event: Received) -> None:
-        if event.topic != self._address.topic("ack"):
-            self._ignore("A message came on a topic that this device does not read.")
-            return
-        try:
-            acks = decode_acks(event.payload)
-        except SyncError as error:
-            self._ignore(f"A message on the topic of acknowledgements is none: {error.message}")
-            return
-        for ack in acks:
-            self._land(ack)
-
-    def _land(self, ack: Ack) -> None:
-        # Whoever does not know the nonce did not receive the batch, and can have nothing deleted.
-        flight = self._flights.holder(ack.nonce)
-        if flight is None:
-            if not self._flights.has_ended(ack.nonce):
-                self._ignore("An acknowledgement is for no batch of this run.")
-            return
-        sent_s = flight.sent_s
-        self._parking.landed(flight)
-        if self._stats.last_error == self._unheard:
+    def _heard(self, event: Received) -> None:
+        arrived = self._answers.arrived
+        self._answers.read(event.topic, event.payload)
+        if self._answers.arrived > arrived and self._stats.last_error == self._unheard:
             self._note(last_error="")
-        self._outbox.acknowledge(to_ranges(self._flights.land_of(flight, ack.ranges)))
-        # Brokers keep the order, so what went out well before an acknowledged batch and has no answer is lost.
-        self._flights.hurry(time.monotonic(), sent_s - _OVERTAKEN_S)
-
-    def _ignore(self, why: str) -> None:
-        self._stats += SyncStats(ignored=1)
-        self._ignored(
-            f"{why} It was ignored. One may be late after a restart, and an older ingest than this device sends such ones; "
-            f"otherwise somebody else writes to {self._address.topic('ack')}: see the broker's access rules."
-        )
 
     def _delivered(self, event: Delivered) -> None:
         flight = self._flights.of_token(event.token)
         if flight is None:
             return
-        flight.taken, flight.suspect, flight.ends = True, False, 0
+        self._flights.taken(flight, self._repeat_s(flight))
         if self._options.ack == "broker":
             self._outbox.acknowledge(to_ranges(self._flights.land(flight)))
 
@@ -231,7 +207,7 @@ class Sender:
         flight = self._flights.of_token(event.token)
         if flight is None:
             return
-        self._flights.failed(flight)
+        self._flights.failed(flight, self._repeat_s(flight))
         why = why_unplaced(event.reason_code)
         self._note(unplaced=self._stats.unplaced + 1, last_error=why)
         if event.reason_code not in (TOO_LARGE, PAYLOAD_INVALID):
@@ -252,37 +228,48 @@ class Sender:
         self._more.set()
 
     def _fill_window(self) -> None:
-        while self._more.is_set() and self._places_taken() < self._window:
+        if self._supply.is_free_again():
+            self._more.set()
+        while self._more.is_set() and self._places_taken() < self._window and self._has_bytes_left():
             # The last place of a window is kept for alarms, so that they never wait for telemetry.
             only_alarms = self._window > 1 and self._places_taken() == self._window - 1
             if not only_alarms:
                 self._more.clear()  # before looking: a commit after this sets it again
-            claim = self._outbox.claim(
-                limit=self._options.batch_events,
-                max_bytes=_BATCH_BYTES,
-                priorities=1 if only_alarms else len(PRIORITIES),
-            )
+            claim = self._supply.next_batch(only_alarms=only_alarms, max_bytes=self._parking.max_packet_bytes)
             if claim.rows:
                 self._flights.add(claim.rows, time.monotonic())
+                self._publish_due()
             if claim.rows or claim.corrupt:
                 self._more.set()
             elif only_alarms:
                 return
 
+    def _has_bytes_left(self) -> bool:
+        """Nothing is claimed that would only wait in memory: the link keeps the window, to the byte."""
+        return self._flights.unanswered_bytes < self._options.window_bytes
+
     def _places_taken(self) -> int:
         """Of the window; what the broker takes and then drops, as too large, shall not take them all."""
         return len(self._flights) - min(len(self._flights.in_vain(VAIN_ATTEMPTS)), _MOST_IN_VAIN * self._window)
 
+    def _publish_due(self) -> None:
+        for flight in self._flights.sendable(time.monotonic()):
+            self._publish(flight)
+
     def _publish(self, flight: Flight) -> None:
         if flight.attempts:
             self._stats += SyncStats(resent=1)
+        self._flights.pack(flight)
         payload = self._payload(flight)
-        flight.sent_bytes = len(payload)
+        flight.sent_bytes, flight.digest = len(payload), hashlib.sha256(payload).hexdigest()
         token = self._transport.publish(self._epoch, self._address.topic("ev"), payload)
-        now_s = time.monotonic()
-        due_s = now_s + self._options.resend.delay_s(flight.attempts)
-        self._flights.published(flight, token, sent_s=now_s, due_s=due_s)
+        # One connection loses nothing: until the broker took it there is nothing to repeat, and a link that hangs is ended.
+        self._flights.published(flight, token, sent_s=time.monotonic(), due_s=float("inf"))
         self._stats += SyncStats(published=1)
+
+    def _repeat_s(self, flight: Flight) -> float:
+        """When it goes out again if nobody answers."""
+        return time.monotonic() + self._options.resend.delay_s(flight.attempts - 1)
 
     def _payload(self, flight: Flight) -> bytes:
         # Without ingest nobody returns a nonce, and whoever reads the events need not know of it.

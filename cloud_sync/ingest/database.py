@@ -38,7 +38,8 @@ _WRITTEN_AT = slice(6, 6 + len(_WRITTEN))
 _IS_THERE = f"SELECT 1 FROM events WHERE source=? AND id=? AND {' AND '.join(f'{name}=?' for name in _WRITTEN)}"  # noqa: S608
 _DIGEST_DIGITS = 16
 _REJECT = "INSERT INTO rejected (received_ns, topic, reason, bytes, sample) VALUES (?, ?, ?, ?, ?)"
-_OF_THE_CONTENT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+OF_THE_CONTENT = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+"""Errors that the same event would meet again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,18 @@ class Landed:
             *(printable(event.model, 200), event.payload, received_ns),
         )
         return cls(address=address, boot=event.boot, seq=event.seq, row=row)
+
+    @property
+    def time(self) -> str:
+        """When it happened, RFC 3339."""
+        return str(self.row[7])
+
+    @property
+    def received_ns(self) -> int:
+        """When it came in, UTC nanoseconds."""
+        received_ns = self.row[13]
+        assert isinstance(received_ns, int)
+        return received_ns
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -129,7 +142,7 @@ class EventDatabase:
         except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            if not isinstance(error, sqlite3.Error) or isinstance(error, _OF_THE_CONTENT):
+            if not isinstance(error, sqlite3.Error) or isinstance(error, OF_THE_CONTENT):
                 raise  # not the disk: no use in trying the same again
             raise SyncError(f"{self.path} cannot be written: {error}", "Free disk space; nothing is lost.") from error
         return stored

@@ -7,20 +7,23 @@ import queue
 import secrets
 import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecv._internal.printable import printable
 from edgecv._internal.timing import Backoff
-from edgecv.cloud_sync.acks import Ack, Key, encode_acks, encode_bare_acks, to_ranges
+from edgecv.cloud_sync.acks import Key
 from edgecv.cloud_sync.envelope import decode_batch
-from edgecv.cloud_sync.ingest.database import EventDatabase, Landed, Rejected
+from edgecv.cloud_sync.ingest.answers import Answers
+from edgecv.cloud_sync.ingest.database import OF_THE_CONTENT, EventDatabase, Landed, Rejected
+from edgecv.cloud_sync.ingest.seen import DeviceSeen, DevicesSeen
+from edgecv.cloud_sync.ingest.stats import IngestStats
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
-from edgecv.cloud_sync.mqtt.topics import EVENTS_FILTER, Address, parse_events_topic
+from edgecv.cloud_sync.mqtt.topics import Address, events_filter, parse_events_topic
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.notices import Notice
 from edgecv.errors import SyncError
@@ -37,21 +40,6 @@ _GROUP_TEXT_BYTES = 8 * 2**20
 _MAX_REASONS = 8  # kept of one message; all are counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestStats:
-    """Counts of an ingest since its start."""
-
-    connected: bool = False  # whether a broker is there now
-    messages: int = 0  # batches received
-    stored: int = 0  # events that were new
-    renamed: int = 0  # of them, those whose id belonged to another event: they are `boot:seq:digest`
-    duplicates: int = 0  # events that were there already; they are acknowledged like new ones
-    rejected: int = 0  # messages, or events in them, kept out; the newest 1,000 are in table `rejected`
-    dropped: int = 0  # messages left unread because too many waited, in all or of one device; devices send them again
-    commits: int = 0  # durable commits
-    last_error: str = ""  # why there was no connection or no commit, or empty
-
-
 @dataclass(slots=True, kw_only=True)
 class _Group:
     """What a few messages brought, for one commit."""
@@ -59,25 +47,32 @@ class _Group:
     landed: list[Landed] = field(default_factory=list)  # events to store
     rejected: list[Rejected] = field(default_factory=list)  # what to keep of messages and events that did not pass
     refused: int = 0  # how many did not pass
-    # per device the batches to acknowledge: their nonces and the events in them
-    answers: defaultdict[Address, list[tuple[str | None, list[Key]]]] = field(default_factory=lambda: defaultdict(list))
+    answers: Answers = field(default_factory=Answers)  # what to tell the devices once it is committed
     text_bytes: int = 0  # what the messages inflated to
 
 
 class Ingest:
     """Lands the events of all devices of a broker in ``DIR/landing.db``.
 
-    One ingest at a time may own the folder. ``reconnect`` is the delays between connections, and between attempts to commit.
+    Args:
+        url: The broker, such as ``mqtts://user@host?password_file=FILE``. It need not be reachable.
+        db_dir: Folder of the database; one ingest at a time may own it.
+        group: Several ingests of one group share the messages of a broker between them, each with a folder of its own. Without a
+            name this ingest gets every message.
+        reconnect: The delays between connections, and between attempts to commit.
 
     Raises:
-        ConfigError: the URL cannot be used.
+        ConfigError: the URL or the group cannot be used.
         SyncError: the folder belongs to another ingest or cannot be written.
         MissingDependency: paho-mqtt is not installed.
     """
 
-    def __init__(self, url: str, db_dir: Path | str, *, reconnect: Backoff | None = None) -> None:
+    def __init__(
+        self, url: str, db_dir: Path | str, *, group: str | None = None, reconnect: Backoff | None = None
+    ) -> None:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
+        wanted = events_filter(group)
         self._landing = EventDatabase(db_dir)
         self._inbox = Inbox(_INBOX)
         self._kept_out = Notice(_log)
@@ -86,9 +81,10 @@ class Ingest:
         self._epoch = 0
         self._stats = IngestStats()
         self._dropped = 0
+        self._devices = DevicesSeen()
         options = LinkOptions(
             client_id=f"edgecv-ingest-{secrets.token_hex(4)}",
-            subscriptions=(EVENTS_FILTER,),
+            subscriptions=(wanted,),
             max_packet_bytes=_MAX_PACKET_BYTES,
             window=64,
             manual_ack=True,
@@ -103,7 +99,12 @@ class Ingest:
 
     def stats(self) -> IngestStats:
         """The counts of the ingest at this moment."""
-        return replace(self._stats, dropped=self._dropped)
+        messages, size = self._inbox.waiting()
+        return replace(self._stats, dropped=self._dropped, waiting=messages, waiting_bytes=size)
+
+    def devices(self) -> Sequence[DeviceSeen]:
+        """The devices that were heard of since the start, at most 10,000; those that were silent for longest first."""
+        return self._devices.all()
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then close; call it once."""
@@ -181,21 +182,10 @@ class Ingest:
 
     def _check(self, message: Received, group: _Group) -> None:
         now_ns = time.time_ns()
-        reasons: list[str] = []
         try:
-            address = parse_events_topic(message.topic)
-            batch = decode_batch(message.payload)
-            group.text_bytes += batch.text_bytes
-            reasons.extend(batch.errors)
-            own = [one for one in batch.envelopes if one.source == address.source]
-            strangers = [one for one in batch.envelopes if one.source != address.source]
-            reasons.extend(f"The source {one.source!r} is not the topic's." for one in strangers)
-            group.landed.extend(Landed.from_envelope(one, address, now_ns) for one in own)
-            keys = [(one.boot, one.seq) for one in own]
-            if keys:
-                group.answers[address].append((batch.nonce, keys))
+            reasons = self._admit(message.payload, parse_events_topic(message.topic), group, now_ns)
         except SyncError as error:
-            reasons.append(error.message)
+            reasons = [error.message]
         if not reasons:
             return
         self._kept_out(f"A message on {message.topic!r} was kept out, or events in it: {reasons[0]}")
@@ -205,14 +195,38 @@ class Ingest:
                 Rejected(topic=message.topic, reason=reason, payload=message.payload, received_ns=now_ns)
             )
 
+    def _admit(self, payload: bytes, address: Address, group: _Group, now_ns: int) -> list[str]:
+        """Take the good events of a message into a group; returns what is wrong with the others.
+
+        Raises:
+            SyncError: nothing of it can be read; its device will be told.
+        """
+        try:
+            batch = decode_batch(payload)
+        except SyncError as error:
+            group.answers.refuse(address, payload, error)
+            raise
+        group.text_bytes += batch.text_bytes
+        wrong = dict(batch.errors)
+        keys: list[Key] = []
+        for place, one in zip(batch.places, batch.envelopes, strict=True):
+            if one.source == address.source:
+                group.landed.append(Landed.from_envelope(one, address, now_ns))
+                keys.append((one.boot, one.seq))
+            else:
+                wrong[place] = f"The source {one.source!r} is not the topic's."
+        group.answers.add(address, batch.nonce, keys, wrong)
+        return list(wrong.values())
+
     def _commit(self, group: _Group, stop: threading.Event) -> bool:
         """Commit, again and again while the disk refuses; ``False`` when it was stopped before."""
         attempt = 0
         while not stop.is_set():
+            began_s = time.monotonic()
             try:
                 stored = self._landing.store(group.landed, group.rejected)
             except SyncError as error:
-                self._note(last_error=error.message)
+                self._note(last_error=error.message, commit_s=self._stats.commit_s + time.monotonic() - began_s)
                 stop.wait(self._backoff.delay_s(attempt))
                 attempt += 1
                 continue
@@ -227,24 +241,36 @@ class Ingest:
                 duplicates=self._stats.duplicates + len(group.landed) - stored.new,
                 rejected=self._stats.rejected + group.refused,
                 commits=self._stats.commits + 1,
+                commit_s=self._stats.commit_s + time.monotonic() - began_s,
             )
+            self._note_devices(group.landed)
             return True
         return False
+
+    def _note_devices(self, landed: Sequence[Landed]) -> None:
+        counts = Counter(one.address for one in landed)
+        last = {one.address: one for one in landed}
+        for address, one in last.items():
+            self._devices.note(address, counts[address], one.time, one.received_ns)
 
     def _answer(self, group: _Group, messages: Sequence[Received]) -> None:
         """Tell devices what is safe, and the broker that the messages are taken care of."""
         self._note(messages=self._stats.messages + len(messages))
-        for address, batches in group.answers.items():
-            acks = [Ack(nonce=nonce, ranges=tuple(to_ranges(keys))) for nonce, keys in batches if nonce is not None]
-            bare = to_ranges(key for nonce, keys in batches if nonce is None for key in keys)
-            for payload in (*encode_acks(acks), *encode_bare_acks(bare)):
-                if self._epoch:
-                    self._transport.publish(self._epoch, address.topic("ack"), payload)
+        self._send(group.answers)
         for message in messages:
             self._transport.acknowledge(message)
 
+    def _send(self, answers: Answers) -> None:
+        for topic, payload in answers.messages():
+            if self._epoch:
+                self._transport.publish(self._epoch, topic, payload)
+
     def _give_up(self, message: Received, error: Exception) -> None:
         self._failed(f"A message on {message.topic!r} could not be read at all: {type(error).__name__}: {error}")
+        if isinstance(error, OF_THE_CONTENT):  # of anything else, nobody knows that it would fail again
+            answers = Answers()
+            answers.refuse(parse_events_topic(message.topic), message.payload, error)
+            self._send(answers)
         self._note(messages=self._stats.messages + 1, rejected=self._stats.rejected + 1)
         self._transport.acknowledge(message)
 

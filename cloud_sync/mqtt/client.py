@@ -9,8 +9,10 @@ from edgecv._internal.extras import require
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
 from edgecv.cloud_sync.mqtt.events import LinkOptions
 from edgecv.cloud_sync.mqtt.reasons import tls_failure
+from edgecv.cloud_sync.mqtt.sockets import BrokerSocket, open_socket, tls_context
 from edgecv.errors import TransportError
 
+TESTED_PAHO = "install one that EdgeCV is tested with."
 mqtt = require("paho.mqtt.client", "mqtt")
 enums = require("paho.mqtt.enums", "mqtt")
 packets = require("paho.mqtt.packettypes", "mqtt")
@@ -42,28 +44,29 @@ def make_client(broker: BrokerUrl, options: LinkOptions, protocol: int) -> Any:
 
 
 def connect(client: Any, broker: BrokerUrl, options: LinkOptions, protocol: int) -> None:
-    """Connect and wait for nothing but TCP and TLS.
+    """Connect and wait for nothing but TCP, TLS and WebSocket.
 
     Raises:
         TransportError: not reachable, or its certificate is not trusted.
     """
     more = {"clean_start": True, "properties": _connect_properties(options)} if protocol == V5 else {}
+    opened: list[BrokerSocket] = []
+
+    def create_socket() -> BrokerSocket:
+        opened.append(open_socket(broker, options.timeout_s))
+        return opened[-1]
+
+    client._create_socket = create_socket
     try:
         if broker.tls:
-            client.tls_set_context(_tls_context(broker))
+            client.tls_set_context(tls_context(broker))  # for a paho that would not ask us: never without TLS
         client.connect(broker.host, broker.port, options.keepalive_s, **more)
     except ssl.SSLError as error:
         raise tls_failure(broker, error) from error
     except (OSError, ValueError) as error:
         raise TransportError(f"{broker} cannot be reached: {error}", "Check host and port.") from error
-
-
-def _tls_context(broker: BrokerUrl) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=broker.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if broker.cert_file is not None:
-        context.load_cert_chain(broker.cert_file, broker.key_file)
-    return context
+    if not opened or client.socket() is not opened[-1]:
+        raise TransportError(f"This version of paho-mqtt opens connections of its own: {TESTED_PAHO}")
 
 
 def _connect_properties(options: LinkOptions) -> Any:

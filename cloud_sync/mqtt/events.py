@@ -77,8 +77,10 @@ class LinkOptions:
     will: Will | None = None  # published by the broker when this client vanishes
     max_packet_bytes: int = 64 * 1024  # the largest packet to take from the broker; a larger one ends the connection
     window: int = 32  # most messages unacknowledged at a time; 20 to 64 are fastest (measured)
+    window_bytes: int = 60 * 1024  # most bytes of them; one message is sent even if it alone is larger
     manual_ack: bool = False  # leave received messages unacknowledged until `acknowledge`
-    keepalive_s: int = 15  # a dead peer is noticed after about twice this
+    keepalive_s: int = 15  # a dead peer is noticed before twice this is over
     timeout_s: float = 5.0  # for connecting, until the subscriptions are granted
     stall_s: float = 30.0  # a connection on which the broker acknowledges nothing for this long is given up
+    hang_s: float = 45.0  # a network thread that makes no step for so long hangs, and is replaced
     backoff: Backoff = field(default_factory=Backoff)  # delays between attempts

@@ -54,6 +54,11 @@ class Inbox:
             self._release(event)
         return event
 
+    def waiting(self) -> tuple[int, int]:
+        """How many messages wait now, and their bytes in memory."""
+        with self._lock:
+            return self._messages, self._bytes
+
     def _admit(self, message: Received) -> bool:
         size, limits = _size(message), self._limits
         with self._lock:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import select
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
-from edgecv.cloud_sync.mqtt.client import V5, connect, make_client
+from edgecv.cloud_sync.mqtt.client import TESTED_PAHO, V5, connect, make_client
 from edgecv.cloud_sync.mqtt.events import (
     ANY_PACKET,
     NO_SUBSCRIBERS,
@@ -27,32 +26,24 @@ from edgecv.cloud_sync.mqtt.events import (
 )
 from edgecv.cloud_sync.mqtt.packets import PacketGuard
 from edgecv.cloud_sync.mqtt.reasons import ENTRY
+from edgecv.cloud_sync.mqtt.sockets import unread_bytes
+from edgecv.cloud_sync.mqtt.window import Puback, Publish, Window
 from edgecv.errors import TransportError
 
 _UNSUPPORTED_PROTOCOL = 0x84
 _TAKEN_OVER = 0x8E
 _MAX_UNANSWERED = 1_000  # packets that may come in while the broker does not read what we answer
 _LEAST_PACKET_BYTES = 1024  # one small event; a broker that takes less is of no use
-_HEADER_BYTES = 16  # fixed header, topic length, packet identifier, properties
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publish:
-    epoch: int
-    token: int
-    topic: str
-    payload: bytes
-    retain: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Puback:
-    epoch: int
-    mid: int
+_QUICK_S = 0.8  # for a broker that may not know MQTT 5 to answer at all
+_QUICK_ROUNDS = 4  # the same, as a multiple of the time that connecting took
+_PING_SHARE = 0.8  # of the keepalive without a byte until we ask; as long again without an answer is the end
 
 
 class Link:
-    """One paho client and its one connection; used by the network thread only."""
+    """One paho client and its one connection; used by the network thread only.
+
+    When the protocol ``is_guess``, a broker that says nothing is not waited for: the next one is tried.
+    """
 
     def __init__(
         self,
@@ -62,14 +53,16 @@ class Link:
         *,
         protocol: int,
         epoch: int,
+        is_guess: bool = False,
     ) -> None:
         self._broker = broker
         self._options = options
         self._notify = notify
         self._protocol = protocol
         self._epoch = epoch
-        self._tokens: dict[int, int] = {}
-        self._window = options.window
+        self._is_guess = is_guess
+        self._answer_s = options.timeout_s
+        self._window = Window(options.window, options.window_bytes)
         self._max_packet_bytes = ANY_PACKET
         self._guard = PacketGuard(max_bytes=options.max_packet_bytes, is_v5=protocol == V5)
         self._answered_packets = 0
@@ -87,14 +80,18 @@ class Link:
         Raises:
             TransportError: not reachable, or its certificate is not trusted.
         """
+        began_s = time.monotonic()
         self._client = self._make_client()
         connect(self._client, self._broker, self._options, self._protocol)
         self._progress_s = time.monotonic()
+        if self._is_guess:
+            patience_s = max(_QUICK_S, _QUICK_ROUNDS * (self._progress_s - began_s))
+            self._answer_s = min(patience_s, self._options.timeout_s)
         self.unanswered = True
 
     def take(self, requests: deque[Publish | Puback], *, last: bool = False) -> None:
         """Hand queued requests to paho, as far as the window allows; all of them when they are the ``last``."""
-        while requests and self.established and (last or len(self._tokens) < self._window):
+        while requests and self.established and (last or self._may_go(requests[0])):
             request = requests.popleft()
             if request.epoch != self._epoch:
                 continue
@@ -110,7 +107,7 @@ class Link:
             TransportError: the connection is over.
         """
         self._check_progress()
-        readable, writable = self._poll(timeout_s, wake)
+        readable, writable = self._poll(self._no_longer_than(timeout_s), wake)
         if readable:
             self._check(self._client.loop_read())
         if writable:
@@ -133,6 +130,13 @@ class Link:
         if sock is not None:
             sock.close()
 
+    def abandon(self) -> None:
+        """Wake a thread that hangs in a read or a write here; called from another thread."""
+        sock = None if self._client is None else self._client.socket()
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
     @property
     def _is_v5(self) -> bool:
         return self._protocol == V5
@@ -148,15 +152,17 @@ class Link:
         client.on_disconnect = self._on_disconnect
         return client
 
+    def _may_go(self, request: Publish | Puback) -> bool:
+        return isinstance(request, Puback) or request.epoch != self._epoch or self._window.has_room(request)
+
     def _publish(self, request: Publish) -> None:
-        size = len(request.payload) + len(request.topic) + _HEADER_BYTES
-        if size > self._max_packet_bytes:
+        if request.size_bytes > self._max_packet_bytes:
             self._notify(Undelivered(token=request.token, reason_code=TOO_LARGE))
             return
-        if not self._tokens:
+        if not self._window:
             self._progress_s = time.monotonic()
         info = self._client.publish(request.topic, request.payload, qos=1, retain=request.retain)
-        self._tokens[info.mid] = request.token
+        self._window.add(info.mid, request)
 
     def _poll(self, timeout_s: float, wake: socket.socket) -> tuple[bool, bool]:
         sock = self._client.socket()
@@ -164,7 +170,7 @@ class Link:
             raise self._over()
         writing = self._client.want_write()
         reading = self._may_read(writing)
-        buffered = reading and (self._guard.pending or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0))
+        buffered = reading and (self._guard.pending or unread_bytes(sock) > 0)
         poll = select.poll()
         poll.register(sock, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
         poll.register(wake, select.POLLIN)
@@ -182,10 +188,16 @@ class Link:
 
     def _check_progress(self) -> None:
         waited_s = time.monotonic() - self._progress_s
-        if not self.established and waited_s > self._options.timeout_s:
+        if not self.established and waited_s > (self._answer_s if self.unanswered else self._options.timeout_s):
             raise TransportError(f"{self._broker} does not answer.", "Is it an MQTT broker?")
-        if self._tokens and waited_s > self._options.stall_s:
+        if self._window and waited_s > self._options.stall_s:
             raise TransportError(f"{self._broker} stopped acknowledging.", "Look at the broker's log.")
+
+    def _no_longer_than(self, timeout_s: float) -> float:
+        """Not past the end of our patience, nor so long that a dead peer is noticed late."""
+        if self.established:
+            return min(timeout_s, self._options.keepalive_s / 10)
+        return min(timeout_s, self._answer_s / 10)
 
     def _check(self, code: int) -> None:
         if self._ended or code:  # 0 is success
@@ -210,12 +222,10 @@ class Link:
             self.refused_protocol = code == _UNSUPPORTED_PROTOCOL
             self._ended = f"{self._broker} refused the connection: {reason}.{ENTRY.get(code, '')}"
             return
-        self._window = min(self._options.window, getattr(properties, "ReceiveMaximum", 65_535))
+        self._window.messages = min(self._options.window, getattr(properties, "ReceiveMaximum", 65_535))
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", ANY_PACKET)
         if not self._guard.packets:
-            self._ended = (
-                "This version of paho-mqtt reads past the limit on packets: install one that EdgeCV is tested with."
-            )
+            self._ended = f"This version of paho-mqtt reads past the limit on packets: {TESTED_PAHO}"
             return
         if self._max_packet_bytes < _LEAST_PACKET_BYTES:
             self._ended = (
@@ -224,7 +234,8 @@ class Link:
             )
             return
         # A broker may ask for another keepalive. More pings than it needs do no harm; none would hide a dead peer.
-        client._keepalive = min(client._keepalive or self._options.keepalive_s, self._options.keepalive_s)
+        asked_s = client._keepalive or self._options.keepalive_s
+        client._keepalive = min(asked_s, self._options.keepalive_s) * _PING_SHARE
         if self._options.subscriptions:
             client.subscribe([(topic, 1) for topic in self._options.subscriptions])
         else:
@@ -246,7 +257,7 @@ class Link:
         self._notify(
             Connected(
                 epoch=self._epoch,
-                window=self._window,
+                window=self._window.messages,
                 protocol="5" if self._is_v5 else "3.1.1",
                 max_packet_bytes=self._max_packet_bytes,
             )
@@ -254,7 +265,7 @@ class Link:
 
     def _on_publish(self, _client: Any, _data: None, mid: int, reason: object, _properties: object) -> None:
         self._progress_s = time.monotonic()
-        token = self._tokens.pop(mid, None)
+        token = self._window.answered(mid)
         if token is None:
             return
         code = int(getattr(reason, "value", 0))

@@ -14,6 +14,10 @@ AGAIN = (
     " That was right after connecting, {count} times in a row: does another device have the same tenant and device name, or is an "
     "event larger than the broker takes?"
 )
+HUNG = (
+    "The connection to {broker} hung for {seconds:g} s without a step, in the name server or in the MQTT library. It was given up; "
+    "another is made."
+)
 UNHEARD = (
     "The broker takes the events and nobody acknowledges them: is 'edgecv ingest' running there, and do the broker's access rules "
     "let this device write to {topic}? (MQTT 3.1.1 does not tell.)"

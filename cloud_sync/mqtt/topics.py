@@ -15,6 +15,7 @@ Leaf = Literal["ev", "ack", "status"]
 
 # Narrower than MQTT allows: the names also become folders at ingest, so no dot may lead.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_NAMES = "Use 1 to 64 letters, digits, '.', '_' or '-', not starting with a dot."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class Address:
             if not _NAME.fullmatch(name):
                 raise ConfigError(
                     f"The {kind} name {name[:80]!r} cannot be used in a topic.",
-                    "Use 1 to 64 letters, digits, '.', '_' or '-', not starting with a dot.",
+                    _NAMES,
                 )
 
     @property
@@ -44,6 +45,19 @@ class Address:
     def topic(self, leaf: Leaf) -> str:
         """One of the topics of this device."""
         return f"{self.source}/{leaf}"
+
+
+def events_filter(group: str | None = None) -> str:
+    """What an ingest subscribes to; members of a group share the messages between them (MQTT 5, 4.8.2).
+
+    Raises:
+        ConfigError: the name of the group is empty, too long or holds other characters.
+    """
+    if group is None:
+        return EVENTS_FILTER
+    if not _NAME.fullmatch(group):
+        raise ConfigError(f"The group name {group[:80]!r} cannot be used in a topic.", _NAMES)
+    return f"$share/{group}/{EVENTS_FILTER}"
 
 
 def parse_events_topic(topic: str) -> Address:

@@ -4,65 +4,29 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.acks import AckRange, Key
 from edgecv.cloud_sync.envelope import PRIORITIES
+from edgecv.cloud_sync.outbox.accounts.books import Books
+from edgecv.cloud_sync.outbox.accounts.losses import Loss
+from edgecv.cloud_sync.outbox.accounts.room import Kept, make_room
+from edgecv.cloud_sync.outbox.accounts.tally import DEAD
+from edgecv.cloud_sync.outbox.dead import DAMAGED, DeadLetters
+from edgecv.cloud_sync.outbox.limits import OutboxLimits
+from edgecv.cloud_sync.outbox.positions import Positions, Span
+from edgecv.cloud_sync.outbox.rows import READ, Row
+from edgecv.cloud_sync.outbox.salvage import Saved
+from edgecv.cloud_sync.outbox.schema import prepare
 from edgecv.cloud_sync.stats import SyncStats
+from edgecv.protocols import Clock
 
-PAGE_BYTES = 4096
 _BOOT_BITS = 53  # what a JSON number holds exactly in every reader
-ROW_OVERHEAD_BYTES = 96  # keys, index entries and cell headers of a row, measured on 100,000 small rows
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox (
-    n INTEGER PRIMARY KEY, boot INTEGER NOT NULL, seq INTEGER NOT NULL, lane INTEGER NOT NULL,
-    body BLOB NOT NULL, crc INTEGER NOT NULL, expires_ns INTEGER, dead TEXT, UNIQUE (boot, seq));
-CREATE INDEX IF NOT EXISTS outbox_by_lane ON outbox (lane, n) WHERE dead IS NULL;
-CREATE INDEX IF NOT EXISTS outbox_by_end ON outbox (expires_ns) WHERE expires_ns IS NOT NULL;
-"""
-
 _EXPIRED = "expires_ns <= ?"
-
-# One flipped bit can turn a BLOB into TEXT or a number into NULL; the checksum shall find that, not a TypeError.
-_READ = "n, " + ", ".join(
-    f"IFNULL(CAST({name} AS {kind}), {default})"
-    for name, kind, default in (
-        ("boot", "INTEGER", "-1"),
-        ("seq", "INTEGER", "-1"),
-        ("body", "BLOB", "x''"),
-        ("crc", "INTEGER", "-1"),
-    )
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One encoded event and where it stands in the queue."""
-
-    boot: int
-    seq: int
-    priority: int  # position in `PRIORITIES`
-    body: bytes  # the envelope as JSON
-    expires_ns: int | None = None  # UTC nanoseconds after which it is worthless, or `None`
-
-    @property
-    def key(self) -> Key:
-        return (self.boot, self.seq)
-
-    @property
-    def crc(self) -> int:
-        """Covers the key too: a flipped bit there would give the event another name."""
-        return zlib.crc32(self.body, zlib.crc32(b"%d:%d:" % self.key))
-
-    @property
-    def cost_bytes(self) -> int:
-        return len(self.body) + ROW_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,31 +35,34 @@ class Claim:
 
     rows: tuple[Row, ...] = ()
     corrupt: int = 0
+    backlog: bool = False  # whether they lay there before the last ``mark_backlog``
 
 
 class OutboxDb:
     """One SQLite connection; every method belongs to the thread that made it.
 
-    Claimed rows are remembered as one position per priority, in memory: after a restart everything not acknowledged is
-    sent again, and ingest absorbs what it already has.
+    Claims are remembered in memory: after a restart everything not acknowledged is sent again, and ingest absorbs it.
+    ``clock`` gives UTC nanoseconds.
 
     Raises:
         sqlite3.Error: from every method; the caller tells damage from a full disk.
         OSError: the file cannot be made.
     """
 
-    def __init__(self, path: Path, *, quota_bytes: int, boot: int | None = None) -> None:
-        self._quota_bytes = quota_bytes
+    def __init__(self, path: Path, limits: OutboxLimits, clock: Clock, boot: int | None = None) -> None:
+        self._limits = limits
+        self._clock = clock
         make_private_file(path)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
         try:
-            self._configure()
+            self.is_unchecked = prepare(self._db, most_bytes=limits.quota_bytes)
             self.boot = self._new_boot() if boot is None else boot
-            self._measure()
+            self._books = Books(self._db, clock)
         except BaseException:
             self._db.close()
             raise
-        self._positions = [-1] * len(PRIORITIES)
+        self._dead = DeadLetters(self._db, self._books, most_bytes=limits.most_dead_bytes, clock=clock)
+        self._positions = Positions(len(PRIORITIES))
 
     def close(self) -> None:
         """Fold the WAL into the file and close."""
@@ -110,74 +77,91 @@ class OutboxDb:
 
     def counts(self) -> SyncStats:
         """What is in the file."""
-        return SyncStats(pending=self._pending, dead=self._dead, used_bytes=self._used_bytes)
-
-    def write(self, rows: Sequence[Row], done: Sequence[AckRange], now_ns: int) -> SyncStats:
-        """Delete what was acknowledged and what expired, and store new rows, in one durable commit; says what it did."""
-        accepted = evicted = 0
-        with self._transaction():
-            acknowledged = sum(self._delete("boot=? AND seq BETWEEN ? AND ?", *ack) for ack in done)
-            expired = self._delete(_EXPIRED, now_ns)
-            for row in rows:
-                evicted += self._make_room(row)
-                if self._used_bytes + row.cost_bytes <= self._quota_bytes:
-                    self._insert(row)
-                    accepted += 1
         return SyncStats(
-            accepted=accepted,
-            refused=len(rows) - accepted,
-            acknowledged=acknowledged,
-            evicted=evicted,
-            expired=expired,
+            pending=self._books.tally.pending,
+            dead=self._books.tally.rows[DEAD],
+            used_bytes=self._books.tally.used_bytes,
         )
 
-    def drop_expired(self, now_ns: int) -> int:
+    def losses(self) -> tuple[Loss, ...]:
+        """The ledger in the file."""
+        return self._books.losses.all()
+
+    def write(self, rows: Sequence[Row], done: Sequence[AckRange], lost: Iterable[Loss] = ()) -> SyncStats:
+        """Delete what was acknowledged and what expired, and store new rows, in one durable commit; says what it did.
+
+        ``lost`` was counted elsewhere, and goes into the ledger.
+        """
+        counted: Counter[str] = Counter()
+        with self._books.transaction():
+            self._books.losses.add_all(lost)
+            for ack in done:
+                counted["acknowledged"] += len(self._delete("boot=? AND seq BETWEEN ? AND ?", *ack))
+            counted["expired"] += self._expire()
+            for row in rows:
+                counted += self._take(row)
+        return SyncStats(
+            accepted=counted["accepted"],
+            refused=counted["refused"],
+            acknowledged=counted["acknowledged"],
+            coalesced=counted["coalesced"],
+            evicted=counted["evicted"],
+            expired=counted["expired"],
+        )
+
+    def store_always(self, row: Row) -> None:
+        """Store a row, whatever the limits say; it takes the place of an unsent one of its key."""
+        with self._books.transaction():
+            older = self._older(row)
+            if older is not None:
+                self._remove(older)
+            self._insert(row)
+
+    def drop_expired(self) -> int:
         """Delete rows whose time is over; says how many."""
-        if self._db.execute(f"SELECT 1 FROM outbox WHERE dead IS NULL AND {_EXPIRED} LIMIT 1", (now_ns,)).fetchone():  # noqa: S608
-            with self._transaction():
-                return self._delete(_EXPIRED, now_ns)
+        query = f"SELECT 1 FROM outbox WHERE dead IS NULL AND {_EXPIRED} LIMIT 1"  # noqa: S608 (our own text)
+        if self._db.execute(query, (self._clock(),)).fetchone():
+            with self._books.transaction():
+                return self._expire()
         return 0
 
-    def claim(self, *, limit: int, max_bytes: int, priorities: int) -> Claim:
+    def claim(self, *, limit: int, max_bytes: int, priorities: int, backlog: bool = True) -> Claim:
         """The oldest unclaimed rows of the most urgent priority that has any, among the first ``priorities``.
 
-        At least one row comes even when it alone is larger than ``max_bytes``.
+        Of other rows than alarms, those after the last ``mark_backlog`` come first; without ``backlog`` they alone do. At
+        least one row comes even when it alone is larger than ``max_bytes``.
         """
-        for priority in range(priorities):
-            found = self._unclaimed(priority, limit, max_bytes)
-            if found:
-                claim = self._sound(found)
-                self._positions[priority] = found[-1][0]
-                return claim
+        for lane, span in self._positions.in_order(priorities, backlog=backlog):
+            if found := self._unclaimed(lane, span, limit, max_bytes):
+                span.after = found[-1][0]
+                return replace(self._sound(found), backlog=span.is_backlog)
+            self._positions.emptied(lane, span)
         return Claim()
 
+    def mark_backlog(self) -> None:
+        """What is unclaimed now is backlog: whatever comes later is claimed before it."""
+        self._positions.mark(self._books.last_n)
+
     def rewind(self) -> None:
-        """Forget what was claimed: everything that is still here is offered again."""
-        self._positions = [-1] * len(PRIORITIES)
+        """Forget what was claimed: everything that is still here is offered again, as backlog."""
+        self._positions.rewind(self._books.last_n)
 
     def bury(self, key: Key, reason: str) -> bool:
         """Keep a row on disk but never send it again; ``False`` when it is gone or buried already."""
-        with self._transaction():
-            return bool(self._bury("boot=? AND seq=?", key, reason))
+        with self._books.transaction():
+            return bool(self._dead.bury("boot=? AND seq=?", key, reason))
 
-    def insert_salvaged(self, rows: Sequence[Row]) -> None:
-        """Put rows of a damaged file back, whatever the quota says."""
-        with self._transaction():
-            for row in rows:
-                self._insert(row)
+    def retry_dead(self, keys: Collection[Key] | None = None) -> int:
+        """Offer dead letters again, all or those of ``keys``; says how many."""
+        with self._books.transaction():
+            return self._dead.retry(keys)
 
-    def _configure(self) -> None:
-        run = self._db.execute
-        run(f"PRAGMA page_size={PAGE_BYTES}")
-        run("PRAGMA journal_mode=WAL")
-        run("PRAGMA synchronous=FULL")
-        run("PRAGMA wal_autocheckpoint=256")
-        run(f"PRAGMA journal_size_limit={1024 * PAGE_BYTES}")
-        # A backstop: the quota itself is kept by counting, long before pages run out.
-        run(f"PRAGMA max_page_count={2 * self._quota_bytes // PAGE_BYTES + 1024}")
-        if run("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("quick_check failed")
-        self._db.executescript(_SCHEMA)
+    def insert_saved(self, rows: Sequence[Saved], losses: Iterable[Loss] = ()) -> None:
+        """Put rows and the ledger of a damaged file into this one, whatever the limits say."""
+        with self._books.transaction():
+            self._books.losses.add_all(losses)
+            for saved in rows:
+                self._insert(saved.row, saved)
 
     def _new_boot(self) -> int:
         """At random, and never one of the rows.
@@ -190,90 +174,91 @@ class OutboxDb:
             if self._db.execute("SELECT 1 FROM outbox WHERE boot=? LIMIT 1", (boot,)).fetchone() is None:
                 return boot
 
-    def _measure(self) -> None:
-        count, size, dead, last = self._db.execute(
-            "SELECT COUNT(*), IFNULL(SUM(LENGTH(body)), 0), COUNT(dead), IFNULL(MAX(n), 0) FROM outbox"
-        ).fetchone()
-        self._pending: int = count - dead
-        self._dead: int = dead
-        self._used_bytes: int = size + count * ROW_OVERHEAD_BYTES
-        # Ours, not SQLite's: that would start again at 1 once the table is empty, behind the claimed positions.
-        self._last_n: int = last
+    def _take(self, row: Row) -> Counter[str]:
+        """Store a new row if there is room for it, or can be made; says what it came to."""
+        older = self._older(row)
+        victims = make_room(row, older, self._books.tally, self._limits, self._unsent)
+        if victims is None:
+            self._books.lose("refused_full", row.priority)
+            return Counter(refused=1)
+        for victim in victims:
+            self._remove(victim)
+            self._books.lose("evicted", victim.lane)
+        if older is not None:
+            self._remove(older)
+        self._insert(row)
+        return Counter(accepted=1, evicted=len(victims), coalesced=int(older is not None))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        before = (self._pending, self._dead, self._used_bytes, self._last_n)
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._pending, self._dead, self._used_bytes, self._last_n = before
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+    def _older(self, row: Row) -> Kept | None:
+        """The unsent row whose place this one takes."""
+        if not row.coalesce_key:
+            return None
+        query = "SELECT n, lane, LENGTH(body) FROM outbox WHERE coalesce_key=? AND dead IS NULL"
+        found = (
+            Kept(n=n, lane=lane, body_bytes=size) for n, lane, size in self._db.execute(query, (row.coalesce_key,))
+        )
+        return next((kept for kept in found if self._positions.is_unclaimed(kept.lane, kept.n)), None)
 
-    def _insert(self, row: Row) -> None:
-        self._last_n += 1
+    def _unsent(self, lane: int) -> Iterator[Kept]:
+        query = "SELECT n, LENGTH(body) FROM outbox WHERE lane=? AND n>? AND n<=? AND dead IS NULL ORDER BY n"
+        for span in self._positions.unclaimed(lane):
+            for n, size in self._db.execute(query, (lane, span.after, span.last)):
+                yield Kept(n=n, lane=lane, body_bytes=size)
+
+    def _insert(self, row: Row, saved: Saved | None = None) -> None:
+        n = self._books.last_n + 1 if saved is None else saved.n
+        self._books.last_n = max(n, self._books.last_n)
+        dead, died_ns = (None, None) if saved is None else (saved.dead, saved.died_ns)
         inserted = self._db.execute(
-            "INSERT INTO outbox (n, boot, seq, lane, body, crc, expires_ns) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (boot, seq) DO NOTHING",
-            (self._last_n, row.boot, row.seq, row.priority, row.body, row.crc, row.expires_ns),
+            "INSERT INTO outbox (n, boot, seq, lane, body, crc, expires_ns, coalesce_key, dead, died_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                n,
+                row.boot,
+                row.seq,
+                row.priority,
+                row.body,
+                row.crc,
+                row.expires_ns,
+                row.coalesce_key or None,
+                dead,
+                died_ns,
+            ),
         ).rowcount
-        if not inserted:
-            return
-        self._pending += 1
-        self._used_bytes += row.cost_bytes
+        if inserted:
+            self._books.tally.add(row.priority if dead is None else DEAD, len(row.body))
 
-    def _delete(self, where: str, *values: int) -> int:
+    def _remove(self, kept: Kept) -> None:
+        self._db.execute("DELETE FROM outbox WHERE n=?", (kept.n,))
+        self._books.tally.remove(kept.lane, kept.body_bytes)
+
+    def _delete(self, where: str, *values: int) -> list[int]:
+        """Delete rows that are not dead; says of which lanes they were."""
         gone = self._db.execute(
-            f"DELETE FROM outbox WHERE dead IS NULL AND {where} RETURNING LENGTH(body)",  # noqa: S608 (our own text)
+            f"DELETE FROM outbox WHERE dead IS NULL AND {where} RETURNING lane, LENGTH(body)",  # noqa: S608 (our own text)
             values,
         ).fetchall()
-        self._pending -= len(gone)
-        self._used_bytes -= sum(size + ROW_OVERHEAD_BYTES for (size,) in gone)
-        return len(gone)
+        for lane, size in gone:
+            self._books.tally.remove(lane, size)
+        return [lane for lane, _ in gone]
 
-    def _make_room(self, row: Row) -> int:
-        """Evict dead rows, then unclaimed rows of lower priority, until ``row`` fits; nothing when it cannot."""
-        missing = self._used_bytes + row.cost_bytes - self._quota_bytes
-        if missing <= 0:
-            return 0
-        victims: list[tuple[int, int, int]] = []
-        for victim in self._victims(row.priority):
-            victims.append(victim)
-            missing -= victim[1] + ROW_OVERHEAD_BYTES
-            if missing <= 0:
-                break
-        if missing > 0:
-            return 0
-        for n, size, dead in victims:
-            self._db.execute("DELETE FROM outbox WHERE n=?", (n,))
-            self._used_bytes -= size + ROW_OVERHEAD_BYTES
-            self._dead -= dead
-            self._pending -= 1 - dead
-        return len(victims)
+    def _expire(self) -> int:
+        lanes = self._delete(_EXPIRED, self._clock())
+        for lane in lanes:
+            self._books.lose("expired", lane)
+        return len(lanes)
 
-    def _victims(self, priority: int) -> Iterator[tuple[int, int, int]]:
-        if self._dead:
-            yield from self._db.execute("SELECT n, LENGTH(body), 1 FROM outbox WHERE dead IS NOT NULL ORDER BY n")
-        for lower in range(len(PRIORITIES) - 1, priority, -1):
-            yield from self._db.execute(
-                "SELECT n, LENGTH(body), 0 FROM outbox WHERE lane=? AND n>? AND dead IS NULL ORDER BY n",
-                (lower, self._positions[lower]),
-            )
-
-    def _unclaimed(self, priority: int, limit: int, max_bytes: int) -> list[tuple[int, Row, int]]:
+    def _unclaimed(self, lane: int, span: Span, limit: int, max_bytes: int) -> list[tuple[int, Row, int]]:
         cursor = self._db.execute(
-            f"SELECT {_READ} FROM outbox WHERE lane=? AND n>? AND dead IS NULL ORDER BY n LIMIT ?",  # noqa: S608
-            (priority, self._positions[priority], limit),
+            f"SELECT {READ} FROM outbox WHERE lane=? AND n>? AND n<=? AND dead IS NULL ORDER BY n LIMIT ?",  # noqa: S608
+            (lane, span.after, span.last, limit),
         )
         found: list[tuple[int, Row, int]] = []
         for n, boot, seq, body, crc in cursor:
             max_bytes -= len(body)
             if found and max_bytes < 0:
                 break
-            found.append((n, Row(boot=boot, seq=seq, priority=priority, body=body), crc))
+            found.append((n, Row(boot=boot, seq=seq, priority=lane, body=body), crc))
         cursor.close()
         return found
 
@@ -281,14 +266,7 @@ class OutboxDb:
         rows = tuple(row for _, row, crc in found if row.crc == crc)
         corrupt = [n for n, row, crc in found if row.crc != crc]
         if corrupt:
-            with self._transaction():
+            with self._books.transaction():
                 for n in corrupt:
-                    self._bury("n=?", (n,), "crc")
+                    self._dead.bury("n=?", (n,), DAMAGED)
         return Claim(rows=rows, corrupt=len(corrupt))
-
-    def _bury(self, where: str, values: Sequence[int], reason: str) -> int:
-        query = f"UPDATE outbox SET dead=? WHERE dead IS NULL AND {where}"  # noqa: S608 (our own text)
-        buried = self._db.execute(query, (reason, *values)).rowcount
-        self._pending -= buried
-        self._dead += buried
-        return buried

@@ -37,15 +37,18 @@ class DiskGuard:
         return self._low
 
     def drop_ballast(self) -> bool:
-        """Free the ballast; ``False`` when it is already gone."""
+        """Free the ballast; ``False`` when it is already gone, or nothing can be deleted either."""
         try:
             self._ballast.unlink()
-        except FileNotFoundError:
+        except OSError:  # such as a file system that became read-only
             return False
         return True
 
     def _free_bytes(self) -> int:
-        return shutil.disk_usage(self._folder).free
+        try:
+            return shutil.disk_usage(self._folder).free
+        except OSError:  # the disk is gone; what is to be written will say so
+            return 0
 
     def _restore_ballast(self) -> None:
         if self._ballast.exists() or self._free_bytes() < self._floor_bytes + 2 * self._ballast_bytes:
@@ -55,4 +58,4 @@ class DiskGuard:
                 if self._ballast_bytes:
                     os.posix_fallocate(handle.fileno(), 0, self._ballast_bytes)
         except OSError:
-            self._ballast.unlink(missing_ok=True)
+            self.drop_ballast()

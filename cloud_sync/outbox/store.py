@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from edgecv.cloud_sync.acks import AckRange, Key
-from edgecv.cloud_sync.outbox.database import Claim, OutboxDb, Row
+from edgecv.cloud_sync.envelope import PRIORITIES
+from edgecv.cloud_sync.outbox.accounts.losses import Loss, LossLedger
+from edgecv.cloud_sync.outbox.database import Claim, OutboxDb
 from edgecv.cloud_sync.outbox.disk import DiskGuard
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
-from edgecv.cloud_sync.outbox.salvage import quarantine
+from edgecv.cloud_sync.outbox.rows import Row
+from edgecv.cloud_sync.outbox.salvage import Saved, Wreck, finish_replacing, open_wreck, replace_damaged, saving_path
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import OutboxCorrupt
 from edgecv.protocols import Clock
@@ -20,6 +23,8 @@ from edgecv.protocols import Clock
 _T = TypeVar("_T")
 _MAX_OWED = 10_000
 _FULL = "the outbox is full"
+_SAVED_ROWS = 1000  # of a damaged file, in one commit ...
+_SAVED_BYTES = 4 * 1024 * 1024  # ... or so many bytes
 
 
 class OutboxStore:
@@ -33,15 +38,17 @@ class OutboxStore:
     """
 
     def __init__(self, folder: Path, limits: OutboxLimits, clock: Clock) -> None:
-        self._path = folder / "outbox.db"
-        self._quota_bytes = limits.quota_bytes
+        self.path = folder / "outbox.db"
+        self._limits = limits
         self._clock = clock
         self._counts = SyncStats()
         self._owed: list[AckRange] = []
+        self._lost = LossLedger()  # what the ledger on disk does not know yet
         self._trouble = ""  # why rows are refused now; empty once they are stored again
         self._refused_at = 0  # bytes in use when rows were last refused
         self._guard = DiskGuard(folder, floor_bytes=limits.floor_bytes, ballast_bytes=limits.ballast_bytes)
         self._guard.is_low()
+        finish_replacing(self.path, self._aside())
         try:
             self._db = self._open()
         except sqlite3.OperationalError:
@@ -49,7 +56,7 @@ class OutboxStore:
                 raise
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            self._db = self._replace_damaged(error, boot=None)
+            self._db = self._replace_damaged(error)
 
     @property
     def boot(self) -> int:
@@ -57,9 +64,14 @@ class OutboxStore:
         return self._db.boot
 
     @property
+    def is_unchecked(self) -> bool:
+        """Whether the file was too large to be checked when it was opened."""
+        return self._db.is_unchecked
+
+    @property
     def owes(self) -> bool:
-        """Whether deletions wait for the disk to recover."""
-        return bool(self._owed)
+        """Whether something waits to be written: deletions that a bad disk postponed, or losses."""
+        return bool(self._owed or self._lost)
 
     def counts(self) -> SyncStats:
         """The counts of the store at this moment; its trouble counts before what happened earlier."""
@@ -68,50 +80,90 @@ class OutboxStore:
             self._trouble = ""  # events were delivered, or their time was over: there is room again
         return SyncStats(last_error=self._trouble) + self._counts + now
 
+    def losses(self) -> tuple[Loss, ...]:
+        """The loss ledger, with what is not on disk yet."""
+        ledger = LossLedger(self._db.losses())
+        ledger.add_all(self._lost.all())
+        return ledger.all()
+
+    def lose(self, losses: Sequence[Loss]) -> None:
+        """Enter losses into the ledger with the next commit."""
+        self._lost.add_all(losses)
+
     def commit(self, rows: Sequence[Row], done: Sequence[AckRange]) -> None:
         """Store rows and delete acknowledged ones, durably; rows that cannot be stored are counted as refused."""
         done = [*self._owed, *done]
         self._owed = []
         low = bool(rows) and self._guard.is_low()
-        now_ns = self._clock()
+        if low:
+            self._refuse(rows)
         try:
-            written = self._survive(lambda db: db.write(() if low else rows, done, now_ns))
-        except sqlite3.Error as error:
+            written = self._survive(lambda db: db.write(() if low else rows, done, self._lost.all()))
+        except (sqlite3.Error, OutboxCorrupt) as error:
             self._owed = done[:_MAX_OWED]
-            self._count(SyncStats(refused=len(rows)))
+            if not low:
+                self._refuse(rows)
             self._trouble = f"the disk failed: {error}"
             return
+        self._lost.take()
         self._count(written)
-        if low:
-            self._count(SyncStats(refused=len(rows)))
         if rows:
             self._trouble = "the disk is almost full" if low else _FULL if written.refused else ""
             self._refused_at = self._db.counts().used_bytes
 
-    def claim(self, *, limit: int, max_bytes: int, priorities: int) -> Claim:
+    def store_always(self, row: Row) -> bool:
+        """Store a row whatever the limits say, but not on a disk that fails or is almost full; whether it was stored."""
+        if self._guard.is_low():
+            return False
+        try:
+            self._survive(lambda db: db.store_always(row))
+        except (sqlite3.Error, OutboxCorrupt):
+            return False
+        return True
+
+    def claim(self, *, limit: int, max_bytes: int, priorities: int, backlog: bool = True) -> Claim:
         """Claim rows as ``OutboxDb.claim`` does, after the expired ones were dropped, if the disk lets them go."""
-        now_ns = self._clock()
         with suppress(sqlite3.OperationalError):  # a full disk must not keep what it holds from being sent
-            self._count(SyncStats(expired=self._survive(lambda db: db.drop_expired(now_ns))))
-        return self._survive(lambda db: db.claim(limit=limit, max_bytes=max_bytes, priorities=priorities))
+            self._count(SyncStats(expired=self._survive(lambda db: db.drop_expired())))
+        return self._survive(
+            lambda db: db.claim(limit=limit, max_bytes=max_bytes, priorities=priorities, backlog=backlog)
+        )
+
+    def mark_backlog(self) -> None:
+        """What is unclaimed now is backlog, as ``OutboxDb.mark_backlog`` says."""
+        self._db.mark_backlog()
 
     def rewind(self) -> None:
         """Offer every remaining row again, as ``OutboxDb.rewind`` does."""
-        self._survive(lambda db: db.rewind())
+        self._db.rewind()
 
     def bury(self, key: Key, reason: str) -> bool:
         """Keep a row but never send it again, as ``OutboxDb.bury`` does."""
         return self._survive(lambda db: db.bury(key, reason))
 
+    def retry_dead(self, keys: Collection[Key] | None) -> int:
+        """Offer dead letters again, as ``OutboxDb.retry_dead`` does."""
+        return self._survive(lambda db: db.retry_dead(keys))
+
+    def damaged(self, error: sqlite3.Error) -> None:
+        """Save what can be saved: somebody found the file damaged."""
+        self._db.abandon()
+        self._db = self._replace_damaged(error, self._db)
+
     def close(self) -> None:
         """Close the file; a disk that fails now has everything that was accepted anyway."""
         try:
+            if self._lost:
+                self._db.write((), (), self._lost.all())
             self._db.close()
         except sqlite3.Error as error:
             self._count(SyncStats(last_error=str(error)))
 
     def _open(self, boot: int | None = None) -> OutboxDb:
-        return OutboxDb(self._path, quota_bytes=self._quota_bytes, boot=boot)
+        return OutboxDb(self.path, self._limits, self._clock, boot)
+
+    def _aside(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.corrupt-{self._clock()}")
 
     def _survive(self, action: Callable[[OutboxDb], _T]) -> _T:
         try:
@@ -120,30 +172,57 @@ class OutboxStore:
             if not self._guard.drop_ballast():
                 raise
         except sqlite3.DatabaseError as error:
-            boot = self._db.boot
-            self._db.abandon()
-            self._db = self._replace_damaged(error, boot)
+            self.damaged(error)
         return action(self._db)
 
-    def _replace_damaged(self, error: sqlite3.Error, boot: int | None) -> OutboxDb:
+    def _replace_damaged(self, error: sqlite3.Error, former: OutboxDb | None = None) -> OutboxDb:
+        """Another file in place of a damaged one, which ``former`` had open until now."""
+        boot = None if former is None else former.boot
+        kept_as = self._aside()
         try:
-            salvage = quarantine(self._path, self._clock())
+            with open_wreck(self.path) as wreck:
+                known = wreck.losses() if former is None else former.losses()
+                self._save(wreck, known)
+            replace_damaged(self.path, kept_as)
         except OSError as failure:
             raise OutboxCorrupt(
-                f"The outbox {self._path} is damaged ({error}) and cannot be moved aside: {failure.strerror}.",
-                "Move it away by hand; nothing was deleted.",
+                f"The outbox {self.path} is damaged ({error}) and cannot be replaced: {failure.strerror}.",
+                "Make room on the disk, or move the file away by hand; nothing was deleted.",
             ) from failure
-        db = self._open(boot)
-        db.insert_salvaged(salvage.rows)
         self._count(
             SyncStats(
-                last_error=f"damaged ({error}); kept as {salvage.kept_as.name}",
+                last_error=f"damaged ({error}); kept as {kept_as.name}",
                 quarantined_files=1,
-                salvaged=len(salvage.rows),
-                lost=salvage.bad_rows + salvage.unreadable_rows,
+                salvaged=wreck.saved,
+                lost=wreck.lost,
             )
         )
-        return db
+        return self._open(boot)
+
+    def _save(self, wreck: Wreck, known: Sequence[Loss]) -> None:
+        """Write the ledger and all that can be read of a damaged file into a new one beside it, a bounded part at a time."""
+        db = OutboxDb(saving_path(self.path), self._limits, self._clock)
+        try:
+            db.insert_saved((), known)
+            part: list[Saved] = []
+            part_bytes = 0
+            for saved in wreck.rows():
+                part.append(saved)
+                part_bytes += saved.row.cost_bytes
+                if len(part) >= _SAVED_ROWS or part_bytes >= _SAVED_BYTES:
+                    db.insert_saved(part)
+                    part, part_bytes = [], 0
+            gone = LossLedger()
+            gone.add("corrupt", "", wreck.lost, self._clock())
+            db.insert_saved(part, gone.all())
+        finally:
+            db.close()
+
+    def _refuse(self, rows: Sequence[Row]) -> None:
+        self._count(SyncStats(refused=len(rows)))
+        now_ns = self._clock()
+        for row in rows:
+            self._lost.add("refused_disk", PRIORITIES[row.priority], 1, now_ns)
 
     def _count(self, more: SyncStats) -> None:
         self._counts = more + self._counts  # in this order: of two errors the newer one stays

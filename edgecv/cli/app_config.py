@@ -78,6 +78,24 @@ class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: list[str] = []
 
 
+class LaneTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[mqtt.lanes.NAME]``: as ``LaneLimits``, in megabytes."""
+
+    reserved_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    quota_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    ttl_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    when_full: Literal["drop_oldest", "refuse"] | None = None
+
+
+class LanesTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[mqtt.lanes]``: the lanes of the outbox, most urgent first."""
+
+    alarm: LaneTable = LaneTable()
+    event: LaneTable = LaneTable()
+    telemetry: LaneTable = LaneTable()
+    blob: LaneTable = LaneTable()
+
+
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait."""
 
@@ -88,6 +106,8 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     ack: Literal["ingest", "broker"] = "ingest"
     events: Literal["detections", "all"] = "detections"
     telemetry_ttl_s: float | None = None
+    lanes: LanesTable = LanesTable()
+    outbox_mb: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):

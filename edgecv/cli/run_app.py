@@ -136,6 +136,7 @@ def _check(file: AppFile, json: bool) -> None:
 
 
 def _cloud(table: MqttTable) -> MqttSink:
+    from edgecv.cli.outbox_limits import outbox_limits
     from edgecv.cloud_sync.sink import MqttSink
 
     return MqttSink(
@@ -146,6 +147,7 @@ def _cloud(table: MqttTable) -> MqttSink:
         ack=table.ack,
         events=table.events,
         telemetry_ttl_s=table.telemetry_ttl_s,
+        limits=outbox_limits(table),
     )
 
 

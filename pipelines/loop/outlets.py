@@ -15,6 +15,7 @@ from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount, SourceHealth
 
 _TROUBLE = ("stale", "reconnecting", "failed")
+_LONGEST_KEY = 200  # of an event
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -27,6 +28,7 @@ class Outlets:
     ) -> None:
         self.workers: list[SinkWorker] = []
         self._on_result, self._on_event = on_result, on_event
+        self._said: dict[str, str] = {}  # by source: its state that was told last
         self._logged: dict[str, set[tuple[str, str]]] = {}  # by source: trouble that the log was told of
 
     def add(self, name: str, sink: Sink, status: Callable[[], PipelineStatus]) -> None:
@@ -79,8 +81,15 @@ class Outlets:
                 source_id=name,
                 data={key: value for key, value in data.items() if value},
                 priority="alarm" if health.state == "failed" else "event",
+                coalesce_key=self._repetition_of(name, health),
             )
         )
+
+    def _repetition_of(self, name: str, health: SourceHealth) -> str:
+        """A key that further tries in the same state share: of them only the last matters. What began a state is history."""
+        said = f"source/{name}/{health.state}/{health.since_ns}"[-_LONGEST_KEY:]
+        before, self._said[name] = self._said.get(name), said
+        return said if said == before else ""
 
     def log(self, name: str, health: SourceHealth) -> None:
         """Log each class of trouble of a source once, until it is live again."""

@@ -62,7 +62,11 @@ def test_a_wrong_password_is_reported_and_never_quoted(tmp_path: Path, capfd: py
         timeout=10.0,
     )
     with running_mosquitto(tmp_path, ("allow_anonymous false", f"password_file {passwords}")) as broker:
-        sink = open_sink(f"mqtt://alice:{SECRET}@127.0.0.1:{broker.port}", tmp_path / "outbox", drain_s=0.0)
+        wrong = tmp_path / "wrong"
+        wrong.write_text(SECRET)
+        wrong.chmod(0o600)
+        url = f"mqtt://alice@127.0.0.1:{broker.port}?password_file={wrong}"
+        sink = open_sink(url, tmp_path / "outbox", drain_s=0.0)
         sink.emit(make_result())
         until(lambda: "refused the connection" in sink.stats().last_error, "the refusal")
         shown = [repr(sink.stats()), repr(sink), str(vars(sink))]

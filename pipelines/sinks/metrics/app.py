@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from starlette.applications import Starlette
@@ -17,13 +17,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgecv._internal.extras import require
-from edgecv.pipelines.sinks.metrics.collector import StatusCollector
-from edgecv.pipelines.sinks.metrics.health import health_document
 from edgecv.pipelines.web.access import Access
 from edgecv.pipelines.web.address import HostNames
 from edgecv.pipelines.web.questions import SharedQuestion
 from edgecv.pipelines.web.request_checks import CheckedApp
-from edgecv.status import PipelineStatus
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -31,9 +28,20 @@ PATHS = ("/metrics", "/healthz")
 _LIMIT_S = 8.0  # for the pipeline and the gauges to answer; Prometheus waits for 10 s by default
 
 
-def build_app(ask: Callable[[], PipelineStatus | None], collector: StatusCollector, hosts: HostNames) -> ASGIApp:
+Health = Callable[[], tuple[bool, Mapping[str, Any]]]
+"""Whether all is well, and the document that says so."""
+
+
+class Collector(Protocol):
+    """What ``prometheus_client`` calls a custom collector."""
+
+    def collect(self) -> Iterable[Any]:
+        """Every metric of this moment."""
+
+
+def build_app(health: Health, collector: Collector, hosts: HostNames) -> ASGIApp:
     """Both answers as an ASGI application, for everybody who asks for one of ``hosts``."""
-    answers = _Answers(ask, collector)
+    answers = _Answers(health, collector)
     routes = [
         Route(path, answers.guarded(one)) for path, one in zip(PATHS, (answers.tell, answers.health), strict=True)
     ]
@@ -42,9 +50,9 @@ def build_app(ask: Callable[[], PipelineStatus | None], collector: StatusCollect
 
 
 class _Answers:
-    def __init__(self, ask: Callable[[], PipelineStatus | None], collector: StatusCollector) -> None:
+    def __init__(self, health: Health, collector: Collector) -> None:
         self._numbers = SharedQuestion(lambda: list(collector.collect()), _LIMIT_S)
-        self._health = SharedQuestion(lambda: health_document(ask()), _LIMIT_S)
+        self._health = SharedQuestion(health, _LIMIT_S)
         self._has_complained = False
 
     def guarded(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -54,7 +62,7 @@ class _Answers:
             try:
                 return await answer(request)
             except asyncio.TimeoutError:
-                return _json({"error": "the pipeline does not answer"}, 503)
+                return _json({"error": "no answer came in time"}, 503)
             except Exception as error:  # noqa: BLE001 - whatever the pipeline or a library raises; it is said once
                 if not self._has_complained:
                     self._has_complained = True

@@ -10,6 +10,7 @@ import msgspec
 from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SinkError
 from edgecv.pipelines.sinks.metrics.collector import StatusCollector, check_gauges
+from edgecv.pipelines.sinks.metrics.health import health_document
 from edgecv.pipelines.uris import Uri, read_options
 from edgecv.pipelines.web.address import HostNames, resolve, split_names
 from edgecv.protocols import SinkType
@@ -80,15 +81,14 @@ class MetricsSink(SinkType):
             raise ConfigError(error.message, error.hint) from error
         self.port = self._place.port
         # No registry of prometheus_client: the global one belongs to the app, and two pipelines may live in one process.
-        self._place.serve(build_app(self._ask, StatusCollector(self._ask, tuple(gauges)), hosts))
+        collector = StatusCollector(self._ask, tuple(gauges))
+        self._place.serve(build_app(lambda: health_document(self._ask()), collector, hosts))
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> MetricsSink:  # noqa: ARG003 - the seam's
         """Open ``metrics:PORT``; errors as in the constructor."""
         options = read_options(uri, MetricsOptions)
-        if not uri.path.isdecimal() or int(uri.path) > 65_535:
-            raise ConfigError(f"'{uri.path}' is no port.", "Write for example: metrics:9100?host=0.0.0.0")
-        return cls(int(uri.path), options.host, allowed_hosts=split_names(options.allowed_hosts))
+        return cls(port_of(uri), options.host, allowed_hosts=split_names(options.allowed_hosts))
 
     def attach(self, status: Callable[[], PipelineStatus]) -> None:
         """Answer with what ``status`` says from now on."""
@@ -106,3 +106,10 @@ class MetricsSink(SinkType):
 
     def _ask(self) -> PipelineStatus | None:
         return None if self._status is None else self._status()
+
+
+def port_of(uri: Uri) -> int:
+    """The port in ``metrics:PORT``. Raises ``ConfigError``: it is none."""
+    if not uri.path.isdecimal() or int(uri.path) > 65_535:
+        raise ConfigError(f"'{uri.path}' is no port.", "Write for example: metrics:9100?host=0.0.0.0")
+    return int(uri.path)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.delivery.in_flight import InFlightBatches
-from edgecv.cloud_sync.outbox.database import Row
+from edgecv.cloud_sync.outbox.rows import Row
 
 
 def rows(lo: int, hi: int, priority: int = 1) -> list[Row]:
@@ -84,3 +84,41 @@ def test_delays_grow_with_jitter_up_to_the_cap() -> None:
     for attempt, most_s in ((0, 1.0), (1, 2.0), (3, 8.0), (1000, 8.0)):
         delays = [backoff.delay_s(attempt) for _ in range(50)]
         assert most_s / 2 <= min(delays) < max(delays) <= most_s
+
+
+def test_a_message_with_fewer_events_has_another_nonce() -> None:
+    """So the index in a late answer to the first one points nowhere else."""
+    flights = InFlightBatches()
+    flights.add(rows(1, 3), due_s=0.0)
+    (flight,) = flights.due(0.0)
+    flights.pack(flight)
+    first = flight.nonce
+    flights.pack(flight)
+    assert (flight.nonce, flight.order) == (first, ((1, 1), (1, 2), (1, 3)))
+    flights.land_of(flight, [(1, 1, 1)])
+    flights.pack(flight)
+    assert flight.order == ((1, 2), (1, 3))
+    assert flight.nonce != first
+    assert flights.holder(first) is None
+    assert flights.has_ended(first)
+
+
+def test_an_event_is_taken_out_once() -> None:
+    flights = InFlightBatches()
+    flights.add(rows(1, 2), due_s=0.0)
+    (flight,) = flights.due(0.0)
+    assert [flights.take_out(flight, (1, 1)) for _ in range(2)] == [True, False]
+    assert flights.take_out(flight, (1, 2))
+    assert len(flights) == 0
+
+
+def test_a_flight_is_found_by_the_digest_of_its_last_message() -> None:
+    flights = InFlightBatches()
+    flights.add(rows(1, 1), due_s=0.0)
+    (flight,) = flights.due(0.0)
+    assert flights.of_digest("") is None
+    flight.digest = "ab" * 32
+    assert flights.of_digest("ab" * 32) is flight
+    flights.land(flight)
+    assert flights.of_digest("ab" * 32) is None
+    assert flights.has_ended("ab" * 32)

@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgecv.cloud_sync.acks import to_ranges
 from edgecv.cloud_sync.envelope import Envelope
-from edgecv.cloud_sync.outbox.database import Row
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.outbox.rows import Row
 from edgecv.cloud_sync.outbox.store import OutboxStore
 from edgecv.errors import OutboxFull, OutboxLocked, SyncError
 from tests.unit.cloud_sync.support import SMALL, Child, counts, make_envelope, put_accepted, until
@@ -27,7 +28,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     assert opened.close(10.0)
 
 
-def claimed_ids(outbox: Outbox, **more: int) -> list[str]:
+def claimed_ids(outbox: Outbox, **more: Any) -> list[str]:
     return [f"{row.boot}:{row.seq}" for row in outbox.claim(limit=1000, max_bytes=10**9, **more).rows]
 
 
@@ -338,3 +339,47 @@ def test_a_folder_that_cannot_be_made_is_a_sync_error(tmp_path: Path) -> None:
 def test_the_ballast_is_there_before_it_is_needed(tmp_path: Path) -> None:
     Outbox(tmp_path, limits=OutboxLimits(floor_bytes=0, ballast_bytes=65_536)).close()
     assert (tmp_path / "ballast").stat().st_blocks * 512 >= 65_536
+
+
+def test_what_comes_after_the_mark_is_claimed_before_the_backlog(outbox: Outbox) -> None:
+    old = [put_accepted(outbox, 2, priority=priority) for priority in ("alarm", "event", "telemetry")]
+    outbox.mark_backlog()
+    new = [put_accepted(outbox, 2, priority=priority) for priority in ("telemetry", "event", "alarm")]
+    live_first = [new[2], old[0], new[1], new[0]]
+    assert [claimed_ids(outbox, backlog=False) for _ in range(5)] == [*live_first, []]
+    assert [claimed_ids(outbox) for _ in range(3)] == [old[1], old[2], []]
+
+
+def test_no_mark_makes_an_event_wait_for_ever_or_go_twice(outbox: Outbox) -> None:
+    expected, found = [], []
+    for turn in range(150):  # more marks than spans are kept
+        expected += put_accepted(outbox, 3)
+        outbox.mark_backlog()
+        expected += put_accepted(outbox, 2)
+        found += [f"{row.boot}:{row.seq}" for row in outbox.claim(limit=1 + turn % 2, max_bytes=10**9).rows]
+    while more := claimed_ids(outbox):
+        found += more
+    assert set(found) == set(expected)
+    assert len(found) - len(expected) < 150  # what is offered again where gaps had to be closed
+
+
+def test_a_rewind_offers_everything_again_and_later_events_first(outbox: Outbox) -> None:
+    old = put_accepted(outbox, 3)
+    assert claimed_ids(outbox) == old
+    outbox.rewind()
+    new = put_accepted(outbox, 2)
+    assert [claimed_ids(outbox), claimed_ids(outbox)] == [new, old]
+
+
+def test_a_full_outbox_gives_up_the_oldest_of_what_is_unclaimed_before_and_after_the_mark(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, limits=OutboxLimits(floor_bytes=0, ballast_bytes=4096, quota_bytes=8 * 1400))
+    old = put_accepted(outbox, 4, priority="telemetry", bulk=1000)
+    outbox.mark_backlog()
+    new = put_accepted(outbox, 4, priority="telemetry", bulk=1000)
+    claimed = [row.seq for row in outbox.claim(limit=1, max_bytes=1, backlog=False).rows]
+    put_accepted(outbox, 5, priority="event", bulk=1000)
+    assert outbox.stats().evicted >= 4
+    left = rows_on_disk(tmp_path)
+    assert set(left).isdisjoint(old)
+    assert next(name for name in left if name in new) == f"{outbox.boot}:{claimed[0]}"  # under way: not given up
+    outbox.close()
