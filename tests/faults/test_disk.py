@@ -54,7 +54,7 @@ def require_exact(world: World) -> None:
     assert verdict.stored == stats["accepted"], (verdict, stats)
 
 
-@pytest.mark.parametrize("reason", ["ENOSPC", "EROFS", "EIO"])
+@pytest.mark.parametrize("reason", ["ENOSPC", "EROFS", pytest.param("EIO", marks=pytest.mark.slow)])
 def test_a_disk_that_takes_nothing_for_a_while_refuses_exactly_and_drains_by_itself(
     tmp_path: Path, reason: str
 ) -> None:

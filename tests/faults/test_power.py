@@ -107,11 +107,11 @@ def cut_everywhere(tmp_path: Path, program: str, events: int, database: str, tab
 
 
 def test_whatever_an_outbox_accepted_survives_a_power_cut_at_every_moment(tmp_path: Path) -> None:
-    assert cut_everywhere(tmp_path, "power", 150, "outbox.db", "outbox") > 300
+    assert cut_everywhere(tmp_path, "power", 90, "outbox.db", "outbox") > 200
 
 
 def test_whatever_ingest_acknowledges_survives_a_power_cut_at_every_moment(tmp_path: Path) -> None:
-    assert cut_everywhere(tmp_path, "landing", 100, "landing.db", "events") > 300
+    assert cut_everywhere(tmp_path, "landing", 60, "landing.db", "events") > 150
 
 
 @pytest.mark.slow
