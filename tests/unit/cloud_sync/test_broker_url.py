@@ -109,7 +109,9 @@ def test_a_websocket_has_a_port_and_a_path(url: str, port: int, tls: bool, path:
     assert (broker.port, broker.tls, broker.path, str(broker)) == (port, tls, path, shown)
 
 
-@pytest.mark.parametrize("url", ["ws://localhost/a b", "ws://localhost/a\r\nHost: x", "ws://localhost/a%", "ws://10.0.0.1"])
+@pytest.mark.parametrize(
+    "url", ["ws://localhost/a b", "ws://localhost/a\r\nHost: x", "ws://localhost/a%", "ws://10.0.0.1"]
+)
 def test_a_websocket_url_that_cannot_be_used_is_a_config_error(url: str) -> None:
     if url.endswith("%"):
         assert parse_broker_url(url).path == "/a%"  # the server may refuse it; it ends no line
