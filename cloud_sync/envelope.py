@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
@@ -13,7 +13,9 @@ import msgspec
 
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import Nonce
+from edgecv.cloud_sync.boxes import with_normalised_boxes
 from edgecv.cloud_sync.mqtt.topics import Address
+from edgecv.cloud_sync.wire.cloud_events import as_stored
 from edgecv.errors import SyncError
 from edgecv.events import Event, Priority
 from edgecv.results import Result
@@ -68,13 +70,14 @@ class Arrived(EnvelopeHead, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.payload.startswith("{"):
+        if not bytes(self.data).startswith(b"{"):
             raise ValueError("data is no object")
 
     @property
     def payload(self) -> str:
-        """The payload as JSON, as the device wrote it."""
-        return bytes(self.data).decode()
+        """The payload as JSON: as the device wrote it, a result with normalised boxes besides."""
+        text = bytes(self.data).decode()
+        return with_normalised_boxes(text) if self.type == "edgecv.result" else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +112,7 @@ class _BatchHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
-    """The result of one frame, as telemetry: its JSON form plus ``frame_wh`` and per box ``xyxyn``, 0 to 1 of the frame."""
+    """The result of one frame, as telemetry: its JSON form plus ``frame_wh``; readers get ``xyxyn`` besides (``boxes.py``)."""
     frame = result.frame
     return _stamped(
         stamp,
@@ -118,7 +121,7 @@ def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
         mono_ns=frame.monotonic_ns,
         model=result.model,
         priority="telemetry",
-        data=_with_normalised_boxes(result),
+        data=_document(result),
     )
 
 
@@ -182,7 +185,11 @@ def decode_batch(payload: bytes) -> Batch:
         NewerBatch: the message is of a newer version.
         SyncError: it is not zlib, grows beyond ``MAX_BATCH_BYTES``, is no JSON batch, or lists too many events.
     """
-    text = _inflate(payload)
+    # Messages of `--wire json`, for other readers, may come by here too. zlib never begins so.
+    is_json = payload[:1] == b"["
+    text = payload if is_json else _inflate(payload)
+    if len(text) > MAX_BATCH_BYTES:
+        raise SyncError(f"A batch is larger than {MAX_BATCH_BYTES} bytes.")
     try:
         found = _batch_decoder.decode(text)
     except _MALFORMED as error:
@@ -198,7 +205,7 @@ def decode_batch(payload: bytes) -> Batch:
     errors: list[tuple[int, str]] = []
     for index, raw in enumerate(raws):
         try:
-            envelopes[index] = decode(raw)
+            envelopes[index] = decode(as_stored(raw) if is_json else raw)
         except SyncError as error:
             errors.append((index, error.message))
     return Batch(
@@ -236,19 +243,12 @@ def _stamped(stamp: Stamp, *, type: str, model: str, **fields: Any) -> Envelope:
     )
 
 
-def _with_normalised_boxes(result: Result) -> dict[str, Any]:
+def _document(result: Result) -> dict[str, Any]:
     document = result.as_dict(masks=False)  # they stay on the device: a few would fill an event
     document.pop("events", None)  # they travel in envelopes of their own
     height, width = result.frame.image.shape[:2]
     document["frame_wh"] = [width, height]
-    for row in document.get("detections", ()):
-        row["xyxyn"] = _normalised(row, width, height)
     return document
-
-
-def _normalised(row: Mapping[str, Any], width: int, height: int) -> list[float]:
-    sizes = (width, height, width, height)
-    return [round(min(max(value / size, 0.0), 1.0), 6) for value, size in zip(row["xyxy"], sizes, strict=True)]
 
 
 def _rfc3339(time_ns: int) -> str:

@@ -20,7 +20,9 @@ from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.outbox.accounts.losses import Loss
 from edgecv.cloud_sync.outbox.limits import LaneLimits, OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.platforms.route import plan_route
 from edgecv.cloud_sync.stats import SyncStats
+from edgecv.cloud_sync.wire.payloads import Wire
 from edgecv.errors import ConfigError, SyncError
 from edgecv.events import Event, Priority
 from edgecv.results import Result
@@ -46,10 +48,16 @@ class MqttSink:
         telemetry_ttl_s: Results of frames that could not be delivered for so long are worthless, and deleted; ``None`` keeps
             them. Events of steps stay.
         drain_s: How long ``close`` waits for the rest to be delivered.
+        wire: ``zlib`` compresses batches, for ingest. ``json`` is a batch of CloudEvents for other readers, and goes with
+            ``ack="broker"``. ``None``: ``zlib`` with ingest, else ``json``.
+        platform: Whose topics and limits hold: ``aws``, ``azure``, ``thingsboard`` ... (``platform_names()``), or the path of a
+            TOML file of the user's own. ``None``: a broker without rules of its own.
         lanes: Limits of single lanes of the outbox, in place of those in ``limits``.
 
+    ``promise`` says what ``ack="broker"`` does not promise; it is empty with ingest.
+
     Raises:
-        ConfigError: the URL, a name or a mode cannot be used.
+        ConfigError: the URL, a name, a mode or the platform cannot be used, or they do not go together.
         OutboxLocked: another process owns the outbox.
         SyncError: the outbox cannot be used.
         MissingDependency: paho-mqtt is not installed.
@@ -70,15 +78,19 @@ class MqttSink:
         options: SendOptions | None = None,
         telemetry_ttl_s: float | None = None,
         drain_s: float = 2.0,
+        wire: Wire | None = None,
+        platform: str | None = None,
         lanes: Mapping[Priority, LaneLimits] | None = None,
     ) -> None:
         if events not in ("detections", "all"):
             raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")
         if telemetry_ttl_s is not None:
             check_number("telemetry_ttl_s", telemetry_ttl_s, 0.0, _LONGEST_TTL_S)
-        broker = parse_broker_url(url)
         send = replace(options or SendOptions(), ack=ack)
         self._address = Address(tenant=tenant, device=device)
+        broker = parse_broker_url(url)
+        route = plan_route(broker, self._address, ack=ack, wire=wire, platform=platform)
+        self.promise = route.promise
         self._all = events == "all"
         self._telemetry_ttl_s = telemetry_ttl_s
         self._drain_s = drain_s
@@ -89,7 +101,7 @@ class MqttSink:
         limits = limits or OutboxLimits()
         self._outbox = Outbox(outbox, limits=limits if lanes is None else replace(limits, lanes=lanes))
         self._outbox.report_losses(self._loss_report)
-        self._sender = Sender(self._outbox, broker, self._address, options=send)
+        self._sender = Sender(self._outbox, broker, self._address, options=send, route=route)
         self._sender.start()
 
     def emit(self, result: Result) -> None:

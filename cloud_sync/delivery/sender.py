@@ -8,8 +8,6 @@ import threading
 import time
 from dataclasses import replace
 
-import msgspec
-
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import to_ranges
 from edgecv.cloud_sync.delivery.answers import AnswerReader
@@ -17,9 +15,10 @@ from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
 from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.delivery.parking import VAIN_ATTEMPTS, Parking
 from edgecv.cloud_sync.delivery.supply import Supply
-from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES, encode_batch
+from edgecv.cloud_sync.envelope import MAX_EVENT_BYTES
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
 from edgecv.cloud_sync.mqtt.events import (
+    NO_SUBSCRIBERS,
     PAYLOAD_INVALID,
     TOO_LARGE,
     Connected,
@@ -29,13 +28,13 @@ from edgecv.cloud_sync.mqtt.events import (
     LinkOptions,
     Received,
     Undelivered,
-    Will,
 )
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.reasons import UNHEARD, why_unplaced
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.platforms.route import Route, plan_route
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import SyncError
 
@@ -55,24 +54,26 @@ class Sender:
         address: Address,
         *,
         options: SendOptions | None = None,
+        route: Route | None = None,
     ) -> None:
         self._outbox = outbox
-        self._address = address
-        self._options = options or SendOptions()
+        options = options or SendOptions()
+        self._route = route or plan_route(broker, address, ack=options.ack)
+        self._options = self._route.bounded(options)
         self._inbox = Inbox(_INBOX)  # None: look again
         self._more = threading.Event()
         self._more.set()
         self._woken = threading.Event()
         self._stopping = False
-        self._unheard = UNHEARD.format(topic=address.topic("ev"))
+        self._unheard = UNHEARD.format(topic=self._route.events_topic)
         self._epoch = 0
         self._window = self._options.window
         self._flights = InFlightBatches()
         self._parking = Parking(self._flights)
         self._supply = Supply(outbox, self._options)
-        self._answers = AnswerReader(outbox, self._flights, self._parking, address.topic("ack"))
+        self._answers = AnswerReader(outbox, self._flights, self._parking, self._route.acks_topic or "")
         self._stats = SyncStats()
-        self._transport = MqttTransport(broker, self._link_options(), self._inbox.put)
+        self._transport = MqttTransport(self._route.broker, self._link_options(), self._inbox.put)
         self._thread = threading.Thread(target=self._run, name="edgecv-send", daemon=True)
 
     def start(self) -> None:
@@ -107,11 +108,11 @@ class Sender:
         return self._transport.close(max(deadline_s - time.monotonic(), 0.1)) and not self._thread.is_alive()
 
     def _link_options(self) -> LinkOptions:
-        address, options = self._address, self._options
+        options, route = self._options, self._route
         return LinkOptions(
-            client_id=f"edgecv-{address.tenant}-{address.device}",
-            subscriptions=(address.topic("ack"),) if options.ack == "ingest" else (),
-            will=Will(topic=address.topic("status"), payload=self._status("lost")),
+            client_id=route.client_id,
+            subscriptions=route.subscriptions,
+            will=route.will,
             window=options.window,
             window_bytes=options.window_bytes,
             keepalive_s=options.keepalive_s,
@@ -190,9 +191,13 @@ class Sender:
         self._epoch = 0
 
     def _heard(self, event: Received) -> None:
+        refusal = self._route.refusal(event)
+        if refusal is not None:
+            self._note(last_error=refusal or self._stats.last_error)
+            return
         arrived = self._answers.arrived
         self._answers.read(event.topic, event.payload)
-        if self._answers.arrived > arrived and self._stats.last_error == self._unheard:
+        if self._answers.arrived > arrived and self._stats.last_error in (self._unheard, why_unplaced(NO_SUBSCRIBERS)):
             self._note(last_error="")
 
     def _delivered(self, event: Delivered) -> None:
@@ -206,6 +211,9 @@ class Sender:
     def _undelivered(self, event: Undelivered) -> None:
         flight = self._flights.of_token(event.token)
         if flight is None:
+            return
+        if event.reason_code == NO_SUBSCRIBERS and self._route.counts_without_subscribers:
+            self._delivered(Delivered(token=event.token))
             return
         self._flights.failed(flight, self._repeat_s(flight))
         why = why_unplaced(event.reason_code)
@@ -260,27 +268,34 @@ class Sender:
         if flight.attempts:
             self._stats += SyncStats(resent=1)
         self._flights.pack(flight)
-        payload = self._payload(flight)
+        route = self._route
+        payload = route.pack((row.body for row in flight.rows.values()), flight.nonce)
+        if why := route.too_large(payload):
+            self._never_publish(flight, why)
+            return
         flight.sent_bytes, flight.digest = len(payload), hashlib.sha256(payload).hexdigest()
-        token = self._transport.publish(self._epoch, self._address.topic("ev"), payload)
+        token = self._transport.publish(self._epoch, route.events_topic, payload, content_type=route.form.content_type)
         # One connection loses nothing: until the broker took it there is nothing to repeat, and a link that hangs is ended.
         self._flights.published(flight, token, sent_s=time.monotonic(), due_s=float("inf"))
         self._stats += SyncStats(published=1)
+
+    def _never_publish(self, flight: Flight, why: str) -> None:
+        """A platform that says what it takes need not be tried: halve the batch, and give up an event that is too large alone."""
+        if len(flight.rows) > 1:
+            self._flights.split(flight, time.monotonic())
+            return
+        for key in self._flights.land(flight):
+            self._outbox.bury(key, why)
+        self._note(last_error=f"{why}: it is a dead letter.")
 
     def _repeat_s(self, flight: Flight) -> float:
         """When it goes out again if nobody answers."""
         return time.monotonic() + self._options.resend.delay_s(flight.attempts - 1)
 
-    def _payload(self, flight: Flight) -> bytes:
-        # Without ingest nobody returns a nonce, and whoever reads the events need not know of it.
-        nonce = flight.nonce if self._options.ack == "ingest" else None
-        return encode_batch((row.body for row in flight.rows.values()), nonce)
-
     def _publish_status(self, state: str) -> None:
-        self._transport.publish(self._epoch, self._address.topic("status"), self._status(state), retain=True)
-
-    def _status(self, state: str) -> bytes:
-        return msgspec.json.encode({"state": state})  # retained and widely read: nothing that helps to guess an event
+        if (status := self._route.status(state)) is not None:
+            topic, payload, retain = status
+            self._transport.publish(self._epoch, topic, payload, retain=retain)
 
     def _note(self, **changes: object) -> None:
         self._stats = replace(self._stats, **changes)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def make_client(broker: BrokerUrl, options: LinkOptions, protocol: int) -> Any:
     if broker.username is not None or broker.password is not None:
         client.username_pw_set(broker.username or "", broker.password)
     if options.will is not None:
-        client.will_set(options.will.topic, options.will.payload, qos=1, retain=True)
+        client.will_set(options.will.topic, options.will.payload, qos=1, retain=options.will.retain)
     client.on_socket_register_write = lambda *_: None  # with it, publish() leaves writing to our loop
     return client
 
@@ -67,6 +67,14 @@ def connect(client: Any, broker: BrokerUrl, options: LinkOptions, protocol: int)
         raise TransportError(f"{broker} cannot be reached: {error}", "Check host and port.") from error
     if not opened or client.socket() is not opened[-1]:
         raise TransportError(f"This version of paho-mqtt opens connections of its own: {TESTED_PAHO}")
+
+
+def content_properties(content_type: str) -> Any:
+    """What MQTT 5 says of a payload: its media type, and that it is text."""
+    properties = props.Properties(packets.PacketTypes.PUBLISH)
+    properties.ContentType = content_type
+    properties.PayloadFormatIndicator = 1
+    return properties
 
 
 def _connect_properties(options: LinkOptions) -> Any:

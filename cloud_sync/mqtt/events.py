@@ -62,10 +62,11 @@ LinkEvent = Connected | Disconnected | Delivered | Undelivered | Received
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Will:
-    """What the broker publishes, retained, when this client vanishes."""
+    """What the broker publishes when this client vanishes."""
 
     topic: str
     payload: bytes
+    retain: bool = True  # whether it stays there for those who come later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

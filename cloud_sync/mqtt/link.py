@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
-from edgecv.cloud_sync.mqtt.client import TESTED_PAHO, V5, connect, make_client
+from edgecv.cloud_sync.mqtt.client import TESTED_PAHO, V5, connect, content_properties, make_client
 from edgecv.cloud_sync.mqtt.events import (
     ANY_PACKET,
     NO_SUBSCRIBERS,
@@ -25,7 +25,7 @@ from edgecv.cloud_sync.mqtt.events import (
     Undelivered,
 )
 from edgecv.cloud_sync.mqtt.packets import PacketGuard
-from edgecv.cloud_sync.mqtt.reasons import ENTRY
+from edgecv.cloud_sync.mqtt.reasons import ENTRY, NOT_GRANTED, STINGY, TAKEN_OVER
 from edgecv.cloud_sync.mqtt.sockets import unread_bytes
 from edgecv.cloud_sync.mqtt.window import Puback, Publish, Window
 from edgecv.errors import TransportError
@@ -36,7 +36,8 @@ _MAX_UNANSWERED = 1_000  # packets that may come in while the broker does not re
 _LEAST_PACKET_BYTES = 1024  # one small event; a broker that takes less is of no use
 _QUICK_S = 0.8  # for a broker that may not know MQTT 5 to answer at all
 _QUICK_ROUNDS = 4  # the same, as a multiple of the time that connecting took
-_PING_SHARE = 0.8  # of the keepalive without a byte until we ask; as long again without an answer is the end
+_PING_SHARE = 0.8  # of the keepalive without an answer until we ask for one; as long again without it is the end
+_NEVER_S = 86_400  # paho's own keepalive: what a broker sends of itself would hide that it hears nothing
 
 
 class Link:
@@ -67,6 +68,8 @@ class Link:
         self._guard = PacketGuard(max_bytes=options.max_packet_bytes, is_v5=protocol == V5)
         self._answered_packets = 0
         self._progress_s = time.monotonic()
+        self._keepalive_s = float(options.keepalive_s)
+        self._pinged_s = float("-inf")
         self._ended = ""
         self.established = False
         self.refused_protocol = False
@@ -107,6 +110,8 @@ class Link:
             TransportError: the connection is over.
         """
         self._check_progress()
+        if self.established:
+            self._keep_alive()
         readable, writable = self._poll(self._no_longer_than(timeout_s), wake)
         if readable:
             self._check(self._client.loop_read())
@@ -161,7 +166,8 @@ class Link:
             return
         if not self._window:
             self._progress_s = time.monotonic()
-        info = self._client.publish(request.topic, request.payload, qos=1, retain=request.retain)
+        more = {"properties": content_properties(request.content_type)} if self._is_v5 and request.content_type else {}
+        info = self._client.publish(request.topic, request.payload, qos=1, retain=request.retain, **more)
         self._window.add(info.mid, request)
 
     def _poll(self, timeout_s: float, wake: socket.socket) -> tuple[bool, bool]:
@@ -181,7 +187,7 @@ class Link:
         return buffered or bool(mask & ~select.POLLOUT), bool(mask & select.POLLOUT)
 
     def _may_read(self, writing: bool) -> bool:
-        """Not while the broker leaves our answers unread: they would pile up here. paho's keepalive ends that."""
+        """Not while the broker leaves our answers unread: they would pile up here. The keepalive ends that."""
         if not writing:
             self._answered_packets = self._guard.packets
         return self._guard.packets - self._answered_packets < _MAX_UNANSWERED
@@ -193,10 +199,19 @@ class Link:
         if self._window and waited_s > self._options.stall_s:
             raise TransportError(f"{self._broker} stopped acknowledging.", "Look at the broker's log.")
 
+    def _keep_alive(self) -> None:
+        """Ask for an answer when none came for a while; without one, the connection is dead in one direction at least."""
+        now_s, answered_s = time.monotonic(), self._guard.answered_s
+        if now_s - answered_s >= 2 * _PING_SHARE * self._keepalive_s:
+            raise TransportError(f"The connection to {self._broker} ended: Keep alive timeout.", "It is tried again.")
+        if now_s - answered_s >= _PING_SHARE * self._keepalive_s and self._pinged_s <= answered_s:
+            self._client._send_pingreq()
+            self._pinged_s = now_s
+
     def _no_longer_than(self, timeout_s: float) -> float:
         """Not past the end of our patience, nor so long that a dead peer is noticed late."""
         if self.established:
-            return min(timeout_s, self._options.keepalive_s / 10)
+            return min(timeout_s, self._keepalive_s / 10)
         return min(timeout_s, self._answer_s / 10)
 
     def _check(self, code: int) -> None:
@@ -228,14 +243,11 @@ class Link:
             self._ended = f"This version of paho-mqtt reads past the limit on packets: {TESTED_PAHO}"
             return
         if self._max_packet_bytes < _LEAST_PACKET_BYTES:
-            self._ended = (
-                f"{self._broker} takes packets of {self._max_packet_bytes} bytes and EdgeCV needs {_LEAST_PACKET_BYTES}: "
-                "everything waits. Raise its limit (mosquitto: max_packet_size)."
-            )
+            self._ended = STINGY.format(broker=self._broker, takes=self._max_packet_bytes, needs=_LEAST_PACKET_BYTES)
             return
         # A broker may ask for another keepalive. More pings than it needs do no harm; none would hide a dead peer.
-        asked_s = client._keepalive or self._options.keepalive_s
-        client._keepalive = min(asked_s, self._options.keepalive_s) * _PING_SHARE
+        self._keepalive_s = min(client._keepalive or self._keepalive_s, self._keepalive_s)
+        client._keepalive = _NEVER_S
         if self._options.subscriptions:
             client.subscribe([(topic, 1) for topic in self._options.subscriptions])
         else:
@@ -244,10 +256,7 @@ class Link:
     def _on_subscribe(self, _client: Any, _data: None, _mid: int, reasons: list[object], _props: object) -> None:
         granted = [not getattr(reason, "is_failure", True) for reason in reasons]
         if len(granted) != len(self._options.subscriptions) or not all(granted):
-            self._ended = (
-                f"{self._broker} does not allow to subscribe to {', '.join(self._options.subscriptions)}. Look at its access "
-                "rules: a device reads the topic 'ack' below its own name, ingest every 'ev' (docs/examples/mosquitto)."
-            )
+            self._ended = NOT_GRANTED.format(broker=self._broker, topics=", ".join(self._options.subscriptions))
             return
         self._establish()
 
@@ -288,8 +297,5 @@ class Link:
         self.taken_over = code == _TAKEN_OVER
         otherwise = f"The connection to {self._broker} ended: {reason}."
         if self.taken_over:
-            otherwise = (
-                f"{self._broker} ended the connection, since another client of the name {self._options.client_id} came: do two "
-                "devices have one tenant and device name? Give each its own."
-            )
+            otherwise = TAKEN_OVER.format(broker=self._broker, name=self._options.client_id)
         self._ended = self._ended or self._ending(otherwise)

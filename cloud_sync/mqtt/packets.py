@@ -6,8 +6,12 @@ states its length in its first five bytes, so one that is too large is refused b
 
 from __future__ import annotations
 
+import ssl
+import time
 from collections import deque
 from collections.abc import Callable
+
+from edgecv.cloud_sync.mqtt.reasons import tls_alert
 
 _CHUNK_BYTES = 64 * 1024
 _CONTROL_BYTES = 16 * 1024  # far more than anything but a PUBLISH needs
@@ -30,6 +34,7 @@ class PacketGuard:
         self._ready: deque[bytes] = deque()
         self._position = 0
         self.packets = 0
+        self.answered_s = time.monotonic()  # when the last packet came that answers one of ours
         self.refusal = ""
 
     @property
@@ -55,7 +60,11 @@ class PacketGuard:
         return piece
 
     def _fill(self, receive: Callable[[int], bytes]) -> bool:
-        data = receive(_CHUNK_BYTES)
+        try:
+            data = receive(_CHUNK_BYTES)
+        except ssl.SSLError as error:
+            self.refusal = f"ended TLS: {tls_alert(error)}"
+            raise
         if not data:
             return False
         self._partial += data
@@ -107,6 +116,7 @@ class PacketGuard:
             raise _Refused("a second CONNACK" if self.packets else "something else before its CONNACK")
         self.packets += 1
         if kind != _PUBLISH:
+            self.answered_s = time.monotonic()
             return packet
         if packet[0] & 0x06 > 0x02:
             raise _Refused("a message with QoS 2 or 3, which nobody asked for")

@@ -14,6 +14,18 @@ AGAIN = (
     " That was right after connecting, {count} times in a row: does another device have the same tenant and device name, or is an "
     "event larger than the broker takes?"
 )
+STINGY = (
+    "{broker} takes packets of {takes} bytes and EdgeCV needs {needs}: everything waits. Raise its limit "
+    "(mosquitto: max_packet_size)."
+)
+NOT_GRANTED = (
+    "{broker} does not allow to subscribe to {topics}. Look at its access rules: a device reads the topic 'ack' below its own "
+    "name, ingest every 'ev' (docs/examples/mosquitto)."
+)
+TAKEN_OVER = (
+    "{broker} ended the connection, since another client of the name {name} came: do two devices have one tenant and device name? "
+    "Give each its own."
+)
 HUNG = (
     "The connection to {broker} hung for {seconds:g} s without a step, in the name server or in the MQTT library. It was given up; "
     "another is made."
@@ -63,3 +75,11 @@ def tls_failure(broker: BrokerUrl, error: ssl.SSLError) -> TransportError:
         f"{broker}: TLS failed: {error.reason or error}.",
         "Is that the port for TLS, and does it ask for cert_file and key_file?",
     )
+
+
+def tls_alert(error: ssl.SSLError) -> str:
+    """What the broker found wrong after our side of TLS was done: since TLS 1.3 it looks at our certificate only then."""
+    reason = (error.reason or str(error)).lower().replace("_", " ")
+    if "certificate" in reason or "unknown ca" in reason:
+        return f"{reason}. It asks for a certificate of this device that it trusts: cert_file and key_file in the URL"
+    return reason

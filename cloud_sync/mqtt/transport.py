@@ -71,13 +71,20 @@ class MqttTransport:
         self._begin(self._life)
         self._watchdog.start()
 
-    def publish(self, epoch: int, topic: str, payload: bytes, *, retain: bool = False) -> int:
+    def publish(self, epoch: int, topic: str, payload: bytes, *, retain: bool = False, content_type: str = "") -> int:
         """Send with QoS 1 on connection ``epoch``; never waits.
 
         Returns:
             A token that ``Delivered`` or ``Undelivered`` will name, unless the connection is lost first.
         """
-        request = Publish(epoch=epoch, token=next(self._tokens), topic=topic, payload=payload, retain=retain)
+        request = Publish(
+            epoch=epoch,
+            token=next(self._tokens),
+            topic=topic,
+            payload=payload,
+            retain=retain,
+            content_type=content_type,
+        )
         self._request(request)
         return request.token
 

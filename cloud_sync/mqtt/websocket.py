@@ -42,6 +42,7 @@ class WebSocket:
         self._left = 0  # bytes of its payload that are still to come
         self._is_control = False
         self._control = bytearray()  # payload of a control frame
+        self._early = b""  # what came together with the answer to our request
         self._out = bytearray()
         self._owed = 0  # size of the packet whose frame is in ``_out``
         self._shake_hands(host, path, time.monotonic() + timeout_s)
@@ -57,7 +58,7 @@ class WebSocket:
             return b""
         if self._is_control:
             return self._answer_control()
-        data = self._sock.recv(min(size, self._left))
+        data = self._receive(min(size, self._left))
         self._left -= len(data)
         return data
 
@@ -77,8 +78,8 @@ class WebSocket:
         return sent
 
     def pending(self) -> int:
-        """Bytes that TLS holds and the system does not know of."""
-        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+        """Bytes that are here already, and that the system does not know of."""
+        return len(self._early) + (self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0)
 
     def fileno(self) -> int:
         """For ``poll``."""
@@ -124,16 +125,21 @@ class WebSocket:
             if not piece or len(answer) > _MAX_ANSWER_BYTES or time.monotonic() > deadline_s:
                 raise TransportError("The server does not finish its answer to a WebSocket request.", _HINT)
         head, _, rest = bytes(answer).partition(b"\r\n\r\n")
-        if rest:
-            raise TransportError("The server sends MQTT before it was asked anything.", _HINT)
+        self._early = rest
         status, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines)
         return status, {name.strip().lower(): value.strip() for name, _, value in pairs}
 
+    def _receive(self, size: int) -> bytes:
+        if not self._early:
+            return self._sock.recv(size)
+        data, self._early = self._early[:size], self._early[size:]
+        return data
+
     def _read_head(self) -> bool:
         """Read the head of the next frame; ``False`` when the connection ended."""
         while len(self._head) < (wanted := _head_bytes(self._head)):
-            piece = self._sock.recv(wanted - len(self._head))
+            piece = self._receive(wanted - len(self._head))
             if not piece:
                 return False
             self._head += piece
@@ -153,7 +159,7 @@ class WebSocket:
     def _answer_control(self) -> bytes:
         """Answer a ping, note a close; there is nothing for the reader in either, but the end."""
         while self._left:
-            piece = self._sock.recv(self._left)
+            piece = self._receive(self._left)
             if not piece:
                 return b""
             self._control += piece

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_HEADER_BYTES = 16  # fixed header, topic length, packet identifier, properties
+_HEADER_BYTES = 24  # fixed header, topic length, packet identifier, properties
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +16,12 @@ class Publish:
     topic: str
     payload: bytes
     retain: bool
+    content_type: str = ""  # said with MQTT 5
 
     @property
     def size_bytes(self) -> int:
-        """Of the packet."""
-        return len(self.payload) + len(self.topic.encode()) + _HEADER_BYTES
+        """How large its packet will be."""
+        return len(self.payload) + len(self.topic.encode()) + len(self.content_type) + _HEADER_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

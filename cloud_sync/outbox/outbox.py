@@ -26,7 +26,7 @@ from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import OutboxLocked, SyncError
 from edgecv.protocols import Clock
 
-_OPEN_TIMEOUT_S = 60.0  # an SD card may take so long for a file of an older EdgeCV, or a damaged one
+_OPEN_TIMEOUT_S = 300.0  # an SD card may take so long for a file of an older EdgeCV, or a damaged one
 _MAX_QUEUED_ACKS = 10_000
 _REPORT_EVERY_S = 60.0
 
@@ -86,8 +86,9 @@ class Outbox:
         try:
             body = encode(envelope)
         except SyncError:
-            with self._lock:
+            with self._work:
                 self._waiting.refuse("not_json", envelope.priority, now_ns)
+                self._work.notify()
             raise
         row = Row(
             boot=envelope.boot,
@@ -153,9 +154,10 @@ class Outbox:
 
         It needs no room, counts as no event that was put, and takes the place of an unsent former one.
         """
-        with self._work:
-            self._reports = LossReports(make, every_s)
-            self._work.notify()
+        self._reports = LossReports(make, every_s)
+        self._requests.add(
+            lambda _store: None
+        )  # it wakes the StoreThread: there may be something to report from before
 
     def losses(self) -> tuple[Loss, ...]:
         """What was lost since the first start of this outbox, by reason and lane."""

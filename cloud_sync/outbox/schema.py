@@ -23,8 +23,8 @@ _NEWER_COLUMNS = {"coalesce_key": "TEXT", "died_ns": "INTEGER"}
 _INDEXES = """
 CREATE INDEX IF NOT EXISTS outbox_by_lane ON outbox (lane, n) WHERE dead IS NULL;
 CREATE INDEX IF NOT EXISTS outbox_by_end ON outbox (expires_ns) WHERE expires_ns IS NOT NULL;
-CREATE INDEX IF NOT EXISTS outbox_dead ON outbox (n) WHERE dead IS NOT NULL;
-CREATE INDEX IF NOT EXISTS outbox_by_key ON outbox (coalesce_key) WHERE coalesce_key IS NOT NULL AND dead IS NULL;
+CREATE INDEX IF NOT EXISTS outbox_apart ON outbox (dead, coalesce_key)
+    WHERE dead IS NOT NULL OR coalesce_key IS NOT NULL;
 """
 
 

@@ -13,7 +13,7 @@ from edgecv.cli.console import fail, log_lines, show_traceback
 from edgecv.errors import EdgeCVError
 from edgecv.version import __version__
 
-# Name -> module; the function of the same name in it is the command.
+# Name -> module; the function of the same name in it is the command, or the group of commands.
 COMMANDS: dict[str, str] = {
     "bench": "edgecv.cli.bench",
     "compare": "edgecv.cli.compare",
@@ -27,9 +27,11 @@ COMMANDS: dict[str, str] = {
     "pack": "edgecv.cli.pack",
     "plugins": "edgecv.cli.plugins",
     "predict": "edgecv.cli.predict",
+    "privacy": "edgecv.cli.privacy",
     "record": "edgecv.cli.record",
     "replay": "edgecv.cli.replay",
     "run": "edgecv.cli.run",
+    "sync": "edgecv.cli.sync",
     "tune": "edgecv.cli.tune",
     "unpack": "edgecv.cli.unpack",
     "verify": "edgecv.cli.verify",
@@ -65,12 +67,16 @@ def _app() -> typer.Typer:
         pass
 
     for name, module in COMMANDS.items():
-        app.command(name)(_command(module, name))
+        found = _command(module, name)
+        if isinstance(found, typer.Typer):  # commands below a name of their own
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
     return app
 
 
-def _command(module: str, name: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+def _command(module: str, name: str) -> Callable[..., Any] | typer.Typer:
+    found: Callable[..., Any] | typer.Typer = getattr(importlib.import_module(module), name)
     return found
 
 

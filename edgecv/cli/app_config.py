@@ -108,6 +108,8 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     telemetry_ttl_s: float | None = None
     lanes: LanesTable = LanesTable()
     outbox_mb: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    wire: Literal["zlib", "json"] | None = None
+    platform: str | None = None
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.cli.app_options import COMMAND_LINE, read_options
+from edgecv.cli.app_options import COMMAND_LINE, read_options, sources_named
 from edgecv.cli.options import (
     AppBundle,
     AppComputeDevice,
@@ -74,6 +74,10 @@ def run(
     device: Annotated[str | None, typer.Option(help="Name of this device, with --mqtt.")] = None,
     outbox: Annotated[str | None, typer.Option(help="Folder where events wait until they are delivered.")] = None,
     ack: Annotated[str | None, typer.Option(help="ingest: an event counts once it is stored. broker: weaker.")] = None,
+    wire: Annotated[str | None, typer.Option(help="zlib: for ingest. json: for others, with --ack broker.")] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="Topics and limits of aws, azure, thingsboard ... or of a file of yours (.toml).")
+    ] = None,
     events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
     governor: Annotated[
         str | None,
@@ -94,6 +98,7 @@ def run(
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
     page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
     cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}
+    cloud |= {"wire": wire, "platform": platform}
     file = msgspec.structs.replace(
         file,
         sources=_sources(file.sources, source, freshness),
@@ -122,9 +127,7 @@ def _sources(tables: list[SourceConfig], uris: list[str] | None, freshness: dict
     """The sources of the command line, else those of the file, with the freshness of the command line where it says one."""
     import msgspec
 
-    from edgecv.pipelines.source_config import SourceConfig
-
-    chosen = [SourceConfig(uri, name) for uri, name in _named(uris)] if uris else tables
+    chosen = sources_named(tables, _named(uris)) if uris else tables
     given = _given(freshness)
     if given.get("policy", "every_nth") != "every_nth":
         given.setdefault("nth", 1)  # that of the file belongs to its policy

@@ -52,7 +52,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     live = [_is_live(source) for source in file.sources]
     if from_file or any(live):
         keep_files_private()
-    cloud = _cloud(file.mqtt) if file.mqtt is not None else None
+    cloud = open_cloud(file.mqtt) if file.mqtt is not None else None
     pipeline: Pipeline | None = None
     model = file.model
     try:
@@ -135,11 +135,12 @@ def _check(file: AppFile, json: bool) -> None:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
 
-def _cloud(table: MqttTable) -> MqttSink:
+def open_cloud(table: MqttTable) -> MqttSink:
+    """The sink that ``[mqtt]`` describes; errors as ``MqttSink``."""
     from edgecv.cli.outbox_limits import outbox_limits
     from edgecv.cloud_sync.sink import MqttSink
 
-    return MqttSink(
+    sink = MqttSink(
         table.url,
         tenant=table.tenant,
         device=table.device,
@@ -148,7 +149,12 @@ def _cloud(table: MqttTable) -> MqttSink:
         events=table.events,
         telemetry_ttl_s=table.telemetry_ttl_s,
         limits=outbox_limits(table),
+        wire=table.wire,
+        platform=table.platform,
     )
+    if sink.promise:
+        note(f"mqtt: {sink.promise}")
+    return sink
 
 
 def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[SinkLike]:

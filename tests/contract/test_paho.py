@@ -70,6 +70,24 @@ def test_a_paho_that_reads_elsewhere_is_refused_and_not_trusted(monkeypatch: pyt
         assert "install one that EdgeCV is tested with" in ended.reason
 
 
+def test_a_paho_that_connects_by_itself_is_refused_before_a_byte_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would do so without our TLS, our WebSocket and our deadline."""
+    source = textwrap.dedent(inspect.getsource(paho.Client.reconnect))
+    assert source.count("self._create_socket()") == 1, "paho opens connections in another way than EdgeCV knows"
+    namespace: dict[str, object] = {}
+    exec(source.replace("self._create_socket()", "self._create_socket_connection()"), vars(paho), namespace)
+    monkeypatch.setattr(paho.Client, "reconnect", namespace["reconnect"])
+    came: list[bytes] = []
+    with (
+        HostileBroker(lambda peer: came.append(peer.socket.recv(1))) as broker,
+        running_transport(broker.url) as events,
+    ):
+        ended = next_of(events, Disconnected)
+        assert isinstance(ended, Disconnected)
+        assert "connections of its own" in ended.reason
+    assert set(came) <= {b""}
+
+
 @pytest.mark.parametrize("asked", [0, 65_535], ids=["none", "18 hours"])
 def test_a_broker_cannot_talk_a_client_out_of_its_keepalive(asked: int) -> None:
     """Our own second is kept: a ping goes out, and when nobody answers it the peer counts as dead."""

@@ -108,6 +108,9 @@ def test_what_is_misspelt_is_refused_before_anything_opens(tmp_path: Path, text:
     assert [path.name for path in tmp_path.iterdir()] == ["app.toml"]
 
 
+TO_A_BROKER = ("x.ecv", "--source", "0", "--mqtt", "mqtt://localhost", "--tenant", "t", "--device", "d")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -117,9 +120,22 @@ def test_what_is_misspelt_is_refused_before_anything_opens(tmp_path: Path, text:
         (["x.ecv", "--source", "0", "--preview-host", "0.0.0.0"], "--preview PORT"),
         (["x.ecv", "--source", "0", "--tenant", "t"], "--tenant is for --mqtt"),
         (["x.ecv", "--source", "0", "--mqtt", "mqtt://localhost"], "needs --tenant and --device"),
+        ([*TO_A_BROKER, "--platform", "azure"], "no topic for the acknowledgement"),
+        ([*TO_A_BROKER, "--platform", "azur"], "no platform 'azur'"),
+        ([*TO_A_BROKER, "--wire", "json"], "--wire json has no place"),
+        (
+            [*TO_A_BROKER, "--ack", "broker", "--platform", "thingsboard", "--wire", "zlib"],
+            "does not go with --wire zlib",
+        ),
     ],
 )
 def test_what_is_missing_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = run(tmp_path, *arguments)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("platform", ["aws", "thingsboard"])
+def test_the_weaker_promise_is_said_at_the_start(tmp_path: Path, platform: str) -> None:
+    done = run(tmp_path, *TO_A_BROKER, "--ack", "broker", "--platform", platform)
+    assert "nobody says whether it is stored" in done.stderr

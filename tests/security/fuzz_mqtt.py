@@ -15,6 +15,7 @@ from pathlib import Path
 from edgecv.cloud_sync.acks import Ack, encode_acks
 from edgecv.cloud_sync.envelope import encode, encode_batch
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.wire.payloads import JSON
 from tests.security.hostile_broker import PINGRESP, PUBACK, SUBACK, connack, packet, publish
 from tests.unit.cloud_sync.support import ADDRESS, make_envelope
 
@@ -115,7 +116,7 @@ def mutate(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
 
 def mutate_batch(rng: random.Random, payload: bytes, others: Sequence[bytes]) -> bytes:
     """A batch broken on the wire, or before it was compressed."""
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 or payload[:1] == b"[":
         return mutate(rng, payload, others)
     try:
         text = zlib.decompressobj().decompress(payload, _LARGEST)  # some of the seeds are bombs
@@ -151,7 +152,7 @@ def nack_seeds(nonces: Sequence[str]) -> list[bytes]:
 
 
 def batch_seeds(outbox: Outbox) -> list[bytes]:
-    """Batches of both versions, large and small."""
+    """Batches of both versions and in JSON, large and small."""
     bodies = [encode(make_envelope(outbox, bulk=bulk)) for bulk in (0, 10, 3000)]
     return [
         *(
@@ -159,6 +160,7 @@ def batch_seeds(outbox: Outbox) -> list[bytes]:
             encode_batch(bodies, "0123456789abcdef" * 2),
             encode_batch([]),
             encode_batch(bodies[:1]),
+            JSON["cloudevents"]().pack(bodies, None),
         ),
         *kept("ev"),
     ]

@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -30,12 +29,15 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import MAX_BATCH_BYTES, Stamp, decode_batch, encode, encode_batch, envelope_from_event
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.ingest.ingest import Ingest
-from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
+from edgecv.cloud_sync.mqtt import client as mqtt_client
+from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl, parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.packets import PacketGuard
+from edgecv.cloud_sync.mqtt.sockets import open_socket
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.platforms.route import Route, plan_route
 from edgecv.cloud_sync.sink import MqttSink
 from edgecv.errors import SyncError
 from edgecv.events import Event
@@ -98,8 +100,10 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 
 
 @contextmanager
-def running_sender(url: str, outbox: Outbox, options: SendOptions = FAST_SEND) -> Iterator[Sender]:
-    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=options)
+def running_sender(
+    url: str, outbox: Outbox, options: SendOptions = FAST_SEND, route: Route | None = None
+) -> Iterator[Sender]:
+    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=options, route=route)
     sender.start()
     try:
         yield sender
@@ -258,14 +262,14 @@ def test_a_message_of_256_mb_ends_the_connection_and_takes_no_memory(outbox: Out
 
 def test_a_broker_that_never_reads_cannot_fill_the_memory_with_our_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every message of QoS 1 is answered; the answers would pile up here once the kernel takes no more of them."""
-    connect = socket.create_connection
 
-    def connect_narrow(*arguments: Any, **options: Any) -> socket.socket:
-        connection = connect(*arguments, **options)
+    def open_narrow(broker: BrokerUrl, timeout_s: float) -> socket.socket:
+        connection = open_socket(broker, timeout_s)
+        assert isinstance(connection, socket.socket)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # the kernel would take megabytes
         return connection
 
-    monkeypatch.setattr(socket, "create_connection", connect_narrow)
+    monkeypatch.setattr(mqtt_client, "open_socket", open_narrow)
     events: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
     many = publish("t/ack", b"") * 10_000
     taken: list[int] = [0]
@@ -569,7 +573,8 @@ def test_the_plain_batches_of_ack_broker_are_the_list_they_were(outbox: Outbox) 
     put_accepted(outbox, 2)
     with HostileBroker(answer_without_subscription) as broker:
         options = SendOptions(ack="broker", resend=FAST_SEND.resend, reconnect=FAST)
-        with running_sender(broker.url, outbox, options) as sender:
+        plain = plan_route(parse_broker_url(broker.url), ADDRESS, ack="broker", wire="zlib")
+        with running_sender(broker.url, outbox, options, plain) as sender:
             assert sender.drain(10.0)
         batches = [payload for topic, payload in broker.peers[0].published if topic == EV]
     assert [len(json.loads(zlib.decompress(batch))) for batch in batches] == [2]

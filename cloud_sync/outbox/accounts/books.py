@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from edgecv.cloud_sync.envelope import PRIORITIES
 from edgecv.cloud_sync.outbox.accounts.losses import LossLedger, Reason, read_losses, write_losses
@@ -27,6 +27,8 @@ class Books:
         # Ours, not SQLite's: that would start again at 1 once the table is empty, behind the claimed positions.
         self.last_n: int = db.execute("SELECT IFNULL(MAX(n), 0) FROM outbox").fetchone()[0]
         self._written: Tally | None = None  # the tally in the file, once it is known to be this one
+        with suppress(sqlite3.OperationalError), self.transaction():  # a full disk: with a later commit
+            pass
 
     def lose(self, reason: Reason, lane: int) -> None:
         """Enter one event that is lost."""

@@ -2,6 +2,7 @@
 
 python -m tests.unit.cloud_sync.programs device URL OUTBOX LOG COUNT   emits, and logs each accepted id
 python -m tests.unit.cloud_sync.programs ingest URL DIR                lands until it is killed
+python -m tests.unit.cloud_sync.programs sink URL OUTBOX PLATFORM      is online on a platform until it is killed
 python -m tests.unit.cloud_sync.programs hold OUTBOX FLAG              owns an outbox until it is killed
 """
 
@@ -16,6 +17,7 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.sink import MqttSink
 from tests.unit.cloud_sync.support import ADDRESS, FAST, FAST_SEND, SMALL, make_envelope, until
 
 
@@ -41,6 +43,11 @@ def ingest(url: str, folder: str) -> None:
     Ingest(url, folder, reconnect=FAST).run(threading.Event())
 
 
+def sink(url: str, folder: str, platform: str) -> None:
+    MqttSink(url, tenant=ADDRESS.tenant, device=ADDRESS.device, outbox=folder, ack="broker", platform=platform)
+    time.sleep(60.0)
+
+
 def hold(folder: str, flag: str) -> None:
     outbox = Outbox(folder, limits=SMALL)
     Path(flag).write_text("held")
@@ -49,4 +56,4 @@ def hold(folder: str, flag: str) -> None:
 
 
 if __name__ == "__main__":
-    {"device": device, "ingest": ingest, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    {"device": device, "ingest": ingest, "sink": sink, "hold": hold}[sys.argv[1]](*sys.argv[2:])
