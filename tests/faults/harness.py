@@ -131,6 +131,7 @@ class World:
         if kind == "stall":
             process = {"device": self.device.running, "ingest": self.ingest.running}.get(target, self.broker._process)
             return stall(process, hold_s)
+        self._traffic()
         before = self.proxy.held + self.proxy.broken
         if kind == "reset":
             self.proxy.reset()
@@ -139,6 +140,12 @@ class World:
             time.sleep(hold_s)
             self.proxy.set("passing")
         return self.proxy.held + self.proxy.broken > before
+
+    def _traffic(self) -> None:
+        """Wait a moment for something to break: a device that is just connecting sends nothing."""
+        before, deadline_s = self.proxy.up_bytes, time.monotonic() + 5.0
+        while self.proxy.up_bytes == before and time.monotonic() < deadline_s:
+            time.sleep(0.01)
 
     def _kill(self, target: str, hold_s: float) -> bool:
         if target == "broker":

@@ -33,4 +33,4 @@ def make_script(
     rng = random.Random(seed)
     order = [kinds[n % len(kinds)] for n in range(count)]
     rng.shuffle(order)
-    return [Step(kind, rng.uniform(0.1, 2.0) * pause_s, rng.uniform(0.1, 2.0) * hold_s) for kind in order]
+    return [Step(kind, rng.uniform(0.1, 2.0) * pause_s, rng.uniform(0.4, 2.0) * hold_s) for kind in order]
