@@ -992,6 +992,13 @@ def modes(folder: Path) -> dict[str, str]:
     return {path.name: stat.filemode(path.lstat().st_mode) for path in sorted(folder.rglob("*"))}
 
 
+def spoil(database: Path) -> None:
+    """Write over the pages of a database from its second one on."""
+    with database.open("r+b") as handle:
+        handle.seek(4096)
+        handle.write(b"\xa5" * (database.stat().st_size - 4096))
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o277], ids=oct)
 def test_what_is_written_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
@@ -1002,15 +1009,15 @@ def test_what_is_written_is_for_its_owner_alone_whatever_the_umask(tmp_path: Pat
         found = modes(tmp_path / "new") | modes(tmp_path / "cloud")
         landing.close()
         outbox.close()
-        damaged = tmp_path / "new" / "outbox" / "outbox.db"
-        damaged.write_bytes(b"no database" * 1000)
+        spoil(tmp_path / "new" / "outbox" / "outbox.db")
         again = Outbox(tmp_path / "new" / "outbox", limits=SMALL)
+        assert again.stats().quarantined_files == 1
         again.close()
     finally:
         os.umask(before)
     found |= {f"later {name}": mode for name, mode in modes(tmp_path / "new").items()}
     assert {"outbox.db", "outbox.db-wal", "lock", "ballast", "landing.db", "landing.db-wal"} <= found.keys()
-    assert any("corrupt" in name for name in found)
+    assert any(name.startswith("later outbox.db.corrupt-") for name in found)
     folders = {name: mode for name, mode in found.items() if name in ("outbox", "store", "later outbox")}
     assert set(folders.values()) == {"drwx------"}
     assert {mode for name, mode in found.items() if name not in folders} == {"-rw-------"}, found
@@ -1029,7 +1036,7 @@ def test_copies_made_to_save_a_damaged_outbox_are_private_too(tmp_path: Path, mo
         return copied
 
     monkeypatch.setattr(shutil, "copyfile", watch)
-    (tmp_path / "outbox" / "outbox.db").write_bytes(b"no database" * 1000)
+    spoil(tmp_path / "outbox" / "outbox.db")
     Outbox(tmp_path / "outbox", limits=SMALL).close()
     assert seen["outbox.db.salvage"] == "-rw-------"
 
