@@ -13,6 +13,7 @@ import msgspec
 
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import Nonce
+from edgecv.cloud_sync.boxes import with_normalised_boxes
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.wire.cloud_events import as_stored
 from edgecv.errors import SyncError
@@ -69,13 +70,14 @@ class Arrived(EnvelopeHead, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.payload.startswith("{"):
+        if not bytes(self.data).startswith(b"{"):
             raise ValueError("data is no object")
 
     @property
     def payload(self) -> str:
-        """The payload as JSON, as the device wrote it."""
-        return bytes(self.data).decode()
+        """The payload as JSON: as the device wrote it, a result with normalised boxes besides."""
+        text = bytes(self.data).decode()
+        return with_normalised_boxes(text) if self.type == "edgecv.result" else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +112,7 @@ class _BatchHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def envelope_from_result(result: Result, stamp: Stamp) -> Envelope:
-    """The result of one frame, as telemetry: its JSON form plus ``frame_wh``.
-
-    Boxes in shares of the frame are ``xyxy`` over ``frame_wh``. The store gives them; on the way they would be a third of each
-    message, digits that do not compress.
-    """
+    """The result of one frame, as telemetry: its JSON form plus ``frame_wh``; readers get ``xyxyn`` besides (``boxes.py``)."""
     frame = result.frame
     return _stamped(
         stamp,

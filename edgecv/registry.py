@@ -61,6 +61,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         # Steps by the `type` of a table in app.toml: see `step_type` in edgecv/pipelines/steps/options.py.
         "steps": {
+            "blur": "edgecv.pipelines.privacy.blur:Blur",
             "classes": "edgecv.pipelines.steps.filter.classes:Classes",
             "classify": "edgecv.pipelines.steps.second_model.classify:Classify",
             "confidence": "edgecv.pipelines.steps.filter.confidence:Confidence",

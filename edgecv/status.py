@@ -35,7 +35,7 @@ class SourceStatus:
     fps: float = 0.0  # results per second over the last seconds
     age_ms: float = 0.0  # age of the newest result when it was ready; 0.0 before the first
     size_wh: tuple[int, int] = (0, 0)  # width and height of the newest frame in pixels; `(0, 0)` before the first
-    # Frames that gave no result, by reason: `latest`, `too_old`, `every_nth`, `still`, `step`, `unreadable`
+    # Frames that gave no result, by reason: `latest`, `too_old`, `every_nth`, `still`, `step`, `unreadable`, `mask_failed`
     dropped: Mapping[str, int] = field(default_factory=dict)
     # What its steps counted, such as `{"door.in": 3, "door.out": 2}`
     counts: Mapping[str, int] = field(default_factory=dict)

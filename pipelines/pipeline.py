@@ -278,6 +278,7 @@ class Pipeline:
     def _add(self, config: SourceConfig) -> str:
         reader = self._loop.add(config, while_alive(self._outlets.source_changed))
         self._outlets.become(self._loop.policy)
+        self._outlets.retain(reader.name, config.retention_s)
         self._outlets.log(reader.name, reader.health())  # what it told before anyone listened
         return reader.name
 

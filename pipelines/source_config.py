@@ -13,7 +13,10 @@ from edgecv._internal.redaction import redact
 from edgecv._internal.strict import check_number
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.handover import SlotPolicy
+from edgecv.pipelines.privacy.mask import PrivacyMask, mask_polygons
+from edgecv.pipelines.privacy.retention import retention_seconds
 from edgecv.pipelines.sources import SOURCE_HINT, open_source
+from edgecv.pipelines.steps.regions import Point
 from edgecv.pipelines.uris import parse_source
 from edgecv.protocols import Source, lacks
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 else:
     Origin = Any  # msgspec knows no protocols; `SourceConfig` checks it
 
+Corners = Annotated[Sequence[Point], msgspec.Meta(max_length=256)]
 Policy = Literal["auto", "lossless", "latest", "every_nth"]
 POLICIES: tuple[Policy, ...] = ("auto", "lossless", "latest", "every_nth")
 _FILE_SCHEMES = frozenset({"file", "images", "recording"})  # sources that wait for us
@@ -41,9 +45,14 @@ class SourceConfig(msgspec.Struct, frozen=True):
             are dropped. ``every_nth``: one of ``nth`` frames is used. ``auto``: a live source has ``latest``, another ``lossless``.
         nth: For ``every_nth``, which then does as ``auto`` with the frames that are left.
         max_age_ms: Frames that are older than this are dropped before the model; ``None`` for no limit.
+        mask: Polygons that are painted black in every frame before anything looks at it, each a list of corners in shares of
+            width and height, 0 to 1. A frame that cannot be masked is dropped (docs/privacy.md).
+        purpose: Why the camera is there, for ``edgecv privacy report``.
+        retention: How long files with its images are kept by the sinks that delete by age: ``72h`` or ``30d``.
 
     Raises:
-        ConfigError: ``uri`` is no source, there is no such policy, or a number makes no sense.
+        ConfigError: ``uri`` is no source, there is no such policy, a number makes no sense, or a polygon would cover less than
+            was meant.
     """
 
     uri: Origin
@@ -51,6 +60,9 @@ class SourceConfig(msgspec.Struct, frozen=True):
     policy: Policy = "auto"
     nth: Annotated[int, msgspec.Meta(ge=1)] = 1
     max_age_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    mask: Sequence[Corners] = ()
+    purpose: str = ""
+    retention: str = ""
 
     def __post_init__(self) -> None:
         _check_origin(self.uri)
@@ -61,6 +73,8 @@ class SourceConfig(msgspec.Struct, frozen=True):
             raise ConfigError(f"nth is {self.nth}, and the policy is '{self.policy}'.", _NTH)
         if self.max_age_ms is not None:
             check_number("max_age_ms", self.max_age_ms, _LEAST_AGE_MS, hint="Leave it out for no limit.")
+        retention_seconds(self.retention)
+        mask_polygons(self.mask)
 
     def __repr__(self) -> str:
         """Without the password that a URI may hold."""
@@ -79,6 +93,16 @@ class SourceConfig(msgspec.Struct, frozen=True):
     def open(self) -> Source:
         """The source itself; errors as ``open_source``."""
         return open_source(self.uri) if isinstance(self.uri, str | int | Path) else self.uri
+
+    @property
+    def privacy_mask(self) -> PrivacyMask | None:
+        """What covers parts of its images; ``None`` where nothing does. Each reader needs one of its own."""
+        return PrivacyMask(mask_polygons(self.mask)) if self.mask else None
+
+    @property
+    def retention_s(self) -> float | None:
+        """How long files with its images are kept; ``None`` where nothing is said."""
+        return retention_seconds(self.retention)
 
     @property
     def result_name(self) -> str:

@@ -17,7 +17,7 @@ class Summary:
         frames: Frames that went through the model.
         dropped: Frames that gave no result, by reason: ``latest`` (a newer one came first), ``too_old`` (beyond
             ``max_age_ms``), ``every_nth``, ``still`` (a gate said so), ``step`` (a step said so), ``unreadable`` (their
-            file is damaged there).
+            file is damaged there), ``mask_failed`` (they could not be masked, so nobody saw them).
         elapsed_s: From the first wait for a frame to the last result; ``fps`` is ``frames / elapsed_s``. stage_p50_ms:
             Median per stage. age_p50_ms: Median age of a result when it was ready; 99 % stay below ``age_p99_ms``.
         never_live: Cameras that never gave a frame, each with the last reason that it gave.

@@ -180,6 +180,39 @@ def new_folder(target: Path, force: bool = False, kind: Kind = NOTHING) -> Itera
     """
     check_target(target, force, kind)
     target = target.parent.resolve() / target.name
+    with _work_folder(target) as work:
+        yield work
+        for path in work.rglob("*"):
+            _flush(path)
+        _flush(work)
+        check_replaceable(target, kind if force else NOTHING)
+        _take_name(work, target)
+
+
+@contextmanager
+def new_path(target: Path) -> Iterator[Path]:
+    """A path for a file or a folder that something else makes by name; when the block ends well it takes the name of ``target``.
+
+    Else it goes. Nothing is ever replaced.
+
+    Raises:
+        ConfigError: ``target`` exists, or its folder is missing or not writable.
+        EdgeCVError: the disk refused; nothing is left behind.
+    """
+    check_target(target, force=False)
+    target = target.parent.resolve() / target.name
+    with _work_folder(target) as work:
+        made = work / target.name
+        yield made
+        for path in (*made.rglob("*"), made):
+            _flush(path)
+        check_target(target, force=False)
+        _take_name(made, target)
+
+
+@contextmanager
+def _work_folder(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` that is gone after the block; errors of the disk are those of writing ``target``."""
     remove_abandoned(target)
     work = target.parent / f".{target.name}.tmp-{os.getpid()}"
     try:
@@ -188,11 +221,6 @@ def new_folder(target: Path, force: bool = False, kind: Kind = NOTHING) -> Itera
         raise ConfigError(f"{work} is in the way.", "Remove it, then run again.") from error
     try:
         yield work
-        for path in work.rglob("*"):
-            _flush(path)
-        _flush(work)
-        check_replaceable(target, kind if force else NOTHING)
-        _take_name(work, target)
     except OSError as error:
         raise EdgeCVError(
             f"Writing {target} failed: {error.strerror or error}.", "Free some space and run it again."

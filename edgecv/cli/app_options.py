@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from edgecv.cli.app_config import AppFile
     from edgecv.model import Model
     from edgecv.pipelines.fitting_model import FittingModel
+    from edgecv.pipelines.source_config import SourceConfig
 
 COMMAND_LINE = "the command line"
 
@@ -48,6 +50,28 @@ def read_options(
     return replace(
         file, model=replace(file.model, **{key: value for key, value in options.items() if value is not None})
     )
+
+
+def sources_named(tables: Sequence[SourceConfig], uris: Sequence[tuple[str, str]]) -> list[SourceConfig]:
+    """The sources that ``--source`` names, each with URI and name; one of the file keeps its mask, purpose and retention.
+
+    Raises ``ConfigError`` where the file masks cameras and one that is named is none of its sources: it would have no mask.
+    """
+    from edgecv.pipelines.source_config import SourceConfig
+
+    known = {str(table.uri): table for table in tables}
+    unknown = [uri for uri, _ in uris if uri not in known]
+    if unknown and any(table.mask for table in tables):
+        raise ConfigError(
+            f"The file masks its cameras, and {SourceConfig(unknown[0]).result_name} would have no mask.",
+            "Put that source into the file, with a mask or without.",
+        )
+    plain = SourceConfig("0")
+    return [
+        SourceConfig(uri, name, mask=table.mask, purpose=table.purpose, retention=table.retention)
+        for uri, name in uris
+        for table in (known.get(uri, plain),)
+    ]
 
 
 def check_complete(file: AppFile, command: str) -> None:

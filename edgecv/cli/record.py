@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.cli.app_options import COMMAND_LINE, check_complete, load_model, read_options
+from edgecv.cli.app_options import COMMAND_LINE, check_complete, load_model, read_options, sources_named
 from edgecv.cli.console import note, print_json
 from edgecv.cli.options import (
     AppBundle,
@@ -102,11 +102,10 @@ def record(
 def _without_what_works_on_results(file: AppFile, uris: list[str] | None) -> AppFile:
     """The model and the sources alone: steps and sinks can be tried on the recording."""
     from edgecv.cli.app_config import AppFile
-    from edgecv.pipelines.source_config import SourceConfig
 
     return AppFile(
         model=file.model,
-        sources=[SourceConfig(uri) for uri in uris] if uris else file.sources,
+        sources=sources_named(file.sources, [(uri, "") for uri in uris]) if uris else file.sources,
         max_frames=file.max_frames,
     )
 

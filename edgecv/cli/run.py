@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecv.cli.app_options import COMMAND_LINE, read_options
+from edgecv.cli.app_options import COMMAND_LINE, read_options, sources_named
 from edgecv.cli.options import (
     AppBundle,
     AppComputeDevice,
@@ -127,9 +127,7 @@ def _sources(tables: list[SourceConfig], uris: list[str] | None, freshness: dict
     """The sources of the command line, else those of the file, with the freshness of the command line where it says one."""
     import msgspec
 
-    from edgecv.pipelines.source_config import SourceConfig
-
-    chosen = [SourceConfig(uri, name) for uri, name in _named(uris)] if uris else tables
+    chosen = sources_named(tables, _named(uris)) if uris else tables
     given = _given(freshness)
     if given.get("policy", "every_nth") != "every_nth":
         given.setdefault("nth", 1)  # that of the file belongs to its policy

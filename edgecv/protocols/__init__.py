@@ -16,6 +16,7 @@ import msgspec
 import numpy.typing as npt
 
 from edgecv.protocols.abilities import (
+    AppliesRetention as AppliesRetention,
     Closes as Closes,
     CountsDropped as CountsDropped,
     CountsLost as CountsLost,

@@ -132,6 +132,21 @@ class WatchesStatus(Protocol):
 
 
 @runtime_checkable
+class AppliesRetention(Protocol):
+    """What a sink may have beyond ``Sink``: it deletes what it keeps of a source once that is older than the source allows."""
+
+    def retain(self, source_id: str, longest_s: float) -> None:
+        """Take note of how long files of a source may be kept; from any thread, and nothing is deleted here."""
+
+    def expire(self) -> None:
+        """Delete what is too old; called at the start and every half minute, by the thread that calls ``emit``.
+
+        Raises:
+            SinkError: it could not be done.
+        """
+
+
+@runtime_checkable
 class CountsObjects(Protocol):
     """What a step or gate may have besides: numbers for the summary, the page and the metrics."""
 

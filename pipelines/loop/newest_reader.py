@@ -29,7 +29,9 @@ class NewestReader(SourceReader):
         try:
             frame = self.source.newest()
             if frame is not None:
-                return self._checked(frame)
+                self._check(frame)
+                if (work := self._admitted(frame)) is not None:
+                    return work
         except Exception as error:  # noqa: BLE001 - a frame that cannot be used ends its source, and no other
             self._fail(error)
             self.begin_close()

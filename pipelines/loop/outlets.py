@@ -28,6 +28,7 @@ class Outlets:
     ) -> None:
         self.workers: list[SinkWorker] = []
         self._on_result, self._on_event = on_result, on_event
+        self._longest_s: dict[str, float] = {}  # by source: how long its files may be kept
         self._said: dict[str, str] = {}  # by source: its state that was told last
         self._logged: dict[str, set[tuple[str, str]]] = {}  # by source: trouble that the log was told of
 
@@ -35,7 +36,16 @@ class Outlets:
         """One more sink; ``status`` is for one that wants to know how the pipeline does."""
         worker = worker_for(name, sink)
         worker.attach(status)
+        for source_id, longest_s in self._longest_s.items():
+            worker.retain(source_id, longest_s)
         self.workers.append(worker)
+
+    def retain(self, source_id: str, longest_s: float | None) -> None:
+        """How long files of a source may be kept; ``None``: nothing is said."""
+        if longest_s is not None:
+            self._longest_s[source_id] = longest_s
+            for worker in self.workers:
+                worker.retain(source_id, longest_s)
 
     def start(self) -> None:
         """Begin to feed the sinks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from edgecv.errors import EdgeCVError
 from edgecv.events import Event
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
-from edgecv.protocols import CountsLost, NonBlocking, Sink, TakesEvents, WatchesStatus
+from edgecv.protocols import AppliesRetention, CountsLost, NonBlocking, Sink, TakesEvents, WatchesStatus
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount
 
@@ -21,6 +22,7 @@ log = logging.getLogger("edgecv.pipelines")
 
 _QUEUED = 8  # results in waiting per sink; they share their images, 6 MB each at 1080p
 _MOST_EVENTS = 4096  # that a result carries; a busy line of a stalled sink has no end of them
+_EXPIRE_S = 30.0
 _QUEUED_EVENTS = 256  # they are small, and no newer frame shall displace them
 
 
@@ -50,6 +52,7 @@ class SinkWorker:
         self._slot: FrameSlot[Result] = FrameSlot(_QUEUED, policy, inherit=self._hand_on)
         self._events: deque[Event] = deque(maxlen=_QUEUED_EVENTS)
         self._emitted = self._failed = self._lost = self._events_lost = 0
+        self._expire_s = 0.0  # when the sink next looks at the age of its files
         self._in_work: Result | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
@@ -63,6 +66,11 @@ class SinkWorker:
         """Tell the sink where to ask how the pipeline does, if it wants to know."""
         if isinstance(self._sink, WatchesStatus):
             self._sink.attach(status)
+
+    def retain(self, source_id: str, longest_s: float) -> None:
+        """Tell the sink how long files of a source may be kept, if it applies that."""
+        if isinstance(self._sink, AppliesRetention):
+            self._sink.retain(source_id, longest_s)
 
     def become(self, policy: SlotPolicy) -> None:
         """Whether the frames wait for the sink, or it loses what it is too slow for."""
@@ -122,6 +130,7 @@ class SinkWorker:
     def _run(self) -> None:
         try:
             while True:
+                self._expire()
                 result = self._slot.get(POLL_S)
                 self._emit_events()
                 if result is not None:
@@ -131,6 +140,12 @@ class SinkWorker:
         finally:
             self._slot.give_up()
             self._close_sink()
+
+    def _expire(self) -> None:
+        """Now and then, also while no camera gives a frame: what is too old must not wait for the next one."""
+        if isinstance(self._sink, AppliesRetention) and time.monotonic() >= self._expire_s:
+            self._expire_s = time.monotonic() + _EXPIRE_S
+            self._did(self._sink.expire)
 
     def _emit(self, result: Result) -> None:
         self._in_work = result

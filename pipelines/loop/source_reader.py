@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from edgecv._internal.foreign import errors_named
 from edgecv._internal.printable import printable
@@ -19,6 +21,8 @@ from edgecv.pipelines.sources.frames import check_frame
 from edgecv.protocols import CountsDropped, CountsUnreadable, Gate, Placed, Source, Supervised
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
+
+log = logging.getLogger("edgecv.pipelines")
 
 POLL_S = 0.05  # how soon a waiting thread notices that it shall stop
 # OpenCV waits up to 10 s for a camera that stopped sending; until then its thread cannot end.
@@ -61,7 +65,10 @@ class SourceReader:
         self._left = max_frames if self.policy == "lossless" and config.max_age_ms is None else None
         self._read = self._came = 0
         self._released = False  # without ever having been read
-        self._dropped = dict.fromkeys(("every_nth", "still", "too_old"), 0)
+        self._mask = config.privacy_mask
+        # The image of an object that somebody else made may be shown elsewhere, too.
+        self._owns_images = isinstance(config.uri, str | int | Path)
+        self._dropped = dict.fromkeys(("every_nth", "still", "too_old", "mask_failed"), 0)
         self._health = SourceHealth(state="connecting", since_ns=time.monotonic_ns())
         self._slot: FrameSlot[Work] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
         self._thread = threading.Thread(target=self._run, name=f"edgecv-capture-{name}", daemon=True)
@@ -172,10 +179,21 @@ class SourceReader:
                 pass
             self._left = None if self._left is None else self._left - 1
 
-    def _checked(self, frame: Frame) -> Work:
+    def _check(self, frame: Frame) -> None:
         check_frame(frame, self.name)
         check_image(frame.image)  # here it ends this source; in the model it would end them all
         self._read += 1
+
+    def _admitted(self, frame: Frame) -> Work | None:
+        """The one way in: from here on nobody has the image without its mask. One that cannot be masked is dropped."""
+        if self._mask is not None:
+            try:
+                frame = self._mask.applied(frame, in_place=self._owns_images)
+            except Exception as error:  # noqa: BLE001 - whatever the reason is, the image must not be seen
+                if not self._dropped["mask_failed"]:
+                    log.warning("Source %s: a frame was dropped, for it cannot be masked: %s", self.name, error)
+                self._dropped["mask_failed"] += 1
+                return None
         return Work(frame=frame if frame.source_id == self.name else replace(frame, source_id=self.name))
 
     def _is_chosen(self) -> bool:
@@ -186,8 +204,9 @@ class SourceReader:
         return True
 
     def _work_on(self, frame: Frame) -> Work | None:
-        work = self._checked(frame)
-        if not self._is_chosen():
+        self._check(frame)
+        work = self._admitted(frame) if self._is_chosen() else None
+        if work is None:
             return None
         if self.policy == "lossless":
             if not self._passes(work.frame):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecv.errors import ConfigError, SourceError
 from edgecv.media.images import read_image
 from edgecv.pipelines.recording.layout import RESULTS, Header, image_path, inside, read_header
 from edgecv.pipelines.recording.records import Extent, Record, damaged, measure, read_records, restore
-from edgecv.results import Classification, Detections, Frame
+from edgecv.results import Classification, Detections, Frame, Image
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -25,6 +25,10 @@ class RecordedFrame(Frame):
 
     found: Detections | Classification
     place: int
+
+    def with_image(self, image: Image) -> RecordedFrame:
+        """The same with another image; what was found and its place stay."""
+        return replace(self, image=image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

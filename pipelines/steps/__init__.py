@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgecv._internal.extras import lazy_names
 
 if TYPE_CHECKING:
+    from edgecv.pipelines.privacy.blur import Blur as Blur
     from edgecv.pipelines.steps.count.line import Line as Line
     from edgecv.pipelines.steps.count.zone import Zone as Zone
     from edgecv.pipelines.steps.filter.classes import Classes as Classes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from edgecv.pipelines.steps.track.tracker import Track as Track
 
 _LAZY = {
+    "Blur": "edgecv.pipelines.privacy.blur",
     "Classes": "edgecv.pipelines.steps.filter.classes",
     "Classify": "edgecv.pipelines.steps.second_model.classify",
     "Confidence": "edgecv.pipelines.steps.filter.confidence",

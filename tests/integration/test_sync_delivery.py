@@ -120,7 +120,7 @@ def test_a_row_holds_the_event_and_where_it_came_from(mosquitto: Mosquitto, tmp_
     assert (row["id"], row["type"], row["lane"]) == (f"{row['boot']}:1", "edgecv.result", "telemetry")
     assert (row["model"], row["time"]) == ("demo/onnx-int8", "2023-11-14T22:13:20.000000004Z")
     data = json.loads(row["data"])
-    assert (data["detections"][0]["xyxy"], data["frame_wh"]) == ([10.0, 5.0, 50.0, 25.0], [100, 50])
+    assert data["detections"][0]["xyxyn"] == [0.1, 0.1, 0.5, 0.5]
     assert row["received_ns"] > 0
 
 

@@ -57,6 +57,7 @@ class FileRing:
         self.folder = Path(folder)
         self._name = re.compile(f"({_STEM})(?:{'|'.join(map(re.escape, suffixes))})(?:\\.broken)?")
         self._keep_bytes, self._keep_ns, self._free_bytes = keep_bytes, round(keep_s * 1e9), free_bytes
+        self._longest_ns: dict[str, int] = {}  # by the part of a name that stands for the source
         self._told = False
         self._lock = _open_folder(self.folder, f".edgecv{suffixes[0]}.lock")
         self._order = RingOrder(self._lock.fileno(), clocks)
@@ -75,6 +76,10 @@ class FileRing:
         raise SinkError(
             f"{self.folder} has too many files of {_utc(captured_ns)}.", "Is the clock of this device right?"
         )
+
+    def retain(self, source_id: str, longest_s: float) -> None:
+        """Files of a source go, too, once they were begun longer ago than this; from any thread."""
+        self._longest_ns[source_slug(source_id)] = round(longest_s * 1e9)
 
     def owns(self, name: str) -> bool:
         """Whether a file of that name is one of its own."""
@@ -104,8 +109,7 @@ class FileRing:
         busy = {path.name for path in in_use}
         deleted, stem = 0, ""
         for file in files:
-            too_old = self._keep_ns and self._order.age_ns(file.stem) > self._keep_ns
-            if file.path.name in busy or not (too_old or excess > 0 or file.stem == stem):
+            if file.path.name in busy or not (self._is_too_old(file) or excess > 0 or file.stem == stem):
                 continue
             stem = file.stem  # files of one stem are deleted together
             with suppress(OSError):
@@ -117,6 +121,10 @@ class FileRing:
             log.warning("The disk of %s runs full: the oldest files there are deleted for it.", self.folder)
         self._order.forget_all_but({file.stem for file in files})
         return deleted
+
+    def _is_too_old(self, file: RingFile) -> bool:
+        limits = (self._keep_ns, self._longest_ns.get(file.source, 0))
+        return any(limit and self._order.age_ns(file.stem) > limit for limit in limits)
 
     def _missing_bytes(self) -> int:
         """How much less is free on the disk than should be."""

@@ -64,6 +64,7 @@ class _Recording:
     synced_ns: int
     last_s: float = 0.0
     frames: int = 0
+    is_silent: bool = False  # nothing was written since `expire` looked
 
     def is_over(self, frame: Frame, seconds: float) -> bool:
         time_s = self.clock.time_s(frame)
@@ -74,6 +75,7 @@ class _Recording:
         self.writer.write(image, time_s)
         self.last_s, self.last_ns = time_s, frame.monotonic_ns
         self.frames += 1
+        self.is_silent = False
 
 
 class SegmentsSink(SinkType):
@@ -151,6 +153,20 @@ class SegmentsSink(SinkType):
         except SinkError:
             self._give_up(frame)
             raise
+
+    def retain(self, source_id: str, longest_s: float) -> None:
+        """Delete segments of this source that were begun longer ago, whatever ``keep_hours`` says."""
+        self._ring.retain(source_id, longest_s)
+
+    def expire(self) -> None:
+        """Delete what is too old, and finish files that nothing was written to since the last time: they would never be.
+
+        Raises ``SinkError`` when the end of such a file could not be written.
+        """
+        silent = [source_id for source_id, recording in self._recordings.items() if recording.is_silent]
+        for recording in self._recordings.values():
+            recording.is_silent = True
+        close_all([*(partial(self._finish, source_id) for source_id in silent), self._prune])
 
     def close(self) -> None:
         """Finish all segments; a second call does nothing.

@@ -128,6 +128,14 @@ class SnapshotsSink(SinkType):
             self._pruned_ns = frame.monotonic_ns
             self._ring.prune()
 
+    def retain(self, source_id: str, longest_s: float) -> None:
+        """Delete images of this source that are older, whatever ``keep_hours`` says."""
+        self._ring.retain(source_id, longest_s)
+
+    def expire(self) -> None:
+        """Delete what is too old."""
+        self._ring.prune()
+
     def close(self) -> None:
         """Keep to the budget a last time; a second call does nothing."""
         if not self._closed:

@@ -1,0 +1,1 @@
+"""Privacy: masks of cameras, how long files are kept, the report, and anonymised copies (docs/privacy.md)."""
