@@ -56,6 +56,9 @@ class MqttSink:
         platform: Whose topics and limits hold: ``aws``, ``azure``, ``thingsboard`` ... (``platform_names()``), or the path of a
             TOML file of the user's own. ``None``: a broker without rules of its own.
         lanes: Limits of single lanes of the outbox, in place of those in ``limits``.
+        window_bytes: Most bytes on their way that the broker has not taken, in place of that in ``options``.
+        drain_events_s: Most events of the backlog in a second, in place of that in ``options``. What happens while a
+            connection stands goes first in any case.
         snapshots: Which events get a picture of their frame, and how it leaves the device; ``None``: no picture leaves it.
 
     ``promise`` says what ``ack="broker"`` does not promise; it is empty with ingest.
@@ -85,6 +88,8 @@ class MqttSink:
         wire: Wire | None = None,
         platform: str | None = None,
         lanes: Mapping[Priority, LaneLimits] | None = None,
+        window_bytes: int | None = None,
+        drain_events_s: float | None = None,
         snapshots: SnapshotOptions | None = None,
     ) -> None:
         if events not in ("detections", "all"):
@@ -96,7 +101,9 @@ class MqttSink:
                 "Snapshots need an ingest that takes them, and ack='broker' has none.",
                 "Use ack='ingest', or no snapshots.",
             )
-        send = replace(options or SendOptions(), ack=ack)
+        given = {"window_bytes": window_bytes, "drain_events_s": drain_events_s}
+        own = {name: value for name, value in given.items() if value is not None}
+        send = replace(options or SendOptions(), ack=ack, **own)  # type: ignore[arg-type]
         self._address = Address(tenant=tenant, device=device)
         broker = parse_broker_url(url)
         route = plan_route(broker, self._address, ack=ack, wire=wire, platform=platform)

@@ -32,6 +32,7 @@ class SendOptions:
     # delays until a batch without an answer is published again
     resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
     reconnect: Backoff = field(default_factory=Backoff)  # delays between connections
+    keepalive_s: int = 15  # a broker that says nothing is asked after this long, and given up after twice this
     snapshots: UploadPace = field(default_factory=UploadPace)  # delays between attempts to bring a picture to the cloud
 
     def __post_init__(self) -> None:
