@@ -252,7 +252,7 @@ class Link:
 
     def _on_subscribe(self, _client: Any, _data: None, _mid: int, reasons: list[object], _props: object) -> None:
         granted = [not getattr(reason, "is_failure", True) for reason in reasons]
-        if len(granted) != len(self._options.filters) or not all(granted[: len(self._options.subscriptions)]):
+        if sum(granted[: len(self._options.subscriptions)]) < len(self._options.subscriptions):
             self._ended = NOT_GRANTED.format(broker=self._broker, topics=", ".join(self._options.subscriptions))
             return
         self._establish()
