@@ -70,7 +70,7 @@ class Arrived(EnvelopeHead, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not bytes(self.data).startswith(b"{"):
+        if not bytes(self.data).decode().startswith("{"):  # an error of UTF-8 is a ValueError, too
             raise ValueError("data is no object")
 
     @property

@@ -29,7 +29,7 @@ from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.ingest.landed import Landed
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.store.manifest import read_manifest
-from edgecv.cloud_sync.store.query import Bounds, open_answers
+from edgecv.cloud_sync.store.sql.query import Bounds, open_answers
 from edgecv.cloud_sync.store.writer import StoreWriter
 
 SECONDS_LIMIT = 1.0

@@ -47,12 +47,12 @@ class Erasures:
 
 
 def load(db: sqlite3.Connection) -> Erasures:
-    """What a database says."""
+    """Read from a database what is kept no more."""
     return Erasures(tombstones(db), db.execute("SELECT tenant, from_hour FROM retained"))
 
 
 def tombstones(db: sqlite3.Connection) -> tuple[Forgotten, ...]:
-    """What was forgotten."""
+    """Everything that was ever forgotten, the oldest first."""
     found = db.execute("SELECT id, tenant, device, from_us, to_us, at_us FROM forgotten ORDER BY at_us, id")
     names = ("id", "tenant", "device", "from_us", "to_us", "at_us")
     return tuple(Forgotten(**dict(zip(names, row, strict=True))) for row in found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import hashlib
 import os
@@ -10,15 +9,18 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from edgecv._internal.private_files import append_file, write_all
+from edgecv._internal.file_locks import try_lock
+from edgecv._internal.private_files import FILE_MODE, append_file, write_all
 from edgecv.errors import SyncError
 
 _TAIL_BYTES = 64 * 1024
 _FIRST = "0" * 64
 _MAX_TEXT = 8000
+_PATIENCE_S = 10.0
 
 
 def audit_path(folder: Path) -> Path:
@@ -34,17 +36,22 @@ def write_audit(folder: Path, action: str, details: Mapping[str, object]) -> Non
     """
     path = audit_path(folder)
     try:
-        descriptor = append_file(path, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            write_all(descriptor, _line(action, details, _last_hash(path)))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with os.fdopen(append_file(path, FILE_MODE), "ab", buffering=0) as file:
+            _wait_for_lock(file, path)
+            write_all(file.fileno(), _line(action, details, _last_hash(path)))
+            os.fsync(file.fileno())
     except OSError as error:
         raise SyncError(
             f"{path} cannot be written: {error.strerror}.", "May you write to the store, and is there space?"
         ) from error
+
+
+def _wait_for_lock(file: BinaryIO, path: Path) -> None:
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while not try_lock(file):
+        if time.monotonic() > deadline_s:
+            raise SyncError(f"Another process holds {path}.", "Is one stopped while it writes?")
+        time.sleep(0.01)
 
 
 def _line(action: str, details: Mapping[str, object], previous: str) -> bytes:

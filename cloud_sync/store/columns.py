@@ -154,7 +154,7 @@ def _boxes(raw: msgspec.Raw, frame_wh: tuple[int, int] | None) -> list[tuple[obj
 def _box(one: _Detection, frame_wh: tuple[int, int] | None, extra: str | None = None) -> tuple[object, ...]:
     edges: Sequence[float | None] = one.xyxyn or (None,) * 4
     if one.xyxyn is None and one.xyxy is not None and frame_wh is not None and min(frame_wh) > 0:
-        edges = [edge / size for edge, size in zip(one.xyxy, frame_wh * 2, strict=True)]
+        edges = [min(max(edge / size, 0.0), 1.0) for edge, size in zip(one.xyxy, frame_wh * 2, strict=True)]
     return (one.class_id, one.label or None, one.confidence, *edges, one.tracker_id, extra)
 
 

@@ -14,7 +14,7 @@ from edgecv.cloud_sync.store.writer import StoreWriter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erased:
-    """What was deleted."""
+    """How much of a device was deleted."""
 
     landed: int  # events that were still in landing.db
     stored: int  # events that were in Parquet

@@ -26,7 +26,7 @@ _FILE = re.compile(
 
 
 class PartFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One Parquet file."""
+    """One Parquet file of a part, as it was written."""
 
     path: str  # below the store
     rows: Annotated[int, msgspec.Meta(ge=0)]
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def partition(self) -> Partition:
-        """Its tenant and hour."""
+        """The tenant and the hour of its events."""
         return Partition(self.tenant, self.hour)
 
     @property

@@ -7,17 +7,18 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from edgecv._internal.atomic import new_file
 from edgecv._internal.extras import require
-from edgecv._internal.private_files import create_private, make_private_folder
+from edgecv._internal.private_files import FILE_MODE, make_private_folder
 from edgecv.cloud_sync.ingest.merged import MergedKey
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.store.columns import Columns
 from edgecv.cloud_sync.store.layout import DATA_SETS, DETECTIONS, EVENTS, Partition, hour_of
 from edgecv.cloud_sync.store.manifest import Part, PartFile
 from edgecv.cloud_sync.store.rows import LandedRow
-from edgecv.cloud_sync.store.schema import COLUMNS
+from edgecv.cloud_sync.store.schema import COLUMNS, arrow_schema
 
 MAX_FILE_BYTES = 256 * 2**20
 EVENTS_PER_GROUP = 64 * 1024
@@ -32,8 +33,7 @@ class PartWriter:
     def __init__(self, folder: Path, partition: Partition, name: str) -> None:
         self._folder, self._partition, self._name = folder, partition, name
         self._columns = Columns()
-        self._files: dict[str, WorkFile] = {}
-        self._writers: dict[str, Any] = {}
+        self._files: dict[str, _NewFile] = {}
         self.rows = 0
         self.is_cut = False  # whether more rows go into another part
 
@@ -61,14 +61,11 @@ class PartWriter:
         Raises:
             OSError: the disk refused.
         """
-        if len(self._columns) or EVENTS not in self._writers:
+        if len(self._columns) or EVENTS not in self._files:
             self._write(EVENTS)
         if self._columns.detections:
             self._write(DETECTIONS)
-        found: dict[str, PartFile] = {}
-        for data_set, writer in self._writers.items():
-            writer.close()
-            found[data_set] = self._files[data_set].finish()
+        found = {data_set: file.finish() for data_set, file in self._files.items()}
         return Part(
             tenant=self._partition.tenant,
             hour=self._partition.hour,
@@ -81,61 +78,70 @@ class PartWriter:
         for file in self._files.values():
             file.discard()
 
+    def copy(self, data_set: str, reader: Any) -> None:
+        """Write a whole data set from a ``pyarrow.RecordBatchReader`` whose rows come sorted."""
+        pa = require("pyarrow", "cloud")
+        for batch in reader:
+            table = pa.Table.from_batches([batch]).cast(arrow_schema(data_set))
+            self._append(data_set, table)
+            self.rows += table.num_rows if data_set == EVENTS else 0
+
     def _write(self, data_set: str) -> None:
-        table = self._columns.take(data_set)
-        if data_set not in self._writers:
-            self._files[data_set] = WorkFile(self._folder, self._partition, data_set, self._name)
-            texts = [name for name, kind in COLUMNS[data_set].items() if kind == "VARCHAR" and name != "data"]
-            parquet = require("pyarrow.parquet", "cloud")
-            self._writers[data_set] = parquet.ParquetWriter(
-                self._files[data_set].file, table.schema, compression="zstd", use_dictionary=texts
-            )
-        self._writers[data_set].write_table(table, row_group_size=DETECTIONS_PER_GROUP)
+        self._append(data_set, self._columns.take(data_set))
+
+    def _append(self, data_set: str, table: Any) -> None:
+        if data_set not in self._files:
+            self._files[data_set] = _NewFile(self._folder, self._partition, data_set, self._name, table.schema)
+        self._files[data_set].write(table)
 
 
-class WorkFile:
-    """A file of a part that has not its name yet."""
+class _NewFile:
+    """A Parquet file that has its name once it is whole and flushed."""
 
-    def __init__(self, folder: Path, partition: Partition, data_set: str, name: str) -> None:
+    def __init__(self, folder: Path, partition: Partition, data_set: str, name: str, schema: Any) -> None:
         self._folder = folder
         self._path = f"{partition.folder(data_set)}/{name}.parquet"
-        target = folder / self._path
-        make_private_folder(target.parent, parents=True)
-        self.work = target.with_name(f".{target.name}.tmp")
-        self.work.unlink(missing_ok=True)  # what a killed process left
-        self.file: BinaryIO = os.fdopen(create_private(self.work), "wb")
+        self._target = folder / self._path
+        make_private_folder(self._target.parent, parents=True)
+        self._opening = new_file(self._target, FILE_MODE)
+        self._file = self._opening.__enter__()
+        texts = [column for column, kind in COLUMNS[data_set].items() if kind == "VARCHAR" and column != "data"]
+        parquet = require("pyarrow.parquet", "cloud")
+        self._writer = parquet.ParquetWriter(self._file, schema, compression="zstd", use_dictionary=texts)
+        self._is_open = True
+        self._rows = 0
 
     @property
     def bytes(self) -> int:
         """How large it is so far."""
-        return 0 if self.file.closed else self.file.tell()
+        return self._file.tell() if self._is_open else 0
+
+    def write(self, table: Any) -> None:
+        """Add rows, in groups of ``DETECTIONS_PER_GROUP`` at most."""
+        self._writer.write_table(table, row_group_size=DETECTIONS_PER_GROUP)
+        self._rows += table.num_rows
 
     def finish(self) -> PartFile:
         """Flush it, and give it its name."""
-        self.file.close()
-        target = self._folder / self._path
-        flush(self.work)
-        described = PartFile(
-            path=self._path, rows=row_count(self.work), bytes=self.work.stat().st_size, sha256=sha256_of(self.work)
+        self._writer.close()
+        self._is_open = False
+        self._opening.__exit__(None, None, None)
+        flush_folders(self._target.parent, self._folder)
+        return PartFile(
+            path=self._path, rows=self._rows, bytes=self._target.stat().st_size, sha256=sha256_of(self._target)
         )
-        self.work.replace(target)
-        flush_folders(target.parent, self._folder)
-        return described
-
-    def finish_if_any(self) -> PartFile | None:
-        """The same, or ``None`` where it has no rows."""
-        return self.finish() if row_count(self.work) else None
 
     def discard(self) -> None:
         """Remove it, unless it has its name."""
-        with suppress(OSError):
-            self.file.close()
-        self.work.unlink(missing_ok=True)
+        if not self._is_open:
+            return
+        self._is_open = False
+        with suppress(_Discarded):
+            self._opening.__exit__(_Discarded, _Discarded(), None)
 
 
-def row_count(path: Path) -> int:
-    """How many rows a Parquet file says that it has."""
-    return int(require("pyarrow.parquet", "cloud").read_metadata(path).num_rows)
+class _Discarded(Exception):
+    """Why a file that is given up does not get its name."""
 
 
 def sha256_of(path: Path) -> str:

@@ -25,7 +25,7 @@ _POLL_S = 0.1
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One wish."""
+    """One thing that the owner of a store is to do."""
 
     id: str
     action: Literal["merge", "forget", "retain"]
@@ -36,7 +36,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it."""
+    """What became of a request: its result, or why it failed."""
 
     result: dict[str, object] | None = None
     error: str = ""

@@ -13,7 +13,7 @@ _DAY_US = 86400 * 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retained:
-    """What was deleted."""
+    """How much was older than what is kept."""
 
     from_hour: str  # the first hour that is kept
     landed: int  # events that were still in landing.db

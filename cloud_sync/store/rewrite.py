@@ -10,9 +10,9 @@ from typing import Any
 
 from edgecv._internal.extras import require
 from edgecv._internal.private_files import make_private_folder
-from edgecv.cloud_sync.store.layout import DETECTIONS, EVENTS, Partition
+from edgecv.cloud_sync.store.layout import DATA_SETS, DETECTIONS, EVENTS, Partition
 from edgecv.cloud_sync.store.manifest import Part, PartFile
-from edgecv.cloud_sync.store.parts import DETECTIONS_PER_GROUP, WorkFile
+from edgecv.cloud_sync.store.parts import PartWriter
 from edgecv.cloud_sync.store.schema import COLUMNS, ORDER
 from edgecv.errors import SyncError
 
@@ -60,22 +60,27 @@ def rewrite(
     Raises:
         SyncError: the disk refused, or a file is damaged; nothing changed.
     """
-    duckdb = require("duckdb", "cloud")
-    detections = [part.detections for part in parts if part.detections is not None]
+    duckdb, pa = require("duckdb", "cloud"), require("pyarrow", "cloud")
+    files = {EVENTS: [part.events for part in parts], DETECTIONS: [part.detections for part in parts]}
+    writer = PartWriter(folder, partition, name)
     with work_database(folder / "work") as db:
         try:
-            events = _copy(db, folder, partition, name, EVENTS, [part.events for part in parts], without)
-            found = (
-                _copy(db, folder, partition, name, DETECTIONS, detections, without) if events and detections else None
-            )
-        except (duckdb.Error, OSError) as error:
+            for data_set in DATA_SETS:
+                there = [file for file in files[data_set] if file is not None]
+                if there:
+                    writer.copy(
+                        data_set, pa.RecordBatchReader.from_stream(db.sql(_sorted(folder, data_set, there, without)))
+                    )
+                if not writer.rows:
+                    return None
+            return writer.finish()
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise SyncError(
                 f"The files of {partition.tenant}, {partition.hour} could not be rewritten: {error}",
                 "Free disk space, or see what is damaged: edgecv store verify.",
             ) from error
-    if events is None:
-        return None
-    return Part(tenant=partition.tenant, hour=partition.hour, events=events, detections=found)
+        finally:
+            writer.discard()
 
 
 def scan(folder: Path, files: Sequence[PartFile], more: str = "hive_partitioning=false") -> str:
@@ -94,18 +99,7 @@ def literal(path: str) -> str:
     return "".join(f"[{char}]" if char in "*?[" else char for char in path)
 
 
-def _copy(
-    db: Any, folder: Path, partition: Partition, name: str, data_set: str, files: Sequence[PartFile], without: str
-) -> PartFile | None:
-    work = WorkFile(folder, partition, data_set, name)
-    try:
-        columns = ", ".join(COLUMNS[data_set])
-        db.execute(
-            f"COPY (SELECT {columns} FROM {scan(folder, files)} WHERE NOT coalesce({without}, false) ORDER BY {ORDER[data_set]}) "  # noqa: S608
-            f"TO {quoted(str(work.work))} "
-            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {DETECTIONS_PER_GROUP}, USE_TMP_FILE false)"
-        )
-        described = work.finish_if_any()
-    finally:
-        work.discard()
-    return described
+def _sorted(folder: Path, data_set: str, files: Sequence[PartFile], without: str) -> str:
+    columns = ", ".join(COLUMNS[data_set])
+    kept = f"WHERE NOT coalesce({without}, false)"
+    return f"SELECT {columns} FROM {scan(folder, files)} {kept} ORDER BY {ORDER[data_set]}"  # noqa: S608 (our own names)

@@ -63,7 +63,7 @@ class Upkeep:
         self._thread = threading.Thread(target=self._run, name="edgecv-store", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread; call it once."""
         self._thread.start()
 
     def close(self) -> None:

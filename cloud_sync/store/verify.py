@@ -11,7 +11,7 @@ from edgecv.cloud_sync.store.parts import sha256_of, stray_files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was found."""
+    """What a comparison of all files found."""
 
     files: int  # that are listed
     bytes: int

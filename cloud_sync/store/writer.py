@@ -34,7 +34,7 @@ _KEPT_US = 15 * 60 * 1_000_000  # how long a file stays for queries that read it
 
 @dataclass(slots=True, kw_only=True)
 class MergeReport:
-    """What a merge did."""
+    """How much a merge moved and wrote."""
 
     events: int = 0  # that left landing.db
     parts: int = 0  # that it wrote
@@ -253,7 +253,7 @@ def open_landing(folder: Path) -> sqlite3.Connection:
 
 
 def landed_row(row: Sequence[object]) -> LandedRow:
-    """A row of ``ROW_COLUMNS``."""
+    """The event in a row that holds ``ROW_COLUMNS``."""
     values = list(row)
     values[7] = bool(values[7])
     return LandedRow(*values)  # type: ignore[arg-type]

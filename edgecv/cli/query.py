@@ -26,8 +26,8 @@ def query(
 ) -> None:
     """Ask the events of all devices a question in SQL, also while ingest runs."""
     from edgecv.cloud_sync.store.audit import write_audit
-    from edgecv.cloud_sync.store.output import FORMATS, format_of, write_file
-    from edgecv.cloud_sync.store.query import Bounds, open_answers
+    from edgecv.cloud_sync.store.sql.output import FORMATS, format_of, write_file
+    from edgecv.cloud_sync.store.sql.query import Bounds, open_answers
 
     if form not in ("", "table", *FORMATS):
         raise ConfigError(f"{form!r} is no format.", "Use table, csv, json or parquet.")
@@ -50,7 +50,7 @@ def query(
 
 
 def _show(reader: Any, form: Any) -> None:
-    from edgecv.cloud_sync.store.output import WRITERS
+    from edgecv.cloud_sync.store.sql.output import WRITERS
 
     if form != "table":
         WRITERS[form](reader, sys.stdout.buffer)
@@ -64,7 +64,7 @@ def _show(reader: Any, form: Any) -> None:
 
 
 def _first_rows(reader: Any) -> tuple[list[list[object]], bool]:
-    from edgecv.cloud_sync.store.output import rows_of
+    from edgecv.cloud_sync.store.sql.output import rows_of
 
     rows: list[list[object]] = []
     for row in rows_of(reader):

@@ -12,7 +12,7 @@ from edgecv.cloud_sync.envelope import Envelope, decode, encode
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.ingest.landed import Landed, Stored
 from edgecv.cloud_sync.mqtt.topics import Address
-from edgecv.cloud_sync.store.query import open_answers
+from edgecv.cloud_sync.store.sql.query import open_answers
 from edgecv.cloud_sync.store.writer import StoreWriter
 
 # A moment in the middle of an hour that is over.

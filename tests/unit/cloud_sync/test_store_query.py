@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
-from edgecv.cloud_sync.store.query import Bounds, open_answers
+from edgecv.cloud_sync.store.sql.query import Bounds, open_answers
 from edgecv.cloud_sync.store.writer import StoreWriter
 from edgecv.errors import ConfigError, EdgeCVError, SyncError
 from tests.unit.cloud_sync.store_support import NEVER, NOON_S, ask, box, event, merge, store, value

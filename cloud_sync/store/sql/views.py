@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecv._internal.extras import require
-from edgecv.cloud_sync.store.hot import HIVE, KEY, PATH_COLUMNS, load_hot_rows, snapshot
 from edgecv.cloud_sync.store.layout import DATA_SETS, EVENTS
 from edgecv.cloud_sync.store.manifest import Manifest
 from edgecv.cloud_sync.store.rewrite import scan
 from edgecv.cloud_sync.store.schema import COLUMNS, arrow_type
+from edgecv.cloud_sync.store.sql.hot import HIVE, KEY, PATH_COLUMNS, load_hot_rows, snapshot
 from edgecv.errors import ConfigError
 
 VIEWS = ("events", "detections", "counts", "sources", "devices", "rejected", "blobs")

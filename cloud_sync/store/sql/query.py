@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from edgecv._internal.extras import require
 from edgecv.cloud_sync.store.layout import PARQUET
 from edgecv.cloud_sync.store.rewrite import literal, quoted, work_database
-from edgecv.cloud_sync.store.views import VIEWS, make_views
+from edgecv.cloud_sync.store.sql.views import VIEWS, make_views
 from edgecv.errors import ConfigError, EdgeCVError, SyncError
 
 _T = TypeVar("_T")
