@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgecv.cloud_sync.boxes import with_normalised_boxes
 from edgecv.errors import SyncError
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
@@ -61,7 +62,7 @@ class _Read(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def as_cloud_event(body: bytes) -> bytes:
-    """An event of an outbox as one CloudEvent in JSON; its payload stays as it was written."""
+    """An event of an outbox as one CloudEvent in JSON; its payload stays as it was written, with ``xyxyn`` for boxes."""
     event = _stored.decode(body)
     return msgspec.json.encode(
         _Written(
@@ -76,9 +77,16 @@ def as_cloud_event(body: bytes) -> bytes:
             clocksynced=event.clock_synced,
             model=event.model,
             lane=event.lane,
-            data=event.data,
+            data=readable(event.type, event.data),
         )
     )
+
+
+def readable(kind: str, data: msgspec.Raw) -> msgspec.Raw:
+    """The payload as readers other than ingest get it: a result with normalised boxes."""
+    if kind != "edgecv.result":
+        return data
+    return msgspec.Raw(with_normalised_boxes(bytes(data).decode()).encode())
 
 
 def as_stored(text: bytes | msgspec.Raw) -> bytes:

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from edgecv.cloud_sync.wire.cloud_events import readable
+
 _MOST_USED = 4096  # times and keys that are remembered
 
 
@@ -66,7 +68,7 @@ class Telemetry:
 
 
 def _values(key: str, events: Sequence[_Event]) -> dict[str, Any]:
-    documents = [_Document(id=event.id, data=event.data) for event in events]
+    documents = [_Document(id=event.id, data=readable(event.type, event.data)) for event in events]
     return {key: documents, **_counts(key, events)}
 
 

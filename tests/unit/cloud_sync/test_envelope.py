@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgecv.cloud_sync import envelope as module
+from edgecv.cloud_sync.boxes import with_normalised_boxes
 from edgecv.cloud_sync.envelope import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
@@ -21,6 +22,8 @@ from edgecv.cloud_sync.envelope import (
     envelope_from_event,
     envelope_from_result,
 )
+from edgecv.cloud_sync.wire.cloud_events import as_cloud_event
+from edgecv.cloud_sync.wire.thingsboard import Telemetry
 from edgecv.errors import SyncError
 from edgecv.events import Event
 from tests.unit.cloud_sync.support import ADDRESS, make_result
@@ -49,12 +52,39 @@ def test_a_result_becomes_a_cloudevent() -> None:
     assert (document["model"], document["lane"]) == ("demo/onnx-int8", "telemetry")
 
 
-def test_boxes_travel_in_pixels_and_normalised() -> None:
-    data = envelope_from_result(make_result(), STAMP).data
+def test_boxes_travel_in_pixels_and_are_normalised_where_they_are_read() -> None:
+    body = encode(envelope_from_result(make_result(), STAMP))
+    data = json.loads(body)["data"]
     assert data["frame_wh"] == [100, 50]
     assert data["detections"][0]["xyxy"] == [10.0, 5.0, 50.0, 25.0]
-    assert data["detections"][0]["xyxyn"] == [0.1, 0.1, 0.5, 0.5]
-    assert data["detections"][0]["label"] == "cat"
+    assert "xyxyn" not in data["detections"][0]
+    for read in (as_cloud_event(body), Telemetry()([body])):
+        assert b'"xyxyn":[0.1,0.1,0.5,0.5]' in read
+    row = json.loads(with_normalised_boxes(json.dumps(data)))["detections"][0]
+    assert (row["xyxyn"], row["label"]) == ([0.1, 0.1, 0.5, 0.5], "cat")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "{}",
+        '{"frame_wh": [0, 50], "detections": [{"xyxy": [1, 2, 3, 4]}]}',
+        '{"frame_wh": [100], "detections": [{"xyxy": [1, 2, 3, 4]}]}',
+        '{"frame_wh": [100, 50], "detections": [{"xyxy": [1, 2, 3]}]}',
+        '{"frame_wh": [100, 50], "detections": [{"xyxy": [1, 2, 3, "4"]}]}',
+        '{"frame_wh": [100, 50], "detections": [{"xyxy": [1, 2, 3, 4], "xyxyn": 5}]}',
+        '{"frame_wh": [100, 50], "detections": {"xyxy": [1, 2, 3, 4]}}',
+        '{"frame_wh": [100, 50], "detections": []}',
+    ],
+)
+def test_a_payload_that_is_no_result_stays_as_it_was_written(payload: str) -> None:
+    assert with_normalised_boxes(payload) == payload
+
+
+def test_normalised_boxes_stay_within_the_frame_and_the_rest_as_it_was() -> None:
+    payload = '{"x":1.50,"frame_wh":[3,7],"detections":[{"xyxy":[-1,0,4,1e0],"note":"\\u00e9"}]}'
+    done = with_normalised_boxes(payload)
+    assert done == payload.replace(r'"\u00e9"', r'"\u00e9","xyxyn":[0.0,0.0,1.0,0.142857]')
 
 
 def test_an_event_keeps_its_kind_and_priority_and_takes_numpy_values() -> None:

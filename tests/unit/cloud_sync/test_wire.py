@@ -7,6 +7,7 @@ import re
 import zlib
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgecv.cloud_sync.envelope import (
@@ -81,7 +82,11 @@ def test_a_batch_inside_an_object_holds_the_same_events() -> None:
 def test_ingest_reads_both_forms_alike() -> None:
     bodies = [event_body(1, x=1.50), result_body(2), event_body(3, source=None)]
     from_json, from_zlib = decode_batch(list_of(*bodies)), decode_batch(ZLIB.pack(bodies, None))
-    assert from_json.envelopes == from_zlib.envelopes
+    heads = [
+        [msgspec.structs.replace(one, data=msgspec.Raw(b"{}")) for one in read.envelopes]
+        for read in (from_json, from_zlib)
+    ]
+    assert heads[0] == heads[1]
     assert [one.payload for one in from_json.envelopes] == [one.payload for one in from_zlib.envelopes]
     assert not from_json.errors
 

@@ -60,3 +60,14 @@ def test_a_row_carries_what_the_model_gives() -> None:
     assert first["obb"] == [1.0, 2.0, 3.0, 4.0, 0.123457]
     without = result.as_dict(masks=False)["detections"][0]
     assert "mask" not in without and "obb" in without
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(width=32, allow_nan=False)] * 4), min_size=1, max_size=8),
+    st.sampled_from(["f4", "f8"]),
+)
+def test_boxes_are_rounded_as_python_rounds(boxes: list[tuple[float, ...]], kind: str) -> None:
+    xyxy = np.array(boxes, kind)
+    found = Detections(xyxy=xyxy, confidence=np.zeros(len(boxes), kind), class_id=np.zeros(len(boxes), int))
+    rows = answer_rows(found, ())["detections"]
+    assert [row["xyxy"] for row in rows] == [[round(float(value), 3) for value in box] for box in xyxy]
