@@ -61,12 +61,13 @@ def rewrite(
         SyncError: the disk refused, or a file is damaged; nothing changed.
     """
     duckdb, pa = require("duckdb", "cloud"), require("pyarrow", "cloud")
-    files = {EVENTS: [part.events for part in parts], DETECTIONS: [part.detections for part in parts]}
+    detections = [part.detections for part in parts if part.detections is not None]
+    files: dict[str, list[PartFile]] = {EVENTS: [part.events for part in parts], DETECTIONS: detections}
     writer = PartWriter(folder, partition, name)
     with work_database(folder / "work") as db:
         try:
             for data_set in DATA_SETS:
-                there = [file for file in files[data_set] if file is not None]
+                there = files[data_set]
                 if there:
                     writer.copy(
                         data_set, pa.RecordBatchReader.from_stream(db.sql(_sorted(folder, data_set, there, without)))
