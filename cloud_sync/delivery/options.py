@@ -31,6 +31,7 @@ class SendOptions:
     # delays until a batch without an answer is published again
     resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
     reconnect: Backoff = field(default_factory=Backoff)  # delays between connections
+    keepalive_s: int = 15  # a broker that says nothing is asked after this long, and given up after twice this
 
     def __post_init__(self) -> None:
         if self.ack not in ("ingest", "broker"):

@@ -115,6 +115,7 @@ class Sender:
             will=route.will,
             window=options.window,
             window_bytes=options.window_bytes,
+            keepalive_s=options.keepalive_s,
             backoff=options.reconnect,
         )
 

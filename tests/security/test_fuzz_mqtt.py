@@ -40,6 +40,7 @@ from tests.security.fuzz_mqtt import (
     mutate,
     mutate_batch,
     mutate_topic,
+    nothing_executed,
     stream_seeds,
 )
 from tests.security.hostile_broker import HostileBroker, Peer
@@ -58,9 +59,14 @@ from tests.unit.cloud_sync.support import (
 
 SECONDS = float(os.environ.get("EDGECV_FUZZ_SECONDS", "100"))
 PER_TEST_S = SECONDS / 5
+AT_LEAST = 10_000  # messages on each topic, however long that takes
 NOWHERE = "mqtt://127.0.0.1:1"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 120)]
+pytestmark = pytest.mark.timeout(SECONDS + 120)
+# The bounded version belongs to every run of the tests, the long one to `make test-slow`.
+how_much = pytest.mark.parametrize(
+    ("seconds", "at_least"), [(0.0, 2_000), pytest.param(PER_TEST_S, AT_LEAST, marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture
@@ -77,7 +83,10 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     outbox.close()
 
 
-def test_no_acknowledgement_breaks_a_device_or_deletes_what_it_should_not(rng: random.Random, outbox: Outbox) -> None:
+@how_much
+def test_no_acknowledgement_breaks_a_device_or_deletes_what_it_should_not(
+    rng: random.Random, outbox: Outbox, seconds: float, at_least: int
+) -> None:
     put_accepted(outbox, 200)
     sender = Sender(
         outbox, parse_broker_url(NOWHERE), ADDRESS, options=FAST_SEND
@@ -87,9 +96,9 @@ def test_no_acknowledgement_breaks_a_device_or_deletes_what_it_should_not(rng: r
     in_flight = sender._flights.due(0.0)
     seeds = ack_seeds(outbox.boot, [secrets.token_hex(16) for _ in range(20)])
     queue = list(seeds)
-    end_s, count = time.monotonic() + PER_TEST_S, 0
-    with memory_within(100 * MIB):
-        while time.monotonic() < end_s or queue:
+    end_s, count = time.monotonic() + seconds, 0
+    with memory_within(100 * MIB), nothing_executed():
+        while time.monotonic() < end_s or queue or count < at_least:
             payload = queue.pop() if queue else mutate(rng, rng.choice(seeds), seeds)
             try:
                 sender._handle(Received(epoch=1, mid=1, topic=mutate_topic(rng, ACK), payload=payload))
@@ -109,17 +118,18 @@ def test_no_acknowledgement_breaks_a_device_or_deletes_what_it_should_not(rng: r
     print(f"{count} acknowledgements")
 
 
+@how_much
 def test_no_batch_breaks_ingest_or_lands_in_the_name_of_another(
-    rng: random.Random, outbox: Outbox, tmp_path: Path
+    rng: random.Random, outbox: Outbox, tmp_path: Path, seconds: float, at_least: int
 ) -> None:
     ingest = Ingest(NOWHERE, tmp_path / "db")  # never run: its handlers are called
     stop = threading.Event()
     seeds = batch_seeds(outbox)
     queue = list(seeds)
     honest: list[str] = []
-    end_s, count = time.monotonic() + PER_TEST_S, 0
-    with memory_within(200 * MIB):
-        while time.monotonic() < end_s or queue:
+    end_s, count = time.monotonic() + seconds, 0
+    with memory_within(200 * MIB), nothing_executed():
+        while time.monotonic() < end_s or queue or count < at_least:
             messages = []
             for _ in range(64):
                 payload = queue.pop() if queue else mutate_batch(rng, rng.choice(seeds), seeds)
@@ -152,6 +162,7 @@ def test_no_batch_breaks_ingest_or_lands_in_the_name_of_another(
     print(f"{count} batches, {len(rows)} rows")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_no_stream_of_a_broker_breaks_a_device(rng: random.Random, outbox: Outbox, protocol: str) -> None:
     put_accepted(outbox, 100)
@@ -190,6 +201,7 @@ def test_no_stream_of_a_broker_breaks_a_device(rng: random.Random, outbox: Outbo
     print(errors)
 
 
+@pytest.mark.slow
 def test_through_a_real_broker_everything_accepted_is_stored_once(
     rng: random.Random, outbox: Outbox, tmp_path: Path
 ) -> None:
@@ -208,7 +220,7 @@ def test_through_a_real_broker_everything_accepted_is_stored_once(
         stranger.connect("127.0.0.1", broker.port)
         stranger.loop_start()
         end_s, count = time.monotonic() + PER_TEST_S, 0
-        while time.monotonic() < end_s:
+        while time.monotonic() < end_s or count < AT_LEAST:
             accepted += put_accepted(outbox, 3)
             for _ in range(20):
                 topic = rng.choice((ACK, EV, STATUS, "edgecv/acme/other/ev"))

@@ -37,7 +37,6 @@ from edgecv.cloud_sync.mqtt.packets import PacketGuard
 from edgecv.cloud_sync.mqtt.sockets import open_socket
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.outbox.outbox import Outbox
-from edgecv.cloud_sync.outbox.salvage import quarantine
 from edgecv.cloud_sync.platforms.route import Route, plan_route
 from edgecv.cloud_sync.sink import MqttSink
 from edgecv.errors import SyncError
@@ -62,6 +61,7 @@ from tests.security.hostile_broker import (
     text,
     variable,
 )
+from tests.unit.cloud_sync.home_assistant import Camera, running_sink
 from tests.unit.cloud_sync.support import (
     ADDRESS,
     FAST,
@@ -826,7 +826,7 @@ NEEDS_TOOLS = pytest.mark.skipif(
     shutil.which("openssl") is None or shutil.which("mosquitto_passwd") is None,
     reason="needs openssl, mosquitto_passwd",
 )
-USERS = {"edgecv-ingest": "pw-i", "acme/cam-1": "pw-1", "acme/cam-2": "pw-2"}
+USERS = {"edgecv-ingest": "pw-i", "acme/cam-1": "pw-1", "acme/cam-2": "pw-2", "homeassistant": "pw-h"}
 
 
 @pytest.fixture
@@ -881,7 +881,8 @@ class Client:
         self.welcome = self._reasons.get(timeout=10.0)
 
     def may_write(self, topic: str) -> bool:
-        self._client.publish(topic, b"{}", qos=1, retain=topic.endswith("status"))
+        payload = b"online" if topic == "homeassistant/status" else b"{}"
+        self._client.publish(topic, payload, qos=1, retain=topic.endswith("status"))
         return self._reasons.get(timeout=10.0) < 0x80
 
     def subscribe(self, topic: str) -> bool:
@@ -940,6 +941,43 @@ def test_the_shipped_rules_let_a_device_do_nothing_else(guarded: Mosquitto, tmp_
 
 
 @NEEDS_TOOLS
+def test_the_shipped_rules_let_a_device_show_itself_in_home_assistant(guarded: Mosquitto, tmp_path: Path) -> None:
+    home = Client(guarded, tmp_path, "homeassistant")
+    assert home.subscribe("homeassistant/#")
+    assert home.subscribe("edgecv/+/+/ha/#")
+    camera = Camera("door", lobby__inside=1)
+    with running_sink(
+        url_of(guarded, tmp_path, "acme/cam-2"), tmp_path / "ha", camera, device="cam-2", snapshots=True
+    ) as sink:
+        event = Event(kind="zone.entered", time_ns=0, data={"counter": "lobby"})
+        sink.emit(camera.result(0, events=(event,)))
+        leaves = ("state", "availability", "image/door")
+        wanted = {f"edgecv/acme/cam-2/ha/{leaf}" for leaf in leaves} | {"homeassistant/device/acme/cam-2/config"}
+        found = {home.messages.get(timeout=10.0) for _ in wanted}
+        while found != wanted:
+            found.add(home.messages.get(timeout=10.0))
+        assert home.may_write("homeassistant/status")  # as Home Assistant does when it has started
+        assert home.messages.get(timeout=10.0) == "homeassistant/status"
+        found = {home.messages.get(timeout=10.0)}  # the device heard it, and tells everything again
+        assert found <= wanted
+        assert sink.trouble == ""
+    device = Client(guarded, tmp_path, "acme/cam-1")
+    assert device.may_write("homeassistant/device/acme/cam-1/config")
+    for topic in (
+        "homeassistant/status",
+        "homeassistant/device/acme/cam-2/config",
+        "homeassistant/sensor/acme/cam-1/config",
+        "edgecv/acme/cam-2/ha/state",
+        "edgecv/acme/cam-1/ha/x",
+    ):
+        assert not device.may_write(topic), topic
+    assert not home.may_write("edgecv/acme/cam-1/ev")
+    assert not home.may_write("edgecv/acme/cam-1/ha/state")
+    device.close()
+    home.close()
+
+
+@NEEDS_TOOLS
 def test_the_shipped_broker_lets_nobody_in_without_a_password(guarded: Mosquitto, tmp_path: Path) -> None:
     for user, password in (("", ""), ("acme/cam-1", "wrong"), ("+/+", "x"), ("nobody", "x")):
         stranger = Client(guarded, tmp_path, user, password)
@@ -954,6 +992,13 @@ def modes(folder: Path) -> dict[str, str]:
     return {path.name: stat.filemode(path.lstat().st_mode) for path in sorted(folder.rglob("*"))}
 
 
+def spoil(database: Path) -> None:
+    """Write over the pages of a database from its second one on."""
+    with database.open("r+b") as handle:
+        handle.seek(4096)
+        handle.write(b"\xa5" * (database.stat().st_size - 4096))
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o277], ids=oct)
 def test_what_is_written_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
@@ -964,15 +1009,15 @@ def test_what_is_written_is_for_its_owner_alone_whatever_the_umask(tmp_path: Pat
         found = modes(tmp_path / "new") | modes(tmp_path / "cloud")
         landing.close()
         outbox.close()
-        damaged = tmp_path / "new" / "outbox" / "outbox.db"
-        salvage = quarantine(damaged, 7)
+        spoil(tmp_path / "new" / "outbox" / "outbox.db")
         again = Outbox(tmp_path / "new" / "outbox", limits=SMALL)
+        assert again.stats().quarantined_files == 1
         again.close()
     finally:
         os.umask(before)
     found |= {f"later {name}": mode for name, mode in modes(tmp_path / "new").items()}
     assert {"outbox.db", "outbox.db-wal", "lock", "ballast", "landing.db", "landing.db-wal"} <= found.keys()
-    assert f"later {salvage.kept_as.name}" in found
+    assert any(name.startswith("later outbox.db.corrupt-") for name in found)
     folders = {name: mode for name, mode in found.items() if name in ("outbox", "store", "later outbox")}
     assert set(folders.values()) == {"drwx------"}
     assert {mode for name, mode in found.items() if name not in folders} == {"-rw-------"}, found
@@ -991,7 +1036,8 @@ def test_copies_made_to_save_a_damaged_outbox_are_private_too(tmp_path: Path, mo
         return copied
 
     monkeypatch.setattr(shutil, "copyfile", watch)
-    quarantine(tmp_path / "outbox" / "outbox.db", 7)
+    spoil(tmp_path / "outbox" / "outbox.db")
+    Outbox(tmp_path / "outbox", limits=SMALL).close()
     assert seen["outbox.db.salvage"] == "-rw-------"
 
 
