@@ -16,6 +16,7 @@ from edgecv.cloud_sync.store.parts import PartWriter
 from edgecv.cloud_sync.store.schema import COLUMNS, ORDER
 from edgecv.errors import SyncError
 
+WORK = "work"  # the folder below a store in which a rewrite spills
 _MEMORY = "512MB"
 
 
@@ -64,7 +65,7 @@ def rewrite(
     detections = [part.detections for part in parts if part.detections is not None]
     files: dict[str, list[PartFile]] = {EVENTS: [part.events for part in parts], DETECTIONS: detections}
     writer = PartWriter(folder, partition, name)
-    with work_database(folder / "work") as db:
+    with work_database(folder / WORK) as db:
         try:
             for data_set in DATA_SETS:
                 there = files[data_set]
