@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install -q --no-compile
 LOCKED := $(INSTALL) --require-hashes
 OURS := $(INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: setup demo test test-slow test-arm64 test-pythons check format types bench bench-peers check-tensorrt dist lock audit system-deps clean
+.PHONY: setup demo test test-slow test-arm64 test-pythons test-home-assistant check format types bench bench-peers check-tensorrt dist lock audit system-deps clean
 
 setup: $(VENV)/.dev
 
@@ -26,6 +26,17 @@ test: setup check $(if $(filter true,$(CI)),system-deps,system-deps-hint)
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow
+
+# Home Assistant itself, in an environment of its own, reads what a device announces. It needs Python 3.13, and installs 70 packages.
+PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python) python3.13)
+HOME_ASSISTANT := .cache/homeassistant
+test-home-assistant: setup $(HOME_ASSISTANT)/.done
+	$(BIN)/python -m pytest -q -m slow tests/integration/test_home_assistant_slow.py
+
+$(HOME_ASSISTANT)/.done:
+	$(PYTHON313) -m venv $(HOME_ASSISTANT)
+	$(HOME_ASSISTANT)/bin/pip install -q homeassistant==2025.4.4 paho-mqtt==2.2.0
+	touch $@
 
 # The built wheel on an emulated arm64 Debian 12, from nothing, as root (.ci/arm64.py). STEPS="verify clip" does only these.
 test-arm64: dist

@@ -254,7 +254,7 @@ def _document(result: Result) -> dict[str, Any]:
 def _rfc3339(time_ns: int) -> str:
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
     moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    return f"{moment.isoformat()[:19]}.{nanoseconds:09d}Z"  # strftime takes as long as all the rest of an envelope
 
 
 def _plain(value: Any) -> Any:

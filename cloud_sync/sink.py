@@ -53,6 +53,9 @@ class MqttSink:
         platform: Whose topics and limits hold: ``aws``, ``azure``, ``thingsboard`` ... (``platform_names()``), or the path of a
             TOML file of the user's own. ``None``: a broker without rules of its own.
         lanes: Limits of single lanes of the outbox, in place of those in ``limits``.
+        window_bytes: Most bytes on their way that the broker has not taken, in place of that in ``options``.
+        drain_events_s: Most events of the backlog in a second, in place of that in ``options``. What happens while a
+            connection stands goes first in any case.
 
     ``promise`` says what ``ack="broker"`` does not promise; it is empty with ingest.
 
@@ -81,12 +84,16 @@ class MqttSink:
         wire: Wire | None = None,
         platform: str | None = None,
         lanes: Mapping[Priority, LaneLimits] | None = None,
+        window_bytes: int | None = None,
+        drain_events_s: float | None = None,
     ) -> None:
         if events not in ("detections", "all"):
             raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")
         if telemetry_ttl_s is not None:
             check_number("telemetry_ttl_s", telemetry_ttl_s, 0.0, _LONGEST_TTL_S)
-        send = replace(options or SendOptions(), ack=ack)
+        given = {"window_bytes": window_bytes, "drain_events_s": drain_events_s}
+        own = {name: value for name, value in given.items() if value is not None}
+        send = replace(options or SendOptions(), ack=ack, **own)  # type: ignore[arg-type]
         self._address = Address(tenant=tenant, device=device)
         broker = parse_broker_url(url)
         route = plan_route(broker, self._address, ack=ack, wire=wire, platform=platform)

@@ -17,7 +17,8 @@ from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Key
 from edgecv.cloud_sync.envelope import decode_batch
 from edgecv.cloud_sync.ingest.answers import Answers
-from edgecv.cloud_sync.ingest.database import OF_THE_CONTENT, EventDatabase, Landed, Rejected
+from edgecv.cloud_sync.ingest.database import OF_THE_CONTENT, EventDatabase
+from edgecv.cloud_sync.ingest.landed import Landed, Rejected
 from edgecv.cloud_sync.ingest.seen import DeviceSeen, DevicesSeen
 from edgecv.cloud_sync.ingest.stats import IngestStats
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
@@ -26,6 +27,7 @@ from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
 from edgecv.cloud_sync.mqtt.topics import Address, events_filter, parse_events_topic
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.notices import Notice
+from edgecv.cloud_sync.store.upkeep import Upkeep, UpkeepOptions
 from edgecv.errors import SyncError
 
 _log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class Ingest:
         group: Several ingests of one group share the messages of a broker between them, each with a folder of its own. Without a
             name this ingest gets every message.
         reconnect: The delays between connections, and between attempts to commit.
+        upkeep: When to merge events into Parquet, and how long to keep them. By default they stay in the database.
 
     Raises:
         ConfigError: the URL or the group cannot be used.
@@ -68,12 +71,19 @@ class Ingest:
     """
 
     def __init__(
-        self, url: str, db_dir: Path | str, *, group: str | None = None, reconnect: Backoff | None = None
+        self,
+        url: str,
+        db_dir: Path | str,
+        *,
+        group: str | None = None,
+        reconnect: Backoff | None = None,
+        upkeep: UpkeepOptions | None = None,
     ) -> None:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
         wanted = events_filter(group)
         self._landing = EventDatabase(db_dir)
+        self._upkeep = Upkeep(self._landing, upkeep or UpkeepOptions())
         self._inbox = Inbox(_INBOX)
         self._kept_out = Notice(_log)
         self._failed = Notice(_log)
@@ -108,6 +118,7 @@ class Ingest:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set, then close; call it once."""
+        self._upkeep.start()
         self._transport.start()
         try:
             while not stop.is_set():
@@ -116,6 +127,7 @@ class Ingest:
                     self._land(messages, stop)
         finally:
             self._transport.close(5.0)
+            self._upkeep.close()
             self._landing.close()
 
     def _enqueue(self, event: LinkEvent) -> None:
@@ -238,7 +250,8 @@ class Ingest:
             self._note(
                 stored=self._stats.stored + stored.new,
                 renamed=self._stats.renamed + len(stored.renamed),
-                duplicates=self._stats.duplicates + len(group.landed) - stored.new,
+                duplicates=self._stats.duplicates + len(group.landed) - stored.new - stored.erased,
+                erased=self._stats.erased + stored.erased,
                 rejected=self._stats.rejected + group.refused,
                 commits=self._stats.commits + 1,
                 commit_s=self._stats.commit_s + time.monotonic() - began_s,

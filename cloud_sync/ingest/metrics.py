@@ -42,6 +42,7 @@ class IngestCollector:
             "stored": stats.stored,
             "duplicate": stats.duplicates,
             "renamed": stats.renamed,
+            "erased": stats.erased,
             "rejected": stats.rejected,
         }
         yield self._counter("events", "What became of events.", [((k,), v) for k, v in outcomes.items()], "outcome")

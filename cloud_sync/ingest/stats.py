@@ -14,6 +14,7 @@ class IngestStats:
     stored: int = 0  # events that were new
     renamed: int = 0  # of them, those whose id belonged to another event: they are `boot:seq:digest`
     duplicates: int = 0  # events that were there already; they are acknowledged like new ones
+    erased: int = 0  # events of what was forgotten, or older than what is kept: acknowledged, and not stored
     rejected: int = 0  # messages, or events in them, kept out; the newest 1,000 are in table `rejected`
     dropped: int = 0  # messages left unread because too many waited, in all or of one device; devices send them again
     commits: int = 0  # durable commits

@@ -41,10 +41,7 @@ _NEVER_S = 86_400  # paho's own keepalive: what a broker sends of itself would h
 
 
 class Link:
-    """One paho client and its one connection; used by the network thread only.
-
-    When the protocol ``is_guess``, a broker that says nothing is not waited for: the next one is tried.
-    """
+    """One paho client and its one connection, for the network thread; it does not wait long for a protocol that ``is_guess``."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from edgecv.cloud_sync.acks import AckRange, Key
 from edgecv.cloud_sync.envelope import PRIORITIES
 from edgecv.cloud_sync.outbox.accounts.books import Books
 from edgecv.cloud_sync.outbox.accounts.losses import Loss
-from edgecv.cloud_sync.outbox.accounts.room import Kept, make_room
+from edgecv.cloud_sync.outbox.accounts.room import Kept, Room
 from edgecv.cloud_sync.outbox.accounts.tally import DEAD
 from edgecv.cloud_sync.outbox.dead import DAMAGED, DeadLetters
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
@@ -50,7 +50,7 @@ class OutboxDb:
     """
 
     def __init__(self, path: Path, limits: OutboxLimits, clock: Clock, boot: int | None = None) -> None:
-        self._limits = limits
+        self._room = Room(limits)
         self._clock = clock
         make_private_file(path)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
@@ -99,7 +99,7 @@ class OutboxDb:
                 counted["acknowledged"] += len(self._delete("boot=? AND seq BETWEEN ? AND ?", *ack))
             counted["expired"] += self._expire()
             for row in rows:
-                counted += self._take(row)
+                self._take(row, counted)
         return SyncStats(
             accepted=counted["accepted"],
             refused=counted["refused"],
@@ -112,7 +112,7 @@ class OutboxDb:
     def store_always(self, row: Row) -> None:
         """Store a row, whatever the limits say; it takes the place of an unsent one of its key."""
         with self._books.transaction():
-            older = self._older(row)
+            older = self._older(row) if row.coalesce_key else None
             if older is not None:
                 self._remove(older)
             self._insert(row)
@@ -174,25 +174,26 @@ class OutboxDb:
             if self._db.execute("SELECT 1 FROM outbox WHERE boot=? LIMIT 1", (boot,)).fetchone() is None:
                 return boot
 
-    def _take(self, row: Row) -> Counter[str]:
-        """Store a new row if there is room for it, or can be made; says what it came to."""
-        older = self._older(row)
-        victims = make_room(row, older, self._books.tally, self._limits, self._unsent)
+    def _take(self, row: Row, counted: Counter[str]) -> None:
+        """Store a new row if there is room for it, or can be made, and count what it came to."""
+        older = self._older(row) if row.coalesce_key else None
+        victims = self._room.make(row, older, self._books.tally, self._unsent)
         if victims is None:
             self._books.lose("refused_full", row.priority)
-            return Counter(refused=1)
+            counted["refused"] += 1
+            return
         for victim in victims:
             self._remove(victim)
             self._books.lose("evicted", victim.lane)
+        counted["evicted"] += len(victims)
         if older is not None:
             self._remove(older)
+            counted["coalesced"] += 1
         self._insert(row)
-        return Counter(accepted=1, evicted=len(victims), coalesced=int(older is not None))
+        counted["accepted"] += 1
 
     def _older(self, row: Row) -> Kept | None:
         """The unsent row whose place this one takes."""
-        if not row.coalesce_key:
-            return None
         query = "SELECT n, lane, LENGTH(body) FROM outbox WHERE coalesce_key=? AND dead IS NULL"
         found = (
             Kept(n=n, lane=lane, body_bytes=size) for n, lane, size in self._db.execute(query, (row.coalesce_key,))

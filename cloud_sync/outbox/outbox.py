@@ -155,9 +155,7 @@ class Outbox:
         It needs no room, counts as no event that was put, and takes the place of an unsent former one.
         """
         self._reports = LossReports(make, every_s)
-        self._requests.add(
-            lambda _store: None
-        )  # it wakes the StoreThread: there may be something to report from before
+        self._requests.add(lambda _store: None)  # it wakes the StoreThread: something may be there to be told
 
     def losses(self) -> tuple[Loss, ...]:
         """What was lost since the first start of this outbox, by reason and lane."""

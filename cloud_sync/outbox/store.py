@@ -21,6 +21,7 @@ from edgecv.errors import OutboxCorrupt
 from edgecv.protocols import Clock
 
 _T = TypeVar("_T")
+_FAILURES = (sqlite3.Error, OutboxCorrupt)
 _MAX_OWED = 10_000
 _FULL = "the outbox is full"
 _SAVED_ROWS = 1000  # of a damaged file, in one commit ...
@@ -94,30 +95,47 @@ class OutboxStore:
         """Store rows and delete acknowledged ones, durably; rows that cannot be stored are counted as refused."""
         done = [*self._owed, *done]
         self._owed = []
-        low = bool(rows) and self._guard.is_low()
-        if low:
-            self._refuse(rows)
+        trouble = "the disk is almost full" if rows and self._guard.is_low() else ""
+        stored = () if trouble else rows
+        self._refuse(rows if trouble else ())
         try:
-            written = self._survive(lambda db: db.write(() if low else rows, done, self._lost.all()))
-        except (sqlite3.Error, OutboxCorrupt) as error:
-            self._owed = done[:_MAX_OWED]
-            if not low:
-                self._refuse(rows)
-            self._trouble = f"the disk failed: {error}"
+            written = self._write(stored, done)
+        except _FAILURES as error:
+            trouble = f"the disk failed: {error}"
+            self._refuse(stored)
+            if not self._write_rest(stored, done):
+                self._owed = done[:_MAX_OWED]
+            self._trouble = trouble
             return
+        if rows:
+            self._trouble = trouble or (_FULL if written.refused else "")
+            self._refused_at = self._db.counts().used_bytes
+
+    def _write(self, rows: Sequence[Row], done: Sequence[AckRange]) -> SyncStats:
+        """One commit. Ballast gives way to deletions, never to new rows: those would leave nothing to delete with."""
+        lost = self._lost.all()
+        written = self._survive(lambda db: db.write(rows, done, lost), ballast=not rows)
         self._lost.take()
         self._count(written)
-        if rows:
-            self._trouble = "the disk is almost full" if low else _FULL if written.refused else ""
-            self._refused_at = self._db.counts().used_bytes
+        return written
+
+    def _write_rest(self, refused: Sequence[Row], done: Sequence[AckRange]) -> bool:
+        """After rows could not be written: the deletions alone; whether that was possible."""
+        if not refused or not done:
+            return not done
+        try:
+            self._write((), done)
+        except _FAILURES:
+            return False
+        return True
 
     def store_always(self, row: Row) -> bool:
         """Store a row whatever the limits say, but not on a disk that fails or is almost full; whether it was stored."""
         if self._guard.is_low():
             return False
         try:
-            self._survive(lambda db: db.store_always(row))
-        except (sqlite3.Error, OutboxCorrupt):
+            self._survive(lambda db: db.store_always(row), ballast=False)
+        except _FAILURES:
             return False
         return True
 
@@ -154,9 +172,9 @@ class OutboxStore:
         """Close the file; a disk that fails now has everything that was accepted anyway."""
         try:
             if self._lost:
-                self._db.write((), (), self._lost.all())
+                self._write((), ())
             self._db.close()
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             self._count(SyncStats(last_error=str(error)))
 
     def _open(self, boot: int | None = None) -> OutboxDb:
@@ -165,11 +183,11 @@ class OutboxStore:
     def _aside(self) -> Path:
         return self.path.with_name(f"{self.path.name}.corrupt-{self._clock()}")
 
-    def _survive(self, action: Callable[[OutboxDb], _T]) -> _T:
+    def _survive(self, action: Callable[[OutboxDb], _T], *, ballast: bool = True) -> _T:
         try:
             return action(self._db)
         except sqlite3.OperationalError:
-            if not self._guard.drop_ballast():
+            if not ballast or not self._guard.drop_ballast():
                 raise
         except sqlite3.DatabaseError as error:
             self.damaged(error)

@@ -83,6 +83,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch_events: Positive | None = None
     window: Positive | None = None  # messages in flight
     window_bytes: Positive | None = None  # bytes in flight
+    drain_events_s: Positive | None = None  # of a backlog, so that its messages stay below the rate of a connection
     status_bytes: Positive | None = None  # of the status document
     topic_bytes: Positive | None = None
     topic_slashes: Positive | None = None

@@ -114,6 +114,7 @@ class Route:
             window_bytes=_least(options.window_bytes, limits.window_bytes),
             batch_events=_least(options.batch_events, limits.batch_events),
             batch_bytes=_least(options.batch_bytes, room),
+            drain_events_s=_slower(options.drain_events_s, limits.drain_events_s),
         )
 
     @property
@@ -212,6 +213,11 @@ def _check_topics(route: Route) -> None:
 
 def _least(wanted: int, limit: int | None) -> int:
     return wanted if limit is None else min(wanted, limit)
+
+
+def _slower(wanted: float | None, limit: int | None) -> float | None:
+    given = [rate for rate in (wanted, limit) if rate is not None]
+    return min(given) if given else None
 
 
 def _matches(topic_filter: str, topic: str) -> bool:

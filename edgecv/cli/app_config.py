@@ -110,6 +110,26 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     outbox_mb: Annotated[float, msgspec.Meta(gt=0)] | None = None
     wire: Literal["zlib", "json"] | None = None
     platform: str | None = None
+    window_bytes: _Count | None = None
+    drain_events_s: float | None = None
+
+
+class HomeAssistantTable(msgspec.Struct, frozen=True, kw_only=True):
+    """``[home_assistant]``: names as at ``HomeAssistantSink`` and ``HomeAssistantOptions``.
+
+    ``url``, ``tenant``, ``device`` and ``folder`` are those of ``[mqtt]`` (``outbox``) where they are left out.
+    """
+
+    url: str = ""
+    tenant: str = ""
+    device: str = ""
+    folder: str = ""
+    name: str = ""
+    prefix: str = "homeassistant"
+    classes: list[str] | None = None
+    expire_after_s: int = 60
+    snapshots: bool = False
+    snapshot_every_s: float = 10.0
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +143,7 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     preview: PreviewTable | None = None
     metrics: MetricsTable | None = None
     mqtt: MqttTable | None = None
+    home_assistant: HomeAssistantTable | None = None
     max_frames: _Count | None = None
     governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames, then a cheaper variant, before it gets too hot
 

@@ -29,10 +29,21 @@ def ingest(
     metrics: Annotated[
         str | None, typer.Option(help="Port for /metrics and /healthz: 9100, or 9100?host=0.0.0.0.", metavar="PORT")
     ] = None,
+    merge_at: Annotated[
+        str, typer.Option(help="Merge events into Parquet: hourly, or once a day at a time in UTC such as 03:00.")
+    ] = "",
+    retain_days: Annotated[
+        int | None, typer.Option(min=1, help="Delete what is older, whole hours, after each merge.")
+    ] = None,
 ) -> None:
     """Store the events of every device of a broker, and acknowledge each after its commit."""
+    from edgecv._internal.extras import require
     from edgecv.cloud_sync.ingest.ingest import Ingest
+    from edgecv.cloud_sync.store.upkeep import UpkeepOptions
 
+    upkeep = UpkeepOptions(merge_at=merge_at, retain_days=retain_days)
+    for package in ("pyarrow", "duckdb") if merge_at else ():
+        require(package, "cloud")  # now, and not at three in the morning
     log_lines(logging.INFO)
     stop = threading.Event()
     caught: list[int] = []
@@ -42,7 +53,7 @@ def ingest(
         stop.set()
 
     take_over(end)
-    running = Ingest(mqtt, db, group=group)
+    running = Ingest(mqtt, db, group=group, upkeep=upkeep)
     with _metrics(running, metrics):
         note(f"events go to {running.db_path}; stop with Ctrl-C")
         running.run(stop)
@@ -50,6 +61,8 @@ def ingest(
     note(f"{stats.stored} stored, {stats.duplicates} duplicates, {stats.rejected} rejected")
     if stats.renamed:
         note(f"{stats.renamed} had the id of another event and were stored under one of their own")
+    if stats.erased:
+        note(f"{stats.erased} were of what is kept no more, and were not stored")
     if signal.SIGINT in caught:
         raise typer.Exit(INTERRUPTED)
 

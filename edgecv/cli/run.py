@@ -79,6 +79,10 @@ def run(
         str | None, typer.Option(help="Topics and limits of aws, azure, thingsboard ... or of a file of yours (.toml).")
     ] = None,
     events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
+    ha: Annotated[
+        bool,
+        typer.Option("--ha", help="Show sources, zones and counts in Home Assistant, through the broker of --mqtt."),
+    ] = False,
     governor: Annotated[
         str | None,
         typer.Option(help="auto: fewer frames, then a cheaper variant, before the device gets too hot. Default: off."),
@@ -91,7 +95,7 @@ def run(
     import msgspec
 
     limit_images(max_megapixels)
-    from edgecv.cli.app_config import check_app
+    from edgecv.cli.app_config import HomeAssistantTable, check_app
     from edgecv.cli.run_app import run_app
 
     file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes, compute_device)
@@ -107,6 +111,7 @@ def run(
         preview=_table(file, "preview", page, "--preview PORT"),
         metrics=_table(file, "metrics", {"port": metrics}, "--metrics PORT"),
         mqtt=_mqtt(file, cloud),
+        home_assistant=file.home_assistant or (HomeAssistantTable() if ha else None),
         max_frames=max_frames or file.max_frames,
         governor=_governor(file, governor),
     )

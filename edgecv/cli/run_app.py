@@ -13,6 +13,7 @@ from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
 from edgecv.cli.app_options import check_complete, load_model, load_options
 from edgecv.cli.console import note, print_json
+from edgecv.cli.home_assistant import home_assistant_sink
 from edgecv.cli.shape_notes import ShapeNotes
 from edgecv.errors import ConfigError
 from edgecv.events import Event
@@ -22,6 +23,7 @@ from edgecv.status import Gauge
 
 if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
+    from edgecv.cloud_sync.home_assistant.sink import HomeAssistantSink
     from edgecv.cloud_sync.sink import MqttSink
     from edgecv.devices.governor.models import CheaperModels
     from edgecv.model import Model
@@ -53,14 +55,20 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     if from_file or any(live):
         keep_files_private()
     cloud = open_cloud(file.mqtt) if file.mqtt is not None else None
+    home: HomeAssistantSink | None = None
     pipeline: Pipeline | None = None
     model = file.model
     try:
+        gauges = _gauges(cloud)
+        home = home_assistant_sink(file, gauges)
         with load_model(file, model.bundle) as loaded, _models(loaded, file) as models:
             pipeline = Pipeline(
                 file.sources,
                 loaded,
-                sinks=_sinks(file, cloud, is_service=from_file and not overwrite and all(live)),
+                sinks=[
+                    *_sinks(file, gauges, is_service=from_file and not overwrite and all(live)),
+                    *(sink for sink in (cloud, home) if sink is not None),
+                ],
                 steps=app.steps,
                 gates=app.gates,
                 confidence=model.confidence,
@@ -75,10 +83,14 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
             with pipeline, governed(pipeline, watch, models):
                 _follow(pipeline, ShapeNotes(loaded))
     finally:  # a camera only ever ends by a signal: that, too, is an end with a report
+        if home is not None:
+            home.close()
         if cloud is not None:
             cloud.close()
         if pipeline is not None:
             _report(pipeline.summary, cloud, json)
+            if home is not None and home.trouble:
+                note(f"  Home Assistant: {home.trouble}")
 
 
 def _models(model: Model | FittingModel, file: AppFile) -> AbstractContextManager[CheaperModels | None]:
@@ -151,15 +163,16 @@ def open_cloud(table: MqttTable) -> MqttSink:
         limits=outbox_limits(table),
         wire=table.wire,
         platform=table.platform,
+        window_bytes=table.window_bytes,
+        drain_events_s=table.drain_events_s,
     )
     if sink.promise:
         note(f"mqtt: {sink.promise}")
     return sink
 
 
-def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[SinkLike]:
+def _sinks(file: AppFile, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
     sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
-    gauges = _gauges(cloud)
     if file.preview is not None:
         from edgecv.pipelines.preview.sink import PreviewSink
 
@@ -185,7 +198,7 @@ def _sinks(file: AppFile, cloud: MqttSink | None, *, is_service: bool) -> list[S
         )
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
-    return [*sinks, *([cloud] if cloud is not None else [])]
+    return sinks
 
 
 def _continued(sink: str) -> str:

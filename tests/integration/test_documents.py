@@ -60,10 +60,10 @@ def test_the_application_of_the_documents_is_valid() -> None:
     app = check_app(read_struct(document, AppFile, "docs/app.md"), "docs/app.md")
     assert [source.result_name for source in app.file.sources] == ["door", "yard"]
     assert len(app.steps) == 3
-    shown = {name for table in ("model", "preview", "metrics", "mqtt") for name in document[table]}
+    shown = {name for table in ("model", "preview", "metrics", "mqtt", "home_assistant") for name in document[table]}
     assert {"bundle", "threads", "port", "token_file", "tenant", "ack"} <= shown
     assert set(document) == set(AppFile.__struct_fields__), "every table of the file is shown"
-    for table in ("model", "preview", "metrics", "mqtt"):
+    for table in ("model", "preview", "metrics", "mqtt", "home_assistant"):
         kind = type(getattr(app.file, table))
         assert set(document[table]) == set(kind.__struct_fields__), f"every option of [{table}] is shown"
 

@@ -61,6 +61,7 @@ from tests.security.hostile_broker import (
     text,
     variable,
 )
+from tests.unit.cloud_sync.home_assistant import Camera, running_sink
 from tests.unit.cloud_sync.support import (
     ADDRESS,
     FAST,
@@ -825,7 +826,7 @@ NEEDS_TOOLS = pytest.mark.skipif(
     shutil.which("openssl") is None or shutil.which("mosquitto_passwd") is None,
     reason="needs openssl, mosquitto_passwd",
 )
-USERS = {"edgecv-ingest": "pw-i", "acme/cam-1": "pw-1", "acme/cam-2": "pw-2"}
+USERS = {"edgecv-ingest": "pw-i", "acme/cam-1": "pw-1", "acme/cam-2": "pw-2", "homeassistant": "pw-h"}
 
 
 @pytest.fixture
@@ -880,7 +881,8 @@ class Client:
         self.welcome = self._reasons.get(timeout=10.0)
 
     def may_write(self, topic: str) -> bool:
-        self._client.publish(topic, b"{}", qos=1, retain=topic.endswith("status"))
+        payload = b"online" if topic == "homeassistant/status" else b"{}"
+        self._client.publish(topic, payload, qos=1, retain=topic.endswith("status"))
         return self._reasons.get(timeout=10.0) < 0x80
 
     def subscribe(self, topic: str) -> bool:
@@ -936,6 +938,43 @@ def test_the_shipped_rules_let_a_device_do_nothing_else(guarded: Mosquitto, tmp_
     assert seen <= {"edgecv/acme/cam-1/ack"}
     for client in (device, ingest, other):
         client.close()
+
+
+@NEEDS_TOOLS
+def test_the_shipped_rules_let_a_device_show_itself_in_home_assistant(guarded: Mosquitto, tmp_path: Path) -> None:
+    home = Client(guarded, tmp_path, "homeassistant")
+    assert home.subscribe("homeassistant/#")
+    assert home.subscribe("edgecv/+/+/ha/#")
+    camera = Camera("door", lobby__inside=1)
+    with running_sink(
+        url_of(guarded, tmp_path, "acme/cam-2"), tmp_path / "ha", camera, device="cam-2", snapshots=True
+    ) as sink:
+        event = Event(kind="zone.entered", time_ns=0, data={"counter": "lobby"})
+        sink.emit(camera.result(0, events=(event,)))
+        leaves = ("state", "availability", "image/door")
+        wanted = {f"edgecv/acme/cam-2/ha/{leaf}" for leaf in leaves} | {"homeassistant/device/acme/cam-2/config"}
+        found = {home.messages.get(timeout=10.0) for _ in wanted}
+        while found != wanted:
+            found.add(home.messages.get(timeout=10.0))
+        assert home.may_write("homeassistant/status")  # as Home Assistant does when it has started
+        assert home.messages.get(timeout=10.0) == "homeassistant/status"
+        found = {home.messages.get(timeout=10.0)}  # the device heard it, and tells everything again
+        assert found <= wanted
+        assert sink.trouble == ""
+    device = Client(guarded, tmp_path, "acme/cam-1")
+    assert device.may_write("homeassistant/device/acme/cam-1/config")
+    for topic in (
+        "homeassistant/status",
+        "homeassistant/device/acme/cam-2/config",
+        "homeassistant/sensor/acme/cam-1/config",
+        "edgecv/acme/cam-2/ha/state",
+        "edgecv/acme/cam-1/ha/x",
+    ):
+        assert not device.may_write(topic), topic
+    assert not home.may_write("edgecv/acme/cam-1/ev")
+    assert not home.may_write("edgecv/acme/cam-1/ha/state")
+    device.close()
+    home.close()
 
 
 @NEEDS_TOOLS

@@ -6,7 +6,6 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from edgecv.cloud_sync.envelope import PRIORITIES
-from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.rows import ROW_OVERHEAD_BYTES
 
 DEAD = -1  # the place of dead letters, whatever lane they came in
@@ -56,18 +55,6 @@ class Tally:
         """Count one row in another place than before."""
         self.remove(place, body_bytes)
         self.add(other, body_bytes)
-
-    def missing_bytes(self, limits: OutboxLimits, lane: int, cost_bytes: int) -> tuple[int, int]:
-        """What has to go from the lane itself, and from the outbox as a whole, before a row of this cost fits.
-
-        What is kept for the other lanes counts as used. Of a lane that holds more than it may, since its limits or those of
-        an older EdgeCV were others, no more goes than comes.
-        """
-        others = sum(max(self.used[k], limits.reserved_bytes(PRIORITIES[k])) for k in LANES if k != lane)
-        others += max(self.used[DEAD], limits.most_dead_bytes)
-        own = self.used[lane] + cost_bytes - limits.lane_bytes(PRIORITIES[lane])
-        total = self.used[lane] + others + cost_bytes - limits.quota_bytes
-        return min(max(own, 0), cost_bytes), min(max(total, 0), cost_bytes)
 
 
 def read_tally(db: sqlite3.Connection) -> Tally:

@@ -22,7 +22,8 @@ from edgecv.results import Frame, Result
 class Zone(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``type = "zone"``: count tracked objects that enter and leave an area; needs the step ``track`` before it.
 
-    Its counts are ``NAME.inside``, ``NAME.entered`` and ``NAME.left``; an object that is forgotten inside has left.
+    Its counts are ``NAME.inside``, ``NAME.entered`` and ``NAME.left``; an object that is forgotten inside has left. With
+    ``per_class`` there are also ``NAME.inside.person`` and the like.
 
     Attributes:
         points: Corners of the area, in order round it.
@@ -58,6 +59,7 @@ class _Stay:
     since_ns: int  # when the object appeared or last crossed the border
     turned: Sighting  # the sighting at that moment
     was_out: bool = False  # whether it was seen to stay out before
+    entered_as: str = ""  # its class when it entered, as which it leaves: a later frame may see another
     entered_ns: int | None = None  # since when it counts as in; None while it does not
     has_dwelled: bool = False
 
@@ -75,6 +77,7 @@ class ZoneCounter:
         self._settle_ns, self._dwell_ns = round(options.settle_s * 1e9), round(options.dwell_s * 1e9)
         self._stays: Memory[_Stay] = Memory(round(options.forget_s * 1e9))
         self._inside = 0
+        self._inside_by_class: dict[str, int] = {}
 
     def __call__(self, result: Result) -> Result:
         """The result with the events of its zone. Raises ``ConfigError``: no tracker ran before."""
@@ -93,7 +96,9 @@ class ZoneCounter:
 
     def counts(self) -> Mapping[str, int]:
         """``NAME.inside`` now, and what entered and left so far."""
-        return {f"{self._options.name}.inside": self._inside, **self._totals.counts()}
+        name = self._options.name
+        by_class = {f"{name}.inside.{label}": count for label, count in tuple(self._inside_by_class.items())}
+        return {f"{name}.inside": self._inside, **by_class, **self._totals.counts()}
 
     def close(self) -> None:
         """Write the counts that are not yet in the file."""
@@ -117,17 +122,22 @@ class ZoneCounter:
             yield self._event("zone.dwell", "dwelled", stay.seen, frame, data)
 
     def _entered(self, stay: _Stay, frame: Frame) -> Event:
-        stay.entered_ns, stay.has_dwelled = stay.since_ns, False
-        self._inside += 1
+        stay.entered_ns, stay.has_dwelled, stay.entered_as = stay.since_ns, False, stay.turned.label
+        self._change_inside(stay, 1)
         how = "crossed" if stay.was_out else "appeared"
         return self._event("zone.entered", "entered", stay.turned, frame, {"how": how})
 
     def _left(self, stay: _Stay, frame: Frame, until_ns: int, how: str) -> Event:
         dwell_s = _seconds(until_ns - (stay.entered_ns or 0))
         stay.entered_ns = None
-        self._inside -= 1
+        self._change_inside(stay, -1)
         seen = stay.seen if how == "vanished" else stay.turned
         return self._event("zone.left", "left", seen, frame, {"how": how, "dwell_s": dwell_s})
+
+    def _change_inside(self, stay: _Stay, by: int) -> None:
+        self._inside += by
+        if self._options.per_class:
+            self._inside_by_class[stay.entered_as] = self._inside_by_class.get(stay.entered_as, 0) + by
 
     def _event(self, kind: str, count: str, seen: Sighting, frame: Frame, more: Mapping[str, Any]) -> Event:
         per_class = (f"{count}.{seen.label}",) if self._options.per_class else ()

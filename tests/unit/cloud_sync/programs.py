@@ -4,6 +4,7 @@ python -m tests.unit.cloud_sync.programs device URL OUTBOX LOG COUNT   emits, an
 python -m tests.unit.cloud_sync.programs ingest URL DIR                lands until it is killed
 python -m tests.unit.cloud_sync.programs sink URL OUTBOX PLATFORM      is online on a platform until it is killed
 python -m tests.unit.cloud_sync.programs hold OUTBOX FLAG              owns an outbox until it is killed
+python -m tests.unit.cloud_sync.programs home_assistant URL DIR        shows a camera until it is killed
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.cloud_sync.sink import MqttSink
+from tests.unit.cloud_sync.home_assistant import Camera, running_sink
 from tests.unit.cloud_sync.support import ADDRESS, FAST, FAST_SEND, SMALL, make_envelope, until
 
 
@@ -55,5 +57,11 @@ def hold(folder: str, flag: str) -> None:
     outbox.close()
 
 
+def home_assistant(url: str, folder: str) -> None:
+    with running_sink(url, Path(folder), Camera("door")):
+        time.sleep(60.0)
+
+
 if __name__ == "__main__":
-    {"device": device, "ingest": ingest, "sink": sink, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    programs = {"device": device, "ingest": ingest, "sink": sink, "hold": hold, "home_assistant": home_assistant}
+    programs[sys.argv[1]](*sys.argv[2:])

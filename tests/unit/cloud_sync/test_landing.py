@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgecv.cloud_sync.envelope import Stamp, decode, encode, envelope_from_event
-from edgecv.cloud_sync.ingest.database import EventDatabase, Landed
+from edgecv.cloud_sync.ingest.database import EventDatabase
+from edgecv.cloud_sync.ingest.landed import Landed
 from edgecv.events import Event
 from tests.unit.cloud_sync.support import ADDRESS
 

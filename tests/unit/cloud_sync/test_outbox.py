@@ -352,7 +352,7 @@ def test_what_comes_after_the_mark_is_claimed_before_the_backlog(outbox: Outbox)
 
 def test_no_mark_makes_an_event_wait_for_ever_or_go_twice(outbox: Outbox) -> None:
     expected, found = [], []
-    for turn in range(150):  # more marks than spans are kept
+    for turn in range(70):  # more marks than spans are kept
         expected += put_accepted(outbox, 3)
         outbox.mark_backlog()
         expected += put_accepted(outbox, 2)
@@ -360,7 +360,7 @@ def test_no_mark_makes_an_event_wait_for_ever_or_go_twice(outbox: Outbox) -> Non
     while more := claimed_ids(outbox):
         found += more
     assert set(found) == set(expected)
-    assert len(found) - len(expected) < 150  # what is offered again where gaps had to be closed
+    assert len(found) - len(expected) < 70  # what is offered again where gaps had to be closed
 
 
 def test_a_rewind_offers_everything_again_and_later_events_first(outbox: Outbox) -> None:

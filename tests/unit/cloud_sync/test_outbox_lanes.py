@@ -272,6 +272,20 @@ def test_refusals_of_a_bad_disk_are_counted_exactly_and_written_when_it_recovers
     assert shop.lost() == {("refused_disk", "alarm"): 7}
 
 
+def test_new_events_do_not_use_up_the_ballast_that_deletions_need(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, OutboxLimits(floor_bytes=0, ballast_bytes=4096))
+    shop.put(EVENT)
+    db = shop.store._db._db
+    db.execute("PRAGMA query_only=1")
+    shop.put(EVENT)
+    assert (tmp_path / "ballast").exists()
+    shop.store.commit([], [(7, 1, 1)])
+    assert not (tmp_path / "ballast").exists()
+    db.execute("PRAGMA query_only=0")
+    shop.store.commit([], [])
+    assert shop.lanes() == [[], [], [], []]
+
+
 def test_low_disk_space_is_in_the_ledger(tmp_path: Path) -> None:
     shop = Shop(tmp_path, OutboxLimits(floor_bytes=2**62))
     shop.put(EVENT)

@@ -112,6 +112,7 @@ def test_limits_of_a_platform_bound_how_much_is_sent() -> None:
     wide = SendOptions(window=5000, batch_events=500, batch_bytes=10**6, window_bytes=10**7)
     grid = route("azure-eventgrid").bounded(wide)
     assert (grid.window, grid.window_bytes, grid.batch_events) == (1000, 61_440, 500)
+    assert (grid.drain_events_s, route("aws").bounded(SendOptions(drain_events_s=20.0)).drain_events_s) == (500, 20.0)
     things = route("thingsboard").bounded(wide)
     assert (things.window, things.window_bytes) == (100, 10**7)
     assert 60_000 < things.batch_bytes < 65_536

@@ -85,13 +85,15 @@ def test_classes_and_counts_per_class() -> None:
     for at in range(9):
         rows = [(190, 160, 210, 200, 0.9, class_id) for class_id in (0, 1, 2, 2)]
         step(result_of(boxes(*rows, ids=[1, 2, 3, 4]), at * FRAME_S))
-    assert dict(step.counts("cam")) == {
-        "yard.inside": 3,
-        "yard.entered": 3,
-        "yard.left": 0,
-        "yard.entered.person": 1,
-        "yard.entered.car": 2,
-    }
+    entered = {"yard.entered": 3, "yard.entered.person": 1, "yard.entered.car": 2}
+    inside = {"yard.inside": 3, "yard.inside.person": 1, "yard.inside.car": 2}
+    assert dict(step.counts("cam")) == {**inside, **entered, "yard.left": 0}
+    for at in range(9, 18):  # one car and the person leave, and the person is now taken for a car
+        rows = [(490, 160, 510, 200, 0.9, 2), (490, 160, 510, 200, 0.9, 2), (190, 160, 210, 200, 0.9, 2)]
+        step(result_of(boxes(*rows, ids=[1, 3, 4]), at * FRAME_S))
+    inside = {"yard.inside": 1, "yard.inside.person": 0, "yard.inside.car": 1}
+    left = {"yard.left": 2, "yard.left.car": 2}
+    assert dict(step.counts("cam")) == {**inside, **entered, **left}
 
 
 def test_unconfirmed_objects_are_never_counted_and_a_tracker_is_asked_for() -> None:

@@ -1,0 +1,36 @@
+"""Deletes whole hours that are older than what is kept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from edgecv.cloud_sync.store.layout import hour_of
+from edgecv.cloud_sync.store.writer import StoreWriter
+
+_DAY_US = 86400 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retained:
+    """How much was older than what is kept."""
+
+    from_hour: str  # the first hour that is kept
+    landed: int  # events that were still in landing.db
+    stored: int  # events that were in Parquet
+    parts: int  # their parts
+
+
+def retain(writer: StoreWriter, days: int, tenant: str = "") -> Retained:
+    """Keep ``days`` days, of one tenant or of all (empty); what comes later and is older is acknowledged and not stored.
+
+    Raises:
+        SyncError: the disk refused.
+    """
+    from_hour = hour_of(time.time_ns() // 1000 - days * _DAY_US)
+    writer.drop_obsolete(now=True)  # they may hold what is too old
+    landed = writer.landing.retain(tenant, from_hour)
+    old = [part for part in writer.manifest.parts if part.hour < from_hour and tenant in ("", part.tenant)]
+    if old:
+        writer.replace(old, None, now=True)
+    return Retained(from_hour=from_hour, landed=landed, stored=sum(part.events.rows for part in old), parts=len(old))
