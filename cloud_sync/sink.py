@@ -12,6 +12,8 @@ from typing import ClassVar, Literal
 
 from edgecv._internal.strict import check_number
 from edgecv._internal.timing import clock_is_synced
+from edgecv.cloud_sync.blobs.lane import BlobLane
+from edgecv.cloud_sync.blobs.options import SnapshotOptions, UploadPace
 from edgecv.cloud_sync.delivery.options import AckMode, SendOptions
 from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
@@ -30,6 +32,7 @@ from edgecv.results import Result
 Selection = Literal["detections", "all"]
 
 _CLOCK_CHECK_S = 10.0
+_FEW_EVENTS = 100  # two batches
 _LONGEST_TTL_S = 100 * 365 * 86_400.0
 
 
@@ -56,6 +59,7 @@ class MqttSink:
         window_bytes: Most bytes on their way that the broker has not taken, in place of that in ``options``.
         drain_events_s: Most events of the backlog in a second, in place of that in ``options``. What happens while a
             connection stands goes first in any case.
+        snapshots: Which events get a picture of their frame, and how it leaves the device; ``None``: no picture leaves it.
 
     ``promise`` says what ``ack="broker"`` does not promise; it is empty with ingest.
 
@@ -63,7 +67,7 @@ class MqttSink:
         ConfigError: the URL, a name, a mode or the platform cannot be used, or they do not go together.
         OutboxLocked: another process owns the outbox.
         SyncError: the outbox cannot be used.
-        MissingDependency: paho-mqtt is not installed.
+        MissingDependency: paho-mqtt, or for pictures OpenCV, is not installed.
     """
 
     name: ClassVar[str] = "mqtt"
@@ -86,11 +90,17 @@ class MqttSink:
         lanes: Mapping[Priority, LaneLimits] | None = None,
         window_bytes: int | None = None,
         drain_events_s: float | None = None,
+        snapshots: SnapshotOptions | None = None,
     ) -> None:
         if events not in ("detections", "all"):
             raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")
         if telemetry_ttl_s is not None:
             check_number("telemetry_ttl_s", telemetry_ttl_s, 0.0, _LONGEST_TTL_S)
+        if snapshots is not None and ack != "ingest":
+            raise ConfigError(
+                "Snapshots need an ingest that takes them, and ack='broker' has none.",
+                "Use ack='ingest', or no snapshots.",
+            )
         given = {"window_bytes": window_bytes, "drain_events_s": drain_events_s}
         own = {name: value for name, value in given.items() if value is not None}
         send = replace(options or SendOptions(), ack=ack, **own)  # type: ignore[arg-type]
@@ -108,14 +118,17 @@ class MqttSink:
         limits = limits or OutboxLimits()
         self._outbox = Outbox(outbox, limits=limits if lanes is None else replace(limits, lanes=lanes))
         self._outbox.report_losses(self._loss_report)
-        self._sender = Sender(self._outbox, broker, self._address, options=send, route=route)
+        self._blobs = None if snapshots is None else self._open_blobs(Path(outbox), snapshots, send.snapshots)
+        mailbox = None if self._blobs is None else self._blobs.mailbox
+        self._sender = Sender(self._outbox, broker, self._address, options=send, route=route, blobs=mailbox)
         self._sender.start()
 
     def emit(self, result: Result) -> None:
         """Take one result and the events of its steps; what cannot be kept is counted in ``stats``."""
         if self._all or _found_something(result):
-            self._put(lambda stamp: envelope_from_result(result, stamp), ttl_s=self._telemetry_ttl_s)
-        for event in result.events:
+            self._emitted += 1
+            self._store(lambda stamp: envelope_from_result(result, stamp), ttl_s=self._telemetry_ttl_s)
+        for event in result.events if self._blobs is None else self._take_pictures(result, self._blobs):
             self._put_event(event, result.frame.monotonic_ns, result.model)
 
     def emit_event(self, event: Event) -> None:
@@ -128,23 +141,66 @@ class MqttSink:
             if self._closed:
                 return
             self._closed = True
-            self._sender.drain(self._drain_s)
+            self._deliver(time.monotonic() + self._drain_s)
             self._sender.close()
             if not self._outbox.close():
                 raise SyncError("The outbox could not store its last events in time.", "Is the disk slow or full?")
 
     def stats(self) -> SyncStats:
         """The counts of this sink, its outbox and its sender at this moment."""
-        return SyncStats(emitted=self._emitted) + self._outbox.stats() + self._sender.stats()
+        stats = SyncStats(emitted=self._emitted) + self._outbox.stats() + self._sender.stats()
+        return stats if self._blobs is None else stats + self._blobs.stats()
+
+    def _open_blobs(self, outbox: Path, snapshots: SnapshotOptions, pace: UploadPace) -> BlobLane:
+        try:
+            return BlobLane(
+                outbox / "blobs",
+                self._address,
+                snapshots,
+                put=self._put_pictured,
+                calm=self._is_calm,
+                lose=lambda reason: self._outbox.lose(reason, "blob"),
+                pace=pace,
+            )
+        except BaseException:
+            self._outbox.close()
+            raise
+
+    def _take_pictures(self, result: Result, blobs: BlobLane) -> tuple[Event, ...]:
+        plain = blobs.take(result)
+        # The others come by `_put_pictured`, from the encoder's thread.
+        self._emitted += len(result.events) - len(plain)
+        return plain
+
+    def _put_pictured(self, event: Event, result: Result) -> None:
+        self._store_event(event, result.frame.monotonic_ns, result.model)
+
+    def _is_calm(self) -> bool:
+        """Whether so few events wait that all may be on their way."""
+        waiting = self._outbox.stats()
+        return waiting.pending + waiting.queued - self._sender.stats().parked <= _FEW_EVENTS
+
+    def _deliver(self, deadline_s: float) -> None:
+        """Store what waits in memory, events and pictures, and deliver until the deadline: events first."""
+        if self._blobs is not None:
+            self._blobs.finish_events()
+            self._blobs.store()
+        self._sender.drain(deadline_s - time.monotonic())
+        if self._blobs is not None:
+            self._blobs.drain(deadline_s - time.monotonic())
+            self._blobs.close()
 
     def _put_event(self, event: Event, mono_ns: int, model: str) -> None:
-        self._put(
+        self._emitted += 1
+        self._store_event(event, mono_ns, model)
+
+    def _store_event(self, event: Event, mono_ns: int, model: str) -> None:
+        self._store(
             lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model),
             coalesce_key=event.coalesce_key,
         )
 
-    def _put(self, make: Callable[[Stamp], Envelope], *, ttl_s: float | None = None, coalesce_key: str = "") -> None:
-        self._emitted += 1
+    def _store(self, make: Callable[[Stamp], Envelope], *, ttl_s: float | None = None, coalesce_key: str = "") -> None:
         with suppress(SyncError):  # the outbox counts it
             self._outbox.put(make(self._stamp(self._outbox.next_seq())), ttl_s=ttl_s, coalesce_key=coalesce_key)
 

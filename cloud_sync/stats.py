@@ -31,6 +31,15 @@ class SyncStats:
     unplaced: int = 0  # batches the broker refused, or that nobody subscribed to
     ignored: int = 0  # messages that acknowledged nothing of this run: garbage, forged, or meant for an earlier run
     parked: int = 0  # of the pending ones, too large for this broker: they are tried again later
+    snapshots: int = 0  # pictures made for events
+    snapshots_skipped: int = (
+        0  # events that went without the picture they should have: too many, or it could not be made
+    )
+    snapshots_waiting: int = 0  # pictures on disk that are not delivered yet; from earlier runs too
+    snapshots_sent: int = 0  # pictures delivered and deleted from disk
+    snapshots_dropped: int = (
+        0  # pictures given up: the quota or the disk was full, they were damaged, or ingest never takes them
+    )
     last_error: str = ""  # what last went wrong on the disk, or else with the broker; or empty
 
     def __add__(self, other: SyncStats) -> SyncStats:

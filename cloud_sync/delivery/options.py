@@ -7,6 +7,7 @@ from typing import Literal
 
 from edgecv._internal.strict import check_number
 from edgecv._internal.timing import Backoff
+from edgecv.cloud_sync.blobs.options import UploadPace
 from edgecv.errors import ConfigError
 
 _LEAST_BYTES = 1024
@@ -32,6 +33,7 @@ class SendOptions:
     resend: Backoff = field(default_factory=lambda: Backoff(initial_s=5.0, cap_s=60.0))
     reconnect: Backoff = field(default_factory=Backoff)  # delays between connections
     keepalive_s: int = 15  # a broker that says nothing is asked after this long, and given up after twice this
+    snapshots: UploadPace = field(default_factory=UploadPace)  # delays between attempts to bring a picture to the cloud
 
     def __post_init__(self) -> None:
         if self.ack not in ("ingest", "broker"):

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import to_ranges
+from edgecv.cloud_sync.blobs.mailbox import Mailbox
 from edgecv.cloud_sync.delivery.answers import AnswerReader
 from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
 from edgecv.cloud_sync.delivery.options import SendOptions
@@ -25,7 +26,6 @@ from edgecv.cloud_sync.mqtt.events import (
     Delivered,
     Disconnected,
     LinkEvent,
-    LinkOptions,
     Received,
     Undelivered,
 )
@@ -55,11 +55,13 @@ class Sender:
         *,
         options: SendOptions | None = None,
         route: Route | None = None,
+        blobs: Mailbox | None = None,
     ) -> None:
         self._outbox = outbox
         options = options or SendOptions()
         self._route = route or plan_route(broker, address, ack=options.ack)
         self._options = self._route.bounded(options)
+        self._blobs = blobs or Mailbox(address, ())
         self._inbox = Inbox(_INBOX)  # None: look again
         self._more = threading.Event()
         self._more.set()
@@ -73,7 +75,8 @@ class Sender:
         self._supply = Supply(outbox, self._options)
         self._answers = AnswerReader(outbox, self._flights, self._parking, self._route.acks_topic or "")
         self._stats = SyncStats()
-        self._transport = MqttTransport(self._route.broker, self._link_options(), self._inbox.put)
+        link = self._route.link_options(self._options, optional=self._blobs.topics)
+        self._transport = MqttTransport(self._route.broker, link, self._inbox.put)
         self._thread = threading.Thread(target=self._run, name="edgecv-send", daemon=True)
 
     def start(self) -> None:
@@ -106,18 +109,6 @@ class Sender:
         if self._epoch:
             self._publish_status("offline")
         return self._transport.close(max(deadline_s - time.monotonic(), 0.1)) and not self._thread.is_alive()
-
-    def _link_options(self) -> LinkOptions:
-        options, route = self._options, self._route
-        return LinkOptions(
-            client_id=route.client_id,
-            subscriptions=route.subscriptions,
-            will=route.will,
-            window=options.window,
-            window_bytes=options.window_bytes,
-            keepalive_s=options.keepalive_s,
-            backoff=options.reconnect,
-        )
 
     def _look_again(self) -> None:
         self._more.set()
@@ -164,6 +155,8 @@ class Sender:
     def _handle(self, event: LinkEvent | None) -> None:
         if event is None:
             self._woken.clear()
+        elif self._blobs.heeds(event, self._transport.publish):
+            return
         elif isinstance(event, Received):
             self._heard(event)
         elif isinstance(event, Delivered):

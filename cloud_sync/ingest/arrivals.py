@@ -25,7 +25,8 @@ class Arrived:
 
     fresh: list[Landed] = field(default_factory=list)  # its key was never merged
     others: list[Landed] = field(default_factory=list)  # its key is that of a merged event of another content
-    erased: int = 0  # forgotten, or too old
+    erased: int = 0  # forgotten, or too old ...
+    gone: list[Landed] = field(default_factory=list)  # ... and those of them that were never stored
 
 
 class Arrivals:
@@ -48,6 +49,7 @@ class Arrivals:
         for one in landed:
             if self._erasures and self._erasures.covers(one.address.tenant, one.address.device, one.filed_us):
                 arrived.erased += 1
+                arrived.gone.append(one)
             else:
                 by_boot[one.address.source, one.boot].append(one)
         for (source, boot), group in by_boot.items():

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from edgecv._internal.private_files import make_private_file
 from edgecv.cloud_sync.folders import own_folder
 from edgecv.cloud_sync.ingest import erasures, merged, schema
 from edgecv.cloud_sync.ingest.arrivals import Arrivals
+from edgecv.cloud_sync.ingest.blobs import erasing as blobs
 from edgecv.cloud_sync.ingest.landed import WRITTEN, Landed, Rejected, Stored
 from edgecv.cloud_sync.store.manifest import Forgotten
 from edgecv.errors import SyncError
 
+_T = TypeVar("_T")
 _INSERT = f"INSERT OR IGNORE INTO events VALUES ({', '.join('?' * 15)})"  # noqa: S608 (question marks)
 _IS_THERE = f"SELECT 1 FROM events WHERE source=? AND id=? AND {' AND '.join(f'{name}=?' for name in WRITTEN)}"  # noqa: S608
 _REJECT = "INSERT INTO rejected (received_ns, topic, reason, bytes, sample) VALUES (?, ?, ?, ?, ?)"
@@ -58,7 +61,17 @@ class EventDatabase:
                 renamed = tuple(one for one in (other.under_another_id() for other in others) if self._keep(one))
                 stored = Stored(new=self._db.total_changes - before, renamed=renamed, erased=arrived.erased)
                 self._db.executemany(_REJECT, [one.as_row() for one in rejected])
+                blobs.note(self._db, self.folder, named=(*arrived.fresh, *arrived.others), gone=arrived.gone)
         return stored
+
+    def write(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something else in one durable commit.
+
+        Raises:
+            SyncError: the disk refused; nothing was done.
+        """
+        with self._mutex, self._transaction():
+            return action(self._db)
 
     def file_rows(self, most: int) -> int:
         """Note the hour of events that an older ingest stored; gives how many it was, at most ``most``.
@@ -87,6 +100,7 @@ class EventDatabase:
         with self._mutex:
             with self._transaction():
                 deleted = erasures.forget(self._db, tombstone)
+                blobs.forget(self._db, self.folder, tombstone)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds copies of rows
             self._arrivals.reload()
         return deleted
@@ -105,6 +119,7 @@ class EventDatabase:
         with self._mutex:
             with self._transaction():
                 deleted = erasures.retain(self._db, tenant, from_hour)
+                blobs.retain(self._db, self.folder, tenant, from_hour)
             self._arrivals.reload()
         return deleted
 

@@ -7,9 +7,9 @@ import queue
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edgecv._internal.printable import printable
@@ -17,14 +17,18 @@ from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.acks import Key
 from edgecv.cloud_sync.envelope import decode_batch
 from edgecv.cloud_sync.ingest.answers import Answers
+from edgecv.cloud_sync.ingest.blobs.desk import ANNOUNCEMENTS, PARTS, BlobDesk
+from edgecv.cloud_sync.ingest.blobs.limits import BlobLimits
+from edgecv.cloud_sync.ingest.blobs.signers import UrlSigner
 from edgecv.cloud_sync.ingest.database import OF_THE_CONTENT, EventDatabase
+from edgecv.cloud_sync.ingest.group import Group
 from edgecv.cloud_sync.ingest.landed import Landed, Rejected
 from edgecv.cloud_sync.ingest.seen import DeviceSeen, DevicesSeen
 from edgecv.cloud_sync.ingest.stats import IngestStats
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
 from edgecv.cloud_sync.mqtt.inbox import Inbox, InboxLimits
-from edgecv.cloud_sync.mqtt.topics import Address, events_filter, parse_events_topic
+from edgecv.cloud_sync.mqtt.topics import EVENTS_FILTER, Address, group_filter, parse_events_topic
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.store.upkeep import Upkeep, UpkeepOptions
@@ -42,17 +46,6 @@ _GROUP_TEXT_BYTES = 8 * 2**20
 _MAX_REASONS = 8  # kept of one message; all are counted
 
 
-@dataclass(slots=True, kw_only=True)
-class _Group:
-    """What a few messages brought, for one commit."""
-
-    landed: list[Landed] = field(default_factory=list)  # events to store
-    rejected: list[Rejected] = field(default_factory=list)  # what to keep of messages and events that did not pass
-    refused: int = 0  # how many did not pass
-    answers: Answers = field(default_factory=Answers)  # what to tell the devices once it is committed
-    text_bytes: int = 0  # what the messages inflated to
-
-
 class Ingest:
     """Lands the events of all devices of a broker in ``DIR/landing.db``.
 
@@ -63,6 +56,8 @@ class Ingest:
             name this ingest gets every message.
         reconnect: The delays between connections, and between attempts to commit.
         upkeep: When to merge events into Parquet, and how long to keep them. By default they stay in the database.
+        blobs: How much is taken of pictures.
+        signer: Gives the URLs to which devices upload pictures; without one they come here.
 
     Raises:
         ConfigError: the URL or the group cannot be used.
@@ -78,10 +73,12 @@ class Ingest:
         group: str | None = None,
         reconnect: Backoff | None = None,
         upkeep: UpkeepOptions | None = None,
+        blobs: BlobLimits | None = None,
+        signer: UrlSigner | None = None,
     ) -> None:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
-        wanted = events_filter(group)
+        wanted = group_filter(group, EVENTS_FILTER)
         self._landing = EventDatabase(db_dir)
         self._upkeep = Upkeep(self._landing, upkeep or UpkeepOptions())
         self._inbox = Inbox(_INBOX)
@@ -95,12 +92,15 @@ class Ingest:
         options = LinkOptions(
             client_id=f"edgecv-ingest-{secrets.token_hex(4)}",
             subscriptions=(wanted,),
+            optional=(group_filter(group, ANNOUNCEMENTS), PARTS),
             max_packet_bytes=_MAX_PACKET_BYTES,
             window=64,
             manual_ack=True,
             backoff=self._backoff,
         )
         self._transport = MqttTransport(broker, options, self._enqueue)
+        folder, wake = self._landing.path.parent, partial(self._inbox.put, None)
+        self._blobs = BlobDesk(folder, self._tell, wake, limits=blobs or BlobLimits(), signer=signer)
 
     @property
     def db_path(self) -> Path:
@@ -110,7 +110,8 @@ class Ingest:
     def stats(self) -> IngestStats:
         """The counts of the ingest at this moment."""
         messages, size = self._inbox.waiting()
-        return replace(self._stats, dropped=self._dropped, waiting=messages, waiting_bytes=size)
+        stats = replace(self._stats, blobs=self._blobs.stored, blobs_refused=self._blobs.refused)
+        return replace(stats, dropped=self._dropped, waiting=messages, waiting_bytes=size)
 
     def devices(self) -> Sequence[DeviceSeen]:
         """The devices that were heard of since the start, at most 10,000; those that were silent for longest first."""
@@ -120,20 +121,30 @@ class Ingest:
         """Work until ``stop`` is set, then close; call it once."""
         self._upkeep.start()
         self._transport.start()
+        self._blobs.start()
         try:
             while not stop.is_set():
                 messages = self._receive()
                 if messages:
                     self._land(messages, stop)
+                self._blobs.settle(self._landing.write)
         finally:
+            self._blobs.close()
+            self._blobs.settle(self._landing.write)  # it never waits for the disk to recover
             self._transport.close(5.0)
             self._upkeep.close()
             self._landing.close()
 
     def _enqueue(self, event: LinkEvent) -> None:
-        if not self._inbox.put(event) and isinstance(event, Received):
+        if isinstance(event, Received) and self._blobs.heeds(event):
+            self._transport.acknowledge(event)  # to the broker; devices repeat what got lost
+        elif not self._inbox.put(event) and isinstance(event, Received):
             self._dropped += 1
             self._transport.acknowledge(event)  # to the broker, which would stop at the window otherwise
+
+    def _tell(self, topic: str, payload: bytes) -> None:
+        if self._epoch:
+            self._transport.publish(self._epoch, topic, payload)
 
     def _receive(self) -> list[Received]:
         """Wait for messages, and a moment more for others that can share their commit."""
@@ -144,11 +155,13 @@ class Ingest:
                 event = self._inbox.get(max(deadline_s - time.monotonic(), 0.0))
             except queue.Empty:
                 break
+            if event is None:
+                break  # a picture arrived
             if isinstance(event, Received):
                 if not messages:
                     deadline_s = time.monotonic() + _GROUP_S
                 messages.append(event)
-            elif event is not None:
+            else:
                 self._note_link(event)
         return messages
 
@@ -181,9 +194,9 @@ class Ingest:
             for message in messages[done:]:
                 self._land([message], stop)
 
-    def _group(self, messages: Sequence[Received]) -> tuple[_Group, int]:
+    def _group(self, messages: Sequence[Received]) -> tuple[Group, int]:
         """Check messages until enough for a commit came together; also says how many that were."""
-        group = _Group()
+        group = Group()
         count = 0
         for message in messages:
             self._check(message, group)
@@ -192,7 +205,7 @@ class Ingest:
                 break
         return group, count
 
-    def _check(self, message: Received, group: _Group) -> None:
+    def _check(self, message: Received, group: Group) -> None:
         now_ns = time.time_ns()
         try:
             reasons = self._admit(message.payload, parse_events_topic(message.topic), group, now_ns)
@@ -207,7 +220,7 @@ class Ingest:
                 Rejected(topic=message.topic, reason=reason, payload=message.payload, received_ns=now_ns)
             )
 
-    def _admit(self, payload: bytes, address: Address, group: _Group, now_ns: int) -> list[str]:
+    def _admit(self, payload: bytes, address: Address, group: Group, now_ns: int) -> list[str]:
         """Take the good events of a message into a group; returns what is wrong with the others.
 
         Raises:
@@ -230,7 +243,7 @@ class Ingest:
         group.answers.add(address, batch.nonce, keys, wrong)
         return list(wrong.values())
 
-    def _commit(self, group: _Group, stop: threading.Event) -> bool:
+    def _commit(self, group: Group, stop: threading.Event) -> bool:
         """Commit, again and again while the disk refuses; ``False`` when it was stopped before."""
         attempt = 0
         while not stop.is_set():
@@ -256,17 +269,11 @@ class Ingest:
                 commits=self._stats.commits + 1,
                 commit_s=self._stats.commit_s + time.monotonic() - began_s,
             )
-            self._note_devices(group.landed)
+            self._devices.note_landed(group.landed)
             return True
         return False
 
-    def _note_devices(self, landed: Sequence[Landed]) -> None:
-        counts = Counter(one.address for one in landed)
-        last = {one.address: one for one in landed}
-        for address, one in last.items():
-            self._devices.note(address, counts[address], one.time, one.received_ns)
-
-    def _answer(self, group: _Group, messages: Sequence[Received]) -> None:
+    def _answer(self, group: Group, messages: Sequence[Received]) -> None:
         """Tell devices what is safe, and the broker that the messages are taken care of."""
         self._note(messages=self._stats.messages + len(messages))
         self._send(group.answers)
@@ -275,8 +282,7 @@ class Ingest:
 
     def _send(self, answers: Answers) -> None:
         for topic, payload in answers.messages():
-            if self._epoch:
-                self._transport.publish(self._epoch, topic, payload)
+            self._tell(topic, payload)
 
     def _give_up(self, message: Received, error: Exception) -> None:
         self._failed(f"A message on {message.topic!r} could not be read at all: {type(error).__name__}: {error}")

@@ -15,6 +15,7 @@ _SAMPLE_BYTES = 1024
 WRITTEN = ("type", "time", "mono_ns", "clock_synced", "lane", "model", "data")
 _WRITTEN_AT = slice(6, 6 + len(WRITTEN))
 _TIME_AT = 7
+_DATA_AT = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,11 @@ class Landed:
     def time(self) -> str:
         """When it happened, as the device says it."""
         return str(self.row[_TIME_AT])
+
+    @property
+    def data(self) -> str:
+        """The event's own fields, as JSON."""
+        return str(self.row[_DATA_AT])
 
     @property
     def own_us(self) -> int:

@@ -51,6 +51,10 @@ class IngestCollector:
         yield self._counter("commit_seconds", "Time in commits, failed ones included.", [((), stats.commit_s)])
         yield self._gauge("waiting_messages", "Received, and not committed yet.", [((), stats.waiting)])
         yield self._gauge("waiting_bytes", "Their size in memory.", [((), stats.waiting_bytes)])
+        yield self._counter("blobs", "Snapshots that arrived.", [((), stats.blobs)])
+        yield self._counter(
+            "blobs_refused", "Messages about snapshots that were kept out.", [((), stats.blobs_refused)]
+        )
 
     def _of_devices(self, devices: Sequence[DeviceSeen]) -> Iterator[Any]:
         now_s = time.time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from edgecv.cloud_sync.ingest import erasures, merged
+from edgecv.cloud_sync.ingest.blobs import table
 from edgecv.cloud_sync.store.layout import hour_of, hour_of_event
 from edgecv.errors import SyncError
 
@@ -45,7 +46,7 @@ def prepare(db: sqlite3.Connection) -> None:
     db.executescript(_TABLES)
     if "hour" not in [name for _, name, *_ in db.execute("PRAGMA table_info(events)")]:
         db.execute("ALTER TABLE events ADD COLUMN hour TEXT NOT NULL DEFAULT ''")
-    db.executescript(_INDEXES + merged.SCHEMA + erasures.SCHEMA)
+    db.executescript(_INDEXES + merged.SCHEMA + erasures.SCHEMA + table.SCHEMA)
     db.execute(f"PRAGMA user_version={VERSION}")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from edgecv.cloud_sync.ingest.landed import Landed
 from edgecv.cloud_sync.mqtt.topics import Address
 
 MAX_DEVICES = 10_000  # beyond it, the device that was silent for longest is forgotten
@@ -40,6 +41,13 @@ class DevicesSeen:
             self._devices[address] = DeviceSeen(address=address, events=events, received_ns=received_ns, lag_s=lag_s)
             if len(self._devices) > self._limit:
                 self._devices.popitem(last=False)
+
+    def note_landed(self, landed: Sequence[Landed]) -> None:
+        """Count the events of one commit."""
+        counts = Counter(one.address for one in landed)
+        last = {one.address: one for one in landed}
+        for address, one in last.items():
+            self.note(address, counts[address], one.time, one.received_ns)
 
     def all(self) -> Sequence[DeviceSeen]:
         """The devices, those that were silent for longest first."""

@@ -21,4 +21,6 @@ class IngestStats:
     commit_s: float = 0.0  # seconds spent in commits, failed ones included
     waiting: int = 0  # messages that wait for their commit now
     waiting_bytes: int = 0  # their size in memory
+    blobs: int = 0  # pictures that arrived
+    blobs_refused: int = 0  # messages about pictures, and pictures, that were kept out
     last_error: str = ""  # why there was no connection or no commit, or empty

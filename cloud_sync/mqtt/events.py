@@ -75,6 +75,7 @@ class LinkOptions:
 
     client_id: str  # name of this client at the broker; a second one of that name throws the first out
     subscriptions: tuple[str, ...] = ()  # topic filters, granted before `Connected` is reported
+    optional: tuple[str, ...] = ()  # more of them, which the broker may refuse
     will: Will | None = None  # published by the broker when this client vanishes
     max_packet_bytes: int = 64 * 1024  # the largest packet to take from the broker; a larger one ends the connection
     window: int = 32  # most messages unacknowledged at a time; 20 to 64 are fastest (measured)
@@ -85,3 +86,8 @@ class LinkOptions:
     stall_s: float = 30.0  # a connection on which the broker acknowledges nothing for this long is given up
     hang_s: float = 45.0  # a network thread that makes no step for so long hangs, and is replaced
     backoff: Backoff = field(default_factory=Backoff)  # delays between attempts
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """All that is subscribed to, what is needed first."""
+        return (*self.subscriptions, *self.optional)

@@ -245,14 +245,14 @@ class Link:
         # A broker may ask for another keepalive. More pings than it needs do no harm; none would hide a dead peer.
         self._keepalive_s = min(client._keepalive or self._keepalive_s, self._keepalive_s)
         client._keepalive = _NEVER_S
-        if self._options.subscriptions:
-            client.subscribe([(topic, 1) for topic in self._options.subscriptions])
+        if self._options.filters:
+            client.subscribe([(topic, 1) for topic in self._options.filters])
         else:
             self._establish()
 
     def _on_subscribe(self, _client: Any, _data: None, _mid: int, reasons: list[object], _props: object) -> None:
         granted = [not getattr(reason, "is_failure", True) for reason in reasons]
-        if len(granted) != len(self._options.subscriptions) or not all(granted):
+        if len(granted) != len(self._options.filters) or not all(granted[: len(self._options.subscriptions)]):
             self._ended = NOT_GRANTED.format(broker=self._broker, topics=", ".join(self._options.subscriptions))
             return
         self._establish()

@@ -13,7 +13,7 @@ from edgecv._internal.timing import clock_from_now
 from edgecv.cloud_sync.acks import AckRange, Key
 from edgecv.cloud_sync.envelope import PRIORITIES, Envelope, encode
 from edgecv.cloud_sync.folders import own_folder
-from edgecv.cloud_sync.outbox.accounts.losses import Loss, LossLedger
+from edgecv.cloud_sync.outbox.accounts.losses import Loss, LossLedger, Reason
 from edgecv.cloud_sync.outbox.accounts.reports import LossReports, Report
 from edgecv.cloud_sync.outbox.checking import FileCheck
 from edgecv.cloud_sync.outbox.database import Claim
@@ -24,6 +24,7 @@ from edgecv.cloud_sync.outbox.store import OutboxStore
 from edgecv.cloud_sync.outbox.waiting import Waiting
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.errors import OutboxLocked, SyncError
+from edgecv.events import Priority
 from edgecv.protocols import Clock
 
 _OPEN_TIMEOUT_S = 300.0  # an SD card may take so long for a file of an older EdgeCV, or a damaged one
@@ -148,6 +149,12 @@ class Outbox:
     def retry_dead(self, keys: Collection[Key] | None = None, timeout_s: float = 10.0) -> int:
         """Offer dead letters again, all or those of ``keys``; says how many. What is damaged stays dead. Errors as in ``claim``."""
         return self._requests.ask(lambda store: store.retry_dead(keys), timeout_s)
+
+    def lose(self, reason: Reason, lane: Priority) -> None:
+        """Enter something that was lost beside the events into the ledger, such as a snapshot; never waits."""
+        with self._work:
+            self._waiting.lose(reason, lane, self._clock())
+            self._work.notify()
 
     def report_losses(self, make: Report, every_s: float = _REPORT_EVERY_S) -> None:
         """Store an event, made by ``make`` on the StoreThread, when the ledger has changed, at most once in ``every_s``.

@@ -52,6 +52,10 @@ class Waiting:
     def refuse(self, reason: Reason, lane: str, now_ns: int) -> None:
         """Count an event that was not taken."""
         self.refused += 1
+        self.lose(reason, lane, now_ns)
+
+    def lose(self, reason: Reason, lane: str, now_ns: int) -> None:
+        """Count what was lost beside the events."""
         self._lost.add(reason, lane, 1, now_ns)
 
     def take(self) -> Sequence[Row]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.delivery.options import AckMode, SendOptions
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
-from edgecv.cloud_sync.mqtt.events import Received, Will
+from edgecv.cloud_sync.mqtt.events import LinkOptions, Received, Will
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.platforms.platform import OWN, Message, Platform, fill, read_platform
 from edgecv.cloud_sync.wire.payloads import JSON, ZLIB, Form, Wire
@@ -115,6 +115,19 @@ class Route:
             batch_events=_least(options.batch_events, limits.batch_events),
             batch_bytes=_least(options.batch_bytes, room),
             drain_events_s=_slower(options.drain_events_s, limits.drain_events_s),
+        )
+
+    def link_options(self, options: SendOptions, *, optional: tuple[str, ...] = ()) -> LinkOptions:
+        """How to connect; ``optional`` are more topics to read, which the broker may refuse."""
+        return LinkOptions(
+            client_id=self.client_id,
+            subscriptions=self.subscriptions,
+            optional=optional,
+            will=self.will,
+            window=options.window,
+            window_bytes=options.window_bytes,
+            keepalive_s=options.keepalive_s,
+            backoff=options.reconnect,
         )
 
     @property

@@ -136,11 +136,11 @@ def new_file(target: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
         yield file
 
 
-def write_private(path: str | Path, data: bytes) -> None:
+def write_private(path: str | Path, data: bytes, *, flush: bool = False) -> None:
     """Write a file of mode 0600 that appears whole or not at all; what had its name, if only a link, is replaced.
 
-    It is for files that one process writes, again and again: written as ``.NAME.tmp`` first, and not flushed to the disk, so a
-    power cut may cost the last ones.
+    It is for files that one process writes, again and again: written as ``.NAME.tmp`` first, and without ``flush`` not flushed to
+    the disk, so a power cut may cost the last ones.
 
     Raises:
         OSError: the system refused; nothing is left behind.
@@ -148,7 +148,7 @@ def write_private(path: str | Path, data: bytes) -> None:
     path = Path(path)
     work = path.with_name(f".{path.name}.tmp")
     work.unlink(missing_ok=True)  # what a killed process left, or a link that somebody put there
-    with _taking_name(path, work, mode=FILE_MODE) as file:
+    with _taking_name(path, work, mode=FILE_MODE, flush=flush) as file:
         write_all(file.fileno(), data)
 
 

@@ -17,6 +17,7 @@ import msgspec
 from edgecv import registry
 from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.strict import read_struct
+from edgecv.cloud_sync.blobs.options import SnapshotOptions
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.step_chain import check_ids
 from edgecv.pipelines.sinks import check_sink
@@ -97,7 +98,10 @@ class LanesTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait."""
+    """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait.
+
+    ``snapshots`` is a list of kinds of events, or a table ``[mqtt.snapshots]``.
+    """
 
     url: str
     tenant: str
@@ -112,6 +116,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     platform: str | None = None
     window_bytes: _Count | None = None
     drain_events_s: float | None = None
+    snapshots: SnapshotOptions | list[str] | None = None
 
 
 class HomeAssistantTable(msgspec.Struct, frozen=True, kw_only=True):

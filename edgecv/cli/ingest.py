@@ -35,9 +35,21 @@ def ingest(
     retain_days: Annotated[
         int | None, typer.Option(min=1, help="Delete what is older, whole hours, after each merge.")
     ] = None,
+    blob_urls: Annotated[
+        str,
+        typer.Option(
+            help="Where devices upload snapshots: s3://BUCKET/PREFIX?..., or command:PROGRAM; else they come here."
+        ),
+    ] = "",
+    blobs_mb: Annotated[float, typer.Option(min=0, help="Most megabytes of snapshots of one device.")] = 1000.0,
+    blob_missing_h: Annotated[
+        float, typer.Option(min=0, help="A snapshot that did not come for so many hours is missing.")
+    ] = 24.0,
 ) -> None:
     """Store the events of every device of a broker, and acknowledge each after its commit."""
     from edgecv._internal.extras import require
+    from edgecv.cloud_sync.ingest.blobs.limits import BlobLimits
+    from edgecv.cloud_sync.ingest.blobs.signers import parse_signer
     from edgecv.cloud_sync.ingest.ingest import Ingest
     from edgecv.cloud_sync.store.upkeep import UpkeepOptions
 
@@ -53,12 +65,16 @@ def ingest(
         stop.set()
 
     take_over(end)
-    running = Ingest(mqtt, db, group=group, upkeep=upkeep)
+    limits = BlobLimits(device_bytes=round(blobs_mb * 1e6), missing_after_s=blob_missing_h * 3600)
+    signer = parse_signer(blob_urls) if blob_urls else None
+    running = Ingest(mqtt, db, group=group, upkeep=upkeep, blobs=limits, signer=signer)
     with _metrics(running, metrics):
         note(f"events go to {running.db_path}; stop with Ctrl-C")
         running.run(stop)
     stats = running.stats()
     note(f"{stats.stored} stored, {stats.duplicates} duplicates, {stats.rejected} rejected")
+    if stats.blobs or stats.blobs_refused:
+        note(f"{stats.blobs} snapshots stored, {stats.blobs_refused} messages about snapshots refused")
     if stats.renamed:
         note(f"{stats.renamed} had the id of another event and were stored under one of their own")
     if stats.erased:

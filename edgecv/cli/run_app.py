@@ -150,8 +150,10 @@ def _check(file: AppFile, json: bool) -> None:
 def open_cloud(table: MqttTable) -> MqttSink:
     """The sink that ``[mqtt]`` describes; errors as ``MqttSink``."""
     from edgecv.cli.outbox_limits import outbox_limits
+    from edgecv.cloud_sync.blobs.options import SnapshotOptions
     from edgecv.cloud_sync.sink import MqttSink
 
+    chosen = table.snapshots or None
     sink = MqttSink(
         table.url,
         tenant=table.tenant,
@@ -165,6 +167,7 @@ def open_cloud(table: MqttTable) -> MqttSink:
         platform=table.platform,
         window_bytes=table.window_bytes,
         drain_events_s=table.drain_events_s,
+        snapshots=SnapshotOptions(events=chosen) if isinstance(chosen, list) else chosen,
     )
     if sink.promise:
         note(f"mqtt: {sink.promise}")

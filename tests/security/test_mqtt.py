@@ -27,6 +27,7 @@ from edgecv.cloud_sync.acks import Ack, encode_acks, to_ranges
 from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import MAX_BATCH_BYTES, Stamp, decode_batch, encode, encode_batch, envelope_from_event
+from edgecv.cloud_sync.ingest.blobs.limits import BlobLimits
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.ingest.ingest import Ingest
 from edgecv.cloud_sync.mqtt import client as mqtt_client
@@ -42,6 +43,7 @@ from edgecv.cloud_sync.sink import MqttSink
 from edgecv.errors import SyncError
 from edgecv.events import Event
 from tests.conftest import CHECKOUT
+from tests.integration.test_sync_blobs import open_sink as snapshot_sink, pictured
 from tests.security.fuzz_mqtt import kept
 from tests.security.hostile_broker import (
     DISCONNECT,
@@ -1126,3 +1128,23 @@ def test_a_full_batch_is_what_ingest_takes(outbox: Outbox) -> None:
     """The largest honest batch stays below what the other end refuses."""
     largest = [encode(make_envelope(outbox, bulk=255_000))]
     assert len(zlib.decompress(encode_batch(largest, "0" * 32))) < MAX_BATCH_BYTES
+
+
+@NEEDS_TOOLS
+def test_the_shipped_rules_let_snapshots_through_and_nothing_else(guarded: Mosquitto, tmp_path: Path) -> None:
+    url = url_of(guarded, tmp_path, "acme/cam-1")
+    with running_ingest(url_of(guarded, tmp_path, "edgecv-ingest"), tmp_path / "db", blobs=BlobLimits(floor_bytes=0)):
+        sink = snapshot_sink(url, tmp_path / "outbox")
+        sink.emit(pictured(1))
+        sink.close()
+    assert sink.stats().snapshots_sent == 1, sink.stats()
+    leaves = ("blob", "blob-part", "blob-reply")
+    device, ingest = (
+        Client(guarded, tmp_path, "acme/cam-1"),
+        Client(guarded, tmp_path, "edgecv-ingest"),
+    )
+    assert [device.may_write(f"edgecv/acme/cam-1/{leaf}") for leaf in leaves] == [True, True, False]
+    assert [ingest.may_write(f"edgecv/acme/cam-1/{leaf}") for leaf in leaves] == [False, False, True]
+    assert not any(device.may_write(f"edgecv/acme/cam-2/{leaf}") for leaf in leaves)
+    device.close()
+    ingest.close()

@@ -2,6 +2,7 @@
 
 python -m tests.unit.cloud_sync.programs device URL OUTBOX LOG COUNT   emits, and logs each accepted id
 python -m tests.unit.cloud_sync.programs ingest URL DIR                lands until it is killed
+python -m tests.unit.cloud_sync.programs pictures URL OUTBOX UPLOAD COUNT  emits events with pictures
 python -m tests.unit.cloud_sync.programs sink URL OUTBOX PLATFORM      is online on a platform until it is killed
 python -m tests.unit.cloud_sync.programs hold OUTBOX FLAG              owns an outbox until it is killed
 python -m tests.unit.cloud_sync.programs home_assistant URL DIR        shows a camera until it is killed
@@ -9,6 +10,7 @@ python -m tests.unit.cloud_sync.programs home_assistant URL DIR        shows a c
 
 from __future__ import annotations
 
+import secrets
 import sys
 import threading
 import time
@@ -45,6 +47,19 @@ def ingest(url: str, folder: str) -> None:
     Ingest(url, folder, reconnect=FAST).run(threading.Event())
 
 
+def pictures(url: str, folder: str, upload: str, count: str) -> None:
+    from tests.integration.test_sync_blobs import open_sink, pictured
+
+    sink = open_sink(url, Path(folder), upload=upload, drain_s=60.0)
+    for _ in range(int(count)):
+        sink.emit(pictured(secrets.randbits(32)))
+        time.sleep(0.02)
+    sink.close()
+    stats = sink.stats()
+    print(stats, file=sys.stderr)
+    sys.exit(1 if stats.snapshots_waiting or stats.pending else 0)
+
+
 def sink(url: str, folder: str, platform: str) -> None:
     MqttSink(url, tenant=ADDRESS.tenant, device=ADDRESS.device, outbox=folder, ack="broker", platform=platform)
     time.sleep(60.0)
@@ -63,5 +78,12 @@ def home_assistant(url: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    programs = {"device": device, "ingest": ingest, "sink": sink, "hold": hold, "home_assistant": home_assistant}
+    programs = {
+        "device": device,
+        "ingest": ingest,
+        "pictures": pictures,
+        "sink": sink,
+        "hold": hold,
+        "home_assistant": home_assistant,
+    }
     programs[sys.argv[1]](*sys.argv[2:])

@@ -99,9 +99,9 @@ def stored_ids(db_dir: Path) -> list[str]:
 
 
 @contextmanager
-def running_ingest(url: str, db_dir: Path) -> Iterator[Ingest]:
+def running_ingest(url: str, db_dir: Path, **more: Any) -> Iterator[Ingest]:
     """An ingest in a thread, stopped with a deadline."""
-    ingest = Ingest(url, db_dir, reconnect=FAST)
+    ingest = Ingest(url, db_dir, reconnect=FAST, **more)
     stop = threading.Event()
     thread = threading.Thread(target=ingest.run, args=(stop,))
     thread.start()

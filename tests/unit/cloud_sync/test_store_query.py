@@ -261,8 +261,7 @@ def test_rejected_messages_and_blobs_are_views(tmp_path: Path) -> None:
         db.execute(
             "INSERT INTO rejected (received_ns, topic, reason, bytes, sample) VALUES (1000, 't', 'bad', 3, x'00ff')"
         )
-        db.execute("CREATE TABLE blobs (sha256, tenant, device, type, state, place, bytes, first_seen_ns, stored_ns)")
-        db.execute("INSERT INTO blobs VALUES ('ab', 'acme', 'cam-1', 'jpg', 'missing', '', 5, 1000, NULL)")
+        db.execute("INSERT INTO blobs VALUES ('ab', 'acme', 'cam-1', 5, 'image/jpeg', 'missing', '', 1000, NULL, 1, 1)")
         db.commit()
     assert value(tmp_path, "SELECT reason FROM rejected") == "bad"
     assert value(tmp_path, "SELECT state FROM blobs WHERE stored IS NULL") == "missing"
