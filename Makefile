@@ -2,9 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := converters quantize pipelines devices cloud_sync benchmarks
-# Debian packages that some tests need: a real MQTT broker, a browser, an RTSP server, a tracer of system calls.
+# Debian packages that some tests need: a real MQTT broker, a browser, an RTSP server, a tracer of system calls, a C compiler.
 DEBIAN := mosquitto chromium gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-  gstreamer1.0-plugins-ugly gir1.2-gst-rtsp-server-1.0 python3-gi strace
+  gstreamer1.0-plugins-ugly gir1.2-gst-rtsp-server-1.0 python3-gi strace gcc libc6-dev
 # Conversions use one core each and 1 to 2 GB: more workers than two run out of memory before they save time.
 WORKERS ?= 2
 # Modules are not compiled while they are installed: that took a quarter of the time, and most are never imported.

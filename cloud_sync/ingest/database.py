@@ -98,11 +98,10 @@ class EventDatabase:
             SyncError: the disk refused; nothing was deleted.
         """
         with self._mutex:
-            self._db.execute("PRAGMA secure_delete=ON")
             with self._transaction():
                 deleted = erasures.forget(self._db, tombstone)
                 blobs.forget(self._db, self.folder, tombstone)
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the deleted rows are overwritten in the file, too
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds copies of rows
             self._arrivals.reload()
         return deleted
 
@@ -161,6 +160,7 @@ class EventDatabase:
             db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
+            db.execute("PRAGMA secure_delete=ON")  # merged rows too: what is forgotten later must not lie in free pages
             schema.prepare(db)
         except (sqlite3.Error, OSError) as error:
             self._lock.close()

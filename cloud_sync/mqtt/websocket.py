@@ -82,19 +82,19 @@ class WebSocket:
         return len(self._early) + (self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0)
 
     def fileno(self) -> int:
-        """For ``poll``."""
+        """The descriptor that ``poll`` waits for."""
         return self._sock.fileno()
 
     def setblocking(self, flag: bool) -> None:
-        """As that of a socket."""
+        """Does what it does at a socket."""
         self._sock.setblocking(flag)
 
     def shutdown(self, how: int) -> None:
-        """As that of a socket."""
+        """Does what it does at a socket."""
         self._sock.shutdown(how)
 
     def close(self) -> None:
-        """As that of a socket."""
+        """Does what it does at a socket."""
         self._sock.close()
 
     def _shake_hands(self, host: str, path: str, deadline_s: float) -> None:

@@ -16,6 +16,7 @@ from edgecv.cloud_sync.store.parts import PartWriter
 from edgecv.cloud_sync.store.schema import COLUMNS, ORDER
 from edgecv.errors import SyncError
 
+WORK = "work"  # the folder below a store in which a rewrite spills
 _MEMORY = "512MB"
 
 
@@ -61,12 +62,13 @@ def rewrite(
         SyncError: the disk refused, or a file is damaged; nothing changed.
     """
     duckdb, pa = require("duckdb", "cloud"), require("pyarrow", "cloud")
-    files = {EVENTS: [part.events for part in parts], DETECTIONS: [part.detections for part in parts]}
+    detections = [part.detections for part in parts if part.detections is not None]
+    files: dict[str, list[PartFile]] = {EVENTS: [part.events for part in parts], DETECTIONS: detections}
     writer = PartWriter(folder, partition, name)
-    with work_database(folder / "work") as db:
+    with work_database(folder / WORK) as db:
         try:
             for data_set in DATA_SETS:
-                there = [file for file in files[data_set] if file is not None]
+                there = files[data_set]
                 if there:
                     writer.copy(
                         data_set, pa.RecordBatchReader.from_stream(db.sql(_sorted(folder, data_set, there, without)))

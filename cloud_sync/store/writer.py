@@ -8,6 +8,7 @@ and a file that no manifest lists is removed.
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import threading
 import time
@@ -21,7 +22,7 @@ from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.store.layout import Partition, hour_of
 from edgecv.cloud_sync.store.manifest import Obsolete, Part, read_manifest, write_manifest
 from edgecv.cloud_sync.store.parts import MAX_FILE_BYTES, PartWriter, keys_of, stray_files
-from edgecv.cloud_sync.store.rewrite import rewrite
+from edgecv.cloud_sync.store.rewrite import WORK, rewrite
 from edgecv.cloud_sync.store.rows import ROW_COLUMNS, LandedRow
 from edgecv.errors import SyncError
 
@@ -229,6 +230,7 @@ class StoreWriter:
                 self._settle(part)
         if self.manifest.settling:
             self.save(settling=())
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)  # what a killed rewrite had spilled
         listed = {file.path for part in self.manifest.parts for file in part.files}
         strays = stray_files(self.folder, listed | {one.path for one in self.manifest.obsolete})
         if strays:

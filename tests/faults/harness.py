@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults.judge import Verdict, judge, names_in
+from tests.faults.judge import Verdict, judge, names_in, stored_texts
 from tests.faults.proxy import FaultProxy
 from tests.faults.script import Step
 from tests.unit.cloud_sync.support import ROOT, Mosquitto, until
@@ -106,7 +106,7 @@ class World:
         (self.folder / "stop").touch()
         code = self.device.running.wait(_DRAIN_S)
         if self._alike == "subscriber":
-            time.sleep(2.0)  # what it still gets
+            self._settles()
         verdict = judge(self.folder, self.faults)
         assert code == 0 or self._alike == "subscriber", f"the device did not deliver everything: {verdict}"
         return verdict
@@ -140,6 +140,15 @@ class World:
             time.sleep(hold_s)
             self.proxy.set("passing")
         return self.proxy.held + self.proxy.broken > before
+
+    def _settles(self) -> None:
+        """Wait until nothing arrives any more, for three seconds."""
+        count, since_s, deadline_s = -1, time.monotonic(), time.monotonic() + _DRAIN_S
+        while time.monotonic() - since_s < 3.0 and time.monotonic() < deadline_s:
+            now = len(stored_texts(self.folder / "db"))
+            if now != count:
+                count, since_s = now, time.monotonic()
+            time.sleep(0.1)
 
     def _traffic(self) -> None:
         """Wait a moment for something to break: a device that is just connecting sends nothing."""

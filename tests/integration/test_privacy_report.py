@@ -77,6 +77,17 @@ def test_the_report_in_words(app: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "4 warnings" in said.err
 
 
+def test_home_assistant_gets_images_where_it_takes_snapshots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for snapshots, place in (("true", "images"), ("false", "data")):
+        (tmp_path / "app.toml").write_text(f"{APP}[home_assistant]\nsnapshots = {snapshots}\n")
+        report(tmp_path / "app.toml", json=True)
+        door = json.loads(capsys.readouterr().out)["cameras"][0]
+        assert "home_assistant" in door[place]
+        assert any("home_assistant" in line and "broker.example" in line for line in door["leaves"])
+
+
 def test_a_new_table_is_thought_of() -> None:
     # Where a table lets images or data go somewhere, `_outlets` in edgecv/cli/privacy.py must tell.
     silent = {"model", "sources", "gates", "steps", "max_frames", "governor"}

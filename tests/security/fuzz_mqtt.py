@@ -146,7 +146,7 @@ def nack_seeds(nonces: Sequence[str]) -> list[bytes]:
     """Refusals of this device's events, by somebody who knows neither a nonce in use nor the digest of a payload."""
     nacks = [{"nonce": nonce, "ranges": [], "nacks": [[0, "too large"], [49, "no schema"]]} for nonce in nonces]
     digest = hashlib.sha256(b"guessed").hexdigest()
-    whole = {"v": 2, "acks": [], "unread": [{"digest": digest, "reason": "version 9"}]}
+    whole = {"v": 2, "acks": [], "refused": [{"digest": digest, "reason": "version 9"}]}
     messages = [{"v": 2, "acks": nacks}, {"v": 2, "acks": nacks[:1]}, whole, {"digest": digest, "reason": "version 9"}]
     return [json.dumps(one).encode() for one in messages]
 

@@ -128,8 +128,10 @@ def test_files_that_no_manifest_lists_do_not_count_and_are_removed(tmp_path: Pat
     stray.write_bytes(listed.read_bytes())
     assert value(tmp_path, "SELECT count(*) FROM events") == 1
     assert verify(tmp_path).strays == 1
+    spilled = tmp_path / "work" / "spill-of-a-killed-one"
+    spilled.mkdir(parents=True)
     merge(tmp_path)
-    assert not stray.exists()
+    assert not stray.exists() and not spilled.exists()
 
 
 def test_a_changed_file_is_found(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def survives_kill_at(step: int, folder: Path) -> bool:
     return was_killed
 
 
-@pytest.mark.parametrize("step", [24, 33])
+@pytest.mark.parametrize("step", [24])
 def test_a_killed_merge_loses_and_doubles_nothing(tmp_path: Path, step: int) -> None:
     assert survives_kill_at(step, tmp_path)
 

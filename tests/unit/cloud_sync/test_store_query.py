@@ -7,13 +7,14 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
-from edgecv.cloud_sync.store.sql.query import Bounds, open_answers
+from edgecv.cloud_sync.store.sql.query import Answers, Bounds, open_answers
 from edgecv.cloud_sync.store.writer import StoreWriter
 from edgecv.errors import ConfigError, EdgeCVError, SyncError
 from tests.unit.cloud_sync.store_support import NEVER, NOON_S, ask, box, event, merge, store, value
@@ -129,6 +130,17 @@ def test_a_folder_that_would_change_the_tenant_is_refused(tmp_path: Path) -> Non
         value(tmp_path / "tenant=evil" / "db", "SELECT 1")
 
 
+@pytest.fixture(scope="module")
+def one_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Answers]]:
+    """A store with one event in Parquet and one that is not, open for queries."""
+    folder = tmp_path_factory.mktemp("store")
+    store(folder, [event(1)])
+    merge(folder)
+    store(folder, [event(2)])
+    with open_answers([folder]) as answers:
+        yield folder, answers
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -158,13 +170,14 @@ def test_a_folder_that_would_change_the_tenant_is_refused(tmp_path: Path) -> Non
         "SELECT getenv('HOME')",
     ],
 )
-def test_a_query_that_does_more_than_read_the_store_is_refused(tmp_path: Path, sql: str) -> None:
-    store(tmp_path, [event(1)])
+def test_a_query_that_does_more_than_read_the_store_is_refused(one_store: tuple[Path, Answers], sql: str) -> None:
+    folder, answers = one_store
     strange = [{"a": 1}]  # what DuckDB would find in the program by itself
     with pytest.raises(ConfigError) as refused:
-        ask(tmp_path, sql.format(store=tmp_path))
+        answers.run(sql.format(store=folder), list)
     assert strange and "\n" not in refused.value.message
-    assert not list(tmp_path.glob("parquet/x*"))
+    assert not list(folder.glob("parquet/x*"))
+    assert answers.run("SELECT count(*) AS n FROM events", lambda reader: reader.read_all().to_pylist()) == [{"n": 2}]
 
 
 def test_a_query_that_needs_too_much_memory_says_so(tmp_path: Path) -> None:

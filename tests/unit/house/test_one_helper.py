@@ -23,3 +23,8 @@ def test_a_whole_file_appears_in_one_way_only() -> None:
 def test_paho_is_imported_in_one_place_only() -> None:
     inside = {name for name in _files_with(r"""["']paho\.|(import|from) paho""") if name.startswith("cloud_sync/")}
     assert inside == {"cloud_sync/mqtt/client.py"}
+
+
+def test_a_frame_comes_in_in_one_place_only() -> None:
+    # There its privacy mask is painted (docs/adr/0027): whoever makes a Work elsewhere goes round it.
+    assert _files_with(r"\bWork\(") == {"pipelines/loop/source_reader.py"}
