@@ -199,6 +199,7 @@ class Sender:
             return
         self._flights.taken(flight, self._repeat_s(flight))
         if self._options.ack == "broker":
+            self._parking.landed(flight)
             self._outbox.acknowledge(to_ranges(self._flights.land(flight)))
 
     def _undelivered(self, event: Undelivered) -> None:
@@ -214,10 +215,15 @@ class Sender:
         if event.reason_code not in (TOO_LARGE, PAYLOAD_INVALID):
             return  # it goes out again when it is due
         if len(flight.rows) == 1 and flight.sent_bytes > MAX_EVENT_BYTES:
-            for key in self._flights.land(flight):
-                self._outbox.bury(key, why)
+            self._bury(flight, why)
         else:
             self._parking.set_aside(flight)
+
+    def _bury(self, flight: Flight, why: str) -> None:
+        flight.due_s = self._repeat_s(flight)  # where the disk fails, the event stays on its way until then
+        for key in list(flight.rows):
+            self._outbox.bury(key, why)
+            self._flights.take_out(flight, key)
 
     def _unpark(self) -> None:
         if not self._parking.is_over():
@@ -277,8 +283,7 @@ class Sender:
         if len(flight.rows) > 1:
             self._flights.split(flight, time.monotonic())
             return
-        for key in self._flights.land(flight):
-            self._outbox.bury(key, why)
+        self._bury(flight, why)
         self._note(last_error=f"{why}: it is a dead letter.")
 
     def _repeat_s(self, flight: Flight) -> float:
