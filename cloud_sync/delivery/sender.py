@@ -191,6 +191,7 @@ class Sender:
         arrived = self._answers.arrived
         self._answers.read(event.topic, event.payload)
         if self._answers.arrived > arrived and self._stats.last_error in (self._unheard, why_unplaced(NO_SUBSCRIBERS)):
+            self._outbox.mark_backlog()  # ingest is back: what came meanwhile is no more urgent than what comes now
             self._note(last_error="")
 
     def _delivered(self, event: Delivered) -> None:
@@ -268,8 +269,8 @@ class Sender:
             self._stats += SyncStats(resent=1)
         self._flights.pack(flight)
         route = self._route
-        payload = route.pack((row.body for row in flight.rows.values()), flight.nonce)
-        if why := route.too_large(payload):
+        payload, why = route.pack((row.body for row in flight.rows.values()), flight.nonce)
+        if why:
             self._never_publish(flight, why)
             return
         flight.sent_bytes, flight.digest = len(payload), hashlib.sha256(payload).hexdigest()
@@ -279,7 +280,7 @@ class Sender:
         self._stats += SyncStats(published=1)
 
     def _never_publish(self, flight: Flight, why: str) -> None:
-        """A platform that says what it takes need not be tried: halve the batch, and give up an event that is too large alone."""
+        """What need not be tried, such as more than a platform takes: halve the batch, and give up one event alone."""
         if len(flight.rows) > 1:
             self._flights.split(flight, time.monotonic())
             return

@@ -181,6 +181,7 @@ class OutboxStore:
         """Save what can be saved: the file was found damaged."""
         self._db.abandon()
         self._db = self._replace_damaged(error, self._db)
+        self._db.mark_backlog()  # what is saved is older than what comes
 
     def check_failed(self, error: sqlite3.Error, replaced: int) -> None:
         """A check found the file damaged that was here after so many were ``replaced``, which may be gone by now."""

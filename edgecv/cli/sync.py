@@ -201,7 +201,8 @@ def _addressed(table: MqttTable, sources: set[str], tenant: str, device: str) ->
 
 def _end(before: SyncStats, after: SyncStats) -> None:
     given_up = after.dead - before.dead
-    note(f"{after.acknowledged} delivered, {after.pending} wait still, {given_up} given up")
+    expired = f", {after.expired} deleted since their time to live was over" if after.expired else ""
+    note(f"{after.acknowledged} delivered, {after.pending} wait still, {given_up} given up{expired}")
     if after.pending or given_up:
         if after.last_error:
             note(f"  last trouble: {after.last_error}")

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from paho.mqtt import client as mqtt, enums as mqtt_enums
 
 from edgecv.cloud_sync.acks import Ack, Refused, encode_acks, encode_refusals
 from edgecv.cloud_sync.delivery.answers import AnswerReader
 from edgecv.cloud_sync.delivery.in_flight import InFlightBatches
+from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.delivery.parking import Parking
+from edgecv.cloud_sync.delivery.sender import Sender
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.cloud_sync.outbox.rows import Row
 from edgecv.cloud_sync.outbox.store import OutboxStore
 from edgecv.cloud_sync.sink import MqttSink
 from edgecv.events import Event
-from tests.unit.cloud_sync.support import SMALL, free_port, make_envelope, put_accepted, until
+from tests.unit.cloud_sync.support import (
+    ADDRESS,
+    FAST,
+    SMALL,
+    Mosquitto,
+    free_port,
+    make_envelope,
+    put_accepted,
+    running_ingest,
+    running_mosquitto,
+    stored_ids,
+    until,
+)
 
 TIGHT = OutboxLimits(floor_bytes=0, ballast_bytes=0)
 
@@ -178,3 +196,65 @@ def test_an_event_that_could_not_be_buried_is_refused_once_more(tmp_path: Path, 
     answers.read("ack", refusal)
     assert (len(flights), outbox.stats().dead) == (0, 1)
     assert outbox.close()
+
+
+def test_an_event_that_cannot_be_written_for_a_broker_holds_up_no_other(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox", limits=SMALL)
+    put_accepted(outbox, 3)
+    outbox.put(msgspec.structs.replace(make_envelope(outbox), mono_ns=1.5))  # JSON, and no event
+    until(lambda: outbox.stats().accepted == 4, "it is stored")
+    put_accepted(outbox, 3)
+    with running_mosquitto(tmp_path) as broker, subscribed(broker):
+        options = SendOptions(ack="broker", resend=FAST, reconnect=FAST)
+        sender = Sender(outbox, parse_broker_url(broker.url), ADDRESS, options=options)
+        sender.start()
+        assert sender.drain(10.0)
+        assert outbox.stats().dead == 1
+        assert outbox.stats().acknowledged == 6
+        sender.close()
+    assert outbox.close()
+
+
+@contextmanager
+def subscribed(broker: Mosquitto) -> Iterator[None]:
+    """Somebody who takes every message."""
+    client = mqtt.Client(mqtt_enums.CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda *_: client.subscribe("#", qos=1)
+    ready = threading.Event()
+    client.on_subscribe = lambda *_: ready.set()
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    try:
+        assert ready.wait(10.0)
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def test_what_came_while_ingest_was_away_is_backlog(tmp_path: Path) -> None:
+    """The connection to the broker stands all the time."""
+    outbox = Outbox(tmp_path / "outbox", limits=SMALL)
+    options = SendOptions(window=2, batch_events=5, drain_events_s=20.0, resend=FAST, reconnect=FAST)
+    with running_mosquitto(tmp_path) as broker:
+        sender = Sender(outbox, parse_broker_url(broker.url), ADDRESS, options=options)
+        sender.start()
+        until(lambda: sender.stats().connected, "the broker is there")
+        put_accepted(outbox, 300, priority="telemetry")
+        until(lambda: sender.stats().unplaced > 0, "nobody takes them")
+        with running_ingest(broker.url, tmp_path / "db"):
+            until(lambda: outbox.stats().acknowledged > 0, "ingest is back")
+            live = put_accepted(outbox, 3, priority="telemetry")
+            until(lambda: set(live) <= set(stored_ids(tmp_path / "db")), "what is new arrives", timeout_s=5.0)
+            assert outbox.stats().pending > 150
+        sender.close()
+    assert outbox.close()
+
+
+def test_what_was_saved_of_a_damaged_file_is_backlog(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.commit(rows(1, 2), [])
+    store.damaged(sqlite3.DatabaseError("malformed"))
+    store.commit(rows(3), [])
+    assert claimed(store) == [3]
+    assert claimed(store) == [1, 2]
