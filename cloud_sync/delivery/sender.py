@@ -284,8 +284,8 @@ class Sender:
         if len(flight.rows) > 1:
             self._flights.split(flight, time.monotonic())
             return
-        self._bury(flight, why)
         self._note(last_error=f"{why}: it is a dead letter.")
+        self._bury(flight, why)
 
     def _repeat_s(self, flight: Flight) -> float:
         """When it goes out again if nobody answers."""

@@ -60,13 +60,14 @@ def drain(
     config: Annotated[Path | None, typer.Option(help="Take all that from [mqtt] of this app.toml.")] = None,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Give up after so many seconds.")] = 60.0,
 ) -> None:
-    """Send what waits until the outbox is empty. Exit code 1 if something is left."""
+    """Send what waits until the outbox is empty; pictures too, where --config asks for them. Exit code 1 if something is left."""
     from edgecv.cli.run_app import open_cloud
     from edgecv.cloud_sync.outbox.view import view_outbox
 
     table = _mqtt_table(config, outbox, mqtt, ack)
     with view_outbox(Path(table.outbox)) as view:
         sources, waiting = view.sources(), sum(lane.rows for lane in view.lanes())
+        waiting += view.pictures if table.snapshots else 0
     if not waiting:
         note("Nothing waits.")
         return
@@ -75,7 +76,7 @@ def drain(
     try:
         deadline_s = time.monotonic() + timeout_s
         before = cloud.stats()
-        while cloud.stats().pending and time.monotonic() < deadline_s:
+        while _rest(cloud.stats()) and time.monotonic() < deadline_s:
             time.sleep(_OVER_S)
     finally:
         cloud.close()
@@ -203,10 +204,16 @@ def _end(before: SyncStats, after: SyncStats) -> None:
     given_up = after.dead - before.dead
     expired = f", {after.expired} deleted since their time to live was over" if after.expired else ""
     note(f"{after.acknowledged} delivered, {after.pending} wait still, {given_up} given up{expired}")
-    if after.pending or given_up:
+    if after.snapshots_sent or after.snapshots_waiting:
+        note(f"{after.snapshots_sent} pictures delivered, {after.snapshots_waiting} wait still")
+    if _rest(after) or given_up:
         if after.last_error:
             note(f"  last trouble: {after.last_error}")
         raise typer.Exit(1)
+
+
+def _rest(stats: SyncStats) -> int:
+    return stats.pending + stats.snapshots_waiting
 
 
 def _key(text: str) -> Key:

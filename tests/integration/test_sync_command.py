@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 from collections.abc import Iterator
@@ -191,3 +192,22 @@ def test_limits_of_lanes_come_from_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="telemetri") as caught:
         read_app_file(config)
     assert "telemetry" in caught.value.hint
+
+
+def test_drain_brings_the_pictures_too_where_the_configuration_asks_for_them(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    assert Outbox(folder, limits=SMALL).close()
+    data = b"\xff\xd8\xff" + b"x" * 1000
+    name = f"{hashlib.sha256(data).hexdigest()}.jpg"
+    (folder / "blobs").mkdir()
+    (folder / "blobs" / name).write_bytes(data)
+    config = tmp_path / "app.toml"
+    with running_mosquitto(tmp_path) as broker:
+        table = f'url = "{broker.url}"\ntenant = "acme"\ndevice = "cam-1"\noutbox = "{folder}"\n'
+        config.write_text(f'[mqtt]\n{table}[mqtt.snapshots]\nevents = ["*"]\nupload = "mqtt"\n')
+        left = call("drain", "--config", config, "--timeout-s", 0.1)
+        assert (left.exit_code, "1 wait still" in left.stderr) == (1, True)
+        with running_ingest(broker.url, tmp_path / "db"):
+            done = call("drain", "--config", config, "--timeout-s", 20)
+        assert (done.exit_code, "1 pictures delivered" in done.stderr) == (0, True), done.stderr
+    assert not (folder / "blobs" / name).exists()
