@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _Folder = Annotated[Path, typer.Argument(metavar="OUTBOX", help="Folder of the outbox.")]
 _OVER_S = 0.05
+_DEAD_ROOM = 32  # dead letters may take this part of an outbox
 
 sync = typer.Typer(
     no_args_is_help=True, help="Look into the outbox of a device: what waits, what was lost, what was given up."
@@ -61,13 +62,18 @@ def drain(
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Give up after so many seconds.")] = 60.0,
 ) -> None:
     """Send what waits until the outbox is empty; pictures too, where --config asks for them. Exit code 1 if something is left."""
+    from msgspec.structs import replace
+
     from edgecv.cli.run_app import open_cloud
+    from edgecv.cloud_sync.outbox.limits import QUOTA_BYTES
     from edgecv.cloud_sync.outbox.view import view_outbox
 
     table = _mqtt_table(config, outbox, mqtt, ack)
     with view_outbox(Path(table.outbox)) as view:
         sources, waiting = view.sources(), sum(lane.rows for lane in view.lanes())
         waiting += view.pictures if table.snapshots else 0
+        if config is None:  # the limits of its run are not known: its dead letters must not make room for others
+            table = replace(table, outbox_mb=(QUOTA_BYTES + _DEAD_ROOM * view.dead_bytes) / 1e6)
     if not waiting:
         note("Nothing waits.")
         return

@@ -8,10 +8,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
 from edgecv.cli.app import _app
+from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.errors import ConfigError, OutboxFull, OutboxLocked, SyncError
 from tests.unit.cloud_sync.support import (
@@ -211,3 +213,18 @@ def test_drain_brings_the_pictures_too_where_the_configuration_asks_for_them(tmp
             done = call("drain", "--config", config, "--timeout-s", 20)
         assert (done.exit_code, "1 pictures delivered" in done.stderr) == (0, True), done.stderr
     assert not (folder / "blobs" / name).exists()
+
+
+def test_drain_without_a_configuration_keeps_the_dead_letters_of_a_larger_outbox(tmp_path: Path) -> None:
+    """Of an outbox of the usual size they may take 8 MB."""
+    large = OutboxLimits(quota_bytes=2**30, floor_bytes=0, ballast_bytes=4096)
+    outbox = Outbox(tmp_path / "outbox", limits=large)
+    put_accepted(outbox, 45, bulk=250_000)
+    for seq in range(1, 46):
+        assert outbox.bury((outbox.boot, seq), "schema")
+    outbox.put(msgspec.structs.replace(make_envelope(outbox), type="x" * 201))
+    assert outbox.close()
+    with running_mosquitto(tmp_path) as broker, running_ingest(broker.url, tmp_path / "db"):
+        done = call("drain", tmp_path / "outbox", "--mqtt", broker.url, "--timeout-s", 20)
+    assert (done.exit_code, "1 given up" in done.stderr) == (1, True), done.stderr
+    assert len(dead_ids(tmp_path / "outbox")) == 46
