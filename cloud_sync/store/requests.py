@@ -5,6 +5,7 @@ Only one process may write a store. While ingest runs it is that one, so a comma
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from edgecv._internal.file_locks import is_locked
 from edgecv._internal.private_files import FILE_MODE, make_private_folder
 from edgecv.cloud_sync.store.manifest import Forgotten
 from edgecv.errors import EdgeCVError, SyncError
+
+_log = logging.getLogger(__name__)
 
 _FOLDER = "requests"
 _MAX_BYTES = 64 * 1024
@@ -116,6 +119,9 @@ def answer(folder: Path, request: Request, perform: Callable[[], dict[str, objec
         answered = Answer(result=perform())
     except EdgeCVError as error:
         answered = Answer(error=error.message, hint=error.hint)
+    except Exception as error:  # noqa: BLE001 (asked again it would fail again, and keep all others waiting)
+        _log.exception("a request failed")
+        answered = Answer(error=f"It could not be done: {error!r}", hint="The log of the ingest says more.")
     place = folder / _FOLDER
     try:
         with new_file(place / f"{request.id}.answer", FILE_MODE) as file:
