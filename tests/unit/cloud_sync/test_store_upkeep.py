@@ -216,7 +216,7 @@ def test_a_line_that_a_power_cut_left_half_spoils_no_other(tmp_path: Path) -> No
     with (tmp_path / "audit.jsonl").open("ab") as file:
         file.write(b'{"time": "2026')
     write_audit(tmp_path, "query", {"sql": "SELECT 2"})
-    first, half, last = (tmp_path / "audit.jsonl").read_bytes().splitlines()
+    _, half, last = (tmp_path / "audit.jsonl").read_bytes().splitlines()
     assert json.loads(last)["sql"] == "SELECT 2"
     assert json.loads(last)["prev"] == hashlib.sha256(half).hexdigest()
 
