@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -53,6 +54,22 @@ def test_forget_takes_a_device_and_a_time_out_of_both_places_for_good(tmp_path: 
     assert b"cam-1" in (tmp_path / "audit.jsonl").read_bytes()
     merge(tmp_path)
     assert value(tmp_path, "SELECT count(*) FROM detections WHERE device = 'cam-1'") == 5
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_an_event_under_an_id_of_its_own_is_known_when_the_first_one_was_forgotten(
+    tmp_path: Path, is_merged: bool
+) -> None:
+    second = event(1, {"v": 2}, at_s=NOON_S + 60)
+    folder = tmp_path / "db"
+    store(folder, [event(1, {"v": 1})])
+    assert len(store(folder, [second]).renamed) == 1
+    if is_merged:
+        merge(folder)
+    span = ("--from", utc(NOON_S), "--to", utc(NOON_S + 30))
+    run_here("forget", "--db", str(folder), "--tenant", "acme", "--device", "cam-1", *span)
+    assert store(folder, [second]).new == 0
+    assert [row["v"] for row in ask(folder, "SELECT data->>'$.v' AS v FROM events")] == ["2"]
 
 
 def test_what_was_forgotten_is_in_no_file_any_more(tmp_path: Path) -> None:
@@ -127,6 +144,17 @@ def test_an_ingest_that_does_not_answer_is_said(tmp_path: Path) -> None:
     with pytest.raises(SyncError, match="did not answer"):
         order(tmp_path, new_request("merge"), 0.3)
     landing.close()
+
+
+def test_what_an_owner_that_ends_did_not_do_is_done_here(tmp_path: Path) -> None:
+    """Such as another ``edgecv store merge``, which answers nobody, or an ingest that is killed."""
+    store(tmp_path, [event(1)])
+    landing = EventDatabase(tmp_path)
+    ending = threading.Timer(0.5, landing.close)
+    ending.start()
+    assert order(tmp_path, new_request("merge"), 30.0)["events"] == 1
+    ending.join()
+    assert list((tmp_path / "requests").iterdir()) == []
 
 
 def test_files_among_the_requests_that_are_none_are_removed(tmp_path: Path) -> None:
