@@ -252,7 +252,8 @@ class Link:
 
     def _on_subscribe(self, _client: Any, _data: None, _mid: int, reasons: list[object], _props: object) -> None:
         granted = [not getattr(reason, "is_failure", True) for reason in reasons]
-        if len(granted) != len(self._options.filters) or not all(granted[: len(self._options.subscriptions)]):
+        needed = len(self._options.subscriptions)  # a broker that says nothing of the optional ones refuses them
+        if len(granted) not in (needed, len(self._options.filters)) or not all(granted[:needed]):
             self._ended = NOT_GRANTED.format(broker=self._broker, topics=", ".join(self._options.subscriptions))
             return
         self._establish()

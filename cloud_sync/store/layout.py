@@ -14,7 +14,8 @@ EVENTS, DETECTIONS = "events", "detections"
 DATA_SETS = (EVENTS, DETECTIONS)
 PARQUET = "parquet"  # the folder of all files below a store
 
-_NO_NAME = "__HIVE_DEFAULT_PARTITION__"  # in a path it means that there is no value
+# In a path they mean that there is no value; the second one only to DuckDB before 2.
+_NO_NAMES = ("__HIVE_DEFAULT_PARTITION__", "NULL")
 _SECOND_US = 1_000_000
 _HOUR_US = 3600 * _SECOND_US
 EARLY_US = 31 * 24 * _HOUR_US  # how old an event may be when it comes in, to be filed by its own clock
@@ -32,7 +33,7 @@ class Partition:
     def folder(self, data_set: str) -> str:
         """Its folder below the store, for ``events`` or ``detections``."""
         date, _, hour = self.hour.partition("T")
-        tenant = f"%5F{self.tenant[1:]}" if self.tenant == _NO_NAME else self.tenant
+        tenant = f"%{ord(self.tenant[0]):02X}{self.tenant[1:]}" if self.tenant.upper() in _NO_NAMES else self.tenant
         return f"{PARQUET}/{data_set}/tenant={tenant}/date={date}/hour={hour}"
 
     @property

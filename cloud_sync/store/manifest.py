@@ -20,7 +20,7 @@ from edgecv.errors import SyncError
 
 _MAX_BYTES = 256 * 2**20
 _FILE = re.compile(
-    r"parquet/(events|detections)/tenant=(%5F)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}/date=\d{4}-\d\d-\d\d/hour=\d\d/part-[0-9a-f]{8}-\d+\.parquet",
+    r"parquet/(events|detections)/tenant=(%5F|%4E|%6E)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}/date=\d{4}-\d\d-\d\d/hour=\d\d/part-[0-9a-f]{8}-\d+\.parquet",
     re.ASCII,
 )
 

@@ -73,7 +73,8 @@ class Answers:
         statements = self._duck.extract_statements(sql)
         if len(statements) != 1:
             raise ConfigError(f"A query is one statement, not {len(statements)}.", "Ask one after the other.")
-        if statements[0].type != duckdb.StatementType.SELECT:
+        is_pragma = sql.lstrip()[:6].upper() == "PRAGMA"  # DuckDB before 2 makes a SELECT of some
+        if is_pragma or statements[0].type != duckdb.StatementType.SELECT:
             raise ConfigError("A query only reads: it is a SELECT.", f"Select from {', '.join(VIEWS)}.")
         return sql
 

@@ -58,6 +58,12 @@ def device(url: str, folder: str, events: int, objects: int) -> dict[str, Any]:
     }
 
 
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process up to now, its start included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(events: int, objects: int, *, counted: bool) -> dict[str, Any]:
     """One run; ``counted``: through the proxy, for the bytes."""
     with tempfile.TemporaryDirectory() as name:
@@ -65,7 +71,7 @@ def measure(events: int, objects: int, *, counted: bool) -> dict[str, Any]:
         with (
             running_mosquitto(folder) as broker,
             FaultProxy(broker.port) as proxy,
-            Child("ingest", broker.url, folder / "db"),
+            Child("ingest", broker.url, folder / "db") as ingest,
         ):
             command = [sys.executable, "-m", "tests.faults.figures.rate", "--device", str(folder / "outbox")]
             command += [
@@ -80,6 +86,8 @@ def measure(events: int, objects: int, *, counted: bool) -> dict[str, Any]:
             if done.returncode:
                 raise SystemExit(done.stderr)
             figures: dict[str, Any] = json.loads(done.stdout)
+            for who, process in (("ingest", ingest._process), ("broker", broker._process)):
+                figures[f"{who}_cpu_us_per_event"] = round(_cpu_s(process.pid) / events * 1e6, 1)
             figures["stored"] = len(set(stored_ids(folder / "db")))
             if counted:
                 figures["up_bytes_per_event"] = round(proxy.up_bytes / events, 1)

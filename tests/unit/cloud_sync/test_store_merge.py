@@ -284,6 +284,7 @@ def test_a_killed_merge_loses_and_doubles_nothing(tmp_path: Path, step: int) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_merge_killed_at_every_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
     step = 1
     while survives_kill_at(step, tmp_path / str(step)):
@@ -292,6 +293,7 @@ def test_a_merge_killed_at_every_step_loses_and_doubles_nothing(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_forget_killed_at_every_step_is_finished_by_the_next(tmp_path: Path) -> None:
     from edgecv.cloud_sync.store import forget
 

@@ -115,7 +115,7 @@ def test_strange_payloads_are_kept_as_text_and_spoil_nothing(tmp_path: Path) -> 
 
 
 def test_names_that_sql_could_take_for_something_else(tmp_path: Path) -> None:
-    names = ["NULL", "__HIVE_DEFAULT_PARTITION__", "007", "1e3", "-", "a..b"]
+    names = ["NULL", "null", "__HIVE_DEFAULT_PARTITION__", "007", "1e3", "-", "a..b"]
     folder = tmp_path / "sto're [1] *?"
     store(folder, [event(1, tenant=name, device=name) for name in names])
     merge(folder)
