@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +18,7 @@ from edgecv.errors import ConfigError
 if TYPE_CHECKING:
     from edgecv.cli.app_config import MqttTable
     from edgecv.cloud_sync.acks import Key
+    from edgecv.cloud_sync.blobs.folder import Blob
     from edgecv.cloud_sync.outbox.view import OutboxView
     from edgecv.cloud_sync.stats import SyncStats
 
@@ -34,11 +36,17 @@ def status(outbox: _Folder, json: Json = False) -> None:
     from edgecv.cloud_sync.outbox.view import view_outbox
 
     with view_outbox(outbox) as view:
+        blobs = _blobs(outbox)
         if json:
-            print_json(_status_document(view))
+            print_json(_status_document(view, blobs))
             return
         rows = [[lane.name, str(lane.rows), _mb(lane.used_bytes), lane.oldest[:19]] for lane in view.lanes()]
         print_table(str(outbox), ["lane", "events", "MB", "oldest"], rows)
+        say(
+            f"snapshots  {len(blobs)} files, {_mb(sum(blob.size_bytes for blob in blobs))} MB"
+            if blobs
+            else "snapshots  0"
+        )
         say(f"owner  {f'the running process {view.owner}' if view.owner else 'none, so nothing is sent'}")
         say(f"dead   {view.dead_rows}" + (f" (edgecv sync dead {outbox})" if view.dead_rows else ""))
         losses = view.losses()
@@ -67,19 +75,22 @@ def drain(
     table = _mqtt_table(config, outbox, mqtt, ack)
     with view_outbox(Path(table.outbox)) as view:
         sources, waiting = view.sources(), sum(lane.rows for lane in view.lanes())
-    if not waiting:
+    blobs = _blobs(Path(table.outbox))
+    if not waiting and not blobs:
         note("Nothing waits.")
         return
     table = _addressed(table, sources, tenant, device)
+    if blobs and table.ack == "ingest":
+        table = _with_snapshots(table)
     cloud = open_cloud(table)
     try:
         deadline_s = time.monotonic() + timeout_s
         before = cloud.stats()
-        while cloud.stats().pending and time.monotonic() < deadline_s:
+        while _waits(cloud.stats()) and time.monotonic() < deadline_s:
             time.sleep(_OVER_S)
     finally:
         cloud.close()
-    _end(before, cloud.stats())
+    _end(before, cloud.stats(), len(_blobs(Path(table.outbox))))
 
 
 @sync.command()
@@ -150,12 +161,33 @@ def dead(
         raise typer.Exit(1)
 
 
-def _status_document(view: OutboxView) -> dict[str, Any]:
+def _blobs(outbox: Path) -> list[Blob]:
+    """The snapshots that wait beside the events."""
+    from edgecv.cloud_sync.blobs.folder import waiting_blobs
+
+    return waiting_blobs(outbox / "blobs")
+
+
+def _with_snapshots(table: MqttTable) -> MqttTable:
+    """The table with snapshots as it says; if it says nothing, they go to ingest alone, and all of them fit."""
+    from msgspec.structs import replace
+
+    from edgecv.cloud_sync.blobs.options import SnapshotOptions
+
+    return replace(table, snapshots=table.snapshots or SnapshotOptions(events=[], upload="mqtt", quota_mb=1_000_000))
+
+
+def _waits(stats: SyncStats) -> int:
+    return stats.pending + stats.snapshots_waiting
+
+
+def _status_document(view: OutboxView, blobs: Sequence[Blob]) -> dict[str, Any]:
     return {
         "owner": view.owner,
         "lanes": {
             lane.name: {"events": lane.rows, "bytes": lane.used_bytes, "oldest": lane.oldest} for lane in view.lanes()
         },
+        "snapshots": {"files": len(blobs), "bytes": sum(blob.size_bytes for blob in blobs)},
         "dead": {"events": view.dead_rows, "bytes": view.dead_bytes},
         "losses": [loss.as_dict() for loss in view.losses()],
         "damaged_files": view.damaged_files,
@@ -191,6 +223,11 @@ def _addressed(table: MqttTable, sources: set[str], tenant: str, device: str) ->
     of_events = next(iter(sources), "").split("/")[1:] or ["", ""]
     tenant = tenant or table.tenant or of_events[0]
     device = device or table.device or of_events[-1]
+    if not tenant or not device:
+        raise ConfigError(
+            f"Only snapshots wait in {table.outbox}, and they do not say whose they are.",
+            "Give --tenant and --device, or --config.",
+        )
     if sources and [tenant, device] != of_events:
         raise ConfigError(
             f"The events are of the device {'/'.join(of_events)}, not of {tenant}/{device}.",
@@ -199,10 +236,13 @@ def _addressed(table: MqttTable, sources: set[str], tenant: str, device: str) ->
     return replace(table, tenant=tenant, device=device)
 
 
-def _end(before: SyncStats, after: SyncStats) -> None:
+def _end(before: SyncStats, after: SyncStats, blobs: int) -> None:
     given_up = after.dead - before.dead
-    note(f"{after.acknowledged} delivered, {after.pending} wait still, {given_up} given up")
-    if after.pending or given_up:
+    note(f"events: {after.acknowledged} delivered, {after.pending} wait still, {given_up} given up")
+    lost = after.snapshots_dropped - before.snapshots_dropped
+    if blobs or lost or after.snapshots_sent:
+        note(f"snapshots: {after.snapshots_sent} delivered, {blobs} wait still, {lost} given up")
+    if after.pending or given_up or blobs or lost:
         if after.last_error:
             note(f"  last trouble: {after.last_error}")
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 from collections.abc import Iterator
@@ -141,6 +142,47 @@ def test_drain_sends_everything_and_takes_the_device_from_the_events(folder: Pat
         assert len(stored_ids(tmp_path / "db")) == 6  # and the report of what was lost
         again = call("drain", folder, "--mqtt", broker.url)
         assert (again.exit_code, "Nothing waits" in again.stderr) == (0, True)
+
+
+def put_snapshot(folder: Path) -> str:
+    """A snapshot that a run left on the disk; gives its name."""
+    data = b"\xff\xd8\xff" + bytes(100_000)
+    sha256 = hashlib.sha256(data).hexdigest()
+    (folder / "blobs").mkdir(mode=0o700)
+    (folder / "blobs" / f"{sha256}.jpg").write_bytes(data)
+    return sha256
+
+
+def test_status_says_how_many_snapshots_wait_beside_the_events(folder: Path) -> None:
+    assert json.loads(call("status", folder, "--json").stdout)["snapshots"] == {"files": 0, "bytes": 0}
+    put_snapshot(folder)
+    (folder / "blobs" / ".half.tmp").write_bytes(b"half")
+    assert json.loads(call("status", folder, "--json").stdout)["snapshots"] == {"files": 1, "bytes": 100_003}
+    assert "1 files, 0.1 MB" in call("status", folder).stdout
+    assert (folder / "blobs" / ".half.tmp").exists()  # it only looks
+
+
+def test_drain_sends_snapshots_that_a_run_left(folder: Path, tmp_path: Path) -> None:
+    with running_mosquitto(tmp_path) as broker, running_ingest(broker.url, tmp_path / "db"):
+        sha256 = put_snapshot(folder)
+        done = call("drain", folder, "--mqtt", broker.url, "--timeout-s", 20)
+        assert done.exit_code == 0, done.stderr
+        assert "snapshots: 1 delivered, 0 wait still" in done.stderr
+        assert (tmp_path / "db" / "blobs" / sha256[:2] / sha256).exists()
+        again = folder / "blobs" / f"{sha256}.jpg"
+        again.write_bytes(b"\xff\xd8\xff" + bytes(100_000))
+        nameless = call("drain", folder, "--mqtt", broker.url)
+        assert isinstance(nameless.exception, ConfigError)
+        assert "--tenant" in nameless.exception.hint
+
+
+def test_drain_says_that_snapshots_are_left(folder: Path) -> None:
+    put_snapshot(folder)
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    for more in ([], ["--ack", "broker"]):
+        left = call("drain", folder, "--mqtt", url, "--timeout-s", 0.3, *more)
+        assert left.exit_code == 1
+        assert "snapshots: 0 delivered, 1 wait still" in left.stderr
 
 
 def test_drain_by_a_configuration_says_what_is_left(folder: Path, tmp_path: Path) -> None:
