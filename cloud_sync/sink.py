@@ -127,7 +127,7 @@ class MqttSink:
         """Take one result and the events of its steps; what cannot be kept is counted in ``stats``."""
         if self._all or _found_something(result):
             self._emitted += 1
-            self._store(lambda stamp: envelope_from_result(result, stamp), ttl_s=self._telemetry_ttl_s)
+            self._store(lambda stamp: envelope_from_result(result, stamp), "telemetry", ttl_s=self._telemetry_ttl_s)
         for event in result.events if self._blobs is None else self._take_pictures(result, self._blobs):
             self._put_event(event, result.frame.monotonic_ns, result.model)
 
@@ -197,12 +197,20 @@ class MqttSink:
     def _store_event(self, event: Event, mono_ns: int, model: str) -> None:
         self._store(
             lambda stamp: envelope_from_event(event, stamp, mono_ns=mono_ns, model=model),
+            event.priority,
             coalesce_key=event.coalesce_key,
         )
 
-    def _store(self, make: Callable[[Stamp], Envelope], *, ttl_s: float | None = None, coalesce_key: str = "") -> None:
+    def _store(
+        self, make: Callable[[Stamp], Envelope], lane: Priority, *, ttl_s: float | None = None, coalesce_key: str = ""
+    ) -> None:
+        try:
+            envelope = make(self._stamp(self._outbox.next_seq()))
+        except (TypeError, ValueError, OverflowError, OSError):  # such as a time that no calendar has
+            self._outbox.refuse(lane)
+            return
         with suppress(SyncError):  # the outbox counts it
-            self._outbox.put(make(self._stamp(self._outbox.next_seq())), ttl_s=ttl_s, coalesce_key=coalesce_key)
+            self._outbox.put(envelope, ttl_s=ttl_s, coalesce_key=coalesce_key)
 
     def _stamp(self, seq: int) -> Stamp:
         return Stamp(address=self._address, boot=self._outbox.boot, seq=seq, clock_synced=self._synced())

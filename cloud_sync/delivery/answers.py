@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.acks import Ack, Key, Refused, decode_answer, to_ranges
-from edgecv.cloud_sync.delivery.in_flight import InFlightBatches
+from edgecv.cloud_sync.delivery.in_flight import Flight, InFlightBatches
 from edgecv.cloud_sync.delivery.parking import Parking
 from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.outbox.outbox import Outbox
@@ -64,8 +63,8 @@ class AnswerReader:
         self._outbox.acknowledge(to_ranges(self._flights.land_of(flight, ack.ranges)))
         for index, reason in ack.nacks:
             # One that is not there was answered before: this is the answer to a repetition.
-            if index < len(order) and self._flights.take_out(flight, order[index]):
-                self._bury([order[index]], reason)
+            if index < len(order) and order[index] in flight.rows:
+                self._bury(flight, order[index], reason)
         # Brokers keep the order, so what went out well before an acknowledged batch and has no answer is lost.
         self._flights.hurry(time.monotonic(), sent_s - _OVERTAKEN_S)
 
@@ -82,12 +81,17 @@ class AnswerReader:
         elif len(flight.rows) > 1:
             self._flights.split(flight, time.monotonic())  # the fault may be in one of its events
         else:
-            self._bury(self._flights.land(flight), refused.reason)
+            self._bury(flight, next(iter(flight.rows)), refused.reason)
 
-    def _bury(self, keys: Sequence[Key], reason: str) -> None:
+    def _bury(self, flight: Flight, key: Key, reason: str) -> None:
+        """Make a dead letter of an event; where the disk fails it stays on its way, and ingest refuses it once more."""
         self._say(f"Ingest will never take an event; it is kept as dead ('edgecv sync dead'): {printable(reason, 200)}")
-        for key in keys:
+        try:
             self._outbox.bury(key, f"ingest: {printable(reason, 200)}")
+        except SyncError as error:
+            self._say(error.message)
+        else:
+            self._flights.take_out(flight, key)
 
     def _say(self, text: str) -> None:
         self.trouble = text

@@ -191,6 +191,7 @@ class Sender:
         arrived = self._answers.arrived
         self._answers.read(event.topic, event.payload)
         if self._answers.arrived > arrived and self._stats.last_error in (self._unheard, why_unplaced(NO_SUBSCRIBERS)):
+            self._outbox.mark_backlog()  # ingest is back: what came meanwhile is no more urgent than what comes now
             self._note(last_error="")
 
     def _delivered(self, event: Delivered) -> None:
@@ -199,6 +200,7 @@ class Sender:
             return
         self._flights.taken(flight, self._repeat_s(flight))
         if self._options.ack == "broker":
+            self._parking.landed(flight)
             self._outbox.acknowledge(to_ranges(self._flights.land(flight)))
 
     def _undelivered(self, event: Undelivered) -> None:
@@ -214,10 +216,15 @@ class Sender:
         if event.reason_code not in (TOO_LARGE, PAYLOAD_INVALID):
             return  # it goes out again when it is due
         if len(flight.rows) == 1 and flight.sent_bytes > MAX_EVENT_BYTES:
-            for key in self._flights.land(flight):
-                self._outbox.bury(key, why)
+            self._bury(flight, why)
         else:
             self._parking.set_aside(flight)
+
+    def _bury(self, flight: Flight, why: str) -> None:
+        flight.due_s = self._repeat_s(flight)  # where the disk fails, the event stays on its way until then
+        for key in list(flight.rows):
+            self._outbox.bury(key, why)
+            self._flights.take_out(flight, key)
 
     def _unpark(self) -> None:
         if not self._parking.is_over():
@@ -262,8 +269,8 @@ class Sender:
             self._stats += SyncStats(resent=1)
         self._flights.pack(flight)
         route = self._route
-        payload = route.pack((row.body for row in flight.rows.values()), flight.nonce)
-        if why := route.too_large(payload):
+        payload, why = route.pack((row.body for row in flight.rows.values()), flight.nonce)
+        if why:
             self._never_publish(flight, why)
             return
         flight.sent_bytes, flight.digest = len(payload), hashlib.sha256(payload).hexdigest()
@@ -273,13 +280,12 @@ class Sender:
         self._stats += SyncStats(published=1)
 
     def _never_publish(self, flight: Flight, why: str) -> None:
-        """A platform that says what it takes need not be tried: halve the batch, and give up an event that is too large alone."""
+        """What need not be tried, such as more than a platform takes: halve the batch, and give up one event alone."""
         if len(flight.rows) > 1:
             self._flights.split(flight, time.monotonic())
             return
-        for key in self._flights.land(flight):
-            self._outbox.bury(key, why)
         self._note(last_error=f"{why}: it is a dead letter.")
+        self._bury(flight, why)
 
     def _repeat_s(self, flight: Flight) -> float:
         """When it goes out again if nobody answers."""

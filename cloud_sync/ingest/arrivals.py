@@ -59,7 +59,14 @@ class Arrivals:
                 continue
             arrived.fresh += [one for one in group if one.seq not in hours]
             self._compare([one for one in group if one.seq in hours], hours, arrived)
+        if self._erasures:  # the event that had an id first may be gone, and the one beside it be repeated
+            arrived.fresh = [one for one in arrived.fresh if not self._is_there_renamed(one)]
         return arrived
+
+    def _is_there_renamed(self, one: Landed) -> bool:
+        source, name = map(str, one.under_another_id().row[:2])
+        is_landed = self._db.execute("SELECT 1 FROM events WHERE source=? AND id=?", (source, name)).fetchone()
+        return bool(is_landed) or merged.is_renamed_merged(self._db, source, name)
 
     def _compare(self, again: Sequence[Landed], hours: dict[int, str], arrived: Arrived) -> None:
         """Look up in Parquet what was merged under these keys."""

@@ -24,6 +24,7 @@ from edgecv.cloud_sync.ingest.database import OF_THE_CONTENT, EventDatabase
 from edgecv.cloud_sync.ingest.group import Group
 from edgecv.cloud_sync.ingest.landed import Landed, Rejected
 from edgecv.cloud_sync.ingest.seen import DeviceSeen, DevicesSeen
+from edgecv.cloud_sync.ingest.shares import note_connected
 from edgecv.cloud_sync.ingest.stats import IngestStats
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.events import Connected, Disconnected, LinkEvent, LinkOptions, Received
@@ -79,6 +80,7 @@ class Ingest:
         self._backoff = reconnect or Backoff()
         broker = parse_broker_url(url)
         wanted = group_filter(group, EVENTS_FILTER)
+        self._is_member = group is not None
         self._landing = EventDatabase(db_dir)
         self._upkeep = Upkeep(self._landing, upkeep or UpkeepOptions())
         self._inbox = Inbox(_INBOX)
@@ -168,7 +170,7 @@ class Ingest:
     def _note_link(self, event: LinkEvent) -> None:
         if isinstance(event, Connected):
             self._epoch = event.epoch
-            _log.info("connected to the broker")
+            note_connected(event, is_member=self._is_member)
             self._note(connected=True, last_error="")
         elif isinstance(event, Disconnected):
             self._epoch = 0
@@ -267,6 +269,7 @@ class Ingest:
                 erased=self._stats.erased + stored.erased,
                 rejected=self._stats.rejected + group.refused,
                 commits=self._stats.commits + 1,
+                last_error="" if attempt else self._stats.last_error,  # the disk takes it again
                 commit_s=self._stats.commit_s + time.monotonic() - began_s,
             )
             self._devices.note_landed(group.landed)

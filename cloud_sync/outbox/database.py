@@ -6,6 +6,7 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,8 +134,9 @@ class OutboxDb:
         """
         for lane, span in self._positions.in_order(priorities, backlog=backlog):
             if found := self._unclaimed(lane, span, limit, max_bytes):
-                span.after = found[-1][0]
-                return replace(self._sound(found), backlog=span.is_backlog)
+                claim = self._sound(found)
+                span.after = found[-1][0]  # last: what fails is claimed anew
+                return replace(claim, backlog=span.is_backlog)
             self._positions.emptied(lane, span)
         return Claim()
 
@@ -267,7 +269,8 @@ class OutboxDb:
         rows = tuple(row for _, row, crc in found if row.crc == crc)
         corrupt = [n for n, row, crc in found if row.crc != crc]
         if corrupt:
-            with self._books.transaction():
+            # A disk that cannot be written must not keep the sound ones from being sent. The others are found again.
+            with suppress(sqlite3.OperationalError), self._books.transaction():
                 for n in corrupt:
                     self._dead.bury("n=?", (n,), DAMAGED)
         return Claim(rows=rows, corrupt=len(corrupt))

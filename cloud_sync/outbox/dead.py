@@ -42,7 +42,10 @@ class DeadLetters:
         return len(buried)
 
     def retry(self, keys: Collection[Key] | None) -> int:
-        """Offer dead letters again, all or those of ``keys``; says how many. What is damaged stays dead."""
+        """Offer dead letters again, all or those of ``keys``; says how many. What is damaged stays dead.
+
+        Whoever retries an event says that it is worth sending: its time to live does not count any more.
+        """
         query = f"SELECT {READ}, lane FROM outbox WHERE dead IS NOT NULL ORDER BY n"  # noqa: S608 (our own text)
         retried = 0
         for n, boot, seq, body, crc, lane in self._db.execute(query).fetchall():
@@ -51,7 +54,7 @@ class DeadLetters:
                 continue
             self._books.last_n += 1  # behind what was claimed by now
             self._db.execute(
-                "UPDATE outbox SET n=?, dead=NULL, died_ns=NULL WHERE n=?",
+                "UPDATE outbox SET n=?, dead=NULL, died_ns=NULL, expires_ns=NULL WHERE n=?",
                 (self._books.last_n, n),
             )
             self._books.tally.move(DEAD, lane, len(body))

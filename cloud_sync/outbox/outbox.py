@@ -87,9 +87,7 @@ class Outbox:
         try:
             body = encode(envelope)
         except SyncError:
-            with self._work:
-                self._waiting.refuse("not_json", envelope.priority, now_ns)
-                self._work.notify()
+            self.refuse(envelope.priority)
             raise
         row = Row(
             boot=envelope.boot,
@@ -97,19 +95,28 @@ class Outbox:
             priority=PRIORITIES.index(envelope.priority),
             body=body,
             expires_ns=None if ttl_s is None else now_ns + int(ttl_s * 1e9),
-            coalesce_key=coalesce_key,
+            coalesce_key=coalesce_key.encode(errors="backslashreplace").decode(),  # else SQLite takes no lone surrogate
         )
         with self._work:
             if len(self._waiting) in (0, self._limits.group_rows - 1):
                 self._work.notify()
             self._waiting.put(row, now_ns)
 
+    def refuse(self, lane: Priority) -> None:
+        """Count an event that cannot be written as JSON; never waits."""
+        with self._work:
+            self._waiting.refuse("not_json", lane, self._clock())
+            self._work.notify()
+
     def acknowledge(self, ranges: Sequence[AckRange]) -> None:
         """Delete events that ingest has; returns at once."""
         with self._work:
             # Beyond the bound an acknowledgement is forgotten: the event is sent again and acknowledged again.
-            self._done.extend(ranges[: _MAX_QUEUED_ACKS - len(self._done)])
+            room = _MAX_QUEUED_ACKS - len(self._done)
+            self._done.extend(ranges[:room])
             self._work.notify()
+        if len(ranges) > room:
+            self._requests.add(lambda store: store.forget_acknowledgements())
 
     def claim(
         self,
@@ -214,7 +221,8 @@ class Outbox:
             opened.set_exception(error)
             return
         self._publish(store)
-        check = FileCheck(store.path, lambda error: self._requests.add(lambda store: store.damaged(error)))
+        replaced = store.replaced
+        check = FileCheck(store.path, lambda why: self._requests.add(lambda store: store.check_failed(why, replaced)))
         if store.is_unchecked:
             check.start()
         opened.set_result(store.boot)

@@ -44,6 +44,7 @@ class OutboxStore:
         self._clock = clock
         self._counts = SyncStats()
         self._owed: list[AckRange] = []
+        self._forgot = False  # whether so many acknowledgements came that some were left out
         self._lost = LossLedger()  # what the ledger on disk does not know yet
         self._trouble = ""  # why rows are refused now; empty once they are stored again
         self._refused_at = 0  # bytes in use when rows were last refused
@@ -70,9 +71,14 @@ class OutboxStore:
         return self._db.is_unchecked
 
     @property
+    def replaced(self) -> int:
+        """How many damaged files were replaced until now."""
+        return self._counts.quarantined_files
+
+    @property
     def owes(self) -> bool:
-        """Whether something waits to be written: deletions that a bad disk postponed, or losses."""
-        return bool(self._owed or self._lost)
+        """Whether something waits to be written: deletions that a bad disk postponed or that were too many, or losses."""
+        return bool(self._owed or self._lost or self._forgot)
 
     def counts(self) -> SyncStats:
         """The counts of the store at this moment; its trouble counts before what happened earlier."""
@@ -105,6 +111,7 @@ class OutboxStore:
             self._refuse(stored)
             if not self._write_rest(stored, done):
                 self._owed = done[:_MAX_OWED]
+                self._forgot |= len(done) > _MAX_OWED
             self._trouble = trouble
             return
         if rows:
@@ -117,7 +124,14 @@ class OutboxStore:
         written = self._survive(lambda db: db.write(rows, done, lost), ballast=not rows)
         self._lost.take()
         self._count(written)
+        if self._forgot:  # those events were claimed: nobody would offer them again
+            self._forgot = False
+            self._db.rewind()
         return written
+
+    def forget_acknowledgements(self) -> None:
+        """Offer everything again after the next commit: there were too many acknowledgements to keep, and some are forgotten."""
+        self._forgot = True
 
     def _write_rest(self, refused: Sequence[Row], done: Sequence[AckRange]) -> bool:
         """After rows could not be written: the deletions alone; whether that was possible."""
@@ -164,9 +178,16 @@ class OutboxStore:
         return self._survive(lambda db: db.retry_dead(keys))
 
     def damaged(self, error: sqlite3.Error) -> None:
-        """Save what can be saved: somebody found the file damaged."""
+        """Save what can be saved: the file was found damaged."""
         self._db.abandon()
         self._db = self._replace_damaged(error, self._db)
+        self._db.mark_backlog()  # what is saved is older than what comes
+
+    def check_failed(self, error: sqlite3.Error, replaced: int) -> None:
+        """A check found the file damaged that was here after so many were ``replaced``, which may be gone by now."""
+        if replaced == self.replaced:
+            with suppress(*_FAILURES):  # without room to save it in: the next action here tries again
+                self.damaged(error)
 
     def close(self) -> None:
         """Close the file; a disk that fails now has everything that was accepted anyway."""

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from edgecv._internal.printable import printable
 from edgecv.cloud_sync.delivery.options import AckMode, SendOptions
 from edgecv.cloud_sync.mqtt.broker_url import BrokerUrl
@@ -77,9 +79,20 @@ class Route:
         """Whether a message is delivered that the broker took although nobody subscribes to it."""
         return self.ack == "broker" and self.platform.events.read_by == "rules"
 
-    def pack(self, bodies: Iterable[bytes], nonce: str) -> bytes:
-        """A batch as one payload; without ingest nobody returns a nonce, and whoever reads the events need not know of it."""
-        return self.form.pack(bodies, nonce if self.ack == "ingest" else None)
+    def pack(self, bodies: Iterable[bytes], nonce: str) -> tuple[bytes, str]:
+        """A batch as one payload, and why it is never to be published, or empty.
+
+        Without ingest nobody returns a nonce, and whoever reads the events need not know of it.
+        """
+        try:
+            payload = self.form.pack(bodies, nonce if self.ack == "ingest" else None)
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            RecursionError,
+        ) as error:  # an event that JSON holds, and that is nested too deeply to be read
+            return b"", f"The event cannot be written for this broker ({printable(str(error), 200)})"
+        return payload, self.too_large(payload)
 
     def too_large(self, payload: bytes) -> str:
         """Why the platform will never take a payload, or empty."""

@@ -10,6 +10,8 @@ from edgecv._internal.extras import require
 from edgecv.cloud_sync.store.layout import Partition, manifest_path
 from edgecv.cloud_sync.store.manifest import Manifest, read_manifest
 
+_ATTEMPTS = 5
+
 
 class Archive:
     """The Parquet files of a store, for reading; the manifest is read again when it changed."""
@@ -26,6 +28,14 @@ class Archive:
             EdgeCVError: the manifest is damaged, or pyarrow is missing.
             OSError, ValueError: a file cannot be read.
         """
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._digests(partition, device, boot, seqs)
+            except FileNotFoundError:  # another one took its place since the manifest was read
+                self._manifest = None
+        return self._digests(partition, device, boot, seqs)
+
+    def _digests(self, partition: Partition, device: str, boot: int, seqs: Sequence[int]) -> dict[int, set[str]]:
         parquet = require("pyarrow.parquet", "cloud")
         found: defaultdict[int, set[str]] = defaultdict(set)
         wanted = [("device", "=", device), ("boot", "=", boot), ("seq", ">=", min(seqs)), ("seq", "<=", max(seqs))]

@@ -38,7 +38,9 @@ def write_audit(folder: Path, action: str, details: Mapping[str, object]) -> Non
     try:
         with os.fdopen(append_file(path, FILE_MODE), "ab", buffering=0) as file:
             _wait_for_lock(file, path)
-            write_all(file.fileno(), _line(action, details, _last_hash(path)))
+            last = _tail(path)
+            whole = b"" if last.endswith(b"\n") or not last else b"\n"  # after what a power cut left of a line
+            write_all(file.fileno(), whole + _line(action, details, _last_hash(last)))
             os.fsync(file.fileno())
     except OSError as error:
         raise SyncError(
@@ -71,10 +73,14 @@ def _actor() -> str:
         return str(os.getuid())
 
 
-def _last_hash(path: Path) -> str:
-    """The hash of the last line, or of what a power cut left of it."""
+def _tail(path: Path) -> bytes:
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - _TAIL_BYTES, 0))
-        lines = file.read().splitlines()
+        return file.read()
+
+
+def _last_hash(tail: bytes) -> str:
+    """The hash of the last line, or of what a power cut left of it."""
+    lines = tail.splitlines()
     return hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 
 from edgecv.cloud_sync.store.layout import AHEAD_US, EARLY_US, Partition
-from edgecv.cloud_sync.store.manifest import Forgotten
-from edgecv.cloud_sync.store.rewrite import quoted, rewrite
+from edgecv.cloud_sync.store.manifest import Forgotten, Part
+from edgecv.cloud_sync.store.rewrite import Setbacks, quoted, rewrite
 from edgecv.cloud_sync.store.writer import StoreWriter
 
 
@@ -33,7 +33,7 @@ def forget(writer: StoreWriter, tombstone: Forgotten) -> Erased:
     The tombstone is written to landing.db first. Should this process be killed, the next one goes on (``finish``).
 
     Raises:
-        SyncError: the disk refused, or a file is damaged; call ``finish`` again.
+        SyncError: the disk refused, or a file is damaged; what could be deleted is, and ``finish`` tries the rest again.
     """
     while writer.landing.file_rows(1000):
         pass
@@ -57,18 +57,27 @@ def finish(writer: StoreWriter) -> int:
 def _rewrite(writer: StoreWriter, tombstone: Forgotten, landed: int) -> Erased:
     writer.drop_obsolete(now=True)  # they hold what is to be forgotten
     stored = rewritten = 0
+    setbacks = Setbacks()  # a damaged file does not keep the others from it
     for part in [part for part in writer.manifest.parts if _may_hold(part.partition, tombstone)]:
-        new = rewrite(writer.folder, part.partition, writer.next_name(), [part], _covered(tombstone))
-        left = new.events.rows if new else 0
-        if left == part.events.rows:
-            writer.remove([writer.folder / file.path for file in new.files] if new else [])
-            continue
-        stored += part.events.rows - left
-        rewritten += 1
-        writer.replace([part], new, now=True)
+        with setbacks.kept():
+            gone = _without(writer, part, tombstone)
+            stored += gone
+            rewritten += gone > 0
+    setbacks.raise_first()
     others = tuple(one for one in writer.manifest.forgotten if one.id != tombstone.id)
     writer.save(forgotten=(*others, tombstone))
     return Erased(landed=landed, stored=stored, rewritten=rewritten)
+
+
+def _without(writer: StoreWriter, part: Part, tombstone: Forgotten) -> int:
+    """Make a part anew without what a tombstone covers; gives how many events that was."""
+    new = rewrite(writer.folder, part.partition, writer.next_name(), [part], _covered(tombstone))
+    left = new.events.rows if new else 0
+    if left == part.events.rows:
+        writer.remove([writer.folder / file.path for file in new.files] if new else [])
+        return 0
+    writer.replace([part], new, now=True)
+    return part.events.rows - left
 
 
 def _may_hold(partition: Partition, tombstone: Forgotten) -> bool:

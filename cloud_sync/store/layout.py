@@ -61,7 +61,9 @@ def filed_us(time_us: int, received_us: int) -> int:
 
 def hour_of(moment_us: int) -> str:
     """The hour of a moment, such as ``2026-11-28T01``."""
-    return datetime.fromtimestamp(moment_us // _SECOND_US, tz=timezone.utc).strftime("%Y-%m-%dT%H")
+    return datetime.fromtimestamp(moment_us // _SECOND_US, tz=timezone.utc).isoformat()[
+        :13
+    ]  # strftime gives year 931 three digits
 
 
 def hour_of_event(time: str, received_ns: int) -> str:

@@ -5,6 +5,7 @@ Only one process may write a store. While ingest runs it is that one, so a comma
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,9 +20,11 @@ from edgecv._internal.private_files import FILE_MODE, make_private_folder
 from edgecv.cloud_sync.store.manifest import Forgotten
 from edgecv.errors import EdgeCVError, SyncError
 
+_log = logging.getLogger(__name__)
+
 _FOLDER = "requests"
 _MAX_BYTES = 64 * 1024
-_POLL_S = 0.1
+_POLL_S = 0.25
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +51,8 @@ def new_request(action: str, **fields: object) -> Request:
     return Request(id=secrets.token_hex(8), action=action, **fields)  # type: ignore[arg-type]
 
 
-def ask(folder: Path, request: Request, timeout_s: float) -> Mapping[str, object]:
-    """Have the running ingest do something, and wait for the answer.
+def ask(folder: Path, request: Request, timeout_s: float) -> Mapping[str, object] | None:
+    """Have the running ingest do something, and wait for the answer; ``None`` if it ended without one.
 
     Raises:
         SyncError: it cannot be asked, did not answer in time, or says that it could not be done.
@@ -62,6 +65,9 @@ def ask(folder: Path, request: Request, timeout_s: float) -> Mapping[str, object
             file.write(msgspec.json.encode(request))
         deadline_s = time.monotonic() + timeout_s
         while not answered.exists():
+            if not is_locked(folder / "lock") and not answered.exists():
+                asked.unlink(missing_ok=True)
+                return None
             if time.monotonic() > deadline_s:
                 raise SyncError(
                     f"The ingest of {folder} did not answer in {timeout_s:g} s.",
@@ -80,14 +86,15 @@ def ask(folder: Path, request: Request, timeout_s: float) -> Mapping[str, object
 def fulfil(
     folder: Path, request: Request, perform: Callable[[], dict[str, object]], timeout_s: float
 ) -> Mapping[str, object]:
-    """Ask the ingest that owns a store, or do it here where none runs.
+    """Ask the ingest that owns a store, or do it here where none runs, or it was only another command and has ended.
 
     Raises:
         SyncError: it is no store, or it could not be done.
     """
     if not (folder / "landing.db").exists():
         raise SyncError(f"{folder} is no store.", "Name the folder of an ingest (--db).")
-    return ask(folder, request, timeout_s) if is_locked(folder / "lock") else perform()
+    answered = ask(folder, request, timeout_s) if is_locked(folder / "lock") else None
+    return perform() if answered is None else answered
 
 
 def waiting(folder: Path) -> list[Request]:
@@ -116,6 +123,9 @@ def answer(folder: Path, request: Request, perform: Callable[[], dict[str, objec
         answered = Answer(result=perform())
     except EdgeCVError as error:
         answered = Answer(error=error.message, hint=error.hint)
+    except Exception as error:  # noqa: BLE001 (asked again it would fail again, and keep all others waiting)
+        _log.exception("a request failed")
+        answered = Answer(error=f"It could not be done: {error!r}", hint="The log of the ingest says more.")
     place = folder / _FOLDER
     try:
         with new_file(place / f"{request.id}.answer", FILE_MODE) as file:

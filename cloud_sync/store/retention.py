@@ -9,6 +9,7 @@ from edgecv.cloud_sync.store.layout import hour_of
 from edgecv.cloud_sync.store.writer import StoreWriter
 
 _DAY_US = 86400 * 1_000_000
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,9 @@ def retain(writer: StoreWriter, days: int, tenant: str = "") -> Retained:
     Raises:
         SyncError: the disk refused.
     """
-    from_hour = hour_of(time.time_ns() // 1000 - days * _DAY_US)
+    while writer.landing.file_rows(_ROWS_AT_ONCE):
+        pass  # rows of an older ingest have no hour yet
+    from_hour = hour_of(max(time.time_ns() // 1000 - days * _DAY_US, 0))
     writer.drop_obsolete(now=True)  # they may hold what is too old
     landed = writer.landing.retain(tenant, from_hour)
     old = [part for part in writer.manifest.parts if part.hour < from_hour and tenant in ("", part.tenant)]

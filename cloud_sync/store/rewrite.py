@@ -20,6 +20,26 @@ WORK = "work"  # the folder below a store in which a rewrite spills
 _MEMORY = "512MB"
 
 
+class Setbacks:
+    """What failed on the way; the rest is done first, and then the first failure is raised."""
+
+    def __init__(self) -> None:
+        self._first: SyncError | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Do something, and keep its ``SyncError`` for later."""
+        try:
+            yield
+        except SyncError as error:
+            self._first = self._first or error
+
+    def raise_first(self) -> None:
+        """Raise what failed first, if anything did."""
+        if self._first is not None:
+            raise self._first
+
+
 @contextmanager
 def work_database(folder: Path, *, memory: str = _MEMORY, threads: int = 1) -> Iterator[Any]:
     """A DuckDB in memory that loads no extension and spills into a folder of its own.

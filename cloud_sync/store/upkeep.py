@@ -17,8 +17,9 @@ from edgecv.cloud_sync.notices import Notice
 from edgecv.cloud_sync.store import forget, requests
 from edgecv.cloud_sync.store.audit import write_audit
 from edgecv.cloud_sync.store.retention import retain
+from edgecv.cloud_sync.store.rewrite import Setbacks
 from edgecv.cloud_sync.store.writer import MergeReport, StoreWriter
-from edgecv.errors import ConfigError, EdgeCVError
+from edgecv.errors import ConfigError, EdgeCVError, SyncError
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +90,10 @@ class Upkeep:
     def _store(self) -> StoreWriter:
         if self._writer is None:
             self._writer = StoreWriter(self._landing)
-            forget.finish(self._writer)
+            try:
+                forget.finish(self._writer)
+            except SyncError as error:  # a damaged file; the rest of the store is to go on
+                self._failed(f"Something could not be forgotten, and is tried again: {error.message} {error.hint}")
         return self._writer
 
     def _serve(self) -> None:
@@ -97,28 +101,46 @@ class Upkeep:
             requests.answer(self._landing.folder, request, partial(self._perform, request))
 
     def _perform(self, request: requests.Request) -> dict[str, object]:
-        return perform(self._store(), request, self._closing)
+        try:
+            return perform(self._store(), request, self._closing)
+        except BaseException:
+            self._writer = None  # read again what the disk says
+            raise
 
 
 def tidy(
     writer: StoreWriter, options: UpkeepOptions, stop: threading.Event, *, night: bool | None = None
 ) -> MergeReport:
-    """Merge what is over, make few parts of many, and delete what is too old.
+    """Merge what is over, finish what was to be forgotten, make few parts of many, and delete what is too old.
+
+    Each is tried though another one failed: a damaged file, or a disk too full to merge, does not make what is too old stay.
 
     Raises:
         EdgeCVError: the disk refused, a file is damaged, or a package is missing.
     """
     is_night = options.merge_at != "hourly" or time.gmtime().tm_hour == 0 if night is None else night
-    report = writer.merge(stop)
-    report.compacted = writer.compact(stop, fewest=2 if is_night else _HOURLY_COMPACT_AT)
+    report, setbacks = MergeReport(), Setbacks()
+    with setbacks.kept():
+        report = writer.merge(stop)
+    with setbacks.kept():
+        forget.finish(writer)
+    with setbacks.kept():
+        report.compacted = writer.compact(stop, fewest=2 if is_night else _HOURLY_COMPACT_AT)
     if options.retain_days is not None and not stop.is_set():
-        done = retain(writer, options.retain_days)
-        if done.stored or done.landed:
-            write_audit(writer.folder, "retain", {"from_hour": done.from_hour, "events": done.stored + done.landed})
-    writer.drop_obsolete()
+        with setbacks.kept():
+            _retain(writer, options.retain_days)
+    with setbacks.kept():
+        writer.drop_obsolete()
     if report.events:
         _log.info("%d events were merged into %d files", report.events, report.parts)
+    setbacks.raise_first()
     return report
+
+
+def _retain(writer: StoreWriter, days: int) -> None:
+    done = retain(writer, days)
+    if done.stored or done.landed:
+        write_audit(writer.folder, "retain", {"from_hour": done.from_hour, "events": done.stored + done.landed})
 
 
 def perform(writer: StoreWriter, request: requests.Request, stop: threading.Event) -> dict[str, object]:
@@ -172,8 +194,9 @@ def order(folder: Path, request: requests.Request, timeout_s: float) -> Mapping[
         landing = EventDatabase(folder)
         try:
             writer = StoreWriter(landing)
+            result = perform(writer, request, threading.Event())
             forget.finish(writer)
-            return perform(writer, request, threading.Event())
+            return result
         finally:
             landing.close()
 

@@ -22,7 +22,7 @@ from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.store.layout import Partition, hour_of
 from edgecv.cloud_sync.store.manifest import Obsolete, Part, read_manifest, write_manifest
 from edgecv.cloud_sync.store.parts import MAX_FILE_BYTES, PartWriter, keys_of, stray_files
-from edgecv.cloud_sync.store.rewrite import WORK, rewrite
+from edgecv.cloud_sync.store.rewrite import WORK, Setbacks, rewrite
 from edgecv.cloud_sync.store.rows import ROW_COLUMNS, LandedRow
 from edgecv.errors import SyncError
 
@@ -62,6 +62,7 @@ class StoreWriter:
             SyncError: the disk refused; nothing is lost, and the next merge goes on.
         """
         report = MergeReport()
+        self._settle_begun()
         while not stop.is_set() and self.landing.file_rows(_PAGE):
             pass
         until = "9999" if open_hours else hour_of(time.time_ns() // 1000)
@@ -79,6 +80,7 @@ class StoreWriter:
             SyncError: the disk refused, or a file is damaged; nothing is lost.
         """
         went = 0
+        setbacks = Setbacks()  # a damaged file does not keep other hours from it
         by_partition: dict[Partition, list[Part]] = {}
         for part in self.manifest.parts:
             by_partition.setdefault(part.partition, []).append(part)
@@ -86,8 +88,10 @@ class StoreWriter:
             if len(parts) < fewest or stop.is_set():
                 continue
             for group in _fitting(parts):
-                self.replace(group, rewrite(self.folder, partition, self.next_name(), group))
-                went += len(group) - 1
+                with setbacks.kept():
+                    self.replace(group, rewrite(self.folder, partition, self.next_name(), group))
+                    went += len(group) - 1
+        setbacks.raise_first()
         return went
 
     def next_name(self) -> str:
@@ -100,6 +104,7 @@ class StoreWriter:
         Raises:
             SyncError: the disk refused; the old ones still hold.
         """
+        self._settle_begun()  # else their rows in landing.db would be merged once more
         files = [file for part in old for file in part.files]
         parts = [*(part for part in self.manifest.parts if part not in old), *([new] if new else [])]
         since_us = time.time_ns() // 1000
@@ -223,13 +228,17 @@ class StoreWriter:
             raise SyncError(f"{part.events.path} cannot be read: {error}", "Restore it from a backup.") from error
         return deleted
 
-    def _recover(self) -> None:
-        """Finish what a process that was killed had begun."""
+    def _settle_begun(self) -> None:
+        """Have the rows of parts leave landing.db that could not leave it before."""
         for part in self.manifest.parts:
             if part.events.path in self.manifest.settling:
                 self._settle(part)
         if self.manifest.settling:
             self.save(settling=())
+
+    def _recover(self) -> None:
+        """Finish what a process that was killed had begun."""
+        self._settle_begun()
         shutil.rmtree(self.folder / WORK, ignore_errors=True)  # what a killed rewrite had spilled
         listed = {file.path for part in self.manifest.parts for file in part.files}
         strays = stray_files(self.folder, listed | {one.path for one in self.manifest.obsolete})

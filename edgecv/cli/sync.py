@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _Folder = Annotated[Path, typer.Argument(metavar="OUTBOX", help="Folder of the outbox.")]
 _OVER_S = 0.05
+_DEAD_ROOM = 32  # dead letters may take this part of an outbox
 
 sync = typer.Typer(
     no_args_is_help=True, help="Look into the outbox of a device: what waits, what was lost, what was given up."
@@ -36,17 +37,13 @@ def status(outbox: _Folder, json: Json = False) -> None:
     from edgecv.cloud_sync.outbox.view import view_outbox
 
     with view_outbox(outbox) as view:
-        blobs = _blobs(outbox)
+        blobs = _snapshots(outbox)
         if json:
             print_json(_status_document(view, blobs))
             return
         rows = [[lane.name, str(lane.rows), _mb(lane.used_bytes), lane.oldest[:19]] for lane in view.lanes()]
         print_table(str(outbox), ["lane", "events", "MB", "oldest"], rows)
-        say(
-            f"snapshots  {len(blobs)} files, {_mb(sum(blob.size_bytes for blob in blobs))} MB"
-            if blobs
-            else "snapshots  0"
-        )
+        say(f"snapshots  {len(blobs)}, {_mb(sum(blob.size_bytes for blob in blobs))} MB")
         say(f"owner  {f'the running process {view.owner}' if view.owner else 'none, so nothing is sent'}")
         say(f"dead   {view.dead_rows}" + (f" (edgecv sync dead {outbox})" if view.dead_rows else ""))
         losses = view.losses()
@@ -68,29 +65,34 @@ def drain(
     config: Annotated[Path | None, typer.Option(help="Take all that from [mqtt] of this app.toml.")] = None,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Give up after so many seconds.")] = 60.0,
 ) -> None:
-    """Send what waits until the outbox is empty. Exit code 1 if something is left."""
+    """Send what waits until the outbox is empty; snapshots too, where --config asks for them. Exit code 1 if something is left."""
+    from msgspec.structs import replace
+
     from edgecv.cli.run_app import open_cloud
+    from edgecv.cloud_sync.outbox.limits import QUOTA_BYTES
     from edgecv.cloud_sync.outbox.view import view_outbox
 
     table = _mqtt_table(config, outbox, mqtt, ack)
     with view_outbox(Path(table.outbox)) as view:
         sources, waiting = view.sources(), sum(lane.rows for lane in view.lanes())
-    blobs = _blobs(Path(table.outbox))
-    if not waiting and not blobs:
+        if config is None:  # the limits of its run are not known: its dead letters must not make room for others
+            table = replace(table, outbox_mb=(QUOTA_BYTES + _DEAD_ROOM * view.dead_bytes) / 1e6)
+    snapshots = len(_snapshots(Path(table.outbox)))
+    if not waiting and not (snapshots and table.snapshots):
+        if snapshots:
+            _end_with_snapshots(snapshots)
         note("Nothing waits.")
         return
     table = _addressed(table, sources, tenant, device)
-    if blobs and table.ack == "ingest":
-        table = _with_snapshots(table)
     cloud = open_cloud(table)
     try:
         deadline_s = time.monotonic() + timeout_s
         before = cloud.stats()
-        while _waits(cloud.stats()) and time.monotonic() < deadline_s:
+        while _rest(cloud.stats()) and time.monotonic() < deadline_s:
             time.sleep(_OVER_S)
     finally:
         cloud.close()
-    _end(before, cloud.stats(), len(_blobs(Path(table.outbox))))
+    _end(before, cloud.stats(), asked=bool(table.snapshots), snapshots=len(_snapshots(Path(table.outbox))))
 
 
 @sync.command()
@@ -161,24 +163,11 @@ def dead(
         raise typer.Exit(1)
 
 
-def _blobs(outbox: Path) -> list[Blob]:
+def _snapshots(outbox: Path) -> list[Blob]:
     """The snapshots that wait beside the events."""
     from edgecv.cloud_sync.blobs.folder import waiting_blobs
 
     return waiting_blobs(outbox / "blobs")
-
-
-def _with_snapshots(table: MqttTable) -> MqttTable:
-    """The table with snapshots as it says; if it says nothing, they go to ingest alone, and all of them fit."""
-    from msgspec.structs import replace
-
-    from edgecv.cloud_sync.blobs.options import SnapshotOptions
-
-    return replace(table, snapshots=table.snapshots or SnapshotOptions(events=[], upload="mqtt", quota_mb=1_000_000))
-
-
-def _waits(stats: SyncStats) -> int:
-    return stats.pending + stats.snapshots_waiting
 
 
 def _status_document(view: OutboxView, blobs: Sequence[Blob]) -> dict[str, Any]:
@@ -223,11 +212,6 @@ def _addressed(table: MqttTable, sources: set[str], tenant: str, device: str) ->
     of_events = next(iter(sources), "").split("/")[1:] or ["", ""]
     tenant = tenant or table.tenant or of_events[0]
     device = device or table.device or of_events[-1]
-    if not tenant or not device:
-        raise ConfigError(
-            f"Only snapshots wait in {table.outbox}, and they do not say whose they are.",
-            "Give --tenant and --device, or --config.",
-        )
     if sources and [tenant, device] != of_events:
         raise ConfigError(
             f"The events are of the device {'/'.join(of_events)}, not of {tenant}/{device}.",
@@ -236,16 +220,31 @@ def _addressed(table: MqttTable, sources: set[str], tenant: str, device: str) ->
     return replace(table, tenant=tenant, device=device)
 
 
-def _end(before: SyncStats, after: SyncStats, blobs: int) -> None:
+def _end(before: SyncStats, after: SyncStats, *, asked: bool, snapshots: int) -> None:
     given_up = after.dead - before.dead
-    note(f"events: {after.acknowledged} delivered, {after.pending} wait still, {given_up} given up")
     lost = after.snapshots_dropped - before.snapshots_dropped
-    if blobs or lost or after.snapshots_sent:
-        note(f"snapshots: {after.snapshots_sent} delivered, {blobs} wait still, {lost} given up")
-    if after.pending or given_up or blobs or lost:
-        if after.last_error:
-            note(f"  last trouble: {after.last_error}")
+    expired = f", {after.expired} deleted since their time to live was over" if after.expired else ""
+    note(f"{after.acknowledged} delivered, {after.pending} wait still, {given_up} given up{expired}")
+    if asked and (after.snapshots_sent or snapshots or lost):
+        note(f"{after.snapshots_sent} snapshots delivered, {snapshots} wait still, {lost} given up")
+    if after.last_error and (_rest(after) or given_up or lost):
+        note(f"  last trouble: {after.last_error}")
+    if snapshots and not asked:
+        _end_with_snapshots(snapshots)
+    if _rest(after) or given_up or lost:
         raise typer.Exit(1)
+
+
+def _end_with_snapshots(count: int) -> NoReturn:
+    """Pictures leave a device only when its configuration asks for them."""
+    note(
+        f"{count} snapshots wait still: edgecv sync drain --config app.toml sends them, if its [mqtt.snapshots] asks for them"
+    )
+    raise typer.Exit(1)
+
+
+def _rest(stats: SyncStats) -> int:
+    return stats.pending + stats.snapshots_waiting
 
 
 def _key(text: str) -> Key:

@@ -29,6 +29,7 @@ from tests.unit.cloud_sync.support import (
     Mosquitto,
     free_port,
     make_result,
+    running_ingest,
     running_mosquitto,
     stored_ids,
     until,
@@ -174,3 +175,33 @@ def test_many_devices_do_not_become_many_series() -> None:
     families = {family.name: family for family in IngestCollector(IngestStats, lambda: seen).collect()}
     assert len(families["edgecv_ingest_device_lag_seconds"].samples) == MAX_LABELLED
     assert families["edgecv_ingest_devices"].samples[0].value == MAX_LABELLED + 5
+
+
+def test_an_ingest_is_well_again_once_the_disk_takes_what_it_refused(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    with (
+        running_ingest(mosquitto.url, tmp_path / "db") as ingest,
+        closing(sqlite3.connect(tmp_path / "db/landing.db", isolation_level=None)) as other,
+    ):
+        until(lambda: ingest.stats().connected, "a connection", DEADLINE_S)
+        ingest._landing.write(lambda db: db.execute("PRAGMA busy_timeout=50"))  # else it waits for 5 s
+        other.execute("BEGIN IMMEDIATE")
+        sink = MqttSink(
+            mosquitto.url, tenant="acme", device="cam-1", outbox=tmp_path / "outbox", limits=SMALL, options=FAST_SEND
+        )
+        emit_some(sink, 0)
+        until(lambda: "locked" in ingest.stats().last_error, "the commit fails", DEADLINE_S)
+        other.execute("ROLLBACK")
+        until(lambda: ingest.stats().stored, "it is stored", DEADLINE_S)
+        assert ingest.stats().last_error == ""
+        sink.close()
+
+
+def test_members_say_what_an_old_broker_may_not_know(
+    mosquitto: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level("WARNING"),
+        running_ingest(f"{mosquitto.url}?protocol=3.1.1", tmp_path / "db", group="store") as ingest,
+    ):
+        until(lambda: ingest.stats().connected, "a connection", DEADLINE_S)
+    assert "shared subscriptions" in caplog.text

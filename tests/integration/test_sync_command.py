@@ -8,10 +8,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
 from edgecv.cli.app import _app
+from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.errors import ConfigError, OutboxFull, OutboxLocked, SyncError
 from tests.unit.cloud_sync.support import (
@@ -158,31 +160,19 @@ def test_status_says_how_many_snapshots_wait_beside_the_events(folder: Path) -> 
     put_snapshot(folder)
     (folder / "blobs" / ".half.tmp").write_bytes(b"half")
     assert json.loads(call("status", folder, "--json").stdout)["snapshots"] == {"files": 1, "bytes": 100_003}
-    assert "1 files, 0.1 MB" in call("status", folder).stdout
+    assert "snapshots  1, 0.1 MB" in call("status", folder).stdout
     assert (folder / "blobs" / ".half.tmp").exists()  # it only looks
 
 
-def test_drain_sends_snapshots_that_a_run_left(folder: Path, tmp_path: Path) -> None:
-    with running_mosquitto(tmp_path) as broker, running_ingest(broker.url, tmp_path / "db"):
-        sha256 = put_snapshot(folder)
-        done = call("drain", folder, "--mqtt", broker.url, "--timeout-s", 20)
-        assert done.exit_code == 0, done.stderr
-        assert "snapshots: 1 delivered, 0 wait still" in done.stderr
-        assert (tmp_path / "db" / "blobs" / sha256[:2] / sha256).exists()
-        again = folder / "blobs" / f"{sha256}.jpg"
-        again.write_bytes(b"\xff\xd8\xff" + bytes(100_000))
-        nameless = call("drain", folder, "--mqtt", broker.url)
-        assert isinstance(nameless.exception, ConfigError)
-        assert "--tenant" in nameless.exception.hint
-
-
-def test_drain_says_that_snapshots_are_left(folder: Path) -> None:
+def test_drain_says_that_snapshots_are_left(folder: Path, tmp_path: Path) -> None:
+    """No picture leaves a device unless its configuration asks for it."""
     put_snapshot(folder)
-    url = f"mqtt://127.0.0.1:{free_port()}"
-    for more in ([], ["--ack", "broker"]):
-        left = call("drain", folder, "--mqtt", url, "--timeout-s", 0.3, *more)
-        assert left.exit_code == 1
-        assert "snapshots: 0 delivered, 1 wait still" in left.stderr
+    with running_mosquitto(tmp_path) as broker, running_ingest(broker.url, tmp_path / "db"):
+        for _ in ("with events", "with snapshots alone"):
+            left = call("drain", folder, "--mqtt", broker.url, "--timeout-s", 20)
+            assert (left.exit_code, "1 snapshots wait still" in left.stderr) == (1, True), left.stderr
+            assert "Nothing waits" not in left.stderr
+    assert len(list((folder / "blobs").glob("*.jpg"))) == 1
 
 
 def test_drain_by_a_configuration_says_what_is_left(folder: Path, tmp_path: Path) -> None:
@@ -233,3 +223,37 @@ def test_limits_of_lanes_come_from_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="telemetri") as caught:
         read_app_file(config)
     assert "telemetry" in caught.value.hint
+
+
+def test_drain_brings_the_pictures_too_where_the_configuration_asks_for_them(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    assert Outbox(folder, limits=SMALL).close()
+    data = b"\xff\xd8\xff" + b"x" * 1000
+    name = f"{hashlib.sha256(data).hexdigest()}.jpg"
+    (folder / "blobs").mkdir()
+    (folder / "blobs" / name).write_bytes(data)
+    config = tmp_path / "app.toml"
+    with running_mosquitto(tmp_path) as broker:
+        table = f'url = "{broker.url}"\ntenant = "acme"\ndevice = "cam-1"\noutbox = "{folder}"\n'
+        config.write_text(f'[mqtt]\n{table}[mqtt.snapshots]\nevents = ["*"]\nupload = "mqtt"\n')
+        left = call("drain", "--config", config, "--timeout-s", 0.1)
+        assert (left.exit_code, "1 wait still" in left.stderr) == (1, True)
+        with running_ingest(broker.url, tmp_path / "db"):
+            done = call("drain", "--config", config, "--timeout-s", 20)
+        assert (done.exit_code, "1 snapshots delivered" in done.stderr) == (0, True), done.stderr
+    assert not (folder / "blobs" / name).exists()
+
+
+def test_drain_without_a_configuration_keeps_the_dead_letters_of_a_larger_outbox(tmp_path: Path) -> None:
+    """Of an outbox of the usual size they may take 8 MB."""
+    large = OutboxLimits(quota_bytes=2**30, floor_bytes=0, ballast_bytes=4096)
+    outbox = Outbox(tmp_path / "outbox", limits=large)
+    put_accepted(outbox, 45, bulk=250_000)
+    for seq in range(1, 46):
+        assert outbox.bury((outbox.boot, seq), "schema")
+    outbox.put(msgspec.structs.replace(make_envelope(outbox), type="x" * 201))
+    assert outbox.close()
+    with running_mosquitto(tmp_path) as broker, running_ingest(broker.url, tmp_path / "db"):
+        done = call("drain", tmp_path / "outbox", "--mqtt", broker.url, "--timeout-s", 20)
+    assert (done.exit_code, "1 given up" in done.stderr) == (1, True), done.stderr
+    assert len(dead_ids(tmp_path / "outbox")) == 46

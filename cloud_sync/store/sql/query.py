@@ -30,8 +30,9 @@ class Bounds:
 class Answers:
     """Stores with their views, open for queries."""
 
-    def __init__(self, duck: Any, hot: int) -> None:
+    def __init__(self, duck: Any, hot: int, files: Sequence[str] = ()) -> None:
         self._duck = duck
+        self._files = files  # the folders of Parquet files
         self.hot = hot  # how many events are still in landing.db
 
     def run(self, sql: str, take: Callable[[Any], _T]) -> _T:
@@ -56,7 +57,12 @@ class Answers:
         except (duckdb.IOException, duckdb.HTTPException) as error:
             raise _explained(error, SyncError) from error
         except (duckdb.Error, pa.ArrowException) as error:
-            raise _explained(error, ConfigError) from error
+            is_damaged = any(folder in str(error) and folder not in sql for folder in self._files)
+            raise _explained(error, SyncError if is_damaged else ConfigError) from error
+        except (OverflowError, ValueError) as error:
+            raise ConfigError(
+                f"The answer holds a value that cannot be written: {error}", "Make it a text: the_column::VARCHAR."
+            ) from error
 
     def interrupt(self) -> None:
         """End the query that runs; may be called from any thread."""
@@ -98,7 +104,7 @@ def open_answers(folders: Sequence[Path], bounds: Bounds | None = None) -> Itera
             duck.execute("SET lock_configuration=true")
         except duckdb.Error as error:
             raise _explained(error, SyncError) from error
-        yield Answers(duck, hot)
+        yield Answers(duck, hot, folders_below)
 
 
 @contextmanager

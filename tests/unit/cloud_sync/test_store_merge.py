@@ -7,15 +7,21 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
+from edgecv.cloud_sync.ingest.merged import MergedKey
+from edgecv.cloud_sync.store.forget import forget, new_tombstone
 from edgecv.cloud_sync.store.layout import Partition, hour_of_event
 from edgecv.cloud_sync.store.manifest import read_manifest
 from edgecv.cloud_sync.store.parts import PartWriter
+from edgecv.cloud_sync.store.retention import retain
 from edgecv.cloud_sync.store.verify import verify
 from edgecv.cloud_sync.store.writer import StoreWriter
 from edgecv.errors import SyncError
@@ -316,3 +322,60 @@ def test_a_writer_that_is_discarded_leaves_nothing(tmp_path: Path) -> None:
     writer = PartWriter(tmp_path, Partition("acme", "2026-11-20T12"), "part-00000000-1")
     writer.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_could_not_leave_the_database_are_not_merged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path, [event(1), event(2)])
+    landing = EventDatabase(tmp_path)
+    landing.write(lambda db: db.execute("PRAGMA busy_timeout=10"))
+    real = EventDatabase.settle
+    with closing(sqlite3.connect(tmp_path / "landing.db", isolation_level=None)) as other:
+
+        def settle_beside_another(self: EventDatabase, keys: list[MergedKey]) -> int:
+            other.execute("BEGIN IMMEDIATE")
+            try:
+                return real(self, keys)
+            finally:
+                other.execute("ROLLBACK")
+
+        writer = StoreWriter(landing)
+        monkeypatch.setattr(EventDatabase, "settle", settle_beside_another)
+        with pytest.raises(SyncError, match="locked"):
+            writer.merge(NEVER)
+    monkeypatch.setattr(EventDatabase, "settle", real)
+    writer.merge(NEVER)
+    landing.close()
+    assert [row["seq"] for row in ask(tmp_path, "SELECT seq FROM events ORDER BY seq")] == [1, 2]
+    assert landed_rows(tmp_path) == 0
+
+
+def test_a_repetition_is_known_while_its_file_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(tmp_path, [event(1), event(1, device="cam-2")])
+    merge(tmp_path)
+    landing = EventDatabase(tmp_path)
+    writer = StoreWriter(landing)
+    read = pyarrow.parquet.read_table
+    gone: list[int] = []
+
+    def read_late(path: str, **options: Any) -> Any:
+        if not gone:
+            gone.append(1)
+            forget(writer, new_tombstone("acme", "cam-2", NOON_S * 1_000_000, (NOON_S + 1) * 1_000_000))
+        return read(path, **options)
+
+    monkeypatch.setattr(pyarrow.parquet, "read_table", read_late)
+    stored = landing.store([event(1)], [])
+    landing.close()
+    assert gone and (stored.new, stored.renamed) == (0, ())
+
+
+def test_retention_also_deletes_what_an_older_ingest_stored(tmp_path: Path) -> None:
+    store(tmp_path, [event(1, at_s=time.time() - 40 * 86400), event(2, at_s=time.time())])
+    with closing(sqlite3.connect(tmp_path / "landing.db", isolation_level=None)) as db:
+        db.execute("UPDATE events SET hour=''")  # as they are after an update
+    landing = EventDatabase(tmp_path)
+    assert retain(StoreWriter(landing), 30).landed == 1
+    landing.close()
+    assert value(tmp_path, "SELECT seq FROM events") == 2

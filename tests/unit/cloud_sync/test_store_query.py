@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
+from edgecv.cloud_sync.store.manifest import read_manifest
 from edgecv.cloud_sync.store.sql.output import rows_of, write_file
 from edgecv.cloud_sync.store.sql.query import Answers, Bounds, open_answers
 from edgecv.cloud_sync.store.writer import StoreWriter
 from edgecv.errors import ConfigError, EdgeCVError, SyncError
+from tests.command_line import run_here
 from tests.unit.cloud_sync.store_support import NEVER, NOON_S, ask, box, event, merge, store, value
 
 
@@ -278,3 +280,20 @@ def test_a_difference_of_times_is_seconds(tmp_path: Path) -> None:
             answers.run(sql, lambda reader: write_file(reader, tmp_path / "a.parquet", "parquet"))
     assert "epoch" in refused.value.hint
     assert not (tmp_path / "a.parquet").exists()
+
+
+@pytest.mark.parametrize("sql", ["SELECT 'infinity'::TIMESTAMP", "SELECT TIMESTAMP_NS '2026-01-01 00:00:00.123456789'"])
+def test_a_value_that_json_and_csv_cannot_hold_is_said(tmp_path: Path, sql: str) -> None:
+    store(tmp_path, [event(1)])
+    done = run_here("query", sql, "--db", str(tmp_path), "--format", "json", "--to", str(tmp_path / "a.json"))
+    assert (done.returncode, "::VARCHAR" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_damaged_file_is_no_fault_of_the_query(tmp_path: Path, number: int) -> None:
+    store(tmp_path, [event(1), event(2, at_s=NOON_S + 86400)])
+    merge(tmp_path)
+    (tmp_path / read_manifest(tmp_path).parts[number].events.path).write_bytes(b"x" * 100)
+    done = run_here("query", "SELECT seq FROM events", "--db", str(tmp_path))
+    assert (done.returncode, "store verify" in done.stderr) == (1, True), done.stderr

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,12 +18,14 @@ import pytest
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.store.audit import write_audit
-from edgecv.cloud_sync.store.manifest import read_manifest
+from edgecv.cloud_sync.store.manifest import Forgotten, read_manifest
 from edgecv.cloud_sync.store.requests import new_request, waiting
-from edgecv.cloud_sync.store.upkeep import Upkeep, UpkeepOptions, next_due_s, order
+from edgecv.cloud_sync.store.retention import retain
+from edgecv.cloud_sync.store.upkeep import Upkeep, UpkeepOptions, next_due_s, order, tidy
+from edgecv.cloud_sync.store.writer import StoreWriter
 from edgecv.errors import ConfigError, SyncError
 from tests.command_line import run_here
-from tests.unit.cloud_sync.store_support import NOON_S, ask, event, merge, store, value
+from tests.unit.cloud_sync.store_support import NEVER, NOON_S, ask, event, merge, store, value
 from tests.unit.cloud_sync.support import ROOT, free_port, until
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -51,6 +54,22 @@ def test_forget_takes_a_device_and_a_time_out_of_both_places_for_good(tmp_path: 
     assert b"cam-1" in (tmp_path / "audit.jsonl").read_bytes()
     merge(tmp_path)
     assert value(tmp_path, "SELECT count(*) FROM detections WHERE device = 'cam-1'") == 5
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_an_event_under_an_id_of_its_own_is_known_when_the_first_one_was_forgotten(
+    tmp_path: Path, is_merged: bool
+) -> None:
+    second = event(1, {"v": 2}, at_s=NOON_S + 60)
+    folder = tmp_path / "db"
+    store(folder, [event(1, {"v": 1})])
+    assert len(store(folder, [second]).renamed) == 1
+    if is_merged:
+        merge(folder)
+    span = ("--from", utc(NOON_S), "--to", utc(NOON_S + 30))
+    run_here("forget", "--db", str(folder), "--tenant", "acme", "--device", "cam-1", *span)
+    assert store(folder, [second]).new == 0
+    assert [row["v"] for row in ask(folder, "SELECT data->>'$.v' AS v FROM events")] == ["2"]
 
 
 def test_what_was_forgotten_is_in_no_file_any_more(tmp_path: Path) -> None:
@@ -125,6 +144,17 @@ def test_an_ingest_that_does_not_answer_is_said(tmp_path: Path) -> None:
     with pytest.raises(SyncError, match="did not answer"):
         order(tmp_path, new_request("merge"), 0.3)
     landing.close()
+
+
+def test_what_an_owner_that_ends_did_not_do_is_done_here(tmp_path: Path) -> None:
+    """Such as another ``edgecv store merge``, which answers nobody, or an ingest that is killed."""
+    store(tmp_path, [event(1)])
+    landing = EventDatabase(tmp_path)
+    ending = threading.Timer(0.5, landing.close)
+    ending.start()
+    assert order(tmp_path, new_request("merge"), 30.0)["events"] == 1
+    ending.join()
+    assert list((tmp_path / "requests").iterdir()) == []
 
 
 def test_files_among_the_requests_that_are_none_are_removed(tmp_path: Path) -> None:
@@ -207,3 +237,87 @@ def test_the_command_answers_as_table_csv_json_and_parquet(tmp_path: Path) -> No
     assert (refused.returncode, wrong.returncode) == (2, 2)
     assert "exists" in refused.stderr and "syntax error" in wrong.stderr
     assert sorted(path.name for path in out.iterdir()) == ["a.csv", "a.json", "a.parquet"]
+
+
+def test_a_line_that_a_power_cut_left_half_spoils_no_other(tmp_path: Path) -> None:
+    write_audit(tmp_path, "query", {"sql": "SELECT 1"})
+    with (tmp_path / "audit.jsonl").open("ab") as file:
+        file.write(b'{"time": "2026')
+    write_audit(tmp_path, "query", {"sql": "SELECT 2"})
+    _, half, last = (tmp_path / "audit.jsonl").read_bytes().splitlines()
+    assert json.loads(last)["sql"] == "SELECT 2"
+    assert json.loads(last)["prev"] == hashlib.sha256(half).hexdigest()
+
+
+@pytest.mark.parametrize("days", [400_000, 4_000_000, 10**18])
+def test_days_beyond_the_calendar_keep_everything(tmp_path: Path, days: int) -> None:
+    store(tmp_path, [event(1), event(2, at_s=time.time())])
+    merge(tmp_path)
+    landing = EventDatabase(tmp_path)
+    done = retain(StoreWriter(landing), days)
+    landing.close()
+    assert (done.landed, done.stored) == (0, 0)
+    assert value(tmp_path, "SELECT count(*) FROM events") == 2
+    assert store(tmp_path, [event(3, at_s=time.time())]).new == 1
+
+
+def test_a_request_that_fails_unexpectedly_is_answered_and_keeps_no_other_waiting(tmp_path: Path) -> None:
+    store(tmp_path, [event(1)])
+    landing = EventDatabase(tmp_path)
+    upkeep = Upkeep(landing, UpkeepOptions())
+    upkeep.start()
+    try:
+        too_large = Forgotten(id="a", tenant="acme", device="cam-1", from_us=0, to_us=2**70, at_us=0)
+        with pytest.raises(SyncError, match="could not be done"):
+            order(tmp_path, new_request("forget", tombstone=too_large), 20.0)
+        assert order(tmp_path, new_request("merge"), 20.0)["events"] == 1
+    finally:
+        upkeep.close()
+        landing.close()
+
+
+def damaged_store(folder: Path) -> None:
+    """Two days with two parts each; a part of the first day is damaged."""
+    for day in (0, 1):
+        for seq in (1, 2):
+            at_s = NOON_S + day * 86400
+            store(folder, [event(10 * day + seq, at_s=at_s), event(10 * day + seq, device="cam-2", at_s=at_s)])
+            landing = EventDatabase(folder)
+            StoreWriter(landing).merge(NEVER)
+            landing.close()
+    (folder / read_manifest(folder).parts[0].events.path).write_bytes(b"PAR1 no more")
+
+
+def test_a_damaged_file_keeps_no_other_hour_from_its_upkeep(tmp_path: Path) -> None:
+    damaged_store(tmp_path)
+    landing = EventDatabase(tmp_path)
+    now_day = int((time.time() - NOON_S) // 86400)
+    try:
+        with pytest.raises(SyncError, match="could not be rewritten"):
+            tidy(StoreWriter(landing), UpkeepOptions(merge_at="03:00", retain_days=365_000), NEVER)
+        assert [part.hour for part in read_manifest(tmp_path).parts] == ["2026-11-20T12"] * 2 + ["2026-11-21T12"]
+        with pytest.raises(SyncError, match="could not be rewritten"):
+            tidy(StoreWriter(landing), UpkeepOptions(merge_at="03:00", retain_days=max(now_day, 1)), NEVER)
+        assert [part.hour for part in read_manifest(tmp_path).parts] == ["2026-11-21T12"]  # too old: gone all the same
+    finally:
+        landing.close()
+
+
+def test_what_can_be_forgotten_is_though_a_file_is_damaged_and_the_store_works_on(tmp_path: Path) -> None:
+    damaged_store(tmp_path)
+    damaged = read_manifest(tmp_path).parts[0].events.path
+    day = ("--from", "2026-11-01", "--to", "2026-12-01")
+    done = run_here("forget", "--db", str(tmp_path), "--tenant", "acme", "--device", "cam-1", *day)
+    assert done.returncode == 1 and "store verify" in done.stderr
+    manifest = read_manifest(tmp_path)
+    assert [part.events.rows for part in manifest.parts if part.events.path != damaged] == [1, 1, 1]
+    assert manifest.forgotten == ()  # it is not done yet
+    store(tmp_path, [event(20, device="cam-3")])
+    landing = EventDatabase(tmp_path)
+    upkeep = Upkeep(landing, UpkeepOptions(merge_at="03:00"))
+    upkeep.start()
+    try:
+        until(lambda: len(read_manifest(tmp_path).parts) == 4, "the merge of what came since", 30.0)
+    finally:
+        upkeep.close()
+        landing.close()

@@ -68,16 +68,12 @@ def test_whatever_may_hold_a_password_is_redacted() -> None:
 
 @pytest.mark.parametrize("scheme", ["mqtt", "mqtts"])
 @pytest.mark.parametrize("end", ["", ":1883", "?insecure=1", "/"])
-def test_a_broker_with_any_password_is_understood_or_refused(scheme: str, end: str) -> None:
+def test_a_broker_with_any_password_is_refused_and_does_not_show_it(scheme: str, end: str) -> None:
     for password in PASSWORDS:
-        try:
-            broker = parse_broker_url(f"{scheme}://dev:{password}@localhost{end}")
-        except ConfigError as error:
-            assert "%40" in error.hint
-            assert_hidden(str(error), password)
-        else:
-            assert (broker.host, broker.username) == ("localhost", "dev"), password
-            assert_hidden(f"{broker} {broker!r}", password)
+        with pytest.raises(ConfigError) as refused:
+            parse_broker_url(f"{scheme}://dev:{password}@localhost{end}")
+        assert refused.value.hint
+        assert_hidden(f"{refused.value} {refused.value.hint}", password)
 
 
 def test_a_broker_as_a_sink_shows_no_password() -> None:
