@@ -25,7 +25,7 @@ class SendOptions:
     ack: AckMode = "ingest"
     window: int = 32  # most batches unacknowledged at a time
     window_bytes: int = 60 * 1024  # most bytes of them that the broker has not taken; Azure Event Grid allows 64 KB
-    batch_events: int = 50  # most events in a batch
+    batch_events: int = 100  # most events in a batch; with 50, one device brought an ingest 10 % fewer events a second
     batch_bytes: int = 60 * 1024  # most bytes of a batch; an event that is larger travels alone
     # most events of the backlog in a second; what comes while a connection stands goes first, and is not counted
     drain_events_s: float | None = None
