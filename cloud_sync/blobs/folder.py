@@ -31,6 +31,24 @@ class Blob:
     size_bytes: int
 
 
+def waiting_blobs(folder: Path) -> list[Blob]:
+    """The snapshots in a folder that may be of another process; nothing is changed, and no folder means none."""
+    try:
+        return [Blob(sha256=sha256, size_bytes=size_bytes) for _, sha256, size_bytes in sorted(_files(folder))]
+    except FileNotFoundError:
+        return []
+
+
+def _files(folder: Path) -> Iterator[tuple[int, str, int]]:
+    """Of each snapshot in a folder: when it was written, its name and its size."""
+    for entry in os.scandir(folder):
+        if named := _NAME.fullmatch(entry.name):
+            with suppress(FileNotFoundError):  # it was delivered at this moment
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield status.st_mtime_ns, named[1], status.st_size
+
+
 class BlobFolder:
     """Files named by their content, with a quota; the folder above is owned by this process.
 
@@ -151,13 +169,8 @@ class BlobFolder:
 
     def _found(self) -> Iterator[tuple[str, int]]:
         """What an earlier process left, oldest first; half-written files of one that was killed are deleted."""
-        found: list[tuple[int, str, int]] = []
         for entry in os.scandir(self._folder):
             if _WORK_NAME.fullmatch(entry.name):
                 Path(entry.path).unlink(missing_ok=True)
-            elif named := _NAME.fullmatch(entry.name):
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode):
-                    found.append((status.st_mtime_ns, named[1], status.st_size))
-        for _, sha256, size_bytes in sorted(found):
+        for _, sha256, size_bytes in sorted(_files(self._folder)):
             yield sha256, size_bytes

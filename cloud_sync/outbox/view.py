@@ -54,7 +54,6 @@ class OutboxView:
     def __init__(self, folder: Path, db: sqlite3.Connection) -> None:
         self.owner = lock_owner(folder / "lock") if is_locked(folder / "lock") else ""  # a process, or nobody
         self.damaged_files = sorted(path.name for path in folder.glob("outbox.db.corrupt-*[0-9]"))
-        self.pictures = sum(1 for _ in folder.glob("blobs/*.jpg"))  # that wait beside the events
         self._db = db
         self._tally = _tally(db)
 

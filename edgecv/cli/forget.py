@@ -36,7 +36,9 @@ def forget(
     if as_json:
         print_json(result)
         return
-    say(f"{result['stored']} events left {result['rewritten']} files, {result['landed']} were not merged yet")
+    say(f"deleted {result['stored']} events from Parquet, {result['landed']} that were not merged yet")
+    if not result["stored"] and not result["landed"]:
+        say(f"nothing of {tenant}/{device} was there in that time; the tombstone stays: is the name right?")
     say("backups, files written by query --to, and what the device itself keeps are not touched")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -17,6 +18,7 @@ from edgecv.errors import ConfigError
 if TYPE_CHECKING:
     from edgecv.cli.app_config import MqttTable
     from edgecv.cloud_sync.acks import Key
+    from edgecv.cloud_sync.blobs.folder import Blob
     from edgecv.cloud_sync.outbox.view import OutboxView
     from edgecv.cloud_sync.stats import SyncStats
 
@@ -35,11 +37,13 @@ def status(outbox: _Folder, json: Json = False) -> None:
     from edgecv.cloud_sync.outbox.view import view_outbox
 
     with view_outbox(outbox) as view:
+        blobs = _snapshots(outbox)
         if json:
-            print_json(_status_document(view))
+            print_json(_status_document(view, blobs))
             return
         rows = [[lane.name, str(lane.rows), _mb(lane.used_bytes), lane.oldest[:19]] for lane in view.lanes()]
         print_table(str(outbox), ["lane", "events", "MB", "oldest"], rows)
+        say(f"snapshots  {len(blobs)}, {_mb(sum(blob.size_bytes for blob in blobs))} MB")
         say(f"owner  {f'the running process {view.owner}' if view.owner else 'none, so nothing is sent'}")
         say(f"dead   {view.dead_rows}" + (f" (edgecv sync dead {outbox})" if view.dead_rows else ""))
         losses = view.losses()
@@ -61,7 +65,7 @@ def drain(
     config: Annotated[Path | None, typer.Option(help="Take all that from [mqtt] of this app.toml.")] = None,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="Give up after so many seconds.")] = 60.0,
 ) -> None:
-    """Send what waits until the outbox is empty; pictures too, where --config asks for them. Exit code 1 if something is left."""
+    """Send what waits until the outbox is empty; snapshots too, where --config asks for them. Exit code 1 if something is left."""
     from msgspec.structs import replace
 
     from edgecv.cli.run_app import open_cloud
@@ -71,10 +75,12 @@ def drain(
     table = _mqtt_table(config, outbox, mqtt, ack)
     with view_outbox(Path(table.outbox)) as view:
         sources, waiting = view.sources(), sum(lane.rows for lane in view.lanes())
-        waiting += view.pictures if table.snapshots else 0
         if config is None:  # the limits of its run are not known: its dead letters must not make room for others
             table = replace(table, outbox_mb=(QUOTA_BYTES + _DEAD_ROOM * view.dead_bytes) / 1e6)
-    if not waiting:
+    snapshots = len(_snapshots(Path(table.outbox)))
+    if not waiting and not (snapshots and table.snapshots):
+        if snapshots:
+            _end_with_snapshots(snapshots)
         note("Nothing waits.")
         return
     table = _addressed(table, sources, tenant, device)
@@ -86,7 +92,7 @@ def drain(
             time.sleep(_OVER_S)
     finally:
         cloud.close()
-    _end(before, cloud.stats())
+    _end(before, cloud.stats(), asked=bool(table.snapshots), snapshots=len(_snapshots(Path(table.outbox))))
 
 
 @sync.command()
@@ -157,12 +163,20 @@ def dead(
         raise typer.Exit(1)
 
 
-def _status_document(view: OutboxView) -> dict[str, Any]:
+def _snapshots(outbox: Path) -> list[Blob]:
+    """The snapshots that wait beside the events."""
+    from edgecv.cloud_sync.blobs.folder import waiting_blobs
+
+    return waiting_blobs(outbox / "blobs")
+
+
+def _status_document(view: OutboxView, blobs: Sequence[Blob]) -> dict[str, Any]:
     return {
         "owner": view.owner,
         "lanes": {
             lane.name: {"events": lane.rows, "bytes": lane.used_bytes, "oldest": lane.oldest} for lane in view.lanes()
         },
+        "snapshots": {"files": len(blobs), "bytes": sum(blob.size_bytes for blob in blobs)},
         "dead": {"events": view.dead_rows, "bytes": view.dead_bytes},
         "losses": [loss.as_dict() for loss in view.losses()],
         "damaged_files": view.damaged_files,
@@ -206,16 +220,27 @@ def _addressed(table: MqttTable, sources: set[str], tenant: str, device: str) ->
     return replace(table, tenant=tenant, device=device)
 
 
-def _end(before: SyncStats, after: SyncStats) -> None:
+def _end(before: SyncStats, after: SyncStats, *, asked: bool, snapshots: int) -> None:
     given_up = after.dead - before.dead
+    lost = after.snapshots_dropped - before.snapshots_dropped
     expired = f", {after.expired} deleted since their time to live was over" if after.expired else ""
     note(f"{after.acknowledged} delivered, {after.pending} wait still, {given_up} given up{expired}")
-    if after.snapshots_sent or after.snapshots_waiting:
-        note(f"{after.snapshots_sent} pictures delivered, {after.snapshots_waiting} wait still")
-    if _rest(after) or given_up:
-        if after.last_error:
-            note(f"  last trouble: {after.last_error}")
+    if asked and (after.snapshots_sent or snapshots or lost):
+        note(f"{after.snapshots_sent} snapshots delivered, {snapshots} wait still, {lost} given up")
+    if after.last_error and (_rest(after) or given_up or lost):
+        note(f"  last trouble: {after.last_error}")
+    if snapshots and not asked:
+        _end_with_snapshots(snapshots)
+    if _rest(after) or given_up or lost:
         raise typer.Exit(1)
+
+
+def _end_with_snapshots(count: int) -> NoReturn:
+    """Pictures leave a device only when its configuration asks for them."""
+    note(
+        f"{count} snapshots wait still: edgecv sync drain --config app.toml sends them, if its [mqtt.snapshots] asks for them"
+    )
+    raise typer.Exit(1)
 
 
 def _rest(stats: SyncStats) -> int:

@@ -121,7 +121,7 @@ def report_lines(cameras: Sequence[CameraPrivacy]) -> Iterator[str]:
         yield f"  retention  {camera.retention or '-'}"
         yield f"  mask       {covered if camera.polygons else 'none'}"
         yield f"  images     {', '.join(camera.images) or 'go nowhere'}"
-        yield f"  data       {', '.join(camera.data) or 'go nowhere'}"
+        yield f"  data alone {', '.join(camera.data) or 'go nowhere'}"
         yield from (f"  {'leaves' if not number else '':<10} {line}" for number, line in enumerate(camera.leaves))
         if not camera.leaves:
             yield "  leaves     nothing leaves this device"

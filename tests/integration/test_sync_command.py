@@ -146,6 +146,35 @@ def test_drain_sends_everything_and_takes_the_device_from_the_events(folder: Pat
         assert (again.exit_code, "Nothing waits" in again.stderr) == (0, True)
 
 
+def put_snapshot(folder: Path) -> str:
+    """A snapshot that a run left on the disk; gives its name."""
+    data = b"\xff\xd8\xff" + bytes(100_000)
+    sha256 = hashlib.sha256(data).hexdigest()
+    (folder / "blobs").mkdir(mode=0o700)
+    (folder / "blobs" / f"{sha256}.jpg").write_bytes(data)
+    return sha256
+
+
+def test_status_says_how_many_snapshots_wait_beside_the_events(folder: Path) -> None:
+    assert json.loads(call("status", folder, "--json").stdout)["snapshots"] == {"files": 0, "bytes": 0}
+    put_snapshot(folder)
+    (folder / "blobs" / ".half.tmp").write_bytes(b"half")
+    assert json.loads(call("status", folder, "--json").stdout)["snapshots"] == {"files": 1, "bytes": 100_003}
+    assert "snapshots  1, 0.1 MB" in call("status", folder).stdout
+    assert (folder / "blobs" / ".half.tmp").exists()  # it only looks
+
+
+def test_drain_says_that_snapshots_are_left(folder: Path, tmp_path: Path) -> None:
+    """No picture leaves a device unless its configuration asks for it."""
+    put_snapshot(folder)
+    with running_mosquitto(tmp_path) as broker, running_ingest(broker.url, tmp_path / "db"):
+        for _ in ("with events", "with snapshots alone"):
+            left = call("drain", folder, "--mqtt", broker.url, "--timeout-s", 20)
+            assert (left.exit_code, "1 snapshots wait still" in left.stderr) == (1, True), left.stderr
+            assert "Nothing waits" not in left.stderr
+    assert len(list((folder / "blobs").glob("*.jpg"))) == 1
+
+
 def test_drain_by_a_configuration_says_what_is_left(folder: Path, tmp_path: Path) -> None:
     config = tmp_path / "app.toml"
     table = f'url = "mqtt://127.0.0.1:{free_port()}"\ntenant = "acme"\ndevice = "cam-1"\noutbox = "{folder}"\n'
@@ -211,7 +240,7 @@ def test_drain_brings_the_pictures_too_where_the_configuration_asks_for_them(tmp
         assert (left.exit_code, "1 wait still" in left.stderr) == (1, True)
         with running_ingest(broker.url, tmp_path / "db"):
             done = call("drain", "--config", config, "--timeout-s", 20)
-        assert (done.exit_code, "1 pictures delivered" in done.stderr) == (0, True), done.stderr
+        assert (done.exit_code, "1 snapshots delivered" in done.stderr) == (0, True), done.stderr
     assert not (folder / "blobs" / name).exists()
 
 

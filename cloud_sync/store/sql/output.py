@@ -20,6 +20,7 @@ from edgecv.errors import ConfigError, SyncError
 
 Format = Literal["csv", "json", "parquet"]
 FORMATS: tuple[Format, ...] = ("csv", "json", "parquet")
+_INTERVAL = "month_day_nano_interval"  # the difference of two times
 
 
 def format_of(path: Path) -> Format:
@@ -55,8 +56,20 @@ def write_file(reader: Any, path: Path, form: Format, *, force: bool = False) ->
 def rows_of(reader: Any) -> Iterator[list[object]]:
     """The rows, with values that JSON can hold."""
     for batch in reader:
-        columns = [[plain(value) for value in column.to_pylist()] for column in batch.columns]
+        columns = [_plain_column(column) for column in batch.columns]
         yield from ([column[at] for column in columns] for at in range(batch.num_rows))
+
+
+def _plain_column(column: Any) -> list[object]:
+    if str(column.type) == _INTERVAL:
+        return [None if one is None else _interval(one) for one in column.to_pylist()]
+    return [plain(value) for value in column.to_pylist()]
+
+
+def _interval(value: Any) -> float | str:
+    """Seconds; a month has none that are always right."""
+    seconds = float(value.days * 86_400 + value.nanoseconds / 1e9)
+    return f"{value.months} months {seconds:g} s" if value.months else seconds
 
 
 def plain(value: Any) -> Any:
@@ -112,6 +125,9 @@ def write_parquet(reader: Any, file: BinaryIO) -> int:
     """Parquet with the types of the answer."""
     parquet = require("pyarrow.parquet", "cloud")
     count = 0
+    for field in reader.schema:
+        if str(field.type) == _INTERVAL:
+            raise ConfigError(f"Parquet has no type for the interval {field.name}.", "Ask for its seconds: epoch(...).")
     with parquet.ParquetWriter(file, reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch)

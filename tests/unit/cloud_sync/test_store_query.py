@@ -15,6 +15,7 @@ import pytest
 
 from edgecv.cloud_sync.ingest.database import EventDatabase
 from edgecv.cloud_sync.store.manifest import read_manifest
+from edgecv.cloud_sync.store.sql.output import rows_of, write_file
 from edgecv.cloud_sync.store.sql.query import Answers, Bounds, open_answers
 from edgecv.cloud_sync.store.writer import StoreWriter
 from edgecv.errors import ConfigError, EdgeCVError, SyncError
@@ -267,6 +268,18 @@ def test_rejected_messages_and_blobs_are_views(tmp_path: Path) -> None:
         db.commit()
     assert value(tmp_path, "SELECT reason FROM rejected") == "bad"
     assert value(tmp_path, "SELECT state FROM blobs WHERE stored IS NULL") == "missing"
+
+
+def test_a_difference_of_times_is_seconds(tmp_path: Path) -> None:
+    store(tmp_path, [event(1)])
+    with open_answers([tmp_path]) as answers:
+        sql = "SELECT INTERVAL 1 DAY + INTERVAL 2 SECOND AS a, CAST(NULL AS INTERVAL) AS b, INTERVAL 1 MONTH AS c"
+        (row,) = answers.run(sql, lambda reader: list(rows_of(reader)))
+        assert row == [86_402.0, None, "1 months 0 s"]
+        with pytest.raises(ConfigError, match="interval a") as refused:
+            answers.run(sql, lambda reader: write_file(reader, tmp_path / "a.parquet", "parquet"))
+    assert "epoch" in refused.value.hint
+    assert not (tmp_path / "a.parquet").exists()
 
 
 @pytest.mark.parametrize("sql", ["SELECT 'infinity'::TIMESTAMP", "SELECT TIMESTAMP_NS '2026-01-01 00:00:00.123456789'"])
