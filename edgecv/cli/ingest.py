@@ -68,8 +68,10 @@ def ingest(
     limits = BlobLimits(device_bytes=round(blobs_mb * 1e6), missing_after_s=blob_missing_h * 3600)
     signer = parse_signer(blob_urls) if blob_urls else None
     running = Ingest(mqtt, db, group=group, upkeep=upkeep, blobs=limits, signer=signer)
-    with _metrics(running, metrics):
+    with _metrics(running, metrics) as port:
         note(f"events go to {running.db_path}; stop with Ctrl-C")
+        if port is not None:
+            note(f"numbers for Prometheus are at port {port}, /metrics")
         running.run(stop)
     stats = running.stats()
     note(f"{stats.stored} stored, {stats.duplicates} duplicates, {stats.rejected} rejected")
@@ -83,7 +85,7 @@ def ingest(
         raise typer.Exit(INTERRUPTED)
 
 
-def _metrics(running: Ingest, place: str | None) -> AbstractContextManager[object]:
+def _metrics(running: Ingest, place: str | None) -> AbstractContextManager[int | None]:
     if place is None:
         return nullcontext()
     from edgecv.cloud_sync.ingest.metrics import IngestCollector

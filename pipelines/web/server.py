@@ -157,6 +157,7 @@ class ServerThread:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level=logging.WARNING,
             access_log=False,
             proxy_headers=False,
             server_header=False,

@@ -121,6 +121,9 @@ def test_the_numbers_of_an_ingest_are_served(mosquitto: Mosquitto, tmp_path: Pat
         assert json.loads(urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).read())["ok"] is True
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert f"port {port}" in said and "server process" not in said
     for line in (
         "edgecv_ingest_connected 1.0",
         'edgecv_ingest_events_total{outcome="stored"} 7.0',

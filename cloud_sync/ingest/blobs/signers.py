@@ -119,7 +119,10 @@ class S3Signer:
     def from_uri(cls, uri: str) -> S3Signer:
         """Read ``s3://BUCKET/PREFIX?region=…&credentials_file=FILE``; the file holds ``KEY_ID:SECRET``, or ``:TOKEN`` too."""
         parts = urlsplit(uri)
-        given = read_struct(dict(parse_qsl(parts.query)), _S3Options, "--blob-urls s3:", texts=True)
+        try:
+            given = read_struct(dict(parse_qsl(parts.query)), _S3Options, "--blob-urls s3:", texts=True)
+        except ConfigError as error:
+            raise ConfigError(error.message, _HINT) from error
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,62}", parts.netloc):
             raise ConfigError("--blob-urls names no bucket.", _HINT)
         try:
