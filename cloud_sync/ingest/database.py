@@ -110,6 +110,11 @@ class EventDatabase:
         with self._mutex:
             return erasures.tombstones(self._db)
 
+    def retained_from(self, tenant: str) -> str:
+        """The first hour that is kept of a tenant, or of all (empty), as it was last said; empty if it never was."""
+        with self._mutex:
+            return erasures.retained_from(self._db, tenant)
+
     def retain(self, tenant: str, from_hour: str) -> int:
         """Delete what is older than an hour, and take no more of it; an empty tenant means all of them.
 

@@ -78,6 +78,12 @@ def forget(db: sqlite3.Connection, tombstone: Forgotten) -> int:
     return len(covered)
 
 
+def retained_from(db: sqlite3.Connection, tenant: str) -> str:
+    """The limit that ``retain`` was last told for a tenant, or for all (empty); empty if it never was."""
+    row = db.execute("SELECT from_hour FROM retained WHERE tenant=?", (tenant,)).fetchone()
+    return str(row[0]) if row else ""
+
+
 def retain(db: sqlite3.Connection, tenant: str, from_hour: str) -> int:
     """Keep nothing from before an hour, within the caller's transaction; a later limit than this one stays.
 

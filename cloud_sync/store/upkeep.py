@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
 _AFTER_THE_HOUR_S = 120  # so that events on their way when an hour ends are mostly merged with it
+_MOST_DAYS = 2  # of retention at once; upkeep comes every hour or every day
 _HOURLY_COMPACT_AT = 8  # parts of an hour; at night two are enough
 _AGAIN_S = 60.0
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
@@ -138,7 +139,7 @@ def tidy(
 
 
 def _retain(writer: StoreWriter, days: int) -> None:
-    done = retain(writer, days)
+    done = retain(writer, days, most_days=_MOST_DAYS)
     if done.stored or done.landed:
         write_audit(writer.folder, "retain", {"from_hour": done.from_hour, "events": done.stored + done.landed})
 

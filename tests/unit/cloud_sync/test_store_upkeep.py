@@ -113,6 +113,21 @@ def test_retention_drops_whole_hours_and_takes_no_older_events(tmp_path: Path) -
     assert len(list(tmp_path.glob("parquet/*/*/*/*/*.parquet"))) == 4
 
 
+def test_a_clock_that_jumps_ahead_does_not_empty_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = time.time()
+    store(
+        tmp_path, [event(1, at_s=now_s - 20 * 86400), event(2, at_s=now_s - 29.5 * 86400), event(3, at_s=now_s - 3600)]
+    )
+    options = UpkeepOptions(merge_at="hourly", retain_days=30)
+    for ahead_s in (0, 0, 50 * 365 * 86400):
+        monkeypatch.setattr(time, "time_ns", lambda ahead_s=ahead_s: int((now_s + ahead_s) * 1e9))
+        landing = EventDatabase(tmp_path)
+        tidy(StoreWriter(landing), options, NEVER)
+        landing.close()
+    monkeypatch.undo()
+    assert [row["seq"] for row in ask(tmp_path, "SELECT seq FROM events ORDER BY seq")] == [1, 3]
+
+
 def test_an_ingest_that_runs_is_asked(tmp_path: Path) -> None:
     store(tmp_path, [event(seq) for seq in range(1, 6)])
     command = [
@@ -294,7 +309,7 @@ def test_a_damaged_file_keeps_no_other_hour_from_its_upkeep(tmp_path: Path) -> N
     now_day = int((time.time() - NOON_S) // 86400)
     try:
         with pytest.raises(SyncError, match="could not be rewritten"):
-            tidy(StoreWriter(landing), UpkeepOptions(merge_at="03:00", retain_days=365_000), NEVER)
+            tidy(StoreWriter(landing), UpkeepOptions(merge_at="03:00"), NEVER)
         assert [part.hour for part in read_manifest(tmp_path).parts] == ["2026-11-20T12"] * 2 + ["2026-11-21T12"]
         with pytest.raises(SyncError, match="could not be rewritten"):
             tidy(StoreWriter(landing), UpkeepOptions(merge_at="03:00", retain_days=max(now_day, 1)), NEVER)
