@@ -270,7 +270,7 @@ class Sender:
         self._flights.pack(flight)
         route = self._route
         payload, why = route.pack((row.body for row in flight.rows.values()), flight.nonce)
-        if why:
+        if why or (len(payload) > self._options.batch_bytes and len(flight.rows) > 1):  # JSON for readers is longer
             self._never_publish(flight, why)
             return
         flight.sent_bytes, flight.digest = len(payload), hashlib.sha256(payload).hexdigest()

@@ -12,15 +12,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgecv.cloud_sync.delivery.options import SendOptions
 from edgecv.cloud_sync.delivery.sender import Sender
-from edgecv.cloud_sync.envelope import Stamp, envelope_from_event
+from edgecv.cloud_sync.envelope import Stamp, envelope_from_event, envelope_from_result
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.results import Detections, Frame, Result
 from tests.security.hostile_broker import (
     MAXIMUM_PACKET_SIZE,
     PINGREQ,
@@ -143,6 +145,21 @@ def test_a_batch_is_never_larger_than_60_kib_and_an_event_that_is_goes_alone(out
             assert sender.drain(20.0)
     assert meter.largest == meter.most_bytes > 60 * KIB  # the large one, and nothing beside it
     assert outbox.stats().acknowledged == 44
+
+
+def test_results_that_grow_when_they_are_written_for_readers_keep_to_60_kib(outbox: Outbox) -> None:
+    frame = Frame(image=np.zeros((1080, 1920, 3), np.uint8))
+    boxes = np.random.default_rng(0).uniform(0, 1000, (20, 4)).astype(np.float32)
+    found = Detections(xyxy=boxes, confidence=np.full(20, 0.5, np.float32), class_id=np.zeros(20, np.int64))
+    for _ in range(200):
+        stamp = Stamp(address=ADDRESS, boot=outbox.boot, seq=outbox.next_seq())
+        outbox.put(envelope_from_result(Result(frame=frame, detections=found), stamp))
+    until(lambda: outbox.stats().accepted == 200, "all are accepted")
+    meter = Meter()
+    options = SendOptions(ack="broker", resend=FAST_SEND.resend, reconnect=FAST)
+    with HostileBroker(meter) as broker, running_sender(f"{broker.url}?protocol=5", outbox, options) as sender:
+        assert sender.drain(20.0)
+    assert 20 * KIB < meter.largest <= 60 * KIB
 
 
 def test_what_a_broker_says_of_itself_narrows_the_window(outbox: Outbox) -> None:
