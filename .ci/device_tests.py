@@ -1,4 +1,4 @@
-"""The run-time tests: those that pass where only the wheel is installed, with the extras of a device and of ingest, and no converter.
+"""The run-time tests: those that pass where only the wheel is installed, with the extras of a device and ingest and no converter.
 
 ``TESTS`` is the one list of them: ``make test-pythons`` runs it in each Python that is supported. ``make test-arm64`` runs
 those of ``ON_ARM64`` in an emulated arm64 Debian. A test that needs more than a device has stands in ``LEFT_OUT``, with the reason.

@@ -57,8 +57,10 @@ class VideoDecoder(Protocol):
         """Close the file; a second call does nothing."""
 
 
-def open_video(path: Path, max_megapixels: float | None = None) -> VideoDecoder:
+def open_video(path: Path, max_megapixels: float | None = None, *, repeatable: bool = False) -> VideoDecoder:
     """Open a file with PyAV, or with OpenCV where PyAV is not installed.
+
+    ``repeatable`` makes PyAV decode in one thread: damaged frames, too, then look the same each time.
 
     Raises:
         SourceError: it is no video that can be read, holds no images, or announces frames above ``max_megapixels`` (default:
@@ -69,7 +71,7 @@ def open_video(path: Path, max_megapixels: float | None = None) -> VideoDecoder:
         from edgecv.media.opencv_video import OpenCvVideo
 
         return OpenCvVideo(path, max_megapixels)
-    return AvVideo(path, max_megapixels)
+    return AvVideo(path, max_megapixels, repeatable=repeatable)
 
 
 class AvVideo:
@@ -78,9 +80,10 @@ class AvVideo:
     What cannot be decoded is passed and counted: decoding goes on behind it, as FFmpeg's own programs do.
     """
 
-    def __init__(self, path: Path, max_megapixels: float | None = None) -> None:
-        """Open the file; errors as ``open_video``."""
+    def __init__(self, path: Path, max_megapixels: float | None = None, *, repeatable: bool = False) -> None:
+        """Open the file; arguments and errors as in ``open_video``."""
         self._av = require("av", "video")
+        self._repeatable = repeatable
         self._path, self._max_megapixels = path, max_megapixels
         self.unreadable = 0
         self._key: Any = None  # the last packet that needs no other
@@ -176,7 +179,10 @@ class AvVideo:
         decoder = self._stream.codec_context
         self._check(decoder.width, decoder.height)
         decoder.options = self._limit()  # its size may change in mid-stream
-        self._stream.thread_type = "AUTO"
+        if self._repeatable:
+            decoder.thread_count = 1
+        else:
+            self._stream.thread_type = "AUTO"
         # PyAV 17 and later convert with a thread per core by default, which takes longer for one image than it saves.
         self._threads = {"threads": 1} if int(self._av.__version__.split(".")[0]) >= 17 else {}
 

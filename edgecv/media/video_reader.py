@@ -28,8 +28,8 @@ class VideoReader:
         unreadable: Frames so far that could not be decoded.
     """
 
-    def __init__(self, path: str | Path, max_megapixels: float | None = None) -> None:
-        """Open the file; ``max_megapixels`` is as in ``read_image``.
+    def __init__(self, path: str | Path, max_megapixels: float | None = None, *, repeatable: bool = False) -> None:
+        """Open the file; ``max_megapixels`` is as in ``read_image``, ``repeatable`` as in ``open_video``.
 
         Raises:
             SourceError: it is missing, empty, no video that can be read, or announces frames above the limit.
@@ -37,7 +37,7 @@ class VideoReader:
         """
         self._path = Path(path)
         check_file(self._path)
-        self._video: VideoDecoder | None = open_video(self._path, max_megapixels)
+        self._video: VideoDecoder | None = open_video(self._path, max_megapixels, repeatable=repeatable)
         self.fps, self.frame_count = self._video.fps, self._video.frame_count
         self.position_s = -1.0
         self.is_damaged = False

@@ -174,7 +174,7 @@ def _images(folder: Path) -> Iterator[Frame]:
 
 
 def _video(path: Path) -> Iterator[Frame]:
-    with closing(VideoReader(path)) as reader:
+    with closing(VideoReader(path, repeatable=True)) as reader:  # it is read twice
         while (image := reader.read()) is not None:
             position_ns = round(reader.position_s * 1e9)
             yield Frame(image=image, position_ns=position_ns, is_damaged=reader.is_damaged)

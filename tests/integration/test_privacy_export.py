@@ -212,7 +212,7 @@ def test_an_image_that_cannot_be_read_leaves_no_copy(tmp_path: Path, finder: Box
 def damage_of(path: Path) -> list[bool]:
     """Of each frame, whether the decoder says that it made up a part."""
     damaged = []
-    with closing(VideoReader(path)) as reader, suppress(SourceError):
+    with closing(VideoReader(path, repeatable=True)) as reader, suppress(SourceError):
         while reader.read() is not None:
             damaged.append(reader.is_damaged)
     return damaged
