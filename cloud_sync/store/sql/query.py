@@ -56,6 +56,10 @@ class Answers:
             raise SyncError("The query needs more memory than it may use.", "Give it more: --memory-mb.") from error
         except (duckdb.IOException, duckdb.HTTPException) as error:
             raise _explained(error, SyncError) from error
+        except OSError as error:  # what a reader of Arrow says when DuckDB stumbles over a file after the first rows
+            if not any(folder in str(error) for folder in self._files):
+                raise
+            raise _explained(error, SyncError) from error
         except (duckdb.Error, pa.ArrowException) as error:
             is_damaged = any(folder in str(error) and folder not in sql for folder in self._files)
             raise _explained(error, SyncError if is_damaged else ConfigError) from error

@@ -290,6 +290,19 @@ def test_a_value_that_json_and_csv_cannot_hold_is_said(tmp_path: Path, sql: str)
     assert not (tmp_path / "a.json").exists()
 
 
+def test_a_file_that_turns_out_to_be_damaged_between_two_rows_is_said_too(tmp_path: Path) -> None:
+    store(tmp_path, [event(1)])
+
+    def stumble(about: str) -> None:
+        raise OSError(f"Invalid Input Error: No magic bytes found at end of file '{about}'")
+
+    with open_answers([tmp_path]) as answers, pytest.raises(SyncError) as damaged:
+        answers.run("SELECT 1", lambda _: stumble(f"{tmp_path}/parquet/events/part-1.parquet"))
+    assert "store verify" in damaged.value.hint
+    with open_answers([tmp_path]) as answers, pytest.raises(OSError, match="answer"):
+        answers.run("SELECT 1", lambda _: stumble("/else/answer.csv"))
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_damaged_file_is_no_fault_of_the_query(tmp_path: Path, number: int) -> None:
     store(tmp_path, [event(1), event(2, at_s=NOON_S + 86400)])
