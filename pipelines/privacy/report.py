@@ -113,7 +113,7 @@ def report_document(cameras: Sequence[CameraPrivacy], outlets: Sequence[Outlet])
 
 
 def report_lines(cameras: Sequence[CameraPrivacy]) -> Iterator[str]:
-    """The report in words."""
+    """The report as lines of text, in the order of the cameras."""
     for camera in cameras:
         covered = f"{camera.polygons} polygons, about {camera.masked_percent:g} % of the image"
         yield camera.name

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -16,9 +16,7 @@ import pytest
 from edgecv.cloud_sync import envelope
 from edgecv.cloud_sync.acks import Ack, Refused, encode_acks, encode_refusals
 from edgecv.cloud_sync.delivery.options import SendOptions
-from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import decode_batch
-from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from tests.security.hostile_broker import PINGRESP, HostileBroker, Peer, packet, publish
 from tests.unit.cloud_sync.support import (
@@ -32,6 +30,7 @@ from tests.unit.cloud_sync.support import (
     put_accepted,
     running_ingest,
     running_mosquitto,
+    running_sender,
     stored_ids,
     until,
 )
@@ -50,16 +49,6 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     outbox = Outbox(tmp_path / "outbox", limits=SMALL)
     yield outbox
     outbox.close()
-
-
-@contextmanager
-def running_sender(url: str, outbox: Outbox, options: SendOptions = FAST_SEND) -> Iterator[Sender]:
-    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=options)
-    sender.start()
-    try:
-        yield sender
-    finally:
-        sender.close()
 
 
 def put_unacceptable(outbox: Outbox, **changes: object) -> None:

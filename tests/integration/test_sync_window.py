@@ -9,16 +9,14 @@ import string
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgecv.cloud_sync.delivery.options import SendOptions
-from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Stamp, envelope_from_event, envelope_from_result
-from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.outbox.outbox import Outbox
 from edgecv.errors import ConfigError
 from edgecv.events import Event
@@ -43,6 +41,7 @@ from tests.unit.cloud_sync.support import (
     put_accepted,
     running_ingest,
     running_mosquitto,
+    running_sender,
     until,
 )
 
@@ -55,16 +54,6 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     outbox = Outbox(tmp_path / "outbox", limits=SMALL)
     yield outbox
     outbox.close()
-
-
-@contextmanager
-def running_sender(url: str, outbox: Outbox, options: SendOptions = FAST_SEND) -> Iterator[Sender]:
-    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=options)
-    sender.start()
-    try:
-        yield sender
-    finally:
-        sender.close()
 
 
 def put_noise(outbox: Outbox, count: int, size: int) -> None:

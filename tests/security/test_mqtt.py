@@ -38,7 +38,7 @@ from edgecv.cloud_sync.mqtt.packets import PacketGuard
 from edgecv.cloud_sync.mqtt.sockets import open_socket
 from edgecv.cloud_sync.mqtt.transport import MqttTransport
 from edgecv.cloud_sync.outbox.outbox import Outbox
-from edgecv.cloud_sync.platforms.route import Route, plan_route
+from edgecv.cloud_sync.platforms.route import plan_route
 from edgecv.cloud_sync.sink import MqttSink
 from edgecv.errors import SyncError
 from edgecv.events import Event
@@ -76,6 +76,7 @@ from tests.unit.cloud_sync.support import (
     put_accepted,
     running_ingest,
     running_mosquitto,
+    running_sender,
     stored_ids,
     until,
 )
@@ -100,18 +101,6 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     outbox = Outbox(tmp_path / "outbox", limits=SMALL)
     yield outbox
     outbox.close()
-
-
-@contextmanager
-def running_sender(
-    url: str, outbox: Outbox, options: SendOptions = FAST_SEND, route: Route | None = None
-) -> Iterator[Sender]:
-    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=options, route=route)
-    sender.start()
-    try:
-        yield sender
-    finally:
-        sender.close()
 
 
 def open_sink(url: str, folder: Path, **more: object) -> MqttSink:

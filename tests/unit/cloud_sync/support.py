@@ -21,11 +21,14 @@ from paho.mqtt import publish as paho_publish
 
 from edgecv._internal.timing import Backoff
 from edgecv.cloud_sync.delivery.options import SendOptions
+from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event
 from edgecv.cloud_sync.ingest.ingest import Ingest
+from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.topics import Address
 from edgecv.cloud_sync.outbox.limits import OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
+from edgecv.cloud_sync.platforms.route import Route
 from edgecv.events import Event, Priority
 from edgecv.results import Detections, Frame, Result
 
@@ -111,6 +114,19 @@ def running_ingest(url: str, db_dir: Path, **more: Any) -> Iterator[Ingest]:
         stop.set()
         thread.join(10.0)
         assert not thread.is_alive()
+
+
+@contextmanager
+def running_sender(
+    url: str, outbox: Outbox, options: SendOptions = FAST_SEND, route: Route | None = None
+) -> Iterator[Sender]:
+    """A sender of ``outbox``, closed at the end."""
+    sender = Sender(outbox, parse_broker_url(url), ADDRESS, options=options, route=route)
+    sender.start()
+    try:
+        yield sender
+    finally:
+        sender.close()
 
 
 class Mosquitto:
