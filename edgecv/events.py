@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from edgecv.errors import ConfigError
 
 Priority = Literal["alarm", "event", "telemetry", "blob"]
 _LONGEST_KEY = 200
+_KEY_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,15 @@ class Event:
                 f"Use at most {_LONGEST_KEY}.",
             )
 
+    @property
+    def key(self) -> str:
+        """32 hexadecimal digits that stand for this event: the same for the same kind, time, source and data, also in a replay.
+
+        Files that belong to an event name it by this key (``EventMedia``).
+        """
+        said = (self.kind, self.time_ns, self.source_id, dict(self.data))
+        return sha256(json.dumps(said, default=str, sort_keys=True).encode()).hexdigest()[:_KEY_DIGITS]
+
     def as_dict(self) -> dict[str, Any]:
         """Return the event as a dict that JSON can hold."""
         return {
@@ -54,3 +67,20 @@ class Event:
             "data": dict(self.data),
             "priority": self.priority,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventMedia:
+    """A file that a sink made of events: a picture or a video of the moment.
+
+    Attributes:
+        keys: ``Event.key`` of the events that it shows.
+        kind: ``snapshot``: a JPEG. ``clip``: an MP4.
+        path: The file, which is whole; its sink may delete it later, by its own limits.
+        source_id: The source that it shows.
+    """
+
+    keys: tuple[str, ...]
+    kind: Literal["snapshot", "clip"]
+    path: Path
+    source_id: str = ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -25,7 +25,8 @@ from edgecv.detections import (
     Masks as Masks,
     check_image,
 )
-from edgecv.events import Event
+from edgecv.events import Event, Priority
+from edgecv.overlays import Overlay
 from edgecv.vision.class_names import label_of
 
 _SHOWN_CHARACTERS = 40  # of a name, in the text of an object
@@ -101,6 +102,7 @@ class Result:
         age_ms: Time from capture until this result was ready.
         model: Name of the bundle and the variant that ran, such as ``yolov8n/onnx-int8``.
         events: What steps had to say about this frame.
+        overlays: Lines and areas of steps, for whoever paints the frame; they are no part of ``as_dict``.
     """
 
     frame: Frame
@@ -111,6 +113,7 @@ class Result:
     age_ms: float = 0.0
     model: str = ""
     events: tuple[Event, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
 
     def label(self, class_id: int) -> str:
         """Name of a class, or its number when the model has no names."""
@@ -121,6 +124,28 @@ class Result:
         """The class name of each box or class that was found, best first."""
         found = self.classification if self.detections is None else self.detections
         return () if found is None else tuple(self.label(int(class_id)) for class_id in found.class_id)
+
+    def with_event(self, kind: str, /, *, priority: Priority = "event", coalesce_key: str = "", **data: Any) -> Result:
+        """The same result with one more event, of this frame's source and time.
+
+        Args:
+            kind: What happened, dotted, such as ``crowd.began``.
+            priority: As in ``Event``.
+            coalesce_key: As in ``Event``.
+            data: Details that JSON can hold.
+
+        Raises:
+            ConfigError: there is no such priority, or the key is too long.
+        """
+        event = Event(
+            kind=kind,
+            time_ns=self.frame.captured_ns,
+            source_id=self.frame.source_id,
+            data=data,
+            priority=priority,
+            coalesce_key=coalesce_key,
+        )
+        return replace(self, events=(*self.events, event))
 
     def plot(self) -> Image:
         """A new image: that of the frame, with what was found painted on it.

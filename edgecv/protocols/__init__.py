@@ -24,6 +24,7 @@ from edgecv.protocols.abilities import (
     CountsOneSource as CountsOneSource,
     CountsUnreadable as CountsUnreadable,
     Forgets as Forgets,
+    GivesMedia as GivesMedia,
     HasMetadata as HasMetadata,
     Named as Named,
     NonBlocking as NonBlocking,
@@ -33,6 +34,7 @@ from edgecv.protocols.abilities import (
     SaysPrecision as SaysPrecision,
     Supervised as Supervised,
     TakesEvents as TakesEvents,
+    TakesMedia as TakesMedia,
     WatchesStatus as WatchesStatus,
 )
 from edgecv.protocols.members import lacks as lacks
@@ -63,9 +65,8 @@ class Session(Protocol):
     def run(self, feeds: Tensors) -> dict[str, Array]:
         """Compute the outputs by name from the inputs by name.
 
-        Raises:
-            SpecMismatch: a feed is missing, unknown, or has another shape or dtype than its spec.
-            SessionError: the runtime failed, or the session is closed.
+        Raises ``SpecMismatch``: a feed is missing, unknown, or has another shape or dtype than its spec. ``SessionError``: the
+        runtime failed, or the session is closed.
         """
 
     @abstractmethod
@@ -148,8 +149,7 @@ class Source(Protocol):
     def read(self) -> Frame | None:
         """The next frame, or ``None`` at the end.
 
-        Raises:
-            SourceError: the source broke; its ``code`` says how.
+        Raises ``SourceError``: the source broke; its ``code`` says how.
         """
 
     @abstractmethod
@@ -181,9 +181,7 @@ class SourceType(Source, Protocol):
     def check(uri: Uri) -> None:
         """Refuse what can never work, without touching the source.
 
-        Raises:
-            ConfigError: the URI is wrong.
-            MissingDependency: a package is not installed.
+        Raises ``ConfigError``: the URI is wrong. ``MissingDependency``: a package is not installed.
         """
 
 
@@ -212,8 +210,7 @@ class Sink(Protocol):
     def emit(self, result: Result) -> None:
         """Take one result.
 
-        Raises:
-            SinkError: it could not be written.
+        Raises ``SinkError``: it could not be written.
         """
 
     @abstractmethod

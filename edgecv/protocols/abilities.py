@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
-from edgecv.events import Event
+from edgecv.events import Event, EventMedia
 from edgecv.results import Frame
 from edgecv.status import PipelineStatus, SourceHealth
 
@@ -144,6 +144,21 @@ class AppliesRetention(Protocol):
         Raises:
             SinkError: it could not be done.
         """
+
+
+@runtime_checkable
+class GivesMedia(Protocol):
+    """What a sink may have beyond ``Sink``: it makes pictures or videos of events, and says so when one is whole."""
+
+    on_media: Callable[[EventMedia], None] | None  # set by the pipeline; called from any thread of the sink
+
+
+@runtime_checkable
+class TakesMedia(Protocol):
+    """What a sink may have beyond ``Sink``: it wants to know which files show an event."""
+
+    def take_media(self, media: EventMedia) -> None:
+        """Take note of a file; called from any thread, also before the event itself arrives. It must not block."""
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from edgecv.errors import EdgeCVError, SinkError, in_one_line
-from edgecv.events import Event
+from edgecv.events import Event, EventMedia
 from edgecv.pipelines.loop.handover import SlotPolicy
 from edgecv.pipelines.loop.sink_worker import SinkWorker, worker_for
 from edgecv.protocols import Sink
@@ -36,6 +36,7 @@ class Outlets:
         """One more sink; ``status`` is for one that wants to know how the pipeline does."""
         worker = worker_for(name, sink)
         worker.attach(status)
+        worker.send_media(self._share_media)
         for source_id, longest_s in self._longest_s.items():
             worker.retain(source_id, longest_s)
         self.workers.append(worker)
@@ -70,6 +71,10 @@ class Outlets:
             worker.offer_event(event)
         if self._on_event is not None:
             self._on_event(event)
+
+    def _share_media(self, media: EventMedia) -> None:
+        for worker in self.workers:
+            worker.take_media(media)
 
     def source_changed(self, name: str, health: SourceHealth) -> None:
         """Tell the log and everyone how a source is now; may be called from any thread."""

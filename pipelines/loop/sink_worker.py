@@ -11,10 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgecv.errors import EdgeCVError
-from edgecv.events import Event
+from edgecv.events import Event, EventMedia
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
-from edgecv.protocols import AppliesRetention, CountsLost, NonBlocking, Sink, TakesEvents, WatchesStatus
+from edgecv.protocols import (
+    AppliesRetention,
+    CountsLost,
+    GivesMedia,
+    NonBlocking,
+    Sink,
+    TakesEvents,
+    TakesMedia,
+    WatchesStatus,
+)
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount
 
@@ -71,6 +80,16 @@ class SinkWorker:
         """Tell the sink how long files of a source may be kept, if it applies that."""
         if isinstance(self._sink, AppliesRetention):
             self._sink.retain(source_id, longest_s)
+
+    def send_media(self, share: Callable[[EventMedia], None]) -> None:
+        """Let the sink tell ``share`` of the files that it makes of events, if it makes any."""
+        if isinstance(self._sink, GivesMedia):
+            self._sink.on_media = share
+
+    def take_media(self, media: EventMedia) -> None:
+        """Tell the sink of a file that shows an event, if it wants to know; from any thread."""
+        if isinstance(self._sink, TakesMedia):
+            self._did(functools.partial(self._sink.take_media, media))
 
     def become(self, policy: SlotPolicy) -> None:
         """Whether the frames wait for the sink, or it loses what it is too slow for."""

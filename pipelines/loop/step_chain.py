@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from edgecv._internal.foreign import errors_named
-from edgecv._internal.printable import printable, short
+from edgecv._internal.printable import nearest, printable, short
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.loop.part_name import part_name
+from edgecv.pipelines.steps.options import Options
 from edgecv.protocols import (
     Closes,
     CountsObjects,
@@ -57,6 +58,17 @@ def check_ids(steps: Sequence[object]) -> None:
                 f"'{part_name(step)}' needs tracked objects, and no step before it tracks them.",
                 "Add the step 'track' before it.",
             )
+
+
+def check_sources(steps: Sequence[object], names: Sequence[str]) -> None:
+    """Raise ``ConfigError`` where a step is for a source that does not exist."""
+    for step in steps:
+        for name in step.only_sources if isinstance(step, Options) else ():
+            if name not in names:
+                raise ConfigError(
+                    f"The step '{part_name(step)}' is for the source '{name}', and there is none of that name.",
+                    f"{nearest(name, names)}Known: {', '.join(names)}.",
+                )
 
 
 def build_gates(gates: Sequence[GateLike]) -> list[Gate]:

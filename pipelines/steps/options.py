@@ -25,6 +25,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Whether objects must have tracker ids before the step."""
         return False
 
+    @property
+    def only_sources(self) -> tuple[str, ...]:
+        """Names of the sources that the step is for; empty: for all."""
+        return ()
+
     def build(self, labels: tuple[str, ...] = ()) -> Step:  # noqa: ARG002 - who inherits it needs them
         """The step for a model with these labels.
 

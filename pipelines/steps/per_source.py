@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from edgecv.protocols import Closes, CountsOneSource
@@ -14,17 +14,20 @@ class PerSource:
     """A step (or gate) made of one for each source, so that what one camera sees never mixes with another's.
 
     ``make`` gets the name of a source and makes its step. That may have ``counts()``: what it counted so far, by name; and
-    ``close()``: called when its source is removed or the pipeline ends.
+    ``close()``: called when its source is removed or the pipeline ends. A step that is for some sources ``only`` gives the
+    results of all others back as they are.
     """
 
-    def __init__(self, make: Callable[[str], Callable[[Any], Any]]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[str], Callable[[Any], Any]], only: Collection[str] = ()) -> None:
+        self._make, self._only = make, frozenset(only)
         self._steps: dict[str, Callable[[Any], Any]] = {}
         self._changing = threading.Lock()
 
     def __call__(self, given: Result | Frame) -> Any:
         """What the step of this source says."""
         frame = given.frame if isinstance(given, Result) else given
+        if self._only and frame.source_id not in self._only:
+            return given
         step = self._steps.get(frame.source_id)
         if step is None:
             with self._changing:

@@ -30,6 +30,7 @@ class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
         classes: Names or numbers of the classes that count; all by default.
         per_class: Count each class apart as well, such as ``NAME.in.person``.
         state: File in which the counts survive a restart; they start from 0 without one.
+        sources: Names of the sources that it is for; all by default.
     """
 
     name: Name
@@ -39,6 +40,12 @@ class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
     classes: tuple[str | int, ...] = ()
     per_class: bool = False
     state: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def only_sources(self) -> tuple[str, ...]:
+        """Names of the sources that the step is for; empty: for all."""
+        return self.sources
 
     @property
     def needs_ids(self) -> bool:

@@ -48,7 +48,7 @@ class Line(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
             totals = Totals(options.name, source_id, file, options.directions)
             return LineCounter(options, shape, totals, wanted)
 
-        return PerSource(make)
+        return PerSource(make, only=options.sources)
 
 
 @dataclass(slots=True, kw_only=True)

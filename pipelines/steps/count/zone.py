@@ -48,7 +48,7 @@ class Zone(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         def make(source_id: str) -> ZoneCounter:
             return ZoneCounter(options, shape, Totals(options.name, source_id, file, names), wanted)
 
-        return PerSource(make)
+        return PerSource(make, only=options.sources)
 
 
 @dataclass(slots=True, kw_only=True)
