@@ -15,7 +15,8 @@ class Overlay:
         name: Of the step.
         shape: ``line`` has two points, ``zone`` three or more, in order round it.
         points: In pixels of the frame.
-        counts: Totals by short name, such as ``in`` and ``out``.
+        counts: Totals by short name, such as ``in`` and ``out``; of a line the first is that of the way to its right, as one
+            looks from its first point to its second.
         active: Whether a rule holds there now, such as a crowd.
     """
 
