@@ -22,7 +22,8 @@ class Summary:
             Median per stage. age_p50_ms: Median age of a result when it was ready; 99 % stay below ``age_p99_ms``.
         never_live: Cameras that never gave a frame, each with the last reason that it gave.
         counts: What the steps counted, by source and then by name, such as ``{"cam": {"door.in": 3}}``, also of sources that
-            ended or were removed; empty for a source at which nothing counts. Of a source that was removed and came back it is what its steps say since then.
+            ended or were removed; empty for a source at which nothing counts. Of a source that was removed and came back
+            they are those since then.
         damaged: Of ``frames``, those whose file is damaged there: the decoder made up a part of the image.
     """
 

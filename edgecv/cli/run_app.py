@@ -18,6 +18,7 @@ from edgecv.cli.home_assistant import home_assistant_sink
 from edgecv.cli.shape_notes import ShapeNotes
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.uris import parse_sink, parse_source
 from edgecv.results import Result
 from edgecv.status import Gauge
@@ -209,7 +210,8 @@ def _continued(sink: str) -> str:
     """A file that grows by lines goes on where it was: a service is started again and again."""
     uri = parse_sink(sink)
     said = {"append", "overwrite"} & uri.options.keys()
-    if uri.scheme not in ("jsonl", "csv") or uri.path == "-" or said:
+    grows_by_lines = issubclass(registry.resolve("sinks", uri.scheme).Options, LineSinkOptions)
+    if not grows_by_lines or uri.path == "-" or said:
         return sink
     return f"{sink}{'&' if uri.options else '?'}append=1"
 

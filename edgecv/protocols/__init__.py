@@ -35,6 +35,7 @@ from edgecv.protocols.abilities import (
     Supervised as Supervised,
     TakesEvents as TakesEvents,
     TakesMedia as TakesMedia,
+    Ticks as Ticks,
     WatchesStatus as WatchesStatus,
 )
 from edgecv.protocols.members import lacks as lacks

@@ -88,7 +88,7 @@ class FrameLoop:
         """What steps counted, by source, also of removed ones; nothing for one at which nothing counts. From any thread."""
         names = (*tuple(self._leaving), *(reader.name for reader in self.scheduler.readers))
         now = {name: dict(counted) for name in names if (counted := self.chain.counts(name))}
-        return {**dict.fromkeys(names, {}), **self._kept, **now}
+        return {**{name: {} for name in names}, **self._kept, **now}
 
     def next(self, tell: Callable[[Event], None]) -> Result | None:
         """The next result that no step drops, or ``None`` at the end; ``tell`` is given the events of dropped frames.

@@ -112,8 +112,9 @@ class LineCounter:
     def _count(self, crossed: Sighting, side: int, result: Result) -> Event:
         direction = self._options.directions[0 if side > 0 else 1]
         more = (f"{direction}.{crossed.label}",) if self._options.per_class else ()
-        total = self._totals.add(direction, *more)
-        data = {"counter": self._options.name, "direction": direction, "total": total, **crossed.as_data()}
+        total, *of_class = self._totals.add(direction, *more)
+        by_class = {"class_total": of_class[0]} if of_class else {}
+        data = {"counter": self._options.name, "direction": direction, "total": total, **by_class, **crossed.as_data()}
         frame = result.frame
         return Event(kind="line.crossed", time_ns=frame.captured_ns, source_id=frame.source_id, data=data)
 

@@ -144,8 +144,10 @@ class ZoneCounter:
 
     def _event(self, kind: str, count: str, seen: Sighting, frame: Frame, more: Mapping[str, Any]) -> Event:
         per_class = (f"{count}.{seen.label}",) if self._options.per_class else ()
-        total = self._totals.add(count, *per_class)
-        data = {"counter": self._options.name, **more, "total": total, "inside": self._inside, **seen.as_data()}
+        total, *of_class = self._totals.add(count, *per_class)
+        by_class = {"class_total": of_class[0]} if of_class else {}
+        totals = {"total": total, "inside": self._inside, **by_class}
+        data = {"counter": self._options.name, **more, **totals, **seen.as_data()}
         return Event(kind=kind, time_ns=frame.captured_ns, source_id=frame.source_id, data=data)
 
 
