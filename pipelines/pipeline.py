@@ -261,8 +261,7 @@ class Pipeline:
         atexit.register(self.close)
         self._signals.install()
         self._outlets.start()
-        self._loop.counters.start()
-        self._loop.scheduler.start()
+        self._loop.start(self._outlets.tell)
 
     def _next(self) -> Result | None:
         with self._signals.inside():

@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "run": "edgecv.cli.run",
     "store": "edgecv.cli.store",
     "sync": "edgecv.cli.sync",
+    "totals": "edgecv.cli.totals",
     "tune": "edgecv.cli.tune",
     "unpack": "edgecv.cli.unpack",
     "verify": "edgecv.cli.verify",

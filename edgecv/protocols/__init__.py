@@ -26,6 +26,7 @@ from edgecv.protocols.abilities import (
     Forgets as Forgets,
     GivesMedia as GivesMedia,
     HasMetadata as HasMetadata,
+    KeepsTotals as KeepsTotals,
     Named as Named,
     NonBlocking as NonBlocking,
     Placed as Placed,
