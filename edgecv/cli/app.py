@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "edgecv.cli.doctor",
     "eval": "edgecv.cli.eval",
     "forget": "edgecv.cli.forget",
+    "grid": "edgecv.cli.grid",
     "info": "edgecv.cli.info",
     "ingest": "edgecv.cli.ingest",
     "pack": "edgecv.cli.pack",
