@@ -51,6 +51,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "sinks": {
             "counts": "edgecv.pipelines.sinks.files.counts:CountsSink",
             "csv": "edgecv.pipelines.sinks.files.csv:CsvSink",
+            "events": "edgecv.pipelines.sinks.events.sink:EventsSink",
             "jsonl": "edgecv.pipelines.sinks.files.jsonl:JsonlSink",
             "preview": "edgecv.pipelines.preview.sink:PreviewSink",
             "metrics": "edgecv.pipelines.sinks.metrics.sink:MetricsSink",
