@@ -49,6 +49,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "recording": "edgecv.pipelines.recording.source:RecordingSource",
         },
         "sinks": {
+            "clips": "edgecv.pipelines.sinks.clips.sink:ClipsSink",
             "csv": "edgecv.pipelines.sinks.files.csv:CsvSink",
             "jsonl": "edgecv.pipelines.sinks.files.jsonl:JsonlSink",
             "preview": "edgecv.pipelines.preview.sink:PreviewSink",

@@ -13,6 +13,7 @@ from edgecv.protocols import Sink, lacks
 if TYPE_CHECKING:
     from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink
     from edgecv.pipelines.recording.sink import RecordSink as RecordSink
+    from edgecv.pipelines.sinks.clips.sink import ClipsSink as ClipsSink
     from edgecv.pipelines.sinks.files.csv import CsvSink as CsvSink
     from edgecv.pipelines.sinks.files.jsonl import JsonlSink as JsonlSink
     from edgecv.pipelines.sinks.metrics.sink import MetricsSink as MetricsSink
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgecv.pipelines.sinks.webhook.sink import WebhookSink as WebhookSink
 
 _LAZY = {
+    "ClipsSink": "edgecv.pipelines.sinks.clips.sink",
     "CsvSink": "edgecv.pipelines.sinks.files.csv",
     "JsonlSink": "edgecv.pipelines.sinks.files.jsonl",
     "MetricsSink": "edgecv.pipelines.sinks.metrics.sink",

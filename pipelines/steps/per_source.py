@@ -15,11 +15,13 @@ class PerSource:
 
     ``make`` gets the name of a source and makes its step. That may have ``counts()``: what it counted so far, by name; and
     ``close()``: called when its source is removed or the pipeline ends. A step that is for some sources ``only`` gives the
-    results of all others back as they are.
+    results of all others back as they are. One that paints over images says so with ``repaints``.
     """
 
-    def __init__(self, make: Callable[[str], Callable[[Any], Any]], only: Collection[str] = ()) -> None:
-        self._make, self._only = make, frozenset(only)
+    def __init__(
+        self, make: Callable[[str], Callable[[Any], Any]], only: Collection[str] = (), *, repaints: bool = False
+    ) -> None:
+        self._make, self._only, self.repaints = make, frozenset(only), repaints
         self._steps: dict[str, Callable[[Any], Any]] = {}
         self._changing = threading.Lock()
 
