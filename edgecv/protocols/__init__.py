@@ -38,6 +38,7 @@ from edgecv.protocols.abilities import (
     TakesEvents as TakesEvents,
     TakesMedia as TakesMedia,
     TakesPackets as TakesPackets,
+    Ticks as Ticks,
     WatchesStatus as WatchesStatus,
 )
 from edgecv.protocols.members import lacks as lacks

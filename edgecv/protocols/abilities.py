@@ -158,6 +158,18 @@ class AppliesRetention(Protocol):
 
 
 @runtime_checkable
+class Ticks(Protocol):
+    """What a sink may have beyond ``Sink``: it has something to do by the clock, also while no result comes."""
+
+    def tick(self) -> None:
+        """Do what is due; called about once a second by the thread that calls ``emit``.
+
+        Raises:
+            SinkError: it could not be done.
+        """
+
+
+@runtime_checkable
 class GivesMedia(Protocol):
     """What a sink may have beyond ``Sink``: it makes pictures or videos of events, and says so when one is whole."""
 

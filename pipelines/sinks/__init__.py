@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink
     from edgecv.pipelines.recording.sink import RecordSink as RecordSink
     from edgecv.pipelines.sinks.clips.sink import ClipsSink as ClipsSink
+    from edgecv.pipelines.sinks.events.sink import EventsSink as EventsSink
+    from edgecv.pipelines.sinks.files.counts import CountsSink as CountsSink
     from edgecv.pipelines.sinks.files.csv import CsvSink as CsvSink
     from edgecv.pipelines.sinks.files.jsonl import JsonlSink as JsonlSink
     from edgecv.pipelines.sinks.metrics.sink import MetricsSink as MetricsSink
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "ClipsSink": "edgecv.pipelines.sinks.clips.sink",
+    "CountsSink": "edgecv.pipelines.sinks.files.counts",
     "CsvSink": "edgecv.pipelines.sinks.files.csv",
+    "EventsSink": "edgecv.pipelines.sinks.events.sink",
     "JsonlSink": "edgecv.pipelines.sinks.files.jsonl",
     "MetricsSink": "edgecv.pipelines.sinks.metrics.sink",
     "PreviewSink": "edgecv.pipelines.preview.sink",
