@@ -21,6 +21,7 @@ from edgecv.protocols import (
     GateOptions,
     KeepsTotals,
     Named,
+    Repaints,
     Step,
     StepOptions,
 )
@@ -104,7 +105,8 @@ class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
     A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is.
-    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it.
+    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it. ``repainted`` says
+    whether a step gave the last frame another image, or says that it does so (``Repaints``).
     """
 
     def __init__(
@@ -120,6 +122,8 @@ class StepChain:
         self._all: tuple[object, ...] = (*gates, *(step for _, step in self._steps))
         self._age_ms = age_ms
         self.left: tuple[Event, ...] = ()
+        self.repaints = any(isinstance(step, Repaints) and step.repaints for _, step in self._steps)
+        self.repainted = self.repaints
 
     def __call__(self, result: Result) -> Result | None:
         """The result after the steps; call it in the order of the frames.
@@ -127,12 +131,13 @@ class StepChain:
         What a step raises gets its place and name: an error of ours in its message, another as the cause of a
         ``PluginError``.
         """
-        current, self.left = result, ()
+        current, self.left, self.repainted = result, (), self.repaints
         for place, step in self._steps:
             changed = _taken(place, step, current)
             if changed is None:
                 self.left = _placed(current)
                 return None
+            self.repainted = self.repainted or changed.frame is not current.frame
             current = changed
         return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
