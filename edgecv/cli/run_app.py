@@ -66,7 +66,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 file.sources,
                 loaded,
                 sinks=[
-                    *_sinks(file, gauges, is_service=from_file and not overwrite and all(live)),
+                    *_sinks(app, gauges, is_service=from_file and not overwrite and all(live)),
                     *(sink for sink in (cloud, home) if sink is not None),
                 ],
                 steps=app.steps,
@@ -142,7 +142,7 @@ def _tell(event: Event) -> None:
 
 def _check(file: AppFile, json: bool) -> None:
     check_complete(file, "run")
-    on_stdout = [sink for sink in file.sinks if parse_sink(sink).path == "-"]
+    on_stdout = [sink for sink in file.sinks if isinstance(sink, str) and parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
@@ -174,8 +174,9 @@ def open_cloud(table: MqttTable) -> MqttSink:
     return sink
 
 
-def _sinks(file: AppFile, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
-    sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
+def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
+    file = app.file
+    sinks: list[SinkLike] = [_continued(sink) if is_service and isinstance(sink, str) else sink for sink in app.sinks]
     if file.preview is not None:
         from edgecv.pipelines.preview.sink import PreviewSink
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from edgecv._internal.foreign import errors_named
 from edgecv._internal.printable import printable
 from edgecv.detections import check_image
-from edgecv.errors import EdgeCVError, SourceError
+from edgecv.errors import ConfigError, EdgeCVError, SourceError
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.work import Work
@@ -223,7 +223,10 @@ class SourceReader:
     def _says_yes(self, at: int, frame: Frame) -> bool:
         gate = self._gates[at]
         with errors_named(f"Gate {at + 1} of {len(self._gates)}, '{printable(part_name(gate))}'"):
-            return gate(frame)
+            answer: object = gate(frame)
+            if answer is None:
+                raise ConfigError("It gave None.", "A gate returns True, or False to skip the frame.")
+            return bool(answer)
 
     def _fail(self, error: BaseException) -> None:
         self.error = self.error or error
