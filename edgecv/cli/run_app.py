@@ -116,7 +116,7 @@ def _is_live(source: SourceConfig) -> bool:
     if not isinstance(source.uri, str | int | Path):
         return source.uri.live
     parsed = parse_source(source.uri)
-    plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
+    plays_live = source.plays.loop or (parsed.scheme == "synthetic" and parsed.options.get("live") == "1")
     return plays_live or registry.resolve("sources", parsed.scheme).supervised
 
 

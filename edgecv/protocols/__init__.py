@@ -1,8 +1,7 @@
 """The seams: everything that EdgeCV asks of a runtime, decoder, source, sink, step or gate, of its own or of a plug-in.
 
-What an *object* may do besides the least stands in ``abilities.py`` and comes from here, too: EdgeCV asks with ``isinstance``.
-What a registered *class* declares stands in ``RuntimeAdapter``, ``SourceType`` and ``SinkType``, with the defaults: a plug-in
-inherits the protocol, or declares every member (docs/adr/0014).
+What an *object* may do besides stands in ``abilities.py`` and comes from here, too: EdgeCV asks with ``isinstance``. What a
+registered *class* declares stands in ``RuntimeAdapter``, ``SourceType`` and ``SinkType``, with defaults to inherit (docs/adr/0014).
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from edgecv.protocols.abilities import (
     Supervised as Supervised,
     TakesEvents as TakesEvents,
     TakesMedia as TakesMedia,
+    TellsEvents as TellsEvents,
     WatchesStatus as WatchesStatus,
 )
 from edgecv.protocols.members import lacks as lacks

@@ -81,6 +81,13 @@ class Supervised(Protocol):
 
 
 @runtime_checkable
+class TellsEvents(Protocol):
+    """What a source may have beyond ``Source``: it says what happens to it, such as a clip that begins anew."""
+
+    on_event: Callable[[Event], None] | None  # called from any thread; must not block
+
+
+@runtime_checkable
 class Named(Protocol):
     """What a step or a sink may have besides: the name that counts and messages use."""
 
