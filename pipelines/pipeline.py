@@ -126,7 +126,7 @@ class Pipeline:
     @property
     def summary(self) -> Summary:
         """What was done so far; final after the end."""
-        return self._loop.counters.summary(self._loop.scheduler.readers, self._outlets.counts())
+        return self._loop.counters.summary(self._loop.scheduler.readers, self._outlets.counts(), self._loop.counts())
 
     def status(self) -> PipelineStatus:
         """How sources, loop and sinks do at this moment; may be called from any thread."""

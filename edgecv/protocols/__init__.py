@@ -25,6 +25,7 @@ from edgecv.protocols.abilities import (
     Forgets as Forgets,
     GivesMedia as GivesMedia,
     HasMetadata as HasMetadata,
+    LoadedModel as LoadedModel,
     Named as Named,
     NonBlocking as NonBlocking,
     Placed as Placed,
@@ -35,6 +36,7 @@ from edgecv.protocols.abilities import (
     TakesEvents as TakesEvents,
     TakesMedia as TakesMedia,
     TellsEvents as TellsEvents,
+    Ticks as Ticks,
     WatchesStatus as WatchesStatus,
 )
 from edgecv.protocols.members import lacks as lacks
@@ -122,19 +124,6 @@ class Decoder(Protocol):
 
 DecoderType: TypeAlias = Callable[[DecodeSpec, tuple[TensorSpec, ...]], Decoder]
 """What a registered decoder is: a class, or a function, that makes the decoder of one model."""
-
-
-@runtime_checkable
-class LoadedModel(Protocol):
-    """What a pipeline, and a step with a second model, look at before they use a model: is it one, and of which kind?"""
-
-    @property
-    def name(self) -> str:
-        """The name of the model in messages."""
-
-    @property
-    def task(self) -> str:
-        """What it does, such as ``detect``."""
 
 
 @runtime_checkable

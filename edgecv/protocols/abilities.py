@@ -14,6 +14,19 @@ from edgecv.status import PipelineStatus, SourceHealth
 
 
 @runtime_checkable
+class LoadedModel(Protocol):
+    """What a pipeline, and a step with a second model, look at before they use a model: is it one, and of which kind?"""
+
+    @property
+    def name(self) -> str:
+        """The name of the model in messages."""
+
+    @property
+    def task(self) -> str:
+        """What it does, such as ``detect``."""
+
+
+@runtime_checkable
 class SaysPrecision(Protocol):
     """What a session may have beyond ``Session``: it says in which type it computes the layers that are not integers."""
 
@@ -147,6 +160,18 @@ class AppliesRetention(Protocol):
 
     def expire(self) -> None:
         """Delete what is too old; called at the start and every half minute, by the thread that calls ``emit``.
+
+        Raises:
+            SinkError: it could not be done.
+        """
+
+
+@runtime_checkable
+class Ticks(Protocol):
+    """What a sink may have beyond ``Sink``: it has something to do by the clock, also while no result comes."""
+
+    def tick(self) -> None:
+        """Do what is due; called about once a second by the thread that calls ``emit``.
 
         Raises:
             SinkError: it could not be done.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from edgecv.pipelines.sinks.events.sink import EventsOptions
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.sinks.video.segments import SegmentsOptions
 from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions
@@ -182,6 +183,13 @@ def _lines(uri: Uri) -> Outlet:
     return Outlet(name=uri.name, content="data", keeps=True, longest_s=longest_s)
 
 
+def _events(uri: Uri) -> Outlet:
+    options = read_options(uri, EventsOptions)
+    longest_s = options.keep_days * 24 * _HOUR_S or None
+    sheds = f"the oldest go above {options.keep} events"
+    return Outlet(name=uri.name, content="data", keeps=True, retains=True, longest_s=longest_s, sheds=sheds)
+
+
 def _page(uri: Uri) -> Outlet:
     content: Content = "images" if uri.scheme == "preview" else "numbers"
     return page_outlet(uri.name, content, uri.options.get("host", "127.0.0.1"))
@@ -190,6 +198,7 @@ def _page(uri: Uri) -> Outlet:
 _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
     {
         "csv": _lines,
+        "events": _events,
         "jsonl": _lines,
         "metrics": _page,
         "preview": _page,

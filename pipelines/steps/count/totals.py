@@ -146,12 +146,12 @@ class Totals:
         self._is_dirty = self._failed = False
         self._written_ns: int | None = None
 
-    def add(self, *names: str) -> int:
-        """One more of each; the total of the first."""
+    def add(self, *names: str) -> tuple[int, ...]:
+        """One more of each; their totals."""
         for name in names:
             self._counts[name] = self._counts.get(name, 0) + 1
         self._is_dirty = True
-        return self._counts[names[0]]
+        return tuple(self._counts[name] for name in names)
 
     def save(self, frame: Frame) -> tuple[Event, ...]:
         """Write at most once a second of frame time; what went wrong since the last call, as events."""
