@@ -15,6 +15,19 @@ from edgecv.status import PipelineStatus, SourceHealth
 
 
 @runtime_checkable
+class LoadedModel(Protocol):
+    """What a pipeline, and a step with a second model, look at before they use a model: is it one, and of which kind?"""
+
+    @property
+    def name(self) -> str:
+        """The name of the model in messages."""
+
+    @property
+    def task(self) -> str:
+        """What it does, such as ``detect``."""
+
+
+@runtime_checkable
 class SaysPrecision(Protocol):
     """What a session may have beyond ``Session``: it says in which type it computes the layers that are not integers."""
 
@@ -89,6 +102,13 @@ class Supervised(Protocol):
 
     def interrupt(self) -> None:
         """Let a ``read`` in another thread return ``None`` soon, and every later one at once."""
+
+
+@runtime_checkable
+class TellsEvents(Protocol):
+    """What a source may have beyond ``Source``: it says what happens to it, such as a clip that begins anew."""
+
+    on_event: Callable[[Event], None] | None  # called from any thread; must not block
 
 
 @runtime_checkable

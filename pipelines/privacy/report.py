@@ -83,6 +83,11 @@ def sink_outlet(text: str) -> Outlet:
     return Outlet(name=uri.name, content="unknown", keeps=True, leaves="wherever its plug-in sends them")
 
 
+def own_outlet(place: str) -> Outlet:
+    """A sink of the application's own code: the worst is assumed."""
+    return Outlet(name=place, content="unknown", keeps=True, leaves="wherever your code sends them")
+
+
 def page_outlet(name: str, content: Content, host: str) -> Outlet:
     """A web server of this device."""
     return Outlet(name=name, content=content, leaves="" if host in _LOOPBACK else f"to whoever may open it ({host})")
