@@ -63,13 +63,14 @@ class Clip:
     def advance(self, folder: ClipFolder) -> bool:
         """Write what came; whether it is over. Raises ``SinkError``: it cannot be written."""
         packets, following = self.roll.ring.after(self.number)
+        self.number = following - len(packets)
         for packet in packets:
             if self._is_past(packet):
                 return True
             self._write(packet, folder)
+            self.number += 1
         if packets:
             self._moved_s = time.monotonic()
-        self.number = following
         if not self.is_empty and len(self.events) != self._described:
             self._describe(folder, is_whole=False)
         return self._is_overdue()
@@ -97,10 +98,9 @@ class Clip:
         )
 
     def _is_overdue(self) -> bool:
-        late_ns = time.monotonic_ns() - min(self.end_ns, self.latest_ns)
-        if self.roll.is_live and late_ns > _LATE_S * 1e9:
-            return True
-        return time.monotonic() - self._moved_s > _SILENT_S
+        silent_s = time.monotonic() - self._moved_s
+        late_s = (time.monotonic_ns() - min(self.end_ns, self.latest_ns)) / 1e9
+        return silent_s > _SILENT_S or (self.roll.is_live and min(late_s, silent_s) > _LATE_S)
 
     def _write(self, packet: Packet, folder: ClipFolder) -> None:
         if self._stream is None:

@@ -143,16 +143,18 @@ def mended(path: Path) -> bool:
         with path.open("r+b") as file:
             size = os.fstat(file.fileno()).st_size
             whole = at = 0
+            is_fragmented = False
             while at < size:
                 file.seek(at)
                 length, name = _head(file.read(16))
                 if length < 8 or at + length > size:
                     break
                 at += length
-                if name == b"mdat":
+                is_fragmented = is_fragmented or name == b"moof"
+                if name == b"mdat" and is_fragmented:
                     whole = at
-                elif name == b"moov" and whole:  # the index of all of it: the very end
-                    return True
+                elif name == b"moov" and at == size and not is_fragmented:
+                    return True  # it was whole, but for its name
             file.truncate(whole)
             os.fsync(file.fileno())
     except OSError:

@@ -97,10 +97,16 @@ class PacketRing:
             ]
             return found, self._next
 
-    def wait_for_room(self, timeout_s: float) -> None:
-        """Wait until half of it is free of what a clip still needs, or time is up."""
+    @property
+    def has_room(self) -> bool:
+        """Whether half of it at least is free of what a clip still needs."""
         with self._changed:
-            self._changed.wait_for(lambda: self._hold is None or self._held_bytes() < self._most_bytes // 2, timeout_s)
+            return self._is_roomy()
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Wait until it has room, or time is up."""
+        with self._changed:
+            self._changed.wait_for(self._is_roomy, timeout_s)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -108,9 +114,12 @@ class PacketRing:
             self._clear()
             self._changed.notify_all()
 
-    def _held_bytes(self) -> int:
-        hold = self._hold or 0
-        return sum(group.size for group in self._groups if group.first + len(group.packets) > hold)
+    def _is_roomy(self) -> bool:
+        hold = self._hold
+        if hold is None or self._bytes < self._most_bytes // 2:
+            return True
+        held = sum(group.size for group in self._groups if group.first + len(group.packets) > hold)
+        return held < self._most_bytes // 2
 
     def _trim(self) -> None:
         while self._groups and (self._bytes > self._most_bytes or self._is_old()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from edgecv._internal.extras import require
@@ -12,6 +13,7 @@ from edgecv.pipelines.sources.supervised.rate import RateLimit
 from edgecv.results import Frame
 
 _LATE_NS = 3_000_000_000  # a result comes after its frame; then the time before it must still be there
+_LIVE_NS = 60_000_000_000
 _QUALITY = 85
 _ROOM_S = 5.0
 
@@ -49,15 +51,20 @@ class Roll:
 
     def take_frame(self, frame: Frame, *, is_wanted: bool) -> None:
         """Encode a frame, at most ``fps`` a second and every one that ``is_wanted``, unless packets come."""
-        self.is_live = frame.position_ns is None
+        behind_ns = abs(time.monotonic_ns() - frame.scene_ns)
+        self.is_live = frame.position_ns is None and behind_ns < _LIVE_NS  # a recording has times of its own
         self._shift_ns = frame.scene_ns - frame.captured_ns
         if not self.gives_packets and (self._is_due(frame.scene_ns) or is_wanted):
             self.ring.put(self._encoded(frame))
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more may come at once; packets always may: nobody holds up a camera."""
+        return self.gives_packets or self.ring.has_room
+
     def wait_for_room(self) -> None:
         """While a clip is written of frames that come faster: wait."""
-        if not self.gives_packets:
-            self.ring.wait_for_room(_ROOM_S)
+        self.ring.wait_for_room(_ROOM_S)
 
     def scene_ns(self, captured_ns: int) -> int:
         """The time of the scene at a moment."""

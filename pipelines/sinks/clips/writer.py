@@ -108,10 +108,13 @@ class ClipWriter:
 
     def _tend(self, clip: Clip, is_closing: bool) -> None:
         try:
-            is_over = clip.is_spoiled or clip.advance(self._folder)
-            if is_over or is_closing:
-                with self._changing:
+            end_ns = clip.end_ns
+            is_over = clip.is_spoiled or clip.advance(self._folder) or is_closing
+            with self._changing:
+                is_over = is_over and (is_closing or clip.end_ns == end_ns)  # an event may have prolonged it meanwhile
+                if is_over:
                     self._clips.remove(clip)
+            if is_over:
                 self._end(clip)
         except SinkError as error:
             self._lose(clip, in_one_line(error.message, error.hint))
