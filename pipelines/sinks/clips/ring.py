@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from edgecv.media.packets import Packet, PacketStream
 
-_BACK_NS = 1_000_000_000  # a scene that goes back further began anew, such as a video that is played again
-
 
 @dataclass(slots=True)
 class _Group:
@@ -51,8 +49,6 @@ class PacketRing:
     def put(self, packet: Packet) -> None:
         """Take a packet; one that comes before any key frame is left out."""
         with self._changed:
-            if self._groups and packet.scene_ns < self._last_ns - _BACK_NS:
-                self._clear()
             if not (packet.is_key or self._groups):
                 return
             if packet.is_key:
@@ -111,7 +107,8 @@ class PacketRing:
     def clear(self) -> None:
         """Forget everything."""
         with self._changed:
-            self._clear()
+            self._groups.clear()
+            self._bytes = 0
             self._changed.notify_all()
 
     def _is_roomy(self) -> bool:
@@ -131,10 +128,7 @@ class PacketRing:
         """Whether the oldest group is needed neither for what may come, nor by a clip."""
         if len(self._groups) == 1:
             return False
-        following = self._groups[1]
+        oldest, following = self._groups[0], self._groups[1]
         is_held = self._hold is not None and following.first > self._hold
-        return not is_held and following.begins_ns <= self._last_ns - self._keep_ns
-
-    def _clear(self) -> None:
-        self._groups.clear()
-        self._bytes = 0
+        is_of_before = oldest.begins_ns > self._last_ns  # the scene began anew since
+        return not is_held and (is_of_before or following.begins_ns <= self._last_ns - self._keep_ns)

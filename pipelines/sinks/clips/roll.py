@@ -14,6 +14,7 @@ from edgecv.results import Frame
 
 _LATE_NS = 3_000_000_000  # a result comes after its frame; then the time before it must still be there
 _LIVE_NS = 60_000_000_000
+_BACK_NS = 500_000_000
 _QUALITY = 85
 _ROOM_S = 5.0
 
@@ -26,12 +27,13 @@ class Roll:
         ring: Its last seconds.
         gives_packets: Whether its camera's packets are kept; then its frames are not encoded.
         is_live: Whether the time of the scene is that of this machine.
+        scene: How often the time of the scene went back, as when a video is played again.
     """
 
     def __init__(self, source_id: str, options: ClipsOptions) -> None:
         self.source_id, self._fps = source_id, options.fps
         self.ring = PacketRing(round(options.pre_s * 1e9) + _LATE_NS, round(options.ring_mb * 1e6))
-        self.gives_packets, self.is_live = False, True
+        self.gives_packets, self.is_live, self.scene = False, True, 0
         self._may_give = options.originals
         self._stream: PacketStream | None = None  # of frames
         self._rate, self._last_ns = RateLimit(self._fps), 0
@@ -71,8 +73,9 @@ class Roll:
         return captured_ns + self._shift_ns
 
     def _is_due(self, scene_ns: int) -> bool:
-        if scene_ns < self._last_ns:  # the scene began anew
-            self._rate = RateLimit(self._fps)
+        if scene_ns < self._last_ns - _BACK_NS:
+            self._rate, self._stream = RateLimit(self._fps), None
+            self.scene += 1
         self._last_ns = scene_ns
         return self._rate.keep(scene_ns)
 

@@ -49,7 +49,7 @@ class ClipWriter:
     def note(self, roll: Roll, events: list[Event], scene_ns: int) -> None:
         """Events of a frame: they join the clip of their source that is being made, or begin one."""
         with self._changing:
-            clip = next((one for one in self._clips if one.roll is roll and one.takes(scene_ns)), None)
+            clip = next((one for one in self._clips if one.takes(roll, scene_ns)), None)
             if clip is None:
                 clip = self._begun(roll, scene_ns)
                 self._clips.append(clip)
@@ -86,6 +86,7 @@ class ClipWriter:
         return Clip(
             roll=roll,
             is_original=roll.gives_packets,
+            scene=roll.scene,
             number=roll.ring.begin(scene_ns, pre_ns),
             end_ns=scene_ns,
             latest_ns=scene_ns - pre_ns + longest_ns,

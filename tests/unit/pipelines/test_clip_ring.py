@@ -101,7 +101,12 @@ def test_nothing_is_kept_before_the_first_key_frame() -> None:
 
 def test_a_scene_that_begins_anew_forgets_the_one_before() -> None:
     ring = filled(25, keep_s=100)
-    ring.put(packet(0))
+    number = ring.begin(event_ns=2 * SECOND, pre_ns=0)
+    again = replace(STREAM)
+    ring.put(packet(0, again))
+    assert held(ring) == [2.0, 2.1, 2.2, 2.3, 2.4, 0.0], "a clip of the first still takes what it needs"
+    assert ring.after(number)[0][0].scene_ns == 2 * SECOND
+    ring.hold(None)
     assert held(ring) == [0.0]
 
 
