@@ -5,10 +5,11 @@ Import these names from ``edgecv.protocols``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 from edgecv.events import Event, EventMedia
+from edgecv.media.packets import Packet
 from edgecv.results import Frame
 from edgecv.status import PipelineStatus, SourceHealth
 
@@ -68,6 +69,16 @@ class CountsUnreadable(Protocol):
     @property
     def unreadable(self) -> int:
         """How many frames could not be decoded so far."""
+
+
+@runtime_checkable
+class GivesPackets(Protocol):
+    """What a source may have beyond ``Source``: it can give the images as the camera encoded them, beside the frames.
+
+    Those of a source with a mask are never asked for, nor while a step paints over the images.
+    """
+
+    on_packet: Callable[[Packet], None] | None  # set by the pipeline; called from any thread; must not block
 
 
 @runtime_checkable
@@ -194,11 +205,40 @@ class TakesMedia(Protocol):
 
 
 @runtime_checkable
+class TakesPackets(Protocol):
+    """What a sink may have beyond ``Sink``: it wants the images of cameras as they were encoded, beside the results."""
+
+    def take_packet(self, source_id: str, packet: Packet) -> None:
+        """Take one image; called from a thread of the source. It must not block."""
+
+    def drop_packets(self, source_id: str) -> None:
+        """Forget all packets of a source, also those in files that are not whole: its images must not be seen as they came."""
+
+
+@runtime_checkable
+class Repaints(Protocol):
+    """What a step may have besides: with ``repaints = True`` it gives results with another image, as ``blur`` does.
+
+    Then no sink gets what the cameras encoded. Of a step that does not say so it is noticed, with the first image.
+    """
+
+    repaints: bool
+
+
+@runtime_checkable
 class CountsObjects(Protocol):
     """What a step or gate may have besides: numbers for the summary, the page and the metrics."""
 
     def counts(self, source_id: str) -> Mapping[str, int]:
         """What it counted at one source so far, by name."""
+
+
+@runtime_checkable
+class KeepsTotals(Protocol):
+    """What a step or gate may have besides: it keeps totals by source over a restart, and finds those that go on nowhere."""
+
+    def orphans(self, sources: Collection[str]) -> Iterable[Event]:
+        """What is kept of other sources than these, as events; called once, when the pipeline begins."""
 
 
 @runtime_checkable

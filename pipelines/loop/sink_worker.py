@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from edgecv._internal.foreign import what_is_said
 from edgecv.errors import EdgeCVError
 from edgecv.events import Event, EventMedia
+from edgecv.media.packets import Packet
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
 from edgecv.protocols import (
@@ -23,6 +24,7 @@ from edgecv.protocols import (
     Sink,
     TakesEvents,
     TakesMedia,
+    TakesPackets,
     Ticks,
     WatchesStatus,
 )
@@ -95,6 +97,21 @@ class SinkWorker:
         """Tell the sink of a file that shows an event, if it wants to know; from any thread."""
         if isinstance(self._sink, TakesMedia):
             self._did(functools.partial(self._sink.take_media, media))
+
+    @property
+    def takes_packets(self) -> bool:
+        """Whether the sink wants what cameras encoded."""
+        return isinstance(self._sink, TakesPackets)
+
+    def take_packet(self, source_id: str, packet: Packet) -> None:
+        """Give the sink, if it wants such, one image as the camera encoded it; from a thread of the source."""
+        if isinstance(self._sink, TakesPackets):
+            self._did(functools.partial(self._sink.take_packet, source_id, packet))
+
+    def drop_packets(self, source_id: str) -> None:
+        """Let the sink forget what a camera encoded."""
+        if isinstance(self._sink, TakesPackets):
+            self._did(functools.partial(self._sink.drop_packets, source_id))
 
     def become(self, policy: SlotPolicy) -> None:
         """Whether the frames wait for the sink, or it loses what it is too slow for."""

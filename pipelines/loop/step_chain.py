@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -20,7 +20,9 @@ from edgecv.protocols import (
     Forgets,
     Gate,
     GateOptions,
+    KeepsTotals,
     Named,
+    Repaints,
     Step,
     StepOptions,
 )
@@ -108,7 +110,8 @@ class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
     A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is.
-    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it.
+    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it. ``repainted`` says
+    whether a step gave the last frame another image, or says that it does so (``Repaints``).
     """
 
     def __init__(
@@ -124,6 +127,8 @@ class StepChain:
         self._all: tuple[object, ...] = (*gates, *(step for _, step in self._steps))
         self._age_ms = age_ms
         self.left: tuple[Event, ...] = ()
+        self.repaints = any(isinstance(step, Repaints) and step.repaints for _, step in self._steps)
+        self.repainted = self.repaints
 
     def __call__(self, result: Result) -> Result | None:
         """The result after the steps; call it in the order of the frames.
@@ -131,12 +136,13 @@ class StepChain:
         What a step raises gets its place and name: an error of ours in its message, another as the cause of a
         ``PluginError``.
         """
-        current, self.left = result, ()
+        current, self.left, self.repainted = result, (), self.repaints
         for place, step in self._steps:
             changed = _taken(place, step, current)
             if changed is None:
                 self.left = _placed(current)
                 return None
+            self.repainted = self.repainted or changed.frame is not current.frame
             current = changed
         return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
@@ -147,6 +153,10 @@ class StepChain:
             if isinstance(step, CountsObjects):
                 found |= step.counts(source_id)
         return found
+
+    def orphans(self, sources: Collection[str]) -> list[Event]:
+        """What steps keep of sources that are not among these."""
+        return [event for step in self._all if isinstance(step, KeepsTotals) for event in step.orphans(sources)]
 
     def forget(self, source_id: str) -> None:
         """Let every step drop what it knows of a source."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from edgecv.pipelines.sinks.clips.options import ClipsOptions
 from edgecv.pipelines.sinks.events.sink import EventsOptions
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.sinks.video.segments import SegmentsOptions
@@ -154,6 +155,11 @@ def _unapplied(outlet: Outlet, text: str, retention_s: float) -> Iterator[str]:
         yield f"{outlet.name} keeps {_said(outlet.content)} for up to {outlet.longest_s / _HOUR_S:g} h, longer than {text}."
 
 
+def _clips(uri: Uri) -> Outlet:
+    options = read_options(uri, ClipsOptions)
+    return _ring(uri.name, options.keep_hours, f"{options.keep_gb:g} GB")
+
+
 def _segments(uri: Uri) -> Outlet:
     options = read_options(uri, SegmentsOptions)
     return _ring(uri.name, options.keep_hours, f"{options.keep_gb:g} GB")
@@ -197,6 +203,7 @@ def _page(uri: Uri) -> Outlet:
 
 _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
     {
+        "clips": _clips,
         "csv": _lines,
         "events": _events,
         "jsonl": _lines,
