@@ -49,6 +49,7 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "recording": "edgecv.pipelines.recording.source:RecordingSource",
         },
         "sinks": {
+            "counts": "edgecv.pipelines.sinks.files.counts:CountsSink",
             "csv": "edgecv.pipelines.sinks.files.csv:CsvSink",
             "events": "edgecv.pipelines.sinks.events.sink:EventsSink",
             "jsonl": "edgecv.pipelines.sinks.files.jsonl:JsonlSink",

@@ -148,20 +148,23 @@ class Result:
         return replace(self, events=(*self.events, event))
 
     def plot(self) -> Image:
-        """A new image: that of the frame, with what was found painted on it.
+        """A new image: that of the frame, with what was found and the lines and areas of its steps painted on it.
 
         Raises:
             SpecMismatch: the image is not ``(H, W, 3)`` uint8.
             MissingDependency: OpenCV is not installed.
         """
         from edgecv.media.drawing import annotate
+        from edgecv.media.overlay_drawing import draw_overlays
 
         check_image(self.frame.image)
         painted = self.frame.image
         for found in (self.detections, self.classification):
             if found is not None:
                 painted = annotate(painted, found, self.labels)
-        return painted.copy() if painted is self.frame.image else painted
+        painted = painted.copy() if painted is self.frame.image else painted
+        draw_overlays(painted, self.overlays)
+        return painted
 
     def __repr__(self) -> str:
         found = [repr(one) for one in (self.detections, self.classification) if one is not None]

@@ -126,7 +126,7 @@ class Pipeline:
     @property
     def summary(self) -> Summary:
         """What was done so far; final after the end."""
-        return self._loop.counters.summary(self._loop.scheduler.readers, self._outlets.counts())
+        return self._loop.counters.summary(self._loop.scheduler.readers, self._outlets.counts(), self._loop.counts())
 
     def status(self) -> PipelineStatus:
         """How sources, loop and sinks do at this moment; may be called from any thread."""
@@ -261,8 +261,7 @@ class Pipeline:
         atexit.register(self.close)
         self._signals.install()
         self._outlets.start()
-        self._loop.counters.start()
-        self._loop.scheduler.start()
+        self._loop.start(self._outlets.tell)
 
     def _next(self) -> Result | None:
         with self._signals.inside():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from edgecv.cli.app_options import COMMAND_LINE, load_model, read_options
 from edgecv.cli.console import note, print_json
+from edgecv.cli.counts_view import counts_at_end
 from edgecv.cli.options import (
     AppPrecision,
     AppRuntime,
@@ -113,18 +113,13 @@ def _sinks(out: list[str] | None, save: Path | None, force: bool) -> list[SinkLi
     return [f"{uri}{'&' if '?' in uri else '?'}overwrite=1" if force and uri != "jsonl:-" else uri for uri in named]
 
 
-def _counts(pipeline: Pipeline) -> dict[str, Mapping[str, int]]:
-    return {source.source_id: dict(source.counts) for source in pipeline.status().sources}
-
-
 def _report(recording: Recording, pipeline: Pipeline, json: bool) -> None:
-    summary, counts = pipeline.summary, _counts(pipeline)
+    summary = pipeline.summary
     if json:
         document = {
             **summary.as_dict(),
             "recording": str(recording.path),
             "recorded": recording.extent.records,
-            "counts": counts,
             "notes": list(recording.notes),
         }
         for age in ("age_p50_ms", "age_p99_ms"):
@@ -134,6 +129,5 @@ def _report(recording: Recording, pipeline: Pipeline, json: bool) -> None:
     note(f"{summary.frames} of {recording.extent.records} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
     for reason, count in summary.dropped.items():
         note(f"  {count} frames dropped: {reason}")
-    for source, counted in counts.items():
-        for name, count in counted.items():
-            note(f"  {source}: {name} {count}")
+    for line in counts_at_end(summary.counts):
+        note(f"  {line}")

@@ -26,6 +26,7 @@ from edgecv.protocols.abilities import (
     Forgets as Forgets,
     GivesMedia as GivesMedia,
     HasMetadata as HasMetadata,
+    KeepsTotals as KeepsTotals,
     Named as Named,
     NonBlocking as NonBlocking,
     Placed as Placed,
@@ -35,6 +36,7 @@ from edgecv.protocols.abilities import (
     Supervised as Supervised,
     TakesEvents as TakesEvents,
     TakesMedia as TakesMedia,
+    Ticks as Ticks,
     WatchesStatus as WatchesStatus,
 )
 from edgecv.protocols.members import lacks as lacks

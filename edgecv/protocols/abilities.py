@@ -5,7 +5,7 @@ Import these names from ``edgecv.protocols``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 from edgecv.events import Event, EventMedia
@@ -147,6 +147,18 @@ class AppliesRetention(Protocol):
 
 
 @runtime_checkable
+class Ticks(Protocol):
+    """What a sink may have beyond ``Sink``: it has something to do by the clock, also while no result comes."""
+
+    def tick(self) -> None:
+        """Do what is due; called about once a second by the thread that calls ``emit``.
+
+        Raises:
+            SinkError: it could not be done.
+        """
+
+
+@runtime_checkable
 class GivesMedia(Protocol):
     """What a sink may have beyond ``Sink``: it makes pictures or videos of events, and says so when one is whole."""
 
@@ -167,6 +179,14 @@ class CountsObjects(Protocol):
 
     def counts(self, source_id: str) -> Mapping[str, int]:
         """What it counted at one source so far, by name."""
+
+
+@runtime_checkable
+class KeepsTotals(Protocol):
+    """What a step or gate may have besides: it keeps totals by source over a restart, and finds those that go on nowhere."""
+
+    def orphans(self, sources: Collection[str]) -> Iterable[Event]:
+        """What is kept of other sources than these, as events; called once, when the pipeline begins."""
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 
 from edgecv.errors import ConfigError
@@ -37,6 +37,7 @@ class FrameLoop:
         self.pace = Pace()
         self._in_flight = OrderedInference(inference.compute, 1)
         self._leaving: list[str] = []  # removed sources whose last frames may still be in flight
+        self._kept: dict[str, Mapping[str, int]] = {}  # by removed source: what steps counted there
 
     @property
     def policy(self) -> SlotPolicy:
@@ -82,6 +83,19 @@ class FrameLoop:
         self._leaving.append(reader.name)
         if not released:
             raise hangs([reader])
+
+    def start(self, tell: Callable[[Event], None]) -> None:
+        """Begin to read the sources; ``tell`` is given what steps kept of sources that are no longer there."""
+        for event in self.chain.orphans([reader.name for reader in self.scheduler.readers]):
+            tell(event)
+        self.counters.start()
+        self.scheduler.start()
+
+    def counts(self) -> dict[str, Mapping[str, int]]:
+        """What steps counted, by source, also of removed ones; nothing for one at which nothing counts. From any thread."""
+        names = (*tuple(self._leaving), *(reader.name for reader in self.scheduler.readers))
+        now = {name: dict(counted) for name in names if (counted := self.chain.counts(name))}
+        return {**{name: {} for name in names}, **self._kept, **now}
 
     def next(self, tell: Callable[[Event], None]) -> Result | None:
         """The next result that no step drops, or ``None`` at the end; ``tell`` is given the events of dropped frames.
@@ -151,6 +165,8 @@ class FrameLoop:
 
     def _forget_removed(self) -> None:
         for name in [name for name in self._leaving if not self._in_flight.holds(name)]:
+            if counted := self.chain.counts(name):
+                self._kept = {**self._kept, name: dict(counted)}
             self._leaving.remove(name)
             self.chain.forget(name)
             self._inference.forget(name)

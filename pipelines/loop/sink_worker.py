@@ -22,6 +22,7 @@ from edgecv.protocols import (
     Sink,
     TakesEvents,
     TakesMedia,
+    Ticks,
     WatchesStatus,
 )
 from edgecv.results import Result
@@ -32,6 +33,7 @@ log = logging.getLogger("edgecv.pipelines")
 _QUEUED = 8  # results in waiting per sink; they share their images, 6 MB each at 1080p
 _MOST_EVENTS = 4096  # that a result carries; a busy line of a stalled sink has no end of them
 _EXPIRE_S = 30.0
+_TICK_S = 1.0
 _QUEUED_EVENTS = 256  # they are small, and no newer frame shall displace them
 
 
@@ -62,6 +64,7 @@ class SinkWorker:
         self._events: deque[Event] = deque(maxlen=_QUEUED_EVENTS)
         self._emitted = self._failed = self._lost = self._events_lost = 0
         self._expire_s = 0.0  # when the sink next looks at the age of its files
+        self._tick_s = 0.0  # when it next does what is due by the clock
         self._in_work: Result | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
@@ -154,6 +157,7 @@ class SinkWorker:
                 self._emit_events()
                 if result is not None:
                     self._emit(result)
+                self._tick()
         except SlotClosed:
             self._emit_events()
         finally:
@@ -165,6 +169,11 @@ class SinkWorker:
         if isinstance(self._sink, AppliesRetention) and time.monotonic() >= self._expire_s:
             self._expire_s = time.monotonic() + _EXPIRE_S
             self._did(self._sink.expire)
+
+    def _tick(self) -> None:
+        if isinstance(self._sink, Ticks) and time.monotonic() >= self._tick_s:
+            self._tick_s = time.monotonic() + _TICK_S
+            self._did(self._sink.tick)
 
     def _emit(self, result: Result) -> None:
         self._in_work = result

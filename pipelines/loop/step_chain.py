@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from edgecv.protocols import (
     Forgets,
     Gate,
     GateOptions,
+    KeepsTotals,
     Named,
     Step,
     StepOptions,
@@ -142,6 +143,10 @@ class StepChain:
             if isinstance(step, CountsObjects):
                 found |= step.counts(source_id)
         return found
+
+    def orphans(self, sources: Collection[str]) -> list[Event]:
+        """What steps keep of sources that are not among these."""
+        return [event for step in self._all if isinstance(step, KeepsTotals) for event in step.orphans(sources)]
 
     def forget(self, source_id: str) -> None:
         """Let every step drop what it knows of a source."""

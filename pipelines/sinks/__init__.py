@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink
     from edgecv.pipelines.recording.sink import RecordSink as RecordSink
     from edgecv.pipelines.sinks.events.sink import EventsSink as EventsSink
+    from edgecv.pipelines.sinks.files.counts import CountsSink as CountsSink
     from edgecv.pipelines.sinks.files.csv import CsvSink as CsvSink
     from edgecv.pipelines.sinks.files.jsonl import JsonlSink as JsonlSink
     from edgecv.pipelines.sinks.metrics.sink import MetricsSink as MetricsSink
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edgecv.pipelines.sinks.webhook.sink import WebhookSink as WebhookSink
 
 _LAZY = {
+    "CountsSink": "edgecv.pipelines.sinks.files.counts",
     "CsvSink": "edgecv.pipelines.sinks.files.csv",
     "EventsSink": "edgecv.pipelines.sinks.events.sink",
     "JsonlSink": "edgecv.pipelines.sinks.files.jsonl",

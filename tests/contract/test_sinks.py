@@ -17,6 +17,7 @@ import pytest
 from edgecv import registry
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
+from edgecv.overlays import Overlay
 from edgecv.pipelines.recording.recording import Recording
 from edgecv.pipelines.sinks import open_sink
 from edgecv.protocols import Sink, TakesEvents, WatchesStatus
@@ -36,7 +37,9 @@ def make_result(index: int, size_wh: tuple[int, int] = (64, 48), source_id: str 
     )
     at_ns = 1_000_000_000 + index * 200_000_000
     frame = Frame(image=image, index=index, source_id=source_id, captured_ns=at_ns, monotonic_ns=at_ns)
-    return Result(frame=frame, labels=("person",), detections=found if index else Detections.empty(), age_ms=1.5)
+    door = Overlay(name="door", shape="line", points=((0, 0), (9, 9)), counts={"in": 0})
+    found = found if index else Detections.empty()
+    return Result(frame=frame, labels=("person",), detections=found, age_ms=1.5, overlays=(door,))
 
 
 def make_event(kind: str = "source.stale") -> Event:
@@ -50,6 +53,11 @@ def count_lines(path: Path) -> int:
 def count_rows(path: Path) -> int:
     with path.open(newline="") as file:
         return len({row["index"] for row in csv.DictReader(file)}) + 1  # the first frame has no detection
+
+
+def count_counted(path: Path) -> int:
+    with path.open(newline="") as file:
+        return sum(int(row["frames"]) for row in csv.DictReader(file))
 
 
 def count_frames(path: Path) -> int:
@@ -72,6 +80,7 @@ def count_records(path: Path) -> int:
 
 
 COUNT: dict[str, Callable[[Path], int]] = {
+    "counts": count_counted,
     "csv": count_rows,
     "jsonl": count_lines,
     "record": count_records,
@@ -79,13 +88,13 @@ COUNT: dict[str, Callable[[Path], int]] = {
     "snapshots": count_images,
     "video": count_frames,
 }
-FILES = {"csv": "out.csv", "jsonl": "out.jsonl", "record": "out.rec", "video": "out.mp4"}
+FILES = {"counts": "counts.csv", "csv": "out.csv", "jsonl": "out.jsonl", "record": "out.rec", "video": "out.mp4"}
 FOLDERS = {"segments": "segments", "snapshots": "shots"}
 OPTIONS = {"snapshots": "?on=all&every_s=0", "webhook": "?events=all&linger_s=0.01"}
 DATABASE = {"events": "events.db"}  # which goes on with what is there: tests/unit/pipelines/test_events_store.py
 SINKS = (*FILES, *FOLDERS, *DATABASE, "metrics", "preview", "webhook")
-TAKE_EVENTS = {"events", "jsonl", "preview", "webhook"}
-WATCH = {"metrics", "preview"}
+TAKE_EVENTS = {"counts", "events", "jsonl", "preview", "webhook"}
+WATCH = {"counts", "metrics", "preview"}
 
 every_sink = pytest.mark.parametrize("scheme", SINKS)
 every_file_sink = pytest.mark.parametrize(("scheme", "file"), FILES.items(), ids=FILES)
