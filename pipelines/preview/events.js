@@ -82,7 +82,9 @@
     view.problem = make("p", "problem");
     view.problem.setAttribute("role", "alert");
     view.problem.hidden = true;
-    byId("history").append(view.problem, buildFilters(), buildTimeline(), buildCharts(), buildList(), buildDialog());
+    const side = make("div", "side");
+    side.append(buildTimeline(), buildCharts());
+    byId("history").append(view.problem, buildFilters(), side, buildList(), buildDialog());
   }
 
   function box(className, title) {
