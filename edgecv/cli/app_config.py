@@ -70,13 +70,17 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token."""
+    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token.
+
+    ``events`` is by default the file of the sink ``events:``, where there is one.
+    """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
     allowed_hosts: list[str] = []
     path: str = ""
+    events: str = ""
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
