@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from edgecv.protocols import Closes, CountsOneSource
+from edgecv.pipelines.closing import close_all
+from edgecv.protocols import Adopts, Closes, CountsOneSource
 from edgecv.results import Frame, Result
 
 
@@ -15,11 +16,14 @@ class PerSource:
 
     ``make`` gets the name of a source and makes its step. That may have ``counts()``: what it counted so far, by name; and
     ``close()``: called when its source is removed or the pipeline ends. A step that is for some sources ``only`` gives the
-    results of all others back as they are.
+    results of all others back as they are. What the steps of all sources ``share``, such as a file, a step in place of this
+    one may go on with.
     """
 
-    def __init__(self, make: Callable[[str], Callable[[Any], Any]], only: Collection[str] = ()) -> None:
-        self._make, self._only = make, frozenset(only)
+    def __init__(
+        self, make: Callable[[str], Callable[[Any], Any]], only: Collection[str] = (), share: object = None
+    ) -> None:
+        self._make, self._only, self.share = make, frozenset(only), share
         self._steps: dict[str, Callable[[Any], Any]] = {}
         self._changing = threading.Lock()
 
@@ -33,6 +37,26 @@ class PerSource:
             with self._changing:
                 step = self._steps.setdefault(frame.source_id, self._make(frame.source_id))
         return step(given)
+
+    def adopt(self, before: object) -> bool:
+        """Make a step for each source that ``before`` knows, if this one is for it, which takes over what it can.
+
+        Gives whether each of them took over something; raises what making one raises.
+        """
+        if not isinstance(before, PerSource):
+            return False
+        made: dict[str, Callable[[Any], Any]] = {}
+        took_over = True
+        try:
+            for source_id, old in tuple(before._steps.items()):
+                if not self._only or source_id in self._only:
+                    made[source_id] = new = self._make(source_id)
+                    took_over &= isinstance(new, Adopts) and new.adopt(old)
+        except BaseException:
+            close_all(step.close for step in made.values() if isinstance(step, Closes))
+            raise
+        self._steps = made
+        return took_over
 
     def counts(self, source_id: str) -> Mapping[str, int]:
         """What the step of this source counted; empty when it counts nothing."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -34,17 +35,25 @@ class CounterFile:
     the last seconds, a killed process costs none that were written. ``PATH.lock`` beside it keeps other counters and
     programs out, and a file of another counter is refused.
 
-    Raises ``ConfigError``: another counter or program uses the file, or its folder cannot be written.
+    Raises ``ConfigError``: another counter or program uses the file, it holds the counts of another one, or its folder cannot be
+    written.
     """
 
     def __init__(self, path: str | Path, counter: str) -> None:
         self._path, self._counter = Path(path), counter
         self._sources: dict[str, dict[str, int]] = {}
-        self._users: set[str] = set()
+        self._users: Counter[str] = Counter()  # a counter that is replaced is there twice for a moment
         self._lock_file: BinaryIO | None = None
         self._changing = threading.Lock()
         self._lock()  # to say now, not at the first frame, that it cannot be had
-        self._unlock()
+        try:
+            self._check_owner()
+        finally:
+            self._unlock()
+
+    def serves(self, path: str | Path, counter: str) -> bool:
+        """Whether it is the file of that counter under that name."""
+        return (self._path, self._counter) == (Path(path), counter)
 
     def join(self, source_id: str) -> tuple[dict[str, int], str]:
         """The counts of a source so far, and what was wrong with the file, if it was.
@@ -56,7 +65,7 @@ class CounterFile:
             if not self._users:
                 self._lock()
                 problem = self._read()
-            self._users.add(source_id)
+            self._users[source_id] += 1
             return dict(self._sources.get(source_id, {})), problem
 
     def write(self, source_id: str, counts: Mapping[str, int]) -> str:
@@ -67,7 +76,7 @@ class CounterFile:
         with self._changing:
             if not self._users:  # a step that was closed counts on in another pipeline
                 self._lock()
-            self._users.add(source_id)
+            self._users[source_id] = max(1, self._users[source_id])
             self._sources[source_id] = dict(counts)
             state = _State(counter=self._counter, sources=self._sources)
             try:
@@ -79,7 +88,7 @@ class CounterFile:
     def leave(self, source_id: str) -> None:
         """The source is done; the last one frees the file."""
         with self._changing:
-            self._users.discard(source_id)
+            self._users -= Counter((source_id,))
             if not self._users:
                 self._unlock()
 
@@ -96,6 +105,20 @@ class CounterFile:
                 f"{self._path} is in use by another counter or program.", "Give each counter a state file of its own."
             )
 
+    def _check_owner(self) -> None:
+        try:
+            state = msgspec.json.decode(read_bounded(self._path, _MOST_BYTES), type=_State)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OSError):
+            return  # it is missing, or will be put aside by whoever joins first
+        self._refuse_other(state)
+
+    def _refuse_other(self, state: _State) -> None:
+        if state.counter != self._counter:
+            raise ConfigError(
+                f"{self._path} holds the counts of '{state.counter}', not of '{self._counter}'.",
+                "Give each counter a state file of its own.",
+            )
+
     def _unlock(self) -> None:
         if self._lock_file is not None:
             self._lock_file.close()
@@ -109,12 +132,11 @@ class CounterFile:
             return ""
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OSError) as error:
             return self._quarantine(str(error))
-        if state.counter != self._counter:
+        try:
+            self._refuse_other(state)
+        except ConfigError:
             self._unlock()
-            raise ConfigError(
-                f"{self._path} holds the counts of '{state.counter}', not of '{self._counter}'.",
-                "Give each counter a state file of its own.",
-            )
+            raise
         self._sources = state.sources
         return ""
 
@@ -139,12 +161,29 @@ class Totals:
     """
 
     def __init__(self, counter: str, source_id: str, file: CounterFile | None, names: tuple[str, ...]) -> None:
-        self._counter, self._source_id, self._file = counter, source_id, file
+        self._counter, self._source_id, self._file, self._names = counter, source_id, file, names
         kept, damage = file.join(source_id) if file is not None else ({}, "")
         self._told = [("counter.damaged", damage)] if damage else []
         self._counts = dict.fromkeys(names, 0) | kept
         self._is_dirty = self._failed = False
         self._written_ns: int | None = None
+
+    def adopt(self, before: Totals) -> None:
+        """Go on with the counts of another one of the same name and source; a name that became another keeps its count.
+
+        With another file they go on where that has none.
+        """
+        if self._file is not before._file and any(self._counts.values()):
+            return
+        renamed = {
+            old: new
+            for old, new in zip(before._names, self._names, strict=False)
+            if old not in self._names and new not in before._names
+        }
+        kept = {".".join((renamed.get(first, first), *rest)): count for first, rest, count in _parts(before._counts)}
+        self._counts = dict.fromkeys(self._names, 0) | kept
+        self._is_dirty = before._is_dirty or bool(renamed) or self._file is not before._file
+        self._written_ns = before._written_ns
 
     def add(self, *names: str) -> int:
         """One more of each; the total of the first."""
@@ -185,3 +224,10 @@ class Totals:
     def _event(self, kind: str, message: str, frame: Frame) -> Event:
         data = {"counter": self._counter, "message": message}
         return Event(kind=kind, time_ns=frame.captured_ns, source_id=self._source_id, data=data)
+
+
+def _parts(counts: Mapping[str, int]) -> Iterator[tuple[str, list[str], int]]:
+    """Each count with the first part of its name, such as ``in`` of ``in.person``, and the rest."""
+    for name, count in counts.items():
+        first, *rest = name.split(".")
+        yield first, rest, count
