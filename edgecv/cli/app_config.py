@@ -62,13 +62,14 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token."""
+    """``[preview]``: the page at a port; names as at ``PreviewSink``, the file with the token, and whether its editor may write."""
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
     allowed_hosts: list[str] = []
     path: str = ""
+    edit: bool = False
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):

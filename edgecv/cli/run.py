@@ -65,6 +65,9 @@ def run(
     ] = None,
     preview_token: Annotated[str | None, typer.Option(help="File with the token of the web page.")] = None,
     preview_path: Annotated[str | None, typer.Option(help="Path of the web page behind a proxy, as /door.")] = None,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Let the web page change lines and zones, and write them into --config.")
+    ] = False,
     metrics: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Serve metrics and /healthz on this port, which the web page may share."),
@@ -101,6 +104,7 @@ def run(
     file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes, compute_device)
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
     page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
+    page |= {"edit": edit or None}
     cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}
     cloud |= {"wire": wire, "platform": platform}
     file = msgspec.structs.replace(
@@ -115,7 +119,7 @@ def run(
         max_frames=max_frames or file.max_frames,
         governor=_governor(file, governor),
     )
-    run_app(check_app(file, str(config or COMMAND_LINE)), overwrite=force, json=json, from_file=config is not None)
+    run_app(check_app(file, str(config or COMMAND_LINE)), overwrite=force, json=json, path=config)
 
 
 def _governor(file: AppFile, said: str | None) -> Any:

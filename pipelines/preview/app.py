@@ -17,6 +17,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from edgecv.pipelines.preview.editor.book import StepBook
+from edgecv.pipelines.preview.editor.routes import editor_routes
 from edgecv.pipelines.preview.overview import Overview
 from edgecv.pipelines.preview.painted import Channel
 from edgecv.pipelines.preview.streams import ImageResponse, MjpegResponse, Streams
@@ -33,6 +35,8 @@ _STATIC = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
+    "/editor.js": ("editor.js", "text/javascript"),
+    "/editor.css": ("editor.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -55,6 +59,7 @@ class Site:
     streams: Streams
     overview: Overview
     path: str = ""
+    editor: StepBook | None = None
 
 
 def build_app(site: Site) -> ASGIApp:
@@ -67,6 +72,7 @@ def build_app(site: Site) -> ASGIApp:
         Route("/api/status", partial(_status, site, asking), methods=["GET"]),
         Route("/image/{key}", partial(_image, site), methods=["GET"]),
         Route("/stream/{key}", partial(_stream, site), methods=["GET"]),
+        *editor_routes(site.editor, site.streams.images),
     ]
     return CheckedApp(Starlette(routes=routes), site.hosts, site.access, site.cookie, site.path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 
@@ -21,6 +21,9 @@ from edgecv.pipelines.web.address import HostNames, resolve, split_names
 from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
+
+if TYPE_CHECKING:
+    from edgecv.pipelines.preview.editor.book import StepBook
 
 _MOST_FPS = 30.0
 _WIDTHS = (64, 4096)
@@ -70,6 +73,7 @@ class PreviewSink(SinkType):
         width: int = 960,
         allowed_hosts: Sequence[str] = (),
         path: str = "",
+        editor: StepBook | None = None,
     ) -> None:
         """Begin to listen.
 
@@ -84,6 +88,7 @@ class PreviewSink(SinkType):
             width: Of the images in pixels at most, 64 to 4096.
             allowed_hosts: More names of this server, such as that of a proxy before it.
             path: Under which a proxy serves the page, such as ``/door``, and passes on. One that takes it away needs nothing.
+            editor: Who keeps the lines and zones; without it they can be drawn and copied, and nothing is changed.
 
         Raises:
             ConfigError: no such port, address or path; the token is too weak, or missing where there is no terminal to show one.
@@ -110,7 +115,7 @@ class PreviewSink(SinkType):
         self.port = self._place.port
         self.url = address.url(self.port)
         self._streams = Streams(self._images, self._place.abort)
-        self._start(title[:_TITLE], access, hosts, path)
+        self._start(title[:_TITLE], access, hosts, path, editor)
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> PreviewSink:  # noqa: ARG003 - the seam's
@@ -169,7 +174,7 @@ class PreviewSink(SinkType):
         finally:
             self._images.close()
 
-    def _start(self, title: str, access: Access, hosts: HostNames, path: str) -> None:
+    def _start(self, title: str, access: Access, hosts: HostNames, path: str, editor: StepBook | None) -> None:
         from edgecv.pipelines.preview.app import Site, build_app
 
         site = Site(
@@ -181,6 +186,7 @@ class PreviewSink(SinkType):
             hosts=hosts,
             streams=self._streams,
             overview=self._overview,
+            editor=editor,
         )
         self._place.serve(build_app(site))
 
