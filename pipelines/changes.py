@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from edgecv.errors import ConfigError
 from edgecv.model import Model
@@ -41,13 +42,17 @@ class Changes:
         check_replacement(self._inference.model, model)
         self._inference.model = model
 
-    def replace_steps(self, steps: Sequence[StepLike]) -> None:
+    def replace_steps(self, steps: Sequence[StepLike], *, renamed: Mapping[str, str] = MappingProxyType({})) -> None:
         """Go on with other steps from the next frame on; no frame is lost. May be called from any thread.
 
         A step that is given again, or with equal options, goes on as it is. One of the same type and name with other options
         takes over what the one before remembers and counted, where it can: tracks, objects, totals and the state file. An object
         over which a line or an area is moved does not count for that. What is not given any more is closed, and its counts are
         gone. When this returns, the next frame meets the new steps.
+
+        Args:
+            steps: As in the constructor.
+            renamed: New names by old ones, of steps that go on under another name.
 
         Raises:
             ConfigError: a step does not fit, a tracker is exchanged whose objects others know, a step calls this, or the
@@ -58,7 +63,7 @@ class Changes:
         check_steps(steps)
         check_ids(steps)
         check_sources(steps, [reader.name for reader in self._loop.scheduler.readers])
-        self._loop.chain.replace(steps, self._inference.model.labels)
+        self._loop.chain.replace(steps, self._inference.model.labels, renamed)
 
     def _check_open(self) -> None:
         if self._closed:

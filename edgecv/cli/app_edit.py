@@ -130,6 +130,11 @@ class AppSteps:
     def _write(self, path: Path, pipeline: Pipeline, text: str, rows: Sequence[StepTable]) -> None:
         """Write the file beside the old one, let the pipeline go on with what can be read back from it, then exchange them."""
         data, found = text.encode(), path.stat()
+        renamed = {
+            self._own[row.origin]["name"]: row.table["name"]
+            for row in rows
+            if row.origin is not None and "name" in row.table
+        }
         try:
             with new_file(path, 0o600) as file:
                 file.write(data)
@@ -137,12 +142,12 @@ class AppSteps:
                 file.flush()
                 app = self._checked(file, rows)
                 os.fsync(file.fileno())  # what a full disk refuses, it refuses before anything is changed
-                pipeline.replace_steps(app.steps)
+                pipeline.replace_steps(app.steps, renamed=renamed)
         except OSError as error:
             with suppress(
                 EdgeCVError
             ):  # it may have ended; and where only the name could not be taken, the steps go back
-                pipeline.replace_steps(self._app.steps)
+                pipeline.replace_steps(self._app.steps, renamed={new: old for old, new in renamed.items()})
             raise EdgeCVError(
                 f"{self.name} cannot be written: {error.strerror or error}. The pipeline goes on as it was.",
                 "May its folder be written, and is there space?",

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Event as Signal, Lock, get_ident
+from types import MappingProxyType
 from typing import TypeAlias
 
 from edgecv._internal.foreign import errors_named
@@ -37,14 +38,17 @@ _HAND_OVER_S = 1.0  # for which the frames let that other thread go first
 
 
 def build_steps(
-    steps: Sequence[StepLike], labels: tuple[str, ...], running: Sequence[BuiltStep] = ()
+    steps: Sequence[StepLike],
+    labels: tuple[str, ...],
+    running: Sequence[BuiltStep] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> list[BuiltStep]:
     """Steps of options and of functions, in place of those that are ``running``: see ``built_steps``.
 
     Raises ``ConfigError`` as ``check_steps``; else as ``build``.
     """
     check_steps(steps)
-    return built_steps(steps, labels, running)
+    return built_steps(steps, labels, running, renamed)
 
 
 def check_steps(steps: Sequence[object]) -> None:
@@ -144,7 +148,9 @@ class StepChain:
         """The steps as they were given, in order."""
         return tuple(one.given for one in self._built)
 
-    def replace(self, steps: Sequence[StepLike], labels: tuple[str, ...]) -> None:
+    def replace(
+        self, steps: Sequence[StepLike], labels: tuple[str, ...], renamed: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Go on with other steps from the next frame on, from any thread but that of a step at work; see ``build_steps``.
 
         Raises ``ConfigError``: a step does not fit, it is called by a step, or a frame is in the steps for too long. Nothing is
@@ -154,7 +160,7 @@ class StepChain:
             raise ConfigError("A step cannot replace the steps.", "Do it in on_result, or in another thread.")
         with self._replacing:
             before = self._built
-            after = build_steps(steps, labels, before)
+            after = build_steps(steps, labels, before, renamed)
             try:
                 self._exchange(before, after)
             except BaseException:

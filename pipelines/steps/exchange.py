@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
 from typing import TypeAlias
 
 from edgecv._internal.foreign import errors_named
@@ -37,8 +39,13 @@ class BuiltStep:
         return isinstance(self.given, StepOptions) and self.given.gives_ids
 
 
-def built_steps(steps: Sequence[StepLike], labels: tuple[str, ...], running: Sequence[BuiltStep]) -> list[BuiltStep]:
-    """Build steps in place of those that are ``running``.
+def built_steps(
+    steps: Sequence[StepLike],
+    labels: tuple[str, ...],
+    running: Sequence[BuiltStep],
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> list[BuiltStep]:
+    """Build steps in place of those that are ``running``; ``renamed`` says by old names which have new ones.
 
     One that is given again, or with equal options, stays as it is. One of the same type and name with other options is built to
     take over from it. What was built for nothing, for another one raises, is closed.
@@ -50,7 +57,7 @@ def built_steps(steps: Sequence[StepLike], labels: tuple[str, ...], running: Seq
     try:
         for at, given in enumerate(steps):
             if at not in built:
-                built[at] = _built(given, labels, _taken_out(left, given, _is_changed))
+                built[at] = _built(given, labels, _taken_out(left, given, partial(_is_changed, renamed)))
         _check_trackers([built[at] for at in range(len(steps))], running)
     except BaseException:
         close_steps(built.values(), kept=running)
@@ -88,8 +95,9 @@ def _is_equal(one: StepLike, other: StepLike) -> bool:
     return one is other or (isinstance(one, StepOptions) and type(one) is type(other) and one == other)
 
 
-def _is_changed(one: StepLike, other: StepLike) -> bool:
-    return isinstance(one, StepOptions) and type(one) is type(other) and part_name(one) == part_name(other)
+def _is_changed(renamed: Mapping[str, str], one: StepLike, other: StepLike) -> bool:
+    name = renamed.get(part_name(one), part_name(one))
+    return isinstance(one, StepOptions) and type(one) is type(other) and name == part_name(other)
 
 
 def _built(given: StepLike, labels: tuple[str, ...], running: BuiltStep | None) -> BuiltStep:

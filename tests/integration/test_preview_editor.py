@@ -105,10 +105,15 @@ def test_shapes_are_added_renamed_turned_and_removed(app: Running) -> None:
     assert "# the page\n[preview]" in text
     assert "# the door to the street\n[[steps]]" in text
     assert "yard" not in text
+    until(lambda: sum(app.counts()[name] for name in ("gate.in", "gate.out")) >= 1, "a crossing")
+    before = app.counts()
     code, document = app.edited(gate={"name": "entry", "directions": ["enter", "leave"]}, door=None)
     assert (code, document.get("error")) == (200, None)
     assert reads_back(app)
-    assert set(app.counts()) == {"entry.enter", "entry.leave"}
+    after = app.counts()
+    assert set(after) == {"entry.enter", "entry.leave"}
+    assert after["entry.enter"] >= before["gate.in"], "a name that became another keeps its totals"
+    assert after["entry.leave"] >= before["gate.out"]
     assert app.pipeline._loop.chain._steps[0][1] is track, "the tracker goes on"
 
 
