@@ -140,6 +140,7 @@ class Editor {
     const shapes = this.shapes.map(sent(this.size));
     const body = JSON.stringify({ version: this.answer.version, shapes });
     this.save.disabled = true;
+    this.say("", false);
     const answer = await this.ask({ method: "PUT", headers: { "Content-Type": "application/json" }, body });
     this.save.disabled = false;
     if (!answer) return;

@@ -48,7 +48,7 @@ edit = true
 """
 
 
-def app_text(*cameras: str, steps: str = STEPS, fps: int = 25) -> str:
+def app_text(*cameras: str, steps: str = STEPS, fps: int = 50) -> str:
     sources = "".join(
         f'\n[[sources]]\nname = "{name}"\nuri = "{LIVE.format(fps=fps)}"\n' for name in cameras or ("cam",)
     )

@@ -404,7 +404,7 @@ def test_an_edit_under_load_is_applied_at_once_and_loses_no_frame(tmp_path: Path
 def edit_under_load(tmp_path: Path, cameras: int, edits: int) -> dict[str, Any]:
     """Move a corner of the zone again and again; how long each took until a frame met it, and what was lost."""
     names = [f"cam{number}" for number in range(cameras)]
-    with running_app(tmp_path / "app.toml", app_text(*names)) as run:
+    with running_app(tmp_path / "app.toml", app_text(*names, fps=25)) as run:
         run.wait_for_frames(10 * cameras)
         dropped = run.pipeline.summary.dropped
         first = len(run.results)
