@@ -8,14 +8,18 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import msgspec
+
 from edgecv._internal.atomic import new_file
 from edgecv._internal.bounded import read_bounded
 from edgecv._internal.extras import require
-from edgecv.cli.app_config import App, AppFile, check_app, read_app_file
+from edgecv.cli.app_config import App, AppFile, read_app_file
+from edgecv.cli.app_parts import part
 from edgecv.cli.toml_steps import StepTable, edited_toml
 from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.events import Event
@@ -24,6 +28,7 @@ from edgecv.pipelines.preview.editor.shapes import KINDS, Edit, differences, edi
 
 if TYPE_CHECKING:
     from edgecv.pipelines.pipeline import Pipeline
+    from edgecv.protocols import StepOptions
 
 _MOST_BYTES = 4 << 20
 _VERSIONS = 32  # that are remembered, to say what changed since
@@ -163,16 +168,17 @@ class AppSteps:
             raise ConfigError(
                 f"{self.name} has a form in which the edit cannot be written.", "Copy the TOML, and put it in by hand."
             )
-        own = len(self._own)
-        first = len(self._app.file.steps) - own
-        tables = [*self._app.file.steps[:first], *wanted]
-        new = check_app(_with_steps(self._app.file, tables), self.name)
-        steps = list(new.steps[:first])
-        steps[:first] = self._app.steps[:first]
-        for at, row in enumerate(rows, first):
-            stays = row.origin is not None and self._own[row.origin] == row.table
-            steps.append(self._app.steps[first + (row.origin or 0)] if stays else new.steps[at])
-        return App(file=new.file, steps=tuple(steps), gates=self._app.gates)
+        first = len(self._app.file.steps) - len(self._own)
+        steps = [*self._app.steps[:first], *(self._step(row, first) for row in rows)]
+        file = _with_steps(self._app.file, [*self._app.file.steps[:first], *wanted])
+        return replace(self._app, file=file, steps=tuple(steps))
+
+    def _step(self, row: StepTable, first: int) -> StepOptions:
+        """The options of a step: the same object as so far where nothing changed, so that the step goes on as it is."""
+        if row.origin is not None and self._own[row.origin] == row.table:
+            return self._app.steps[first + row.origin]
+        options: StepOptions = part("steps", dict(row.table), self.name, None)
+        return options
 
     def _tell(self, changed: str) -> None:
         if self._pipeline is not None:
@@ -180,9 +186,7 @@ class AppSteps:
 
 
 def _with_steps(file: AppFile, steps: list[dict[str, Any]]) -> AppFile:
-    from msgspec.structs import replace
-
-    return replace(file, steps=steps)
+    return msgspec.structs.replace(file, steps=steps)
 
 
 def _rest(file: AppFile) -> AppFile:

@@ -13,10 +13,12 @@ from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
 from edgecv.cli.app_options import check_complete, load_model, load_options
 from edgecv.cli.console import note, print_json
+from edgecv.cli.counts_view import counts_at_end, counts_so_far
 from edgecv.cli.home_assistant import home_assistant_sink
 from edgecv.cli.shape_notes import ShapeNotes
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.uris import parse_sink, parse_source
 from edgecv.results import Result
 from edgecv.status import Gauge
@@ -69,7 +71,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, path: Path | None = None) 
                 file.sources,
                 loaded,
                 sinks=[
-                    *_sinks(file, gauges, editor, is_service=path is not None and not overwrite and all(live)),
+                    *_sinks(app, gauges, editor, is_service=path is not None and not overwrite and all(live)),
                     *(sink for sink in (cloud, home) if sink is not None),
                 ],
                 steps=app.steps,
@@ -121,7 +123,7 @@ def _is_live(source: SourceConfig) -> bool:
     if not isinstance(source.uri, str | int | Path):
         return source.uri.live
     parsed = parse_source(source.uri)
-    plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
+    plays_live = source.plays.loop or (parsed.scheme == "synthetic" and parsed.options.get("live") == "1")
     return plays_live or registry.resolve("sources", parsed.scheme).supervised
 
 
@@ -147,7 +149,7 @@ def _tell(event: Event) -> None:
 
 def _check(file: AppFile, json: bool) -> None:
     check_complete(file, "run")
-    on_stdout = [sink for sink in file.sinks if parse_sink(sink).path == "-"]
+    on_stdout = [sink for sink in file.sinks if isinstance(sink, str) and parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
@@ -179,8 +181,9 @@ def open_cloud(table: MqttTable) -> MqttSink:
     return sink
 
 
-def _sinks(file: AppFile, gauges: Sequence[Gauge], editor: StepBook | None, *, is_service: bool) -> list[SinkLike]:
-    sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
+def _sinks(app: App, gauges: Sequence[Gauge], editor: StepBook | None, *, is_service: bool) -> list[SinkLike]:
+    file = app.file
+    sinks: list[SinkLike] = [_continued(sink) if is_service and isinstance(sink, str) else sink for sink in app.sinks]
     if file.preview is not None:
         from edgecv.pipelines.preview.sink import PreviewSink
 
@@ -214,7 +217,8 @@ def _continued(sink: str) -> str:
     """A file that grows by lines goes on where it was: a service is started again and again."""
     uri = parse_sink(sink)
     said = {"append", "overwrite"} & uri.options.keys()
-    if uri.scheme not in ("jsonl", "csv") or uri.path == "-" or said:
+    grows_by_lines = issubclass(registry.resolve("sinks", uri.scheme).Options, LineSinkOptions)
+    if not grows_by_lines or uri.path == "-" or said:
         return sink
     return f"{sink}{'&' if uri.options else '?'}append=1"
 
@@ -244,7 +248,9 @@ def _follow(pipeline: Pipeline, notes: ShapeNotes) -> None:
 def _status(summary: Summary, result: Result) -> str:
     found = len(result.detections) if result.detections is not None else 0
     where = f"{result.frame.source_id} frame {result.frame.index}"
-    return f"{where}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
+    counts = counts_so_far(summary.counts)
+    line = f"{where}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
+    return f"{line}; {counts}" if counts else line
 
 
 def _losses(sink: SinkCount) -> str:
@@ -269,6 +275,8 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
     note(f"{summary.frames} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
     if summary.frames:
         note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
+    for line in counts_at_end(summary.counts):
+        note(f"  {line}")
     for reason, count in summary.dropped.items():
         note(f"  {count} frames dropped: {reason}")
     for name, reason in summary.never_live.items():

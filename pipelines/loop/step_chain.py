@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import Event as Signal, Lock, get_ident
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from edgecv._internal.foreign import errors_named
+from edgecv._internal.foreign import errors_named, in_brackets
 from edgecv._internal.printable import nearest, printable, short
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.steps.exchange import BuiltStep, StepLike, adopt_steps, built_steps, close_steps
+from edgecv.pipelines.steps.functions import GATE, OwnStep, per_source, written_at
 from edgecv.pipelines.steps.options import Options
 from edgecv.protocols import (
     Closes,
@@ -23,13 +24,15 @@ from edgecv.protocols import (
     Forgets,
     Gate,
     GateOptions,
+    KeepsTotals,
     Named,
+    Repaints,
     Step,
     StepOptions,
 )
 from edgecv.results import Frame, Result
 
-GateLike: TypeAlias = Gate | GateOptions
+GateLike: TypeAlias = Gate | GateOptions | Callable[[Frame, dict[str, Any]], bool]
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -59,7 +62,8 @@ def check_steps(steps: Sequence[object]) -> None:
                 f"{short(step)} is no step.",
                 "Give a function, an object that can be called, or one of edgecv.pipelines.steps, such as Track().",
             )
-    names = [step.name for step in steps if isinstance(step, StepOptions) and isinstance(step, Named)]
+    counted = [step for step in steps if isinstance(step, StepOptions) and not isinstance(step, OwnStep)]
+    names = [step.name for step in counted if isinstance(step, Named)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two steps are named '{name}'.", "Give each a name of its own.")
@@ -92,7 +96,7 @@ def build_gates(gates: Sequence[GateLike]) -> list[Gate]:
     for gate in gates:
         if isinstance(gate, type) or not (callable(gate) or isinstance(gate, GateOptions)):
             raise ConfigError(f"{short(gate)} is no gate.", "Give a function of a frame, or Motion().")
-    return [gate.build() if isinstance(gate, GateOptions) else gate for gate in gates]
+    return [gate.build() if isinstance(gate, GateOptions) else per_source(gate, GATE) for gate in gates]
 
 
 def _placed(result: Result) -> tuple[Event, ...]:
@@ -110,7 +114,7 @@ def _taken(place: str, step: Step, result: Result) -> Result | None:
     if changed is None or isinstance(changed, Result):
         return changed
     raise ConfigError(
-        f"{place}, gave {short(changed)}.",
+        f"{place}, gave {short(changed)}{in_brackets(written_at(step))}.",
         "A step returns a Result, or None to drop the frame: dataclasses.replace(result, ...) makes a changed one.",
     )
 
@@ -119,7 +123,8 @@ class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
     A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is.
-    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it.
+    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it. ``repainted`` says
+    whether a step gave the last frame another image, or says that it does so (``Repaints``).
     """
 
     def __init__(
@@ -136,12 +141,14 @@ class StepChain:
         self._replacing, self._may_go_on = Lock(), Signal()
         self._may_go_on.set()
         self._take(steps)
+        self.repainted = self.repaints
 
     def _take(self, steps: Sequence[BuiltStep]) -> None:
         self._built = tuple(steps)
         named = ((f"Step {at} of {len(steps)}, '{printable(one.name)}'", one.step) for at, one in enumerate(steps, 1))
         self._steps = (*(("The filter of classes", step) for step in self._filters), *named)
         self._all: tuple[object, ...] = (*self._gates, *(step for _, step in self._steps))
+        self.repaints = any(isinstance(step, Repaints) and step.repaints for _, step in self._steps)
 
     @property
     def given(self) -> tuple[StepLike, ...]:
@@ -211,12 +218,13 @@ class StepChain:
                 self._worker = 0
 
     def _through(self, result: Result) -> Result | None:
-        current, self.left = result, ()
+        current, self.left, self.repainted = result, (), self.repaints
         for place, step in self._steps:
             changed = _taken(place, step, current)
             if changed is None:
                 self.left = _placed(current)
                 return None
+            self.repainted = self.repainted or changed.frame is not current.frame
             current = changed
         return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
@@ -227,6 +235,10 @@ class StepChain:
             if isinstance(step, CountsObjects):
                 found |= step.counts(source_id)
         return found
+
+    def orphans(self, sources: Collection[str]) -> list[Event]:
+        """What steps keep of sources that are not among these."""
+        return [event for step in self._all if isinstance(step, KeepsTotals) for event in step.orphans(sources)]
 
     def forget(self, source_id: str) -> None:
         """Let every step drop what it knows of a source."""

@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from edgecv._internal.foreign import errors_named
 from edgecv._internal.printable import printable
 from edgecv.errors import ConfigError
 from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.loop.part_name import part_name
+from edgecv.pipelines.steps.functions import STEP, per_source
 from edgecv.pipelines.steps.options import Options
 from edgecv.protocols import Adopts, Closes, Step, StepOptions
+from edgecv.results import Result
 
-StepLike: TypeAlias = Step | StepOptions
+StepLike: TypeAlias = Step | StepOptions | Callable[[Result, dict[str, Any]], Result | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,7 +50,8 @@ def built_steps(
     """Build steps in place of those that are ``running``; ``renamed`` says by old names which have new ones.
 
     One that is given again, or with equal options, stays as it is. One of the same type and name with other options is built to
-    take over from it. What was built for nothing, for another one raises, is closed.
+    take over from it. A function that has the parameter ``memory`` gets one for each source. What was built for nothing, for
+    another one raises, is closed.
     """
     left, built = list(running), dict[int, BuiltStep]()
     for at, given in enumerate(steps):
@@ -103,7 +106,7 @@ def _is_changed(renamed: Mapping[str, str], one: StepLike, other: StepLike) -> b
 def _built(given: StepLike, labels: tuple[str, ...], running: BuiltStep | None) -> BuiltStep:
     name, before = part_name(given), None if running is None else running.step
     if not isinstance(given, StepOptions):
-        return BuiltStep(given=given, name=name, step=given)
+        return BuiltStep(given=given, name=name, step=per_source(given, STEP))
     if before is None or not isinstance(given, Options):
         return BuiltStep(given=given, name=name, step=given.build(labels))
     return BuiltStep(given=given, name=name, step=given.build_after(labels, before), before=before)

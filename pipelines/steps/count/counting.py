@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edgecv.errors import ConfigError
+from edgecv.pipelines.steps.count.state_file import COUNTER_NAME
 from edgecv.pipelines.steps.count.totals import CounterFile
 from edgecv.pipelines.steps.options import Options
 from edgecv.pipelines.steps.per_source import PerSource
@@ -17,7 +18,7 @@ from edgecv.protocols import Step
 from edgecv.results import Detections, Result
 from edgecv.vision.class_names import class_ids
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Name = Annotated[str, msgspec.Meta(pattern=f"^{COUNTER_NAME}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
@@ -60,7 +61,7 @@ class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def file(self) -> CounterFile | None:
         """Where the counts survive; ``ConfigError`` when it cannot be had."""
-        return CounterFile(self.state, self.name) if self.state else None
+        return CounterFile(self.state, self.name, type(self).__name__.lower()) if self.state else None
 
     def build(self, labels: tuple[str, ...] = (), file: CounterFile | None = None) -> Step:  # noqa: ARG002 - who inherits it needs it
         """As ``Options.build``; ``file`` is where the counts survive, if it is open already."""
