@@ -63,7 +63,7 @@ class AppSteps:
             self._look()
 
     def attach(self, pipeline: Pipeline) -> None:
-        """What an edit changes."""
+        """Let edits change this pipeline, from now on."""
         self._pipeline = pipeline
 
     @property
@@ -88,7 +88,7 @@ class AppSteps:
             return self._version, list(self._app.file.steps)
 
     def save(self, edit: Edit) -> None:
-        """See ``StepBook``."""
+        """As ``StepBook.save``, and tell the sinks what changed."""
         with self._changing:
             if self._path is None or self._pipeline is None:
                 raise ConfigError(_NO_EDIT)
