@@ -70,7 +70,7 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token.
+    """``[preview]``: the page at a port; names as at ``PreviewSink``, the file with the token, and whether its editor may write.
 
     ``events`` is by default the file of the sink ``events:``, where there is one.
     """
@@ -81,6 +81,7 @@ class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: list[str] = []
     path: str = ""
     events: str = ""
+    edit: bool = False
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """
         raise PluginError(f"The step '{type(self).__name__}' lacks build(labels).", "See docs/plugins.md.")
 
+    def build_after(self, labels: tuple[str, ...], before: Step) -> Step:  # noqa: ARG002 - who overrides it needs it
+        """As ``build``, while ``before`` still runs, which these options replace: of the same type and name, with other options.
+
+        What ``before`` holds open alone, such as a file, may be shared; ``Adopts`` brings over what it remembers.
+        """
+        return self.build(labels)
+
 
 def checked(options: _Options) -> _Options:
     """The same options after the checks that a TOML file goes through; a Python program may write lists for tuples.
