@@ -19,7 +19,7 @@ from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.strict import read_struct
 from edgecv.cloud_sync.blobs.options import SnapshotOptions
 from edgecv.errors import ConfigError
-from edgecv.pipelines.loop.step_chain import check_ids, check_sources
+from edgecv.pipelines.loop.step_chain import check_ids, check_sources, linked_steps
 from edgecv.pipelines.sinks import check_sink
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.steps.options import step_type
@@ -184,7 +184,9 @@ def check_app(file: AppFile, where: str) -> App:
         check_sink(sink, len(file.sources))
     steps = tuple(_plugin("steps", table, where) for table in file.steps)
     check_ids(steps)
-    check_sources(steps, names)
+    linked = linked_steps(steps)
+    if names:  # a replay takes those of its recording
+        check_sources(linked, names)
     return App(file=file, steps=steps, gates=tuple(_plugin("gates", table, where) for table in file.gates))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from edgecv._internal.foreign import errors_named
 from edgecv._internal.printable import nearest, printable, short
@@ -28,13 +28,13 @@ from edgecv.results import Frame, Result
 StepLike: TypeAlias = Step | StepOptions
 GateLike: TypeAlias = Gate | GateOptions
 NamedStep: TypeAlias = tuple[str, Step]
+_Step = TypeVar("_Step")
 
 
 def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[NamedStep]:
     """Steps of options and of functions, each with its name.
 
-    Raises ``ConfigError`` for what is no step, and for two with one name, which their counts would share; else as
-    ``build``.
+    Raises ``ConfigError`` for what is no step, and as ``linked_steps``; else as ``build``.
     """
     for step in steps:
         if isinstance(step, type) or not (callable(step) or isinstance(step, StepOptions)):
@@ -42,11 +42,20 @@ def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[Name
                 f"{short(step)} is no step.",
                 "Give a function, an object that can be called, or one of edgecv.pipelines.steps, such as Track().",
             )
+    linked = linked_steps(steps)
+    return [(part_name(step), step.build(labels) if isinstance(step, StepOptions) else step) for step in linked]
+
+
+def linked_steps(steps: Sequence[_Step]) -> list[_Step]:
+    """The same steps; each has what it takes from others that it names, such as the points of a zone.
+
+    Raises ``ConfigError``: one names what does not exist, or two have one name, which their counts would share.
+    """
     names = [step.name for step in steps if isinstance(step, StepOptions) and isinstance(step, Named)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two steps are named '{name}'.", "Give each a name of its own.")
-    return [(part_name(step), step.build(labels) if isinstance(step, StepOptions) else step) for step in steps]
+    return [step.linked(steps) if isinstance(step, Options) else step for step in steps]  # type: ignore[misc]
 
 
 def check_ids(steps: Sequence[object]) -> None:
