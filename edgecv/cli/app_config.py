@@ -18,7 +18,7 @@ from edgecv._internal.strict import read_struct
 from edgecv.cli.app_parts import part, sink_part
 from edgecv.cloud_sync.blobs.options import SnapshotOptions
 from edgecv.errors import ConfigError
-from edgecv.pipelines.loop.step_chain import check_ids, check_sources
+from edgecv.pipelines.loop.step_chain import check_ids, check_sources, linked_steps
 from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.protocols import GateOptions, StepOptions
@@ -205,7 +205,9 @@ def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> 
     read_tiles(file.model.tiles, file.model.tile_overlap)  # raises where they make no sense
     steps = tuple(part("steps", table, where, code_beside) for table in file.steps)
     check_ids(steps)
-    check_sources(steps, names)
+    linked = linked_steps(steps)
+    if names:  # a replay takes those of its recording
+        check_sources(linked, names)
     return App(
         file=file,
         steps=steps,

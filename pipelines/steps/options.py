@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -29,6 +30,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def only_sources(self) -> tuple[str, ...]:
         """Names of the sources that the step is for; empty: for all."""
         return ()
+
+    def linked(self, steps: Sequence[object]) -> Options:  # noqa: ARG002 - who overrides it needs them
+        """The same step with what it takes from other steps of its pipeline, which it names, such as the points of a zone.
+
+        Raises ``ConfigError``: there is no such step. Called before any step is built, and for checks before anything opens.
+        """
+        return self
 
     def build(self, labels: tuple[str, ...] = ()) -> Step:  # noqa: ARG002 - who inherits it needs them
         """The step for a model with these labels.
