@@ -18,7 +18,9 @@ from edgecv import registry
 from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.strict import read_struct
 from edgecv.cloud_sync.blobs.options import SnapshotOptions
+from edgecv.cloud_sync.notify import NotifyOptions
 from edgecv.errors import ConfigError
+from edgecv.event_choice import read_choice, read_kinds
 from edgecv.pipelines.loop.step_chain import check_ids, check_sources
 from edgecv.pipelines.sinks import check_sink
 from edgecv.pipelines.source_config import SourceConfig
@@ -100,7 +102,7 @@ class LanesTable(msgspec.Struct, frozen=True, kw_only=True):
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait.
 
-    ``snapshots`` is a list of kinds of events, or a table ``[mqtt.snapshots]``.
+    ``events`` is a word or a list of kinds of events, ``snapshots`` a list of kinds, or a table ``[mqtt.snapshots]``.
     """
 
     url: str
@@ -108,7 +110,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     outbox: str = "outbox"
     ack: Literal["ingest", "broker"] = "ingest"
-    events: Literal["detections", "all"] = "detections"
+    events: str | list[str] = "detections"
     telemetry_ttl_s: float | None = None
     lanes: LanesTable = LanesTable()
     outbox_mb: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -117,6 +119,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     window_bytes: _Count | None = None
     drain_events_s: float | None = None
     snapshots: SnapshotOptions | list[str] | None = None
+    notify: NotifyOptions | None = None
 
 
 class HomeAssistantTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +185,10 @@ def check_app(file: AppFile, where: str) -> App:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
     for sink in file.sinks:
         check_sink(sink, len(file.sources))
+    if file.mqtt is not None:
+        read_choice(file.mqtt.events, f"{where}, [mqtt] events")
+        if file.mqtt.notify is not None:
+            read_kinds(file.mqtt.notify.events, f"{where}, [mqtt.notify] events")
     steps = tuple(_plugin("steps", table, where) for table in file.steps)
     check_ids(steps)
     check_sources(steps, names)

@@ -13,6 +13,7 @@ from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
 from edgecv.cli.app_options import check_complete, load_model, load_options
 from edgecv.cli.console import note, print_json
+from edgecv.cli.event_notes import event_notes
 from edgecv.cli.home_assistant import home_assistant_sink
 from edgecv.cli.shape_notes import ShapeNotes
 from edgecv.errors import ConfigError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
     from edgecv.cloud_sync.home_assistant.sink import HomeAssistantSink
     from edgecv.cloud_sync.sink import MqttSink
+    from edgecv.cloud_sync.stats import SyncStats
     from edgecv.devices.governor.models import CheaperModels
     from edgecv.model import Model
     from edgecv.pipelines.arguments import SinkLike
@@ -121,11 +123,16 @@ def _is_live(source: SourceConfig) -> bool:
 
 
 def _advise(app: App, model: Model | FittingModel) -> None:
-    """A tracker carries objects on with detections that are not sure: it needs to see them."""
+    """Say what will not work as the file wants it.
+
+    A tracker carries objects on with detections that are not sure: it needs to see them.
+    """
     confidence = app.file.model.confidence
     least = model.spec.decode.confidence if confidence is None else confidence
     from edgecv.pipelines.steps.track.tracker import Track
 
+    for line in event_notes(app):
+        note(line)
     for step in app.steps:
         if isinstance(step, Track) and least > (low := step.low):
             note(
@@ -168,6 +175,7 @@ def open_cloud(table: MqttTable) -> MqttSink:
         window_bytes=table.window_bytes,
         drain_events_s=table.drain_events_s,
         snapshots=SnapshotOptions(events=chosen) if isinstance(chosen, list) else chosen,
+        notify=table.notify,
     )
     if sink.promise:
         note(f"mqtt: {sink.promise}")
@@ -270,11 +278,19 @@ def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
     for sink in summary.sinks:
         if sink.failed or sink.dropped or sink.events_lost:
             note(f"  {_losses(sink)}")
+        if sink.held_back:
+            note(f"  {sink.name} held back {sink.held_back} events (cooldown_s, at_most); later ones said how many")
     if summary.damaged:
         note(f"  {summary.damaged} frames are damaged in their file; in JSON lines they say so (damaged)")
     if stats is not None:
-        note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
-        if stats.pending and not stats.connected:
-            note("  the broker is out of reach; they go out with the next run")
-        if stats.last_error:
-            note(f"  last trouble: {stats.last_error}")
+        _report_sync(stats)
+
+
+def _report_sync(stats: SyncStats) -> None:
+    note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
+    if stats.pending and not stats.connected:
+        note("  the broker is out of reach; they go out with the next run")
+    if stats.notified or stats.held_back:
+        note(f"  notifications: {stats.notified} marked; {stats.held_back} events were sent without the mark")
+    if stats.last_error:
+        note(f"  last trouble: {stats.last_error}")

@@ -16,6 +16,7 @@ from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
 from edgecv.protocols import (
     AppliesRetention,
+    CountsHeldBack,
     CountsLost,
     GivesMedia,
     NonBlocking,
@@ -144,6 +145,7 @@ class SinkWorker:
             dropped=self._slot.dropped + self._lost + (self._sink.lost if isinstance(self._sink, CountsLost) else 0),
             error="" if self._error is None else str(self._error) or type(self._error).__name__,
             events_lost=self._events_lost,
+            held_back=self._sink.held_back if isinstance(self._sink, CountsHeldBack) else 0,
         )
 
     def _run(self) -> None:
