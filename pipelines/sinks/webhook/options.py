@@ -135,9 +135,10 @@ class WebhookOptions(msgspec.Struct, frozen=True, kw_only=True):
     def _check_snapshot_url(self) -> None:
         if self.snapshot != "name":
             raise ConfigError("snapshot_url of a webhook goes with snapshot=name.", "Add snapshot=name.")
+        hint = "Write https://HOST/FOLDER, without a password and without a query: the name of the file is added."
         try:
             check_url(self.snapshot_url)
         except ConfigError as error:
-            raise ConfigError(
-                "snapshot_url of a webhook is no http or https URL.", "Write https://HOST/FOLDER, without a password."
-            ) from error
+            raise ConfigError("snapshot_url of a webhook is no http or https URL.", hint) from error
+        if {"?", "#"} & set(self.snapshot_url):
+            raise ConfigError("snapshot_url of a webhook is no URL of a folder.", hint)
