@@ -15,7 +15,9 @@ class Overlay:
         name: Of the step.
         shape: ``line`` has two points, ``zone`` three or more, in order round it.
         points: In pixels of the frame.
-        counts: Totals by short name, such as ``in`` and ``out``.
+        counts: Totals by short name, such as ``in`` and ``out``; of a line the first is that of the way to its right, as one
+            looks from its first point to its second.
+        levels: Which of the counts go up and down, such as ``inside``; the others only grow.
         active: Whether a rule holds there now, such as a crowd.
     """
 
@@ -23,4 +25,5 @@ class Overlay:
     shape: Literal["line", "zone"]
     points: tuple[tuple[float, float], ...]
     counts: Mapping[str, int] = field(default_factory=dict)
+    levels: frozenset[str] = frozenset()
     active: bool = False

@@ -45,6 +45,7 @@ class Frame:
         position_ns: Position in a file that has a time of its own; ``None`` for a camera.
         path: The file that it is, where the source is a folder of images; empty for any other.
         is_damaged: Whether the file is damaged here, and the decoder made up a part of the image.
+        scene_time_ns: Its time on the clock of the scene where neither of the others is that: of a file that is played.
     """
 
     image: Image
@@ -55,6 +56,7 @@ class Frame:
     position_ns: int | None = None
     path: str = ""
     is_damaged: bool = False
+    scene_time_ns: int | None = None
 
     @property
     def position_s(self) -> float | None:
@@ -63,7 +65,12 @@ class Frame:
 
     @property
     def scene_ns(self) -> int:
-        """Nanoseconds on the clock of what is seen: however fast a file is read, a second in it is a second."""
+        """Nanoseconds on the clock of what is seen: however fast a file is read, a second in it is a second.
+
+        It goes forward in a file that is played over and over, too.
+        """
+        if self.scene_time_ns is not None:
+            return self.scene_time_ns
         return self.monotonic_ns if self.position_ns is None else self.position_ns
 
     def with_image(self, image: Image) -> Frame:
@@ -81,6 +88,7 @@ class Frame:
             position_ns=self.position_ns,
             path=self.path,
             is_damaged=self.is_damaged,
+            scene_time_ns=self.scene_time_ns,
         )
 
     def __repr__(self) -> str:
@@ -148,20 +156,23 @@ class Result:
         return replace(self, events=(*self.events, event))
 
     def plot(self) -> Image:
-        """A new image: that of the frame, with what was found painted on it.
+        """A new image: that of the frame, with what was found and the lines and areas of its steps painted on it.
 
         Raises:
             SpecMismatch: the image is not ``(H, W, 3)`` uint8.
             MissingDependency: OpenCV is not installed.
         """
         from edgecv.media.drawing import annotate
+        from edgecv.media.overlay_drawing import draw_overlays
 
         check_image(self.frame.image)
         painted = self.frame.image
         for found in (self.detections, self.classification):
             if found is not None:
                 painted = annotate(painted, found, self.labels)
-        return painted.copy() if painted is self.frame.image else painted
+        painted = painted.copy() if painted is self.frame.image else painted
+        draw_overlays(painted, self.overlays)
+        return painted
 
     def __repr__(self) -> str:
         found = [repr(one) for one in (self.detections, self.classification) if one is not None]

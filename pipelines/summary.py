@@ -21,6 +21,9 @@ class Summary:
         elapsed_s: From the first wait for a frame to the last result; ``fps`` is ``frames / elapsed_s``. stage_p50_ms:
             Median per stage. age_p50_ms: Median age of a result when it was ready; 99 % stay below ``age_p99_ms``.
         never_live: Cameras that never gave a frame, each with the last reason that it gave.
+        counts: What the steps counted, by source and then by name, such as ``{"cam": {"door.in": 3}}``, also of sources that
+            ended or were removed; empty for a source at which nothing counts. Of a source that was removed and came back
+            they are those since then.
         damaged: Of ``frames``, those whose file is damaged there: the decoder made up a part of the image.
     """
 
@@ -34,6 +37,7 @@ class Summary:
     sinks: tuple[SinkCount, ...]
     never_live: Mapping[str, str] = field(default_factory=dict)
     damaged: int = 0
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as a dict that JSON can hold."""

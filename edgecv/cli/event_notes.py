@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, get_args
 
-from edgecv.event_choice import read_choice, strangers
+from edgecv.event_choice import read_choice, read_kinds, strangers
+from edgecv.pipelines.sinks.clips.options import ClipsOptions
 from edgecv.pipelines.sinks.webhook.options import WebhookOptions
 from edgecv.pipelines.steps.options import Options
-from edgecv.pipelines.uris import parse_sink, read_options
+from edgecv.pipelines.uris import Uri, parse_sink, read_options
 from edgecv.status import SourceState
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ def given_kinds(app: App) -> tuple[str, ...]:
 
 def _asked(file: AppFile) -> Iterator[tuple[str, Sequence[str]]]:
     """Who asks for which kinds."""
-    for sink in file.sinks:
-        uri = parse_sink(sink)
+    for uri in _uris(file):
         if uri.scheme == "webhook":
-            yield uri.name, _webhook(sink).choice.kinds
+            yield uri.name, read_options(uri, WebhookOptions).choice.kinds
+        if uri.scheme == "clips" and (on := read_options(uri, ClipsOptions).on):
+            yield uri.name, read_kinds(on, uri.name)
     if file.mqtt is not None:
         yield "[mqtt] events", _mqtt_kinds(file.mqtt)
         yield from _marks(file.mqtt)
@@ -59,15 +61,20 @@ def _unsent(file: AppFile) -> Iterator[str]:
 
 def _unmade(file: AppFile) -> Iterator[str]:
     """Webhooks that name pictures, where no sink makes any."""
-    if any(parse_sink(sink).scheme == "snapshots" for sink in file.sinks):
+    uris = _uris(file)
+    if any(uri.scheme == "snapshots" for uri in uris) or len(uris) < len(file.sinks):  # code of the application may
         return
-    for sink in file.sinks:
-        uri = parse_sink(sink)
-        if uri.scheme == "webhook" and _webhook(sink).snapshot == "name":
+    for uri in uris:
+        if uri.scheme == "webhook" and read_options(uri, WebhookOptions).snapshot == "name":
             yield (
                 f"{uri.name}: snapshot=name names the pictures of the sink snapshots:, and there is none. "
                 'Add "snapshots:shots?on=events&every_s=0", or write snapshot=attach.'
             )
+
+
+def _uris(file: AppFile) -> list[Uri]:
+    """The sinks that are no code of the application."""
+    return [parse_sink(sink) for sink in file.sinks if isinstance(sink, str)]
 
 
 def _mqtt_kinds(table: MqttTable) -> tuple[str, ...]:
@@ -80,7 +87,3 @@ def _marks(table: MqttTable) -> Iterator[tuple[str, Sequence[str]]]:
         yield "[mqtt] snapshots", chosen if isinstance(chosen, list) else chosen.events
     if table.notify is not None:
         yield "[mqtt.notify] events", table.notify.events
-
-
-def _webhook(sink: str) -> WebhookOptions:
-    return read_options(parse_sink(sink), WebhookOptions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from edgecv.cli.app_options import COMMAND_LINE, load_model, read_options
 from edgecv.cli.console import note, print_json
+from edgecv.cli.counts_view import counts_at_end
 from edgecv.cli.options import (
     AppPrecision,
     AppRuntime,
@@ -66,7 +66,7 @@ def replay(
     if json and any(parse_sink(sink).path == "-" for sink in out or ()):
         raise ConfigError("--json and --out SINK:- both write to stdout.", "Write the results to a file.")
     file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes)
-    app = _without_the_world(file, str(config or COMMAND_LINE))
+    app = _without_the_world(file, config)
     opened, table = Recording.open(recording), app.file.model
     if bundle is None and conf is None and iou is None:
         _tell_other_limits(opened, app)
@@ -92,12 +92,14 @@ def replay(
             _report(opened, pipeline, json)
 
 
-def _without_the_world(file: AppFile, where: str) -> App:
+def _without_the_world(file: AppFile, config: Path | None) -> App:
     """The model, gates and steps, checked. Counters start from 0 and leave the files of the real ones alone."""
     from edgecv.cli.app_config import AppFile, check_app
 
     steps = [{name: value for name, value in table.items() if name != _STATE} for table in file.steps]
-    return check_app(AppFile(model=file.model, gates=file.gates, steps=steps), where)
+    return check_app(
+        AppFile(model=file.model, gates=file.gates, steps=steps), str(config or COMMAND_LINE), code_beside=config
+    )
 
 
 def _tell_other_limits(recording: Recording, app: App) -> None:
@@ -113,18 +115,13 @@ def _sinks(out: list[str] | None, save: Path | None, force: bool) -> list[SinkLi
     return [f"{uri}{'&' if '?' in uri else '?'}overwrite=1" if force and uri != "jsonl:-" else uri for uri in named]
 
 
-def _counts(pipeline: Pipeline) -> dict[str, Mapping[str, int]]:
-    return {source.source_id: dict(source.counts) for source in pipeline.status().sources}
-
-
 def _report(recording: Recording, pipeline: Pipeline, json: bool) -> None:
-    summary, counts = pipeline.summary, _counts(pipeline)
+    summary = pipeline.summary
     if json:
         document = {
             **summary.as_dict(),
             "recording": str(recording.path),
             "recorded": recording.extent.records,
-            "counts": counts,
             "notes": list(recording.notes),
         }
         for age in ("age_p50_ms", "age_p99_ms"):
@@ -134,6 +131,5 @@ def _report(recording: Recording, pipeline: Pipeline, json: bool) -> None:
     note(f"{summary.frames} of {recording.extent.records} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
     for reason, count in summary.dropped.items():
         note(f"  {count} frames dropped: {reason}")
-    for source, counted in counts.items():
-        for name, count in counted.items():
-            note(f"  {source}: {name} {count}")
+    for line in counts_at_end(summary.counts):
+        note(f"  {line}")

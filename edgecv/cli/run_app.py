@@ -6,18 +6,21 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecv import registry
 from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
 from edgecv.cli.app_options import check_complete, load_model, load_options
-from edgecv.cli.console import note, print_json
+from edgecv.cli.console import note
+from edgecv.cli.counts_view import counts_so_far
 from edgecv.cli.event_notes import event_notes
 from edgecv.cli.home_assistant import home_assistant_sink
+from edgecv.cli.run_report import report_run
 from edgecv.cli.shape_notes import ShapeNotes
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.uris import parse_sink, parse_source
 from edgecv.results import Result
 from edgecv.status import Gauge
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from edgecv.cli.app_config import App, AppFile, MqttTable
     from edgecv.cloud_sync.home_assistant.sink import HomeAssistantSink
     from edgecv.cloud_sync.sink import MqttSink
-    from edgecv.cloud_sync.stats import SyncStats
     from edgecv.devices.governor.models import CheaperModels
     from edgecv.model import Model
     from edgecv.pipelines.arguments import SinkLike
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from edgecv.pipelines.pipeline import Pipeline
     from edgecv.pipelines.source_config import SourceConfig
     from edgecv.pipelines.summary import Summary
-    from edgecv.status import SinkCount
 
 _STATUS_S = 2.0
 
@@ -68,7 +69,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 file.sources,
                 loaded,
                 sinks=[
-                    *_sinks(file, gauges, is_service=from_file and not overwrite and all(live)),
+                    *_sinks(app, gauges, is_service=from_file and not overwrite and all(live)),
                     *(sink for sink in (cloud, home) if sink is not None),
                 ],
                 steps=app.steps,
@@ -90,7 +91,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
         if cloud is not None:
             cloud.close()
         if pipeline is not None:
-            _report(pipeline.summary, cloud, json)
+            report_run(pipeline.summary, None if cloud is None else cloud.stats(), json)
             if home is not None and home.trouble:
                 note(f"  Home Assistant: {home.trouble}")
 
@@ -118,7 +119,7 @@ def _is_live(source: SourceConfig) -> bool:
     if not isinstance(source.uri, str | int | Path):
         return source.uri.live
     parsed = parse_source(source.uri)
-    plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
+    plays_live = source.plays.loop or (parsed.scheme == "synthetic" and parsed.options.get("live") == "1")
     return plays_live or registry.resolve("sources", parsed.scheme).supervised
 
 
@@ -149,7 +150,7 @@ def _tell(event: Event) -> None:
 
 def _check(file: AppFile, json: bool) -> None:
     check_complete(file, "run")
-    on_stdout = [sink for sink in file.sinks if parse_sink(sink).path == "-"]
+    on_stdout = [sink for sink in file.sinks if isinstance(sink, str) and parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
@@ -182,8 +183,9 @@ def open_cloud(table: MqttTable) -> MqttSink:
     return sink
 
 
-def _sinks(file: AppFile, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
-    sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
+def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
+    file = app.file
+    sinks: list[SinkLike] = [_continued(sink) if is_service and isinstance(sink, str) else sink for sink in app.sinks]
     if file.preview is not None:
         from edgecv.pipelines.preview.sink import PreviewSink
 
@@ -216,7 +218,8 @@ def _continued(sink: str) -> str:
     """A file that grows by lines goes on where it was: a service is started again and again."""
     uri = parse_sink(sink)
     said = {"append", "overwrite"} & uri.options.keys()
-    if uri.scheme not in ("jsonl", "csv") or uri.path == "-" or said:
+    grows_by_lines = issubclass(registry.resolve("sinks", uri.scheme).Options, LineSinkOptions)
+    if not grows_by_lines or uri.path == "-" or said:
         return sink
     return f"{sink}{'&' if uri.options else '?'}append=1"
 
@@ -246,51 +249,6 @@ def _follow(pipeline: Pipeline, notes: ShapeNotes) -> None:
 def _status(summary: Summary, result: Result) -> str:
     found = len(result.detections) if result.detections is not None else 0
     where = f"{result.frame.source_id} frame {result.frame.index}"
-    return f"{where}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
-
-
-def _losses(sink: SinkCount) -> str:
-    """What a sink did not get, and why. When a signal ends the run this is the only place that says it."""
-    lost = sink.failed + sink.dropped
-    text = f"{sink.name} lost {lost} of {sink.emitted + lost} results"
-    if sink.failed:
-        text += f" ({sink.failed} failed, {sink.dropped} came too fast or too late)"
-    if sink.events_lost:
-        text += f" and {sink.events_lost} events"
-    return f"{text}: {sink.error}" if sink.error else f"{text}."
-
-
-def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
-    document: dict[str, Any] = summary.as_dict()
-    stats = cloud.stats() if cloud is not None else None
-    if stats is not None:
-        document["sync"] = {name: getattr(stats, name) for name in stats.__slots__}
-    if json:
-        print_json(document)
-        return
-    note(f"{summary.frames} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
-    if summary.frames:
-        note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
-    for reason, count in summary.dropped.items():
-        note(f"  {count} frames dropped: {reason}")
-    for name, reason in summary.never_live.items():
-        note(f"  {name} never gave a frame: {reason or 'it did not answer before the end.'}")
-    for sink in summary.sinks:
-        if sink.failed or sink.dropped or sink.events_lost:
-            note(f"  {_losses(sink)}")
-        if sink.held_back:
-            note(f"  {sink.name} held back {sink.held_back} events (cooldown_s, at_most); later ones said how many")
-    if summary.damaged:
-        note(f"  {summary.damaged} frames are damaged in their file; in JSON lines they say so (damaged)")
-    if stats is not None:
-        _report_sync(stats)
-
-
-def _report_sync(stats: SyncStats) -> None:
-    note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
-    if stats.pending and not stats.connected:
-        note("  the broker is out of reach; they go out with the next run")
-    if stats.notified or stats.held_back:
-        note(f"  notifications: {stats.notified} marked; {stats.held_back} events were sent without the mark")
-    if stats.last_error:
-        note(f"  last trouble: {stats.last_error}")
+    counts = counts_so_far(summary.counts)
+    line = f"{where}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
+    return f"{line}; {counts}" if counts else line

@@ -74,7 +74,7 @@ def _draw_detections(painted: Image, found: Detections, labels: Sequence[str]) -
             _draw_rotated_box(painted, found.obb[row], color)
         if found.keypoints is not None:
             _draw_keypoints(painted, found.keypoints[row], color)
-        _draw_text(painted, text, (corners[0], corners[1]), color)
+        draw_plate(painted, text, (corners[0], corners[1]), color)
 
 
 def _draw_masks(painted: Image, found: Masks) -> None:
@@ -83,12 +83,12 @@ def _draw_masks(painted: Image, found: Masks) -> None:
         color = class_color(row)
         _draw_mask(painted[top:bottom, left:right], crop, color)
         _draw_box(painted, box, color)
-        _draw_text(painted, f"{float(found.iou[row]):.2f}", (left, top), color)
+        draw_plate(painted, f"{float(found.iou[row]):.2f}", (left, top), color)
 
 
 def _draw_box(painted: Image, corners: list[int], color: Color) -> None:
     left, top, right, bottom = corners
-    opencv().rectangle(painted, (left, top), (right, bottom), color, _line(painted))
+    opencv().rectangle(painted, (left, top), (right, bottom), color, line_width(painted))
 
 
 def _draw_rotated_box(painted: Image, obb: FloatArray, color: Color) -> None:
@@ -97,7 +97,7 @@ def _draw_rotated_box(painted: Image, obb: FloatArray, color: Color) -> None:
     along = np.array([np.cos(angle), np.sin(angle)]) * width / 2
     across = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
     around = np.array([x, y]) + np.stack([-along - across, along - across, along + across, across - along])
-    opencv().polylines(painted, [np.rint(around).astype(np.int32)], True, color, _line(painted))
+    opencv().polylines(painted, [np.rint(around).astype(np.int32)], True, color, line_width(painted))
 
 
 def _draw_mask(painted: Image, mask: BoolArray, color: Color) -> None:
@@ -111,34 +111,45 @@ def _draw_keypoints(painted: Image, keypoints: FloatArray, color: Color) -> None
     cv2 = opencv()
     for x, y, confidence in keypoints:
         if confidence >= _SEEN:
-            cv2.circle(painted, (round(float(x)), round(float(y))), _line(painted) + 1, color, cv2.FILLED)
+            cv2.circle(painted, (round(float(x)), round(float(y))), line_width(painted) + 1, color, cv2.FILLED)
 
 
 def _draw_classes(painted: Image, found: Classification, labels: Sequence[str]) -> None:
     for row in range(min(_SHOWN_CLASSES, len(found))):
         class_id = int(found.class_id[row])
         text = f"{label_of(labels, class_id)} {float(found.confidence[row]):.2f}"
-        _draw_text(painted, text, (0, (row + 1) * _text_height(painted)), class_color(class_id))
+        draw_plate(painted, text, (0, (row + 1) * _text_height(painted)), class_color(class_id))
 
 
-def _draw_text(painted: Image, text: str, bottom_left: tuple[int, int], color: Color) -> None:
+def draw_plate(painted: Image, text: str, bottom_left: tuple[int, int], color: Color) -> None:
     """A filled plate with text: above the point, moved inside the image where it would leave it."""
     cv2 = opencv()
-    scale, height = _line(painted) * 0.25 + 0.25, _text_height(painted)
-    width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] + 4
+    width, height = plate_size_wh(painted, text)
     left = max(0, min(bottom_left[0], painted.shape[1] - width))
     bottom = max(height, min(bottom_left[1], painted.shape[0]))
     cv2.rectangle(painted, (left, bottom - height), (left + width, bottom), color, cv2.FILLED)
     at = (left + 2, bottom - height // 4)
-    cv2.putText(painted, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, _ink(color), 1, cv2.LINE_AA)
+    cv2.putText(painted, text, at, cv2.FONT_HERSHEY_SIMPLEX, _text_scale(painted), _ink(color), 1, cv2.LINE_AA)
 
 
-def _line(painted: Image) -> int:
+def plate_size_wh(painted: Image, text: str) -> tuple[int, int]:
+    """Width and height of a plate with this text, pixels."""
+    cv2 = opencv()
+    width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _text_scale(painted), 1)[0][0] + 4
+    return width, _text_height(painted)
+
+
+def line_width(painted: Image) -> int:
+    """How thick lines are in an image of this size, pixels."""
     return 1 + int(min(painted.shape[:2])) // _SHORT_SIDE_PER_LINE
 
 
+def _text_scale(painted: Image) -> float:
+    return line_width(painted) * 0.25 + 0.25
+
+
 def _text_height(painted: Image) -> int:
-    return 8 + 8 * _line(painted)
+    return 8 + 8 * line_width(painted)
 
 
 def _ink(plate: Color) -> Color:

@@ -84,8 +84,13 @@ class PipelineCounters:
         with self._lock:
             self._gone["step"] += self._sources.pop(name, SourceCounters()).dropped_by_step
 
-    def summary(self, readers: Sequence[SourceReader], sinks: tuple[SinkCount, ...]) -> Summary:
-        """Summarise all that was counted so far."""
+    def summary(
+        self,
+        readers: Sequence[SourceReader],
+        sinks: tuple[SinkCount, ...],
+        counts: Mapping[str, Mapping[str, int]],
+    ) -> Summary:
+        """Summarise all that was done so far; ``counts`` is what steps counted, by source."""
         with self._lock:
             by_step = sum(counted.dropped_by_step for counted in self._sources.values())
             dropped = sum((Counter(reader.dropped) for reader in readers), self._gone + Counter(step=by_step))
@@ -100,6 +105,7 @@ class PipelineCounters:
                 sinks=sinks,
                 never_live={c.name: reason for c in readers if (reason := c.never_live) is not None},
                 damaged=self.damaged,
+                counts=counts,
             )
 
     def status(

@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from edgecv._internal.foreign import what_is_said
 from edgecv.errors import EdgeCVError
 from edgecv.events import Event, EventMedia
+from edgecv.media.packets import Packet
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
 from edgecv.protocols import (
@@ -23,6 +25,8 @@ from edgecv.protocols import (
     Sink,
     TakesEvents,
     TakesMedia,
+    TakesPackets,
+    Ticks,
     WatchesStatus,
 )
 from edgecv.results import Result
@@ -33,6 +37,7 @@ log = logging.getLogger("edgecv.pipelines")
 _QUEUED = 8  # results in waiting per sink; they share their images, 6 MB each at 1080p
 _MOST_EVENTS = 4096  # that a result carries; a busy line of a stalled sink has no end of them
 _EXPIRE_S = 30.0
+_TICK_S = 1.0
 _QUEUED_EVENTS = 256  # they are small, and no newer frame shall displace them
 
 
@@ -63,8 +68,10 @@ class SinkWorker:
         self._events: deque[Event] = deque(maxlen=_QUEUED_EVENTS)
         self._emitted = self._failed = self._lost = self._events_lost = 0
         self._expire_s = 0.0  # when the sink next looks at the age of its files
+        self._tick_s = 0.0  # when it next does what is due by the clock
         self._in_work: Result | None = None
         self._error: BaseException | None = None
+        self._said = ""  # what it says, and where in the code of the application it arose
         self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
 
     @property
@@ -91,6 +98,21 @@ class SinkWorker:
         """Tell the sink of a file that shows an event, if it wants to know; from any thread."""
         if isinstance(self._sink, TakesMedia):
             self._did(functools.partial(self._sink.take_media, media))
+
+    @property
+    def takes_packets(self) -> bool:
+        """Whether the sink wants what cameras encoded."""
+        return isinstance(self._sink, TakesPackets)
+
+    def take_packet(self, source_id: str, packet: Packet) -> None:
+        """Give the sink, if it wants such, one image as the camera encoded it; from a thread of the source."""
+        if isinstance(self._sink, TakesPackets):
+            self._did(functools.partial(self._sink.take_packet, source_id, packet))
+
+    def drop_packets(self, source_id: str) -> None:
+        """Let the sink forget what a camera encoded."""
+        if isinstance(self._sink, TakesPackets):
+            self._did(functools.partial(self._sink.drop_packets, source_id))
 
     def become(self, policy: SlotPolicy) -> None:
         """Whether the frames wait for the sink, or it loses what it is too slow for."""
@@ -143,7 +165,7 @@ class SinkWorker:
             emitted=self._emitted,
             failed=self._failed,
             dropped=self._slot.dropped + self._lost + (self._sink.lost if isinstance(self._sink, CountsLost) else 0),
-            error="" if self._error is None else str(self._error) or type(self._error).__name__,
+            error=self._said,
             events_lost=self._events_lost,
             held_back=self._sink.held_back if isinstance(self._sink, CountsHeldBack) else 0,
         )
@@ -156,6 +178,7 @@ class SinkWorker:
                 self._emit_events()
                 if result is not None:
                     self._emit(result)
+                self._tick()
         except SlotClosed:
             self._emit_events()
         finally:
@@ -167,6 +190,11 @@ class SinkWorker:
         if isinstance(self._sink, AppliesRetention) and time.monotonic() >= self._expire_s:
             self._expire_s = time.monotonic() + _EXPIRE_S
             self._did(self._sink.expire)
+
+    def _tick(self) -> None:
+        if isinstance(self._sink, Ticks) and time.monotonic() >= self._tick_s:
+            self._tick_s = time.monotonic() + _TICK_S
+            self._did(self._sink.tick)
 
     def _emit(self, result: Result) -> None:
         self._in_work = result
@@ -213,8 +241,8 @@ class SinkWorker:
 
     def _note(self, error: BaseException) -> None:
         if self._error is None:
-            self._error = error
-            log.warning("Sink %s failed, the frames go on: %s", self.name, error)
+            self._error, self._said = error, what_is_said(error)
+            log.warning("Sink %s failed, the frames go on: %s", self.name, self._said)
 
 
 class DirectSink(SinkWorker):

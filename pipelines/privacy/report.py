@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from edgecv.pipelines.sinks.clips.options import ClipsOptions
+from edgecv.pipelines.sinks.events.sink import EventsOptions
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.sinks.video.segments import SegmentsOptions
 from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions
@@ -82,6 +84,11 @@ def sink_outlet(text: str) -> Outlet:
     return Outlet(name=uri.name, content="unknown", keeps=True, leaves="wherever its plug-in sends them")
 
 
+def own_outlet(place: str) -> Outlet:
+    """A sink of the application's own code: the worst is assumed."""
+    return Outlet(name=place, content="unknown", keeps=True, leaves="wherever your code sends them")
+
+
 def page_outlet(name: str, content: Content, host: str) -> Outlet:
     """A web server of this device."""
     return Outlet(name=name, content=content, leaves="" if host in _LOOPBACK else f"to whoever may open it ({host})")
@@ -149,6 +156,11 @@ def _unapplied(outlet: Outlet, text: str, retention_s: float) -> Iterator[str]:
         yield f"{outlet.name} keeps {_said(outlet.content)} for up to {outlet.longest_s / _HOUR_S:g} h, longer than {text}."
 
 
+def _clips(uri: Uri) -> Outlet:
+    options = read_options(uri, ClipsOptions)
+    return _ring(uri.name, options.keep_hours, f"{options.keep_gb:g} GB")
+
+
 def _segments(uri: Uri) -> Outlet:
     options = read_options(uri, SegmentsOptions)
     return _ring(uri.name, options.keep_hours, f"{options.keep_gb:g} GB")
@@ -178,6 +190,13 @@ def _lines(uri: Uri) -> Outlet:
     return Outlet(name=uri.name, content="data", keeps=True, longest_s=longest_s)
 
 
+def _events(uri: Uri) -> Outlet:
+    options = read_options(uri, EventsOptions)
+    longest_s = options.keep_days * 24 * _HOUR_S or None
+    sheds = f"the oldest go above {options.keep} events"
+    return Outlet(name=uri.name, content="data", keeps=True, retains=True, longest_s=longest_s, sheds=sheds)
+
+
 def _page(uri: Uri) -> Outlet:
     content: Content = "images" if uri.scheme == "preview" else "numbers"
     return page_outlet(uri.name, content, uri.options.get("host", "127.0.0.1"))
@@ -191,7 +210,9 @@ def _webhook(uri: Uri) -> Outlet:
 
 _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
     {
+        "clips": _clips,
         "csv": _lines,
+        "events": _events,
         "jsonl": _lines,
         "metrics": _page,
         "preview": _page,

@@ -13,6 +13,9 @@ from edgecv.protocols import Sink, SinkType, lacks
 if TYPE_CHECKING:
     from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink
     from edgecv.pipelines.recording.sink import RecordSink as RecordSink
+    from edgecv.pipelines.sinks.clips.sink import ClipsSink as ClipsSink
+    from edgecv.pipelines.sinks.events.sink import EventsSink as EventsSink
+    from edgecv.pipelines.sinks.files.counts import CountsSink as CountsSink
     from edgecv.pipelines.sinks.files.csv import CsvSink as CsvSink
     from edgecv.pipelines.sinks.files.jsonl import JsonlSink as JsonlSink
     from edgecv.pipelines.sinks.metrics.sink import MetricsSink as MetricsSink
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
     from edgecv.pipelines.sinks.webhook.sink import WebhookSink as WebhookSink
 
 _LAZY = {
+    "ClipsSink": "edgecv.pipelines.sinks.clips.sink",
+    "CountsSink": "edgecv.pipelines.sinks.files.counts",
     "CsvSink": "edgecv.pipelines.sinks.files.csv",
+    "EventsSink": "edgecv.pipelines.sinks.events.sink",
     "JsonlSink": "edgecv.pipelines.sinks.files.jsonl",
     "MetricsSink": "edgecv.pipelines.sinks.metrics.sink",
     "PreviewSink": "edgecv.pipelines.preview.sink",

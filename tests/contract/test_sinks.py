@@ -17,6 +17,7 @@ import pytest
 from edgecv import registry
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event
+from edgecv.overlays import Overlay
 from edgecv.pipelines.recording.recording import Recording
 from edgecv.pipelines.sinks import open_sink
 from edgecv.protocols import Sink, TakesEvents, WatchesStatus
@@ -36,7 +37,9 @@ def make_result(index: int, size_wh: tuple[int, int] = (64, 48), source_id: str 
     )
     at_ns = 1_000_000_000 + index * 200_000_000
     frame = Frame(image=image, index=index, source_id=source_id, captured_ns=at_ns, monotonic_ns=at_ns)
-    return Result(frame=frame, labels=("person",), detections=found if index else Detections.empty(), age_ms=1.5)
+    door = Overlay(name="door", shape="line", points=((0, 0), (9, 9)), counts={"in": 0})
+    found = found if index else Detections.empty()
+    return Result(frame=frame, labels=("person",), detections=found, age_ms=1.5, overlays=(door,))
 
 
 def make_event(kind: str = "source.stale") -> Event:
@@ -50,6 +53,11 @@ def count_lines(path: Path) -> int:
 def count_rows(path: Path) -> int:
     with path.open(newline="") as file:
         return len({row["index"] for row in csv.DictReader(file)}) + 1  # the first frame has no detection
+
+
+def count_counted(path: Path) -> int:
+    with path.open(newline="") as file:
+        return sum(int(row["frames"]) for row in csv.DictReader(file))
 
 
 def count_frames(path: Path) -> int:
@@ -72,6 +80,7 @@ def count_records(path: Path) -> int:
 
 
 COUNT: dict[str, Callable[[Path], int]] = {
+    "counts": count_counted,
     "csv": count_rows,
     "jsonl": count_lines,
     "record": count_records,
@@ -79,16 +88,19 @@ COUNT: dict[str, Callable[[Path], int]] = {
     "snapshots": count_images,
     "video": count_frames,
 }
-FILES = {"csv": "out.csv", "jsonl": "out.jsonl", "record": "out.rec", "video": "out.mp4"}
+FILES = {"counts": "counts.csv", "csv": "out.csv", "jsonl": "out.jsonl", "record": "out.rec", "video": "out.mp4"}
 FOLDERS = {"segments": "segments", "snapshots": "shots"}
 OPTIONS = {"snapshots": "?on=all&every_s=0", "webhook": "?events=all&linger_s=0.01"}
-SINKS = (*FILES, *FOLDERS, "metrics", "preview", "webhook")
-TAKE_EVENTS = {"jsonl", "preview", "webhook"}
-WATCH = {"metrics", "preview"}
+DATABASE = {"events": "events.db"}  # which goes on with what is there: tests/unit/pipelines/test_events_store.py
+SINKS = (*FILES, *FOLDERS, *DATABASE, "metrics", "preview", "webhook")
+TAKE_EVENTS = {"counts", "events", "jsonl", "preview", "webhook"}
+WATCH = {"counts", "metrics", "preview"}
 
 every_sink = pytest.mark.parametrize("scheme", SINKS)
 every_file_sink = pytest.mark.parametrize(("scheme", "file"), FILES.items(), ids=FILES)
 every_path_sink = pytest.mark.parametrize(("scheme", "file"), {**FILES, **FOLDERS}.items(), ids=[*FILES, *FOLDERS])
+PLACES = {**FILES, **FOLDERS, **DATABASE}
+every_place = pytest.mark.parametrize(("scheme", "file"), PLACES.items(), ids=PLACES)
 
 
 @pytest.fixture
@@ -99,7 +111,7 @@ def receiver() -> Iterator[Receiver]:
 
 def make_uri(scheme: str, folder: Path, receiver: Receiver) -> str:
     targets = {"metrics": "0", "preview": "0", "webhook": receiver.url}
-    target = targets.get(scheme) or folder / {**FILES, **FOLDERS}[scheme]
+    target = targets.get(scheme) or folder / PLACES[scheme]
     return f"{scheme}:{target}{OPTIONS.get(scheme, '')}"
 
 
@@ -210,7 +222,7 @@ def test_a_file_is_no_folder(tmp_path: Path, scheme: str, folder: str) -> None:
         open_sink(f"{scheme}:{tmp_path / folder}")
 
 
-@every_path_sink
+@every_place
 def test_an_unwritable_target_is_refused_at_once(tmp_path: Path, scheme: str, file: str) -> None:
     with pytest.raises(SinkError) as caught:
         open_sink(f"{scheme}:{tmp_path / 'missing' / file}", fps=10)
@@ -222,7 +234,8 @@ def test_an_unwritable_target_is_refused_at_once(tmp_path: Path, scheme: str, fi
 def test_an_unknown_option_is_refused(tmp_path: Path, scheme: str, receiver: Receiver) -> None:
     uri = make_uri(scheme, tmp_path, receiver)
     servers = {"metrics": "host", "preview": "host"}
-    known = {**servers, "segments": "seconds", "snapshots": "every_s", "webhook": "events"}.get(scheme, "overwrite")
+    names = {**servers, "events": "keep", "segments": "seconds", "snapshots": "every_s", "webhook": "events"}
+    known = names.get(scheme, "overwrite")
     misspelt = known[:-2] + known[-1]
     with pytest.raises(ConfigError) as caught:
         open_sink(f"{uri}{'&' if '?' in uri else '?'}{misspelt}=1", fps=10)
@@ -238,6 +251,8 @@ def test_an_unknown_option_is_refused(tmp_path: Path, scheme: str, receiver: Rec
         "segments:DIR?keep_gb=0",
         "snapshots:DIR?on=sometimes",
         "snapshots:DIR?max_per_minute=0",
+        "events:DIR?keep=0",
+        "events:DIR?keep_days=-1",
         "metrics:http",
         "metrics:70000",
         "webhook:https://h/?events=some",

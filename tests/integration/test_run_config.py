@@ -61,6 +61,36 @@ def test_several_cameras_steps_and_sinks(tmp_path: Path, bundle: Path) -> None:
     assert json.loads(done.stdout)["dropped"] == {"every_nth": 9}
 
 
+def test_counts_are_in_the_progress_line_and_in_the_report(tmp_path: Path, bundle: Path) -> None:
+    config = write(
+        tmp_path,
+        f"""
+        [model]
+        bundle = "{bundle}"
+        threads = 1
+
+        [[sources]]
+        name = "cam"
+        uri = "synthetic://?frames=75&fps=25&live=1"
+
+        [[steps]]
+        type = "track"
+
+        [[steps]]
+        type = "line"
+        name = "door"
+        points = [[10, 100], [200, 100]]
+        """,
+    )
+    done = run(tmp_path, "--config", config, "--max-frames", "3", "--json")
+    assert json.loads(done.stdout)["counts"] == {"cam": {"door.in": 0, "door.out": 0}}, done.stderr
+    done = run(tmp_path, "--config", config)
+    progress = [line for line in done.stderr.splitlines() if line.startswith("cam frame")]
+    assert progress, done.stderr
+    assert progress[0].endswith(" ms; door in 0, out 0")
+    assert "\n  cam: door in 0, out 0\n" in done.stderr
+
+
 def test_options_of_the_command_line_win(tmp_path: Path, bundle: Path) -> None:
     config = write(
         tmp_path,

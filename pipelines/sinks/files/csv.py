@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import msgspec
 
 from edgecv._internal.atomic import file_kind
 from edgecv._internal.printable import printable
+from edgecv.pipelines.sinks.files.csv_rows import Cell, csv_lines, harmless
 from edgecv.pipelines.sinks.files.line_file import LineFile, LineStyle
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.uris import Uri, read_options
@@ -35,13 +34,7 @@ COLUMNS = (
     "path",
 )
 
-# A spreadsheet computes a cell that begins like this, and formulas can call out:
-# OWASP, "CSV Injection". Labels come from model files, names of sources from their owners.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
 _RESULTS = file_kind("a CSV file of results", r"source_id,index,")
-
-Cell = str | int
 
 
 class CsvSink(SinkType):
@@ -63,7 +56,7 @@ class CsvSink(SinkType):
         """
         self._on_terminal = str(path) == "-" and sys.stdout.isatty()  # a file or a program gets labels as they are
         self._file = LineFile(
-            path, overwrite=overwrite, options=options, style=LineStyle(header=_lines([COLUMNS]), kind=_RESULTS)
+            path, overwrite=overwrite, options=options, style=LineStyle(header=csv_lines([COLUMNS]), kind=_RESULTS)
         )
 
     @classmethod
@@ -87,7 +80,7 @@ class CsvSink(SinkType):
 
     def _write(self, rows: Sequence[tuple[Cell, ...]]) -> None:
         shown = [tuple(printable(str(cell)) for cell in row) for row in rows] if self._on_terminal else rows
-        self._file.write(_lines(shown))
+        self._file.write(csv_lines(shown))
 
 
 def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
@@ -101,12 +94,12 @@ def _rows(result: Result) -> Iterator[tuple[Cell, ...]]:
 def _start(result: Result, found: Detections | Classification, at: int) -> tuple[Cell, ...]:
     class_id, confidence = int(found.class_id[at]), float(found.confidence[at])
     frame = result.frame
-    named = _harmless(frame.source_id), frame.index, frame.captured_ns, class_id, _harmless(result.label(class_id))
+    named = harmless(frame.source_id), frame.index, frame.captured_ns, class_id, harmless(result.label(class_id))
     return (*named, f"{confidence:.6f}")
 
 
 def _end(result: Result) -> tuple[Cell, ...]:
-    return _position(result), _harmless(result.frame.path)
+    return _position(result), harmless(result.frame.path)
 
 
 def _place(found: Detections, at: int) -> tuple[Cell, ...]:
@@ -117,13 +110,3 @@ def _place(found: Detections, at: int) -> tuple[Cell, ...]:
 def _position(result: Result) -> Cell:
     position_s = result.frame.position_s
     return "" if position_s is None else f"{position_s:.3f}"
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
-def _lines(rows: Sequence[tuple[Cell, ...]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "replace")

@@ -10,6 +10,7 @@ import msgspec
 
 from edgecv.events import Event
 from edgecv.pipelines.steps.count.counting import COUNTER_KINDS, CounterOptions, Name, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.drawn import Drawn
 from edgecv.pipelines.steps.count.memory import Memory
 from edgecv.pipelines.steps.count.totals import Totals
 from edgecv.pipelines.steps.options import checked
@@ -50,7 +51,7 @@ class Line(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
             totals = Totals(options.name, source_id, file, options.directions)
             return LineCounter(options, shape, totals, wanted)
 
-        return PerSource(make, only=options.sources)
+        return PerSource(make, only=options.sources, orphans=None if file is None else file.orphans)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,11 +76,12 @@ class LineCounter:
     def __init__(self, options: Line, shape: Shape, totals: Totals, wanted: frozenset[int] | None) -> None:
         self._options, self._totals, self._wanted = options, totals, wanted
         self._placement = Placement(shape, f"line '{options.name}'")
+        self._drawn = Drawn(options.name, "line")
         self._settle_ns = round(options.settle_s * 1e9)
         self._walks: Memory[_Walk] = Memory(round(options.forget_s * 1e9))
 
     def __call__(self, result: Result) -> Result:
-        """The result with the events of its crossings. Raises ``ConfigError``: no tracker ran before."""
+        """The result with the line and the events of its crossings. Raises ``ConfigError``: no tracker ran before."""
         frame = result.frame
         grown, said = self._placement.follow(frame)
         line, now_ns = self._placement.points, frame.scene_ns
@@ -98,7 +100,8 @@ class LineCounter:
             if now_ns - walk.since_ns >= self._settle_ns and (crossed := _settle(walk)) is not None:
                 events.append(self._count(crossed, walk.side, result))
         events += self._totals.save(frame)
-        return replace(result, events=(*result.events, *events)) if events else result
+        shown = self._drawn.onto(result, line, self.counts())
+        return replace(shown, events=(*result.events, *events)) if events else shown
 
     def counts(self) -> Mapping[str, int]:
         """Crossings so far, by ``NAME.DIRECTION``."""
@@ -111,8 +114,9 @@ class LineCounter:
     def _count(self, crossed: Sighting, side: int, result: Result) -> Event:
         direction = self._options.directions[0 if side > 0 else 1]
         more = (f"{direction}.{crossed.label}",) if self._options.per_class else ()
-        total = self._totals.add(direction, *more)
-        data = {"counter": self._options.name, "direction": direction, "total": total, **crossed.as_data()}
+        total, *of_class = self._totals.add(direction, *more)
+        by_class = {"class_total": of_class[0]} if of_class else {}
+        data = {"counter": self._options.name, "direction": direction, "total": total, **by_class, **crossed.as_data()}
         frame = result.frame
         return Event(kind="line.crossed", time_ns=frame.captured_ns, source_id=frame.source_id, data=data)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgecv.events import Event
 from edgecv.pipelines.steps.count.counting import COUNTER_KINDS, CounterOptions, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.drawn import Drawn
 from edgecv.pipelines.steps.count.memory import Memory
 from edgecv.pipelines.steps.count.totals import Totals
 from edgecv.pipelines.steps.options import checked
@@ -50,7 +51,7 @@ class Zone(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         def make(source_id: str) -> ZoneCounter:
             return ZoneCounter(options, shape, Totals(options.name, source_id, file, names), wanted)
 
-        return PerSource(make, only=options.sources)
+        return PerSource(make, only=options.sources, orphans=None if file is None else file.orphans)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,13 +77,14 @@ class ZoneCounter:
     def __init__(self, options: Zone, shape: Shape, totals: Totals, wanted: frozenset[int] | None) -> None:
         self._options, self._totals, self._wanted = options, totals, wanted
         self._placement = Placement(shape, f"zone '{options.name}'")
+        self._drawn = Drawn(options.name, "zone")
         self._settle_ns, self._dwell_ns = round(options.settle_s * 1e9), round(options.dwell_s * 1e9)
         self._stays: Memory[_Stay] = Memory(round(options.forget_s * 1e9))
         self._inside = 0
         self._inside_by_class: dict[str, int] = {}
 
     def __call__(self, result: Result) -> Result:
-        """The result with the events of its zone. Raises ``ConfigError``: no tracker ran before."""
+        """The result with the zone and its events. Raises ``ConfigError``: no tracker ran before."""
         frame = result.frame
         _, said = self._placement.follow(frame)
         events = [*said]
@@ -94,7 +96,8 @@ class ZoneCounter:
             self._stays.see(seen.tracker_id, stay, frame.scene_ns)
             events += self._judge(stay, frame)
         events += self._totals.save(frame)
-        return replace(result, events=(*result.events, *events)) if events else result
+        shown = self._drawn.onto(result, self._placement.points, self.counts())
+        return replace(shown, events=(*result.events, *events)) if events else shown
 
     def counts(self) -> Mapping[str, int]:
         """``NAME.inside`` now, and what entered and left so far."""
@@ -143,8 +146,10 @@ class ZoneCounter:
 
     def _event(self, kind: str, count: str, seen: Sighting, frame: Frame, more: Mapping[str, Any]) -> Event:
         per_class = (f"{count}.{seen.label}",) if self._options.per_class else ()
-        total = self._totals.add(count, *per_class)
-        data = {"counter": self._options.name, **more, "total": total, "inside": self._inside, **seen.as_data()}
+        total, *of_class = self._totals.add(count, *per_class)
+        by_class = {"class_total": of_class[0]} if of_class else {}
+        totals = {"total": total, "inside": self._inside, **by_class}
+        data = {"counter": self._options.name, **more, **totals, **seen.as_data()}
         return Event(kind=kind, time_ns=frame.captured_ns, source_id=frame.source_id, data=data)
 
 
