@@ -87,7 +87,12 @@ def run(
     platform: Annotated[
         str | None, typer.Option(help="Topics and limits of aws, azure, thingsboard ... or of a file of yours (.toml).")
     ] = None,
-    events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            help="events, detections (frames with one at least, too), all (every frame), or line.crossed,zone.*"
+        ),
+    ] = None,
     ha: Annotated[
         bool,
         typer.Option("--ha", help="Show sources, zones and counts in Home Assistant, through the broker of --mqtt."),

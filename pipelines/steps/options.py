@@ -21,6 +21,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gives_ids: ClassVar[bool] = False
     """Whether objects have tracker ids after the step."""
 
+    gives_kinds: ClassVar[tuple[str, ...] | None] = None
+    """Kinds of the events that the step gives; ``None`` where nobody says."""
+
     @property
     def needs_ids(self) -> bool:
         """Whether objects must have tracker ids before the step."""

@@ -24,6 +24,9 @@ Anchor = Literal["bottom_center", "center", "top_center", "top_left", "top_right
 
 log = logging.getLogger("edgecv.pipelines")
 
+PLACE_KINDS: tuple[str, ...] = ("step.misplaced", "step.rescaled")
+"""Kinds of events that a ``Placement`` gives."""
+
 _MOST_SAID = 10  # of one shape at one source
 _SHARES: Mapping[str, Point] = MappingProxyType(
     {
