@@ -24,6 +24,7 @@ from edgecv.cli.options import (
     ReplaceFiles,
     SaveVideo,
     Sources,
+    Tiles,
     limit_images,
 )
 from edgecv.errors import ConfigError
@@ -48,6 +49,7 @@ def run(
     conf: Confidence = None,
     iou: Iou = None,
     classes: Classes = None,
+    tiles: Tiles = None,
     policy: Annotated[
         str | None,
         typer.Option(help="auto, lossless, latest or every_nth. auto drops frames of live sources alone."),
@@ -102,7 +104,7 @@ def run(
     from edgecv.cli.app_config import HomeAssistantTable, check_app
     from edgecv.cli.run_app import run_app
 
-    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes, compute_device)
+    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes, compute_device, tiles)
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
     page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
     if events_db is not None and (preview is not None or file.preview is not None):
@@ -121,7 +123,8 @@ def run(
         max_frames=max_frames or file.max_frames,
         governor=_governor(file, governor),
     )
-    run_app(check_app(file, str(config or COMMAND_LINE)), overwrite=force, json=json, from_file=config is not None)
+    app = check_app(file, str(config or COMMAND_LINE), code_beside=config)
+    run_app(app, overwrite=force, json=json, from_file=config is not None)
 
 
 def _events_sink(file: AppFile, path: str | None) -> list[str]:

@@ -16,7 +16,8 @@ class PerSource:
 
     ``make`` gets the name of a source and makes its step. That may have ``counts()``: what it counted so far, by name; and
     ``close()``: called when its source is removed or the pipeline ends. A step that is for some sources ``only`` gives the
-    results of all others back as they are. ``orphans`` says of which sources that are not among these something is kept.
+    results of all others back as they are. ``orphans`` says of which sources that are not among these something is kept. One
+    that paints over images says so with ``repaints``.
     """
 
     def __init__(
@@ -24,8 +25,10 @@ class PerSource:
         make: Callable[[str], Callable[[Any], Any]],
         only: Collection[str] = (),
         orphans: Callable[[Collection[str]], Iterable[Event]] | None = None,
+        *,
+        repaints: bool = False,
     ) -> None:
-        self._make, self._only, self._orphans = make, frozenset(only), orphans
+        self._make, self._only, self._orphans, self.repaints = make, frozenset(only), orphans, repaints
         self._steps: dict[str, Callable[[Any], Any]] = {}
         self._changing = threading.Lock()
 
