@@ -8,13 +8,12 @@ from typing import Any
 from edgecv._internal.extras import require
 from edgecv.media.packets import TICKS_PER_S, Packet, PacketStream
 from edgecv.pipelines.sinks.clips.options import ClipsOptions
-from edgecv.pipelines.sinks.clips.ring import PacketRing
+from edgecv.pipelines.sinks.clips.ring import BACK_NS, PacketRing
 from edgecv.pipelines.sources.supervised.rate import RateLimit
 from edgecv.results import Frame
 
 _LATE_NS = 3_000_000_000  # a result comes after its frame; then the time before it must still be there
 _LIVE_NS = 60_000_000_000
-_BACK_NS = 500_000_000
 _QUALITY = 85
 _ROOM_S = 5.0
 
@@ -73,7 +72,7 @@ class Roll:
         return captured_ns + self._shift_ns
 
     def _is_due(self, scene_ns: int) -> bool:
-        if scene_ns < self._last_ns - _BACK_NS:
+        if scene_ns < self._last_ns - BACK_NS:
             self._rate, self._stream = RateLimit(self._fps), None
             self.scene += 1
         self._last_ns = scene_ns
