@@ -5,13 +5,26 @@ Import these names from ``edgecv.protocols``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 from edgecv.events import Event, EventMedia
 from edgecv.media.packets import Packet
 from edgecv.results import Frame
 from edgecv.status import PipelineStatus, SourceHealth
+
+
+@runtime_checkable
+class LoadedModel(Protocol):
+    """What a pipeline, and a step with a second model, look at before they use a model: is it one, and of which kind?"""
+
+    @property
+    def name(self) -> str:
+        """The name of the model in messages."""
+
+    @property
+    def task(self) -> str:
+        """What it does, such as ``detect``."""
 
 
 @runtime_checkable
@@ -89,6 +102,13 @@ class Supervised(Protocol):
 
     def interrupt(self) -> None:
         """Let a ``read`` in another thread return ``None`` soon, and every later one at once."""
+
+
+@runtime_checkable
+class TellsEvents(Protocol):
+    """What a source may have beyond ``Source``: it says what happens to it, such as a clip that begins anew."""
+
+    on_event: Callable[[Event], None] | None  # called from any thread; must not block
 
 
 @runtime_checkable
@@ -211,6 +231,14 @@ class CountsObjects(Protocol):
 
     def counts(self, source_id: str) -> Mapping[str, int]:
         """What it counted at one source so far, by name."""
+
+
+@runtime_checkable
+class KeepsTotals(Protocol):
+    """What a step or gate may have besides: it keeps totals by source over a restart, and finds those that go on nowhere."""
+
+    def orphans(self, sources: Collection[str]) -> Iterable[Event]:
+        """What is kept of other sources than these, as events; called once, when the pipeline begins."""
 
 
 @runtime_checkable

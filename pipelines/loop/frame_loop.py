@@ -86,6 +86,13 @@ class FrameLoop:
         if not released:
             raise hangs([reader])
 
+    def start(self, tell: Callable[[Event], None]) -> None:
+        """Begin to read the sources; ``tell`` is given what steps kept of sources that are no longer there."""
+        for event in self.chain.orphans([reader.name for reader in self.scheduler.readers]):
+            tell(event)
+        self.counters.start()
+        self.scheduler.start()
+
     def counts(self) -> dict[str, Mapping[str, int]]:
         """What steps counted, by source, also of removed ones; nothing for one at which nothing counts. From any thread."""
         names = (*tuple(self._leaving), *(reader.name for reader in self.scheduler.readers))

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from edgecv._internal.foreign import what_is_said
 from edgecv.errors import EdgeCVError
 from edgecv.events import Event, EventMedia
 from edgecv.media.packets import Packet
@@ -69,6 +70,7 @@ class SinkWorker:
         self._tick_s = 0.0  # when it next does what is due by the clock
         self._in_work: Result | None = None
         self._error: BaseException | None = None
+        self._said = ""  # what it says, and where in the code of the application it arose
         self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
 
     @property
@@ -162,7 +164,7 @@ class SinkWorker:
             emitted=self._emitted,
             failed=self._failed,
             dropped=self._slot.dropped + self._lost + (self._sink.lost if isinstance(self._sink, CountsLost) else 0),
-            error="" if self._error is None else str(self._error) or type(self._error).__name__,
+            error=self._said,
             events_lost=self._events_lost,
         )
 
@@ -237,8 +239,8 @@ class SinkWorker:
 
     def _note(self, error: BaseException) -> None:
         if self._error is None:
-            self._error = error
-            log.warning("Sink %s failed, the frames go on: %s", self.name, error)
+            self._error, self._said = error, what_is_said(error)
+            log.warning("Sink %s failed, the frames go on: %s", self.name, self._said)
 
 
 class DirectSink(SinkWorker):
