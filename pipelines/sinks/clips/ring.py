@@ -99,6 +99,11 @@ class PacketRing:
             return found, self._next
 
     @property
+    def is_held(self) -> bool:
+        """Whether a clip needs something of it."""
+        return self._hold is not None
+
+    @property
     def has_room(self) -> bool:
         """Whether half of it at least is free of what a clip still needs."""
         with self._changed:

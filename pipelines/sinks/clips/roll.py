@@ -39,11 +39,14 @@ class Roll:
         self._shift_ns = 0  # from the time of capture to that of the scene
 
     def take_packet(self, packet: Packet) -> None:
-        """What the camera encoded; JPEG images at most ``fps`` a second."""
-        if self._may_give:
-            self.gives_packets = True
-            if packet.stream.codec != "jpeg" or self._is_due(packet.scene_ns):
-                self.ring.put(packet)
+        """What the camera encoded; JPEG images at most ``fps`` a second.
+
+        The first comes after some frames. A clip that is being made of those is not torn: packets are taken once it is whole.
+        """
+        if self._may_give and not self.gives_packets:
+            self.gives_packets = packet.is_key and not self.ring.is_held
+        if self.gives_packets and (packet.stream.codec != "jpeg" or self._is_due(packet.scene_ns)):
+            self.ring.put(packet)
 
     def refuse_packets(self) -> None:
         """Forget what the camera encoded, and take frames from now on."""
