@@ -22,6 +22,7 @@ from edgecv.pipelines.loop.step_chain import check_ids, check_sources
 from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.protocols import GateOptions, StepOptions
+from edgecv.tiles.grid import Tiles, read_tiles
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,6 +46,8 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
             CPU, and what was compiled for an accelerator lies in EdgeCV's own cache.
         extra: Options of the runtime, such as ``provider_options``; see ``edgecv/runtimes``.
         iou: Overlap above which two boxes are one.
+        tiles: Look at each frame in so many tiles as well, such as ``2x2``; see ``edgecv/tiles``.
+        tile_overlap: The part of a tile's side that it shares with its neighbour.
     """
 
     bundle: str = ""
@@ -57,16 +60,27 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     confidence: _Share | None = None
     iou: _Share | None = None
     classes: list[str | int] | None = None
+    tiles: str = ""
+    tile_overlap: float | None = None
+
+    @property
+    def grid(self) -> Tiles | None:
+        """The tiles; ``None`` without. Raises ``ConfigError`` where they make no sense."""
+        return read_tiles(self.tiles, self.tile_overlap)
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token."""
+    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token.
+
+    ``events`` is by default the file of the sink ``events:``, where there is one.
+    """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
     allowed_hosts: list[str] = []
     path: str = ""
+    events: str = ""
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +201,7 @@ def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> 
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
+    read_tiles(file.model.tiles, file.model.tile_overlap)  # raises where they make no sense
     steps = tuple(part("steps", table, where, code_beside) for table in file.steps)
     check_ids(steps)
     check_sources(steps, names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -37,6 +38,7 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
     width: Annotated[int, msgspec.Meta(ge=_WIDTHS[0], le=_WIDTHS[1])] = 960
     allowed_hosts: str = ""
     path: str = ""
+    events: str = ""
 
 
 class PreviewSink(SinkType):
@@ -70,6 +72,7 @@ class PreviewSink(SinkType):
         width: int = 960,
         allowed_hosts: Sequence[str] = (),
         path: str = "",
+        events: str | Path = "",
     ) -> None:
         """Begin to listen.
 
@@ -84,6 +87,7 @@ class PreviewSink(SinkType):
             width: Of the images in pixels at most, 64 to 4096.
             allowed_hosts: More names of this server, such as that of a proxy before it.
             path: Under which a proxy serves the page, such as ``/door``, and passes on. One that takes it away needs nothing.
+            events: The file that ``events:`` writes: the page shows all that is in it, and the files that show them.
 
         Raises:
             ConfigError: no such port, address or path; the token is too weak, or missing where there is no terminal to show one.
@@ -94,6 +98,7 @@ class PreviewSink(SinkType):
         path = _checked_path(path)
         for module, extra in (("cv2", "vision"), ("starlette", "preview"), ("uvicorn", "preview")):
             require(module, extra)
+        from edgecv.pipelines.preview.history.routes import History
         from edgecv.pipelines.preview.streams import Streams
         from edgecv.pipelines.web.places import take_place
 
@@ -110,6 +115,7 @@ class PreviewSink(SinkType):
         self.port = self._place.port
         self.url = address.url(self.port)
         self._streams = Streams(self._images, self._place.abort)
+        self._history = History(events, self._place.abort) if str(events) else None
         self._start(title[:_TITLE], access, hosts, path)
 
     @classmethod
@@ -127,6 +133,7 @@ class PreviewSink(SinkType):
             width=options.width,
             allowed_hosts=split_names(options.allowed_hosts),
             path=options.path,
+            events=options.events,
         )
 
     @property
@@ -168,6 +175,8 @@ class PreviewSink(SinkType):
             self._place.close()
         finally:
             self._images.close()
+            if self._history is not None:
+                self._history.close()
 
     def _start(self, title: str, access: Access, hosts: HostNames, path: str) -> None:
         from edgecv.pipelines.preview.app import Site, build_app
@@ -181,6 +190,7 @@ class PreviewSink(SinkType):
             hosts=hosts,
             streams=self._streams,
             overview=self._overview,
+            history=self._history,
         )
         self._place.serve(build_app(site))
 
