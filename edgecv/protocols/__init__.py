@@ -19,6 +19,7 @@ from edgecv.protocols.abilities import (
     AppliesRetention as AppliesRetention,
     Closes as Closes,
     CountsDropped as CountsDropped,
+    CountsHeldBack as CountsHeldBack,
     CountsLost as CountsLost,
     CountsObjects as CountsObjects,
     CountsOneSource as CountsOneSource,

@@ -130,6 +130,15 @@ class CountsLost(Protocol):
 
 
 @runtime_checkable
+class CountsHeldBack(Protocol):
+    """What a sink may have beyond ``Sink``: it has limits, and counts the events that they did not let through."""
+
+    @property
+    def held_back(self) -> int:
+        """How many events were held back so far."""
+
+
+@runtime_checkable
 class NonBlocking(Protocol):
     """What a sink may have beyond ``Sink``: with ``non_blocking = True`` the loop calls it directly, without a thread of its own.
 

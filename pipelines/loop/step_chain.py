@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import Event as Signal, Lock, get_ident
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from edgecv._internal.foreign import errors_named, in_brackets
 from edgecv._internal.printable import nearest, printable, short
@@ -33,6 +33,7 @@ from edgecv.protocols import (
 from edgecv.results import Frame, Result
 
 GateLike: TypeAlias = Gate | GateOptions | Callable[[Frame, dict[str, Any]], bool]
+_Step = TypeVar("_Step")
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -48,25 +49,33 @@ def build_steps(
 ) -> list[BuiltStep]:
     """Steps of options and of functions, in place of those that are ``running``: see ``built_steps``.
 
-    Raises ``ConfigError`` as ``check_steps``; else as ``build``.
+    Raises ``ConfigError`` as ``check_steps`` and ``linked_steps``; else as ``build``.
     """
     check_steps(steps)
-    return built_steps(steps, labels, running, renamed)
+    return built_steps(linked_steps(steps), labels, running, renamed)
 
 
 def check_steps(steps: Sequence[object]) -> None:
-    """Raise ``ConfigError`` for what is no step, and for two with one name, which their counts would share."""
+    """Raise ``ConfigError`` for what is no step."""
     for step in steps:
         if isinstance(step, type) or not (callable(step) or isinstance(step, StepOptions)):
             raise ConfigError(
                 f"{short(step)} is no step.",
                 "Give a function, an object that can be called, or one of edgecv.pipelines.steps, such as Track().",
             )
+
+
+def linked_steps(steps: Sequence[_Step]) -> list[_Step]:
+    """The same steps; each has what it takes from others that it names, such as the points of a zone.
+
+    Raises ``ConfigError``: one names what does not exist, or two have one name, which their counts would share.
+    """
     counted = [step for step in steps if isinstance(step, StepOptions) and not isinstance(step, OwnStep)]
     names = [step.name for step in counted if isinstance(step, Named)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two steps are named '{name}'.", "Give each a name of its own.")
+    return [step.linked(steps) if isinstance(step, Options) else step for step in steps]  # type: ignore[misc]
 
 
 def check_ids(steps: Sequence[object]) -> None:

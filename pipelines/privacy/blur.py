@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -27,6 +27,8 @@ class Blur(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         classes: Names or numbers; empty hides every box.
         hold: A box is hidden in so many of the frames after it, too.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ()
 
     classes: tuple[str | int, ...] = ()
     hold: Annotated[int, msgspec.Meta(ge=0, le=250)] = 5

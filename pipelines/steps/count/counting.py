@@ -13,13 +13,17 @@ from edgecv.pipelines.steps.count.state_file import COUNTER_NAME
 from edgecv.pipelines.steps.count.totals import CounterFile
 from edgecv.pipelines.steps.options import Options
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.regions import Anchor, Point, Units, anchor_points
+from edgecv.pipelines.steps.regions import PLACE_KINDS, Anchor, Point, Units, anchor_points
 from edgecv.protocols import Step
 from edgecv.results import Detections, Result
 from edgecv.vision.class_names import class_ids
 
 Name = Annotated[str, msgspec.Meta(pattern=f"^{COUNTER_NAME}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+
+
+COUNTER_KINDS: tuple[str, ...] = ("counter.damaged", "counter.orphaned", "counter.unsaved", *PLACE_KINDS)
+"""Kinds of events that every counter gives."""
 
 
 class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):

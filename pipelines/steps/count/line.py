@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from edgecv.events import Event
-from edgecv.pipelines.steps.count.counting import CounterOptions, Name, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.counting import COUNTER_KINDS, CounterOptions, Name, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.count.drawn import Drawn
 from edgecv.pipelines.steps.count.memory import Memory
 from edgecv.pipelines.steps.count.totals import CounterFile, Totals
@@ -31,6 +31,8 @@ class Line(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         settle_s: An object counts when it has stayed on the other side for so long, seconds; before it must have stayed on
             the first side for so long.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("line.crossed", *COUNTER_KINDS)
 
     points: Annotated[tuple[Point, ...], msgspec.Meta(min_length=2, max_length=2)]
     directions: tuple[Name, Name] = ("in", "out")

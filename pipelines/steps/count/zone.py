@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
 
 from edgecv.events import Event
-from edgecv.pipelines.steps.count.counting import CounterOptions, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.counting import COUNTER_KINDS, CounterOptions, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.count.drawn import Drawn
 from edgecv.pipelines.steps.count.memory import Memory
 from edgecv.pipelines.steps.count.totals import CounterFile, Totals
@@ -31,6 +31,8 @@ class Zone(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         settle_s: An object is in when it has stayed in for so long, and out when it has stayed out for so long, seconds.
         dwell_s: Say so, once per stay, when an object has been in for so long, seconds; 0 for never.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("zone.entered", "zone.left", "zone.dwell", *COUNTER_KINDS)
 
     points: Annotated[Polygon, msgspec.Meta(min_length=3)]
     settle_s: Seconds = 0.3

@@ -45,6 +45,7 @@ class Track(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     gives_ids: ClassVar[bool] = True
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ()
 
     high: _Share = 0.25
     low: _Share = 0.1
