@@ -364,6 +364,21 @@ def reads_back_with_state(run: Running, state: Path) -> bool:
     return isinstance(line, Line) and line.state == str(state) and line == steps_of(run)[1]
 
 
+def test_a_rule_follows_the_zone_that_it_names(tmp_path: Path) -> None:
+    rule = '\n[[steps]]\ntype = "crowd"\nname = "full"\nzone = "yard"\nleast = 1\n\n# the page\n'
+    with running_app(tmp_path / "app.toml", app_text("cam").replace("\n# the page\n", rule)) as run:
+        corners = [[0.2, 0.2], [0.6, 0.2], [0.6, 0.9], [0.2, 0.9]]
+        code, document = run.edited(yard={"points": corners})
+        assert (code, document.get("error")) == (200, None)
+        crowd = steps_of(run)[3]
+        assert crowd.points == tuple(map(tuple, corners))
+        before = run.path.read_text()
+        code, answer = run.edited(yard={"name": "court"})
+        assert code == 422
+        assert "'yard'" in answer["error"]
+        assert run.path.read_text() == before
+
+
 def test_steps_of_the_command_line_are_no_part_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "app.toml"
     path.write_text("[preview]\nport = 8080\nedit = true\n")
