@@ -190,7 +190,7 @@ def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkL
             gauges=gauges,
             allowed_hosts=file.preview.allowed_hosts,
             path=file.preview.path,
-            events=file.preview.events or _events_file(file.sinks),
+            events=file.preview.events or next(iter(file.events_files), ""),
         )
         note(f"preview: {page.url}")
         sinks.append(page)
@@ -206,12 +206,6 @@ def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkL
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
     return sinks
-
-
-def _events_file(sinks: Sequence[str]) -> str:
-    """The file of the sink ``events:``; empty where there is none."""
-    uris = map(parse_sink, sinks)
-    return next((uri.path for uri in uris if uri.scheme == "events"), "")
 
 
 def _continued(sink: str) -> str:
