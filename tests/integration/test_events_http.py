@@ -327,6 +327,7 @@ def test_a_file_that_was_deleted_is_missing_and_not_an_error(files: Files) -> No
         assert get(sink, "/media/1/clip")[0] == 404
 
 
+@pytest.mark.slow
 def test_who_takes_nothing_is_let_go_and_others_are_served(files: Files) -> None:
     big = files.folder / "clips" / "big.mp4"
     big.write_bytes(files.clip.read_bytes() + bytes(30 << 20))
@@ -359,6 +360,7 @@ def test_a_question_that_takes_too_long_is_ended(history: Path) -> None:
     reader.close()
 
 
+@pytest.mark.slow
 def test_reading_does_not_hold_up_writing(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     write_history(path, spread(5000))

@@ -332,6 +332,7 @@ def test_two_programs_do_not_write_the_same_file(tmp_path: Path) -> None:
     EventsSink(tmp_path / "e.db").close()
 
 
+@pytest.mark.slow
 def test_a_program_that_holds_the_file_for_a_while_costs_no_event(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
