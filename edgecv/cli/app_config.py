@@ -23,6 +23,7 @@ from edgecv.event_choice import read_choice, read_kinds
 from edgecv.pipelines.loop.step_chain import check_ids, check_sources, linked_steps
 from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
+from edgecv.pipelines.uris import parse_sink
 from edgecv.protocols import GateOptions, StepOptions
 from edgecv.tiles.grid import Tiles, read_tiles
 
@@ -170,6 +171,12 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     home_assistant: HomeAssistantTable | None = None
     max_frames: _Count | None = None
     governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames, then a cheaper variant, before it gets too hot
+
+    @property
+    def events_files(self) -> list[str]:
+        """The files of the sinks ``events:``."""
+        uris = [parse_sink(sink) for sink in self.sinks if isinstance(sink, str)]
+        return [uri.path for uri in uris if uri.scheme == "events"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
