@@ -2,10 +2,10 @@
 
 ``python -m edgecv.benchmarks.lab clip_cost URL [URL ...] [--pairs 9] [--seconds 30] [--fps 5] [--json]``
 
-One URL is enough for several cameras (``--cameras 4``). From a checkout, this is a camera of 1080p:
-``/usr/bin/python3 tests/cameras/rtsp_server.py PORT --size 1920x1080 --fps 25 --gop 50 --kbit 4000 --pattern snow``. The model finds nothing and
-costs nothing: what is left is reading, decoding and handing over. Of each run counts the processor time of the process and its
-workers, after they settled, and their proportional memory.
+One URL is enough for several cameras (``--cameras 4``). From a checkout, a camera of 1080p is ``/usr/bin/python3
+tests/cameras/rtsp_server.py PORT --size 1920x1080 --fps 25 --gop 50 --kbit 4000 --pattern snow``. The model finds nothing and costs
+nothing: what is left is reading, decoding and handing over. Of each run counts the processor time of the process and its workers,
+after they settled, and their proportional memory.
 """
 
 from __future__ import annotations

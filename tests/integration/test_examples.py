@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import http.client
 import json
 import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -14,14 +17,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from edgecv.bundles.bundle import describe_file
+from edgecv.bundles.manifest import MANIFEST, ModelFiles, Variant, dump_manifest
+from edgecv.specs import TensorSpec
 from tests.conftest import CHECKOUT
-from tests.models import write_bundle
+from tests.models import manifest, spot_detector, write_bundle
+from tests.unit.pipelines.receiver import Receiver
+from tests.unit.pipelines.test_cascades import SPEC as COLOURS, colour_graph
 
 EXAMPLES = CHECKOUT / "docs/examples"
 DEADLINE_S = 60
@@ -176,11 +185,129 @@ def _resident_kib(service: Service) -> int:
     return int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
-def test_the_service_is_short() -> None:
-    text = (EXAMPLES / "service.py").read_text()
-    code = [
-        line
-        for line in text.split('"""', 2)[2].splitlines()
-        if line.strip() and not line.startswith(("import", "from"))
-    ]
-    assert len(code) <= 52, len(code)
+def test_the_examples_are_short() -> None:
+    toml = (EXAMPLES / "people_counter/app.toml").read_text().splitlines()
+    assert len([line for line in toml if line.strip() and not line.startswith("#")]) <= 25
+    for name, most in (("service.py", 60), ("cameras.py", 60)):
+        code = (EXAMPLES / name).read_text().split('"""', 2)[2].splitlines()
+        assert len([line for line in code if line.strip()]) <= most, name
+
+
+def write_walk(path: Path, fps: int = 10) -> None:
+    """A clip in which a spot walks down, waits, and walks up again."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, (256, 256))
+    down = np.linspace(40, 230, 30)
+    for y in (*down, *[down[-1]] * 10, *down[::-1]):
+        image = np.zeros((256, 256, 3), np.uint8)
+        cv2.circle(image, (128, int(y)), 20, (255, 255, 255), -1)
+        writer.write(image)
+    writer.release()
+
+
+def command(folder: Path, *arguments: str, deadline_s: float = DEADLINE_S) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, *arguments]
+    return subprocess.run(
+        words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=deadline_s, check=False
+    )
+
+
+def test_the_people_counter_counts_per_minute_in_sql(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "yolov8n.ecv", make=spot_detector, labels=("person", "bicycle"))
+    write_walk(tmp_path / "clip.mp4")
+    text = (EXAMPLES / "people_counter/app.toml").read_text()
+    for before, after in (("clip.mp4?speed=1", "clip.mp4?speed=2"), ("port = 8080", f"port = {free_port()}")):
+        assert before in text
+        text = text.replace(before, after)
+    (tmp_path / "app.toml").write_text(text)
+    done = command(tmp_path, "-m", "edgecv", "run", "--config", "app.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"] == {"door": {"entrance.in": 1, "entrance.out": 1}}, done.stderr
+    with contextlib.closing(sqlite3.connect(tmp_path / "events.db")) as db:
+        rows = db.execute((EXAMPLES / "people_counter/per_minute.sql").read_text()).fetchall()
+    assert sum(people for *_, people in rows) == 2
+    assert {(source, rule, direction) for _, source, rule, direction, _ in rows} == {
+        ("door", "entrance", "in"),
+        ("door", "entrance", "out"),
+    }
+    this_minute = datetime.now(timezone.utc)
+    minutes = {f"{this_minute - timedelta(minutes=back):%Y-%m-%dT%H:%M}" for back in range(3)}
+    assert {minute for minute, *_ in rows} <= minutes, "of now, not of when the clip was made"
+    with (tmp_path / "counts.csv").open(newline="") as file:
+        counted = Counter[str]()
+        for row in csv.DictReader(file):
+            counted[row["counter"]] += int(row["count"])
+    assert counted == {"entrance.in": 1, "entrance.out": 1}
+
+
+def test_cameras_come_and_go_and_a_webhook_is_told(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "detector.ecv", make=spot_detector, labels=("person", "bicycle"))
+    write_colours(tmp_path / "kinds.ecv")
+    for name, colour in (("door", (255, 220, 220)), ("yard", (220, 220, 255))):
+        write_spot(tmp_path / f"{name}.mp4", colour)
+    listed = tmp_path / "cameras.txt"
+    listed.write_text("door door.mp4?speed=1&loop=1\n")
+    with Receiver() as receiver:
+        words = [sys.executable, str(EXAMPLES / "cameras.py"), "detector.ecv", "kinds.ecv", receiver.url, "cameras.txt"]
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT, stdout=log, stderr=log)
+        try:
+            kinds = lambda: {  # noqa: E731
+                (event["source_id"], event["data"]["kind"])
+                for document in receiver.documents
+                if (event := document.get("event", {})).get("kind") == "kind.new"
+            }
+            receiver.wait_for(lambda: ("door", "blue") in kinds())
+            listed.write_text("door door.mp4?speed=1&loop=1\nyard yard.mp4?speed=1&loop=1\n")
+            receiver.wait_for(lambda: ("yard", "red") in kinds())
+            listed.write_text("yard yard.mp4?speed=1&loop=1\n")
+            time.sleep(1.5)
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        finally:
+            process.kill()
+    assert "Error" not in (tmp_path / "log").read_text().replace("KeyboardInterrupt", "")
+
+
+def write_spot(path: Path, colour: tuple[int, int, int]) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (256, 256))
+    for _ in range(20):
+        image = np.zeros((256, 256, 3), np.uint8)
+        cv2.rectangle(image, (90, 90), (166, 166), colour, -1)
+        writer.write(image)
+    writer.release()
+
+
+def write_colours(folder: Path) -> None:
+    (folder / "onnx-fp32").mkdir(parents=True)
+    entry = describe_file(folder, colour_graph(folder / "onnx-fp32/model.onnx"))
+    image = TensorSpec(name="image", role="image", shape=(1, 8, 8, 3), dtype="uint8", layout="NHWC")
+    logits = TensorSpec(name="logits", role="logits", shape=(1, 3), dtype="float32")
+    files = {"main": ModelFiles(files=(entry,), inputs=(image,), outputs=(logits,))}
+    variant = Variant(name="onnx-fp32", format="onnx", precision="fp32", size_wh=(8, 8), latency_ms=1.0, models=files)
+    described = manifest([variant], family="resnet", preprocess=COLOURS.preprocess.rule, decode=COLOURS.decode)
+    (folder / MANIFEST).write_bytes(dump_manifest(described))
+
+
+@pytest.mark.slow
+def test_every_variant_is_compared_by_the_line_of_the_readme(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "yolov8n.ecv")
+    text = (EXAMPLES / "README.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("edgecv bench")]
+    done = command(tmp_path, "-m", *line.split(), "--runs", "20", "--warmup", "2")
+    assert done.returncode == 0, done.stderr
+    table = [row for row in done.stdout.splitlines() if row.startswith("|")]
+    assert any("onnx-fp32" in row for row in table)
+    assert any("onnx-int8" in row for row in table)
+
+
+def test_the_application_of_the_guides_and_the_package_of_plugins_are_pointed_at() -> None:
+    text = (EXAMPLES / "README.md").read_text()
+    for name in ("app.toml", "edgecv.service", "../plugins.md", *(f"../guide-{one}.md" for one in BOARDS)):
+        assert f"]({name})" in text
+        assert (EXAMPLES / name).exists()
+    listed = {path.name for path in EXAMPLES.glob("*.py")}
+    assert all(f"({name})" in text for name in listed), "every example is listed"
+
+
+BOARDS = ("raspberry-pi", "jetson", "x86")
