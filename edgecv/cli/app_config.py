@@ -167,6 +167,11 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     max_frames: _Count | None = None
     governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames, then a cheaper variant, before it gets too hot
 
+    @property
+    def sink_uris(self) -> list[str]:
+        """The sinks that are named by a URI."""
+        return [sink for sink in self.sinks if isinstance(sink, str)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:

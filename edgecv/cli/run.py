@@ -131,7 +131,7 @@ def _events_sink(file: AppFile, path: str | None) -> list[str]:
     """The sink of ``--events-db``; none where the file has it already."""
     from edgecv.pipelines.uris import parse_sink
 
-    there = [uri.path for uri in map(parse_sink, file.sinks) if uri.scheme == "events"]
+    there = [uri.path for uri in map(parse_sink, file.sink_uris) if uri.scheme == "events"]
     return [] if path is None or path in there else [f"events:{path}"]
 
 

@@ -144,7 +144,7 @@ def _tell(event: Event) -> None:
 
 def _check(file: AppFile, json: bool) -> None:
     check_complete(file, "run")
-    on_stdout = [sink for sink in file.sinks if isinstance(sink, str) and parse_sink(sink).path == "-"]
+    on_stdout = [sink for sink in file.sink_uris if parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
@@ -190,7 +190,7 @@ def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkL
             gauges=gauges,
             allowed_hosts=file.preview.allowed_hosts,
             path=file.preview.path,
-            events=file.preview.events or _events_file(file.sinks),
+            events=file.preview.events or _events_file(file.sink_uris),
         )
         note(f"preview: {page.url}")
         sinks.append(page)
