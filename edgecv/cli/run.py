@@ -71,6 +71,9 @@ def run(
         str | None,
         typer.Option(help="Keep every event in this SQLite file, which the web page shows: see docs/events.md."),
     ] = None,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Let the web page change lines and zones, and write them into --config.")
+    ] = False,
     metrics: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Serve metrics and /healthz on this port, which the web page may share."),
@@ -84,7 +87,12 @@ def run(
     platform: Annotated[
         str | None, typer.Option(help="Topics and limits of aws, azure, thingsboard ... or of a file of yours (.toml).")
     ] = None,
-    events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            help="events, detections (frames with one at least, too), all (every frame), or line.crossed,zone.*"
+        ),
+    ] = None,
     ha: Annotated[
         bool,
         typer.Option("--ha", help="Show sources, zones and counts in Home Assistant, through the broker of --mqtt."),
@@ -107,6 +115,7 @@ def run(
     file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes, compute_device, tiles)
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
     page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
+    page |= {"edit": edit or None}
     if events_db is not None and (preview is not None or file.preview is not None):
         page["events"] = events_db
     cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}
@@ -124,7 +133,7 @@ def run(
         governor=_governor(file, governor),
     )
     app = check_app(file, str(config or COMMAND_LINE), code_beside=config)
-    run_app(app, overwrite=force, json=json, from_file=config is not None)
+    run_app(app, overwrite=force, json=json, path=config)
 
 
 def _events_sink(file: AppFile, path: str | None) -> list[str]:

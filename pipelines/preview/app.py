@@ -17,6 +17,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from edgecv.pipelines.preview.editor.book import StepBook
+from edgecv.pipelines.preview.editor.routes import editor_routes
 from edgecv.pipelines.preview.history.routes import History
 from edgecv.pipelines.preview.overview import Overview
 from edgecv.pipelines.preview.painted import Channel
@@ -36,6 +38,8 @@ _STATIC = {
     "/page.css": ("page.css", "text/css"),
     "/events.js": ("events.js", "text/javascript"),
     "/events.css": ("events.css", "text/css"),
+    "/editor.js": ("editor.js", "text/javascript"),
+    "/editor.css": ("editor.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -60,6 +64,7 @@ class Site:
     overview: Overview
     path: str = ""
     history: History | None = None
+    editor: StepBook | None = None
 
 
 def build_app(site: Site) -> ASGIApp:
@@ -73,6 +78,7 @@ def build_app(site: Site) -> ASGIApp:
         Route("/image/{key}", partial(_image, site), methods=["GET"]),
         Route("/stream/{key}", partial(_stream, site), methods=["GET"]),
         *(() if site.history is None else site.history.routes()),
+        *editor_routes(site.editor, site.streams.images),
     ]
     return CheckedApp(Starlette(routes=routes), site.hosts, site.access, site.cookie, site.path)
 

@@ -106,6 +106,7 @@ function makeCard(source) {
   card.root.append(card.frame, about);
   byElement.set(card.root, card);
   seen.observe(card.root);
+  document.dispatchEvent(new CustomEvent("camera", { detail: card }));
   return card;
 }
 

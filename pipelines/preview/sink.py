@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 
@@ -22,6 +22,9 @@ from edgecv.pipelines.web.address import HostNames, resolve, split_names
 from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
+
+if TYPE_CHECKING:
+    from edgecv.pipelines.preview.editor.book import StepBook
 
 _MOST_FPS = 30.0
 _WIDTHS = (64, 4096)
@@ -73,6 +76,7 @@ class PreviewSink(SinkType):
         allowed_hosts: Sequence[str] = (),
         path: str = "",
         events: str | Path = "",
+        editor: StepBook | None = None,
     ) -> None:
         """Begin to listen.
 
@@ -88,6 +92,7 @@ class PreviewSink(SinkType):
             allowed_hosts: More names of this server, such as that of a proxy before it.
             path: Under which a proxy serves the page, such as ``/door``, and passes on. One that takes it away needs nothing.
             events: The file that ``events:`` writes: the page shows all that is in it, and the files that show them.
+            editor: Who keeps the lines and zones; without it they can be drawn and copied, and nothing is changed.
 
         Raises:
             ConfigError: no such port, address or path; the token is too weak, or missing where there is no terminal to show one.
@@ -116,7 +121,7 @@ class PreviewSink(SinkType):
         self.url = address.url(self.port)
         self._streams = Streams(self._images, self._place.abort)
         self._history = History(events, self._place.abort) if str(events) else None
-        self._start(title[:_TITLE], access, hosts, path)
+        self._start(title[:_TITLE], access, hosts, path, editor)
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> PreviewSink:  # noqa: ARG003 - the seam's
@@ -178,7 +183,7 @@ class PreviewSink(SinkType):
             if self._history is not None:
                 self._history.close()
 
-    def _start(self, title: str, access: Access, hosts: HostNames, path: str) -> None:
+    def _start(self, title: str, access: Access, hosts: HostNames, path: str, editor: StepBook | None) -> None:
         from edgecv.pipelines.preview.app import Site, build_app
 
         site = Site(
@@ -191,6 +196,7 @@ class PreviewSink(SinkType):
             streams=self._streams,
             overview=self._overview,
             history=self._history,
+            editor=editor,
         )
         self._place.serve(build_app(site))
 

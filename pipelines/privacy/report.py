@@ -15,6 +15,7 @@ from edgecv.pipelines.sinks.files.counts import CountsOptions
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.sinks.video.segments import SegmentsOptions
 from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions
+from edgecv.pipelines.sinks.webhook.options import WebhookOptions
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.uris import Uri, parse_sink, read_options
 
@@ -209,6 +210,12 @@ def _page(uri: Uri) -> Outlet:
     return page_outlet(uri.name, content, uri.options.get("host", "127.0.0.1"))
 
 
+def _webhook(uri: Uri) -> Outlet:
+    attaches = read_options(uri, WebhookOptions).snapshot == "attach"
+    content: Content = "images" if attaches else "data"
+    return Outlet(name=uri.name, content=content, leaves="to the address of the webhook")
+
+
 _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
     {
         "clips": _clips,
@@ -222,7 +229,7 @@ _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
         "segments": _segments,
         "snapshots": _snapshots,
         "video": lambda uri: Outlet(name=uri.name, content="images", keeps=True),
-        "webhook": lambda uri: Outlet(name=uri.name, content="data", leaves="to the address of the webhook"),
+        "webhook": _webhook,
     }
 )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,12 @@ from edgecv.errors import ConfigError
 
 MOST_ROWS = 200
 _MOST_NAMES = 200  # of cameras, classes and rules in the lists to choose from
-_MOST_CELLS = 20_000
+_MOST_CELLS = 100_000
 _LONGEST_DAY_MS = 26 * 3_600_000  # a day in which the clocks are set back has 25 hours, in some places
 _NS_PER_MS = 1_000_000
 _MOST_MS = 1 << 43  # the year 2248: what fits into nanoseconds of 64 bits
 BIN_S = 600
+_BINS = 6  # in an hour
 _SHOWN = "id, time_ns, kind, source, rule, direction, label, tracker_id, position_s, priority, data, snapshot, clip"
 
 
@@ -107,25 +109,27 @@ def day(db: sqlite3.Connection, wanted: Filter) -> dict[str, Any]:
     if wanted.from_ms is None or wanted.to_ms is None or not 0 < wanted.to_ms - wanted.from_ms <= _LONGEST_DAY_MS:
         raise ConfigError("from_ms and to_ms must be the beginning and the end of a day.")
     where, values = wanted.where()
-    begin_ns = wanted.from_ms * _NS_PER_MS
-
-    def counted(names: str, width_s: int, condition: str = "1") -> list[dict[str, Any]]:
-        query = (
-            f"SELECT {names}, (time_ns - ?) / ? AS bin, COUNT(*) FROM events"  # noqa: S608 (our own text)
-            f" WHERE {where} AND {condition} GROUP BY {names}, bin ORDER BY {names}, bin LIMIT ?"
-        )
-        rows: dict[tuple[str, ...], list[tuple[int, int]]] = {}
-        for *name, bin_number, count in db.execute(query, (begin_ns, width_s * 10**9, *values, _MOST_CELLS)):
-            rows.setdefault(tuple(name), []).append((bin_number, count))
-        keys = names.split(", ")
-        return [{**dict(zip(keys, name, strict=True)), "cells": cells} for name, cells in rows.items()][:_MOST_NAMES]
-
+    query = (
+        "SELECT source, rule, direction, (time_ns - ?) / ? AS bin, COUNT(*) FROM events"  # noqa: S608 (our own text)
+        f" WHERE {where} GROUP BY source, rule, direction, bin LIMIT ?"
+    )
+    found = db.execute(query, (wanted.from_ms * _NS_PER_MS, BIN_S * 10**9, *values, _MOST_CELLS)).fetchall()
+    ruled = [one for one in found if one[1]]
     return {
         "bin_s": BIN_S,
-        "sources": counted("source", BIN_S),
-        "rules": counted("rule", BIN_S, "rule <> ''"),
-        "hours": counted("rule, direction", 3600, "rule <> ''"),
+        "sources": _summed(("source",), (((source,), at, n) for source, _, _, at, n in found)),
+        "rules": _summed(("rule",), (((rule,), at, n) for _, rule, _, at, n in ruled)),
+        "hours": _summed(("rule", "direction"), (((rule, way), at // _BINS, n) for _, rule, way, at, n in ruled)),
     }
+
+
+def _summed(names: tuple[str, ...], found: Iterable[tuple[tuple[str, ...], int, int]]) -> list[dict[str, Any]]:
+    """One row for each name, with its counts by number of the bin."""
+    rows: dict[tuple[str, ...], Counter[int]] = {}
+    for name, at, count in found:
+        rows.setdefault(name, Counter())[at] += count
+    some = sorted(rows.items())[:_MOST_NAMES]
+    return [{**dict(zip(names, name, strict=True)), "cells": sorted(cells.items())} for name, cells in some]
 
 
 def media_path(db: sqlite3.Connection, number: int, kind: str) -> str | None:

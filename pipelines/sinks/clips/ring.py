@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from edgecv.media.packets import Packet, PacketStream
 
+BACK_NS = 500_000_000  # a scene whose time goes back further began anew, such as a video that is played again
+
 
 @dataclass(slots=True)
 class _Group:
@@ -37,6 +39,7 @@ class PacketRing:
         self._keep_ns, self._most_bytes = keep_ns, most_bytes
         self._groups: deque[_Group] = deque()
         self._bytes = self._next = 0
+        self._anew = 0  # the number with which the time of the scene last went back
         self._last_ns = 0
         self._hold: int | None = None
         self._changed = threading.Condition()
@@ -51,6 +54,8 @@ class PacketRing:
         with self._changed:
             if not (packet.is_key or self._groups):
                 return
+            if packet.scene_ns < self._last_ns - BACK_NS:
+                self._anew = self._next
             if packet.is_key:
                 self._groups.append(_Group(self._next))
             group = self._groups[-1]
@@ -94,6 +99,11 @@ class PacketRing:
             return found, self._next
 
     @property
+    def is_held(self) -> bool:
+        """Whether a clip needs something of it."""
+        return self._hold is not None
+
+    @property
     def has_room(self) -> bool:
         """Whether half of it at least is free of what a clip still needs."""
         with self._changed:
@@ -128,7 +138,7 @@ class PacketRing:
         """Whether the oldest group is needed neither for what may come, nor by a clip."""
         if len(self._groups) == 1:
             return False
-        oldest, following = self._groups[0], self._groups[1]
+        following = self._groups[1]
         is_held = self._hold is not None and following.first > self._hold
-        is_of_before = oldest.begins_ns > self._last_ns  # the scene began anew since
+        is_of_before = self._groups[0].first < self._anew
         return not is_held and (is_of_before or following.begins_ns <= self._last_ns - self._keep_ns)

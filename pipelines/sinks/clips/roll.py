@@ -8,13 +8,12 @@ from typing import Any
 from edgecv._internal.extras import require
 from edgecv.media.packets import TICKS_PER_S, Packet, PacketStream
 from edgecv.pipelines.sinks.clips.options import ClipsOptions
-from edgecv.pipelines.sinks.clips.ring import PacketRing
+from edgecv.pipelines.sinks.clips.ring import BACK_NS, PacketRing
 from edgecv.pipelines.sources.supervised.rate import RateLimit
 from edgecv.results import Frame
 
 _LATE_NS = 3_000_000_000  # a result comes after its frame; then the time before it must still be there
 _LIVE_NS = 60_000_000_000
-_BACK_NS = 500_000_000
 _QUALITY = 85
 _ROOM_S = 5.0
 
@@ -40,11 +39,14 @@ class Roll:
         self._shift_ns = 0  # from the time of capture to that of the scene
 
     def take_packet(self, packet: Packet) -> None:
-        """What the camera encoded; JPEG images at most ``fps`` a second."""
-        if self._may_give:
-            self.gives_packets = True
-            if packet.stream.codec != "jpeg" or self._is_due(packet.scene_ns):
-                self.ring.put(packet)
+        """What the camera encoded; JPEG images at most ``fps`` a second.
+
+        The first comes after some frames. A clip that is being made of those is not torn: packets are taken once it is whole.
+        """
+        if self._may_give and not self.gives_packets:
+            self.gives_packets = packet.is_key and not self.ring.is_held
+        if self.gives_packets and (packet.stream.codec != "jpeg" or self._is_due(packet.scene_ns)):
+            self.ring.put(packet)
 
     def refuse_packets(self) -> None:
         """Forget what the camera encoded, and take frames from now on."""
@@ -73,7 +75,7 @@ class Roll:
         return captured_ns + self._shift_ns
 
     def _is_due(self, scene_ns: int) -> bool:
-        if scene_ns < self._last_ns - _BACK_NS:
+        if scene_ns < self._last_ns - BACK_NS:
             self._rate, self._stream = RateLimit(self._fps), None
             self.scene += 1
         self._last_ns = scene_ns

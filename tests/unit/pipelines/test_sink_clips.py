@@ -208,6 +208,20 @@ def test_once_a_camera_gives_packets_its_frames_are_not_encoded(tmp_path: Path) 
     sink.close()
 
 
+def test_a_clip_of_a_camera_that_just_began_is_not_torn_when_its_packets_come(tmp_path: Path) -> None:
+    sink, told = opened(tmp_path, pre_s=1, post_s=1)
+    film(sink, 3.0, {2.5: "line.crossed"})
+    for packet in h264_packets(2.0):
+        sink.take_packet("door", packet)
+    for number in range(30, 40):
+        sink.emit(result(number / 10))
+    wait_until(lambda: bool(told), "the clip")
+    sink.close()
+    ((times, document),) = clips(tmp_path)
+    assert document["original"] is False
+    assert times[-1] == pytest.approx(2.0, abs=0.11)
+
+
 def test_originals_that_are_not_wanted_are_not_kept(tmp_path: Path) -> None:
     sink, _ = opened(tmp_path, pre_s=1, post_s=0, originals=False)
     for packet in h264_packets(2.0):
@@ -236,6 +250,7 @@ def test_packets_that_must_not_be_seen_are_forgotten_also_in_the_clip_that_is_wr
     assert not list(tmp_path.glob("2*.mp4*"))
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_gone_does_not_keep_its_clip_from_being_whole(tmp_path: Path) -> None:
     sink, told = opened(tmp_path, pre_s=1, post_s=0.2)
     packets = h264_packets(3.0, start_s=time.monotonic_ns() / 1e9 - 3.0)
