@@ -63,7 +63,7 @@ def _app(config: Path | None) -> App:
     from edgecv.cli.app_config import AppFile, check_app, read_app_file
 
     file = read_app_file(config) if config is not None else AppFile()
-    return check_app(file, str(config))
+    return check_app(file, str(config), code_beside=config)
 
 
 def _chosen(app: App, text: str | None) -> SourceConfig:

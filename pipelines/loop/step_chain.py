@@ -94,8 +94,9 @@ def check_sources(steps: Sequence[object], names: Sequence[str]) -> None:
     for step in steps:
         for name in step.only_sources if isinstance(step, Options | OwnGate) else ():
             if name not in names:
+                what = "gate" if isinstance(step, OwnGate) else "step"
                 raise ConfigError(
-                    f"The {'gate' if isinstance(step, OwnGate) else 'step'} '{part_name(step)}' is for the source '{name}', and there is none of that name.",
+                    f"The {what} '{part_name(step)}' is for the source '{name}', and there is none of that name.",
                     f"{nearest(name, names)}Known: {', '.join(names)}.",
                 )
 
