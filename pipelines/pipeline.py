@@ -103,7 +103,7 @@ class Pipeline:
         built = tuple(build_gates(gates))
         chain = StepChain(build_steps(steps, model.labels), built, self._inference.age_ms, filters)
         self._loop = FrameLoop(self._inference, built, chain, max_frames)
-        self._outlets = Outlets(on_result, on_event)
+        self._outlets = Outlets(on_result, on_event, self._loop)
         self._started = self._closed = self._entered = self._reported = False
         self._left_behind: list[SourceReader] = []
         self._signals = Signals(self.stop)
@@ -261,8 +261,7 @@ class Pipeline:
         atexit.register(self.close)
         self._signals.install()
         self._outlets.start()
-        self._loop.counters.start()
-        self._loop.scheduler.start()
+        self._loop.start(self._outlets.tell)
 
     def _next(self) -> Result | None:
         with self._signals.inside():
@@ -277,8 +276,9 @@ class Pipeline:
 
     def _add(self, config: SourceConfig) -> str:
         reader = self._loop.add(config, while_alive(self._outlets.source_changed))
+        reader.on_event = while_alive(self._outlets.tell)
         self._outlets.become(self._loop.policy)
-        self._outlets.retain(reader.name, config.retention_s)
+        self._outlets.know(reader, config)
         self._outlets.log(reader.name, reader.health())  # what it told before anyone listened
         return reader.name
 
@@ -292,9 +292,8 @@ class Pipeline:
                 self._outlets.tell_health(reader.name, health)
 
     def _report(self) -> None:
-        if self._reported:
-            return
-        self._reported = True
-        if self._left_behind:
+        first, self._reported = not self._reported, True
+        if first and self._left_behind:
             raise hangs(self._left_behind)
-        self._outlets.check(self._loop.counters.frames)
+        if first:
+            self._outlets.check(self._loop.counters.frames)

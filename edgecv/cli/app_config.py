@@ -7,22 +7,20 @@ on the command line.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from edgecv import registry
 from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.strict import read_struct
+from edgecv.cli.app_parts import part, sink_part
 from edgecv.cloud_sync.blobs.options import SnapshotOptions
 from edgecv.errors import ConfigError
 from edgecv.pipelines.loop.step_chain import check_ids, check_sources
-from edgecv.pipelines.sinks import check_sink
+from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
-from edgecv.pipelines.steps.options import step_type
 from edgecv.protocols import GateOptions, StepOptions
 from edgecv.tiles.grid import Tiles, read_tiles
 
@@ -148,13 +146,16 @@ class HomeAssistantTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole file; ``gates`` and ``steps`` are tables with a ``type`` (``edgecv plugins`` lists them), in order."""
+    """The whole file; ``gates`` and ``steps`` are tables with a ``type`` (``edgecv plugins`` lists them), in order.
+
+    Code of the application is named by ``python = "module:attribute"`` in place of the ``type``, and in ``sinks`` by such a table.
+    """
 
     model: ModelTable = msgspec.field(default_factory=ModelTable)
     sources: list[SourceConfig] = []
     gates: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
-    sinks: list[str] = []
+    sinks: list[str | dict[str, Any]] = []
     preview: PreviewTable | None = None
     metrics: MetricsTable | None = None
     mqtt: MqttTable | None = None
@@ -165,11 +166,15 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """What is to be run: the file as it was written, by hand or by options, and one struct of options per step and gate."""
+    """What is to be run: the file as it was written, by hand or by options, and one struct of options per step and gate.
+
+    ``sinks`` are URIs, and what was loaded for those of the application itself.
+    """
 
     file: AppFile
     steps: tuple[StepOptions, ...]
     gates: tuple[GateOptions, ...]
+    sinks: tuple[str | OwnSink, ...]
 
 
 def read_app_file(path: Path) -> AppFile:
@@ -180,8 +185,10 @@ def read_app_file(path: Path) -> AppFile:
     return read_struct(_document(path), AppFile, str(path))
 
 
-def check_app(file: AppFile, where: str) -> App:
+def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> App:
     """Check what only the whole shows: names of sources, and the options of sinks, gates and steps by their types.
+
+    Code of the application is loaded only where ``code_beside`` is the file on this device in which its name stands.
 
     Raises ``ConfigError``, which calls the file ``where``, for a name that stands twice or does not exist, a value that
     does not fit, or a step that counts what nothing tracks; and ``UnknownPlugin`` for a step or gate.
@@ -191,12 +198,15 @@ def check_app(file: AppFile, where: str) -> App:
         if names.count(name) > 1:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
     read_tiles(file.model.tiles, file.model.tile_overlap)  # raises where they make no sense
-    for sink in file.sinks:
-        check_sink(sink, len(file.sources))
-    steps = tuple(_plugin("steps", table, where) for table in file.steps)
+    steps = tuple(part("steps", table, where, code_beside) for table in file.steps)
     check_ids(steps)
     check_sources(steps, names)
-    return App(file=file, steps=steps, gates=tuple(_plugin("gates", table, where) for table in file.gates))
+    return App(
+        file=file,
+        steps=steps,
+        gates=tuple(part("gates", table, where, code_beside) for table in file.gates),
+        sinks=tuple(sink_part(sink, len(file.sources), where, code_beside) for sink in file.sinks),
+    )
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -206,15 +216,3 @@ def _document(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the name and its folder.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is no TOML: {error}.", "Texts need quotes; see docs/app.md.") from error
-
-
-def _plugin(kind: str, table: Mapping[str, Any], where: str) -> Any:
-    """The options of a step or gate, checked by the struct that its ``type`` names."""
-    options = dict(table)
-    name = options.pop("type", None)
-    if not isinstance(name, str):
-        raise ConfigError(
-            f"{where} has a table in '{kind}' without a type.", f"Known: {', '.join(registry.names(kind))}."
-        )
-    struct: type[Any] = step_type(name) if kind == "steps" else registry.resolve("gates", name)
-    return read_struct(options, struct, f"{where}, {kind}, {name}")

@@ -106,7 +106,7 @@ def load_model(file: AppFile, bundle: Path | str) -> Model | FittingModel:
 
 def load_options(file: AppFile) -> LoadOptions:
     """What ``[model]`` says of how to load a bundle, with the lanes that suit the sources."""
-    is_camera = len(file.sources) == 1 and file.sources[0].file is None
+    is_camera = len(file.sources) == 1 and (file.sources[0].file is None or file.sources[0].plays.speed > 0)
     return {
         "runtime": file.model.runtime,
         "precision": file.model.precision,

@@ -117,7 +117,8 @@ def run(
         max_frames=max_frames or file.max_frames,
         governor=_governor(file, governor),
     )
-    run_app(check_app(file, str(config or COMMAND_LINE)), overwrite=force, json=json, from_file=config is not None)
+    app = check_app(file, str(config or COMMAND_LINE), code_beside=config)
+    run_app(app, overwrite=force, json=json, from_file=config is not None)
 
 
 def _governor(file: AppFile, said: str | None) -> Any:

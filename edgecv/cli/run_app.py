@@ -68,7 +68,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 file.sources,
                 loaded,
                 sinks=[
-                    *_sinks(file, gauges, is_service=from_file and not overwrite and all(live)),
+                    *_sinks(app, gauges, is_service=from_file and not overwrite and all(live)),
                     *(sink for sink in (cloud, home) if sink is not None),
                 ],
                 steps=app.steps,
@@ -118,7 +118,7 @@ def _is_live(source: SourceConfig) -> bool:
     if not isinstance(source.uri, str | int | Path):
         return source.uri.live
     parsed = parse_source(source.uri)
-    plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
+    plays_live = source.plays.loop or (parsed.scheme == "synthetic" and parsed.options.get("live") == "1")
     return plays_live or registry.resolve("sources", parsed.scheme).supervised
 
 
@@ -144,7 +144,7 @@ def _tell(event: Event) -> None:
 
 def _check(file: AppFile, json: bool) -> None:
     check_complete(file, "run")
-    on_stdout = [sink for sink in file.sinks if parse_sink(sink).path == "-"]
+    on_stdout = [sink for sink in file.sinks if isinstance(sink, str) and parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
@@ -176,8 +176,9 @@ def open_cloud(table: MqttTable) -> MqttSink:
     return sink
 
 
-def _sinks(file: AppFile, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
-    sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
+def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
+    file = app.file
+    sinks: list[SinkLike] = [_continued(sink) if is_service and isinstance(sink, str) else sink for sink in app.sinks]
     if file.preview is not None:
         from edgecv.pipelines.preview.sink import PreviewSink
 

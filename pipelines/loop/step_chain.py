@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from edgecv._internal.foreign import errors_named
+from edgecv._internal.foreign import errors_named, in_brackets
 from edgecv._internal.printable import nearest, printable, short
 from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.loop.part_name import part_name
+from edgecv.pipelines.steps.functions import GATE, STEP, OwnStep, per_source, written_at
 from edgecv.pipelines.steps.options import Options
 from edgecv.protocols import (
     Closes,
@@ -19,19 +20,21 @@ from edgecv.protocols import (
     Forgets,
     Gate,
     GateOptions,
+    KeepsTotals,
     Named,
+    Repaints,
     Step,
     StepOptions,
 )
 from edgecv.results import Frame, Result
 
-StepLike: TypeAlias = Step | StepOptions
-GateLike: TypeAlias = Gate | GateOptions
+StepLike: TypeAlias = Step | StepOptions | Callable[[Result, dict[str, Any]], Result | None]
+GateLike: TypeAlias = Gate | GateOptions | Callable[[Frame, dict[str, Any]], bool]
 NamedStep: TypeAlias = tuple[str, Step]
 
 
 def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[NamedStep]:
-    """Steps of options and of functions, each with its name.
+    """Steps of options and of functions, each with its name; a function that has the parameter ``memory`` gets one for each source.
 
     Raises ``ConfigError`` for what is no step, and for two with one name, which their counts would share; else as
     ``build``.
@@ -42,11 +45,15 @@ def build_steps(steps: Sequence[StepLike], labels: tuple[str, ...]) -> list[Name
                 f"{short(step)} is no step.",
                 "Give a function, an object that can be called, or one of edgecv.pipelines.steps, such as Track().",
             )
-    names = [step.name for step in steps if isinstance(step, StepOptions) and isinstance(step, Named)]
+    counted = [step for step in steps if isinstance(step, StepOptions) and not isinstance(step, OwnStep)]
+    names = [step.name for step in counted if isinstance(step, Named)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two steps are named '{name}'.", "Give each a name of its own.")
-    return [(part_name(step), step.build(labels) if isinstance(step, StepOptions) else step) for step in steps]
+    return [
+        (part_name(step), step.build(labels) if isinstance(step, StepOptions) else per_source(step, STEP))
+        for step in steps
+    ]
 
 
 def check_ids(steps: Sequence[object]) -> None:
@@ -76,7 +83,7 @@ def build_gates(gates: Sequence[GateLike]) -> list[Gate]:
     for gate in gates:
         if isinstance(gate, type) or not (callable(gate) or isinstance(gate, GateOptions)):
             raise ConfigError(f"{short(gate)} is no gate.", "Give a function of a frame, or Motion().")
-    return [gate.build() if isinstance(gate, GateOptions) else gate for gate in gates]
+    return [gate.build() if isinstance(gate, GateOptions) else per_source(gate, GATE) for gate in gates]
 
 
 def _placed(result: Result) -> tuple[Event, ...]:
@@ -94,7 +101,7 @@ def _taken(place: str, step: Step, result: Result) -> Result | None:
     if changed is None or isinstance(changed, Result):
         return changed
     raise ConfigError(
-        f"{place}, gave {short(changed)}.",
+        f"{place}, gave {short(changed)}{in_brackets(written_at(step))}.",
         "A step returns a Result, or None to drop the frame: dataclasses.replace(result, ...) makes a changed one.",
     )
 
@@ -103,7 +110,8 @@ class StepChain:
     """Applies the steps in order; one that returns ``None`` ends the frame.
 
     A step (or gate) may be ``CountsObjects``, ``Forgets`` and ``Closes`` of ``edgecv.protocols``, as ``PerSource`` is.
-    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it.
+    ``left`` are the events of the last frame, where a step dropped that frame: they are not lost with it. ``repainted`` says
+    whether a step gave the last frame another image, or says that it does so (``Repaints``).
     """
 
     def __init__(
@@ -119,6 +127,8 @@ class StepChain:
         self._all: tuple[object, ...] = (*gates, *(step for _, step in self._steps))
         self._age_ms = age_ms
         self.left: tuple[Event, ...] = ()
+        self.repaints = any(isinstance(step, Repaints) and step.repaints for _, step in self._steps)
+        self.repainted = self.repaints
 
     def __call__(self, result: Result) -> Result | None:
         """The result after the steps; call it in the order of the frames.
@@ -126,12 +136,13 @@ class StepChain:
         What a step raises gets its place and name: an error of ours in its message, another as the cause of a
         ``PluginError``.
         """
-        current, self.left = result, ()
+        current, self.left, self.repainted = result, (), self.repaints
         for place, step in self._steps:
             changed = _taken(place, step, current)
             if changed is None:
                 self.left = _placed(current)
                 return None
+            self.repainted = self.repainted or changed.frame is not current.frame
             current = changed
         return replace(current, age_ms=self._age_ms(current.frame), events=_placed(current))
 
@@ -142,6 +153,10 @@ class StepChain:
             if isinstance(step, CountsObjects):
                 found |= step.counts(source_id)
         return found
+
+    def orphans(self, sources: Collection[str]) -> list[Event]:
+        """What steps keep of sources that are not among these."""
+        return [event for step in self._all if isinstance(step, KeepsTotals) for event in step.orphans(sources)]
 
     def forget(self, source_id: str) -> None:
         """Let every step drop what it knows of a source."""

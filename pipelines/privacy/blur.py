@@ -35,7 +35,7 @@ class Blur(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The step for a model with these labels. Raises ``ConfigError``: the model has no such class."""
         options = checked(self)
         wanted = class_ids(options.classes, labels) if options.classes else None
-        return PerSource(lambda _source_id: BlurStep(wanted, options.hold))
+        return PerSource(lambda _source_id: BlurStep(wanted, options.hold), repaints=True)
 
 
 class BlurStep:

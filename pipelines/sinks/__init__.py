@@ -13,6 +13,7 @@ from edgecv.protocols import Sink, lacks
 if TYPE_CHECKING:
     from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink
     from edgecv.pipelines.recording.sink import RecordSink as RecordSink
+    from edgecv.pipelines.sinks.clips.sink import ClipsSink as ClipsSink
     from edgecv.pipelines.sinks.events.sink import EventsSink as EventsSink
     from edgecv.pipelines.sinks.files.counts import CountsSink as CountsSink
     from edgecv.pipelines.sinks.files.csv import CsvSink as CsvSink
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edgecv.pipelines.sinks.webhook.sink import WebhookSink as WebhookSink
 
 _LAZY = {
+    "ClipsSink": "edgecv.pipelines.sinks.clips.sink",
     "CountsSink": "edgecv.pipelines.sinks.files.counts",
     "CsvSink": "edgecv.pipelines.sinks.files.csv",
     "EventsSink": "edgecv.pipelines.sinks.events.sink",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from edgecv.events import Event
 from edgecv.protocols import Closes, CountsOneSource
 from edgecv.results import Frame, Result
 
@@ -15,11 +16,19 @@ class PerSource:
 
     ``make`` gets the name of a source and makes its step. That may have ``counts()``: what it counted so far, by name; and
     ``close()``: called when its source is removed or the pipeline ends. A step that is for some sources ``only`` gives the
-    results of all others back as they are.
+    results of all others back as they are. ``orphans`` says of which sources that are not among these something is kept. One
+    that paints over images says so with ``repaints``.
     """
 
-    def __init__(self, make: Callable[[str], Callable[[Any], Any]], only: Collection[str] = ()) -> None:
-        self._make, self._only = make, frozenset(only)
+    def __init__(
+        self,
+        make: Callable[[str], Callable[[Any], Any]],
+        only: Collection[str] = (),
+        orphans: Callable[[Collection[str]], Iterable[Event]] | None = None,
+        *,
+        repaints: bool = False,
+    ) -> None:
+        self._make, self._only, self._orphans, self.repaints = make, frozenset(only), orphans, repaints
         self._steps: dict[str, Callable[[Any], Any]] = {}
         self._changing = threading.Lock()
 
@@ -38,6 +47,11 @@ class PerSource:
         """What the step of this source counted; empty when it counts nothing."""
         step = self._steps.get(source_id)
         return step.counts() if isinstance(step, CountsOneSource) else {}
+
+    def orphans(self, sources: Collection[str]) -> Iterable[Event]:
+        """What is kept of sources that are not among these, as events."""
+        mine = [name for name in sources if not self._only or name in self._only]
+        return () if self._orphans is None else self._orphans(mine)
 
     def forget(self, source_id: str) -> None:
         """The source is gone: drop its step."""

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import msgspec
 
 from edgecv.errors import ConfigError
+from edgecv.pipelines.steps.count.state_file import COUNTER_NAME
 from edgecv.pipelines.steps.count.totals import CounterFile
 from edgecv.pipelines.steps.options import Options
 from edgecv.pipelines.steps.regions import Anchor, Point, Units, anchor_points
 from edgecv.results import Detections, Result
 from edgecv.vision.class_names import class_ids
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Name = Annotated[str, msgspec.Meta(pattern=f"^{COUNTER_NAME}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
@@ -58,7 +59,7 @@ class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def file(self) -> CounterFile | None:
         """Where the counts survive; ``ConfigError`` when it cannot be had."""
-        return CounterFile(self.state, self.name) if self.state else None
+        return CounterFile(self.state, self.name, type(self).__name__.lower()) if self.state else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class Line(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
             totals = Totals(options.name, source_id, file, options.directions)
             return LineCounter(options, shape, totals, wanted)
 
-        return PerSource(make, only=options.sources)
+        return PerSource(make, only=options.sources, orphans=None if file is None else file.orphans)
 
 
 @dataclass(slots=True, kw_only=True)

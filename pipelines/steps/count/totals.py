@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping
+import time
+import weakref
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 
-import msgspec
-
-from edgecv._internal.atomic import write_private
-from edgecv._internal.bounded import read_bounded
-from edgecv._internal.file_locks import lock_file
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.steps.count.state_file import (
+    DAMAGES,
+    State,
+    abandoned,
+    check_counter,
+    lock_state,
+    read_state,
+    utc_now,
+    write_state,
+)
 from edgecv.results import Frame
 
-_MOST_BYTES = 16 << 20
 _WRITE_EVERY_NS = 1_000_000_000
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_MOST_ORPHANS = 10  # that are said of one file
 
+log = logging.getLogger("edgecv.pipelines")
 
-class _State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    version: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
-    counter: str
-    sources: dict[str, dict[str, _Count]]
+_alive: weakref.WeakSet[CounterFile] = weakref.WeakSet()  # those of this program, open or not
 
 
 class CounterFile:
@@ -34,17 +41,37 @@ class CounterFile:
     the last seconds, a killed process costs none that were written. ``PATH.lock`` beside it keeps other counters and
     programs out, and a file of another counter is refused.
 
-    Raises ``ConfigError``: another counter or program uses the file, or its folder cannot be written.
+    Raises ``ConfigError``: another counter or program uses the file, it holds the counts of another one, or its folder
+    cannot be written.
     """
 
-    def __init__(self, path: str | Path, counter: str) -> None:
-        self._path, self._counter = Path(path), counter
+    def __init__(self, path: str | Path, counter: str, rule: str = "") -> None:
+        self._path, self._counter, self._rule = Path(path), counter, rule
         self._sources: dict[str, dict[str, int]] = {}
+        self._written: dict[str, str] = {}
         self._users: set[str] = set()
         self._lock_file: BinaryIO | None = None
         self._changing = threading.Lock()
         self._lock()  # to say now, not at the first frame, that it cannot be had
         self._unlock()
+        _alive.add(self)
+        with suppress(*DAMAGES):
+            check_counter(self._path, read_state(self._path), counter)
+
+    def orphans(self, sources: Collection[str]) -> Iterator[Event]:
+        """What of earlier totals goes on nowhere, when these ``sources`` count; each is said in the log and as an event.
+
+        That are totals of other sources in the file, and, where there is no file yet, those of other counters beside it.
+        """
+        try:
+            state = read_state(self._path)
+        except DAMAGES:
+            own = {file._path.resolve() for file in tuple(_alive)}
+            beside = abandoned(self._path)
+            found = (self._other_counter(place, other) for place, other in beside if place.resolve() not in own)
+        else:
+            found = (self._other_source(state, name) for name in state.sources if name not in sources)
+        yield from islice(found, _MOST_ORPHANS)
 
     def join(self, source_id: str) -> tuple[dict[str, int], str]:
         """The counts of a source so far, and what was wrong with the file, if it was.
@@ -68,10 +95,10 @@ class CounterFile:
             if not self._users:  # a step that was closed counts on in another pipeline
                 self._lock()
             self._users.add(source_id)
-            self._sources[source_id] = dict(counts)
-            state = _State(counter=self._counter, sources=self._sources)
+            self._sources[source_id], self._written[source_id] = dict(counts), utc_now()
+            state = State(counter=self._counter, rule=self._rule, sources=self._sources, written=self._written)
             try:
-                write_private(self._path, msgspec.json.format(msgspec.json.encode(state)))
+                write_state(self._path, state)
             except OSError as error:
                 return f"{self._path} cannot be written: {error.strerror}."
             return ""
@@ -84,17 +111,7 @@ class CounterFile:
                 self._unlock()
 
     def _lock(self) -> None:
-        place = self._path.with_name(f"{self._path.name}.lock")
-        try:
-            self._lock_file = lock_file(place)
-        except OSError as error:
-            raise ConfigError(
-                f"{place} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?"
-            ) from error
-        if self._lock_file is None:
-            raise ConfigError(
-                f"{self._path} is in use by another counter or program.", "Give each counter a state file of its own."
-            )
+        self._lock_file = lock_state(self._path)
 
     def _unlock(self) -> None:
         if self._lock_file is not None:
@@ -102,21 +119,44 @@ class CounterFile:
         self._lock_file = None
 
     def _read(self) -> str:
-        self._sources = {}
+        self._sources, self._written = {}, {}
         try:
-            state = msgspec.json.decode(read_bounded(self._path, _MOST_BYTES), type=_State)
+            state = read_state(self._path)
         except FileNotFoundError:
             return ""
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OSError) as error:
+        except DAMAGES as error:
             return self._quarantine(str(error))
-        if state.counter != self._counter:
+        try:
+            check_counter(self._path, state, self._counter)
+        except ConfigError:
             self._unlock()
-            raise ConfigError(
-                f"{self._path} holds the counts of '{state.counter}', not of '{self._counter}'.",
-                "Give each counter a state file of its own.",
-            )
-        self._sources = state.sources
+            raise
+        self._sources, self._written = state.sources, state.written
         return ""
+
+    def _other_source(self, state: State, name: str) -> Event:
+        totals, written = state.sources[name], state.written.get(name, "")
+        return self._orphan(
+            f"{self._path} has totals of the source '{name}' ({state.words(name)}), which '{self._counter}' does not count now.",
+            f"Was it renamed? Stop, and take them over: edgecv totals {self._path} --source '{name}=NEW'. "
+            f"Or drop them: --forget '{name}'",
+            {"file": self._path.name, "source": name, "totals": totals, "written": written},
+        )
+
+    def _other_counter(self, place: Path, other: State) -> Event:
+        written = max(other.written.values(), default="")
+        return self._orphan(
+            f"'{self._counter}' begins at 0 in {self._path}, and {place} has the totals of '{other.counter}', which is not "
+            "in use.",
+            f"Was it renamed? Stop, and take them over: edgecv totals {place} --counter {self._counter}; then rename the "
+            f"file to {self._path.name}.",
+            {"file": place.name, "other": other.counter, "totals": other.sources, "written": written},
+        )
+
+    def _orphan(self, message: str, hint: str, data: Mapping[str, object]) -> Event:
+        log.warning("%s %s", message, hint)
+        said = {"counter": self._counter, **data, "message": f"{message} {hint}"}
+        return Event(kind="counter.orphaned", time_ns=time.time_ns(), data=said)
 
     def _quarantine(self, reason: str) -> str:
         """Put a damaged file aside, under the first free number, for somebody to look at."""

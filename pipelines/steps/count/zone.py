@@ -49,7 +49,7 @@ class Zone(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         def make(source_id: str) -> ZoneCounter:
             return ZoneCounter(options, shape, Totals(options.name, source_id, file, names), wanted)
 
-        return PerSource(make, only=options.sources)
+        return PerSource(make, only=options.sources, orphans=None if file is None else file.orphans)
 
 
 @dataclass(slots=True, kw_only=True)
