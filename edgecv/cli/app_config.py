@@ -17,8 +17,10 @@ from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.strict import read_struct
 from edgecv.cli.app_parts import part, sink_part
 from edgecv.cloud_sync.blobs.options import SnapshotOptions
+from edgecv.cloud_sync.notify import NotifyOptions
 from edgecv.errors import ConfigError
-from edgecv.pipelines.loop.step_chain import check_ids, check_sources
+from edgecv.event_choice import read_choice, read_kinds
+from edgecv.pipelines.loop.step_chain import check_ids, check_sources, linked_steps
 from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.protocols import GateOptions, StepOptions
@@ -70,13 +72,18 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token."""
+    """``[preview]``: the page at a port; names as at ``PreviewSink``, the file with the token, and whether its editor may write.
+
+    ``events`` is by default the file of the sink ``events:``, where there is one.
+    """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
     allowed_hosts: list[str] = []
     path: str = ""
+    events: str = ""
+    edit: bool = False
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +115,7 @@ class LanesTable(msgspec.Struct, frozen=True, kw_only=True):
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait.
 
-    ``snapshots`` is a list of kinds of events, or a table ``[mqtt.snapshots]``.
+    ``events`` is a word or a list of kinds of events, ``snapshots`` a list of kinds, or a table ``[mqtt.snapshots]``.
     """
 
     url: str
@@ -116,7 +123,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     outbox: str = "outbox"
     ack: Literal["ingest", "broker"] = "ingest"
-    events: Literal["detections", "all"] = "detections"
+    events: str | list[str] = "detections"
     telemetry_ttl_s: float | None = None
     lanes: LanesTable = LanesTable()
     outbox_mb: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -125,6 +132,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     window_bytes: _Count | None = None
     drain_events_s: float | None = None
     snapshots: SnapshotOptions | list[str] | None = None
+    notify: NotifyOptions | None = None
 
 
 class HomeAssistantTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,9 +206,15 @@ def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> 
         if names.count(name) > 1:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
     read_tiles(file.model.tiles, file.model.tile_overlap)  # raises where they make no sense
+    if file.mqtt is not None:
+        read_choice(file.mqtt.events, f"{where}, [mqtt] events")
+        if file.mqtt.notify is not None:
+            read_kinds(file.mqtt.notify.events, f"{where}, [mqtt.notify] events")
     steps = tuple(part("steps", table, where, code_beside) for table in file.steps)
     check_ids(steps)
-    check_sources(steps, names)
+    linked = linked_steps(steps)
+    if names:  # a replay takes those of its recording
+        check_sources(linked, names)
     return App(
         file=file,
         steps=steps,

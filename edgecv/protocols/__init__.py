@@ -15,9 +15,11 @@ import msgspec
 import numpy.typing as npt
 
 from edgecv.protocols.abilities import (
+    Adopts as Adopts,
     AppliesRetention as AppliesRetention,
     Closes as Closes,
     CountsDropped as CountsDropped,
+    CountsHeldBack as CountsHeldBack,
     CountsLost as CountsLost,
     CountsObjects as CountsObjects,
     CountsOneSource as CountsOneSource,

@@ -130,6 +130,15 @@ class CountsLost(Protocol):
 
 
 @runtime_checkable
+class CountsHeldBack(Protocol):
+    """What a sink may have beyond ``Sink``: it has limits, and counts the events that they did not let through."""
+
+    @property
+    def held_back(self) -> int:
+        """How many events were held back so far."""
+
+
+@runtime_checkable
 class NonBlocking(Protocol):
     """What a sink may have beyond ``Sink``: with ``non_blocking = True`` the loop calls it directly, without a thread of its own.
 
@@ -255,6 +264,18 @@ class Closes(Protocol):
 
     def close(self) -> None:
         """Release what is held; called when the pipeline ends."""
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """What a step may have besides: it goes on where another one was, when the steps are replaced while a pipeline runs."""
+
+    def adopt(self, before: object) -> bool:
+        """Take over what a step with other options, or the step of one source that it has, remembers and counted.
+
+        Called once, between two frames, before this step sees one. ``before`` stays as it is: where the change fails it goes on,
+        else it is closed afterwards. ``False``: nothing of it fits, this step begins anew.
+        """
 
 
 @runtime_checkable

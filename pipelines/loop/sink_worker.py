@@ -18,6 +18,7 @@ from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
 from edgecv.protocols import (
     AppliesRetention,
+    CountsHeldBack,
     CountsLost,
     GivesMedia,
     NonBlocking,
@@ -166,6 +167,7 @@ class SinkWorker:
             dropped=self._slot.dropped + self._lost + (self._sink.lost if isinstance(self._sink, CountsLost) else 0),
             error=self._said,
             events_lost=self._events_lost,
+            held_back=self._sink.held_back if isinstance(self._sink, CountsHeldBack) else 0,
         )
 
     def _run(self) -> None:

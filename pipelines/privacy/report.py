@@ -11,9 +11,11 @@ import msgspec
 
 from edgecv.pipelines.sinks.clips.options import ClipsOptions
 from edgecv.pipelines.sinks.events.sink import EventsOptions
+from edgecv.pipelines.sinks.files.counts import CountsOptions
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.sinks.video.segments import SegmentsOptions
 from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions
+from edgecv.pipelines.sinks.webhook.options import WebhookOptions
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.uris import Uri, parse_sink, read_options
 
@@ -182,11 +184,18 @@ def _ring(name: str, keep_hours: float, budget: str) -> Outlet:
 
 
 def _lines(uri: Uri) -> Outlet:
+    return _line_file(uri, read_options(uri, LineSinkOptions), "data")
+
+
+def _counts(uri: Uri) -> Outlet:
+    return _line_file(uri, read_options(uri, CountsOptions), "numbers")
+
+
+def _line_file(uri: Uri, options: LineSinkOptions, content: Content) -> Outlet:
     if uri.path == "-":
-        return Outlet(name=uri.name, content="data", leaves="to the standard output of the program")
-    options = read_options(uri, LineSinkOptions)
+        return Outlet(name=uri.name, content=content, leaves="to the standard output of the program")
     longest_s = (options.keep + 1) * _EVERY_S[options.every] if options.every else None
-    return Outlet(name=uri.name, content="data", keeps=True, longest_s=longest_s)
+    return Outlet(name=uri.name, content=content, keeps=True, longest_s=longest_s)
 
 
 def _events(uri: Uri) -> Outlet:
@@ -201,9 +210,16 @@ def _page(uri: Uri) -> Outlet:
     return page_outlet(uri.name, content, uri.options.get("host", "127.0.0.1"))
 
 
+def _webhook(uri: Uri) -> Outlet:
+    attaches = read_options(uri, WebhookOptions).snapshot == "attach"
+    content: Content = "images" if attaches else "data"
+    return Outlet(name=uri.name, content=content, leaves="to the address of the webhook")
+
+
 _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
     {
         "clips": _clips,
+        "counts": _counts,
         "csv": _lines,
         "events": _events,
         "jsonl": _lines,
@@ -213,7 +229,7 @@ _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
         "segments": _segments,
         "snapshots": _snapshots,
         "video": lambda uri: Outlet(name=uri.name, content="images", keeps=True),
-        "webhook": lambda uri: Outlet(name=uri.name, content="data", leaves="to the address of the webhook"),
+        "webhook": _webhook,
     }
 )
 

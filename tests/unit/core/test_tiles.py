@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -227,9 +228,7 @@ def test_tiles_cover_the_image_and_overlap(columns: int, rows: int, overlap: flo
         starts = sorted({window[axis] for window in windows})
         assert len(starts) == count
         assert (starts[0], starts[-1]) == (0, length - side)
-        assert all(
-            after - before <= side - overlap * side + 1 for before, after in zip(starts, starts[1:], strict=False)
-        )
+        assert all(after - before <= side - overlap * side + 1 for before, after in itertools.pairwise(starts))
 
 
 @pytest.mark.parametrize(
