@@ -8,18 +8,17 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
-from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.model import Model
 from edgecv.pipelines.arguments import (
     SinkLike,
     check_limits,
     check_model,
-    check_replacement,
     check_sinks,
     new_files,
     remove_empty,
 )
+from edgecv.pipelines.changes import Changes
 from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.forgotten import release_forgotten, while_alive
 from edgecv.pipelines.loop.frame_loop import FrameLoop
@@ -36,7 +35,7 @@ from edgecv.results import Result
 from edgecv.status import PipelineStatus
 
 
-class Pipeline:
+class Pipeline(Changes):
     """Frames from one or many sources through a model and steps to sinks.
 
     Use it once, in any of three ways; each ends with sinks written, the sources released and no thread left::
@@ -133,27 +132,6 @@ class Pipeline:
         sources = {reader: self._loop.chain.counts(reader.name) for reader in self._loop.scheduler.readers}
         running = self._started and not self._closed
         return self._loop.counters.status(running, self._inference.model.name, sources, self._outlets.counts())
-
-    @property
-    def pace(self) -> float | None:
-        """Most frames per second through the model; ``None``: as many as there are. May be set from any thread."""
-        return self._loop.pace.fps
-
-    @pace.setter
-    def pace(self, fps: float | None) -> None:
-        self._loop.pace.fps = fps
-
-    def replace_model(self, model: Model | FittingModel) -> None:
-        """Go on with another model from the next frame on; steps and counters go on, and no frame is lost.
-
-        Frames that are prepared or computed already end with the model before, which must stay open until then: as long as
-        the pipeline runs. Neither is closed by it. May be called from any thread.
-
-        Raises:
-            ConfigError: its task or its classes are others, or a recording is replayed without a model.
-        """
-        check_replacement(self._inference.model, model)
-        self._inference.model = model
 
     def tell(self, event: Event) -> None:
         """Give an event that belongs to no frame to the sinks that take such, and to ``on_event``; from any thread."""
@@ -269,10 +247,6 @@ class Pipeline:
             if result is not None:
                 self._outlets.deliver(result, lambda: self._loop.stopping)
             return result
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConfigError("This pipeline has ended.", "Make a new one for every run.")
 
     def _add(self, config: SourceConfig) -> str:
         reader = self._loop.add(config, while_alive(self._outlets.source_changed))

@@ -97,7 +97,7 @@ def defined_at(function: object) -> str:
         function = function.func
     if not isinstance(function, type) and not inspect.isroutine(function):
         function = type(function).__call__
-    found = inspect.unwrap(function)  # type: ignore[arg-type]  # a class will do
+    found = inspect.unwrap(function)
     code = found.__code__ if inspect.isfunction(found) else None
     return f"{shown_path(code.co_filename)}, line {code.co_firstlineno}" if code is not None else ""
 

@@ -20,10 +20,11 @@ from edgecv.cloud_sync.blobs.options import SnapshotOptions
 from edgecv.cloud_sync.notify import NotifyOptions
 from edgecv.errors import ConfigError
 from edgecv.event_choice import read_choice, read_kinds
-from edgecv.pipelines.loop.step_chain import check_ids, check_sources
+from edgecv.pipelines.loop.step_chain import check_ids, check_sources, linked_steps
 from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.protocols import GateOptions, StepOptions
+from edgecv.tiles.grid import Tiles, read_tiles
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,6 +48,8 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
             CPU, and what was compiled for an accelerator lies in EdgeCV's own cache.
         extra: Options of the runtime, such as ``provider_options``; see ``edgecv/runtimes``.
         iou: Overlap above which two boxes are one.
+        tiles: Look at each frame in so many tiles as well, such as ``2x2``; see ``edgecv/tiles``.
+        tile_overlap: The part of a tile's side that it shares with its neighbour.
     """
 
     bundle: str = ""
@@ -59,16 +62,28 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     confidence: _Share | None = None
     iou: _Share | None = None
     classes: list[str | int] | None = None
+    tiles: str = ""
+    tile_overlap: float | None = None
+
+    @property
+    def grid(self) -> Tiles | None:
+        """The tiles; ``None`` without. Raises ``ConfigError`` where they make no sense."""
+        return read_tiles(self.tiles, self.tile_overlap)
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token."""
+    """``[preview]``: the page at a port; names as at ``PreviewSink``, the file with the token, and whether its editor may write.
+
+    ``events`` is by default the file of the sink ``events:``, where there is one.
+    """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
     allowed_hosts: list[str] = []
     path: str = ""
+    events: str = ""
+    edit: bool = False
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,13 +205,16 @@ def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> 
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
+    read_tiles(file.model.tiles, file.model.tile_overlap)  # raises where they make no sense
     if file.mqtt is not None:
         read_choice(file.mqtt.events, f"{where}, [mqtt] events")
         if file.mqtt.notify is not None:
             read_kinds(file.mqtt.notify.events, f"{where}, [mqtt.notify] events")
     steps = tuple(part("steps", table, where, code_beside) for table in file.steps)
     check_ids(steps)
-    check_sources(steps, names)
+    linked = linked_steps(steps)
+    if names:  # a replay takes those of its recording
+        check_sources(linked, names)
     return App(
         file=file,
         steps=steps,

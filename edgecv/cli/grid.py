@@ -104,5 +104,5 @@ def _overlays(app: App, frame: Frame) -> Iterator[Overlay]:
     for step in app.steps:
         if isinstance(step, CounterOptions):  # the file of a counter belongs to the program that counts
             built = with_options(step, state="", classes=()).build(())
-            for overlay in built(Result(frame=frame, detections=nothing)).overlays:
-                yield replace(overlay, counts={})
+            shown = built(Result(frame=frame, detections=nothing))
+            yield from (replace(overlay, counts={}) for overlay in (shown.overlays if shown else ()))

@@ -34,19 +34,21 @@ if TYPE_CHECKING:
     from edgecv.pipelines.arguments import SinkLike
     from edgecv.pipelines.fitting_model import FittingModel
     from edgecv.pipelines.pipeline import Pipeline
+    from edgecv.pipelines.preview.editor.book import StepBook
     from edgecv.pipelines.source_config import SourceConfig
     from edgecv.pipelines.summary import Summary
 
 _STATUS_S = 2.0
 
 
-def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -> None:
+def run_app(app: App, *, overwrite: bool, json: bool, path: Path | None = None) -> None:
     """Run until the sources end or a signal comes; the report comes in any case, as JSON on stdout or in words.
 
-    What an ``app.toml`` describes (``from_file``) is a service: of its files, as of what cameras show, only the owner may
+    What an ``app.toml`` describes (at ``path``) is a service: of its files, as of what cameras show, only the owner may
     read them; those of a clip that a person runs once follow the umask. Raises ``ConfigError`` when a part is missing or
     two parts want the same output, and what ``Pipeline`` raises.
     """
+    from edgecv.cli.app_edit import AppSteps
     from edgecv.cli.governor import governed
     from edgecv.devices.governor.watch import FrameWatch
     from edgecv.pipelines.pipeline import Pipeline
@@ -54,8 +56,9 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     file = app.file
     watch = FrameWatch() if file.governor == "auto" else None
     _check(file, json)
+    editor = AppSteps(app, path) if file.preview is not None else None
     live = [_is_live(source) for source in file.sources]
-    if from_file or any(live):
+    if path is not None or any(live):
         keep_files_private()
     cloud = open_cloud(file.mqtt) if file.mqtt is not None else None
     home: HomeAssistantSink | None = None
@@ -69,7 +72,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 file.sources,
                 loaded,
                 sinks=[
-                    *_sinks(app, gauges, is_service=from_file and not overwrite and all(live)),
+                    *_sinks(app, gauges, editor, is_service=path is not None and not overwrite and all(live)),
                     *(sink for sink in (cloud, home) if sink is not None),
                 ],
                 steps=app.steps,
@@ -82,6 +85,8 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 on_result=None if watch is None else watch.on_result,
                 on_event=_tell,
             )
+            if editor is not None:
+                editor.attach(pipeline)
             _advise(app, loaded)
             with pipeline, governed(pipeline, watch, models):
                 _follow(pipeline, ShapeNotes(loaded))
@@ -183,7 +188,7 @@ def open_cloud(table: MqttTable) -> MqttSink:
     return sink
 
 
-def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
+def _sinks(app: App, gauges: Sequence[Gauge], editor: StepBook | None, *, is_service: bool) -> list[SinkLike]:
     file = app.file
     sinks: list[SinkLike] = [_continued(sink) if is_service and isinstance(sink, str) else sink for sink in app.sinks]
     if file.preview is not None:
@@ -197,6 +202,8 @@ def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkL
             gauges=gauges,
             allowed_hosts=file.preview.allowed_hosts,
             path=file.preview.path,
+            events=file.preview.events or _events_file(file.sinks),
+            editor=editor,
         )
         note(f"preview: {page.url}")
         sinks.append(page)
@@ -212,6 +219,12 @@ def _sinks(app: App, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkL
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
     return sinks
+
+
+def _events_file(sinks: Sequence[str]) -> str:
+    """The file of the sink ``events:``; empty where there is none."""
+    uris = map(parse_sink, sinks)
+    return next((uri.path for uri in uris if uri.scheme == "events"), "")
 
 
 def _continued(sink: str) -> str:

@@ -26,8 +26,9 @@ _HIGH = 100
 def nal_units(data: bytes) -> Iterator[bytes]:
     """The units of an Annex B stream, without their start codes."""
     starts = [match.end() for match in _START.finditer(data)]
-    for start, end in zip(starts, [*(start - 3 for start in starts[1:]), len(data)], strict=True):
-        unit = data[start:end].rstrip(b"\x00") if end < len(data) else data[start:end]
+    for at, start in enumerate(starts):
+        # A longer start code has one zero more before it, and no unit ends with zero.
+        unit = data[start : starts[at + 1] - 3].rstrip(b"\x00") if at + 1 < len(starts) else data[start:]
         if unit:
             yield unit
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy.typing as npt
 
 from edgecv.protocols.abilities import (
+    Adopts as Adopts,
     AppliesRetention as AppliesRetention,
     Closes as Closes,
     CountsDropped as CountsDropped,

@@ -267,6 +267,18 @@ class Closes(Protocol):
 
 
 @runtime_checkable
+class Adopts(Protocol):
+    """What a step may have besides: it goes on where another one was, when the steps are replaced while a pipeline runs."""
+
+    def adopt(self, before: object) -> bool:
+        """Take over what a step with other options, or the step of one source that it has, remembers and counted.
+
+        Called once, between two frames, before this step sees one. ``before`` stays as it is: where the change fails it goes on,
+        else it is closed afterwards. ``False``: nothing of it fits, this step begins anew.
+        """
+
+
+@runtime_checkable
 class CountsOneSource(Protocol):
     """As ``CountsObjects``, of the step of one source that ``PerSource`` makes."""
 

@@ -47,6 +47,13 @@ class BlurStep:
         self._wanted = wanted
         self._boxes: deque[FloatArray] = deque(maxlen=hold + 1)
 
+    def adopt(self, before: object) -> bool:
+        """Go on hiding the boxes of the frames before."""
+        if not isinstance(before, BlurStep):
+            return False
+        self._boxes.extend(before._boxes)
+        return True
+
     def __call__(self, result: Result) -> Result:
         """The result with another image.
 

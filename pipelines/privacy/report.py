@@ -11,6 +11,7 @@ import msgspec
 
 from edgecv.pipelines.sinks.clips.options import ClipsOptions
 from edgecv.pipelines.sinks.events.sink import EventsOptions
+from edgecv.pipelines.sinks.files.counts import CountsOptions
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.sinks.video.segments import SegmentsOptions
 from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions
@@ -183,11 +184,18 @@ def _ring(name: str, keep_hours: float, budget: str) -> Outlet:
 
 
 def _lines(uri: Uri) -> Outlet:
+    return _line_file(uri, read_options(uri, LineSinkOptions), "data")
+
+
+def _counts(uri: Uri) -> Outlet:
+    return _line_file(uri, read_options(uri, CountsOptions), "numbers")
+
+
+def _line_file(uri: Uri, options: LineSinkOptions, content: Content) -> Outlet:
     if uri.path == "-":
-        return Outlet(name=uri.name, content="data", leaves="to the standard output of the program")
-    options = read_options(uri, LineSinkOptions)
+        return Outlet(name=uri.name, content=content, leaves="to the standard output of the program")
     longest_s = (options.keep + 1) * _EVERY_S[options.every] if options.every else None
-    return Outlet(name=uri.name, content="data", keeps=True, longest_s=longest_s)
+    return Outlet(name=uri.name, content=content, keeps=True, longest_s=longest_s)
 
 
 def _events(uri: Uri) -> Outlet:
@@ -211,6 +219,7 @@ def _webhook(uri: Uri) -> Outlet:
 _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
     {
         "clips": _clips,
+        "counts": _counts,
         "csv": _lines,
         "events": _events,
         "jsonl": _lines,

@@ -21,20 +21,34 @@ if TYPE_CHECKING:
     from edgecv.pipelines.steps.motion import Motion as Motion
     from edgecv.pipelines.steps.options import Options as Options, checked as checked
     from edgecv.pipelines.steps.per_source import PerSource as PerSource
+    from edgecv.pipelines.steps.rules.absence import Absence as Absence
+    from edgecv.pipelines.steps.rules.crowd import Crowd as Crowd
+    from edgecv.pipelines.steps.rules.left_behind import LeftBehind as LeftBehind
+    from edgecv.pipelines.steps.rules.schedule import Schedule as Schedule
+    from edgecv.pipelines.steps.rules.speed import Speed as Speed
+    from edgecv.pipelines.steps.rules.stays import Appear as Appear, Dwell as Dwell, Leave as Leave
     from edgecv.pipelines.steps.second_model.classify import Classify as Classify
     from edgecv.pipelines.steps.second_model.segment import Segment as Segment
     from edgecv.pipelines.steps.track.tracker import Track as Track
 
 _LAZY = {
+    "Absence": "edgecv.pipelines.steps.rules.absence",
+    "Appear": "edgecv.pipelines.steps.rules.stays",
     "Blur": "edgecv.pipelines.privacy.blur",
     "Classes": "edgecv.pipelines.steps.filter.classes",
     "Classify": "edgecv.pipelines.steps.second_model.classify",
     "Confidence": "edgecv.pipelines.steps.filter.confidence",
+    "Crowd": "edgecv.pipelines.steps.rules.crowd",
+    "Dwell": "edgecv.pipelines.steps.rules.stays",
+    "Leave": "edgecv.pipelines.steps.rules.stays",
+    "LeftBehind": "edgecv.pipelines.steps.rules.left_behind",
     "Line": "edgecv.pipelines.steps.count.line",
     "Motion": "edgecv.pipelines.steps.motion",
     "Options": "edgecv.pipelines.steps.options",
     "PerSource": "edgecv.pipelines.steps.per_source",
+    "Schedule": "edgecv.pipelines.steps.rules.schedule",
     "Segment": "edgecv.pipelines.steps.second_model.segment",
+    "Speed": "edgecv.pipelines.steps.rules.speed",
     "Track": "edgecv.pipelines.steps.track.tracker",
     "Zone": "edgecv.pipelines.steps.count.zone",
     "ZoneFilter": "edgecv.pipelines.steps.filter.zone",

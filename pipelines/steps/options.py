@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -33,12 +34,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Names of the sources that the step is for; empty: for all."""
         return ()
 
+    def linked(self, steps: Sequence[object]) -> Options:  # noqa: ARG002 - who overrides it needs them
+        """The same step with what it takes from other steps of its pipeline, which it names, such as the points of a zone.
+
+        Raises ``ConfigError``: there is no such step. Called before any step is built, and for checks before anything opens.
+        """
+        return self
+
     def build(self, labels: tuple[str, ...] = ()) -> Step:  # noqa: ARG002 - who inherits it needs them
         """The step for a model with these labels.
 
         Raises ``ConfigError``: an option does not fit, or names a class that the model does not have.
         """
         raise PluginError(f"The step '{type(self).__name__}' lacks build(labels).", "See docs/plugins.md.")
+
+    def build_after(self, labels: tuple[str, ...], before: Step) -> Step:  # noqa: ARG002 - who overrides it needs it
+        """As ``build``, while ``before`` still runs, which these options replace: of the same type and name, with other options.
+
+        What ``before`` holds open alone, such as a file, may be shared; ``Adopts`` brings over what it remembers.
+        """
+        return self.build(labels)
 
 
 def checked(options: _Options) -> _Options:

@@ -40,6 +40,9 @@ _SHARES: Mapping[str, Point] = MappingProxyType(
     }
 )
 
+# What each edge of a box adds to the point: ``(4, 2)``.
+_WEIGHTS = {name: np.array([[1 - x, 0], [0, 1 - y], [x, 0], [0, y]], np.float64) for name, (x, y) in _SHARES.items()}
+
 
 def anchor_points(xyxy: FloatArray, anchor: Anchor, frame: Frame) -> Points:
     """The point ``(N, 2)`` that stands for each box ``(N, 4)``; for people and cars the bottom centre touches the ground.
@@ -47,8 +50,7 @@ def anchor_points(xyxy: FloatArray, anchor: Anchor, frame: Frame) -> Points:
     Points on the right and lower edge of the frame move in by a pixel and a half: a box cut off by the frame stands in an
     area that ends there, whether its corner was written as 768 or as 767.
     """
-    corners = xyxy.astype(np.float64).reshape(-1, 2, 2)
-    points = corners[:, 0] + (corners[:, 1] - corners[:, 0]) * np.array(_SHARES[anchor])
+    points = xyxy.astype(np.float64) @ _WEIGHTS[anchor]
     height, width = frame.image.shape[:2]
     return np.minimum(points, (width - 1.5, height - 1.5))
 
@@ -97,7 +99,23 @@ class Placement:
         self._shape, self._what = shape, what
         self._size_wh: tuple[int, int] | None = None
         self._said = 0
+        self._unlooked = False
         self.points = shape.points
+
+    def adopt(self, before: Placement) -> bool:
+        """Take the place of another one at the same source; gives whether the shape lies elsewhere now.
+
+        The same points stay where they were. Others, in pixels, are those of the newest image.
+        """
+        self._size_wh, self._said = before._size_wh, before._said
+        old, new = before._shape, self._shape
+        if old.units == new.units and np.array_equal(old.points, new.points):
+            self.points, self._unlooked = before.points, before._unlooked
+            return False
+        if self._size_wh is not None and new.units == "relative":
+            self.points = new.points * self._size_wh
+        self._said, self._unlooked = 0, self._size_wh is not None
+        return self._size_wh is not None
 
     def follow(self, frame: Frame) -> tuple[tuple[float, float] | None, tuple[Event, ...]]:
         """Fit the shape to a frame.
@@ -106,10 +124,10 @@ class Placement:
         is to be said.
         """
         size_wh, before = (frame.image.shape[1], frame.image.shape[0]), self._size_wh
-        if size_wh == before:
+        if size_wh == before and not self._unlooked:
             return None, ()
-        self._size_wh = size_wh
-        factors = None if before is None else (size_wh[0] / before[0], size_wh[1] / before[1])
+        self._size_wh, self._unlooked = size_wh, False
+        factors = None if before in (None, size_wh) else (size_wh[0] / before[0], size_wh[1] / before[1])
         if self._shape.units == "relative":
             self.points = self._shape.points * size_wh
         elif factors is not None:
@@ -118,7 +136,7 @@ class Placement:
 
     def _events(self, frame: Frame, size_wh: tuple[int, int], before: tuple[int, int] | None) -> Iterator[Event]:
         image = f"{size_wh[0]} x {size_wh[1]}"
-        if before is not None and self._shape.units == "px":
+        if before not in (None, size_wh) and self._shape.units == "px":
             yield from self._say(
                 "step.rescaled",
                 f"The image changed from {before[0]} x {before[1]} to {image}: the points of {self._what} were moved in "
@@ -180,12 +198,23 @@ def inside(points: Points, polygon: Points) -> BoolArray:
     A ray to the right crosses the border an odd number of times (even-odd rule); of two areas that share a border each
     point on it belongs to one.
     """
-    x, y = points[:, :1], points[:, 1:]
-    (x1, y1), (x2, y2) = polygon.T, np.roll(polygon, -1, axis=0).T
-    spans = (y1 > y) != (y2 > y)
-    with np.errstate(divide="ignore", invalid="ignore"):  # level edges span nothing
-        at = x1 + (y - y1) * (x2 - x1) / (y2 - y1)
-    return np.asarray((spans & (x < at)).sum(axis=1) % 2 == 1)
+    return Border(polygon).holds(points)
+
+
+class Border:
+    """The edges of a polygon ``(K, 2)``, prepared for many questions."""
+
+    def __init__(self, polygon: Points) -> None:
+        (x1, y1), (x2, y2) = polygon.T, np.roll(polygon, -1, axis=0).T
+        self._x1, self._y1, self._y2, self._run = x1, y1, y2, x2 - x1
+        self._rise = np.where(y2 == y1, 1.0, y2 - y1)  # level edges span nothing
+
+    def holds(self, points: Points) -> BoolArray:
+        """As ``inside``."""
+        x, y = points[:, :1], points[:, 1:]
+        spans = (self._y1 > y) != (self._y2 > y)
+        at = self._x1 + (y - self._y1) * self._run / self._rise
+        return np.logical_xor.reduce(spans & (x < at), axis=1)  # type: ignore[no-any-return]
 
 
 def _numbers(points: Sequence[Point], units: Units, what: str) -> Points:

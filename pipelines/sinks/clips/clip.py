@@ -14,7 +14,6 @@ from edgecv.pipelines.sinks.clips.folder import ClipFolder
 from edgecv.pipelines.sinks.clips.mp4 import Mp4Writer
 from edgecv.pipelines.sinks.clips.roll import Roll
 
-_BACK_NS = 1_000_000_000  # the scene began anew
 _LATE_S = 3.0  # what is on its way from a camera when its time is over
 _SILENT_S = 30.0  # a source that gives nothing for so long ends its clips
 
@@ -26,6 +25,7 @@ class Clip:
     Attributes:
         roll: The source that it shows, and where its packets come from.
         is_original: Whether those are what the camera encoded.
+        scene: Which of the source's scenes it shows (``Roll.scene``).
         number: Of the next packet.
         end_ns: Scene time of its end; a further event moves it.
         latest_ns: Scene time beyond which no event moves it.
@@ -36,6 +36,7 @@ class Clip:
 
     roll: Roll
     is_original: bool
+    scene: int
     number: int
     end_ns: int
     latest_ns: int
@@ -51,9 +52,10 @@ class Clip:
     _described: int = 0
     _moved_s: float = field(default_factory=time.monotonic)
 
-    def takes(self, scene_ns: int) -> bool:
-        """Whether an event of that moment belongs here."""
-        return not self.is_spoiled and scene_ns <= min(self.end_ns, self.latest_ns)
+    def takes(self, roll: Roll, scene_ns: int) -> bool:
+        """Whether an event of that source and moment belongs here."""
+        is_here = roll is self.roll and roll.scene == self.scene and not self.is_spoiled
+        return is_here and scene_ns <= min(self.end_ns, self.latest_ns)
 
     @property
     def is_empty(self) -> bool:
@@ -63,13 +65,14 @@ class Clip:
     def advance(self, folder: ClipFolder) -> bool:
         """Write what came; whether it is over. Raises ``SinkError``: it cannot be written."""
         packets, following = self.roll.ring.after(self.number)
+        self.number = following - len(packets)
         for packet in packets:
             if self._is_past(packet):
                 return True
             self._write(packet, folder)
+            self.number += 1
         if packets:
             self._moved_s = time.monotonic()
-        self.number = following
         if not self.is_empty and len(self.events) != self._described:
             self._describe(folder, is_whole=False)
         return self._is_overdue()
@@ -92,15 +95,12 @@ class Clip:
         """Whether the clip ends before this packet: by time, or because it is of another stream."""
         if packet.scene_ns > min(self.end_ns, self.latest_ns):
             return True
-        return self._stream is not None and (
-            packet.stream is not self._stream or packet.scene_ns < self._last_ns - _BACK_NS
-        )
+        return self._stream is not None and packet.stream is not self._stream
 
     def _is_overdue(self) -> bool:
-        late_ns = time.monotonic_ns() - min(self.end_ns, self.latest_ns)
-        if self.roll.is_live and late_ns > _LATE_S * 1e9:
-            return True
-        return time.monotonic() - self._moved_s > _SILENT_S
+        silent_s = time.monotonic() - self._moved_s
+        late_s = (time.monotonic_ns() - min(self.end_ns, self.latest_ns)) / 1e9
+        return silent_s > _SILENT_S or (self.roll.is_live and min(late_s, silent_s) > _LATE_S)
 
     def _write(self, packet: Packet, folder: ClipFolder) -> None:
         if self._stream is None:

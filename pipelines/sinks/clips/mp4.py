@@ -143,16 +143,19 @@ def mended(path: Path) -> bool:
         with path.open("r+b") as file:
             size = os.fstat(file.fileno()).st_size
             whole = at = 0
+            is_fragmented = has_data = False
             while at < size:
                 file.seek(at)
                 length, name = _head(file.read(16))
                 if length < 8 or at + length > size:
                     break
                 at += length
-                if name == b"mdat":
+                is_fragmented = is_fragmented or name == b"moof"
+                has_data = has_data or name == b"mdat"
+                if name == b"mdat" and is_fragmented:
                     whole = at
-                elif name == b"moov" and whole:  # the index of all of it: the very end
-                    return True
+                elif name == b"moov" and has_data and not is_fragmented:
+                    return True  # it was whole, but for its name
             file.truncate(whole)
             os.fsync(file.fileno())
     except OSError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from edgecv.media.packets import Packet, PacketStream
 
-_BACK_NS = 1_000_000_000  # a scene that goes back further began anew, such as a video that is played again
+BACK_NS = 500_000_000  # a scene whose time goes back further began anew, such as a video that is played again
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class PacketRing:
         self._keep_ns, self._most_bytes = keep_ns, most_bytes
         self._groups: deque[_Group] = deque()
         self._bytes = self._next = 0
+        self._anew = 0  # the number with which the time of the scene last went back
         self._last_ns = 0
         self._hold: int | None = None
         self._changed = threading.Condition()
@@ -51,10 +52,10 @@ class PacketRing:
     def put(self, packet: Packet) -> None:
         """Take a packet; one that comes before any key frame is left out."""
         with self._changed:
-            if self._groups and packet.scene_ns < self._last_ns - _BACK_NS:
-                self._clear()
             if not (packet.is_key or self._groups):
                 return
+            if packet.scene_ns < self._last_ns - BACK_NS:
+                self._anew = self._next
             if packet.is_key:
                 self._groups.append(_Group(self._next))
             group = self._groups[-1]
@@ -97,20 +98,35 @@ class PacketRing:
             ]
             return found, self._next
 
-    def wait_for_room(self, timeout_s: float) -> None:
-        """Wait until half of it is free of what a clip still needs, or time is up."""
+    @property
+    def is_held(self) -> bool:
+        """Whether a clip needs something of it."""
+        return self._hold is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether half of it at least is free of what a clip still needs."""
         with self._changed:
-            self._changed.wait_for(lambda: self._hold is None or self._held_bytes() < self._most_bytes // 2, timeout_s)
+            return self._is_roomy()
+
+    def wait_for_room(self, timeout_s: float) -> None:
+        """Wait until it has room, or time is up."""
+        with self._changed:
+            self._changed.wait_for(self._is_roomy, timeout_s)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._changed:
-            self._clear()
+            self._groups.clear()
+            self._bytes = 0
             self._changed.notify_all()
 
-    def _held_bytes(self) -> int:
-        hold = self._hold or 0
-        return sum(group.size for group in self._groups if group.first + len(group.packets) > hold)
+    def _is_roomy(self) -> bool:
+        hold = self._hold
+        if hold is None or self._bytes < self._most_bytes // 2:
+            return True
+        held = sum(group.size for group in self._groups if group.first + len(group.packets) > hold)
+        return held < self._most_bytes // 2
 
     def _trim(self) -> None:
         while self._groups and (self._bytes > self._most_bytes or self._is_old()):
@@ -124,8 +140,5 @@ class PacketRing:
             return False
         following = self._groups[1]
         is_held = self._hold is not None and following.first > self._hold
-        return not is_held and following.begins_ns <= self._last_ns - self._keep_ns
-
-    def _clear(self) -> None:
-        self._groups.clear()
-        self._bytes = 0
+        is_of_before = self._groups[0].first < self._anew
+        return not is_held and (is_of_before or following.begins_ns <= self._last_ns - self._keep_ns)

@@ -87,7 +87,9 @@ class ClipsSink(SinkType):
         roll.take_frame(frame, is_wanted=bool(events))
         if events:
             self._writer.note(roll, events, frame.scene_ns)
-        roll.wait_for_room()
+        if not roll.has_room:
+            self._writer.hurry()
+            roll.wait_for_room()
 
     def emit_event(self, event: Event) -> None:
         """Make a clip of an event whose frame a step dropped, or of one of a source's health where ``on`` names it."""

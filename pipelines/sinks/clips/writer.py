@@ -49,7 +49,7 @@ class ClipWriter:
     def note(self, roll: Roll, events: list[Event], scene_ns: int) -> None:
         """Events of a frame: they join the clip of their source that is being made, or begin one."""
         with self._changing:
-            clip = next((one for one in self._clips if one.roll is roll and one.takes(scene_ns)), None)
+            clip = next((one for one in self._clips if one.takes(roll, scene_ns)), None)
             if clip is None:
                 clip = self._begun(roll, scene_ns)
                 self._clips.append(clip)
@@ -86,6 +86,7 @@ class ClipWriter:
         return Clip(
             roll=roll,
             is_original=roll.gives_packets,
+            scene=roll.scene,
             number=roll.ring.begin(scene_ns, pre_ns),
             end_ns=scene_ns,
             latest_ns=scene_ns - pre_ns + longest_ns,
@@ -108,10 +109,13 @@ class ClipWriter:
 
     def _tend(self, clip: Clip, is_closing: bool) -> None:
         try:
-            is_over = clip.is_spoiled or clip.advance(self._folder)
-            if is_over or is_closing:
-                with self._changing:
+            end_ns = clip.end_ns
+            is_over = clip.is_spoiled or clip.advance(self._folder) or is_closing
+            with self._changing:
+                is_over = is_over and (is_closing or clip.end_ns == end_ns)  # an event may have prolonged it meanwhile
+                if is_over:
                     self._clips.remove(clip)
+            if is_over:
                 self._end(clip)
         except SinkError as error:
             self._lose(clip, in_one_line(error.message, error.hint))

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
@@ -49,7 +50,7 @@ class CounterFile:
         self._path, self._counter, self._rule = Path(path), counter, rule
         self._sources: dict[str, dict[str, int]] = {}
         self._written: dict[str, str] = {}
-        self._users: set[str] = set()
+        self._users: Counter[str] = Counter()  # a counter that is replaced is there twice for a moment
         self._lock_file: BinaryIO | None = None
         self._changing = threading.Lock()
         self._lock()  # to say now, not at the first frame, that it cannot be had
@@ -57,6 +58,10 @@ class CounterFile:
         _alive.add(self)
         with suppress(*DAMAGES):
             check_counter(self._path, read_state(self._path), counter)
+
+    def serves(self, path: str | Path, counter: str) -> bool:
+        """Whether it is the file of that counter under that name."""
+        return (self._path, self._counter) == (Path(path), counter)
 
     def orphans(self, sources: Collection[str]) -> Iterator[Event]:
         """What of earlier totals goes on nowhere, when these ``sources`` count; each is said in the log and as an event.
@@ -83,7 +88,7 @@ class CounterFile:
             if not self._users:
                 self._lock()
                 problem = self._read()
-            self._users.add(source_id)
+            self._users[source_id] += 1
             return dict(self._sources.get(source_id, {})), problem
 
     def write(self, source_id: str, counts: Mapping[str, int]) -> str:
@@ -94,7 +99,7 @@ class CounterFile:
         with self._changing:
             if not self._users:  # a step that was closed counts on in another pipeline
                 self._lock()
-            self._users.add(source_id)
+            self._users[source_id] = max(1, self._users[source_id])
             self._sources[source_id], self._written[source_id] = dict(counts), utc_now()
             state = State(counter=self._counter, rule=self._rule, sources=self._sources, written=self._written)
             try:
@@ -106,7 +111,7 @@ class CounterFile:
     def leave(self, source_id: str) -> None:
         """The source is done; the last one frees the file."""
         with self._changing:
-            self._users.discard(source_id)
+            self._users -= Counter((source_id,))
             if not self._users:
                 self._unlock()
 
@@ -179,12 +184,29 @@ class Totals:
     """
 
     def __init__(self, counter: str, source_id: str, file: CounterFile | None, names: tuple[str, ...]) -> None:
-        self._counter, self._source_id, self._file = counter, source_id, file
+        self._counter, self._source_id, self._file, self._names = counter, source_id, file, names
         kept, damage = file.join(source_id) if file is not None else ({}, "")
         self._told = [("counter.damaged", damage)] if damage else []
         self._counts = dict.fromkeys(names, 0) | kept
         self._is_dirty = self._failed = False
         self._written_ns: int | None = None
+
+    def adopt(self, before: Totals) -> None:
+        """Go on with the counts of another one of the same name and source; a name that became another keeps its count.
+
+        With another file they go on where that has none.
+        """
+        if self._file is not before._file and any(self._counts.values()):
+            return
+        renamed = {
+            old: new
+            for old, new in zip(before._names, self._names, strict=False)
+            if old not in self._names and new not in before._names
+        }
+        kept = {".".join((renamed.get(first, first), *rest)): count for first, rest, count in _parts(before._counts)}
+        self._counts = dict.fromkeys(self._names, 0) | kept
+        self._is_dirty = before._is_dirty or bool(renamed) or self._file is not before._file
+        self._written_ns = before._written_ns
 
     def add(self, *names: str) -> tuple[int, ...]:
         """One more of each; their totals."""
@@ -225,3 +247,10 @@ class Totals:
     def _event(self, kind: str, message: str, frame: Frame) -> Event:
         data = {"counter": self._counter, "message": message}
         return Event(kind=kind, time_ns=frame.captured_ns, source_id=self._source_id, data=data)
+
+
+def _parts(counts: Mapping[str, int]) -> Iterator[tuple[str, list[str], int]]:
+    """Each count with the first part of its name, such as ``in`` of ``in.person``, and the rest."""
+    for name, count in counts.items():
+        first, *rest = name.split(".")
+        yield first, rest, count

@@ -139,6 +139,14 @@ class ByteTracker:
         tracker_id = self.follow(result.detections, result.frame.scene_ns)
         return replace(result, detections=replace(result.detections, tracker_id=tracker_id))
 
+    def adopt(self, before: object) -> bool:
+        """Go on with the objects and ids of another tracker."""
+        if not isinstance(before, ByteTracker):
+            return False
+        self._objects = before._objects.take(np.arange(len(before._objects.state)))
+        self._size_hw, self._next_id, self._last_ns = before._size_hw, before._next_id, before._last_ns
+        return True
+
     def follow(self, found: Detections, now_ns: int) -> IntArray:
         """The ids ``(N,)`` of the detections of a frame taken at ``now_ns``, monotonic nanoseconds."""
         self._move(now_ns)
