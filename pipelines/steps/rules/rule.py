@@ -83,11 +83,14 @@ class Rule(Generic[_Asked, _Known]):
             priority=self._options.priority,
         )
 
+    def _is_on(self, at: Moment) -> bool:
+        """Whether the schedule lets something count that lasts for no time."""
+        line = self._kept.line
+        return line.is_open and at.scene_ns >= line.turned_ns
+
     def _is_due(self, at: Moment) -> bool:
-        """Whether something that lasts for no time may be said, by the schedule and the cooldown; else it is counted as skipped."""
+        """Whether it may be said, by the cooldown; else it is counted as skipped."""
         kept = self._kept
-        if not kept.line.is_open or at.scene_ns < kept.line.turned_ns:
-            return False
         if at.scene_ns < kept.cooldown.ready_ns:
             kept.skipped += 1
             return False

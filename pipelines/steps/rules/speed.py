@@ -63,24 +63,25 @@ class Speed(RuleOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         Raises ``ConfigError``: there is no such line, it is for other sources, or one line is named and the other is not.
         """
-        self.hours()
-        names = [line for line in self.lines if isinstance(line, str)]
+        own = checked(self)
+        own.hours()
+        names = [line for line in own.lines if isinstance(line, str)]
         if not names:
-            return self
+            return own
         if len(set(names)) != 2:
             raise ConfigError(
-                f"'{self.name}' needs the names of two different lines, or the points of both.",
+                f"'{own.name}' needs the names of two different lines, or the points of both.",
                 'lines = ["first", "second"]',
             )
-        first, second = (named(steps, name, Line, self.name) for name in names)
-        narrowed = msgspec.structs.replace(self, sources=self.shared_sources(first))
+        first, second = (named(steps, name, Line, own.name) for name in names)
+        narrowed = msgspec.structs.replace(own, sources=own.shared_sources(first))
         if first.units != second.units:
-            raise ConfigError(f"The lines of '{self.name}' have different units.", "Write both in one of them.")
+            raise ConfigError(f"The lines of '{own.name}' have different units.", "Write both in one of them.")
         return msgspec.structs.replace(
-            self,
+            own,
             lines=(first.points, second.points),
             units=first.units,
-            anchor=self.anchor or first.anchor,
+            anchor=own.anchor or first.anchor,
             sources=narrowed.shared_sources(second),
         )
 
@@ -203,7 +204,7 @@ class SpeedWatch(Rule[Speed, _Known]):
 
     def _measured(self, speed: float, at: Moment, frame: Frame, data: dict[str, Any]) -> Iterator[Event]:
         options, totals = self._options, self._kept.totals
-        if not self._kept.line.is_open:
+        if not self._is_on(at):
             return
         totals["measured"] += 1
         kind = "measured"
