@@ -84,7 +84,7 @@ def scene(tracks: int, frames: int) -> list[Result]:
     for at in range(frames):
         place = np.abs((start + pace * (at / _FPS)) % (2 * np.array(_SIZE_WH)) - _SIZE_WH)
         found = Detections(
-            xyxy=np.concatenate([place - (15, 60), place + (15, 0)], axis=1).astype(np.float32),
+            xyxy=np.concatenate([place - (15, 60), np.add(place, (15, 0))], axis=1).astype(np.float32),
             confidence=np.full(tracks, 0.9, np.float32),
             class_id=class_id,
             tracker_id=np.arange(1, tracks + 1),

@@ -270,7 +270,7 @@ def test_memory_is_bounded_and_holds_no_image() -> None:
     kept = {name: step._steps["cam"]._kept for name, step in steps}  # type: ignore[attr-defined]
     assert len(kept["stay"].known.stays) <= MOST_OBJECTS
     assert len(kept["bag"].known.spots) <= 256
-    assert len(kept["road"].known.times) <= 500
+    assert len(kept["road"].known.lost) <= 300
     del image, frame, found
     gc.collect()
     assert not [
