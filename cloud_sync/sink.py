@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from edgecv._internal.strict import check_number
 from edgecv._internal.timing import clock_is_synced
@@ -19,6 +19,7 @@ from edgecv.cloud_sync.delivery.sender import Sender
 from edgecv.cloud_sync.envelope import Envelope, Stamp, envelope_from_event, envelope_from_result
 from edgecv.cloud_sync.mqtt.broker_url import parse_broker_url
 from edgecv.cloud_sync.mqtt.topics import Address
+from edgecv.cloud_sync.notify import Notifier, NotifyOptions
 from edgecv.cloud_sync.outbox.accounts.losses import Loss
 from edgecv.cloud_sync.outbox.limits import LaneLimits, OutboxLimits
 from edgecv.cloud_sync.outbox.outbox import Outbox
@@ -26,10 +27,9 @@ from edgecv.cloud_sync.platforms.route import plan_route
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.cloud_sync.wire.payloads import Wire
 from edgecv.errors import ConfigError, SyncError
+from edgecv.event_choice import Choice, read_choice
 from edgecv.events import Event, Priority
 from edgecv.results import Result
-
-Selection = Literal["detections", "all"]
 
 _CLOCK_CHECK_S = 10.0
 _FEW_EVENTS = 100  # two batches
@@ -45,7 +45,8 @@ class MqttSink:
         device: Its name, unique within the tenant.
         outbox: Folder for events that wait; one process at a time may own it.
         ack: ``ingest``: ``edgecv ingest`` says when an event is safe. ``broker``: the broker does, which is weaker.
-        events: ``detections``: frames in which something was found. ``all``: every frame. Events of steps always go.
+        events: ``events``: events alone. ``detections``: also frames in which something was found. ``all``: also every other
+            frame. A list of kinds, such as ``["line.crossed", "zone.*"]``: only these events; the report of losses goes always.
         limits: Sizes of the outbox.
         options: How to send; its ``ack`` gives way to ``ack``.
         telemetry_ttl_s: Results of frames that could not be delivered for so long are worthless, and deleted; ``None`` keeps
@@ -60,6 +61,7 @@ class MqttSink:
         drain_events_s: Most events of the backlog in a second, in place of that in ``options``. What happens while a
             connection stands goes first in any case.
         snapshots: Which events get a picture of their frame, and how it leaves the device; ``None``: no picture leaves it.
+        notify: Which events get the mark that people are told of them, and how often; ``None``: none. No event is held back.
 
     ``promise`` says what ``ack="broker"`` does not promise; it is empty with ingest.
 
@@ -80,7 +82,7 @@ class MqttSink:
         device: str,
         outbox: Path | str,
         ack: AckMode = "ingest",
-        events: Selection = "detections",
+        events: Choice = "detections",
         limits: OutboxLimits | None = None,
         options: SendOptions | None = None,
         telemetry_ttl_s: float | None = None,
@@ -91,9 +93,10 @@ class MqttSink:
         window_bytes: int | None = None,
         drain_events_s: float | None = None,
         snapshots: SnapshotOptions | None = None,
+        notify: NotifyOptions | None = None,
     ) -> None:
-        if events not in ("detections", "all"):
-            raise ConfigError(f"There is no selection of events {events!r}.", "Use 'detections' or 'all'.")
+        self._choice = read_choice(events, "events of MQTT")
+        self._notifier = None if notify is None else Notifier(notify)
         if telemetry_ttl_s is not None:
             check_number("telemetry_ttl_s", telemetry_ttl_s, 0.0, _LONGEST_TTL_S)
         if snapshots is not None and ack != "ingest":
@@ -108,7 +111,6 @@ class MqttSink:
         broker = parse_broker_url(url)
         route = plan_route(broker, self._address, ack=ack, wire=wire, platform=platform)
         self.promise = route.promise
-        self._all = events == "all"
         self._telemetry_ttl_s = telemetry_ttl_s
         self._drain_s = drain_s
         self._emitted = 0
@@ -125,15 +127,19 @@ class MqttSink:
 
     def emit(self, result: Result) -> None:
         """Take one result and the events of its steps; what cannot be kept is counted in ``stats``."""
-        if self._all or _found_something(result):
+        if self._choice.frames == "all" or (self._choice.frames == "found" and _found_something(result)):
             self._emitted += 1
             self._store(lambda stamp: envelope_from_result(result, stamp), "telemetry", ttl_s=self._telemetry_ttl_s)
-        for event in result.events if self._blobs is None else self._take_pictures(result, self._blobs):
+        events = tuple(self._marked(event) for event in result.events if self._choice.wants(event))
+        if self._blobs is not None:
+            events = self._take_pictures(replace(result, events=events), self._blobs)
+        for event in events:
             self._put_event(event, result.frame.monotonic_ns, result.model)
 
     def emit_event(self, event: Event) -> None:
         """Take one event that belongs to no frame; what cannot be kept is counted in ``stats``."""
-        self._put_event(event, time.monotonic_ns(), "")
+        if self._choice.wants(event):
+            self._put_event(self._marked(event), time.monotonic_ns(), "")
 
     def close(self) -> None:
         """Store what is queued, deliver for a bounded time and leave the rest on disk; a second call does nothing."""
@@ -149,7 +155,9 @@ class MqttSink:
     def stats(self) -> SyncStats:
         """The counts of this sink, its outbox and its sender at this moment."""
         stats = SyncStats(emitted=self._emitted) + self._outbox.stats() + self._sender.stats()
-        return stats if self._blobs is None else stats + self._blobs.stats()
+        for part in (self._blobs, self._notifier):
+            stats += part.stats() if part is not None else SyncStats()
+        return stats
 
     def _open_blobs(self, outbox: Path, snapshots: SnapshotOptions, pace: UploadPace) -> BlobLane:
         try:
@@ -165,6 +173,9 @@ class MqttSink:
         except BaseException:
             self._outbox.close()
             raise
+
+    def _marked(self, event: Event) -> Event:
+        return event if self._notifier is None else self._notifier(event)
 
     def _take_pictures(self, result: Result, blobs: BlobLane) -> tuple[Event, ...]:
         plain = blobs.take(result)

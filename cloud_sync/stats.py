@@ -40,6 +40,8 @@ class SyncStats:
     snapshots_dropped: int = (
         0  # pictures given up: the quota or the disk was full, they were damaged, or ingest never takes them
     )
+    notified: int = 0  # events with the mark that people are told of them
+    held_back: int = 0  # events that the limits of the mark left without it; they go to the store as all others
     last_error: str = ""  # what last went wrong on the disk, or else with the broker; or empty
 
     def __add__(self, other: SyncStats) -> SyncStats:

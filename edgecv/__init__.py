@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Result as Result,
     )
     from edgecv.specs import ModelSpec as ModelSpec, RuntimeOptions as RuntimeOptions
+    from edgecv.tiles.model import TiledModel as TiledModel
 
 # ONNX Runtime reads this when it is first imported: without it, it writes an id of the device below ~/.cache and looks up its
 # maker's host. No plugin, and no module of EdgeCV that imports more than Python's own, is imported before this line.
@@ -66,6 +67,7 @@ _LAZY = {
     "RuntimeOptions": "edgecv.specs",
     "SourceConfig": "edgecv.pipelines.source_config",
     "SourceOptions": "edgecv.converters.source",
+    "TiledModel": "edgecv.tiles.model",
     "annotate": "edgecv.media.drawing",
     "convert": "edgecv.converters.convert",
     "errors": "edgecv.errors",

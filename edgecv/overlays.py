@@ -25,5 +25,5 @@ class Overlay:
     shape: Literal["line", "zone"]
     points: tuple[tuple[float, float], ...]
     counts: Mapping[str, int] = field(default_factory=dict)
-    levels: frozenset[str] = frozenset()
+    levels: frozenset[str] = frozenset({"inside"})
     active: bool = False

@@ -49,8 +49,10 @@ _TABLE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "recording": "edgecv.pipelines.recording.source:RecordingSource",
         },
         "sinks": {
+            "clips": "edgecv.pipelines.sinks.clips.sink:ClipsSink",
             "counts": "edgecv.pipelines.sinks.files.counts:CountsSink",
             "csv": "edgecv.pipelines.sinks.files.csv:CsvSink",
+            "events": "edgecv.pipelines.sinks.events.sink:EventsSink",
             "jsonl": "edgecv.pipelines.sinks.files.jsonl:JsonlSink",
             "preview": "edgecv.pipelines.preview.sink:PreviewSink",
             "metrics": "edgecv.pipelines.sinks.metrics.sink:MetricsSink",

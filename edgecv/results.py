@@ -45,6 +45,7 @@ class Frame:
         position_ns: Position in a file that has a time of its own; ``None`` for a camera.
         path: The file that it is, where the source is a folder of images; empty for any other.
         is_damaged: Whether the file is damaged here, and the decoder made up a part of the image.
+        scene_time_ns: Its time on the clock of the scene where neither of the others is that: of a file that is played.
     """
 
     image: Image
@@ -55,6 +56,7 @@ class Frame:
     position_ns: int | None = None
     path: str = ""
     is_damaged: bool = False
+    scene_time_ns: int | None = None
 
     @property
     def position_s(self) -> float | None:
@@ -63,7 +65,12 @@ class Frame:
 
     @property
     def scene_ns(self) -> int:
-        """Nanoseconds on the clock of what is seen: however fast a file is read, a second in it is a second."""
+        """Nanoseconds on the clock of what is seen: however fast a file is read, a second in it is a second.
+
+        It goes forward in a file that is played over and over, too.
+        """
+        if self.scene_time_ns is not None:
+            return self.scene_time_ns
         return self.monotonic_ns if self.position_ns is None else self.position_ns
 
     def with_image(self, image: Image) -> Frame:
@@ -81,6 +88,7 @@ class Frame:
             position_ns=self.position_ns,
             path=self.path,
             is_damaged=self.is_damaged,
+            scene_time_ns=self.scene_time_ns,
         )
 
     def __repr__(self) -> str:

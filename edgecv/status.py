@@ -54,6 +54,7 @@ class SinkCount:
     # Events it never saw: of steps, which a result that is dropped hands on to the next one, where there were too many
     # to hand on or the sink did not finish; and such that belong to no frame
     events_lost: int = 0
+    held_back: int = 0  # events that its limits (`cooldown_s`, `at_most`) did not let through; they are told in number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

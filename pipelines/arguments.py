@@ -15,12 +15,14 @@ from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.sink_worker import CallableSink
 from edgecv.pipelines.sinks import SINK_HINT, check_sink, writes_files
+from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
+from edgecv.pipelines.steps.functions import SINK, check_arguments
 from edgecv.pipelines.uris import parse_sink
 from edgecv.protocols import LoadedModel, Sink, lacks
 from edgecv.results import Result
 
-SinkLike: TypeAlias = Sink | Callable[[Result], object] | str
+SinkLike: TypeAlias = Sink | OwnSink | Callable[[Result], object] | str
 
 
 def check_model(model: object) -> None:
@@ -80,6 +82,7 @@ def as_sink(sink: object) -> Sink:
     if not isinstance(sink, type) and missing != ["emit", "close"]:
         raise ConfigError(f"The sink {part_name(sink)} lacks {', '.join(missing)}.", SINK_HINT)
     if callable(sink) and not isinstance(sink, type):
+        check_arguments(sink, SINK)
         return CallableSink(sink)
     raise ConfigError(
         f"{short(sink)} is no sink.", "Give a URI such as jsonl:out.jsonl, a Sink, or a function of a result."

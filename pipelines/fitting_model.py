@@ -18,6 +18,8 @@ from edgecv.model import Model, load, open_variant
 from edgecv.results import Frame
 from edgecv.specs import ModelSpec, RuntimeOptions
 from edgecv.status import resident_bytes
+from edgecv.tiles.grid import Tiles
+from edgecv.tiles.model import TiledModel, check_tileable, tiled
 from edgecv.vision.input_shapes import Size, best_shape, shape_name, shapes_for
 
 if TYPE_CHECKING:
@@ -34,21 +36,30 @@ class FittingModel:
 
     Attributes:
         bundle: The bundle.
+        tiles: The grid of tiles in which it looks at frames; ``None`` for the whole of each alone.
     """
 
-    def __init__(self, bundle: Bundle, options: RuntimeOptions) -> None:
+    def __init__(self, bundle: Bundle, options: RuntimeOptions, tiles: Tiles | None = None) -> None:
         """Take note of the shapes; nothing is loaded yet.
 
+        Args:
+            bundle: The bundle.
+            options: How its variants are chosen and run.
+            tiles: Look at each frame in tiles, too; the shape is then the one that wastes least on a tile.
+
         Raises:
-            ConfigError: the bundle has nothing that fits the options, or its model answers prompts.
+            ConfigError: the bundle has nothing that fits the options, or its model answers prompts or cannot look at tiles.
             MissingDependency: no runtime for it is installed.
         """
         if bundle.manifest.decode.task == "promptable-segment":
             raise ConfigError(f"{bundle.name} answers prompts.", "Load it with edgecv.load(...).")
+        if tiles is not None:
+            check_tileable(bundle.name, bundle.manifest.decode.task)
         self.bundle = bundle
+        self.tiles = tiles
         self._options = options
         self._shapes = shapes_in(bundle, options)
-        self._frames_wh: dict[str, Size] = {}  # of each source: the size of its first frame
+        self._frames_wh: dict[str, Size] = {}  # of each source: the size of its first frame, or of a tile of it
         self._of_source: dict[str, Model] = {}
         self._models: dict[Size, Model] = {}
         self._changing = threading.Lock()
@@ -98,7 +109,8 @@ class FittingModel:
             if self._closed:
                 raise ConfigError(f"{self.bundle.name} was closed.", "Load it again.")
             if frame.source_id not in self._of_source:
-                self._frames_wh[frame.source_id] = (frame.image.shape[1], frame.image.shape[0])
+                size_wh = (frame.image.shape[1], frame.image.shape[0])
+                self._frames_wh[frame.source_id] = size_wh if self.tiles is None else self.tiles.tile_wh(size_wh)
                 self._plan()
             return self._of_source[frame.source_id]
 
@@ -139,6 +151,7 @@ class FittingModel:
         before = resident_bytes()
         chosen = choose_size(self.bundle, self._options, shape)
         model = open_variant(self.bundle, chosen.variant, chosen.options, chosen.runtime)
+        model = model if self.tiles is None else TiledModel(model, self.tiles)
         model(np.zeros((shape[1], shape[0], 3), np.uint8))  # what it needs to compute is part of its memory
         more = (
             f": a second session, which takes {max(0, resident_bytes() - before) / 1e6:.0f} MB more memory"
@@ -151,15 +164,18 @@ class FittingModel:
         return model
 
 
-def load_fitting(path: str | Path, **options: Unpack[LoadOptions]) -> Model | FittingModel:
+def load_fitting(path: str | Path, tiles: Tiles | None = None, **options: Unpack[LoadOptions]) -> Model | FittingModel:
     """As ``edgecv.load``; of a bundle with several input shapes a ``FittingModel``, which a ``Pipeline`` takes as well.
 
     Raises:
+        ConfigError: the model cannot look at tiles, and there are to be some.
         EdgeCVError: as ``edgecv.load``.
     """
-    if Path(path).is_dir() and not options.get("variant"):
+    if Path(path).is_dir():
         bundle, asked = Bundle.open(path), runtime_options(**options)
-        if len(bundle.sizes_wh) > 1:
-            return FittingModel(bundle, asked)
+        if tiles is not None:
+            check_tileable(bundle.name, bundle.manifest.decode.task)
+        if len(bundle.sizes_wh) > 1 and not options.get("variant"):
+            return FittingModel(bundle, asked, tiles)
     model: Model = load(path, **options)
-    return model
+    return model if tiles is None else tiled(model, tiles)

@@ -6,25 +6,27 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from typing import ParamSpec
 
 from edgecv.pipelines.loop.scheduler import SourceScheduler
 from edgecv.pipelines.loop.sink_worker import SinkWorker
 from edgecv.pipelines.loop.step_chain import StepChain
-from edgecv.status import SourceHealth
 
 QUICK_CLOSE_S = 1.0  # what a source takes that does not hang
 
 log = logging.getLogger("edgecv.pipelines")
 
+_Given = ParamSpec("_Given")
 
-def while_alive(method: Callable[[str, SourceHealth], None]) -> Callable[[str, SourceHealth], None]:
+
+def while_alive(method: Callable[_Given, None]) -> Callable[_Given, None]:
     """A method for those who must not keep its object alive: threads of cameras run until the pipeline is closed."""
     held = weakref.WeakMethod(method)
 
-    def call(name: str, health: SourceHealth) -> None:
+    def call(*given: _Given.args, **named: _Given.kwargs) -> None:
         alive = held()
         if alive is not None:
-            alive(name, health)
+            alive(*given, **named)
 
     return call
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from edgecv._internal.foreign import errors_named
 from edgecv.pipelines.arguments import SinkLike, as_sink
 from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.forgotten import QUICK_CLOSE_S
@@ -14,6 +15,7 @@ from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.signals import Signals
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader
 from edgecv.pipelines.sinks import open_sink
+from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.uris import parse_sink
 from edgecv.protocols import Sink
 
@@ -29,6 +31,10 @@ def opened_sinks(
     for sink in sinks:
         if isinstance(sink, str):
             yield parse_sink(sink).name, open_sink(sink, fps=fps, overwrite=overwrite)
+        elif isinstance(sink, OwnSink):
+            with errors_named(f"The sink '{sink.name}'"):
+                opened = sink.open()
+            yield sink.name, opened
         else:
             yield part_name(sink), as_sink(sink)
 

@@ -8,18 +8,17 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
-from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.model import Model
 from edgecv.pipelines.arguments import (
     SinkLike,
     check_limits,
     check_model,
-    check_replacement,
     check_sinks,
     new_files,
     remove_empty,
 )
+from edgecv.pipelines.changes import Changes
 from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.forgotten import release_forgotten, while_alive
 from edgecv.pipelines.loop.frame_loop import FrameLoop
@@ -36,7 +35,7 @@ from edgecv.results import Result
 from edgecv.status import PipelineStatus
 
 
-class Pipeline:
+class Pipeline(Changes):
     """Frames from one or many sources through a model and steps to sinks.
 
     Use it once, in any of three ways; each ends with sinks written, the sources released and no thread left::
@@ -103,7 +102,7 @@ class Pipeline:
         built = tuple(build_gates(gates))
         chain = StepChain(build_steps(steps, model.labels), built, self._inference.age_ms, filters)
         self._loop = FrameLoop(self._inference, built, chain, max_frames)
-        self._outlets = Outlets(on_result, on_event)
+        self._outlets = Outlets(on_result, on_event, self._loop)
         self._started = self._closed = self._entered = self._reported = False
         self._left_behind: list[SourceReader] = []
         self._signals = Signals(self.stop)
@@ -133,27 +132,6 @@ class Pipeline:
         sources = {reader: self._loop.chain.counts(reader.name) for reader in self._loop.scheduler.readers}
         running = self._started and not self._closed
         return self._loop.counters.status(running, self._inference.model.name, sources, self._outlets.counts())
-
-    @property
-    def pace(self) -> float | None:
-        """Most frames per second through the model; ``None``: as many as there are. May be set from any thread."""
-        return self._loop.pace.fps
-
-    @pace.setter
-    def pace(self, fps: float | None) -> None:
-        self._loop.pace.fps = fps
-
-    def replace_model(self, model: Model | FittingModel) -> None:
-        """Go on with another model from the next frame on; steps and counters go on, and no frame is lost.
-
-        Frames that are prepared or computed already end with the model before, which must stay open until then: as long as
-        the pipeline runs. Neither is closed by it. May be called from any thread.
-
-        Raises:
-            ConfigError: its task or its classes are others, or a recording is replayed without a model.
-        """
-        check_replacement(self._inference.model, model)
-        self._inference.model = model
 
     def tell(self, event: Event) -> None:
         """Give an event that belongs to no frame to the sinks that take such, and to ``on_event``; from any thread."""
@@ -261,8 +239,7 @@ class Pipeline:
         atexit.register(self.close)
         self._signals.install()
         self._outlets.start()
-        self._loop.counters.start()
-        self._loop.scheduler.start()
+        self._loop.start(self._outlets.tell)
 
     def _next(self) -> Result | None:
         with self._signals.inside():
@@ -271,14 +248,11 @@ class Pipeline:
                 self._outlets.deliver(result, lambda: self._loop.stopping)
             return result
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ConfigError("This pipeline has ended.", "Make a new one for every run.")
-
     def _add(self, config: SourceConfig) -> str:
         reader = self._loop.add(config, while_alive(self._outlets.source_changed))
+        reader.on_event = while_alive(self._outlets.tell)
         self._outlets.become(self._loop.policy)
-        self._outlets.retain(reader.name, config.retention_s)
+        self._outlets.know(reader, config)
         self._outlets.log(reader.name, reader.health())  # what it told before anyone listened
         return reader.name
 
@@ -292,9 +266,8 @@ class Pipeline:
                 self._outlets.tell_health(reader.name, health)
 
     def _report(self) -> None:
-        if self._reported:
-            return
-        self._reported = True
-        if self._left_behind:
+        first, self._reported = not self._reported, True
+        if first and self._left_behind:
             raise hangs(self._left_behind)
-        self._outlets.check(self._loop.counters.frames)
+        if first:
+            self._outlets.check(self._loop.counters.frames)

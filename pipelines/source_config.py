@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from edgecv import registry
 from edgecv._internal.printable import short
 from edgecv._internal.redaction import redact
 from edgecv._internal.strict import check_number
@@ -16,8 +17,9 @@ from edgecv.pipelines.loop.handover import SlotPolicy
 from edgecv.pipelines.privacy.mask import PrivacyMask, mask_polygons
 from edgecv.pipelines.privacy.retention import retention_seconds
 from edgecv.pipelines.sources import SOURCE_HINT, open_source
+from edgecv.pipelines.sources.played import PlayOptions
 from edgecv.pipelines.steps.regions import Point
-from edgecv.pipelines.uris import parse_source
+from edgecv.pipelines.uris import parse_source, read_options
 from edgecv.protocols import Source, lacks
 
 if TYPE_CHECKING:
@@ -110,6 +112,15 @@ class SourceConfig(msgspec.Struct, frozen=True):
         if isinstance(self.uri, str | int | Path):
             return self.name or parse_source(self.uri).name
         return self.name or self.uri.source_id
+
+    @property
+    def plays(self) -> PlayOptions:
+        """How a file, folder or recording is played; raises as ``read_options``."""
+        if not isinstance(self.uri, str | int | Path):
+            return PlayOptions()
+        uri = parse_source(self.uri)
+        options = read_options(uri, registry.resolve("sources", uri.scheme).Options)
+        return options if isinstance(options, PlayOptions) else PlayOptions()
 
     @property
     def file(self) -> Path | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -106,6 +107,47 @@ def detector(path: Path, metadata: Mapping[str, str] | None = None, *, floats: b
     )
 
 
+def spot_detector(path: Path) -> Path:
+    """Finds the one bright spot of an image, wherever it is: a box of 12 x 12 around its middle, of class 0."""
+    side = np.arange(SIDE, dtype=np.float32) + 0.5
+    node = helper.make_node
+    return save(
+        path,
+        [
+            node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+            node("ReduceMean", ["real"], ["grey"], axes=[3], keepdims=0),
+            node("Greater", ["grey", "limit"], ["is_bright"]),
+            node("Cast", ["is_bright"], ["bright"], to=TensorProto.FLOAT),
+            node("ReduceSum", ["bright", "axes"], ["area"], keepdims=1),
+            node("Max", ["area", "one"], ["most"]),
+            *(
+                one
+                for name in ("x", "y")
+                for one in (
+                    node("Mul", ["bright", f"{name}s"], [f"{name}_parts"]),
+                    node("ReduceSum", [f"{name}_parts", "axes"], [f"{name}_sum"], keepdims=1),
+                    node("Div", [f"{name}_sum", "most"], [name]),
+                )
+            ),
+            node("Min", ["area", "one"], ["score"]),
+            node("Concat", ["x", "y", "size", "size", "score", "zero"], ["column"], axis=1),
+            node("Pad", ["column", "pads"], ["prediction"]),
+        ],
+        [("image", TensorProto.UINT8, IMAGE.shape)],
+        [("prediction", TensorProto.FLOAT, PREDICTION.shape)],
+        {
+            "limit": np.float32(200),
+            "axes": np.array([1, 2]),
+            "one": np.ones((1, 1, 1), np.float32),
+            "xs": side[None, None, :],
+            "ys": side[None, :, None],
+            "size": np.full((1, 1, 1), 12, np.float32),
+            "zero": np.zeros((1, 1, 1), np.float32),
+            "pads": np.array([0, 0, 0, 0, 0, CELLS * CELLS - 1]),
+        },
+    )
+
+
 def bright_cell(row: int, column: int) -> np.ndarray:
     """A black ``(64, 64, 3)`` image with one white cell."""
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -147,14 +189,20 @@ def manifest(variants: Sequence[Variant], **changes: Any) -> Manifest:
     return Manifest(**(values | changes))
 
 
-def write_bundle(folder: Path, latencies_ms: Mapping[str, float] | None = None) -> Bundle:
+def write_bundle(
+    folder: Path,
+    latencies_ms: Mapping[str, float] | None = None,
+    *,
+    make: Callable[[Path], Path] = detector,
+    labels: tuple[str, ...] = LABELS,
+) -> Bundle:
     """A bundle with one detector per precision, each with the latency it shall claim."""
     latencies_ms = latencies_ms or {"fp32": 2.0, "int8": 1.0}
     variants = []
     for precision, latency_ms in latencies_ms.items():
         place = folder / f"onnx-{precision}"
         place.mkdir(parents=True)
-        entry = describe_file(folder, detector(place / "model.onnx"))
+        entry = describe_file(folder, make(place / "model.onnx"))
         variants.append(
             Variant(
                 name=f"onnx-{precision}",
@@ -165,5 +213,7 @@ def write_bundle(folder: Path, latencies_ms: Mapping[str, float] | None = None) 
                 models={"main": ModelFiles(files=(entry,), inputs=(IMAGE,), outputs=(PREDICTION,))},
             )
         )
-    (folder / MANIFEST).write_bytes(dump_manifest(manifest(variants)))
+    (folder / MANIFEST).write_bytes(
+        dump_manifest(manifest(variants, decode=msgspec.structs.replace(SPEC.decode, labels=labels)))
+    )
     return Bundle.open(folder)

@@ -28,6 +28,7 @@ PROGRAMS: Mapping[str, str] = MappingProxyType(
         "rules_overhead": "edgecv.benchmarks.lab.rules_overhead",
         "run_vs_loop": "edgecv.benchmarks.lab.run_vs_loop",
         "session_ratio": "edgecv.benchmarks.lab.session_ratio",
+        "small_objects": "edgecv.benchmarks.lab.small_objects",
         "store_speed": "edgecv.benchmarks.lab.store_speed",
         "train_demo": "edgecv.benchmarks.lab.demo_training.train",
         "tune_check": "edgecv.benchmarks.lab.tune_check",

@@ -22,6 +22,7 @@ from edgecv.devices.tuning.machine import this_machine
 from edgecv.devices.tuning.record import TuneRecord, key_of, read_record
 from edgecv.errors import ConfigError
 from edgecv.model import Model
+from edgecv.tiles.model import TiledModel
 
 _CLEARLY = 0.9  # of the processor time of the model before: what saves less is no rung
 _WARM_UP = 2  # images, before a model is given to the pipeline
@@ -109,7 +110,9 @@ class CheaperModels:
             "runtime": cell.runtime,
             "precision": "auto",
         }  # with the threads of the tuning
-        model = Model.load(bundle.path, **{**self._options, **chosen})
+        model, first = Model.load(bundle.path, **{**self._options, **chosen}), self._models[0]
+        if isinstance(first, TiledModel):
+            model = TiledModel(model, first.tiles)
         _warm_up(model)
         with self._changing:
             if not self._closed:

@@ -7,23 +7,24 @@ on the command line.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from edgecv import registry
 from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.strict import read_struct
+from edgecv.cli.app_parts import part, sink_part
 from edgecv.cloud_sync.blobs.options import SnapshotOptions
+from edgecv.cloud_sync.notify import NotifyOptions
 from edgecv.errors import ConfigError
+from edgecv.event_choice import read_choice, read_kinds
 from edgecv.pipelines.loop.step_chain import check_ids, check_sources, linked_steps
-from edgecv.pipelines.sinks import check_sink
+from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
-from edgecv.pipelines.steps.options import step_type
 from edgecv.protocols import GateOptions, StepOptions
+from edgecv.tiles.grid import Tiles, read_tiles
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,6 +48,8 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
             CPU, and what was compiled for an accelerator lies in EdgeCV's own cache.
         extra: Options of the runtime, such as ``provider_options``; see ``edgecv/runtimes``.
         iou: Overlap above which two boxes are one.
+        tiles: Look at each frame in so many tiles as well, such as ``2x2``; see ``edgecv/tiles``.
+        tile_overlap: The part of a tile's side that it shares with its neighbour.
     """
 
     bundle: str = ""
@@ -59,16 +62,28 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True):
     confidence: _Share | None = None
     iou: _Share | None = None
     classes: list[str | int] | None = None
+    tiles: str = ""
+    tile_overlap: float | None = None
+
+    @property
+    def grid(self) -> Tiles | None:
+        """The tiles; ``None`` without. Raises ``ConfigError`` where they make no sense."""
+        return read_tiles(self.tiles, self.tile_overlap)
 
 
 class PreviewTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[preview]``: the page at a port; names as at ``PreviewSink``, and the file with the token."""
+    """``[preview]``: the page at a port; names as at ``PreviewSink``, the file with the token, and whether its editor may write.
+
+    ``events`` is by default the file of the sink ``events:``, where there is one.
+    """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     host: str = "127.0.0.1"
     token_file: str = ""
     allowed_hosts: list[str] = []
     path: str = ""
+    events: str = ""
+    edit: bool = False
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +115,7 @@ class LanesTable(msgspec.Struct, frozen=True, kw_only=True):
 class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     """``[mqtt]``: names as at ``MqttSink``; ``outbox`` is the folder where events wait.
 
-    ``snapshots`` is a list of kinds of events, or a table ``[mqtt.snapshots]``.
+    ``events`` is a word or a list of kinds of events, ``snapshots`` a list of kinds, or a table ``[mqtt.snapshots]``.
     """
 
     url: str
@@ -108,7 +123,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     outbox: str = "outbox"
     ack: Literal["ingest", "broker"] = "ingest"
-    events: Literal["detections", "all"] = "detections"
+    events: str | list[str] = "detections"
     telemetry_ttl_s: float | None = None
     lanes: LanesTable = LanesTable()
     outbox_mb: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -117,6 +132,7 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True):
     window_bytes: _Count | None = None
     drain_events_s: float | None = None
     snapshots: SnapshotOptions | list[str] | None = None
+    notify: NotifyOptions | None = None
 
 
 class HomeAssistantTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,13 +154,16 @@ class HomeAssistantTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole file; ``gates`` and ``steps`` are tables with a ``type`` (``edgecv plugins`` lists them), in order."""
+    """The whole file; ``gates`` and ``steps`` are tables with a ``type`` (``edgecv plugins`` lists them), in order.
+
+    Code of the application is named by ``python = "module:attribute"`` in place of the ``type``, and in ``sinks`` by such a table.
+    """
 
     model: ModelTable = msgspec.field(default_factory=ModelTable)
     sources: list[SourceConfig] = []
     gates: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
-    sinks: list[str] = []
+    sinks: list[str | dict[str, Any]] = []
     preview: PreviewTable | None = None
     metrics: MetricsTable | None = None
     mqtt: MqttTable | None = None
@@ -155,11 +174,15 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """What is to be run: the file as it was written, by hand or by options, and one struct of options per step and gate."""
+    """What is to be run: the file as it was written, by hand or by options, and one struct of options per step and gate.
+
+    ``sinks`` are URIs, and what was loaded for those of the application itself.
+    """
 
     file: AppFile
     steps: tuple[StepOptions, ...]
     gates: tuple[GateOptions, ...]
+    sinks: tuple[str | OwnSink, ...]
 
 
 def read_app_file(path: Path) -> AppFile:
@@ -170,8 +193,10 @@ def read_app_file(path: Path) -> AppFile:
     return read_struct(_document(path), AppFile, str(path))
 
 
-def check_app(file: AppFile, where: str) -> App:
+def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> App:
     """Check what only the whole shows: names of sources, and the options of sinks, gates and steps by their types.
+
+    Code of the application is loaded only where ``code_beside`` is the file on this device in which its name stands.
 
     Raises ``ConfigError``, which calls the file ``where``, for a name that stands twice or does not exist, a value that
     does not fit, or a step that counts what nothing tracks; and ``UnknownPlugin`` for a step or gate.
@@ -180,14 +205,22 @@ def check_app(file: AppFile, where: str) -> App:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{where} has two sources named '{name}'.", 'Give each a name of its own: name = "door".')
-    for sink in file.sinks:
-        check_sink(sink, len(file.sources))
-    steps = tuple(_plugin("steps", table, where) for table in file.steps)
+    read_tiles(file.model.tiles, file.model.tile_overlap)  # raises where they make no sense
+    if file.mqtt is not None:
+        read_choice(file.mqtt.events, f"{where}, [mqtt] events")
+        if file.mqtt.notify is not None:
+            read_kinds(file.mqtt.notify.events, f"{where}, [mqtt.notify] events")
+    steps = tuple(part("steps", table, where, code_beside) for table in file.steps)
     check_ids(steps)
     linked = linked_steps(steps)
     if names:  # a replay takes those of its recording
         check_sources(linked, names)
-    return App(file=file, steps=steps, gates=tuple(_plugin("gates", table, where) for table in file.gates))
+    return App(
+        file=file,
+        steps=steps,
+        gates=tuple(part("gates", table, where, code_beside) for table in file.gates),
+        sinks=tuple(sink_part(sink, len(file.sources), where, code_beside) for sink in file.sinks),
+    )
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -197,15 +230,3 @@ def _document(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the name and its folder.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is no TOML: {error}.", "Texts need quotes; see docs/app.md.") from error
-
-
-def _plugin(kind: str, table: Mapping[str, Any], where: str) -> Any:
-    """The options of a step or gate, checked by the struct that its ``type`` names."""
-    options = dict(table)
-    name = options.pop("type", None)
-    if not isinstance(name, str):
-        raise ConfigError(
-            f"{where} has a table in '{kind}' without a type.", f"Known: {', '.join(registry.names(kind))}."
-        )
-    struct: type[Any] = step_type(name) if kind == "steps" else registry.resolve("gates", name)
-    return read_struct(options, struct, f"{where}, {kind}, {name}")

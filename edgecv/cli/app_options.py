@@ -30,6 +30,7 @@ def read_options(
     iou: float | None,
     classes: str | None,
     device: str | None = None,
+    tiles: str | None = None,
 ) -> AppFile:
     """The file, or an empty one, with what the options say of ``[model]`` in place of what stands there."""
     from msgspec.structs import replace
@@ -43,6 +44,7 @@ def read_options(
         "precision": precision,
         "threads": threads,
         "device": device,
+        "tiles": tiles,
         "confidence": conf,
         "iou": iou,
         "classes": [name.strip() for name in classes.split(",") if name.strip()] if classes else None,
@@ -89,13 +91,14 @@ def load_model(file: AppFile, bundle: Path | str) -> Model | FittingModel:
 
     It is loaded for two images at a time where there is always a next one, and for one where the newest is to be answered soonest.
     Of a bundle with several input shapes, each source gets the one that wastes least.
+    With tiles it looks at those as well.
     """
     from edgecv.choosing import computed_on
     from edgecv.model import Model
     from edgecv.pipelines.fitting_model import load_fitting
 
     logging.getLogger("edgecv.choosing").setLevel(logging.INFO)
-    model = load_fitting(bundle, **load_options(file))
+    model = load_fitting(bundle, file.model.grid, **load_options(file))
     if file.model.device != "cpu" and isinstance(model, Model):  # a FittingModel says it of each shape that it loads
         note(f"{model.name} runs on {computed_on(model.session)}.")
     return model
@@ -103,7 +106,7 @@ def load_model(file: AppFile, bundle: Path | str) -> Model | FittingModel:
 
 def load_options(file: AppFile) -> LoadOptions:
     """What ``[model]`` says of how to load a bundle, with the lanes that suit the sources."""
-    is_camera = len(file.sources) == 1 and file.sources[0].file is None
+    is_camera = len(file.sources) == 1 and (file.sources[0].file is None or file.sources[0].plays.speed > 0)
     return {
         "runtime": file.model.runtime,
         "precision": file.model.precision,

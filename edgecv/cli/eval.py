@@ -13,7 +13,7 @@ from edgecv.bundles.bundle import Bundle
 from edgecv.bundles.manifest import Variant
 from edgecv.bundles.metric_names import short_name
 from edgecv.cli.console import print_json, print_table, progress_for
-from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, limit_images
+from edgecv.cli.options import Json, MaxMegapixels, Precision, Runtime, Threads, Tiles, limit_images
 
 if TYPE_CHECKING:
     from edgecv.quantize.labels.scores import Scores
@@ -37,6 +37,7 @@ def eval(  # noqa: A001  (the name of the command)
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
+    tiles: Tiles = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="AP or recall of every class as well.")] = False,
     max_megapixels: MaxMegapixels = None,
     json: Json = False,
@@ -45,22 +46,30 @@ def eval(  # noqa: A001  (the name of the command)
     from edgecv.choosing import runnable, runtime_options
     from edgecv.model import open_variant
     from edgecv.quantize.labels.int8_loss import open_labelled
+    from edgecv.tiles.grid import read_tiles
+    from edgecv.tiles.model import TiledModel, check_tileable
 
     limit_images(max_megapixels)
-    opened = Bundle.open(bundle)
+    grid, opened = read_tiles(tiles), Bundle.open(bundle)
+    if grid is not None:
+        check_tileable(opened.name, opened.spec.decode.task)
     options = runtime_options(runtime=runtime, precision=precision, threads=threads)
     labelled = open_labelled(data, opened.spec.decode.task, opened.labels)
     rows: list[_Row] = []
     with progress_for(json) as progress:
         for variant, name in runnable(opened, options):
-            with open_variant(opened, variant, options, name) as model:
+            with open_variant(opened, variant, options, name) as loaded:
+                model = loaded if grid is None else TiledModel(loaded, grid)
                 rows.append(_Row(variant=variant, runtime=name, scores=labelled.score(model, progress)))
     rows = [_compared(row, rows, opened.labels) for row in rows]
     if json:
         variants = [_document(row, opened.labels, per_class) for row in rows]
-        print_json({"bundle": str(bundle), "data": str(data), "images": len(labelled.images), "variants": variants})
+        looked = {} if grid is None else {"tiles": str(grid)}
+        told = {"bundle": str(bundle), "data": str(data), "images": len(labelled.images), **looked}
+        print_json({**told, "variants": variants})
         return
-    _print_variants(f"{bundle} on {len(labelled.images)} images of {data}", rows)
+    how = "" if grid is None else f", in tiles {grid}"
+    _print_variants(f"{bundle} on {len(labelled.images)} images of {data}{how}", rows)
     if per_class:
         _print_classes(rows, opened.labels)
 

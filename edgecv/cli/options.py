@@ -36,6 +36,8 @@ Iou = Annotated[
     float | None,
     typer.Option(help="Boxes that overlap more than this are one. Default: the bundle's own."),
 ]
+_TILES = typer.Option(help="Look at each image in tiles as well, for small objects: 2x2, 3x2 ... See docs/run.md.")
+Tiles = Annotated[str | None, _TILES]
 MaxMegapixels = Annotated[
     float | None,
     typer.Option(help="Largest image or frame to decode, in megapixels. Default: 64."),

@@ -20,6 +20,7 @@ from edgecv.cli.options import (
     Precision,
     Runtime,
     Threads,
+    Tiles,
     limit_images,
 )
 from edgecv.errors import ConfigError, SourceError
@@ -34,6 +35,7 @@ def predict(
     threads: Threads = 0,
     conf: Confidence = None,
     iou: Iou = None,
+    tiles: Tiles = None,
     point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y in the object. May be repeated.")] = None,
     not_point: Annotated[list[str] | None, typer.Option(help="SAM: X,Y outside the object. May be repeated.")] = None,
     box: Annotated[list[str] | None, typer.Option(help="SAM: X1,Y1,X2,Y2 around an object. May be repeated.")] = None,
@@ -50,12 +52,18 @@ def predict(
     from edgecv.model import load
     from edgecv.promptable import PromptableModel
     from edgecv.results import Classification, Detections, Image, Masks, answer_rows, mask_rows
+    from edgecv.tiles.grid import read_tiles
+    from edgecv.tiles.model import TiledModel, check_path
 
     limit_images(max_megapixels)
+    grid = read_tiles(tiles)
+    if grid is not None:
+        check_path(bundle)
     prompts = _prompts(point or [], not_point or [], box or [])
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
     targets = [] if save is None else _targets(save, paths, force)
-    with load(bundle, runtime=runtime, precision=precision, threads=threads) as model:
+    with load(bundle, runtime=runtime, precision=precision, threads=threads) as loaded:
+        model = loaded if grid is None else TiledModel(loaded, grid)
         if prompts and not isinstance(model, PromptableModel):
             raise ConfigError(f"{model.name} takes no prompts.", "Leave --point, --not-point and --box out.")
         if not prompts and isinstance(model, PromptableModel):

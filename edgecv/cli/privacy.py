@@ -34,7 +34,7 @@ def report(
     from edgecv.cli.app_config import check_app, read_app_file
     from edgecv.pipelines.privacy.report import camera_privacy, report_document, report_lines
 
-    file = check_app(read_app_file(config), str(config)).file
+    file = check_app(read_app_file(config), str(config), code_beside=config).file
     outlets = list(_outlets(file))
     cameras = [camera_privacy(source, outlets) for source in file.sources]
     if json:
@@ -48,9 +48,9 @@ def report(
 
 def _outlets(file: AppFile) -> Iterator[Outlet]:
     from edgecv._internal.redaction import redact
-    from edgecv.pipelines.privacy.report import Content, Outlet, page_outlet, sink_outlet
+    from edgecv.pipelines.privacy.report import Content, Outlet, own_outlet, page_outlet, sink_outlet
 
-    yield from map(sink_outlet, file.sinks)
+    yield from (sink_outlet(sink) if isinstance(sink, str) else own_outlet(sink["python"]) for sink in file.sinks)
     if file.preview is not None:
         yield page_outlet(f"preview:{file.preview.port}", "images", file.preview.host)
     if file.metrics is not None:

@@ -66,7 +66,7 @@ def replay(
     if json and any(parse_sink(sink).path == "-" for sink in out or ()):
         raise ConfigError("--json and --out SINK:- both write to stdout.", "Write the results to a file.")
     file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes)
-    app = _without_the_world(file, str(config or COMMAND_LINE))
+    app = _without_the_world(file, config)
     opened, table = Recording.open(recording), app.file.model
     if bundle is None and conf is None and iou is None:
         _tell_other_limits(opened, app)
@@ -92,12 +92,14 @@ def replay(
             _report(opened, pipeline, json)
 
 
-def _without_the_world(file: AppFile, where: str) -> App:
+def _without_the_world(file: AppFile, config: Path | None) -> App:
     """The model, gates and steps, checked. Counters start from 0 and leave the files of the real ones alone."""
     from edgecv.cli.app_config import AppFile, check_app
 
     steps = [{name: value for name, value in table.items() if name != _STATE} for table in file.steps]
-    return check_app(AppFile(model=file.model, gates=file.gates, steps=steps), where)
+    return check_app(
+        AppFile(model=file.model, gates=file.gates, steps=steps), str(config or COMMAND_LINE), code_beside=config
+    )
 
 
 def _tell_other_limits(recording: Recording, app: App) -> None:

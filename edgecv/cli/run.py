@@ -24,6 +24,7 @@ from edgecv.cli.options import (
     ReplaceFiles,
     SaveVideo,
     Sources,
+    Tiles,
     limit_images,
 )
 from edgecv.errors import ConfigError
@@ -48,6 +49,7 @@ def run(
     conf: Confidence = None,
     iou: Iou = None,
     classes: Classes = None,
+    tiles: Tiles = None,
     policy: Annotated[
         str | None,
         typer.Option(help="auto, lossless, latest or every_nth. auto drops frames of live sources alone."),
@@ -65,6 +67,13 @@ def run(
     ] = None,
     preview_token: Annotated[str | None, typer.Option(help="File with the token of the web page.")] = None,
     preview_path: Annotated[str | None, typer.Option(help="Path of the web page behind a proxy, as /door.")] = None,
+    events_db: Annotated[
+        str | None,
+        typer.Option(help="Keep every event in this SQLite file, which the web page shows: see docs/events.md."),
+    ] = None,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Let the web page change lines and zones, and write them into --config.")
+    ] = False,
     metrics: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Serve metrics and /healthz on this port, which the web page may share."),
@@ -78,7 +87,12 @@ def run(
     platform: Annotated[
         str | None, typer.Option(help="Topics and limits of aws, azure, thingsboard ... or of a file of yours (.toml).")
     ] = None,
-    events: Annotated[str | None, typer.Option(help="detections: frames with one at least. all: every frame.")] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            help="events, detections (frames with one at least, too), all (every frame), or line.crossed,zone.*"
+        ),
+    ] = None,
     ha: Annotated[
         bool,
         typer.Option("--ha", help="Show sources, zones and counts in Home Assistant, through the broker of --mqtt."),
@@ -98,16 +112,19 @@ def run(
     from edgecv.cli.app_config import HomeAssistantTable, check_app
     from edgecv.cli.run_app import run_app
 
-    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes, compute_device)
+    file = read_options(config, bundle, runtime, precision, threads, conf, iou, classes, compute_device, tiles)
     freshness = {"policy": policy, "nth": nth, "max_age_ms": max_age_ms}
     page = {"port": preview, "host": preview_host, "token_file": preview_token, "path": preview_path}
+    page |= {"edit": edit or None}
+    if events_db is not None and (preview is not None or file.preview is not None):
+        page["events"] = events_db
     cloud = {"url": mqtt, "tenant": tenant, "device": device, "outbox": outbox, "ack": ack, "events": events}
     cloud |= {"wire": wire, "platform": platform}
     file = msgspec.structs.replace(
         file,
         sources=_sources(file.sources, source, freshness),
         steps=[{"type": "track"}, *file.steps] if track and not _tracks(file) else file.steps,
-        sinks=[*file.sinks, *(out or []), *([f"video:{save}"] if save else [])],
+        sinks=[*file.sinks, *(out or []), *([f"video:{save}"] if save else []), *_events_sink(file, events_db)],
         preview=_table(file, "preview", page, "--preview PORT"),
         metrics=_table(file, "metrics", {"port": metrics}, "--metrics PORT"),
         mqtt=_mqtt(file, cloud),
@@ -115,7 +132,16 @@ def run(
         max_frames=max_frames or file.max_frames,
         governor=_governor(file, governor),
     )
-    run_app(check_app(file, str(config or COMMAND_LINE)), overwrite=force, json=json, from_file=config is not None)
+    app = check_app(file, str(config or COMMAND_LINE), code_beside=config)
+    run_app(app, overwrite=force, json=json, path=config)
+
+
+def _events_sink(file: AppFile, path: str | None) -> list[str]:
+    """The sink of ``--events-db``; none where the file has it already."""
+    from edgecv.pipelines.uris import parse_sink
+
+    there = [uri.path for uri in map(parse_sink, file.sinks) if uri.scheme == "events"]
+    return [] if path is None or path in there else [f"events:{path}"]
 
 
 def _governor(file: AppFile, said: str | None) -> Any:

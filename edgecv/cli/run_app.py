@@ -6,15 +6,17 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgecv import registry
 from edgecv._internal.private_files import keep_files_private
 from edgecv._internal.secret_files import read_secret
 from edgecv.cli.app_options import check_complete, load_model, load_options
-from edgecv.cli.console import note, print_json
-from edgecv.cli.counts_view import counts_at_end, counts_so_far
+from edgecv.cli.console import note
+from edgecv.cli.counts_view import counts_so_far
+from edgecv.cli.event_notes import event_notes
 from edgecv.cli.home_assistant import home_assistant_sink
+from edgecv.cli.run_report import report_run
 from edgecv.cli.shape_notes import ShapeNotes
 from edgecv.errors import ConfigError
 from edgecv.events import Event
@@ -32,20 +34,21 @@ if TYPE_CHECKING:
     from edgecv.pipelines.arguments import SinkLike
     from edgecv.pipelines.fitting_model import FittingModel
     from edgecv.pipelines.pipeline import Pipeline
+    from edgecv.pipelines.preview.editor.book import StepBook
     from edgecv.pipelines.source_config import SourceConfig
     from edgecv.pipelines.summary import Summary
-    from edgecv.status import SinkCount
 
 _STATUS_S = 2.0
 
 
-def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -> None:
+def run_app(app: App, *, overwrite: bool, json: bool, path: Path | None = None) -> None:
     """Run until the sources end or a signal comes; the report comes in any case, as JSON on stdout or in words.
 
-    What an ``app.toml`` describes (``from_file``) is a service: of its files, as of what cameras show, only the owner may
+    What an ``app.toml`` describes (at ``path``) is a service: of its files, as of what cameras show, only the owner may
     read them; those of a clip that a person runs once follow the umask. Raises ``ConfigError`` when a part is missing or
     two parts want the same output, and what ``Pipeline`` raises.
     """
+    from edgecv.cli.app_edit import AppSteps
     from edgecv.cli.governor import governed
     from edgecv.devices.governor.watch import FrameWatch
     from edgecv.pipelines.pipeline import Pipeline
@@ -53,8 +56,9 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
     file = app.file
     watch = FrameWatch() if file.governor == "auto" else None
     _check(file, json)
+    editor = AppSteps(app, path) if file.preview is not None else None
     live = [_is_live(source) for source in file.sources]
-    if from_file or any(live):
+    if path is not None or any(live):
         keep_files_private()
     cloud = open_cloud(file.mqtt) if file.mqtt is not None else None
     home: HomeAssistantSink | None = None
@@ -68,7 +72,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 file.sources,
                 loaded,
                 sinks=[
-                    *_sinks(file, gauges, is_service=from_file and not overwrite and all(live)),
+                    *_sinks(app, gauges, editor, is_service=path is not None and not overwrite and all(live)),
                     *(sink for sink in (cloud, home) if sink is not None),
                 ],
                 steps=app.steps,
@@ -81,6 +85,8 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
                 on_result=None if watch is None else watch.on_result,
                 on_event=_tell,
             )
+            if editor is not None:
+                editor.attach(pipeline)
             _advise(app, loaded)
             with pipeline, governed(pipeline, watch, models):
                 _follow(pipeline, ShapeNotes(loaded))
@@ -90,7 +96,7 @@ def run_app(app: App, *, overwrite: bool, json: bool, from_file: bool = False) -
         if cloud is not None:
             cloud.close()
         if pipeline is not None:
-            _report(pipeline.summary, cloud, json)
+            report_run(pipeline.summary, None if cloud is None else cloud.stats(), json)
             if home is not None and home.trouble:
                 note(f"  Home Assistant: {home.trouble}")
 
@@ -118,16 +124,21 @@ def _is_live(source: SourceConfig) -> bool:
     if not isinstance(source.uri, str | int | Path):
         return source.uri.live
     parsed = parse_source(source.uri)
-    plays_live = parsed.scheme == "synthetic" and parsed.options.get("live") == "1"
+    plays_live = source.plays.loop or (parsed.scheme == "synthetic" and parsed.options.get("live") == "1")
     return plays_live or registry.resolve("sources", parsed.scheme).supervised
 
 
 def _advise(app: App, model: Model | FittingModel) -> None:
-    """A tracker carries objects on with detections that are not sure: it needs to see them."""
+    """Say what will not work as the file wants it.
+
+    A tracker carries objects on with detections that are not sure: it needs to see them.
+    """
     confidence = app.file.model.confidence
     least = model.spec.decode.confidence if confidence is None else confidence
     from edgecv.pipelines.steps.track.tracker import Track
 
+    for line in event_notes(app):
+        note(line)
     for step in app.steps:
         if isinstance(step, Track) and least > (low := step.low):
             note(
@@ -144,7 +155,7 @@ def _tell(event: Event) -> None:
 
 def _check(file: AppFile, json: bool) -> None:
     check_complete(file, "run")
-    on_stdout = [sink for sink in file.sinks if parse_sink(sink).path == "-"]
+    on_stdout = [sink for sink in file.sinks if isinstance(sink, str) and parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
@@ -170,14 +181,16 @@ def open_cloud(table: MqttTable) -> MqttSink:
         window_bytes=table.window_bytes,
         drain_events_s=table.drain_events_s,
         snapshots=SnapshotOptions(events=chosen) if isinstance(chosen, list) else chosen,
+        notify=table.notify,
     )
     if sink.promise:
         note(f"mqtt: {sink.promise}")
     return sink
 
 
-def _sinks(file: AppFile, gauges: Sequence[Gauge], *, is_service: bool) -> list[SinkLike]:
-    sinks: list[SinkLike] = [_continued(sink) if is_service else sink for sink in file.sinks]
+def _sinks(app: App, gauges: Sequence[Gauge], editor: StepBook | None, *, is_service: bool) -> list[SinkLike]:
+    file = app.file
+    sinks: list[SinkLike] = [_continued(sink) if is_service and isinstance(sink, str) else sink for sink in app.sinks]
     if file.preview is not None:
         from edgecv.pipelines.preview.sink import PreviewSink
 
@@ -189,6 +202,8 @@ def _sinks(file: AppFile, gauges: Sequence[Gauge], *, is_service: bool) -> list[
             gauges=gauges,
             allowed_hosts=file.preview.allowed_hosts,
             path=file.preview.path,
+            events=file.preview.events or _events_file(file.sinks),
+            editor=editor,
         )
         note(f"preview: {page.url}")
         sinks.append(page)
@@ -204,6 +219,12 @@ def _sinks(file: AppFile, gauges: Sequence[Gauge], *, is_service: bool) -> list[
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
     return sinks
+
+
+def _events_file(sinks: Sequence[str]) -> str:
+    """The file of the sink ``events:``; empty where there is none."""
+    uris = map(parse_sink, sinks)
+    return next((uri.path for uri in uris if uri.scheme == "events"), "")
 
 
 def _continued(sink: str) -> str:
@@ -244,44 +265,3 @@ def _status(summary: Summary, result: Result) -> str:
     counts = counts_so_far(summary.counts)
     line = f"{where}: {found} detections, {summary.fps:.1f} fps, age {result.age_ms:.0f} ms"
     return f"{line}; {counts}" if counts else line
-
-
-def _losses(sink: SinkCount) -> str:
-    """What a sink did not get, and why. When a signal ends the run this is the only place that says it."""
-    lost = sink.failed + sink.dropped
-    text = f"{sink.name} lost {lost} of {sink.emitted + lost} results"
-    if sink.failed:
-        text += f" ({sink.failed} failed, {sink.dropped} came too fast or too late)"
-    if sink.events_lost:
-        text += f" and {sink.events_lost} events"
-    return f"{text}: {sink.error}" if sink.error else f"{text}."
-
-
-def _report(summary: Summary, cloud: MqttSink | None, json: bool) -> None:
-    document: dict[str, Any] = summary.as_dict()
-    stats = cloud.stats() if cloud is not None else None
-    if stats is not None:
-        document["sync"] = {name: getattr(stats, name) for name in stats.__slots__}
-    if json:
-        print_json(document)
-        return
-    note(f"{summary.frames} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} fps")
-    if summary.frames:
-        note("  " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in summary.stage_p50_ms.items()) + " (median)")
-    for line in counts_at_end(summary.counts):
-        note(f"  {line}")
-    for reason, count in summary.dropped.items():
-        note(f"  {count} frames dropped: {reason}")
-    for name, reason in summary.never_live.items():
-        note(f"  {name} never gave a frame: {reason or 'it did not answer before the end.'}")
-    for sink in summary.sinks:
-        if sink.failed or sink.dropped or sink.events_lost:
-            note(f"  {_losses(sink)}")
-    if summary.damaged:
-        note(f"  {summary.damaged} frames are damaged in their file; in JSON lines they say so (damaged)")
-    if stats is not None:
-        note(f"  events: {stats.accepted} accepted, {stats.acknowledged} delivered, {stats.pending} waiting on disk")
-        if stats.pending and not stats.connected:
-            note("  the broker is out of reach; they go out with the next run")
-        if stats.last_error:
-            note(f"  last trouble: {stats.last_error}")

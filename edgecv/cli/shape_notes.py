@@ -37,7 +37,9 @@ class ShapeNotes:
 
     def _told(self, frame: Frame) -> str:
         from edgecv.pipelines.fitting_model import FittingModel
+        from edgecv.tiles.model import TiledModel
         from edgecv.vision.input_shapes import told_waste
 
+        size_wh = (frame.image.shape[1], frame.image.shape[0])
         model = self._model.model_for(frame) if isinstance(self._model, FittingModel) else self._model
-        return told_waste((frame.image.shape[1], frame.image.shape[0]), model.spec.preprocess.size_wh)
+        return "" if isinstance(model, TiledModel) else told_waste(size_wh, model.spec.preprocess.size_wh)

@@ -1,8 +1,7 @@
 """The seams: everything that EdgeCV asks of a runtime, decoder, source, sink, step or gate, of its own or of a plug-in.
 
-What an *object* may do besides the least stands in ``abilities.py`` and comes from here, too: EdgeCV asks with ``isinstance``.
-What a registered *class* declares stands in ``RuntimeAdapter``, ``SourceType`` and ``SinkType``, with the defaults: a plug-in
-inherits the protocol, or declares every member (docs/adr/0014).
+What an *object* may do besides stands in ``abilities.py`` and comes from here, too: EdgeCV asks with ``isinstance``. What a
+registered *class* declares stands in ``RuntimeAdapter``, ``SourceType`` and ``SinkType``, with defaults to inherit (docs/adr/0014).
 """
 
 from __future__ import annotations
@@ -16,25 +15,33 @@ import msgspec
 import numpy.typing as npt
 
 from edgecv.protocols.abilities import (
+    Adopts as Adopts,
     AppliesRetention as AppliesRetention,
     Closes as Closes,
     CountsDropped as CountsDropped,
+    CountsHeldBack as CountsHeldBack,
     CountsLost as CountsLost,
     CountsObjects as CountsObjects,
     CountsOneSource as CountsOneSource,
     CountsUnreadable as CountsUnreadable,
     Forgets as Forgets,
     GivesMedia as GivesMedia,
+    GivesPackets as GivesPackets,
     HasMetadata as HasMetadata,
+    KeepsTotals as KeepsTotals,
+    LoadedModel as LoadedModel,
     Named as Named,
     NonBlocking as NonBlocking,
     Placed as Placed,
+    Repaints as Repaints,
     RunsCompiled as RunsCompiled,
     SaysPlacement as SaysPlacement,
     SaysPrecision as SaysPrecision,
     Supervised as Supervised,
     TakesEvents as TakesEvents,
     TakesMedia as TakesMedia,
+    TakesPackets as TakesPackets,
+    TellsEvents as TellsEvents,
     Ticks as Ticks,
     WatchesStatus as WatchesStatus,
 )
@@ -123,19 +130,6 @@ class Decoder(Protocol):
 
 DecoderType: TypeAlias = Callable[[DecodeSpec, tuple[TensorSpec, ...]], Decoder]
 """What a registered decoder is: a class, or a function, that makes the decoder of one model."""
-
-
-@runtime_checkable
-class LoadedModel(Protocol):
-    """What a pipeline, and a step with a second model, look at before they use a model: is it one, and of which kind?"""
-
-    @property
-    def name(self) -> str:
-        """The name of the model in messages."""
-
-    @property
-    def task(self) -> str:
-        """What it does, such as ``detect``."""
 
 
 @runtime_checkable

@@ -5,12 +5,26 @@ Import these names from ``edgecv.protocols``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 from edgecv.events import Event, EventMedia
+from edgecv.media.packets import Packet
 from edgecv.results import Frame
 from edgecv.status import PipelineStatus, SourceHealth
+
+
+@runtime_checkable
+class LoadedModel(Protocol):
+    """What a pipeline, and a step with a second model, look at before they use a model: is it one, and of which kind?"""
+
+    @property
+    def name(self) -> str:
+        """The name of the model in messages."""
+
+    @property
+    def task(self) -> str:
+        """What it does, such as ``detect``."""
 
 
 @runtime_checkable
@@ -58,6 +72,16 @@ class CountsUnreadable(Protocol):
 
 
 @runtime_checkable
+class GivesPackets(Protocol):
+    """What a source may have beyond ``Source``: it can give the images as the camera encoded them, beside the frames.
+
+    Those of a source with a mask are never asked for, nor while a step paints over the images.
+    """
+
+    on_packet: Callable[[Packet], None] | None  # set by the pipeline; called from any thread; must not block
+
+
+@runtime_checkable
 class Placed(Protocol):
     """What a source may have beyond ``Source``: its frames have places among those of others, and are taken in that order."""
 
@@ -81,6 +105,13 @@ class Supervised(Protocol):
 
 
 @runtime_checkable
+class TellsEvents(Protocol):
+    """What a source may have beyond ``Source``: it says what happens to it, such as a clip that begins anew."""
+
+    on_event: Callable[[Event], None] | None  # called from any thread; must not block
+
+
+@runtime_checkable
 class Named(Protocol):
     """What a step or a sink may have besides: the name that counts and messages use."""
 
@@ -96,6 +127,15 @@ class CountsLost(Protocol):
     @property
     def lost(self) -> int:
         """How many results were lost so far."""
+
+
+@runtime_checkable
+class CountsHeldBack(Protocol):
+    """What a sink may have beyond ``Sink``: it has limits, and counts the events that they did not let through."""
+
+    @property
+    def held_back(self) -> int:
+        """How many events were held back so far."""
 
 
 @runtime_checkable
@@ -174,11 +214,40 @@ class TakesMedia(Protocol):
 
 
 @runtime_checkable
+class TakesPackets(Protocol):
+    """What a sink may have beyond ``Sink``: it wants the images of cameras as they were encoded, beside the results."""
+
+    def take_packet(self, source_id: str, packet: Packet) -> None:
+        """Take one image; called from a thread of the source. It must not block."""
+
+    def drop_packets(self, source_id: str) -> None:
+        """Forget all packets of a source, also those in files that are not whole: its images must not be seen as they came."""
+
+
+@runtime_checkable
+class Repaints(Protocol):
+    """What a step may have besides: with ``repaints = True`` it gives results with another image, as ``blur`` does.
+
+    Then no sink gets what the cameras encoded. Of a step that does not say so it is noticed, with the first image.
+    """
+
+    repaints: bool
+
+
+@runtime_checkable
 class CountsObjects(Protocol):
     """What a step or gate may have besides: numbers for the summary, the page and the metrics."""
 
     def counts(self, source_id: str) -> Mapping[str, int]:
         """What it counted at one source so far, by name."""
+
+
+@runtime_checkable
+class KeepsTotals(Protocol):
+    """What a step or gate may have besides: it keeps totals by source over a restart, and finds those that go on nowhere."""
+
+    def orphans(self, sources: Collection[str]) -> Iterable[Event]:
+        """What is kept of other sources than these, as events; called once, when the pipeline begins."""
 
 
 @runtime_checkable
@@ -195,6 +264,18 @@ class Closes(Protocol):
 
     def close(self) -> None:
         """Release what is held; called when the pipeline ends."""
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """What a step may have besides: it goes on where another one was, when the steps are replaced while a pipeline runs."""
+
+    def adopt(self, before: object) -> bool:
+        """Take over what a step with other options, or the step of one source that it has, remembers and counted.
+
+        Called once, between two frames, before this step sees one. ``before`` stays as it is: where the change fails it goes on,
+        else it is closed afterwards. ``False``: nothing of it fits, this step begins anew.
+        """
 
 
 @runtime_checkable

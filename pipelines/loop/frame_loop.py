@@ -27,13 +27,15 @@ from edgecv.status import SourceHealth
 class FrameLoop:
     """Sources may be added and removed from any thread; results are taken by one alone.
 
-    ``stopping`` is set to end after the frame in flight.
+    ``stopping`` is set to end after the frame in flight. ``on_repaint`` is called with the name of a source when a step gave one
+    of its frames another image.
     """
 
     def __init__(self, inference: Inference, gates: Sequence[Gate], chain: StepChain, max_frames: int | None) -> None:
         self._inference, self._gates, self._max_frames = inference, tuple(gates), max_frames
         self.scheduler, self.chain, self.counters = SourceScheduler(), chain, PipelineCounters()
         self.stopping = self._ended = False
+        self.on_repaint: Callable[[str], None] | None = None
         self.pace = Pace()
         self._in_flight = OrderedInference(inference.compute, 1)
         self._leaving: list[str] = []  # removed sources whose last frames may still be in flight
@@ -84,6 +86,13 @@ class FrameLoop:
         if not released:
             raise hangs([reader])
 
+    def start(self, tell: Callable[[Event], None]) -> None:
+        """Begin to read the sources; ``tell`` is given what steps kept of sources that are no longer there."""
+        for event in self.chain.orphans([reader.name for reader in self.scheduler.readers]):
+            tell(event)
+        self.counters.start()
+        self.scheduler.start()
+
     def counts(self) -> dict[str, Mapping[str, int]]:
         """What steps counted, by source, also of removed ones; nothing for one at which nothing counts. From any thread."""
         names = (*tuple(self._leaving), *(reader.name for reader in self.scheduler.readers))
@@ -106,6 +115,8 @@ class FrameLoop:
             except CancelledError:  # closed from another thread
                 return None
             result = self.chain(computed)
+            if self.chain.repainted and self.on_repaint is not None:
+                self.on_repaint(computed.frame.source_id)
             age_ms = None if result is None else result.age_ms
             self.counters.frame_done(computed.frame, age_ms, computed.timings_ms)
             if result is not None:

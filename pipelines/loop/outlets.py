@@ -8,8 +8,12 @@ from collections.abc import Callable
 
 from edgecv.errors import EdgeCVError, SinkError, in_one_line
 from edgecv.events import Event, EventMedia
+from edgecv.pipelines.loop.frame_loop import FrameLoop
 from edgecv.pipelines.loop.handover import SlotPolicy
 from edgecv.pipelines.loop.sink_worker import SinkWorker, worker_for
+from edgecv.pipelines.loop.source_reader import SourceReader
+from edgecv.pipelines.packet_taps import PacketTaps
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.protocols import Sink
 from edgecv.results import Result
 from edgecv.status import PipelineStatus, SinkCount, SourceHealth
@@ -24,9 +28,13 @@ class Outlets:
     """Gives results and events to all who want them; ``workers`` feed the sinks."""
 
     def __init__(
-        self, on_result: Callable[[Result], object] | None, on_event: Callable[[Event], object] | None
+        self,
+        on_result: Callable[[Result], object] | None,
+        on_event: Callable[[Event], object] | None,
+        loop: FrameLoop | None = None,
     ) -> None:
         self.workers: list[SinkWorker] = []
+        self._taps = None if loop is None else PacketTaps(self.workers, loop)
         self._on_result, self._on_event = on_result, on_event
         self._longest_s: dict[str, float] = {}  # by source: how long its files may be kept
         self._said: dict[str, str] = {}  # by source: its state that was told last
@@ -40,13 +48,18 @@ class Outlets:
         for source_id, longest_s in self._longest_s.items():
             worker.retain(source_id, longest_s)
         self.workers.append(worker)
+        if self._taps is not None:
+            self._taps.open()
 
-    def retain(self, source_id: str, longest_s: float | None) -> None:
-        """How long files of a source may be kept; ``None``: nothing is said."""
+    def know(self, reader: SourceReader, config: SourceConfig) -> None:
+        """One more source: how long files with its images may be kept, and whether sinks may have what it encoded."""
+        longest_s = config.retention_s
         if longest_s is not None:
-            self._longest_s[source_id] = longest_s
+            self._longest_s[reader.name] = longest_s
             for worker in self.workers:
-                worker.retain(source_id, longest_s)
+                worker.retain(reader.name, longest_s)
+        if self._taps is not None:
+            self._taps.know(reader, config)
 
     def start(self) -> None:
         """Begin to feed the sinks."""

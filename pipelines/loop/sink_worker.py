@@ -10,18 +10,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from edgecv._internal.foreign import what_is_said
 from edgecv.errors import EdgeCVError
 from edgecv.events import Event, EventMedia
+from edgecv.media.packets import Packet
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed, SlotPolicy
 from edgecv.pipelines.loop.source_reader import POLL_S
 from edgecv.protocols import (
     AppliesRetention,
+    CountsHeldBack,
     CountsLost,
     GivesMedia,
     NonBlocking,
     Sink,
     TakesEvents,
     TakesMedia,
+    TakesPackets,
     Ticks,
     WatchesStatus,
 )
@@ -67,6 +71,7 @@ class SinkWorker:
         self._tick_s = 0.0  # when it next does what is due by the clock
         self._in_work: Result | None = None
         self._error: BaseException | None = None
+        self._said = ""  # what it says, and where in the code of the application it arose
         self._thread = threading.Thread(target=self._run, name=f"edgecv-sink-{name}", daemon=True)
 
     @property
@@ -93,6 +98,21 @@ class SinkWorker:
         """Tell the sink of a file that shows an event, if it wants to know; from any thread."""
         if isinstance(self._sink, TakesMedia):
             self._did(functools.partial(self._sink.take_media, media))
+
+    @property
+    def takes_packets(self) -> bool:
+        """Whether the sink wants what cameras encoded."""
+        return isinstance(self._sink, TakesPackets)
+
+    def take_packet(self, source_id: str, packet: Packet) -> None:
+        """Give the sink, if it wants such, one image as the camera encoded it; from a thread of the source."""
+        if isinstance(self._sink, TakesPackets):
+            self._did(functools.partial(self._sink.take_packet, source_id, packet))
+
+    def drop_packets(self, source_id: str) -> None:
+        """Let the sink forget what a camera encoded."""
+        if isinstance(self._sink, TakesPackets):
+            self._did(functools.partial(self._sink.drop_packets, source_id))
 
     def become(self, policy: SlotPolicy) -> None:
         """Whether the frames wait for the sink, or it loses what it is too slow for."""
@@ -145,8 +165,9 @@ class SinkWorker:
             emitted=self._emitted,
             failed=self._failed,
             dropped=self._slot.dropped + self._lost + (self._sink.lost if isinstance(self._sink, CountsLost) else 0),
-            error="" if self._error is None else str(self._error) or type(self._error).__name__,
+            error=self._said,
             events_lost=self._events_lost,
+            held_back=self._sink.held_back if isinstance(self._sink, CountsHeldBack) else 0,
         )
 
     def _run(self) -> None:
@@ -220,8 +241,8 @@ class SinkWorker:
 
     def _note(self, error: BaseException) -> None:
         if self._error is None:
-            self._error = error
-            log.warning("Sink %s failed, the frames go on: %s", self.name, error)
+            self._error, self._said = error, what_is_said(error)
+            log.warning("Sink %s failed, the frames go on: %s", self.name, self._said)
 
 
 class DirectSink(SinkWorker):

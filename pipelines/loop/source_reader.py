@@ -12,13 +12,14 @@ from pathlib import Path
 from edgecv._internal.foreign import errors_named
 from edgecv._internal.printable import printable
 from edgecv.detections import check_image
-from edgecv.errors import EdgeCVError, SourceError
+from edgecv.errors import ConfigError, EdgeCVError, SourceError
+from edgecv.events import Event
 from edgecv.pipelines.loop.handover import FrameSlot, SlotClosed
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.loop.work import Work
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.sources.frames import check_frame
-from edgecv.protocols import CountsDropped, CountsUnreadable, Gate, Placed, Source, Supervised
+from edgecv.protocols import CountsDropped, CountsUnreadable, Gate, Placed, Source, Supervised, TellsEvents
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
 
@@ -39,6 +40,7 @@ class SourceReader:
     Attributes:
         error: What broke the source, once it ended.
         on_change: Called with name and health when the source comes, goes or fails, from any thread; must not block.
+        on_event: Called with what else the source says; likewise.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class SourceReader:
         self.source = source
         self.error: BaseException | None = None  # what broke it
         self.on_change = on_change
+        self.on_event: Callable[[Event], None] | None = None
         self.policy = config.slot_policy(source.live)
         self._config = config
         self._gates = gates
@@ -73,6 +76,8 @@ class SourceReader:
         self._slot: FrameSlot[Work] = FrameSlot(_AHEAD if self.policy == "lossless" else 1, self.policy, changed)
         self._thread = threading.Thread(target=self._run, name=f"edgecv-capture-{name}", daemon=True)
         self._was_live, self._reason = False, ""
+        if isinstance(source, TellsEvents):
+            source.on_event = self._tell_event
         if isinstance(source, Supervised):
             source.on_change = self._tell
             self._remember(source.health())  # it may have tried before anyone listened
@@ -223,7 +228,10 @@ class SourceReader:
     def _says_yes(self, at: int, frame: Frame) -> bool:
         gate = self._gates[at]
         with errors_named(f"Gate {at + 1} of {len(self._gates)}, '{printable(part_name(gate))}'"):
-            return gate(frame)
+            answer: object = gate(frame)
+            if answer is None:
+                raise ConfigError("It gave None.", "A gate returns True, or False to skip the frame.")
+            return bool(answer)
 
     def _fail(self, error: BaseException) -> None:
         self.error = self.error or error
@@ -247,6 +255,10 @@ class SourceReader:
         self._remember(health)
         if self.on_change is not None:
             self.on_change(self.name, health)
+
+    def _tell_event(self, event: Event) -> None:
+        if self.on_event is not None:
+            self.on_event(replace(event, source_id=self.name))
 
     def _remember(self, health: SourceHealth) -> None:
         self._was_live = self._was_live or health.state == "live"

@@ -17,6 +17,9 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from edgecv.pipelines.preview.editor.book import StepBook
+from edgecv.pipelines.preview.editor.routes import editor_routes
+from edgecv.pipelines.preview.history.routes import History
 from edgecv.pipelines.preview.overview import Overview
 from edgecv.pipelines.preview.painted import Channel
 from edgecv.pipelines.preview.streams import ImageResponse, MjpegResponse, Streams
@@ -33,6 +36,10 @@ _STATIC = {
     "/": ("page.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
+    "/events.js": ("events.js", "text/javascript"),
+    "/events.css": ("events.css", "text/css"),
+    "/editor.js": ("editor.js", "text/javascript"),
+    "/editor.css": ("editor.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -45,6 +52,7 @@ class Site:
         cookie: Name of the session's cookie; with the port, as browsers share cookies between ports.
         instance: Changes with every start, so that open pages see a restart.
         path: Under which a proxy serves the page, such as ``/door``, or empty.
+        history: Answers for the events file, where there is one.
     """
 
     title: str
@@ -55,6 +63,8 @@ class Site:
     streams: Streams
     overview: Overview
     path: str = ""
+    history: History | None = None
+    editor: StepBook | None = None
 
 
 def build_app(site: Site) -> ASGIApp:
@@ -67,6 +77,8 @@ def build_app(site: Site) -> ASGIApp:
         Route("/api/status", partial(_status, site, asking), methods=["GET"]),
         Route("/image/{key}", partial(_image, site), methods=["GET"]),
         Route("/stream/{key}", partial(_stream, site), methods=["GET"]),
+        *(() if site.history is None else site.history.routes()),
+        *editor_routes(site.editor, site.streams.images),
     ]
     return CheckedApp(Starlette(routes=routes), site.hosts, site.access, site.cookie, site.path)
 
@@ -130,6 +142,7 @@ async def _status(site: Site, asking: SharedQuestion[dict[str, Any]], request: R
             **document,
             "instance": site.instance,
             "title": site.title,
+            "has_history": site.history is not None,
             "watching": site.streams.watched_by(_page(request)),
             "streams_full": site.streams.is_full(client_address(request)),
         }

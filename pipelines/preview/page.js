@@ -106,6 +106,7 @@ function makeCard(source) {
   card.root.append(card.frame, about);
   byElement.set(card.root, card);
   seen.observe(card.root);
+  document.dispatchEvent(new CustomEvent("camera", { detail: card }));
   return card;
 }
 
@@ -225,6 +226,10 @@ function showStatus(status) {
   showGauges(status.gauges);
   showSinks(status.sinks);
   showEvents(status.events);
+  if (byId("views").hidden === status.has_history) {
+    byId("views").hidden = !status.has_history;
+    showView();
+  }
 }
 
 function summary(status) {
@@ -264,6 +269,25 @@ function showEvents(events) {
     return row;
   }) : none);
 }
+
+// --- the views: that of the events is loaded when it is first opened ---
+
+function showView() {
+  const isEvents = location.hash === "#events" && !byId("views").hidden;
+  byId("live").hidden = isEvents;
+  byId("history").hidden = !isEvents;
+  for (const link of byId("views").children) {
+    if (link.hash === (isEvents ? "#events" : "#live")) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (isEvents && !byId("events-script")) {
+    document.head.append(Object.assign(make("link"), { rel: "stylesheet", href: "events.css" }));
+    document.head.append(Object.assign(make("script"), { id: "events-script", src: "events.js" }));
+  }
+  document.dispatchEvent(new CustomEvent("viewchange"));
+}
+
+addEventListener("hashchange", showView);
 
 // --- the connection ---
 

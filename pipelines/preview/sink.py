@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 
@@ -22,6 +23,9 @@ from edgecv.protocols import SinkType
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus
 
+if TYPE_CHECKING:
+    from edgecv.pipelines.preview.editor.book import StepBook
+
 _MOST_FPS = 30.0
 _WIDTHS = (64, 4096)
 _TITLE = 100  # characters
@@ -37,6 +41,7 @@ class PreviewOptions(msgspec.Struct, frozen=True, kw_only=True):
     width: Annotated[int, msgspec.Meta(ge=_WIDTHS[0], le=_WIDTHS[1])] = 960
     allowed_hosts: str = ""
     path: str = ""
+    events: str = ""
 
 
 class PreviewSink(SinkType):
@@ -70,6 +75,8 @@ class PreviewSink(SinkType):
         width: int = 960,
         allowed_hosts: Sequence[str] = (),
         path: str = "",
+        events: str | Path = "",
+        editor: StepBook | None = None,
     ) -> None:
         """Begin to listen.
 
@@ -84,6 +91,8 @@ class PreviewSink(SinkType):
             width: Of the images in pixels at most, 64 to 4096.
             allowed_hosts: More names of this server, such as that of a proxy before it.
             path: Under which a proxy serves the page, such as ``/door``, and passes on. One that takes it away needs nothing.
+            events: The file that ``events:`` writes: the page shows all that is in it, and the files that show them.
+            editor: Who keeps the lines and zones; without it they can be drawn and copied, and nothing is changed.
 
         Raises:
             ConfigError: no such port, address or path; the token is too weak, or missing where there is no terminal to show one.
@@ -94,6 +103,7 @@ class PreviewSink(SinkType):
         path = _checked_path(path)
         for module, extra in (("cv2", "vision"), ("starlette", "preview"), ("uvicorn", "preview")):
             require(module, extra)
+        from edgecv.pipelines.preview.history.routes import History
         from edgecv.pipelines.preview.streams import Streams
         from edgecv.pipelines.web.places import take_place
 
@@ -110,7 +120,8 @@ class PreviewSink(SinkType):
         self.port = self._place.port
         self.url = address.url(self.port)
         self._streams = Streams(self._images, self._place.abort)
-        self._start(title[:_TITLE], access, hosts, path)
+        self._history = History(events, self._place.abort) if str(events) else None
+        self._start(title[:_TITLE], access, hosts, path, editor)
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> PreviewSink:  # noqa: ARG003 - the seam's
@@ -127,6 +138,7 @@ class PreviewSink(SinkType):
             width=options.width,
             allowed_hosts=split_names(options.allowed_hosts),
             path=options.path,
+            events=options.events,
         )
 
     @property
@@ -168,8 +180,10 @@ class PreviewSink(SinkType):
             self._place.close()
         finally:
             self._images.close()
+            if self._history is not None:
+                self._history.close()
 
-    def _start(self, title: str, access: Access, hosts: HostNames, path: str) -> None:
+    def _start(self, title: str, access: Access, hosts: HostNames, path: str, editor: StepBook | None) -> None:
         from edgecv.pipelines.preview.app import Site, build_app
 
         site = Site(
@@ -181,6 +195,8 @@ class PreviewSink(SinkType):
             hosts=hosts,
             streams=self._streams,
             overview=self._overview,
+            history=self._history,
+            editor=editor,
         )
         self._place.serve(build_app(site))
 

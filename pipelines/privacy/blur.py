@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -28,6 +28,8 @@ class Blur(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         hold: A box is hidden in so many of the frames after it, too.
     """
 
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ()
+
     classes: tuple[str | int, ...] = ()
     hold: Annotated[int, msgspec.Meta(ge=0, le=250)] = 5
 
@@ -35,7 +37,7 @@ class Blur(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The step for a model with these labels. Raises ``ConfigError``: the model has no such class."""
         options = checked(self)
         wanted = class_ids(options.classes, labels) if options.classes else None
-        return PerSource(lambda _source_id: BlurStep(wanted, options.hold))
+        return PerSource(lambda _source_id: BlurStep(wanted, options.hold), repaints=True)
 
 
 class BlurStep:
@@ -44,6 +46,13 @@ class BlurStep:
     def __init__(self, wanted: frozenset[int] | None, hold: int) -> None:
         self._wanted = wanted
         self._boxes: deque[FloatArray] = deque(maxlen=hold + 1)
+
+    def adopt(self, before: object) -> bool:
+        """Go on hiding the boxes of the frames before."""
+        if not isinstance(before, BlurStep):
+            return False
+        self._boxes.extend(before._boxes)
+        return True
 
     def __call__(self, result: Result) -> Result:
         """The result with another image.

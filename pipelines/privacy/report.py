@@ -9,9 +9,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from edgecv.pipelines.sinks.clips.options import ClipsOptions
+from edgecv.pipelines.sinks.events.sink import EventsOptions
+from edgecv.pipelines.sinks.files.counts import CountsOptions
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.sinks.video.segments import SegmentsOptions
 from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions
+from edgecv.pipelines.sinks.webhook.options import WebhookOptions
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.uris import Uri, parse_sink, read_options
 
@@ -81,6 +85,11 @@ def sink_outlet(text: str) -> Outlet:
     return Outlet(name=uri.name, content="unknown", keeps=True, leaves="wherever its plug-in sends them")
 
 
+def own_outlet(place: str) -> Outlet:
+    """A sink of the application's own code: the worst is assumed."""
+    return Outlet(name=place, content="unknown", keeps=True, leaves="wherever your code sends them")
+
+
 def page_outlet(name: str, content: Content, host: str) -> Outlet:
     """A web server of this device."""
     return Outlet(name=name, content=content, leaves="" if host in _LOOPBACK else f"to whoever may open it ({host})")
@@ -148,6 +157,11 @@ def _unapplied(outlet: Outlet, text: str, retention_s: float) -> Iterator[str]:
         yield f"{outlet.name} keeps {_said(outlet.content)} for up to {outlet.longest_s / _HOUR_S:g} h, longer than {text}."
 
 
+def _clips(uri: Uri) -> Outlet:
+    options = read_options(uri, ClipsOptions)
+    return _ring(uri.name, options.keep_hours, f"{options.keep_gb:g} GB")
+
+
 def _segments(uri: Uri) -> Outlet:
     options = read_options(uri, SegmentsOptions)
     return _ring(uri.name, options.keep_hours, f"{options.keep_gb:g} GB")
@@ -170,11 +184,25 @@ def _ring(name: str, keep_hours: float, budget: str) -> Outlet:
 
 
 def _lines(uri: Uri) -> Outlet:
+    return _line_file(uri, read_options(uri, LineSinkOptions), "data")
+
+
+def _counts(uri: Uri) -> Outlet:
+    return _line_file(uri, read_options(uri, CountsOptions), "numbers")
+
+
+def _line_file(uri: Uri, options: LineSinkOptions, content: Content) -> Outlet:
     if uri.path == "-":
-        return Outlet(name=uri.name, content="data", leaves="to the standard output of the program")
-    options = read_options(uri, LineSinkOptions)
+        return Outlet(name=uri.name, content=content, leaves="to the standard output of the program")
     longest_s = (options.keep + 1) * _EVERY_S[options.every] if options.every else None
-    return Outlet(name=uri.name, content="data", keeps=True, longest_s=longest_s)
+    return Outlet(name=uri.name, content=content, keeps=True, longest_s=longest_s)
+
+
+def _events(uri: Uri) -> Outlet:
+    options = read_options(uri, EventsOptions)
+    longest_s = options.keep_days * 24 * _HOUR_S or None
+    sheds = f"the oldest go above {options.keep} events"
+    return Outlet(name=uri.name, content="data", keeps=True, retains=True, longest_s=longest_s, sheds=sheds)
 
 
 def _page(uri: Uri) -> Outlet:
@@ -182,9 +210,18 @@ def _page(uri: Uri) -> Outlet:
     return page_outlet(uri.name, content, uri.options.get("host", "127.0.0.1"))
 
 
+def _webhook(uri: Uri) -> Outlet:
+    attaches = read_options(uri, WebhookOptions).snapshot == "attach"
+    content: Content = "images" if attaches else "data"
+    return Outlet(name=uri.name, content=content, leaves="to the address of the webhook")
+
+
 _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
     {
+        "clips": _clips,
+        "counts": _counts,
         "csv": _lines,
+        "events": _events,
         "jsonl": _lines,
         "metrics": _page,
         "preview": _page,
@@ -192,7 +229,7 @@ _OUTLETS: Mapping[str, Callable[[Uri], Outlet]] = MappingProxyType(
         "segments": _segments,
         "snapshots": _snapshots,
         "video": lambda uri: Outlet(name=uri.name, content="images", keeps=True),
-        "webhook": lambda uri: Outlet(name=uri.name, content="data", leaves="to the address of the webhook"),
+        "webhook": _webhook,
     }
 )
 

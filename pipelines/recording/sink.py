@@ -210,8 +210,9 @@ class RecordSink(SinkType):
             source=source,
             index=frame.index,
             captured_ns=frame.captured_ns,
-            monotonic_ns=frame.monotonic_ns,
-            position_ns=frame.position_ns,
+            # Of a file that was played, its scene is kept: the place in the file would go back where it began anew.
+            monotonic_ns=frame.monotonic_ns if frame.scene_time_ns is None else frame.scene_time_ns,
+            position_ns=frame.position_ns if frame.scene_time_ns is None else None,
             width=frame.image.shape[1],
             height=frame.image.shape[0],
             image=self.frames,

@@ -8,11 +8,13 @@ from edgecv import registry
 from edgecv._internal.extras import lazy_names
 from edgecv.errors import ConfigError, PluginError
 from edgecv.pipelines.uris import Uri, parse_sink, read_options
-from edgecv.protocols import Sink, lacks
+from edgecv.protocols import Sink, SinkType, lacks
 
 if TYPE_CHECKING:
     from edgecv.pipelines.preview.sink import PreviewSink as PreviewSink
     from edgecv.pipelines.recording.sink import RecordSink as RecordSink
+    from edgecv.pipelines.sinks.clips.sink import ClipsSink as ClipsSink
+    from edgecv.pipelines.sinks.events.sink import EventsSink as EventsSink
     from edgecv.pipelines.sinks.files.counts import CountsSink as CountsSink
     from edgecv.pipelines.sinks.files.csv import CsvSink as CsvSink
     from edgecv.pipelines.sinks.files.jsonl import JsonlSink as JsonlSink
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from edgecv.pipelines.sinks.webhook.sink import WebhookSink as WebhookSink
 
 _LAZY = {
+    "ClipsSink": "edgecv.pipelines.sinks.clips.sink",
     "CountsSink": "edgecv.pipelines.sinks.files.counts",
     "CsvSink": "edgecv.pipelines.sinks.files.csv",
+    "EventsSink": "edgecv.pipelines.sinks.events.sink",
     "JsonlSink": "edgecv.pipelines.sinks.files.jsonl",
     "MetricsSink": "edgecv.pipelines.sinks.metrics.sink",
     "PreviewSink": "edgecv.pipelines.preview.sink",
@@ -46,6 +50,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+_BROKERS = frozenset({"mqtt", "mqtts", "ws", "wss"})
 SINK_HINT = "A sink has emit(result) and close()."
 
 
@@ -57,10 +62,21 @@ def check_sink(uri: str | Uri, sources: int) -> None:
         ConfigError: an option does not exist or has a wrong value, or the sink cannot take so many ``sources``.
     """
     parsed = parse_sink(uri)
-    kind = registry.resolve("sinks", parsed.scheme)
+    kind = _kind_of(parsed)
     read_options(parsed, kind.Options)
     if sources > 1 and kind.one_source:
         raise ConfigError(f"{parsed.name} holds one source, and there are {sources}.", "Write to segments:DIR instead.")
+
+
+def _kind_of(uri: Uri) -> type[SinkType]:
+    """What a scheme stands for; MQTT, which needs more than a URL, is found elsewhere."""
+    if uri.scheme in _BROKERS and uri.scheme not in registry.names("sinks"):
+        raise ConfigError(
+            f"{uri.name} is a broker, and no sink that a URL can name: it needs the names of tenant and device, too.",
+            "In app.toml: [mqtt] with url, tenant and device. With options: --mqtt URL --tenant NAME --device NAME. "
+            "In Python: edgecv.cloud_sync.MqttSink(url, tenant=..., device=..., outbox=...).",
+        )
+    return registry.resolve("sinks", uri.scheme)
 
 
 def writes_files(uri: Uri) -> bool:
@@ -82,7 +98,7 @@ def open_sink(uri: str | Uri, *, fps: float = 0.0, overwrite: bool = False) -> S
         SinkError: the target cannot be written.
     """
     parsed = parse_sink(uri)
-    kind = registry.resolve("sinks", parsed.scheme)
+    kind = _kind_of(parsed)
     read_options(parsed, kind.Options)
     sink = kind.from_uri(parsed, fps=fps, overwrite=overwrite)
     if missing := lacks(sink, Sink):

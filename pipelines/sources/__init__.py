@@ -11,7 +11,7 @@ from edgecv.errors import PluginError
 
 if TYPE_CHECKING:
     from edgecv.pipelines.uris import Uri
-    from edgecv.protocols import Source
+    from edgecv.protocols import Source, SourceType
 
 SOURCE_HINT = "A source has source_id, live, fps, read() and close(): see docs/plugins.md."
 
@@ -24,6 +24,7 @@ def open_source(uri: str | int | Path | Uri) -> Source:
 
     Args:
         uri: ``0``, ``usb://0``, ``rtsp://cam/1``, ``clip.mp4``, ``images/``, ``'frames/*.png'``, ``synthetic://?frames=50`` ...
+            With ``?speed=1`` a file, folder or recording plays at its own pace, with ``?loop=1`` over and over.
 
     Raises:
         UnknownPlugin: no source has that scheme; the hint lists those there are.
@@ -41,8 +42,16 @@ def open_source(uri: str | int | Path | Uri) -> Source:
         from edgecv.pipelines.sources.supervised.source import SupervisedSource
 
         return SupervisedSource(parsed)
-    read_options(parsed, kind.Options)
-    source = kind(parsed)
+    options = read_options(parsed, kind.Options)
+    source = _played(kind, parsed, options)
     if missing := lacks(source, Source):
         raise PluginError(f"The source {parsed.name} lacks {', '.join(missing)}.", SOURCE_HINT)
     return source
+
+
+def _played(kind: type[SourceType], uri: Uri, options: object) -> Source:
+    from edgecv.pipelines.sources.played import PlayedSource, PlayOptions
+
+    if isinstance(options, PlayOptions) and (options.speed or options.loop):
+        return PlayedSource(lambda: kind(uri), options)
+    return kind(uri)

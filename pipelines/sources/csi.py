@@ -6,6 +6,7 @@ Nothing of it is imported: picamera2 lives in the system's Python, bound to the 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgecv.pipelines.sources.frames import FrameStamper
 from edgecv.pipelines.sources.gstreamer import GstStream
 from edgecv.pipelines.sources.jpeg_stream import JpegStream
 from edgecv.pipelines.sources.live import LiveOptions, LiveSource, Unrecoverable, check_size, need
+from edgecv.pipelines.sources.packets import JpegPackets
 from edgecv.pipelines.sources.program import Program
 from edgecv.pipelines.uris import Uri, parse_source, read_options, scrub
 from edgecv.results import Frame
@@ -47,7 +49,8 @@ class CsiSource(LiveSource):
         parsed = parse_source(uri)
         options = read_options(parsed, LiveOptions)
         self.source_id = parsed.name
-        self._stream: _JpegStream | GstStream = _open(parsed, options)
+        self._packets = JpegPackets()
+        self._stream: _JpegStream | GstStream = _open(parsed, options, self._keep)
         self.fps = self._stream.fps or options.fps
 
     def read(self) -> Frame | None:
@@ -58,14 +61,19 @@ class CsiSource(LiveSource):
         """End the program, which gives the camera back; a second call does nothing."""
         self._stream.close()
 
+    def _keep(self, data: bytes) -> None:
+        if self.on_packet is not None:
+            self.on_packet(self._packets.made(data, image_size(data)))
+
 
 class _JpegStream:
     """A running ``rpicam-vid`` as frames: images of any size, each marked where it begins and ends."""
 
     fps = 0.0
 
-    def __init__(self, program: str, uri: Uri, options: LiveOptions) -> None:
+    def __init__(self, program: str, uri: Uri, options: LiveOptions, keep: Callable[[bytes], None]) -> None:
         self._cv2 = require("cv2", "vision")
+        self._keep = keep
         self._uri = uri
         self._stamper = FrameStamper(uri.name)
         self._options = options
@@ -77,7 +85,9 @@ class _JpegStream:
             return None
         image = None
         while image is None:  # one that was cut is passed over
-            image = self._decoded(self._next())
+            data = self._next()
+            image = self._decoded(data)
+        self._keep(data)
         return self._stamper.stamp(image)
 
     def close(self) -> None:
@@ -106,11 +116,11 @@ class _JpegStream:
         )
 
 
-def _open(uri: Uri, options: LiveOptions) -> _JpegStream | GstStream:
+def _open(uri: Uri, options: LiveOptions, keep: Callable[[bytes], None]) -> _JpegStream | GstStream:
     number = _number(uri)
     program = next(filter(shutil.which, _RPICAM), None)
     if program is not None:
-        return _JpegStream(program, uri, options)
+        return _JpegStream(program, uri, options, keep)
     if _JETSON.exists():
         return GstStream(jetson_elements(number, options), uri, options)
     raise Unrecoverable(f"{uri.name}: this board has no program for its camera.", _INSTALL, code="missing")

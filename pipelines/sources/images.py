@@ -13,6 +13,7 @@ from edgecv.errors import SourceError
 from edgecv.media.image_files import IMAGE_SUFFIXES, in_natural_order, text_of
 from edgecv.media.images import list_images, read_image, unreadable
 from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.pipelines.sources.played import PlayOptions
 from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.protocols import SourceType
 from edgecv.results import Frame
@@ -20,7 +21,7 @@ from edgecv.results import Frame
 log = logging.getLogger("edgecv.pipelines")
 
 
-class ImagesOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ImagesOptions(PlayOptions, frozen=True, kw_only=True):
     """What the query may say.
 
     Attributes:

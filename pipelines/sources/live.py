@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import msgspec
 
+from edgecv import registry
 from edgecv._internal.extras import require
-from edgecv.errors import SourceError
+from edgecv.errors import PluginError, SourceError
 from edgecv.media.image_headers import max_megapixels
+from edgecv.media.packets import Packet
+from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SourceType
 
 _Side = Annotated[int, msgspec.Meta(ge=0, le=16384)]
@@ -58,9 +62,15 @@ class LiveOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveSource(SourceType):
-    """The base of cameras and streams: they lose frames that nobody takes, and are opened again when they fail."""
+    """The base of cameras and streams: they lose frames that nobody takes, and are opened again when they fail.
+
+    Attributes:
+        on_packet: Called by ``read`` with every image as the camera encoded it, where that is H.264, H.265 or JPEG, also with
+            those of which no frame is made; ``None``: nobody wants them. A source that decodes nothing never calls it.
+    """
 
     live = True
+    on_packet: Callable[[Packet], None] | None = None
     supervised: ClassVar[bool] = True
     Options: ClassVar[type[msgspec.Struct]] = LiveOptions
 
@@ -87,3 +97,15 @@ def need(module: str, extra: str) -> None:
     """Raise ``MissingDependency`` unless a package is installed, without importing it; the hint holds the pip line."""
     if importlib.util.find_spec(module) is None:
         require(module, extra)
+
+
+def checked_options(uri: Uri, target: str) -> LiveOptions:
+    """The options of a live source of the class ``target``, after everything that can be said without touching the camera."""
+    kind: type[SourceType] = registry.load(target)
+    if not issubclass(kind.Options, LiveOptions):
+        raise PluginError(
+            f"The options of {target} are no LiveOptions, and it is supervised.",
+            "Let the class inherit from edgecv.pipelines.sources.live.LiveSource.",
+        )
+    kind.check(uri)
+    return read_options(uri, kind.Options)

@@ -8,12 +8,13 @@ import msgspec
 
 from edgecv.media.video_reader import VideoReader
 from edgecv.pipelines.sources.frames import FrameStamper
+from edgecv.pipelines.sources.played import PlayOptions
 from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.protocols import SourceType
 from edgecv.results import Frame
 
 
-class VideoOptions(msgspec.Struct, frozen=True, kw_only=True):
+class VideoOptions(PlayOptions, frozen=True, kw_only=True):
     """What the query may say.
 
     Attributes:

@@ -21,6 +21,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gives_ids: ClassVar[bool] = False
     """Whether objects have tracker ids after the step."""
 
+    gives_kinds: ClassVar[tuple[str, ...] | None] = None
+    """Kinds of the events that the step gives; ``None`` where nobody says."""
+
     @property
     def needs_ids(self) -> bool:
         """Whether objects must have tracker ids before the step."""
@@ -44,6 +47,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Raises ``ConfigError``: an option does not fit, or names a class that the model does not have.
         """
         raise PluginError(f"The step '{type(self).__name__}' lacks build(labels).", "See docs/plugins.md.")
+
+    def build_after(self, labels: tuple[str, ...], before: Step) -> Step:  # noqa: ARG002 - who overrides it needs it
+        """As ``build``, while ``before`` still runs, which these options replace: of the same type and name, with other options.
+
+        What ``before`` holds open alone, such as a file, may be shared; ``Adopts`` brings over what it remembers.
+        """
+        return self.build(labels)
 
 
 def checked(options: _Options) -> _Options:

@@ -24,6 +24,9 @@ Anchor = Literal["bottom_center", "center", "top_center", "top_left", "top_right
 
 log = logging.getLogger("edgecv.pipelines")
 
+PLACE_KINDS: tuple[str, ...] = ("step.misplaced", "step.rescaled")
+"""Kinds of events that a ``Placement`` gives."""
+
 _MOST_SAID = 10  # of one shape at one source
 _SHARES: Mapping[str, Point] = MappingProxyType(
     {
@@ -96,7 +99,23 @@ class Placement:
         self._shape, self._what = shape, what
         self._size_wh: tuple[int, int] | None = None
         self._said = 0
+        self._unlooked = False
         self.points = shape.points
+
+    def adopt(self, before: Placement) -> bool:
+        """Take the place of another one at the same source; gives whether the shape lies elsewhere now.
+
+        The same points stay where they were. Others, in pixels, are those of the newest image.
+        """
+        self._size_wh, self._said = before._size_wh, before._said
+        old, new = before._shape, self._shape
+        if old.units == new.units and np.array_equal(old.points, new.points):
+            self.points, self._unlooked = before.points, before._unlooked
+            return False
+        if self._size_wh is not None and new.units == "relative":
+            self.points = new.points * self._size_wh
+        self._said, self._unlooked = 0, self._size_wh is not None
+        return self._size_wh is not None
 
     def follow(self, frame: Frame) -> tuple[tuple[float, float] | None, tuple[Event, ...]]:
         """Fit the shape to a frame.
@@ -105,10 +124,10 @@ class Placement:
         is to be said.
         """
         size_wh, before = (frame.image.shape[1], frame.image.shape[0]), self._size_wh
-        if size_wh == before:
+        if size_wh == before and not self._unlooked:
             return None, ()
-        self._size_wh = size_wh
-        factors = None if before is None else (size_wh[0] / before[0], size_wh[1] / before[1])
+        self._size_wh, self._unlooked = size_wh, False
+        factors = None if before in (None, size_wh) else (size_wh[0] / before[0], size_wh[1] / before[1])
         if self._shape.units == "relative":
             self.points = self._shape.points * size_wh
         elif factors is not None:
@@ -117,7 +136,7 @@ class Placement:
 
     def _events(self, frame: Frame, size_wh: tuple[int, int], before: tuple[int, int] | None) -> Iterator[Event]:
         image = f"{size_wh[0]} x {size_wh[1]}"
-        if before is not None and self._shape.units == "px":
+        if before not in (None, size_wh) and self._shape.units == "px":
             yield from self._say(
                 "step.rescaled",
                 f"The image changed from {before[0]} x {before[1]} to {image}: the points of {self._what} were moved in "

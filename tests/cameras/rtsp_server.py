@@ -1,6 +1,7 @@
 """A real RTSP camera: ``/usr/bin/python3 rtsp_server.py PORT [--size WxH] [--user NAME --password WORD] [--file H264.mkv]``.
 
 Prints ``ready`` when it listens. H.264, 20 frames per second, a key frame every five seconds and for each new viewer.
+``--fps``, ``--gop`` (frames between key frames), ``--b-frames``, ``--kbit`` and ``--codec h265`` make another camera of it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def main() -> None:
     factory = GstRtspServer.RTSPMediaFactory()
     width, height = arguments.size.split("x")
     factory.set_launch(
-        f"( videotestsrc is-live=true pattern=ball ! video/x-raw,width={width},height={height},framerate=20/1 "
-        "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=100 ! rtph264pay name=pay0 pt=96 config-interval=1 )"
+        f"( videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width={width},height={height},"
+        f"framerate={arguments.fps}/1 ! {_encoder(arguments)} name=pay0 pt=96 config-interval=1 )"
     )
     if arguments.file:  # as a recorder plays what it stored: with an end
         factory.set_launch(
@@ -38,6 +39,17 @@ def main() -> None:
         raise SystemExit("the port is taken")
     print("ready", flush=True)
     GLib.MainLoop().run()
+
+
+def _encoder(arguments: argparse.Namespace) -> str:
+    """The encoder and what packs its stream, up to the options of the latter."""
+    gop = f"speed-preset=ultrafast key-int-max={arguments.gop}"
+    rate = f"bitrate={arguments.kbit}" if arguments.kbit else ""
+    if arguments.codec == "h265":
+        return f"x265enc tune=zerolatency {gop} {rate} ! rtph265pay"
+    if arguments.b_frames:
+        return f"x264enc {gop} {rate} bframes=2 b-adapt=false rc-lookahead=5 ! video/x-h264,profile=main ! rtph264pay"
+    return f"x264enc tune=zerolatency {gop} {rate} ! rtph264pay"
 
 
 def _protect(server: object, factory: object, user: str, password: str) -> None:
@@ -58,6 +70,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
     parser.add_argument("--file", default="")
+    parser.add_argument("--fps", type=int, default=20)
+    parser.add_argument("--gop", type=int, default=100)
+    parser.add_argument("--kbit", type=int, default=0)
+    parser.add_argument("--b-frames", action="store_true")
+    parser.add_argument("--codec", choices=("h264", "h265"), default="h264")
     return parser.parse_args()
 
 

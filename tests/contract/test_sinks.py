@@ -91,13 +91,16 @@ COUNT: dict[str, Callable[[Path], int]] = {
 FILES = {"counts": "counts.csv", "csv": "out.csv", "jsonl": "out.jsonl", "record": "out.rec", "video": "out.mp4"}
 FOLDERS = {"segments": "segments", "snapshots": "shots"}
 OPTIONS = {"snapshots": "?on=all&every_s=0", "webhook": "?events=all&linger_s=0.01"}
-SINKS = (*FILES, *FOLDERS, "metrics", "preview", "webhook")
-TAKE_EVENTS = {"counts", "jsonl", "preview", "webhook"}
+DATABASE = {"events": "events.db"}  # which goes on with what is there: tests/unit/pipelines/test_events_store.py
+SINKS = (*FILES, *FOLDERS, *DATABASE, "metrics", "preview", "webhook")
+TAKE_EVENTS = {"counts", "events", "jsonl", "preview", "webhook"}
 WATCH = {"counts", "metrics", "preview"}
 
 every_sink = pytest.mark.parametrize("scheme", SINKS)
 every_file_sink = pytest.mark.parametrize(("scheme", "file"), FILES.items(), ids=FILES)
 every_path_sink = pytest.mark.parametrize(("scheme", "file"), {**FILES, **FOLDERS}.items(), ids=[*FILES, *FOLDERS])
+PLACES = {**FILES, **FOLDERS, **DATABASE}
+every_place = pytest.mark.parametrize(("scheme", "file"), PLACES.items(), ids=PLACES)
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def receiver() -> Iterator[Receiver]:
 
 def make_uri(scheme: str, folder: Path, receiver: Receiver) -> str:
     targets = {"metrics": "0", "preview": "0", "webhook": receiver.url}
-    target = targets.get(scheme) or folder / {**FILES, **FOLDERS}[scheme]
+    target = targets.get(scheme) or folder / PLACES[scheme]
     return f"{scheme}:{target}{OPTIONS.get(scheme, '')}"
 
 
@@ -219,7 +222,7 @@ def test_a_file_is_no_folder(tmp_path: Path, scheme: str, folder: str) -> None:
         open_sink(f"{scheme}:{tmp_path / folder}")
 
 
-@every_path_sink
+@every_place
 def test_an_unwritable_target_is_refused_at_once(tmp_path: Path, scheme: str, file: str) -> None:
     with pytest.raises(SinkError) as caught:
         open_sink(f"{scheme}:{tmp_path / 'missing' / file}", fps=10)
@@ -231,7 +234,8 @@ def test_an_unwritable_target_is_refused_at_once(tmp_path: Path, scheme: str, fi
 def test_an_unknown_option_is_refused(tmp_path: Path, scheme: str, receiver: Receiver) -> None:
     uri = make_uri(scheme, tmp_path, receiver)
     servers = {"metrics": "host", "preview": "host"}
-    known = {**servers, "segments": "seconds", "snapshots": "every_s", "webhook": "events"}.get(scheme, "overwrite")
+    names = {**servers, "events": "keep", "segments": "seconds", "snapshots": "every_s", "webhook": "events"}
+    known = names.get(scheme, "overwrite")
     misspelt = known[:-2] + known[-1]
     with pytest.raises(ConfigError) as caught:
         open_sink(f"{uri}{'&' if '?' in uri else '?'}{misspelt}=1", fps=10)
@@ -247,6 +251,8 @@ def test_an_unknown_option_is_refused(tmp_path: Path, scheme: str, receiver: Rec
         "segments:DIR?keep_gb=0",
         "snapshots:DIR?on=sometimes",
         "snapshots:DIR?max_per_minute=0",
+        "events:DIR?keep=0",
+        "events:DIR?keep_days=-1",
         "metrics:http",
         "metrics:70000",
         "webhook:https://h/?events=some",

@@ -95,7 +95,8 @@ def test_a_service_goes_on_with_its_file_after_a_restart_and_a_clip_does_not(tmp
     for source, codes, rows in (("synthetic://?frames=0&live=1", [0, 0], 10), ("synthetic://?frames=9", [0, 2], 5)):
         out, config = tmp_path / f"{rows}.csv", tmp_path / "app.toml"
         config.write_text(
-            f'sinks = ["jsonl:{out}"]\nmax_frames = 5\n[model]\nbundle = "{bundle}"\n[[sources]]\nuri = "{source}"\n'
+            f'sinks = ["jsonl:{out}", "counts:{out}.counts?every_s=1"]\nmax_frames = 5\n'
+            f'[model]\nbundle = "{bundle}"\n[[sources]]\nuri = "{source}"\n'
         )
         assert [run("run", "--config", str(config)).returncode for _ in codes] == codes
         lines = [json.loads(line) for line in out.read_text().splitlines()]

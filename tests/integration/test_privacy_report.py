@@ -137,3 +137,11 @@ def test_the_options_of_a_sink_are_those_of_the_sink() -> None:
     assert sink_outlet("metrics:9100") == Outlet(name="metrics:9100", content="numbers")
     with pytest.raises(ConfigError):
         sink_outlet("segments:x?keep_hours=no")
+
+
+def test_a_webhook_gets_images_only_where_it_attaches_them() -> None:
+    contents = [
+        sink_outlet(f"webhook:https://site.example/in?template=ntfy&snapshot={how}").content
+        for how in ("none", "name", "attach")
+    ]
+    assert contents == ["data", "data", "images"]

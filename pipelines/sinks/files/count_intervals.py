@@ -71,8 +71,9 @@ class _Interval:
 class SourceIntervals:
     """The intervals of one source that are not complete yet.
 
-    Each event counts once, in the interval of its own time, whichever result brings it. What comes for an interval that was
-    given already is given later as a further count of the same interval: nothing is lost and nothing counts twice.
+    Each event counts once, in the interval of its own time, whichever result brings it. What a total has beyond these, such
+    as that of a rule whose events were held back, counts when a result shows it. What comes for an interval that was given
+    already is given later as a further count of the same interval: nothing is lost and nothing counts twice.
 
     Attributes:
         is_file: Whether the intervals are those of the file's own time; else they are those of the wall clock.
@@ -87,6 +88,7 @@ class SourceIntervals:
         self._given: int | None = None  # the newest interval that was given
         self._newest: int | None = None  # that of the newest result
         self._levels: dict[str, int] = {}  # now
+        self._counted: dict[str, tuple[int, int]] = {}  # by counter: the total up to which all is counted, and its time
         self._given_totals: dict[str, int] = {}  # at the end of the newest interval that was given
         self._given_levels: dict[str, int] = {}
 
@@ -96,6 +98,7 @@ class SourceIntervals:
         if self._newest is not None and number < self._newest:
             yield from self.rest()
             self._given = None if self.is_file else self._given
+            self._counted = {name: (total, 0) for name, (total, _) in self._counted.items()}
 
     def count(self, event: Event) -> None:
         """Take one event, if a counter said it."""
@@ -105,9 +108,9 @@ class SourceIntervals:
             return
         time_ns = _time_of_event(event)
         interval = self._at(time_ns // self._every_ns)
-        self._add(interval, f"{counter}.{name}", total)
+        self._add(interval, f"{counter}.{name}", total, time_ns, happened=True)
         if isinstance(of_class := event.data.get("class_total"), int):
-            self._add(interval, f"{counter}.{name}.{event.data.get('label')}", of_class)
+            self._add(interval, f"{counter}.{name}.{event.data.get('label')}", of_class, time_ns, happened=True)
         if isinstance(inside := event.data.get("inside"), int):
             self._become(interval, f"{counter}.inside", inside, time_ns)
 
@@ -157,10 +160,16 @@ class SourceIntervals:
             self._open[number] = _Interval(levels={} if is_late else _carried(self._levels))
         return self._open[number]
 
-    def _add(self, interval: _Interval, name: str, total: int) -> None:
-        self.first_totals.setdefault(name, total - 1)
-        interval.counted[name] += 1
+    def _add(self, interval: _Interval, name: str, total: int, time_ns: int, *, happened: bool) -> None:
+        """Count up to a total; ``happened`` where an event says that it grew by one at that time."""
+        self.first_totals.setdefault(name, total - happened)
+        up_to, counted_ns = self._counted.get(name, (self.first_totals[name], time_ns))
+        if time_ns < counted_ns:  # a later event came before it, and counted for both
+            return
+        began_anew = total <= up_to if happened else total < up_to
+        interval.counted[name] += int(happened) if began_anew else total - up_to
         interval.totals[name] = total
+        self._counted[name] = total, time_ns
 
     def _become(self, interval: _Interval, name: str, value: int, time_ns: int) -> None:
         interval.levels.setdefault(name, _Level(peak=0, last=0)).become(value, time_ns)
@@ -173,8 +182,7 @@ class SourceIntervals:
             if what in overlay.levels:
                 self._become(interval, name, value, now_ns)
             else:
-                self.first_totals.setdefault(name, value)
-                interval.totals[name] = value
+                self._add(interval, name, value, now_ns, happened=False)
 
     def _rows(self, number: int, interval: _Interval, is_late: bool) -> Iterator[IntervalCount]:
         shown = interval.totals if is_late else {**self._given_totals, **interval.totals}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ import msgspec
 from edgecv._internal.atomic import write_private
 from edgecv._internal.extras import require
 from edgecv.errors import ConfigError, SinkError
+from edgecv.events import EventMedia
 from edgecv.pipelines.sinks.documents import encode
 from edgecv.pipelines.sinks.video.file_ring import FileRing
 from edgecv.pipelines.sinks.video.ring_order import Clocks
@@ -72,6 +74,7 @@ class SnapshotsSink(SinkType):
 
     Attributes:
         skipped: Frames that were wanted, but came too soon after another.
+        on_media: Called with each image of a frame that has events.
     """
 
     Options: ClassVar[type[msgspec.Struct]] = SnapshotsOptions
@@ -104,6 +107,7 @@ class SnapshotsSink(SinkType):
         self._pruned_ns = 0
         self._closed = False
         self.skipped = 0
+        self.on_media: Callable[[EventMedia], None] | None = None
 
     @classmethod
     def from_uri(cls, uri: Uri, *, fps: float = 0.0, overwrite: bool = False) -> SnapshotsSink:  # noqa: ARG003 - the seam's
@@ -178,6 +182,10 @@ class SnapshotsSink(SinkType):
         except SinkError:
             (self._ring.folder / (stem + ".json")).unlink(missing_ok=True)
             raise
+        if result.events and self.on_media is not None:
+            keys = tuple(event.key for event in result.events)
+            path = self._ring.folder / (stem + ".jpg")
+            self.on_media(EventMedia(keys=keys, kind="snapshot", path=path, source_id=frame.source_id))
 
     def _jpeg(self, image: Image) -> bytes:
         encoded: Any = self._cv2.imencode(".jpg", image, [self._cv2.IMWRITE_JPEG_QUALITY, self._options.quality])[1]

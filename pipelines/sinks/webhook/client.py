@@ -1,4 +1,4 @@
-"""POST to one address, with a deadline for the whole of it.
+"""POST or PUT to one address, with a deadline for the whole of it.
 
 urllib3 sends and keeps the connection. What it does not have is here: a deadline for the whole answer, however slowly its bytes
 come, and redirects to the same scheme, host and port only.
@@ -67,14 +67,14 @@ class Poster:
         self._is_interrupted = False
         self._pool = self._open_pool(urlsplit(url), context)
 
-    def post(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
+    def post(self, body: bytes, headers: Mapping[str, str], timeout_s: float, method: str = "POST") -> Answer:
         """Send and wait for the answer; redirects within the same scheme, host and port are followed three times.
 
         Raises ``SinkError`` when it redirects elsewhere or too often, and ``NETWORK_ERRORS``.
         """
         deadline, url = time.monotonic() + timeout_s, self._url
         for _ in range(_MOST_REDIRECTS + 1):
-            response = self._exchange(url, body, headers, deadline)
+            response = self._exchange(method, url, body, headers, deadline)
             if response.status not in _REDIRECTS:
                 return Answer(response.status, retry_after_s(response.headers.get("Retry-After", ""), _now()))
             url = _same_origin(url, response.headers.get("Location", ""))
@@ -113,24 +113,28 @@ class Poster:
         pool.ConnectionCls = remember  # type: ignore[assignment]  # urllib3 does no more than call it
         return pool
 
-    def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> BaseHTTPResponse:
+    def _exchange(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], deadline: float
+    ) -> BaseHTTPResponse:
         """One request; on a connection that the receiver closed in the meantime it is made again at once."""
         was_open = getattr(self._connection, "sock", None) is not None
         try:
-            return self._request(url, body, headers, deadline)
+            return self._request(method, url, body, headers, deadline)
         except (ConnectionError, ssl.SSLError):
             if not was_open or self._is_interrupted:
                 raise
-        return self._request(url, body, headers, deadline)
+        return self._request(method, url, body, headers, deadline)
 
-    def _request(self, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> BaseHTTPResponse:
+    def _request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], deadline: float
+    ) -> BaseHTTPResponse:
         # urllib3's limits begin anew with every byte that comes: this one ends an answer that drips.
         alarm = threading.Timer(_left_s(deadline), self._cut)
         alarm.daemon = True
         alarm.start()
         try:
             response = self._pool.urlopen(
-                "POST",
+                method,
                 _target(urlsplit(url)),
                 body,
                 {**self._headers, **headers},

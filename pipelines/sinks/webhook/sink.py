@@ -1,4 +1,4 @@
-"""``webhook:https://host/path``: results as JSON to an HTTP receiver, in batches."""
+"""``webhook:https://host/path``: results and events to an HTTP receiver, in batches of JSON or as a template says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,12 +19,16 @@ import msgspec
 from edgecv._internal.printable import printable
 from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, SinkError
-from edgecv.events import Event
-from edgecv.pipelines.sinks.documents import encode, event_document
+from edgecv.events import Event, EventMedia
 from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
+from edgecv.pipelines.sinks.webhook.options import WebhookOptions
+from edgecv.pipelines.sinks.webhook.parcels import Files, Notification, Parcel, frame_document
+from edgecv.pipelines.sinks.webhook.pictures import Pictures
 from edgecv.pipelines.sinks.webhook.queue import Waiting
+from edgecv.pipelines.sinks.webhook.requests import ArrayWriter, Request, TemplateWriter
 from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
+from edgecv.rates import Limiter
 from edgecv.results import Result
 from edgecv.version import __version__
 
@@ -35,52 +39,20 @@ _JOIN_S = 1.0  # for a sender that was interrupted
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class WebhookOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the query of ``webhook:`` may say.
-
-    Attributes:
-        events: ``detections``: frames in which something was found or that steps had something to say about. ``all``: every
-            frame. ``events``: only events, each as a document of its own.
-        masks: Send masks too.
-        token_file: A file with the secret to send; it never stands in the URL.
-        auth: ``bearer`` sends it as a token, ``basic`` takes it for ``user:password``.
-        ca_file: Certificates to trust instead of the system's.
-        batch: Most documents in a request.
-        linger_s: How long a document waits for others.
-        timeout_s: For one request with its answer.
-        retry_s: First pause after a failure; doubled up to 30 s.
-        max_age_s: A batch that is tried in vain for so long is given up, lest one that the receiver chokes on stops all others.
-        queue: Documents that may wait; then the oldest are given up.
-        queue_mb: The same in megabytes.
-        drain_s: How long ``close`` goes on delivering.
-    """
-
-    events: Literal["detections", "all", "events"] = "detections"
-    masks: bool = False
-    token_file: str = ""
-    auth: Literal["bearer", "basic"] = "bearer"
-    ca_file: str = ""
-    batch: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
-    linger_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 1.0
-    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=120)] = 10.0
-    retry_s: Annotated[float, msgspec.Meta(gt=0, le=30)] = 0.5
-    max_age_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
-    queue: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
-    queue_mb: Annotated[float, msgspec.Meta(gt=0, le=256)] = 8.0
-    drain_s: Annotated[float, msgspec.Meta(ge=0, le=20)] = 5.0
-
-
 class WebhookSink(SinkType):
-    """POSTs a JSON array of documents, those of ``jsonl:``.
+    """POSTs a JSON array of documents, those of ``jsonl:``, or each event as a template says.
 
-    Each batch has an ``Idempotency-Key`` that stays the same when it is tried again: a receiver that remembers them counts
-    nothing twice. 5xx, 408, 425, 429 and failures of the network are tried again, after ``Retry-After`` where the receiver
-    gives one; other answers give the batch up. What waits is in memory only: a restart loses it, and ``mqtt:`` is the sink
-    that does not. Losses are counted and said by ``close``. Proxies of the environment are not used, TLS is always verified.
+    Each request has an ``Idempotency-Key`` that stays the same when it is tried again, and each event its ``key``: a receiver
+    that remembers them counts nothing twice. 5xx, 408, 425, 429 and failures of the network are tried again, after
+    ``Retry-After`` where the receiver gives one; other answers give the request up. What waits is in memory only: a restart
+    loses it, and begins with limits that nothing has used yet; ``mqtt:`` is the sink that loses nothing. Losses are counted and
+    said by ``close``; what limits hold back is told in number with the next event, or at the end. Proxies of the environment
+    are not used, TLS is always verified.
 
     Attributes:
         delivered: Documents the receiver took.
         lost: Documents that were given up.
+        held_back: Events that ``cooldown_s`` and ``at_most`` did not let through.
     """
 
     Options: ClassVar[type[msgspec.Struct]] = WebhookOptions
@@ -93,13 +65,23 @@ class WebhookSink(SinkType):
 
         ``share`` gives 0 to 1 at random, to spread the pauses.
 
-        Raises ``ConfigError``: the address, the secret or the certificates cannot be used.
+        Raises ``ConfigError``: the address, the secret, the template or the certificates cannot be used; and
+        ``MissingDependency``: a picture is asked for, and OpenCV is not installed.
         """
-        self._options = options or WebhookOptions()
+        self._options = options = options or WebhookOptions()
         self._name = origin(check_url(url))
         self._share = share
-        self._poster = Poster(url, self._headers(url), _trust(self._options.ca_file))
-        self._waiting = Waiting(self._options.queue, round(self._options.queue_mb * 1e6), self._options.batch)
+        self._poster = Poster(url, self._headers(url), _trust(options.ca_file))
+        self._choice, self._limiter, self._files = options.choice, Limiter(options.limits), Files(options.snapshot_url)
+        self._pictures: Pictures | None = None
+        if options.snapshot == "attach":
+            self._pictures = Pictures(draw=options.draw, max_side=options.max_side, quality=options.quality)
+        self._writer: ArrayWriter | TemplateWriter = ArrayWriter(self._files)
+        if options.template:
+            self._writer = TemplateWriter(options.form, self._files, options.zone)
+        self._waiting: Waiting[Parcel] = Waiting(
+            options.queue, round(options.queue_mb * 1e6), options.batch, self._untell
+        )
         self._thread: threading.Thread | None = None
         self._closed = False
         self._drained_by = float("inf")
@@ -118,16 +100,31 @@ class WebhookSink(SinkType):
         """Documents that were given up."""
         return self._given_up + self._waiting.pushed_out
 
-    def emit(self, result: Result) -> None:
-        """Queue the document of one frame.
+    @property
+    def held_back(self) -> int:
+        """Events that ``cooldown_s`` and ``at_most`` did not let through so far."""
+        return self._limiter.held_back
 
-        Raises ``SinkError`` when it is closed, or the document alone is larger than the queue.
+    def emit(self, result: Result) -> None:
+        """Queue the document of one frame, or its events.
+
+        Raises ``SinkError`` when it is closed, or a document alone is larger than the queue.
         """
-        self._queue(self._documents(result))
+        self._check_open()
+        if self._choice.frames == "none":
+            self._notify(result.events, result)
+        elif self._choice.frames == "all" or result.events or _found_something(result):
+            self._queue(frame_document(result, masks=self._options.masks))
 
     def emit_event(self, event: Event) -> None:
-        """Queue the document of one event; errors as in ``emit``."""
-        self._queue([event_document(event)])
+        """Queue one event that belongs to no frame; errors as in ``emit``."""
+        self._check_open()
+        self._notify((event,), None)
+
+    def take_media(self, media: EventMedia) -> None:
+        """Remember the file of a picture, for the event that it shows."""
+        if self._options.snapshot == "name":
+            self._files.add(media)
 
     def close(self) -> None:
         """Deliver for a few seconds more, then give the rest up; a second call does nothing.
@@ -136,6 +133,7 @@ class WebhookSink(SinkType):
         """
         if self._closed:
             return
+        self._tell_rest()
         self._closed = True
         self._drained_by = time.monotonic() + self._options.drain_s
         self._waiting.close()
@@ -145,55 +143,78 @@ class WebhookSink(SinkType):
             self._thread.join(_JOIN_S)
         self._waiting.discard()
         self._given_up = self._accepted - self.delivered - self._waiting.pushed_out
+        if untold := self._limiter.untold:
+            log.warning("%s was not told of %d events that were held back.", self._name, untold)
         if self.lost:
             problem = self._problem or "They were not sent in time."
             raise SinkError(
                 f"{self._name} did not get {self.lost} of {self._accepted} documents: {problem}", self._hint
             )
 
-    def _documents(self, result: Result) -> list[object]:
-        if self._options.events == "events":
-            return [event_document(event) for event in result.events]
-        found = any(answer is not None and len(answer) for answer in (result.detections, result.classification))
-        if self._options.events == "all" or found or result.events:
-            return [result.as_dict(masks=self._options.masks)]
-        return []
+    def _notify(self, events: Sequence[Event], result: Result | None) -> None:
+        """Queue the events that are wanted and may pass; a picture is made once for all of them."""
+        picture = b""
+        for event in events:
+            if not self._choice.wants(event):
+                continue
+            held = self._limiter.admit(event)
+            if held is None:
+                continue
+            if self._pictures is not None and result is not None:
+                picture = picture or self._pictures.of(result)
+            self._queue(Notification.of(event, held, picture))
 
-    def _queue(self, documents: Sequence[object]) -> None:
+    def _tell_rest(self) -> None:
+        """Say at the end how many events were held back, if one more may be said."""
+        if held := self._limiter.rest():
+            data = {"count": sum(held.values()), "kinds": dict(held)}
+            self._queue(Notification.of(Event(kind="events.held_back", time_ns=time.time_ns(), data=data), {}))
+
+    def _untell(self, parcel: Parcel) -> None:
+        """What was to be told with a document that is given up is told with the next one."""
+        if isinstance(parcel, Notification) and parcel.held:
+            self._limiter.take_back(parcel.held)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise SinkError(f"{self._name} is closed.")
+
+    def _queue(self, parcel: Parcel) -> None:
         pushed_out = self._waiting.pushed_out
-        for document in documents:
-            if not self._waiting.put(encode(document)):
-                raise SinkError(f"A result is too large for {self._name}.", "Leave masks out, or raise queue_mb.")
-            self._accepted += 1
+        if not self._waiting.put(parcel):
+            self._untell(parcel)
+            raise SinkError(f"A result is too large for {self._name}.", "Leave masks out, or raise queue_mb.")
+        self._accepted += 1
         if self._waiting.pushed_out > pushed_out and not self._is_failing:
             self._note("The queue was full: the oldest went.", "Is the receiver too slow? Send less: ?events=events")
-        if documents and self._thread is None:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="edgecv-webhook", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
         for batch in self._batches():
-            since = time.monotonic()
-            body, headers = b"[" + b",".join(batch) + b"]", {"Idempotency-Key": uuid.uuid4().hex}
-            delivered = self._deliver(body, headers, since)
-            self.delivered += len(batch) if delivered else 0
-            self._given_up += 0 if delivered else len(batch)
+            for request in self._writer.write(batch):
+                if self._deliver(request, time.monotonic()):
+                    self.delivered += len(request.parcels)
+                else:
+                    self._given_up += len(request.parcels)
+                    for parcel in request.parcels:
+                        self._untell(parcel)
         self._poster.close()
 
-    def _batches(self) -> Iterator[list[bytes]]:
+    def _batches(self) -> Iterator[Sequence[Parcel]]:
         while time.monotonic() < self._drained_by:
             batch = self._waiting.take(self._options.linger_s)
             if not batch:
                 return
             yield batch
 
-    def _deliver(self, body: bytes, headers: dict[str, str], since: float) -> bool:
-        attempt = 0
+    def _deliver(self, request: Request, since: float) -> bool:
+        attempt, headers = 0, {**request.headers, "Idempotency-Key": uuid.uuid4().hex}
         while (left_s := self._left_s(since)) > 0:
             try:
-                answer = self._poster.post(body, headers, min(self._options.timeout_s, left_s))
+                timeout_s = min(self._options.timeout_s, left_s)
+                answer = self._poster.post(request.body, headers, timeout_s, request.method)
             except SinkError as error:
                 self._note(error.message, error.hint)
                 return False
@@ -223,7 +244,7 @@ class WebhookSink(SinkType):
             log.warning("%s takes no results: %s", self._name, problem)
 
     def _headers(self, url: str) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "User-Agent": f"edgecv/{__version__}"}
+        headers = {"User-Agent": f"edgecv/{__version__}"}
         if self._options.token_file:
             secret = _secret(self._options.token_file, "the token")
             parts = urlsplit(url)
@@ -234,6 +255,10 @@ class WebhookSink(SinkType):
             else:
                 headers["Authorization"] = f"Bearer {secret}"
         return headers
+
+
+def _found_something(result: Result) -> bool:
+    return any(answer is not None and len(answer) for answer in (result.detections, result.classification))
 
 
 def _secret(path: str, what: str) -> str:

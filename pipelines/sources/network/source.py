@@ -26,6 +26,7 @@ from edgecv.pipelines.sources.network.address import NetworkOptions, camera_url,
 from edgecv.pipelines.sources.network.errors import HUNG_UP, stream_error
 from edgecv.pipelines.sources.network.http_stream import HTTP_ERRORS, HttpStream, OnlyRead
 from edgecv.pipelines.sources.network.rtsp_redirects import no_redirect
+from edgecv.pipelines.sources.packets import JpegPackets, VideoPackets
 from edgecv.pipelines.uris import Uri, parse_source, read_options
 from edgecv.results import Frame, Image
 
@@ -64,6 +65,7 @@ class NetworkSource(LiveSource):
         self._av = require("av", "video")
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._stamper = FrameStamper(self.source_id)
+        self._video_packets, self._jpeg_packets = VideoPackets(), JpegPackets()
         self._http: HttpStream | None = None
         self._container: Any = None
         self._closed = threading.Event()
@@ -151,7 +153,8 @@ class NetworkSource(LiveSource):
         unreadable = 0
         for data in encoded:
             try:
-                check_size(*image_size(data), self.source_id, self._options)
+                size_wh = image_size(data)
+                check_size(*size_wh, self.source_id, self._options)
                 frames = decoder.decode(self._av.Packet(data))
             except Unrecoverable:
                 raise
@@ -160,6 +163,8 @@ class NetworkSource(LiveSource):
                 if unreadable > _UNREADABLE_ALLOWED:
                     raise
                 continue
+            if self.on_packet is not None and frames:
+                self.on_packet(self._jpeg_packets.made(data, size_wh))
             for frame in frames:
                 unreadable = 0
                 if not frame.is_corrupt:
@@ -201,11 +206,18 @@ class NetworkSource(LiveSource):
                 if unreadable > _UNREADABLE_ALLOWED:
                     raise
                 continue
+            finally:  # only now the decoder knows the size
+                self._keep(packet, stream.codec_context)
             for frame in frames:
                 unreadable = 0
                 self._note_time(frame)
                 if not frame.is_corrupt:
                     yield self._image(frame)
+
+    def _keep(self, packet: Any, decoder: Any) -> None:
+        """Give a packet to whoever wants it, decoded or not: a player may make more of it."""
+        if self.on_packet is not None and (made := self._video_packets.made(packet, decoder)) is not None:
+            self.on_packet(made)
 
     def _note_time(self, frame: Any) -> None:
         if self._duration_s and frame.pts is not None:

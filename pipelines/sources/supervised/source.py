@@ -12,15 +12,16 @@ from collections.abc import Callable
 
 from edgecv import registry
 from edgecv._internal.foreign import is_out_of_files
-from edgecv.errors import PluginError, SourceError
-from edgecv.pipelines.sources.live import LiveOptions
+from edgecv.errors import SourceError
+from edgecv.media.packets import Packet
+from edgecv.pipelines.sources.live import checked_options
 from edgecv.pipelines.sources.supervised import wire
 from edgecv.pipelines.sources.supervised.failures import death, no_process, overdue
 from edgecv.pipelines.sources.supervised.newest_frame import NewestFrame
 from edgecv.pipelines.sources.supervised.retry import Outage, Retry
 from edgecv.pipelines.sources.supervised.worker_process import WorkerProcess
-from edgecv.pipelines.uris import Uri, parse_source, read_options
-from edgecv.protocols import Clock, SourceType
+from edgecv.pipelines.uris import Uri, parse_source
+from edgecv.protocols import Clock
 from edgecv.results import Frame
 from edgecv.status import SourceHealth, SourceState
 
@@ -46,6 +47,8 @@ class SupervisedSource:
             source.
         wants: Asked for every frame that comes; one that it does not want is dropped.
         on_frame: Called when a frame can be taken.
+        on_packet: Called with every image as the camera encoded it, from a thread of the source; must not block. Set it before
+            the first frame or later: until then packets do not leave the worker.
     """
 
     live = True
@@ -69,13 +72,14 @@ class SupervisedSource:
         """
         self._uri = parse_source(uri)
         self._target = target or registry.place("sources", self._uri.scheme)
-        self._options = _checked_options(self._uri, self._target)
+        self._options = checked_options(self._uri, self._target)
         self._retry, self._draw, self._clock = retry or Retry(), draw, clock
         self.source_id = self._uri.name
         self.fps = 0.0
         self.on_change: Callable[[SourceHealth], None] | None = None
         self.wants: Callable[[], bool] | None = None
         self.on_frame: Callable[[], None] | None = None
+        self.on_packet: Callable[[Packet], None] | None = None
         self._changed = threading.Condition()
         self._health = SourceHealth(state="connecting", since_ns=clock())
         self._frames = NewestFrame(self.source_id, self._changed)
@@ -219,6 +223,7 @@ class SupervisedSource:
         due_ns = self._clock() + int(self._options.connect_s * 1e9)
         while not self._closing.is_set():
             worker.wait((due_ns - self._clock()) / 1e9, self._wake_read)
+            worker.pass_packets(self.on_packet)
             try:
                 for message in worker.receive():
                     if isinstance(message, wire.Ended):
@@ -285,15 +290,3 @@ class SupervisedSource:
 
 def _lower_rate(announced: float, wanted: float) -> float:
     return min(announced, wanted) if announced and wanted else announced or wanted
-
-
-def _checked_options(uri: Uri, target: str) -> LiveOptions:
-    """The options of a source, after everything that can be said without touching the camera."""
-    kind: type[SourceType] = registry.load(target)
-    if not issubclass(kind.Options, LiveOptions):
-        raise PluginError(
-            f"The options of {target} are no LiveOptions, and it is supervised.",
-            "Let the class inherit from edgecv.pipelines.sources.live.LiveSource.",
-        )
-    kind.check(uri)
-    return read_options(uri, kind.Options)

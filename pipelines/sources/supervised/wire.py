@@ -38,6 +38,10 @@ class Release(msgspec.Struct, frozen=True, tag=True):
     slot: int
 
 
+class KeepPackets(msgspec.Struct, frozen=True, tag=True):
+    """To the worker, with a descriptor: what the camera encoded is wanted too, on that socket (``packet_line``)."""
+
+
 class Ring(msgspec.Struct, frozen=True, tag=True):
     """To the parent, with a descriptor: frames now come through this memory."""
 
@@ -92,7 +96,7 @@ FromWorker = Ring | Opened | ImageMessage | Alive | Ended | Failed
 
 encode = msgspec.msgpack.Encoder().encode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
-decode_release = msgspec.msgpack.Decoder(Release).decode
+decode_from_parent = msgspec.msgpack.Decoder(Release | KeepPackets).decode
 
 
 def receive(connection: socket.socket) -> Iterator[tuple[FromWorker, int | None]]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgecv.pipelines.sources.supervised import wire
+    from edgecv.pipelines.sources.supervised.packet_line import PacketSender
     from edgecv.pipelines.sources.supervised.rate import RateLimit
     from edgecv.pipelines.sources.supervised.ring import RingWriter
     from edgecv.protocols import Source
@@ -59,15 +60,16 @@ def _serve(
 ) -> wire.Ended | wire.Failed:
     from edgecv import registry
     from edgecv.pipelines.sources.supervised import wire
+    from edgecv.pipelines.sources.supervised.packet_line import PacketSender
     from edgecv.pipelines.sources.supervised.rate import RateLimit
     from edgecv.pipelines.sources.supervised.ring import RingWriter
 
-    ring = RingWriter(connection)
-    threading.Thread(target=_listen, args=(connection, ring, stopping), daemon=True).start()
+    ring, packets = RingWriter(connection), PacketSender()
+    threading.Thread(target=_listen, args=(connection, ring, packets, stopping), daemon=True).start()
     source: Source = registry.load(start["target"])(uri)
     try:
         connection.send(wire.encode(wire.Opened(float(source.fps))))
-        _pump(source, connection, ring, RateLimit(start["fps"]), stopping)
+        _pump(source, connection, ring, packets, RateLimit(start["fps"]), stopping)
         ring.flush(_GRACE_S)
     finally:
         source.close()
@@ -75,15 +77,22 @@ def _serve(
 
 
 def _pump(
-    source: Source, connection: socket.socket, ring: RingWriter, rate: RateLimit, stopping: threading.Event
+    source: Source,
+    connection: socket.socket,
+    ring: RingWriter,
+    packets: PacketSender,
+    rate: RateLimit,
+    stopping: threading.Event,
 ) -> None:
     from edgecv.pipelines.sources.frames import check_frame
-    from edgecv.pipelines.sources.live import LiveOptions, check_size
+    from edgecv.pipelines.sources.live import LiveOptions, LiveSource, check_size
     from edgecv.pipelines.sources.supervised import wire
 
     number, told_ns = 0, 0
     shape: tuple[int, ...] = ()
     while not stopping.is_set():
+        if packets.is_wanted and isinstance(source, LiveSource):
+            source.on_packet = packets.put
         frame = source.read()
         if frame is None:
             return
@@ -101,14 +110,21 @@ def _pump(
             told_ns = frame.monotonic_ns
 
 
-def _listen(connection: socket.socket, ring: RingWriter, stopping: threading.Event) -> None:
+def _listen(connection: socket.socket, ring: RingWriter, packets: PacketSender, stopping: threading.Event) -> None:
     """Take slots back until the parent hangs up; then end the process, if need be by force."""
     from edgecv.pipelines.sources.supervised import wire
 
     try:
         with contextlib.suppress(OSError):
-            while data := connection.recv(wire.MAX_BYTES):
-                ring.release(wire.decode_release(data).slot)
+            while True:
+                data, descriptors, _, _ = socket.recv_fds(connection, wire.MAX_BYTES, 1)
+                if not data:
+                    break
+                message = wire.decode_from_parent(data)
+                if isinstance(message, wire.Release):
+                    ring.release(message.slot)
+                elif descriptors:
+                    packets.begin(socket.socket(fileno=descriptors[0]))
     finally:
         stopping.set()
         time.sleep(_GRACE_S)

@@ -14,14 +14,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 import edgecv
+from edgecv.media.packets import Packet
 from edgecv.pipelines.sources.live import LiveOptions
 from edgecv.pipelines.sources.supervised import wire
+from edgecv.pipelines.sources.supervised.packet_line import PacketReceiver
 from edgecv.pipelines.sources.supervised.ring import RingReader
 from edgecv.pipelines.uris import Uri
 
@@ -38,6 +40,7 @@ class WorkerProcess:
     def __init__(self, target: str, uri: Uri, options: LiveOptions) -> None:
         """Start the process and say what to open. Raises ``OSError``: the system has no process or descriptor left."""
         self.ring: RingReader | None = None
+        self._packets: PacketReceiver | None = None
         self._stderr = bytearray()
         self._sending = threading.Lock()
         self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -73,6 +76,7 @@ class WorkerProcess:
     def wait(self, timeout_s: float, wake: int) -> None:
         """Return when the worker says something, ``wake`` can be read, or time is up."""
         reading = [self.connection.fileno(), wake, *([self._errors] if self._errors >= 0 else [])]
+        reading += [] if self._packets is None or self._packets.is_over else [self._packets.descriptor]
         poll = select.poll()
         for descriptor in reading:
             poll.register(descriptor, select.POLLIN)
@@ -92,6 +96,20 @@ class WorkerProcess:
                 self.ring = RingReader(message, descriptor)
             else:
                 yield message
+
+    def pass_packets(self, take: Callable[[Packet], None] | None) -> None:
+        """Ask for what the camera encoded, as soon as somebody takes it, and hand over what came; never waits."""
+        if take is None:
+            return
+        if self._packets is None:
+            self._packets, theirs = PacketReceiver.pair()
+            try:
+                with self._sending, contextlib.suppress(OSError):  # a worker that is gone: `receive` says so
+                    socket.send_fds(self.connection, [wire.encode(wire.KeepPackets())], [theirs.fileno()])
+            finally:
+                theirs.close()
+        for packet in self._packets.receive():
+            take(packet)
 
     def give_back(self, image: wire.ImageMessage) -> None:
         """Let the worker write a slot again; one that is gone needs it no more."""
@@ -115,6 +133,8 @@ class WorkerProcess:
         assert self._process.stderr is not None
         self._process.stderr.close()
         self._errors = -1
+        if self._packets is not None:
+            self._packets.close()
         with self._sending:  # a descriptor that is closed while another thread sends may be somebody else's by then
             self.connection.close()
         return code

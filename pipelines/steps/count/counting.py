@@ -9,14 +9,21 @@ from typing import Annotated, Any
 import msgspec
 
 from edgecv.errors import ConfigError
+from edgecv.pipelines.steps.count.state_file import COUNTER_NAME
 from edgecv.pipelines.steps.count.totals import CounterFile
 from edgecv.pipelines.steps.options import Options
-from edgecv.pipelines.steps.regions import Anchor, Point, Units, anchor_points
+from edgecv.pipelines.steps.per_source import PerSource
+from edgecv.pipelines.steps.regions import PLACE_KINDS, Anchor, Point, Units, anchor_points
+from edgecv.protocols import Step
 from edgecv.results import Detections, Result
 from edgecv.vision.class_names import class_ids
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Name = Annotated[str, msgspec.Meta(pattern=f"^{COUNTER_NAME}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+
+
+COUNTER_KINDS: tuple[str, ...] = ("counter.damaged", "counter.orphaned", "counter.unsaved", *PLACE_KINDS)
+"""Kinds of events that every counter gives."""
 
 
 class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +65,17 @@ class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def file(self) -> CounterFile | None:
         """Where the counts survive; ``ConfigError`` when it cannot be had."""
-        return CounterFile(self.state, self.name) if self.state else None
+        return CounterFile(self.state, self.name, type(self).__name__.lower()) if self.state else None
+
+    def build(self, labels: tuple[str, ...] = (), file: CounterFile | None = None) -> Step:  # noqa: ARG002 - who inherits it needs it
+        """As ``Options.build``; ``file`` is where the counts survive, if it is open already."""
+        return super().build(labels)
+
+    def build_after(self, labels: tuple[str, ...], before: Step) -> Step:
+        """As ``Options.build_after``: the file of the counts stays with the counter, and nobody can take it meanwhile."""
+        held = before.share if isinstance(before, PerSource) else None
+        stays = isinstance(held, CounterFile) and bool(self.state) and held.serves(self.state, self.name)
+        return self.build(labels, held if stays else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,7 @@ class Drawn:
     def __init__(self, name: str, shape: Literal["line", "zone"]) -> None:
         self._name = name
         self._points: Points | None = None
-        levels = frozenset(("inside",) if shape == "zone" else ())
-        self._overlay = Overlay(name=name, shape=shape, points=(), levels=levels)
+        self._overlay = Overlay(name=name, shape=shape, points=())
 
     def onto(self, result: Result, points: Points, counts: Mapping[str, int]) -> Result:
         """The result with the overlay: ``points`` in pixels of its frame, ``counts`` as ``NAME.COUNT``.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from edgecv.events import Event
-from edgecv.pipelines.steps.count.counting import CounterOptions, Name, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.counting import COUNTER_KINDS, CounterOptions, Name, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.count.drawn import Drawn
 from edgecv.pipelines.steps.count.memory import Memory
-from edgecv.pipelines.steps.count.totals import Totals
+from edgecv.pipelines.steps.count.totals import CounterFile, Totals
 from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.pipelines.steps.regions import Placement, Point, Points, Shape, turn
@@ -32,24 +32,26 @@ class Line(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
             the first side for so long.
     """
 
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("line.crossed", *COUNTER_KINDS)
+
     points: Annotated[tuple[Point, ...], msgspec.Meta(min_length=2, max_length=2)]
     directions: tuple[Name, Name] = ("in", "out")
     settle_s: Seconds = 0.3
 
-    def build(self, labels: tuple[str, ...] = ()) -> PerSource:
+    def build(self, labels: tuple[str, ...] = (), file: CounterFile | None = None) -> PerSource:
         """The step for a model with these labels: a counter for each source.
 
         Raises ``ConfigError``: the line is no line, the model has no such class, or the state file cannot be had.
         """
         options = checked(self)
         shape = Shape.line(options.points, options.units, f"line '{options.name}'")
-        wanted, file = options.wanted(labels), options.file()
+        wanted, file = options.wanted(labels), file or options.file()
 
         def make(source_id: str) -> LineCounter:
             totals = Totals(options.name, source_id, file, options.directions)
             return LineCounter(options, shape, totals, wanted)
 
-        return PerSource(make, only=options.sources)
+        return PerSource(make, only=options.sources, orphans=None if file is None else file.orphans, share=file)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +64,22 @@ class _Walk:
     settled: int = 0  # the side where it last stayed long enough; 0 while there was none
     through: int = 0  # ways through the line since then: to the right less to the left
     crossed: Sighting | None = None  # the latest of these
+    counted: int = 0  # the side to which it last counted
+    barred: int = 0  # the side to which it may not count: it did so already, and then the line was moved ahead of it
+
+    def turned(self, back: bool) -> _Walk:
+        """The same as a line sees it that is drawn in the other direction, or in the same."""
+        by = -1 if back else 1
+        sides = (by * side for side in (self.side, self.settled, self.through, self.counted, self.barred))
+        side, settled, through, counted, barred = sides
+        return replace(self, side=side, settled=settled, through=through, counted=counted, barred=barred)
+
+    def moved_over(self) -> None:
+        """The line was moved over the object: that is no crossing, and one that was under way is none any more."""
+        self.barred = self.side if self.counted == self.side else 0 if self.barred == -self.side else self.barred
+        self.side = -self.side
+        self.settled = self.side if self.settled else 0
+        self.through, self.crossed = 0, None
 
 
 class LineCounter:
@@ -100,6 +118,26 @@ class LineCounter:
         events += self._totals.save(frame)
         shown = self._drawn.onto(result, line, self.counts())
         return replace(shown, events=(*result.events, *events)) if events else shown
+
+    def adopt(self, before: object) -> bool:
+        """Go on with the totals and objects of a line of the same name, which may have been moved.
+
+        An object over which it was moved is on its other side now, without having crossed it. One that counted before does
+        not count in that direction once more.
+        """
+        if not isinstance(before, LineCounter):
+            return False
+        self._totals.adopt(before._totals)
+        placed, moved = before._placement.points, self._placement.adopt(before._placement)
+        line = self._placement.points
+        back = moved and float((line[1] - line[0]) @ (placed[1] - placed[0])) < 0
+        for tracker_id, seen_ns, known in before._walks.items():
+            walk = known.turned(back)
+            if moved and _side(walk.last, line) != walk.side:
+                walk.moved_over()
+                walk.since_ns = seen_ns
+            self._walks.see(tracker_id, walk, seen_ns)
+        return True
 
     def counts(self) -> Mapping[str, int]:
         """Crossings so far, by ``NAME.DIRECTION``."""
@@ -140,7 +178,9 @@ def _is_through(before: Point, after: Point, line: Points) -> bool:
 
 def _settle(walk: _Walk) -> Sighting | None:
     """Take note that the object stays where it is; its crossing, if that is one."""
-    counts = walk.settled not in (0, walk.side) and walk.through * walk.side > 0
+    counts = walk.settled not in (0, walk.side) and walk.through * walk.side > 0 and walk.barred != walk.side
     crossed = walk.crossed if counts else None
     walk.settled, walk.through = walk.side, 0
+    walk.counted = walk.side if counts else walk.counted
+    walk.barred = 0 if walk.barred == walk.side else walk.barred
     return crossed

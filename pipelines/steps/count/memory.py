@@ -23,6 +23,10 @@ class Memory(Generic[_Known]):
     def __iter__(self) -> Iterator[_Known]:
         return (known for _, known in self._known.values())
 
+    def items(self) -> Iterator[tuple[int, int, _Known]]:
+        """Each id with when it was last seen, the longest ago first, and what is known of it."""
+        return ((tracker_id, seen_ns, known) for tracker_id, (seen_ns, known) in self._known.items())
+
     def get(self, tracker_id: int) -> _Known | None:
         """What is known of an id."""
         seen = self._known.get(tracker_id)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping
+import time
+import weakref
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 
-import msgspec
-
-from edgecv._internal.atomic import write_private
-from edgecv._internal.bounded import read_bounded
-from edgecv._internal.file_locks import lock_file
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.steps.count.state_file import (
+    DAMAGES,
+    State,
+    abandoned,
+    check_counter,
+    lock_state,
+    read_state,
+    utc_now,
+    write_state,
+)
 from edgecv.results import Frame
 
-_MOST_BYTES = 16 << 20
 _WRITE_EVERY_NS = 1_000_000_000
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_MOST_ORPHANS = 10  # that are said of one file
 
+log = logging.getLogger("edgecv.pipelines")
 
-class _State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    version: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
-    counter: str
-    sources: dict[str, dict[str, _Count]]
+_alive: weakref.WeakSet[CounterFile] = weakref.WeakSet()  # those of this program, open or not
 
 
 class CounterFile:
@@ -34,17 +42,41 @@ class CounterFile:
     the last seconds, a killed process costs none that were written. ``PATH.lock`` beside it keeps other counters and
     programs out, and a file of another counter is refused.
 
-    Raises ``ConfigError``: another counter or program uses the file, or its folder cannot be written.
+    Raises ``ConfigError``: another counter or program uses the file, it holds the counts of another one, or its folder
+    cannot be written.
     """
 
-    def __init__(self, path: str | Path, counter: str) -> None:
-        self._path, self._counter = Path(path), counter
+    def __init__(self, path: str | Path, counter: str, rule: str = "") -> None:
+        self._path, self._counter, self._rule = Path(path), counter, rule
         self._sources: dict[str, dict[str, int]] = {}
-        self._users: set[str] = set()
+        self._written: dict[str, str] = {}
+        self._users: Counter[str] = Counter()  # a counter that is replaced is there twice for a moment
         self._lock_file: BinaryIO | None = None
         self._changing = threading.Lock()
         self._lock()  # to say now, not at the first frame, that it cannot be had
         self._unlock()
+        _alive.add(self)
+        with suppress(*DAMAGES):
+            check_counter(self._path, read_state(self._path), counter)
+
+    def serves(self, path: str | Path, counter: str) -> bool:
+        """Whether it is the file of that counter under that name."""
+        return (self._path, self._counter) == (Path(path), counter)
+
+    def orphans(self, sources: Collection[str]) -> Iterator[Event]:
+        """What of earlier totals goes on nowhere, when these ``sources`` count; each is said in the log and as an event.
+
+        That are totals of other sources in the file, and, where there is no file yet, those of other counters beside it.
+        """
+        try:
+            state = read_state(self._path)
+        except DAMAGES:
+            own = {file._path.resolve() for file in tuple(_alive)}
+            beside = abandoned(self._path)
+            found = (self._other_counter(place, other) for place, other in beside if place.resolve() not in own)
+        else:
+            found = (self._other_source(state, name) for name in state.sources if name not in sources)
+        yield from islice(found, _MOST_ORPHANS)
 
     def join(self, source_id: str) -> tuple[dict[str, int], str]:
         """The counts of a source so far, and what was wrong with the file, if it was.
@@ -56,7 +88,7 @@ class CounterFile:
             if not self._users:
                 self._lock()
                 problem = self._read()
-            self._users.add(source_id)
+            self._users[source_id] += 1
             return dict(self._sources.get(source_id, {})), problem
 
     def write(self, source_id: str, counts: Mapping[str, int]) -> str:
@@ -67,11 +99,11 @@ class CounterFile:
         with self._changing:
             if not self._users:  # a step that was closed counts on in another pipeline
                 self._lock()
-            self._users.add(source_id)
-            self._sources[source_id] = dict(counts)
-            state = _State(counter=self._counter, sources=self._sources)
+            self._users[source_id] = max(1, self._users[source_id])
+            self._sources[source_id], self._written[source_id] = dict(counts), utc_now()
+            state = State(counter=self._counter, rule=self._rule, sources=self._sources, written=self._written)
             try:
-                write_private(self._path, msgspec.json.format(msgspec.json.encode(state)))
+                write_state(self._path, state)
             except OSError as error:
                 return f"{self._path} cannot be written: {error.strerror}."
             return ""
@@ -79,22 +111,12 @@ class CounterFile:
     def leave(self, source_id: str) -> None:
         """The source is done; the last one frees the file."""
         with self._changing:
-            self._users.discard(source_id)
+            self._users -= Counter((source_id,))
             if not self._users:
                 self._unlock()
 
     def _lock(self) -> None:
-        place = self._path.with_name(f"{self._path.name}.lock")
-        try:
-            self._lock_file = lock_file(place)
-        except OSError as error:
-            raise ConfigError(
-                f"{place} cannot be written: {error.strerror}.", "Does the folder exist, and may you write there?"
-            ) from error
-        if self._lock_file is None:
-            raise ConfigError(
-                f"{self._path} is in use by another counter or program.", "Give each counter a state file of its own."
-            )
+        self._lock_file = lock_state(self._path)
 
     def _unlock(self) -> None:
         if self._lock_file is not None:
@@ -102,21 +124,44 @@ class CounterFile:
         self._lock_file = None
 
     def _read(self) -> str:
-        self._sources = {}
+        self._sources, self._written = {}, {}
         try:
-            state = msgspec.json.decode(read_bounded(self._path, _MOST_BYTES), type=_State)
+            state = read_state(self._path)
         except FileNotFoundError:
             return ""
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OSError) as error:
+        except DAMAGES as error:
             return self._quarantine(str(error))
-        if state.counter != self._counter:
+        try:
+            check_counter(self._path, state, self._counter)
+        except ConfigError:
             self._unlock()
-            raise ConfigError(
-                f"{self._path} holds the counts of '{state.counter}', not of '{self._counter}'.",
-                "Give each counter a state file of its own.",
-            )
-        self._sources = state.sources
+            raise
+        self._sources, self._written = state.sources, state.written
         return ""
+
+    def _other_source(self, state: State, name: str) -> Event:
+        totals, written = state.sources[name], state.written.get(name, "")
+        return self._orphan(
+            f"{self._path} has totals of the source '{name}' ({state.words(name)}), which '{self._counter}' does not count now.",
+            f"Was it renamed? Stop, and take them over: edgecv totals {self._path} --source '{name}=NEW'. "
+            f"Or drop them: --forget '{name}'",
+            {"file": self._path.name, "source": name, "totals": totals, "written": written},
+        )
+
+    def _other_counter(self, place: Path, other: State) -> Event:
+        written = max(other.written.values(), default="")
+        return self._orphan(
+            f"'{self._counter}' begins at 0 in {self._path}, and {place} has the totals of '{other.counter}', which is not "
+            "in use.",
+            f"Was it renamed? Stop, and take them over: edgecv totals {place} --counter {self._counter}; then rename the "
+            f"file to {self._path.name}.",
+            {"file": place.name, "other": other.counter, "totals": other.sources, "written": written},
+        )
+
+    def _orphan(self, message: str, hint: str, data: Mapping[str, object]) -> Event:
+        log.warning("%s %s", message, hint)
+        said = {"counter": self._counter, **data, "message": f"{message} {hint}"}
+        return Event(kind="counter.orphaned", time_ns=time.time_ns(), data=said)
 
     def _quarantine(self, reason: str) -> str:
         """Put a damaged file aside, under the first free number, for somebody to look at."""
@@ -139,12 +184,29 @@ class Totals:
     """
 
     def __init__(self, counter: str, source_id: str, file: CounterFile | None, names: tuple[str, ...]) -> None:
-        self._counter, self._source_id, self._file = counter, source_id, file
+        self._counter, self._source_id, self._file, self._names = counter, source_id, file, names
         kept, damage = file.join(source_id) if file is not None else ({}, "")
         self._told = [("counter.damaged", damage)] if damage else []
         self._counts = dict.fromkeys(names, 0) | kept
         self._is_dirty = self._failed = False
         self._written_ns: int | None = None
+
+    def adopt(self, before: Totals) -> None:
+        """Go on with the counts of another one of the same name and source; a name that became another keeps its count.
+
+        With another file they go on where that has none.
+        """
+        if self._file is not before._file and any(self._counts.values()):
+            return
+        renamed = {
+            old: new
+            for old, new in zip(before._names, self._names, strict=False)
+            if old not in self._names and new not in before._names
+        }
+        kept = {".".join((renamed.get(first, first), *rest)): count for first, rest, count in _parts(before._counts)}
+        self._counts = dict.fromkeys(self._names, 0) | kept
+        self._is_dirty = before._is_dirty or bool(renamed) or self._file is not before._file
+        self._written_ns = before._written_ns
 
     def add(self, *names: str) -> tuple[int, ...]:
         """One more of each; their totals."""
@@ -185,3 +247,10 @@ class Totals:
     def _event(self, kind: str, message: str, frame: Frame) -> Event:
         data = {"counter": self._counter, "message": message}
         return Event(kind=kind, time_ns=frame.captured_ns, source_id=self._source_id, data=data)
+
+
+def _parts(counts: Mapping[str, int]) -> Iterator[tuple[str, list[str], int]]:
+    """Each count with the first part of its name, such as ``in`` of ``in.person``, and the rest."""
+    for name, count in counts.items():
+        first, *rest = name.split(".")
+        yield first, rest, count

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
 
 from edgecv.events import Event
-from edgecv.pipelines.steps.count.counting import CounterOptions, Seconds, Sighting, sightings
+from edgecv.pipelines.steps.count.counting import COUNTER_KINDS, CounterOptions, Seconds, Sighting, sightings
 from edgecv.pipelines.steps.count.drawn import Drawn
 from edgecv.pipelines.steps.count.memory import Memory
-from edgecv.pipelines.steps.count.totals import Totals
+from edgecv.pipelines.steps.count.totals import CounterFile, Totals
 from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.pipelines.steps.regions import Placement, Polygon, Shape, inside
@@ -32,24 +32,26 @@ class Zone(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         dwell_s: Say so, once per stay, when an object has been in for so long, seconds; 0 for never.
     """
 
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("zone.entered", "zone.left", "zone.dwell", *COUNTER_KINDS)
+
     points: Annotated[Polygon, msgspec.Meta(min_length=3)]
     settle_s: Seconds = 0.3
     dwell_s: Seconds = 0.0
 
-    def build(self, labels: tuple[str, ...] = ()) -> PerSource:
+    def build(self, labels: tuple[str, ...] = (), file: CounterFile | None = None) -> PerSource:
         """The step for a model with these labels: a counter for each source.
 
         Raises ``ConfigError``: the area is none, the model has no such class, or the state file cannot be had.
         """
         options = checked(self)
         shape = Shape.polygon(options.points, options.units, f"zone '{options.name}'")
-        wanted, file = options.wanted(labels), options.file()
+        wanted, file = options.wanted(labels), file or options.file()
         names = ("entered", "left", "dwelled") if options.dwell_s else ("entered", "left")
 
         def make(source_id: str) -> ZoneCounter:
             return ZoneCounter(options, shape, Totals(options.name, source_id, file, names), wanted)
 
-        return PerSource(make, only=options.sources)
+        return PerSource(make, only=options.sources, orphans=None if file is None else file.orphans, share=file)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,13 +65,16 @@ class _Stay:
     entered_as: str = ""  # its class when it entered, as which it leaves: a later frame may see another
     entered_ns: int | None = None  # since when it counts as in; None while it does not
     has_dwelled: bool = False
+    is_silent: bool = False  # it is in, for the area was moved over it, and did not count as entered
+    is_back: bool = False  # it counted as entered, then the area was moved off it: its next entry is no other one
 
 
 class ZoneCounter:
     """Step that counts the stays in one area at one source and adds ``zone.entered``, ``zone.left`` and ``zone.dwell`` events.
 
     What first appears inside has entered (``how`` says ``appeared``), and what vanishes inside has left (``vanished``), so
-    that ``inside`` is always what entered less what left since the start.
+    that ``inside`` is always what entered less what left since the start; but for objects over which the area was moved while
+    it runs: these are in or out at once, and neither enter nor leave.
     """
 
     def __init__(self, options: Zone, shape: Shape, totals: Totals, wanted: frozenset[int] | None) -> None:
@@ -97,6 +102,24 @@ class ZoneCounter:
         shown = self._drawn.onto(result, self._placement.points, self.counts())
         return replace(shown, events=(*result.events, *events)) if events else shown
 
+    def adopt(self, before: object) -> bool:
+        """Go on with the totals and stays of an area of the same name, which may have been moved."""
+        if not isinstance(before, ZoneCounter):
+            return False
+        self._totals.adopt(before._totals)
+        moved = self._placement.adopt(before._placement)
+        for tracker_id, seen_ns, known in before._stays.items():
+            if self._wanted is not None and known.seen.class_id not in self._wanted:
+                continue  # it does not count any more
+            stay = replace(known)
+            is_in = bool(inside(np.array([stay.seen.point]), self._placement.points)[0]) if moved else stay.is_in
+            if is_in != stay.is_in:
+                _moved_over(stay)
+            self._stays.see(tracker_id, stay, seen_ns)
+            if stay.entered_ns is not None:
+                self._change_inside(stay, 1)
+        return True
+
     def counts(self) -> Mapping[str, int]:
         """``NAME.inside`` now, and what entered and left so far."""
         name = self._options.name
@@ -113,7 +136,10 @@ class ZoneCounter:
     def _judge(self, stay: _Stay, frame: Frame) -> Iterator[Event]:
         """What follows from the object being where it is since it is there."""
         if frame.scene_ns - stay.since_ns >= self._settle_ns:
-            if stay.is_in and stay.entered_ns is None:
+            if stay.is_in and stay.entered_ns is None and stay.is_back:
+                stay.entered_ns, stay.is_back = stay.since_ns, False
+                self._change_inside(stay, 1)
+            elif stay.is_in and stay.entered_ns is None:
                 yield self._entered(stay, frame)
             elif not stay.is_in and stay.entered_ns is not None:
                 yield self._left(stay, frame, stay.since_ns, "crossed")
@@ -126,6 +152,7 @@ class ZoneCounter:
 
     def _entered(self, stay: _Stay, frame: Frame) -> Event:
         stay.entered_ns, stay.has_dwelled, stay.entered_as = stay.since_ns, False, stay.turned.label
+        stay.is_silent = False
         self._change_inside(stay, 1)
         how = "crossed" if stay.was_out else "appeared"
         return self._event("zone.entered", "entered", stay.turned, frame, {"how": how})
@@ -158,6 +185,17 @@ def _follow(stay: _Stay | None, seen: Sighting, is_in: bool, now_ns: int) -> _St
         stay.is_in, stay.since_ns, stay.turned = is_in, now_ns, seen
     stay.seen, stay.seen_ns = seen, now_ns
     return stay
+
+
+def _moved_over(stay: _Stay) -> None:
+    """The area was moved over the object, or off it: it is in or out now, and has neither entered nor left."""
+    was_counted, stay.is_in = stay.entered_ns is not None, not stay.is_in
+    stay.since_ns, stay.turned = stay.seen_ns, stay.seen
+    if was_counted and not stay.is_in:
+        stay.entered_ns, stay.is_back, stay.is_silent = None, not stay.is_silent, False
+    elif stay.is_in and not was_counted:
+        stay.entered_ns, stay.entered_as, stay.has_dwelled = stay.seen_ns, stay.seen.label, False
+        stay.is_back, stay.is_silent = False, not stay.is_back
 
 
 def _seconds(elapsed_ns: int) -> float:

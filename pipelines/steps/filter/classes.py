@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -20,6 +20,8 @@ class Classes(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         keep: Names or numbers of classes.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ()
 
     keep: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=1)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,8 @@ class Confidence(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
         least: Lowest confidence kept, 0 to 1.
         classes: Other limits, by name or number of the class.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ()
 
     least: _Share
     classes: dict[str, _Share] = {}  # noqa: RUF012 - msgspec copies it

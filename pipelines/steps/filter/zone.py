@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.regions import Anchor, Placement, Polygon, Shape, Units, anchor_points, inside
+from edgecv.pipelines.steps.regions import PLACE_KINDS, Anchor, Placement, Polygon, Shape, Units, anchor_points, inside
 from edgecv.results import Result
 
 
@@ -23,6 +23,8 @@ class ZoneFilter(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
         anchor: The point that stands for a box.
         keep: ``inside`` the areas, or ``outside`` all of them.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = PLACE_KINDS
 
     polygons: Annotated[tuple[Polygon, ...], msgspec.Meta(min_length=1)]
     units: Units = "px"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -27,6 +27,8 @@ class SecondModel(Options, frozen=True, kw_only=True, forbid_unknown_fields=True
         precision: As in ``edgecv.load``.
         threads: As in ``edgecv.load``.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ()
 
     model: Any
     classes: tuple[str | int, ...] = ()

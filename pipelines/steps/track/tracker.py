@@ -45,6 +45,7 @@ class Track(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     gives_ids: ClassVar[bool] = True
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ()
 
     high: _Share = 0.25
     low: _Share = 0.1
@@ -137,6 +138,14 @@ class ByteTracker:
             self._size_hw = size_hw
         tracker_id = self.follow(result.detections, result.frame.scene_ns)
         return replace(result, detections=replace(result.detections, tracker_id=tracker_id))
+
+    def adopt(self, before: object) -> bool:
+        """Go on with the objects and ids of another tracker."""
+        if not isinstance(before, ByteTracker):
+            return False
+        self._objects = before._objects.take(np.arange(len(before._objects.state)))
+        self._size_hw, self._next_id, self._last_ns = before._size_hw, before._next_id, before._last_ns
+        return True
 
     def follow(self, found: Detections, now_ns: int) -> IntArray:
         """The ids ``(N,)`` of the detections of a frame taken at ``now_ns``, monotonic nanoseconds."""

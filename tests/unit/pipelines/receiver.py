@@ -34,15 +34,22 @@ class Request(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Ask the next behaviour, or take it."""
         with self.receiver.lock:
-            behaviour = self.receiver.behaviours.pop(0) if self.receiver.behaviours else take
+            behaviour = self.receiver.behaviours.pop(0) if self.receiver.behaviours else self.receiver.then
             self.receiver.paths.append(self.path)
             self.receiver.keys.append(self.headers["Idempotency-Key"])
             self.receiver.headers.append(dict(self.headers))
         behaviour(self)
 
+    def do_PUT(self) -> None:
+        """The same."""
+        self.do_POST()
+
     def read_body(self) -> bytes:
-        """All of it."""
-        return self.rfile.read(int(self.headers["Content-Length"]))
+        """All of it; it is kept with its method."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.receiver.lock:
+            self.receiver.bodies.append((self.command, body))
+        return body
 
     def answer(self, status: int, **headers: str) -> None:
         """Say no more than a status."""
@@ -61,6 +68,12 @@ def take(request: Request) -> None:
     documents = json.loads(request.read_body())
     with request.receiver.lock:
         request.receiver.batches.append(documents)
+    request.answer(200)
+
+
+def keep(request: Request) -> None:
+    """Keep the body, whatever it is."""
+    request.read_body()
     request.answer(200)
 
 
@@ -125,8 +138,10 @@ def long_answer(request: Request) -> None:
 class Receiver:
     """Listens on a free port of this machine while it is open."""
 
-    def __init__(self, *behaviours: Behaviour, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *behaviours: Behaviour, tls: ssl.SSLContext | None = None, then: Behaviour = take) -> None:
         self.behaviours = list(behaviours)
+        self.then = then
+        self.bodies: list[tuple[str, bytes]] = []
         self.batches: list[list[dict[str, Any]]] = []
         self.paths: list[str] = []
         self.keys: list[str] = []

@@ -379,7 +379,7 @@ def test_a_gate_that_fails_ends_its_source_and_no_other(caplog: pytest.LogCaptur
     assert counts["bad"] <= 2
     states = {source.source_id: source.health.state for source in pipeline.status().sources}
     assert states == {"bad": "failed", "good": "ended"}
-    assert "raised MemoryError: too much. The traceback shows where" in caplog.text
+    assert "raised MemoryError: too much (" in caplog.text
 
 
 def test_a_source_added_at_the_last_result_is_read() -> None:

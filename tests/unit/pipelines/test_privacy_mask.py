@@ -160,6 +160,7 @@ def test_a_frame_has_one_image_and_no_other_bytes() -> None:
         "position_ns",
         "path",
         "is_damaged",
+        "scene_time_ns",
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgecv.errors import ConfigError
+from edgecv.overlays import Overlay
 from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.sinks.files.counts import CountsOptions, CountsSink
 from edgecv.pipelines.steps import Line, Zone
@@ -208,6 +209,45 @@ def test_a_clock_that_is_set_back_loses_nothing_and_counts_nothing_twice(tmp_pat
     assert sum(count for _, count, _, _ in rows) == 4
     assert sum(frames for _, _, _, frames in rows) == len(results)
     assert rows[-1][2] == 4
+
+
+def test_an_event_that_comes_before_an_older_result_counts_nothing_twice(tmp_path: Path) -> None:
+    results = scene(crossings_s=(5, 10), until_s=30)
+    crossings = [at for at, result in enumerate(results) if result.events]
+    sink = CountsSink(tmp_path / "c.csv")
+    for at, result in enumerate(results):
+        if at == crossings[0]:  # a step dropped the frame of the second one
+            sink.emit_event(results[crossings[1]].events[0])
+        sink.emit(replace(result, events=()) if at == crossings[1] else result)
+    sink.close()
+    assert of(read(tmp_path / "c.csv"), "door.in") == [(START.format(0), 2, 2, 61)]
+
+
+def test_events_that_were_lost_are_counted_by_the_total(tmp_path: Path) -> None:
+    results = scene(crossings_s=(5, 10, 50, 70), until_s=125)
+    silent = [replace(result, events=()) if at < 80 else result for at, result in enumerate(results)]
+    assert of(write(tmp_path / "c.csv", silent), "door.in") == of(write(tmp_path / "d.csv", results), "door.in")
+
+
+def test_totals_of_rules_count_when_a_result_shows_them(tmp_path: Path) -> None:
+    results = []
+    for at, (began, inside) in enumerate(((0, 2), (1, 5), (1, 4), (3, 9), (3, 1))):
+        crowd = Overlay(name="crowd", shape="zone", points=(), counts={"inside": inside, "began": began})
+        results.append(replace(result_of(None, at * 30.0), overlays=(crowd,)))
+    rows = write(tmp_path / "c.csv", results)
+    assert of(rows, "crowd.began") == [
+        (START.format(0), 1, 1, 2),
+        (START.format(1), 2, 3, 2),
+        (START.format(2), 0, 3, 1),
+    ]
+    levels = [(row["peak"], row["last"]) for row in rows if row["counter"] == "crowd.inside"]
+    assert levels == [("5", "5"), ("9", "9"), ("9", "1")]
+
+
+def test_a_counter_that_begins_anew_at_0_is_counted_on(tmp_path: Path) -> None:
+    first, second = scene(crossings_s=(5, 10), until_s=30), scene(crossings_s=(65, 70), until_s=75)
+    rows = of(write(tmp_path / "c.csv", [*first, *second[121:]]), "door.in")
+    assert [(count, total) for _, count, total, _ in rows] == [(2, 2), (2, 2)]
 
 
 class Told:

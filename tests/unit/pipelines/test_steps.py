@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from edgecv.cli.app_config import AppFile, check_app
 from edgecv.errors import ConfigError
 from edgecv.pipelines import steps
 from edgecv.pipelines.loop.step_chain import linked_steps
+from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.steps.filter.confidence import Confidence
 from edgecv.pipelines.steps.filter.zone import ZoneFilter
 from edgecv.pipelines.steps.regions import Shape, anchor_points, inside
@@ -198,14 +200,19 @@ def test_lazy_names_point_to_modules_that_exist() -> None:
         assert importlib.import_module(module)
 
 
-def test_the_documented_tables_are_what_the_program_reads() -> None:
+def test_the_documented_tables_are_what_the_program_reads(tmp_path: Path) -> None:
     text = (CHECKOUT / "docs/steps.md").read_text()
     tables = [msgspec.toml.decode(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
     gates = [table for document in tables for table in document.get("gates", [])]
     named = [table for document in tables for table in document.get("steps", [])]
     assert {table["type"] for table in gates} == set(registry.names("gates"))
-    assert {table["type"] for table in named} == set(registry.names("steps"))
-    app = check_app(AppFile(gates=gates, steps=named), "docs/steps.md")
+    assert {table["type"] for table in named if "type" in table} == set(registry.names("steps"))
+    (own,) = re.findall(r"```python\n(def crowd.*?)```", text, re.DOTALL)
+    (tmp_path / "mystep.py").write_text(own)
+    (tmp_path / "app.toml").write_text("")
+    sources = [SourceConfig("0", "door")]
+    file = AppFile(gates=gates, steps=named, sources=sources)
+    app = check_app(file, "docs/steps.md", code_beside=tmp_path / "app.toml")
     assert len(app.gates) == len(gates)
     for options in linked_steps(app.steps):
         if "model" not in options.__struct_fields__:  # there is no such bundle

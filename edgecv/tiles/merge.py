@@ -1,0 +1,165 @@
+"""What several views of one image found becomes one list, in which each object stands once.
+
+A *view* is the whole image or one tile. A box is *cut* where it ends at a border of its tile that lies inside the image: the
+object goes on there, and another view shows more of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecv.detections import BoolArray, FloatArray, IntArray
+from edgecv.tiles.grid import Window
+from edgecv.vision.nms import iou_matrix, nms
+
+_SAME = 0.5  # overlap from which boxes of two views may be one object
+_INSIDE = 0.7  # of a cut box's area inside a box that is not cut: it shows a part of that object
+_AS_SURE = 0.3  # of a cut box's confidence, which that other box must have
+_EDGE = 0.01  # of a tile's side: a box that ends so near to a border is cut by it
+_LEAST_EDGE = 2.0  # pixels, for small tiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """``N`` boxes of all views.
+
+    Attributes:
+        xyxy: ``(N, 4)`` float32 pixels of the image.
+        confidence: ``(N,)`` float32.
+        class_id: ``(N,)`` int64.
+        view: ``(N,)`` int64, index into ``windows``.
+        windows: Where each view lies; that of the whole image first.
+    """
+
+    xyxy: FloatArray
+    confidence: FloatArray
+    class_id: IntArray
+    view: IntArray
+    windows: Sequence[Window]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Merged:
+    """One object: its box, and the boxes that show it.
+
+    Attributes:
+        xyxy: ``(4,)`` float32 pixels of the image.
+        surest: The member with the highest confidence, which is that of the object.
+        members: The best of them, which stands for the object; or all the parts of an object that no view shows whole.
+    """
+
+    xyxy: FloatArray
+    surest: int
+    members: tuple[int, ...]
+
+
+def merge(seen: Seen, iou: float, most: int) -> list[Merged]:
+    """Each object once, the surest first, at most ``most``.
+
+    Boxes of two views are one object where each is the best of its view for the other. So two people who stand close stay two,
+    as in the view that told them apart. What is left goes through the suppression that the model's own boxes went through, with
+    its ``iou``.
+    """
+    cut = _cut_sides(seen)
+    is_cut = cut.any(axis=1)
+    same = _partners(seen, is_cut)
+    taken = _parts(seen, is_cut, same)
+    found: list[Merged] = []
+    for at in np.argsort(-seen.confidence, kind="stable"):
+        if not taken[at]:
+            group = _group(int(at), same, taken, seen.view)
+            taken[group] = True
+            members = sorted(group, key=lambda one: -float(seen.confidence[one]))
+            members = [one for one in members if not is_cut[one]][:1] or members
+            found.append(Merged(xyxy=_around(seen.xyxy[members]), surest=int(at), members=tuple(members)))
+    if not found:
+        return []
+    surest = np.array([one.surest for one in found])
+    boxes = np.stack([one.xyxy for one in found])
+    return [found[at] for at in nms(boxes, seen.confidence[surest], seen.class_id[surest], iou, most)]
+
+
+def _around(xyxy: FloatArray) -> FloatArray:
+    return np.concatenate([xyxy[:, :2].min(axis=0), xyxy[:, 2:].max(axis=0)])
+
+
+def _cut_sides(seen: Seen) -> BoolArray:
+    """``(N, 4)``: whether the left, top, right and bottom of each box end at a border of its tile inside the image."""
+    windows = np.array(seen.windows, np.float32)
+    own = windows[seen.view]
+    sides = own[:, 2:] - own[:, :2]
+    near = np.maximum(sides * _EDGE, _LEAST_EDGE)[:, [0, 1, 0, 1]]
+    return (np.abs(seen.xyxy - own) <= near) & (own != windows[0])
+
+
+def _group(at: int, same: BoolArray, taken: BoolArray, view: IntArray) -> list[int]:
+    """A box and those that show the same object: one of each view, from neighbour to neighbour."""
+    group, views, waiting = [at], {int(view[at])}, [at]
+    while waiting:
+        for other in np.flatnonzero(same[waiting.pop()] & ~taken):
+            if int(view[other]) not in views:
+                group.append(int(other))
+                views.add(int(view[other]))
+                waiting.append(int(other))
+    return group
+
+
+def _partners(seen: Seen, is_cut: BoolArray) -> BoolArray:
+    """``(N, N)``: pairs of two views that show the same object; each is the best of its view for the other.
+
+    The best is the one with the most overlap times confidence: a stray box that fits a little better does not come between.
+    """
+    overlap = _overlaps(seen, is_cut)
+    worth = overlap * seen.confidence[None, :]
+    is_best = np.zeros(overlap.shape, np.bool_)
+    rows = np.arange(len(overlap))
+    for view in range(len(seen.windows)):
+        members = np.flatnonzero(seen.view == view)
+        if len(members):
+            is_best[rows, members[worth[:, members].argmax(axis=1)]] = True
+    return (overlap > 0) & is_best & is_best.T
+
+
+def _overlaps(seen: Seen, is_cut: BoolArray) -> FloatArray:
+    """``(N, N)`` overlap of boxes of one class in two views, from ``_SAME`` on; else 0.
+
+    Where one of two boxes is cut, only what lies in both views is compared: beyond that, one of them could see nothing.
+    """
+    rivals = (seen.class_id[:, None] == seen.class_id[None, :]) & (seen.view[:, None] != seen.view[None, :])
+    found = _common_overlap(seen.xyxy, np.array(seen.windows, np.float32)[seen.view])
+    whole = np.flatnonzero(~is_cut)
+    found[np.ix_(whole, whole)] = iou_matrix(seen.xyxy[whole], seen.xyxy[whole])
+    return np.where(rivals & (found >= _SAME), found, np.float32(0))
+
+
+def _common_overlap(xyxy: FloatArray, windows: FloatArray) -> FloatArray:
+    """``(N, N)``: intersection over union of each two boxes, inside the part of the image that both of their views show."""
+    corner = np.maximum(xyxy[:, None, :2], windows[None, :, :2])
+    far = np.minimum(xyxy[:, None, 2:], windows[None, :, 2:])
+    area = (far - corner).clip(0).prod(axis=2)  # of box i inside the view of box j; the box lies in its own
+    both = np.minimum(far, far.transpose(1, 0, 2)) - np.maximum(corner, corner.transpose(1, 0, 2))
+    common = both.clip(0).prod(axis=2)
+    union = area + area.T - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _parts(seen: Seen, is_cut: BoolArray, same: BoolArray) -> BoolArray:
+    """``(N,)``: cut boxes without a partner that show a part of what another view shows whole.
+
+    An object of which the view of the cut box shows another box already has its part there: the cut one is another object.
+    """
+    found = np.zeros(len(is_cut), np.bool_)
+    whole = np.flatnonzero(~is_cut)
+    for at in np.flatnonzero(is_cut & ~same.any(axis=1)):
+        has_other = same[:, seen.view == seen.view[at]].any(axis=1)[whole]
+        sure = seen.confidence[whole] >= _AS_SURE * seen.confidence[at]
+        others = whole[
+            sure & ~has_other & (seen.class_id[whole] == seen.class_id[at]) & (seen.view[whole] != seen.view[at])
+        ]
+        box, rest = seen.xyxy[at], seen.xyxy[others]
+        inside = (np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2])).clip(0).prod(axis=1)
+        found[at] = bool((inside > _INSIDE * (box[2:] - box[:2]).prod()).any())
+    return found
