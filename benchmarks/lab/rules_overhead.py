@@ -18,8 +18,9 @@ from statistics import median
 import numpy as np
 
 from edgecv.benchmarks.lab.figures import print_figures
-from edgecv.pipelines.loop.step_chain import NamedStep, build_steps
+from edgecv.pipelines.loop.step_chain import build_steps
 from edgecv.pipelines.steps.count.zone import Zone
+from edgecv.pipelines.steps.exchange import BuiltStep
 from edgecv.pipelines.steps.options import Options
 from edgecv.pipelines.steps.rules.absence import Absence
 from edgecv.pipelines.steps.rules.crowd import Crowd
@@ -113,17 +114,17 @@ def rules_overhead(tracks: int = 50, frames: int = 300, rounds: int = 15) -> Rul
     )
 
 
-def _round(steps: Sequence[NamedStep], results: Sequence[Result]) -> tuple[list[list[float]], int]:
+def _round(steps: Sequence[BuiltStep], results: Sequence[Result]) -> tuple[list[list[float]], int]:
     """Milliseconds of each rule at each frame, without the zone, and how many events there were."""
     times: list[list[float]] = []
     events = 0
     for result in results:
         current: Result | None = result
         row: list[float] = []
-        for _, step in steps:
+        for built in steps:
             assert current is not None
             start_ns = time.perf_counter_ns()
-            current = step(current)
+            current = built.step(current)
             row.append((time.perf_counter_ns() - start_ns) / 1e6)
         assert current is not None
         times.append(row[1:])

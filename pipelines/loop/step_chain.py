@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import Event as Signal, Lock, get_ident
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from edgecv._internal.foreign import errors_named, in_brackets
 from edgecv._internal.printable import nearest, printable, short
@@ -16,7 +16,7 @@ from edgecv.events import Event
 from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.steps.exchange import BuiltStep, StepLike, adopt_steps, built_steps, close_steps
-from edgecv.pipelines.steps.functions import GATE, OwnStep, per_source, written_at
+from edgecv.pipelines.steps.functions import GATE, OwnGate, OwnStep, per_source, written_at
 from edgecv.pipelines.steps.options import Options
 from edgecv.protocols import (
     Closes,
@@ -33,7 +33,6 @@ from edgecv.protocols import (
 from edgecv.results import Frame, Result
 
 GateLike: TypeAlias = Gate | GateOptions | Callable[[Frame, dict[str, Any]], bool]
-_Step = TypeVar("_Step")
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -65,7 +64,7 @@ def check_steps(steps: Sequence[object]) -> None:
             )
 
 
-def linked_steps(steps: Sequence[_Step]) -> list[_Step]:
+def linked_steps(steps: Sequence[StepLike]) -> list[StepLike]:
     """The same steps; each has what it takes from others that it names, such as the points of a zone.
 
     Raises ``ConfigError``: one names what does not exist, or two have one name, which their counts would share.
@@ -75,7 +74,7 @@ def linked_steps(steps: Sequence[_Step]) -> list[_Step]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two steps are named '{name}'.", "Give each a name of its own.")
-    return [step.linked(steps) if isinstance(step, Options) else step for step in steps]  # type: ignore[misc]
+    return [step.linked(steps) if isinstance(step, Options) else step for step in steps]
 
 
 def check_ids(steps: Sequence[object]) -> None:
@@ -90,12 +89,13 @@ def check_ids(steps: Sequence[object]) -> None:
 
 
 def check_sources(steps: Sequence[object], names: Sequence[str]) -> None:
-    """Raise ``ConfigError`` where a step is for a source that does not exist."""
+    """Raise ``ConfigError`` where a step, or a gate, is for a source that does not exist."""
     for step in steps:
-        for name in step.only_sources if isinstance(step, Options) else ():
+        for name in step.only_sources if isinstance(step, Options | OwnGate) else ():
             if name not in names:
+                what = "gate" if isinstance(step, OwnGate) else "step"
                 raise ConfigError(
-                    f"The step '{part_name(step)}' is for the source '{name}', and there is none of that name.",
+                    f"The {what} '{part_name(step)}' is for the source '{name}', and there is none of that name.",
                     f"{nearest(name, names)}Known: {', '.join(names)}.",
                 )
 
@@ -157,7 +157,7 @@ class StepChain:
         named = ((f"Step {at} of {len(steps)}, '{printable(one.name)}'", one.step) for at, one in enumerate(steps, 1))
         self._steps = (*(("The filter of classes", step) for step in self._filters), *named)
         self._all: tuple[object, ...] = (*self._gates, *(step for _, step in self._steps))
-        self.repaints = any(isinstance(step, Repaints) and step.repaints for _, step in self._steps)
+        self.repaints = any(isinstance(step, Repaints) and step.repaints for step in self._all)
 
     @property
     def given(self) -> tuple[StepLike, ...]:

@@ -28,6 +28,11 @@ class Area:
         self._border, self._key = Border(np.zeros((0, 2))), b""
         self._overlay = Overlay(name=options.name, shape="zone", points=())
 
+    def adopt(self, before: Area) -> None:
+        """Lie where another one did, if that has the same points."""
+        if self._placement is not None and before._placement is not None:
+            self._placement.adopt(before._placement)
+
     def follow(self, frame: Frame) -> tuple[Event, ...]:
         """Fit the area to a frame; what is to be said of that, unless the zone says it itself."""
         if self._placement is None:

@@ -52,7 +52,7 @@ class RuleOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def gap_ns(self) -> int:
-        """``gap_s`` in nanoseconds."""
+        """How long the source may give no frame, nanoseconds."""
         return round(self.gap_s * 1e9)
 
     @property

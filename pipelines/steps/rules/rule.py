@@ -56,7 +56,11 @@ class Rule(Generic[_Asked, _Known]):
         if not isinstance(before, Rule) or type(before._options) is not type(self._options):
             return False
         self._kept = before._kept
+        self._replaced(before)
         return True
+
+    def _replaced(self, before: Rule[Any, Any]) -> None:
+        """Take over where the shapes of the same kind of rule lie in the image."""
 
     def _judge(self, result: Result) -> Iterator[Event]:
         raise NotImplementedError
@@ -124,6 +128,10 @@ class AreaWatch(Rule[_Where, _Known], Generic[_Where, _Known]):
         if not events and overlays is result.overlays:
             return result
         return replace(result, events=(*result.events, *events), overlays=overlays)
+
+    def _replaced(self, before: Rule[Any, Any]) -> None:
+        if isinstance(before, AreaWatch):
+            self._area.adopt(before._area)
 
     def _is_active(self) -> bool:
         """Whether the rule holds at this moment."""

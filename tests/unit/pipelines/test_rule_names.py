@@ -166,5 +166,5 @@ def test_a_rule_that_is_built_alone_says_that_it_does_not_know_what_it_names(rul
 
 
 def test_a_rule_for_some_sources_leaves_the_others_alone() -> None:
-    (_, (_, step)) = build_steps([Track(), Crowd(name="x", least=1, sources=["door"])], LABELS)
-    assert step.counts("cam") == {}  # type: ignore[attr-defined]
+    (_, rule) = build_steps([Track(), Crowd(name="x", least=1, sources=["door"])], LABELS)
+    assert rule.step.counts("cam") == {}  # type: ignore[attr-defined]

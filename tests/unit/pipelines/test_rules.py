@@ -27,6 +27,7 @@ from edgecv.pipelines.steps import (
     Zone,
 )
 from edgecv.pipelines.steps.count.memory import MOST_OBJECTS
+from edgecv.pipelines.steps.exchange import adopt_steps
 from edgecv.results import Frame, Result
 from tests.unit.pipelines.recorded import EPOCH_NS, LABELS, boxes, result_of, standing_at
 from tests.unit.pipelines.scripted import Actor, Way, frames, stand, told, walk
@@ -44,7 +45,7 @@ def short(events: Sequence[Event]) -> list[tuple[str, float]]:
 
 
 def one_of(rule: Options, others: Sequence[StepLike] = ()) -> PerSource:
-    step = dict(build_steps([*others, rule], LABELS))[rule.name]  # type: ignore[attr-defined]
+    step = build_steps([*others, rule], LABELS)[-1].step
     assert isinstance(step, PerSource)
     return step
 
@@ -218,35 +219,31 @@ def test_a_rule_draws_its_area_or_marks_the_zone_that_it_names() -> None:
     active = []
     for result in (result_of(standing_at(ids=[]), 0.0), result_of(standing_at(IN, ids=[1]), 1.0)):
         current = result
-        for _, step in chain:
-            current = step(current)  # type: ignore[assignment]
+        for one in chain:
+            current = one.step(current)  # type: ignore[assignment]
         active.append({one.name: one.active for one in current.overlays})
         assert all(one.points == YARD for one in current.overlays)
     assert active == [{"yard": False, "own": False}, {"yard": True, "own": True}]
 
 
 def test_a_rule_goes_on_where_another_one_was_when_its_zone_is_moved() -> None:
-    def rules(right: float) -> list[StepLike]:
+    def steps(right: float) -> list[StepLike]:
         moved = ((100, 100), (right, 100), (right, 300), (100, 300))
         zone = Zone(name="yard", points=moved)
         return [zone, Dwell(name="stay", zone="yard", for_s=10), Absence(name="idle", zone="yard", for_s=30)]
 
-    scene = list(frames([Actor(way=stand(0, 60, IN))], 40, 5))
-    first, second = dict(build_steps(rules(300), LABELS)), dict(build_steps(rules(250), LABELS))
+    chain = build_steps(steps(300), LABELS)
     events: list[Event] = []
-    for at, result in enumerate(scene):
-        if at == 25:  # after 5 seconds
-            for name in ("stay", "idle"):
-                old, new = first[name], second[name]
-                assert isinstance(old, PerSource) and isinstance(new, PerSource)
-                new._steps["cam"] = step = new._make("cam")
-                assert step.adopt(old._steps["cam"])  # type: ignore[attr-defined]
-                assert not step.adopt(first["yard"])  # type: ignore[attr-defined]
-        for name in ("stay", "idle"):
-            given = (first if at < 25 else second)[name](result)
+    for at, result in enumerate(frames([Actor(way=stand(0, 60, IN))], 40, 5)):
+        if at in (25, 100):  # after 5 seconds the border comes nearer, after 20 it lies beyond the object
+            chain = build_steps(steps(250 if at == 25 else 150), LABELS, chain)
+            adopt_steps(chain)
+        for one in chain:
+            given = one.step(result)
             assert given is not None
-            events += given.events
-    assert short(events) == [("dwell.began", 10.0)]
+            events += [event for event in given.events if "rule" in event.data]
+    assert short(events) == [("dwell.began", 10.0), ("dwell.ended", 22.0)]
+    assert events[1].data["how"] == "crossed"
 
 
 def test_memory_is_bounded_and_holds_no_image() -> None:
@@ -265,9 +262,9 @@ def test_memory_is_bounded_and_holds_no_image() -> None:
         frame = Frame(
             image=image, index=at, source_id="cam", captured_ns=EPOCH_NS + at * 10**9, monotonic_ns=at * 10**9
         )
-        for _, step in steps:
-            step(Result(frame=frame, labels=LABELS, detections=found))
-    kept = {name: step._steps["cam"]._kept for name, step in steps}  # type: ignore[attr-defined]
+        for one in steps:
+            one.step(Result(frame=frame, labels=LABELS, detections=found))
+    kept = {one.name: one.step._steps["cam"]._kept for one in steps}  # type: ignore[attr-defined]
     assert len(kept["stay"].known.stays) <= MOST_OBJECTS
     assert len(kept["bag"].known.spots) <= 256
     assert len(kept["road"].known.lost) <= 300
