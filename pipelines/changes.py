@@ -11,7 +11,7 @@ from edgecv.pipelines.arguments import check_replacement
 from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.loop.frame_loop import FrameLoop
 from edgecv.pipelines.loop.inference import Inference
-from edgecv.pipelines.loop.step_chain import check_ids, check_sources, check_steps
+from edgecv.pipelines.loop.step_chain import check_ids, check_sources, check_steps, linked_steps
 from edgecv.pipelines.steps.exchange import StepLike
 
 
@@ -63,7 +63,7 @@ class Changes:
         steps = tuple(steps)
         check_steps(steps)
         check_ids(steps)
-        check_sources(steps, [reader.name for reader in self._loop.scheduler.readers])
+        check_sources(linked_steps(steps), [reader.name for reader in self._loop.scheduler.readers])
         self._loop.chain.replace(steps, self._inference.model.labels, renamed)
 
     def _check_open(self) -> None:

@@ -26,6 +26,7 @@ PROGRAMS: Mapping[str, str] = MappingProxyType(
         "peer_predict": "edgecv.benchmarks.lab.peers.ultralytics_predict",
         "peers": "edgecv.benchmarks.lab.peers.compare",
         "pipeline_overhead": "edgecv.benchmarks.lab.pipeline_overhead",
+        "rules_overhead": "edgecv.benchmarks.lab.steps.rules_overhead",
         "run_vs_loop": "edgecv.benchmarks.lab.run_vs_loop",
         "session_ratio": "edgecv.benchmarks.lab.session_ratio",
         "small_objects": "edgecv.benchmarks.lab.small_objects",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from threading import Event as Signal, Lock, get_ident
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from edgecv._internal.foreign import errors_named, in_brackets
 from edgecv._internal.printable import nearest, printable, short
@@ -33,7 +33,6 @@ from edgecv.protocols import (
 from edgecv.results import Frame, Result
 
 GateLike: TypeAlias = Gate | GateOptions | Callable[[Frame, dict[str, Any]], bool]
-_Step = TypeVar("_Step")
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -65,7 +64,7 @@ def check_steps(steps: Sequence[object]) -> None:
             )
 
 
-def linked_steps(steps: Sequence[_Step]) -> list[_Step]:
+def linked_steps(steps: Sequence[StepLike]) -> list[StepLike]:
     """The same steps; each has what it takes from others that it names, such as the points of a zone.
 
     Raises ``ConfigError``: one names what does not exist, or two have one name, which their counts would share.
@@ -75,7 +74,7 @@ def linked_steps(steps: Sequence[_Step]) -> list[_Step]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"Two steps are named '{name}'.", "Give each a name of its own.")
-    return [step.linked(steps) if isinstance(step, Options) else step for step in steps]  # type: ignore[misc]
+    return [step.linked(steps) if isinstance(step, Options) else step for step in steps]
 
 
 def check_ids(steps: Sequence[object]) -> None:

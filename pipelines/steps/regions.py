@@ -210,11 +210,11 @@ class Border:
         self._rise = np.where(y2 == y1, 1.0, y2 - y1)  # level edges span nothing
 
     def holds(self, points: Points) -> BoolArray:
-        """As ``inside``."""
+        """Which points lie in the polygon, as ``inside`` says."""
         x, y = points[:, :1], points[:, 1:]
         spans = (self._y1 > y) != (self._y2 > y)
         at = self._x1 + (y - self._y1) * self._run / self._rise
-        return np.logical_xor.reduce(spans & (x < at), axis=1)  # type: ignore[no-any-return]
+        return np.logical_xor.reduce(spans & (x < at), axis=1)
 
 
 def _numbers(points: Sequence[Point], units: Units, what: str) -> Points:

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgecv.cli.app import explain, run_command
+from edgecv.cli.app_config import check_app, read_app_file
 from edgecv.model import load
 from edgecv.pipelines.recording.layout import RESULTS
 from edgecv.pipelines.recording.recording import Recording
@@ -105,6 +107,69 @@ def test_two_cameras_are_recorded_and_replayed_alike(tmp_path: Path, bundle: Pat
     assert any(document["detections"] for document in lines(tmp_path / "0.jsonl"))
     assert counted[0] == counted[1]
     assert all(sum(counts.values()) > 1 for counts in counted[0][0].values())
+
+
+RULES = """
+sinks = ["jsonl:live.jsonl", "record:live.rec"]
+
+[[steps]]
+type = "track"
+confirm = 1
+
+[[steps]]
+type = "zone"
+name = "left"
+points = [[0, 0], [32, 0], [32, 64], [0, 64]]
+anchor = "center"
+
+[[steps]]
+type = "crowd"
+name = "queue"
+zone = "left"
+least = 1
+for_s = 0.002
+clear_s = 0
+
+[[steps]]
+type = "absence"
+name = "idle"
+zone = "left"
+for_s = 0.002
+
+[[steps]]
+type = "dwell"
+name = "stay"
+zone = "left"
+for_s = 0.003
+clear_s = 0.001
+schedule = { days = ["mon-sun"], hours = "00:00-24:00", time_zone = "UTC" }
+
+[[steps]]
+type = "appear"
+name = "come"
+zone = "left"
+for_s = 0
+cooldown_s = 0.01
+sources = ["door"]
+"""
+
+
+def test_rules_say_the_same_in_a_replay(tmp_path: Path, bundle: Path) -> None:
+    """While it is recorded, and in two replays: the same events, at the same times, with the same keys."""
+    config = tmp_path / "app.toml"
+    app = RULES.replace("[[steps]]", APP.format(bundle=bundle) + "\n[[steps]]", 1)
+    config.write_text(app.replace("live.", f"{tmp_path}/live."))
+    assert run("run", "--config", config)[0] == 0
+    replayed, again = tmp_path / "replayed.jsonl", tmp_path / "again.jsonl"
+    code, _, stderr = run("replay", tmp_path / "live.rec", "--config", config, "--out", f"jsonl:{replayed}")
+    assert code == 0, stderr
+    steps = check_app(read_app_file(config), "app.toml").steps
+    open_replay(tmp_path / "live.rec", steps=steps, sinks=[f"jsonl:{again}"]).run()
+    said = [[event for row in lines(path) for event in row.get("events", ())] for path in (replayed, again)]
+    live = [event for document in lines(tmp_path / "live.jsonl") for event in document.get("events", ())]
+    assert said[0] == said[1] == live
+    rules = Counter(event["data"]["rule"] for event in live if "rule" in event["data"])
+    assert min(rules[name] for name in ("queue", "idle", "stay", "come")) > 0, rules
 
 
 def test_a_file_with_other_limits_than_recorded_is_told(tmp_path: Path, bundle: Path) -> None:

@@ -12,6 +12,7 @@ from edgecv.overlays import Overlay
 from edgecv.pipelines.steps.regions import Border, Placement, Points
 from edgecv.pipelines.steps.rules.options import AreaRule
 from edgecv.pipelines.steps.rules.seen import Seen
+from edgecv.pipelines.steps.rules.shared import shared
 from edgecv.results import Frame
 
 
@@ -24,8 +25,13 @@ class Area:
         self._zone = options.zone
         self._placement = None if shape is None else Placement(shape, f"rule '{options.name}'")
         self._points: Points | None = None  # those of the border and of the overlay
-        self._border = Border(np.zeros((0, 2)))
+        self._border, self._key = Border(np.zeros((0, 2))), b""
         self._overlay = Overlay(name=options.name, shape="zone", points=())
+
+    def adopt(self, before: Area) -> None:
+        """Lie where another one did, if that has the same points."""
+        if self._placement is not None and before._placement is not None:
+            self._placement.adopt(before._placement)
 
     def follow(self, frame: Frame) -> tuple[Event, ...]:
         """Fit the area to a frame; what is to be said of that, unless the zone says it itself."""
@@ -34,13 +40,16 @@ class Area:
         _, said = self._placement.follow(frame)
         points = self._placement.points
         if points is not self._points:  # a placement makes new ones where they moved
-            self._points, self._border = points, Border(points)
+            self._points, self._border, self._key = points, Border(points), points.tobytes()
             self._overlay = replace(self._overlay, points=tuple((float(x), float(y)) for x, y in points.tolist()))
         return () if self._zone else said
 
     def places(self, seen: Seen) -> list[int]:
         """The rows of the objects in it that the rule looks at."""
-        counts = seen.counts if self._placement is None else seen.counts & self._border.holds(seen.points)
+        counts = seen.counts
+        if self._placement is not None:
+            key, border = (self._key, id(seen.points)), self._border  # the points are kept as long as the answer
+            counts = counts & shared(seen.xyxy, key, lambda: border.holds(seen.points))
         found: list[int] = counts.nonzero()[0].tolist()
         return found
 

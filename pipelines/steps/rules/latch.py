@@ -116,12 +116,15 @@ class Latch:
         if self._began is not None or self._since is None or not line.is_open:
             return []
         start_ns = max(self._since.scene_ns, line.turned_ns)
-        due_ns = max(start_ns + limits.for_ns, self._run_ns, cooldown.ready_ns)
+        due_ns = max(start_ns + limits.for_ns, self._run_ns)
+        if limits.cooldown_ns:
+            due_ns = max(due_ns, cooldown.ready_ns)
         if due_ns > line.now.scene_ns:
             return []
         since = self._since if start_ns == self._since.scene_ns else line.at(start_ns)
         self._began = Turn(at=line.at(due_ns), since=since)
-        cooldown.ready_ns = due_ns + limits.cooldown_ns
+        if limits.cooldown_ns:
+            cooldown.ready_ns = due_ns + limits.cooldown_ns
         return [self._began]
 
     def _end(self, line: Timeline, limits: Limits) -> list[Turn]:

@@ -77,6 +77,7 @@ class _Spot:
 @dataclass(slots=True, eq=False)
 class _Known:
     spots: list[_Spot] = field(default_factory=list)
+    boxes: _Boxes | None = None  # those of the spots; ``None`` where some changed
     before: Seen | None = None  # the last frame
     size_hw: tuple[int, ...] = ()
 
@@ -96,12 +97,12 @@ class LeftBehindWatch(AreaWatch[LeftBehind, _Known]):
         if places or known.spots:
             boxes = seen.xyxy[places].astype(np.float64)
             attended = _attended(boxes, self._people(result), self._options.near).tolist()
-            self._place(boxes, places)
-            for spot, box in self._matched(boxes):
+            for spot, box in self._matched(boxes, places):
                 if box is not None:
                     spot.at, spot.is_alone, spot.last_ns = places[box], not attended[box], frame.scene_ns
                 yield from self._follow(spot, box is not None, seen, frame)
-            known.spots = [spot for spot in known.spots if not self._is_over(spot, frame)]
+            if over := [spot for spot in known.spots if self._is_over(spot, frame)]:
+                known.spots, known.boxes = [spot for spot in known.spots if spot not in over], None
             kept.totals["inside"] = sum([spot.latch.is_on for spot in known.spots])
         known.before = seen
 
@@ -110,28 +111,24 @@ class LeftBehindWatch(AreaWatch[LeftBehind, _Known]):
         assert found is not None  # as `_look` made sure
         return found.xyxy[self._persons.among(found)].astype(np.float64)
 
-    def _place(self, boxes: _Boxes, places: list[int]) -> None:
-        """Begin a spot for each box that lies at none."""
-        spots, now_ns = self._kept.known.spots, self._kept.line.now.scene_ns
-        free = range(len(boxes))
-        if spots and len(boxes):
-            free = (~_same_place(self._spot_boxes(), boxes).any(axis=0)).nonzero()[0].tolist()
-        for box in free:
-            if len(spots) < _MOST_SPOTS:
-                spots.append(_Spot(box=boxes[box], at=places[box], first_ns=now_ns, last_ns=now_ns))
-
-    def _matched(self, boxes: _Boxes) -> list[tuple[_Spot, int | None]]:
-        """Each spot with the row of the box that lies there, if one does; spots that are older choose first."""
-        spots = self._kept.known.spots
+    def _matched(self, boxes: _Boxes, places: list[int]) -> list[tuple[_Spot, int | None]]:
+        """Each spot with the row of the box that lies there, if one does: older ones choose first. A box at none begins a spot."""
+        known, now_ns = self._kept.known, self._kept.line.now.scene_ns
         owners: dict[int, int] = {}
-        if len(boxes):
-            for spot, box in np.argwhere(_same_place(self._spot_boxes(), boxes)).tolist():
+        free = set(range(len(boxes)))
+        if known.spots and len(boxes):
+            if known.boxes is None:
+                known.boxes = np.array([spot.box for spot in known.spots])
+            pairs = np.argwhere(_same_place(known.boxes, boxes)).tolist()
+            free -= {box for _, box in pairs}
+            for spot, box in pairs:
                 if spot not in owners and box not in owners.values():
                     owners[spot] = box
-        return [(spot, owners.get(at)) for at, spot in enumerate(spots)]
-
-    def _spot_boxes(self) -> _Boxes:
-        return np.array([spot.box for spot in self._kept.known.spots]).reshape(-1, 4)
+        for box in sorted(free)[: _MOST_SPOTS - len(known.spots)]:
+            owners[len(known.spots)] = box
+            known.spots.append(_Spot(box=boxes[box], at=places[box], first_ns=now_ns, last_ns=now_ns))
+            known.boxes = None
+        return [(spot, owners.get(at)) for at, spot in enumerate(known.spots)]
 
     def _follow(self, spot: _Spot, is_there: bool, seen: Seen, frame: Frame) -> Iterator[Event]:
         kept, is_left = self._kept, is_there and spot.is_alone
@@ -160,6 +157,7 @@ class LeftBehindWatch(AreaWatch[LeftBehind, _Known]):
             across, down = size_hw[1] / known.size_hw[1], size_hw[0] / known.size_hw[0]
             for spot in known.spots:
                 spot.box = spot.box * (across, down, across, down)
+            known.boxes = None
         known.size_hw = size_hw
 
     def _is_active(self) -> bool:

@@ -11,7 +11,7 @@ from edgecv._internal.printable import nearest
 from edgecv.errors import ConfigError
 from edgecv.pipelines.steps.count.counting import CounterOptions, Name, Seconds
 from edgecv.pipelines.steps.count.zone import Zone
-from edgecv.pipelines.steps.options import Options
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.regions import Anchor, Polygon, Shape, Units
 from edgecv.pipelines.steps.rules.latch import Limits
 from edgecv.pipelines.steps.rules.schedule import OpenHours, Schedule
@@ -52,7 +52,7 @@ class RuleOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def gap_ns(self) -> int:
-        """``gap_s`` in nanoseconds."""
+        """How long the source may give no frame, nanoseconds."""
         return round(self.gap_s * 1e9)
 
     @property
@@ -69,9 +69,10 @@ class RuleOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True
         return None if self.schedule is None else OpenHours(self.schedule, self.name)
 
     def linked(self, steps: Sequence[object]) -> Options:  # noqa: ARG002 - rules with a zone need them
-        """The same rule, checked as far as that is possible before a model is loaded."""
-        self.hours()
-        return self
+        """The same rule, checked as far as that is possible before a model is loaded. Raises ``ConfigError`` as ``build``."""
+        own = checked(self)
+        own.hours()
+        return own
 
     def shared_sources(self, counter: CounterOptions) -> tuple[str, ...]:
         """The sources of the rule, which must be among those of a zone or line that it names."""
@@ -105,20 +106,21 @@ class AreaRule(RuleOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
         Raises ``ConfigError``: there is no such zone, or it is for other sources; or the rule has points of its own, too.
         """
-        self.hours()
-        if not self.zone:
-            return self
-        zone = named(steps, self.zone, Zone, self.name)
-        if self.points and self.points != zone.points:
+        own = checked(self)
+        own.hours()
+        if not own.zone:
+            return own
+        zone = named(steps, own.zone, Zone, own.name)
+        if own.points and own.points != zone.points:
             raise ConfigError(
-                f"The rule '{self.name}' has points and names the zone '{self.zone}'.", "Leave one of them out."
+                f"The rule '{own.name}' has points and names the zone '{own.zone}'.", "Leave one of them out."
             )
         return msgspec.structs.replace(
-            self,
+            own,
             points=zone.points,
             units=zone.units,
-            anchor=self.anchor or zone.anchor,
-            sources=self.shared_sources(zone),
+            anchor=own.anchor or zone.anchor,
+            sources=own.shared_sources(zone),
         )
 
     def shape(self) -> Shape | None:
@@ -148,7 +150,7 @@ def named(steps: Sequence[object], name: str, kind: type[_Counter], rule: str) -
     """
     known = {step.name: step for step in steps if isinstance(step, kind)}
     if name in known:
-        return known[name]
+        return checked(known[name])
     what = kind.__name__.lower()
     other = next((step for step in steps if isinstance(step, CounterOptions) and step.name == name), None)
     if other is not None:

@@ -56,7 +56,11 @@ class Rule(Generic[_Asked, _Known]):
         if not isinstance(before, Rule) or type(before._options) is not type(self._options):
             return False
         self._kept = before._kept
+        self._replaced(before)
         return True
+
+    def _replaced(self, before: Rule[Any, Any]) -> None:
+        """Take over where the shapes of the same kind of rule lie in the image."""
 
     def _judge(self, result: Result) -> Iterator[Event]:
         raise NotImplementedError
@@ -83,11 +87,14 @@ class Rule(Generic[_Asked, _Known]):
             priority=self._options.priority,
         )
 
+    def _is_on(self, at: Moment) -> bool:
+        """Whether the schedule lets something count that lasts for no time."""
+        line = self._kept.line
+        return line.is_open and at.scene_ns >= line.turned_ns
+
     def _is_due(self, at: Moment) -> bool:
-        """Whether something that lasts for no time may be said, by the schedule and the cooldown; else it is counted as skipped."""
+        """Whether it may be said, by the cooldown; else it is counted as skipped."""
         kept = self._kept
-        if not kept.line.is_open or at.scene_ns < kept.line.turned_ns:
-            return False
         if at.scene_ns < kept.cooldown.ready_ns:
             kept.skipped += 1
             return False
@@ -121,6 +128,10 @@ class AreaWatch(Rule[_Where, _Known], Generic[_Where, _Known]):
         if not events and overlays is result.overlays:
             return result
         return replace(result, events=(*result.events, *events), overlays=overlays)
+
+    def _replaced(self, before: Rule[Any, Any]) -> None:
+        if isinstance(before, AreaWatch):
+            self._area.adopt(before._area)
 
     def _is_active(self) -> bool:
         """Whether the rule holds at this moment."""

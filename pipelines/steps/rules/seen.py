@@ -10,6 +10,7 @@ import numpy as np
 
 from edgecv.errors import ConfigError
 from edgecv.pipelines.steps.regions import Anchor, Points, anchor_points
+from edgecv.pipelines.steps.rules.shared import shared
 from edgecv.results import BoolArray, Detections, FloatArray, IntArray, Result
 from edgecv.vision.class_names import label_of
 
@@ -80,7 +81,9 @@ def look(result: Result, wanted: Wanted, anchor: Anchor, rule: str) -> Seen:
         raise ConfigError(f"'{rule}' looks at detections, and this model gives none.", "Use a detector.")
     return Seen(
         counts=wanted.among(found),
-        points=anchor_points(found.xyxy, anchor, result.frame),
+        points=shared(
+            found.xyxy, (anchor, *result.frame.image.shape[:2]), lambda: anchor_points(found.xyxy, anchor, result.frame)
+        ),
         ids=[] if found.tracker_id is None else found.tracker_id.tolist(),
         class_id=found.class_id,
         confidence=found.confidence,

@@ -13,7 +13,6 @@ from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.overlays import Overlay
 from edgecv.pipelines.steps.count.line import Line
-from edgecv.pipelines.steps.count.memory import MOST_OBJECTS
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.pipelines.steps.regions import PLACE_KINDS, Placement, Point, Points, Shape, turn
@@ -25,7 +24,6 @@ from edgecv.results import Frame, Result
 
 _PER_S = {"km/h": 3.6, "mph": 3600 / 1609.344, "m/s": 1.0}
 _LONGEST_STEP_NS = 2_000_000_000  # out of sight for longer, nobody knows when an object crossed a line
-_FORGET_EVERY_NS = 1_000_000_000
 _NOWHERE = [np.nan, np.nan]
 _Segment = Annotated[tuple[Point, ...], msgspec.Meta(min_length=2, max_length=2)]
 _Positive = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
@@ -65,24 +63,25 @@ class Speed(RuleOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         Raises ``ConfigError``: there is no such line, it is for other sources, or one line is named and the other is not.
         """
-        self.hours()
-        names = [line for line in self.lines if isinstance(line, str)]
+        own = checked(self)
+        own.hours()
+        names = [line for line in own.lines if isinstance(line, str)]
         if not names:
-            return self
+            return own
         if len(set(names)) != 2:
             raise ConfigError(
-                f"'{self.name}' needs the names of two different lines, or the points of both.",
+                f"'{own.name}' needs the names of two different lines, or the points of both.",
                 'lines = ["first", "second"]',
             )
-        first, second = (named(steps, name, Line, self.name) for name in names)
-        narrowed = msgspec.structs.replace(self, sources=self.shared_sources(first))
+        first, second = (named(steps, name, Line, own.name) for name in names)
+        narrowed = msgspec.structs.replace(own, sources=own.shared_sources(first))
         if first.units != second.units:
-            raise ConfigError(f"The lines of '{self.name}' have different units.", "Write both in one of them.")
+            raise ConfigError(f"The lines of '{own.name}' have different units.", "Write both in one of them.")
         return msgspec.structs.replace(
-            self,
+            own,
             lines=(first.points, second.points),
             units=first.units,
-            anchor=self.anchor or first.anchor,
+            anchor=own.anchor or first.anchor,
             sources=narrowed.shared_sources(second),
         )
 
@@ -113,22 +112,49 @@ class Speed(RuleOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """By tracker id: where an object was last, and when; and the line that it crossed last, and when."""
+    """Where objects were last, and which line each crossed last, and when."""
 
-    points: dict[int, list[float]] = field(default_factory=dict)
-    times: dict[int, Moment] = field(default_factory=dict)
+    ids: list[int] = field(default_factory=list)  # of the last frame
+    points: Points = field(default_factory=lambda: np.zeros((0, 2)))
+    at: Moment = field(default_factory=lambda: Moment(0, 0))
+    lost: dict[int, tuple[list[float], Moment]] = field(default_factory=dict)  # who was seen before, and not then
     crossed: dict[int, tuple[int, Moment]] = field(default_factory=dict)
-    forgotten_ns: int = 0
 
-    def forget(self, now_ns: int) -> None:
-        """Drop, once a second, who was not seen for too long to be measured."""
-        if 0 <= now_ns - self.forgotten_ns < _FORGET_EVERY_NS and len(self.times) <= MOST_OBJECTS:
-            return
-        self.forgotten_ns = now_ns
-        gone = [one for one, at in self.times.items() if not 0 <= now_ns - at.scene_ns <= _LONGEST_STEP_NS]
-        for tracker_id in gone or [*self.times][: max(0, len(self.times) - MOST_OBJECTS)]:
-            for memory in (self.points, self.times, self.crossed):
-                memory.pop(tracker_id, None)
+    def before(self, ids: list[int]) -> Points:
+        """The last place of each object ``(N, 2)``; NaN where it was never seen."""
+        if ids == self.ids:
+            return self.points
+        rows = {tracker_id: at for at, tracker_id in enumerate(self.ids)}
+        places = [
+            self.points[rows[one]] if one in rows else self.lost[one][0] if one in self.lost else _NOWHERE
+            for one in ids
+        ]
+        return np.array(places, np.float64).reshape(-1, 2)
+
+    def seen(self, tracker_id: int) -> Moment:
+        """When an object was seen last."""
+        return self.lost[tracker_id][1] if tracker_id in self.lost else self.at
+
+    def see(self, ids: list[int], points: Points, now: Moment) -> None:
+        """Take note of a frame, and drop who was not seen for too long to be measured."""
+        if ids != self.ids or self.lost:
+            here = set(ids)
+            gone = [(one, at) for at, one in enumerate(self.ids) if one not in here]
+            self.lost |= {one: (self.points[at].tolist(), self.at) for one, at in gone}
+            for one in [one for one, (_, at) in self.lost.items() if one in here or _is_long(at, now)]:
+                del self.lost[one]
+            for one in [one for one in self.crossed if one not in here and one not in self.lost]:
+                del self.crossed[one]
+        self.ids, self.points, self.at = ids, points, now
+
+    def scale(self, across: float, down: float) -> None:
+        """The image has another size: the same places have other pixels."""
+        self.points = self.points * (across, down)
+        self.lost = {one: ([x * across, y * down], at) for one, ((x, y), at) in self.lost.items()}
+
+
+def _is_long(before: Moment, now: Moment) -> bool:
+    return not 0 <= now.scene_ns - before.scene_ns <= _LONGEST_STEP_NS
 
 
 class SpeedWatch(Rule[Speed, _Known]):
@@ -148,27 +174,28 @@ class SpeedWatch(Rule[Speed, _Known]):
         if any(one.points is not line for one, line in zip(self._placements, self._sides.lines, strict=True)):
             self._placed()
         if (grown := placed[0][0]) is not None:
-            points = self._kept.known.points
-            points.update({one: [x * grown[0], y * grown[1]] for one, (x, y) in points.items()})
+            self._kept.known.scale(*grown)
         self._kept.line.follow(result.frame, self._hours, self._gap_ns)
         events = [*(event for _, said in placed for event in said), *self._judge(result)]
         return replace(result, events=(*result.events, *events), overlays=self._drawn(result.overlays))
 
+    def _replaced(self, before: Rule[Any, Any]) -> None:
+        if isinstance(before, SpeedWatch):
+            for new, old in zip(self._placements, before._placements, strict=True):
+                new.adopt(old)
+
     def _judge(self, result: Result) -> Iterator[Event]:
         seen = with_ids(self._look(result), result, self._options.name)
         known, now = self._kept.known, self._kept.line.now
-        known.forget(now.scene_ns)
         rows = seen.counts.nonzero()[0]
         ids, points = [seen.ids[at] for at in rows.tolist()], seen.points[rows]
         for at, line, share in self._crossings(ids, points):
             yield from self._crossed(seen, int(rows[at]), line, share, result.frame)
-        known.points.update(zip(ids, points.tolist(), strict=True))
-        known.times.update(dict.fromkeys(ids, now))
+        known.see(ids, points, now)
 
     def _crossings(self, ids: list[int], points: Points) -> list[tuple[int, int, float]]:
         """Row and line of each crossing since the objects were seen last, and after which share of the way; in this order."""
-        known, sides = self._kept.known.points, self._sides
-        before = np.array([known.get(tracker_id, _NOWHERE) for tracker_id in ids]).reshape(-1, 2)
+        before, sides = self._kept.known.before(ids), self._sides
         was, now = sides.of(before), sides.of(points)
         found: list[tuple[int, int, float]] = []
         for at, line in np.argwhere(was * now <= 0).tolist():  # nowhere is NaN, and never on another side
@@ -180,10 +207,10 @@ class SpeedWatch(Rule[Speed, _Known]):
     def _crossed(self, seen: Seen, at: int, line: int, share: float, frame: Frame) -> Iterator[Event]:
         """Take note of a crossing; the event of what it measures."""
         known, now, tracker_id = self._kept.known, self._kept.line.now, seen.ids[at]
-        before = known.times[tracker_id]
+        before = known.seen(tracker_id)
         elapsed_ns = now.scene_ns - before.scene_ns
         last, since = known.crossed.pop(tracker_id, (line, now))
-        if not 0 < elapsed_ns <= _LONGEST_STEP_NS:
+        if _is_long(before, now):
             return
         time_ns = before.time_ns + round(share * (now.time_ns - before.time_ns))
         crossed = Moment(before.scene_ns + round(share * elapsed_ns), time_ns)
@@ -205,7 +232,7 @@ class SpeedWatch(Rule[Speed, _Known]):
 
     def _measured(self, speed: float, at: Moment, frame: Frame, data: dict[str, Any]) -> Iterator[Event]:
         options, totals = self._options, self._kept.totals
-        if not self._kept.line.is_open:
+        if not self._is_on(at):
             return
         totals["measured"] += 1
         kind = "measured"

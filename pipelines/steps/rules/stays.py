@@ -172,12 +172,11 @@ class StayWatch(AreaWatch[StayRule, _Known]):
         kept, options = self._kept, self._options
         for turn in stay.latch.see(is_in, kept.line, self._limits, kept.cooldown):
             kind = options.began if turn.until is None else options.ended
-            if not kind:
+            if not kind or (not options.is_state and (turn.how == "schedule" or not self._is_on(turn.at))):
                 continue
-            if not options.is_state and (turn.how == "schedule" or not self._is_due(turn.at)):
+            kept.totals[options.total] += turn.until is None or not options.is_state
+            if not options.is_state and not self._is_due(turn.at):
                 continue
-            if turn.until is None or not options.is_state:
-                kept.totals[options.total] += 1
             last = row if turn.until is None else stay.row or row
             yield self._told(kind, turn, frame, {**_how(turn, stay), **self._skipped(), **last})
 

@@ -71,8 +71,8 @@ def told(steps: Sequence[StepLike], results: Iterator[Result] | Sequence[Result]
     events: list[Event] = []
     for result in results:
         current = replace(result, events=())
-        for _, step in built:
-            given = step(current)
+        for one in built:
+            given = one.step(current)
             assert given is not None
             current = given
         events += current.events

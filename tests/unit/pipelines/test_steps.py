@@ -19,6 +19,7 @@ from edgecv import registry
 from edgecv.cli.app_config import AppFile, check_app
 from edgecv.errors import ConfigError
 from edgecv.pipelines import steps
+from edgecv.pipelines.loop.step_chain import linked_steps
 from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.steps.filter.confidence import Confidence
 from edgecv.pipelines.steps.filter.zone import ZoneFilter
@@ -180,8 +181,8 @@ def test_every_registered_name_is_a_strict_set_of_options(kind: str) -> None:
 
 def test_python_names_and_registered_names_are_the_same() -> None:
     registered = {registry.resolve(kind, name).__name__ for kind in ("steps", "gates") for name in registry.names(kind)}
-    for_own_steps = {"Options", "PerSource", "checked"}
-    assert registered | for_own_steps == set(steps.__all__) == set(dir(steps))
+    besides = {"Options", "PerSource", "Schedule", "checked"}
+    assert registered | besides == set(steps.__all__) == set(dir(steps))
     with pytest.raises(AttributeError, match="Trak"):
         steps.Trak  # noqa: B018
 
@@ -213,9 +214,11 @@ def test_the_documented_tables_are_what_the_program_reads(tmp_path: Path) -> Non
     file = AppFile(gates=gates, steps=named, sources=sources)
     app = check_app(file, "docs/steps.md", code_beside=tmp_path / "app.toml")
     assert len(app.gates) == len(gates)
-    for options in app.steps:
+    for options in linked_steps(app.steps):
         if "model" not in options.__struct_fields__:  # there is no such bundle
-            assert callable(msgspec.structs.replace(options, **_no_state(options)).build(LABELS))
+            assert callable(
+                msgspec.structs.replace(options, **_no_state(options)).build((*LABELS, "backpack", "suitcase"))
+            )
 
 
 def _no_state(options: msgspec.Struct) -> dict[str, str]:

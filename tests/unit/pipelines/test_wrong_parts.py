@@ -127,11 +127,11 @@ def function(result): return result
 class Plain:
     def __call__(self, result): return result
 
-class CrowdOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class HerdOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most: int = 3
 
-class Crowd:
-    Options = CrowdOptions
+class Herd:
+    Options = HerdOptions
     def __init__(self, options): self.most = options.most
     def __call__(self, result): return result
 
@@ -175,7 +175,7 @@ class Nothing(SinkType):
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "foreign_parts.py").write_text(textwrap.dedent(MODULE))
     names = {
-        "steps": ("function", "Plain", "Crowd", "Built", "Unbuilt", "Loose", "Silent"),
+        "steps": ("function", "Plain", "Herd", "Built", "Unbuilt", "Loose", "Silent"),
         "sources": ("NoId", "NotFrames", "NotLive"),
         "sinks": ("Nothing",),
     }
@@ -198,21 +198,21 @@ def a_result() -> Result:
 
 @pytest.mark.usefixtures("foreign")
 class TestForeignSteps:
-    @pytest.mark.parametrize("name", ["function", "plain", "crowd"])
+    @pytest.mark.parametrize("name", ["function", "plain", "herd"])
     def test_a_function_or_a_class_becomes_options_that_build_it(self, name: str) -> None:
         options = read_struct({}, step_type(name), "app.toml")
         assert (options.needs_ids, options.gives_ids) == (False, True)
         Pipeline(SOURCE, BlobModel(), steps=[options]).run()
 
     def test_the_options_of_a_class_reach_it(self) -> None:
-        step: Any = read_struct({"most": 7}, step_type("crowd"), "app.toml").build()
+        step: Any = read_struct({"most": 7}, step_type("herd"), "app.toml").build()
         assert step.most == 7
 
     def test_a_struct_builds_its_step_with_the_labels(self) -> None:
         step: Callable[..., Any] = read_struct({"most": 7}, step_type("built"), "app.toml").build(("cat",))
         assert step(None) == (7, ("cat",))
 
-    @pytest.mark.parametrize(("name", "known"), [("function", "none"), ("plain", "none"), ("crowd", "most")])
+    @pytest.mark.parametrize(("name", "known"), [("function", "none"), ("plain", "none"), ("herd", "most")])
     def test_an_unknown_option_lists_the_known_ones(self, name: str, known: str) -> None:
         with pytest.raises(ConfigError) as caught:
             read_struct({"mist": 7}, step_type(name), "app.toml")
