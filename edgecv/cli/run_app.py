@@ -155,7 +155,7 @@ def _tell(event: Event) -> None:
 
 def _check(file: AppFile, json: bool) -> None:
     check_complete(file, "run")
-    on_stdout = [sink for sink in file.sinks if isinstance(sink, str) and parse_sink(sink).path == "-"]
+    on_stdout = [sink for sink in file.sink_uris if parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
