@@ -63,8 +63,26 @@ def merge(seen: Seen, iou: float, most: int) -> list[Merged]:
     as in the view that told them apart. What is left goes through the suppression that the model's own boxes went through, with
     its ``iou``.
     """
-    cut = _cut_sides(seen)
-    is_cut = cut.any(axis=1)
+    found: list[Merged] = []
+    for class_id in np.unique(seen.class_id):
+        found += _of_one_class(seen, np.flatnonzero(seen.class_id == class_id))
+    if not found:
+        return []
+    surest = np.array([one.surest for one in found])
+    boxes = np.stack([one.xyxy for one in found])
+    return [found[at] for at in nms(boxes, seen.confidence[surest], seen.class_id[surest], iou, most)]
+
+
+def _of_one_class(everything: Seen, rows: IntArray) -> list[Merged]:
+    """The objects that the boxes in these rows show."""
+    seen = Seen(
+        xyxy=everything.xyxy[rows],
+        confidence=everything.confidence[rows],
+        class_id=everything.class_id[rows],
+        view=everything.view[rows],
+        windows=everything.windows,
+    )
+    is_cut = _is_cut(seen)
     same = _partners(seen, is_cut)
     taken = _parts(seen, is_cut, same)
     found: list[Merged] = []
@@ -74,25 +92,24 @@ def merge(seen: Seen, iou: float, most: int) -> list[Merged]:
             taken[group] = True
             members = sorted(group, key=lambda one: -float(seen.confidence[one]))
             members = [one for one in members if not is_cut[one]][:1] or members
-            found.append(Merged(xyxy=_around(seen.xyxy[members]), surest=int(at), members=tuple(members)))
-    if not found:
-        return []
-    surest = np.array([one.surest for one in found])
-    boxes = np.stack([one.xyxy for one in found])
-    return [found[at] for at in nms(boxes, seen.confidence[surest], seen.class_id[surest], iou, most)]
+            places = tuple(int(rows[one]) for one in members)
+            found.append(Merged(xyxy=_around(seen.xyxy[members]), surest=int(rows[at]), members=places))
+    return found
 
 
 def _around(xyxy: FloatArray) -> FloatArray:
     return np.concatenate([xyxy[:, :2].min(axis=0), xyxy[:, 2:].max(axis=0)])
 
 
-def _cut_sides(seen: Seen) -> BoolArray:
-    """``(N, 4)``: whether the left, top, right and bottom of each box end at a border of its tile inside the image."""
+def _is_cut(seen: Seen) -> BoolArray:
+    """``(N,)``: whether a side of each box ends at a border of its tile inside the image."""
     windows = np.array(seen.windows, np.float32)
     own = windows[seen.view]
     sides = own[:, 2:] - own[:, :2]
     near = np.maximum(sides * _EDGE, _LEAST_EDGE)[:, [0, 1, 0, 1]]
-    return (np.abs(seen.xyxy - own) <= near) & (own != windows[0])
+    cut = (np.abs(seen.xyxy - own) <= near) & (own != windows[0])
+    found: BoolArray = cut.any(axis=1)
+    return found
 
 
 def _group(at: int, same: BoolArray, taken: BoolArray, view: IntArray) -> list[int]:
@@ -124,11 +141,11 @@ def _partners(seen: Seen, is_cut: BoolArray) -> BoolArray:
 
 
 def _overlaps(seen: Seen, is_cut: BoolArray) -> FloatArray:
-    """``(N, N)`` overlap of boxes of one class in two views, from ``_SAME`` on; else 0.
+    """``(N, N)`` overlap of boxes in two views, from ``_SAME`` on; else 0.
 
     Where one of two boxes is cut, only what lies in both views is compared: beyond that, one of them could see nothing.
     """
-    rivals = (seen.class_id[:, None] == seen.class_id[None, :]) & (seen.view[:, None] != seen.view[None, :])
+    rivals = seen.view[:, None] != seen.view[None, :]
     found = _common_overlap(seen.xyxy, np.array(seen.windows, np.float32)[seen.view])
     whole = np.flatnonzero(~is_cut)
     found[np.ix_(whole, whole)] = iou_matrix(seen.xyxy[whole], seen.xyxy[whole])
@@ -156,9 +173,7 @@ def _parts(seen: Seen, is_cut: BoolArray, same: BoolArray) -> BoolArray:
     for at in np.flatnonzero(is_cut & ~same.any(axis=1)):
         has_other = same[:, seen.view == seen.view[at]].any(axis=1)[whole]
         sure = seen.confidence[whole] >= _AS_SURE * seen.confidence[at]
-        others = whole[
-            sure & ~has_other & (seen.class_id[whole] == seen.class_id[at]) & (seen.view[whole] != seen.view[at])
-        ]
+        others = whole[sure & ~has_other & (seen.view[whole] != seen.view[at])]
         box, rest = seen.xyxy[at], seen.xyxy[others]
         inside = (np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2])).clip(0).prod(axis=1)
         found[at] = bool((inside > _INSIDE * (box[2:] - box[:2]).prod()).any())
