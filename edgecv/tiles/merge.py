@@ -6,7 +6,7 @@ object goes on there, and another view shows more of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,10 +85,13 @@ def _of_one_class(everything: Seen, rows: IntArray) -> list[Merged]:
     is_cut = _is_cut(seen)
     same = _partners(seen, is_cut)
     taken = _parts(seen, is_cut, same)
+    partners: dict[int, list[int]] = {}
+    for one, other in np.argwhere(same).tolist():
+        partners.setdefault(one, []).append(other)
     found: list[Merged] = []
     for at in np.argsort(-seen.confidence, kind="stable"):
         if not taken[at]:
-            group = _group(int(at), same, taken, seen.view)
+            group = _group(int(at), partners, taken, seen.view)
             taken[group] = True
             members = sorted(group, key=lambda one: -float(seen.confidence[one]))
             members = [one for one in members if not is_cut[one]][:1] or members
@@ -112,15 +115,15 @@ def _is_cut(seen: Seen) -> BoolArray:
     return found
 
 
-def _group(at: int, same: BoolArray, taken: BoolArray, view: IntArray) -> list[int]:
+def _group(at: int, partners: Mapping[int, Sequence[int]], taken: BoolArray, view: IntArray) -> list[int]:
     """A box and those that show the same object: one of each view, from neighbour to neighbour."""
     group, views, waiting = [at], {int(view[at])}, [at]
     while waiting:
-        for other in np.flatnonzero(same[waiting.pop()] & ~taken):
-            if int(view[other]) not in views:
-                group.append(int(other))
+        for other in partners.get(waiting.pop(), ()):
+            if not taken[other] and int(view[other]) not in views:
+                group.append(other)
                 views.add(int(view[other]))
-                waiting.append(int(other))
+                waiting.append(other)
     return group
 
 
@@ -169,12 +172,15 @@ def _parts(seen: Seen, is_cut: BoolArray, same: BoolArray) -> BoolArray:
     An object of which the view of the cut box shows another box already has its part there: the cut one is another object.
     """
     found = np.zeros(len(is_cut), np.bool_)
-    whole = np.flatnonzero(~is_cut)
-    for at in np.flatnonzero(is_cut & ~same.any(axis=1)):
-        has_other = same[:, seen.view == seen.view[at]].any(axis=1)[whole]
-        sure = seen.confidence[whole] >= _AS_SURE * seen.confidence[at]
-        others = whole[sure & ~has_other & (seen.view[whole] != seen.view[at])]
-        box, rest = seen.xyxy[at], seen.xyxy[others]
-        inside = (np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2])).clip(0).prod(axis=1)
-        found[at] = bool((inside > _INSIDE * (box[2:] - box[:2]).prod()).any())
+    lone, whole = np.flatnonzero(is_cut & ~same.any(axis=1)), np.flatnonzero(~is_cut)
+    if not len(lone) or not len(whole):
+        return found
+    views = seen.view == np.arange(len(seen.windows))[:, None]  # (V, N)
+    has_other = np.stack([same[whole][:, of].any(axis=1) for of in views])[seen.view[lone]]
+    sure = seen.confidence[whole] >= _AS_SURE * seen.confidence[lone, None]
+    may = sure & ~has_other & (seen.view[lone, None] != seen.view[whole])
+    cut, rest = seen.xyxy[lone, None], seen.xyxy[whole]
+    inside = (np.minimum(cut[..., 2:], rest[:, 2:]) - np.maximum(cut[..., :2], rest[:, :2])).clip(0).prod(axis=2)
+    area = (cut[..., 2:] - cut[..., :2]).prod(axis=2)
+    found[lone] = (may & (inside > _INSIDE * area)).any(axis=1)
     return found
