@@ -157,7 +157,7 @@ class StepChain:
         named = ((f"Step {at} of {len(steps)}, '{printable(one.name)}'", one.step) for at, one in enumerate(steps, 1))
         self._steps = (*(("The filter of classes", step) for step in self._filters), *named)
         self._all: tuple[object, ...] = (*self._gates, *(step for _, step in self._steps))
-        self.repaints = any(isinstance(step, Repaints) and step.repaints for _, step in self._steps)
+        self.repaints = any(isinstance(step, Repaints) and step.repaints for step in self._all)
 
     @property
     def given(self) -> tuple[StepLike, ...]:
