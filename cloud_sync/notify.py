@@ -10,9 +10,9 @@ from typing import Annotated
 import msgspec
 
 from edgecv.cloud_sync.stats import SyncStats
-from edgecv.event_choice import EventChoice, read_kinds
 from edgecv.events import Event
-from edgecv.rates import Limiter, RateLimits
+from edgecv.notify.choice import EventChoice, read_kinds
+from edgecv.notify.rates import Limiter, RateLimits
 
 MARK = "notify"
 """The field of an event's data that says: tell people."""

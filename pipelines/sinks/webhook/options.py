@@ -10,10 +10,10 @@ import msgspec
 
 from edgecv._internal.printable import printable
 from edgecv.errors import ConfigError
-from edgecv.event_choice import EventChoice, read_choice
+from edgecv.notify.choice import EventChoice, read_choice
+from edgecv.notify.rates import RateLimits
 from edgecv.pipelines.sinks.webhook.client import check_url
 from edgecv.pipelines.sinks.webhook.templates.template import Template, read_template
-from edgecv.rates import RateLimits
 
 
 class WebhookOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +98,7 @@ class WebhookOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def limits(self) -> RateLimits:
-        """How often."""
+        """How often people are told."""
         if not 0 <= self.cooldown_s <= 86_400 * 366:
             raise ConfigError("cooldown_s of a webhook must be 0 or more seconds, at most a year.")
         return RateLimits(cooldown_s=self.cooldown_s, at_most=self.at_most, limit_alarms=self.limit_alarms)

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 from edgecv.events import Event, EventMedia
+from edgecv.notify.rates import Held
 from edgecv.pipelines.sinks.documents import encode
-from edgecv.rates import Held
 from edgecv.results import Result
 
 JPEG = "image/jpeg"
@@ -28,7 +28,7 @@ class FrameDocument:
     body: bytes
 
     def __len__(self) -> int:
-        """Its bytes."""
+        """How many bytes it takes."""
         return len(self.body)
 
 
@@ -49,7 +49,7 @@ class Notification:
     size: int
 
     def __len__(self) -> int:
-        """Its bytes, about."""
+        """How many bytes it takes, about."""
         return self.size
 
     @classmethod

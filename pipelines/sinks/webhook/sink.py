@@ -20,6 +20,7 @@ from edgecv._internal.printable import printable
 from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event, EventMedia
+from edgecv.notify.rates import Limiter
 from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
 from edgecv.pipelines.sinks.webhook.options import WebhookOptions
 from edgecv.pipelines.sinks.webhook.parcels import Files, Notification, Parcel, frame_document
@@ -28,7 +29,6 @@ from edgecv.pipelines.sinks.webhook.queue import Waiting
 from edgecv.pipelines.sinks.webhook.requests import ArrayWriter, Request, TemplateWriter
 from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
-from edgecv.rates import Limiter
 from edgecv.results import Result
 from edgecv.version import __version__
 

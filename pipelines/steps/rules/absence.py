@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from edgecv.events import Event
 from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
+from edgecv.pipelines.steps.regions import PLACE_KINDS
 from edgecv.pipelines.steps.rules.latch import Latch
 from edgecv.pipelines.steps.rules.options import AreaRule
 from edgecv.pipelines.steps.rules.rule import AreaWatch
@@ -29,6 +30,8 @@ class Absence(AreaRule, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for_s: How long nothing must have been there, seconds.
         clear_s: It is over when something was there for this long, seconds; by default at once.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("absence.began", "absence.ended", *PLACE_KINDS)
 
     for_s: Annotated[float, msgspec.Meta(gt=0, le=864_000)]
     clear_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0

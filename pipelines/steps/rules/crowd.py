@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -12,6 +12,7 @@ from edgecv.errors import ConfigError
 from edgecv.events import Event
 from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
+from edgecv.pipelines.steps.regions import PLACE_KINDS
 from edgecv.pipelines.steps.rules.latch import Latch
 from edgecv.pipelines.steps.rules.options import AreaRule
 from edgecv.pipelines.steps.rules.rule import AreaWatch
@@ -30,6 +31,8 @@ class Crowd(AreaRule, frozen=True, kw_only=True, forbid_unknown_fields=True):
         least: How many make a crowd.
         ends_below: A crowd is over when fewer than these are left; ``least`` by default.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("crowd.began", "crowd.ended", *PLACE_KINDS)
 
     least: _Count
     ends_below: _Count | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from edgecv.events import Event
 from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
+from edgecv.pipelines.steps.regions import PLACE_KINDS
 from edgecv.pipelines.steps.rules.latch import Latch, Turn
 from edgecv.pipelines.steps.rules.options import AreaRule
 from edgecv.pipelines.steps.rules.rule import AreaWatch
@@ -41,6 +42,8 @@ class LeftBehind(AreaRule, frozen=True, kw_only=True, forbid_unknown_fields=True
         near: A person is near when the gap between both boxes is at most this many times the height of the person's box.
         near_classes: Names or numbers of the classes that count as persons.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("left_behind.began", "left_behind.ended", *PLACE_KINDS)
 
     classes: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=1)]
     for_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from edgecv.pipelines.steps.count.line import Line
 from edgecv.pipelines.steps.count.memory import MOST_OBJECTS
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.regions import Placement, Point, Points, Shape, turn
+from edgecv.pipelines.steps.regions import PLACE_KINDS, Placement, Point, Points, Shape, turn
 from edgecv.pipelines.steps.rules.options import RuleOptions, named
 from edgecv.pipelines.steps.rules.rule import Rule, with_ids
 from edgecv.pipelines.steps.rules.seen import Seen
@@ -46,6 +46,8 @@ class Speed(RuleOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
         over: Say so when an object is faster than this.
         under: Say so when an object is slower than this.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("speed.measured", "speed.over", "speed.under", *PLACE_KINDS)
 
     lines: Annotated[tuple[str | _Segment, ...], msgspec.Meta(min_length=2, max_length=2)]
     distance_m: _Positive

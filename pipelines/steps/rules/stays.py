@@ -13,6 +13,7 @@ from edgecv.pipelines.steps.count.counting import Seconds
 from edgecv.pipelines.steps.count.memory import MOST_OBJECTS
 from edgecv.pipelines.steps.options import checked
 from edgecv.pipelines.steps.per_source import PerSource
+from edgecv.pipelines.steps.regions import PLACE_KINDS
 from edgecv.pipelines.steps.rules.latch import Latch, Limits, Turn
 from edgecv.pipelines.steps.rules.options import AreaRule
 from edgecv.pipelines.steps.rules.rule import AreaWatch, with_ids
@@ -53,6 +54,8 @@ class Dwell(StayRule, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for_s: How long an object must stay, seconds.
     """
 
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("dwell.began", "dwell.ended", *PLACE_KINDS)
+
     total: ClassVar[str] = "began"
     began: ClassVar[str] = "dwell.began"
     ended: ClassVar[str] = "dwell.ended"
@@ -71,6 +74,8 @@ class Appear(StayRule, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for_s: How long an object must be there before it is said, seconds.
         clear_s: An object that was away for this long appears anew, seconds.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("object.appeared", *PLACE_KINDS)
 
     total: ClassVar[str] = "appeared"
     began: ClassVar[str] = "object.appeared"
@@ -92,6 +97,8 @@ class Leave(StayRule, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for_s: How long an object must be away before it is said, seconds.
         clear_s: It must have been there for this long, seconds, lest what is seen for a moment leaves.
     """
+
+    gives_kinds: ClassVar[tuple[str, ...] | None] = ("object.left", *PLACE_KINDS)
 
     total: ClassVar[str] = "left"
     ended: ClassVar[str] = "object.left"

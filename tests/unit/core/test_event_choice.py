@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from edgecv import registry
 from edgecv.errors import ConfigError
-from edgecv.event_choice import EventChoice, read_choice, read_kinds, strangers
 from edgecv.events import Event
+from edgecv.notify.choice import EventChoice, read_choice, read_kinds, strangers
+from edgecv.pipelines.steps.options import step_type
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,8 @@ def test_a_kind_that_nobody_gives_is_named_with_the_nearest() -> None:
     (said,) = strangers(read_kinds(["line.crosed", "zone.*", "*"], "events"), kinds)
     assert "'line.crosed'" in said
     assert "Did you mean 'line.crossed'?" in said
+
+
+@pytest.mark.parametrize("name", registry.names("steps"))
+def test_every_step_of_edgecv_says_which_kinds_it_gives(name: str) -> None:
+    assert step_type(name).gives_kinds is not None

@@ -146,7 +146,7 @@ class Receiver:
         self.paths: list[str] = []
         self.keys: list[str] = []
         self.headers: list[dict[str, str]] = []
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundRequest", (Request,), {"receiver": self}))
         self._server.daemon_threads = True

@@ -1,0 +1,1 @@
+"""Of which events people and the cloud are told, and how often."""
