@@ -11,7 +11,8 @@ from edgecv.pipelines.arguments import check_replacement
 from edgecv.pipelines.fitting_model import FittingModel
 from edgecv.pipelines.loop.frame_loop import FrameLoop
 from edgecv.pipelines.loop.inference import Inference
-from edgecv.pipelines.loop.step_chain import StepLike, check_ids, check_sources, check_steps
+from edgecv.pipelines.loop.step_chain import check_ids, check_sources, check_steps
+from edgecv.pipelines.steps.exchange import StepLike
 
 
 class Changes:

@@ -26,9 +26,10 @@ from edgecv.pipelines.loop.inference import Inference, Recall
 from edgecv.pipelines.loop.outlets import Outlets
 from edgecv.pipelines.loop.signals import Signals
 from edgecv.pipelines.loop.source_reader import CLOSE_TIMEOUT_S, SourceReader, hangs
-from edgecv.pipelines.loop.step_chain import GateLike, StepChain, StepLike, build_gates, build_steps
+from edgecv.pipelines.loop.step_chain import GateLike, StepChain, build_gates, build_steps
 from edgecv.pipelines.parts import SINK_CLOSE_TIMEOUT_S, close_parts, opened_sinks
 from edgecv.pipelines.source_config import SourceConfig, SourceLike, SourcesLike, as_config, read_sources
+from edgecv.pipelines.steps.exchange import StepLike
 from edgecv.pipelines.steps.filter.classes import ClassFilter
 from edgecv.pipelines.summary import Summary
 from edgecv.results import Result

@@ -14,6 +14,7 @@ from edgecv.errors import ConfigError
 PROGRAMS: Mapping[str, str] = MappingProxyType(
     {
         "around_session": "edgecv.benchmarks.lab.around_session",
+        "clip_cost": "edgecv.benchmarks.lab.clip_cost",
         "cross_split": "edgecv.benchmarks.lab.cross_split",
         "figures": "edgecv.benchmarks.lab.matrix.figures",
         "judge_recipes": "edgecv.benchmarks.lab.recipes.judge",

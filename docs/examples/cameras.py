@@ -51,7 +51,7 @@ def follow(pipeline: edgecv.Pipeline, listed: Path, done: threading.Event) -> No
 
 
 def main(detector: str, classifier: str, hook: str, listed: str) -> None:
-    steps = [Track(), Classify(name="kind", model=classifier, refresh_s=5), new_kind]
+    steps: list[Any] = [Track(), Classify(name="kind", model=classifier, refresh_s=5), new_kind]
     with edgecv.Model.load(detector, lanes=2) as model:
         sinks = [f"webhook:{hook}?events=events"]
         pipeline = edgecv.Pipeline(cameras(Path(listed)), model, steps=steps, sinks=sinks, confidence=0.1)

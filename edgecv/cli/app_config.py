@@ -23,6 +23,7 @@ from edgecv.notifications.choice import read_choice, read_kinds
 from edgecv.pipelines.loop.step_chain import check_ids, check_sources, linked_steps
 from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig
+from edgecv.pipelines.uris import parse_sink
 from edgecv.protocols import GateOptions, StepOptions
 from edgecv.tiles.grid import Tiles, read_tiles
 
@@ -171,6 +172,16 @@ class AppFile(msgspec.Struct, frozen=True, kw_only=True):
     max_frames: _Count | None = None
     governor: Literal["auto", "off"] = "off"  # `auto`: fewer frames, then a cheaper variant, before it gets too hot
 
+    @property
+    def sink_uris(self) -> list[str]:
+        """The sinks that are named by a URI."""
+        return [sink for sink in self.sinks if isinstance(sink, str)]
+
+    @property
+    def events_files(self) -> list[str]:
+        """The files of the sinks ``events:``."""
+        return [uri.path for uri in map(parse_sink, self.sink_uris) if uri.scheme == "events"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
@@ -213,12 +224,13 @@ def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> 
     steps = tuple(part("steps", table, where, code_beside) for table in file.steps)
     check_ids(steps)
     linked = linked_steps(steps)
+    gates = tuple(part("gates", table, where, code_beside) for table in file.gates)
     if names:  # a replay takes those of its recording
-        check_sources(linked, names)
+        check_sources((*linked, *gates), names)
     return App(
         file=file,
         steps=steps,
-        gates=tuple(part("gates", table, where, code_beside) for table in file.gates),
+        gates=gates,
         sinks=tuple(sink_part(sink, len(file.sources), where, code_beside) for sink in file.sinks),
     )
 

@@ -170,8 +170,8 @@ class AppSteps:
             )
         first = len(self._app.file.steps) - len(self._own)
         steps = [*self._app.steps[:first], *(self._step(row, first) for row in rows)]
-        file = _with_steps(self._app.file, [*self._app.file.steps[:first], *wanted])
-        return replace(self._app, file=file, steps=tuple(steps))
+        tables = [*self._app.file.steps[:first], *wanted]
+        return replace(self._app, file=_with_steps(self._app.file, tables), steps=tuple(steps))
 
     def _step(self, row: StepTable, first: int) -> StepOptions:
         """The options of a step: the same object as so far where nothing changed, so that the step goes on as it is."""

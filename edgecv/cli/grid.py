@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from edgecv.cli.options import MaxMegapixels, limit_images
 from edgecv.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgecv.cli.app_config import App
+    from edgecv.cli.app_config import AppFile
     from edgecv.overlays import Overlay
     from edgecv.pipelines.source_config import SourceConfig
     from edgecv.results import Frame
@@ -38,6 +38,7 @@ def grid(
 ) -> None:
     """Write one picture of a source with axes in pixels and in shares of its size, to place lines and zones by."""
     from edgecv._internal.private_files import keep_files_private
+    from edgecv.cli.app_config import AppFile, read_app_file
     from edgecv.cli.first_frame import first_frame
     from edgecv.media.grid_drawing import draw_grid
     from edgecv.media.images import write_image
@@ -46,31 +47,31 @@ def grid(
     limit_images(max_megapixels)
     if source is not None and named is not None:
         raise ConfigError(f"{source} and --source {named} are two sources.", "Name one of them.")
-    app = _app(config)
-    chosen = _chosen(app, source or named)
+    file = read_app_file(config) if config is not None else AppFile()
+    steps = _steps(file, config)
+    chosen = _chosen(file.sources, source or named)
     _check_target(out, chosen, force)
     frame = first_frame(chosen, timeout_s)
     if frame.position_ns is None:  # what cameras see is for the owner alone
         keep_files_private()
     image = frame.image.copy()
     draw_grid(image)
-    draw_overlays(image, list(_overlays(app, frame)))
+    draw_overlays(image, list(_overlays(steps, frame)))
     write_image(out, image, overwrite=force)
     say(f"{out}: {image.shape[1]} x {image.shape[0]} pixels of {chosen.result_name}")
 
 
-def _app(config: Path | None) -> App:
-    from edgecv.cli.app_config import AppFile, check_app, read_app_file
+def _steps(file: AppFile, config: Path | None) -> list[Any]:
+    """The options of its steps; code of the application draws nothing here, and is not loaded."""
+    from edgecv.cli.app_parts import part
 
-    file = read_app_file(config) if config is not None else AppFile()
-    return check_app(file, str(config))
+    return [part("steps", table, str(config), None) for table in file.steps if "python" not in table]
 
 
-def _chosen(app: App, text: str | None) -> SourceConfig:
+def _chosen(tables: Sequence[SourceConfig], text: str | None) -> SourceConfig:
     """A source of the file, by its name or address, with its mask; any other where the file masks none."""
     from edgecv.cli.app_options import sources_named
 
-    tables = app.file.sources
     if text is None and len(tables) == 1:
         return tables[0]
     if text is None:
@@ -92,17 +93,21 @@ def _check_target(out: Path, chosen: SourceConfig, force: bool) -> None:
         raise ConfigError(f"The folder of {out} does not exist.", "Make it, or choose another place with --out.")
 
 
-def _overlays(app: App, frame: Frame) -> Iterator[Overlay]:
-    """The lines and zones for this source, with their names alone: nothing was counted."""
+def _overlays(steps: Sequence[object], frame: Frame) -> Iterator[Overlay]:
+    """The lines, zones and areas of rules for this source, with their names alone: nothing was counted."""
     from msgspec.structs import replace as with_options
 
+    from edgecv.pipelines.loop.step_chain import build_steps
     from edgecv.pipelines.steps.count.counting import CounterOptions
+    from edgecv.pipelines.steps.rules.options import RuleOptions
     from edgecv.results import Detections, Result
 
+    # The state file of a counter belongs to the program that counts, and the names of classes to a model.
+    counters = (with_options(step, classes=(), state="") for step in steps if isinstance(step, CounterOptions))
+    rules = (with_options(step, classes=()) for step in steps if isinstance(step, RuleOptions))
     nothing = Detections.empty()
-    nothing = replace(nothing, tracker_id=nothing.class_id)
-    for step in app.steps:
-        if isinstance(step, CounterOptions):  # the file of a counter belongs to the program that counts
-            built = with_options(step, state="", classes=()).build(())
-            shown = built(Result(frame=frame, detections=nothing))
-            yield from (replace(overlay, counts={}) for overlay in (shown.overlays if shown else ()))
+    shown: Result | None = Result(frame=frame, detections=replace(nothing, tracker_id=nothing.class_id))
+    for built in build_steps([*counters, *rules], ()):
+        shown = built.step(shown) if shown is not None else None
+    for overlay in shown.overlays if shown is not None else ():
+        yield replace(overlay, counts={}, active=False)

@@ -138,10 +138,7 @@ def run(
 
 def _events_sink(file: AppFile, path: str | None) -> list[str]:
     """The sink of ``--events-db``; none where the file has it already."""
-    from edgecv.pipelines.uris import parse_sink
-
-    there = [uri.path for uri in map(parse_sink, file.sinks) if uri.scheme == "events"]
-    return [] if path is None or path in there else [f"events:{path}"]
+    return [] if path is None or path in file.events_files else [f"events:{path}"]
 
 
 def _governor(file: AppFile, said: str | None) -> Any:

@@ -155,7 +155,7 @@ def _tell(event: Event) -> None:
 
 def _check(file: AppFile, json: bool) -> None:
     check_complete(file, "run")
-    on_stdout = [sink for sink in file.sinks if isinstance(sink, str) and parse_sink(sink).path == "-"]
+    on_stdout = [sink for sink in file.sink_uris if parse_sink(sink).path == "-"]
     if on_stdout and json:
         raise ConfigError(f"--json and {on_stdout[0]} both write to stdout.", "Write the results to a file.")
 
@@ -202,7 +202,7 @@ def _sinks(app: App, gauges: Sequence[Gauge], editor: StepBook | None, *, is_ser
             gauges=gauges,
             allowed_hosts=file.preview.allowed_hosts,
             path=file.preview.path,
-            events=file.preview.events or _events_file(file.sinks),
+            events=file.preview.events or next(iter(file.events_files), ""),
             editor=editor,
         )
         note(f"preview: {page.url}")
@@ -219,12 +219,6 @@ def _sinks(app: App, gauges: Sequence[Gauge], editor: StepBook | None, *, is_ser
         note(f"metrics: http://{file.metrics.host}:{numbers.port}/metrics")
         sinks.append(numbers)
     return sinks
-
-
-def _events_file(sinks: Sequence[str]) -> str:
-    """The file of the sink ``events:``; empty where there is none."""
-    uris = map(parse_sink, sinks)
-    return next((uri.path for uri in uris if uri.scheme == "events"), "")
 
 
 def _continued(sink: str) -> str:

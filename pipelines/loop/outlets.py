@@ -20,6 +20,7 @@ from edgecv.status import PipelineStatus, SinkCount, SourceHealth
 
 _TROUBLE = ("stale", "reconnecting", "failed")
 _LONGEST_KEY = 200  # of an event
+_LEAST_CLOSE_S = 5.0
 
 log = logging.getLogger("edgecv.pipelines")
 
@@ -134,15 +135,20 @@ class Outlets:
         return tuple(worker.count() for worker in self.workers)
 
     def end(self) -> None:
-        """Nothing more will be delivered."""
+        """Nothing more will be delivered. Sinks that wait for files of others end after those, in ``close``."""
         for worker in self.workers:
-            worker.end()
+            if not worker.awaits_media:
+                worker.end()
 
     def close(self, timeout_s: float) -> None:
-        """Wait until the sinks have taken what is queued and are closed; ``timeout_s`` is for all of them together."""
+        """Wait until the sinks have taken what is queued and are closed; ``timeout_s`` is for all of them together.
+
+        First those that make files of events, which may be whole only now; those that wait for them have a few seconds in any case.
+        """
         deadline_s = time.monotonic() + timeout_s
-        for worker in self.workers:
-            worker.close(max(0.0, deadline_s - time.monotonic()))
+        for worker in sorted(self.workers, key=lambda worker: (not worker.gives_media, worker.awaits_media)):
+            least_s = _LEAST_CLOSE_S if worker.awaits_media else 0.0
+            worker.close(max(least_s, deadline_s - time.monotonic()))
 
     def check(self, frames: int) -> None:
         """Raise ``SinkError`` where a sink did not get all of the results of so many frames."""

@@ -100,6 +100,16 @@ class SinkWorker:
             self._did(functools.partial(self._sink.take_media, media))
 
     @property
+    def gives_media(self) -> bool:
+        """Whether the sink makes files of events: the last of them at its end."""
+        return isinstance(self._sink, GivesMedia)
+
+    @property
+    def awaits_media(self) -> bool:
+        """Whether the sink wants to know of such files, and makes none itself."""
+        return isinstance(self._sink, TakesMedia) and not self.gives_media
+
+    @property
     def takes_packets(self) -> bool:
         """Whether the sink wants what cameras encoded."""
         return isinstance(self._sink, TakesPackets)

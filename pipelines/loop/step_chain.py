@@ -16,7 +16,7 @@ from edgecv.events import Event
 from edgecv.pipelines.closing import close_all
 from edgecv.pipelines.loop.part_name import part_name
 from edgecv.pipelines.steps.exchange import BuiltStep, StepLike, adopt_steps, built_steps, close_steps
-from edgecv.pipelines.steps.functions import GATE, OwnStep, per_source, written_at
+from edgecv.pipelines.steps.functions import GATE, OwnGate, OwnStep, per_source, written_at
 from edgecv.pipelines.steps.options import Options
 from edgecv.protocols import (
     Closes,
@@ -90,12 +90,13 @@ def check_ids(steps: Sequence[object]) -> None:
 
 
 def check_sources(steps: Sequence[object], names: Sequence[str]) -> None:
-    """Raise ``ConfigError`` where a step is for a source that does not exist."""
+    """Raise ``ConfigError`` where a step, or a gate, is for a source that does not exist."""
     for step in steps:
-        for name in step.only_sources if isinstance(step, Options) else ():
+        for name in step.only_sources if isinstance(step, Options | OwnGate) else ():
             if name not in names:
+                what = "gate" if isinstance(step, OwnGate) else "step"
                 raise ConfigError(
-                    f"The step '{part_name(step)}' is for the source '{name}', and there is none of that name.",
+                    f"The {what} '{part_name(step)}' is for the source '{name}', and there is none of that name.",
                     f"{nearest(name, names)}Known: {', '.join(names)}.",
                 )
 
@@ -157,7 +158,7 @@ class StepChain:
         named = ((f"Step {at} of {len(steps)}, '{printable(one.name)}'", one.step) for at, one in enumerate(steps, 1))
         self._steps = (*(("The filter of classes", step) for step in self._filters), *named)
         self._all: tuple[object, ...] = (*self._gates, *(step for _, step in self._steps))
-        self.repaints = any(isinstance(step, Repaints) and step.repaints for _, step in self._steps)
+        self.repaints = any(isinstance(step, Repaints) and step.repaints for step in self._all)
 
     @property
     def given(self) -> tuple[StepLike, ...]:

@@ -9,11 +9,12 @@ from edgecv.errors import ConfigError
 from edgecv.model import Model
 from edgecv.pipelines.arguments import SinkLike
 from edgecv.pipelines.fitting_model import FittingModel
-from edgecv.pipelines.loop.step_chain import GateLike, StepLike
+from edgecv.pipelines.loop.step_chain import GateLike
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.recording.recording import RecordedModel, Recording
 from edgecv.pipelines.recording.source import RecordedSource
 from edgecv.pipelines.source_config import SourceConfig
+from edgecv.pipelines.steps.exchange import StepLike
 from edgecv.pipelines.uris import parse_sink
 from edgecv.results import Result
 

@@ -74,10 +74,11 @@ def adopt_steps(steps: Sequence[BuiltStep]) -> None:
     Raises ``ConfigError``: a tracker cannot, whose ids others remember; and what ``adopt`` raises.
     """
     for one in steps:
-        if one.before is None or not isinstance(one.step, Adopts):
+        step: object = one.step
+        if one.before is None or not isinstance(step, Adopts):
             continue
         with errors_named(f"The step '{printable(one.name)}', which takes over"):
-            took_over = one.step.adopt(one.before)
+            took_over = step.adopt(one.before)
         if one.gives_ids and not took_over and any(other.needs_ids for other in steps):
             raise _other_ids(one.name)
 
@@ -85,7 +86,8 @@ def adopt_steps(steps: Sequence[BuiltStep]) -> None:
 def close_steps(steps: Iterable[BuiltStep], kept: Sequence[BuiltStep]) -> None:
     """Close those that hold something, but for the ones that are ``kept``; raises as ``close_all``."""
     held = {id(one.step) for one in kept}
-    close_all(one.step.close for one in steps if id(one.step) not in held and isinstance(one.step, Closes))
+    others: list[object] = [one.step for one in steps if id(one.step) not in held]
+    close_all(step.close for step in others if isinstance(step, Closes))
 
 
 def _taken_out(left: list[BuiltStep], given: StepLike, fits: Callable[[StepLike, StepLike], bool]) -> BuiltStep | None:

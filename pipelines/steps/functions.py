@@ -80,6 +80,11 @@ class OwnGate(msgspec.Struct, frozen=True, kw_only=True):
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     sources: tuple[str, ...] = ()
 
+    @property
+    def only_sources(self) -> tuple[str, ...]:
+        """Names of the sources that the gate is for; empty: for all."""
+        return self.sources
+
     def build(self) -> Gate:
         """The gate; ``ConfigError`` where its arguments do not fit."""
         return per_source(self.function, GATE, self.arguments, self.sources, self.name)

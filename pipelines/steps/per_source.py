@@ -54,12 +54,13 @@ class PerSource:
         """
         if not isinstance(before, PerSource):
             return False
-        made: dict[str, Callable[[Any], Any]] = {}
+        made: dict[str, Any] = {}
         took_over = True
         try:
             for source_id, old in tuple(before._steps.items()):
                 if not self._only or source_id in self._only:
-                    made[source_id] = new = self._make(source_id)
+                    new: Any = self._make(source_id)
+                    made[source_id] = new
                     took_over &= isinstance(new, Adopts) and new.adopt(old)
         except BaseException:
             close_all(step.close for step in made.values() if isinstance(step, Closes))

@@ -24,7 +24,7 @@ def main() -> None:
     factory = GstRtspServer.RTSPMediaFactory()
     width, height = arguments.size.split("x")
     factory.set_launch(
-        f"( videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width={width},height={height},"
+        f"( videotestsrc is-live=true pattern={arguments.pattern} ! video/x-raw,format=I420,width={width},height={height},"
         f"framerate={arguments.fps}/1 ! {_encoder(arguments)} name=pay0 pt=96 config-interval=1 )"
     )
     if arguments.file:  # as a recorder plays what it stored: with an end
@@ -73,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fps", type=int, default=20)
     parser.add_argument("--gop", type=int, default=100)
     parser.add_argument("--kbit", type=int, default=0)
+    parser.add_argument("--pattern", default="ball")  # snow: as many bits as --kbit allows
     parser.add_argument("--b-frames", action="store_true")
     parser.add_argument("--codec", choices=("h264", "h265"), default="h264")
     return parser.parse_args()

@@ -48,9 +48,10 @@ edit = true
 """
 
 
-def app_text(*cameras: str, steps: str = STEPS, fps: int = 50) -> str:
+def app_text(*cameras: str, steps: str = STEPS, fps: int = 50, policy: str = "auto") -> str:
+    uri = LIVE.format(fps=fps)
     sources = "".join(
-        f'\n[[sources]]\nname = "{name}"\nuri = "{LIVE.format(fps=fps)}"\n' for name in cameras or ("cam",)
+        f'\n[[sources]]\nname = "{name}"\nuri = "{uri}"\npolicy = "{policy}"\n' for name in cameras or ("cam",)
     )
     return f'# my cameras\nsinks = []\n\n[model]\nbundle = "blob.ecv"\n{sources}{steps}'
 

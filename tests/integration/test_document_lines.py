@@ -40,6 +40,7 @@ FOREIGN_FILES = {
         "recording.json",
     ),
     *("two_cameras.py", "edgecv.service", "quantization.json", "step.py", "pyproject.toml", "lscpu-arm.c"),
+    "mystep.py",  # that a reader writes
     *("acme_vision.py", "acme_runtime.py", "check_acme.py"),  # of the package in docs/plugins.md
 }
 APP = """

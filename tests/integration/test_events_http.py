@@ -12,19 +12,23 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 import pytest
 
 from edgecv.errors import SinkError
 from edgecv.events import Event, EventMedia
+from edgecv.model import Model
+from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.preview.history.media import part_of
 from edgecv.pipelines.preview.history.reader import HistoryReader
 from edgecv.pipelines.preview.sink import PreviewSink
 from edgecv.pipelines.sinks import open_sink
+from edgecv.results import Result
 from tests.integration.events_history import crossing, spread, write_history, write_jpeg, write_mp4, writing
 from tests.integration.preview_scene import DEADLINE_S, until
+from tests.unit.pipelines.blob import BlobModel
 
 T0_NS = 1_795_860_930_000_000_000
 TOKEN = "correct-horse-battery"
@@ -323,6 +327,7 @@ def test_a_file_that_was_deleted_is_missing_and_not_an_error(files: Files) -> No
         assert get(sink, "/media/1/clip")[0] == 404
 
 
+@pytest.mark.slow
 def test_who_takes_nothing_is_let_go_and_others_are_served(files: Files) -> None:
     big = files.folder / "clips" / "big.mp4"
     big.write_bytes(files.clip.read_bytes() + bytes(30 << 20))
@@ -355,6 +360,7 @@ def test_a_question_that_takes_too_long_is_ended(history: Path) -> None:
     reader.close()
 
 
+@pytest.mark.slow
 def test_reading_does_not_hold_up_writing(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     write_history(path, spread(5000))
@@ -392,3 +398,25 @@ def test_it_is_opened_by_its_uri(history: Path) -> None:
         sink.emit_event(Event(kind="source.stale", time_ns=1))
     finally:
         sink.close()
+
+
+def test_events_of_a_run_get_their_pictures_and_films(tmp_path: Path) -> None:
+    def alarm(result: Result) -> Result:
+        is_due = result.frame.index in (20, 75)  # the second film is whole only at the end
+        return result.with_event("gate.open", rule="gate", label="person") if is_due else result
+
+    names = ["events:events.db", "snapshots:shots?on=events&every_s=0", "clips:clips?pre_s=1&post_s=1"]
+    sinks = [name.replace(":", f":{tmp_path}/", 1) for name in names]
+    pipeline = Pipeline(
+        "synthetic://?frames=80&fps=10&width=320&height=240", cast(Model, BlobModel()), steps=[alarm], sinks=sinks
+    )
+    summary = pipeline.run()
+    assert all(sink.failed == sink.dropped == 0 for sink in summary.sinks)
+    with serving(tmp_path / "events.db") as sink:
+        events = ask(sink, "events", rule="gate")["events"]
+        assert [(event["kind"], event["snapshot"], event["clip"]) for event in events] == [
+            ("gate.open", True, True)
+        ] * 2
+        for event in events:
+            assert get(sink, f"/media/{event['id']}/snapshot")[1]["Content-Type"] == "image/jpeg"
+            assert get(sink, f"/media/{event['id']}/clip", {"Range": "bytes=0-11"})[2][4:8] == b"ftyp"

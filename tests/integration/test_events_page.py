@@ -89,7 +89,9 @@ def shows(page: Page, condition: Callable[[list[str]], object], what: str) -> No
     wait_for(page, lambda: condition(listed(page)), what)
 
 
-@pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
+@pytest.mark.parametrize(
+    "size", [pytest.param(SCREEN, id="screen"), pytest.param(PHONE, id="phone", marks=pytest.mark.slow)]
+)
 def test_the_page_is_painted_within_a_second_with_ten_thousand_events(
     browser: Browser, history: Path, size: dict[str, int]
 ) -> None:
@@ -111,6 +113,7 @@ def test_the_page_is_painted_within_a_second_with_ten_thousand_events(
     assert max(paints) <= FIRST_PAINT_MS
 
 
+@pytest.mark.slow
 def test_both_views_are_a_click_apart_and_the_streams_rest_meanwhile(browser: Browser, history: Path) -> None:
     with showing(Scene("door"), events=history) as sink, opened(browser, sink.url) as page:
         moves(page, "door")
@@ -122,6 +125,7 @@ def test_both_views_are_a_click_apart_and_the_streams_rest_meanwhile(browser: Br
         moves(page, "door")
 
 
+@pytest.mark.slow
 def test_a_page_without_an_events_file_is_as_it_was(browser: Browser) -> None:
     with showing(Scene("door")) as sink, opened(browser, sink.url + "#events") as page:
         moves(page, "door")
@@ -149,6 +153,7 @@ def test_the_list_is_filtered_and_turned_by_keyboard(browser: Browser, history: 
         shows(page, lambda rows: rows == first, "the newest again")
 
 
+@pytest.mark.slow
 def test_new_events_appear_by_themselves(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     with writing(path) as store, serving(path) as sink, opened(browser, sink.url + "#events") as page:
@@ -160,6 +165,7 @@ def test_new_events_appear_by_themselves(browser: Browser, tmp_path: Path) -> No
         assert page.locator("#history-list li").first.locator(".alarm").count() == 1
 
 
+@pytest.mark.slow
 def test_the_timeline_jumps_by_click_and_by_keyboard(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     noon = local_ns(2026, 11, 20, 12)
@@ -170,7 +176,7 @@ def test_the_timeline_jumps_by_click_and_by_keyboard(browser: Browser, tmp_path:
         bar = page.locator("#history .row svg").first
         box = bar.bounding_box()
         assert box is not None
-        bar.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+        bar.click(position={"x": box["width"] / 2 + 1, "y": box["height"] / 2})
         shows(page, lambda rows: "12:00:00" in rows[0], "the list begins at the moment of the click")
         page.get_by_label("Jump to a time of the day").focus()
         page.keyboard.press("ArrowLeft")
@@ -180,6 +186,7 @@ def test_the_timeline_jumps_by_click_and_by_keyboard(browser: Browser, tmp_path:
         shows(page, lambda rows: "21:50:00" in rows[0], "the newest")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("day", "hours"), [("2026-10-25", 25), ("2026-03-29", 23), ("2026-11-20", 24)], ids=["25 hours", "23", "24"]
 )
@@ -266,7 +273,7 @@ def test_hostile_names_are_text_and_never_markup(browser: Browser, tmp_path: Pat
             assert db.execute("SELECT COUNT(*) FROM events").fetchone() == (2,)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_phone_can_read_it_by_day_and_by_night(browser: Browser, tmp_path: Path, scheme: str) -> None:
     path, long = tmp_path / "events.db", "rtsp://camera-with-a-very-long-name.building-7.example.org:8554/streams/main"
     more = {"counter": "a-rule-with-a-very-long-name" * 3, "note": "x" * 200}
@@ -282,6 +289,7 @@ def test_a_phone_can_read_it_by_day_and_by_night(browser: Browser, tmp_path: Pat
         assert low == [], "a thumb meets them"
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_answer_is_said_and_the_view_comes_by_itself(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     with serving(path) as sink, opened(browser, sink.url + "#events") as page:
@@ -304,6 +312,7 @@ port = {port}
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_shows_its_events_after_the_restart(browser: Browser, tmp_path: Path) -> None:
     bundle, port, path = write_bundle(tmp_path / "tiny.ecv").path, free_port(), tmp_path / "events.db"
     (tmp_path / "app.toml").write_text(APP.format(bundle=bundle, port=port))

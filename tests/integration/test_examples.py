@@ -170,7 +170,7 @@ def test_the_service_under_load_and_in_a_flood_never_fails(service: Service) -> 
     asking.start()
     flooded, _ = service.many(picture(800, 600, ".png"), 300, 100)
     asking.join(DEADLINE_S)
-    assert set(flooded) <= {200, 503, -1}, flooded
+    assert set(flooded) <= {200, 408, 503, -1}, flooded  # 408: a body that did not arrive within two seconds
     assert flooded[200] >= 30
     assert flooded[503] + flooded[-1] > 0, "a flood beyond the limits is turned away"
     assert healthy == [200] * 5

@@ -25,7 +25,7 @@ uri = "pictures/"
 mask = [[[0.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]]
 
 [[steps]]
-type = "track"
+python = "trackers:mine"
 
 [[steps]]
 type = "line"
@@ -40,6 +40,20 @@ name = "yard"
 points = [[0.5, 0.6], [0.9, 0.6], [0.9, 0.9], [0.5, 0.9]]
 units = "relative"
 sources = ["other"]
+
+[[steps]]
+type = "crowd"
+name = "many"
+zone = "yard"
+least = 3
+classes = ["person"]
+
+[[steps]]
+type = "crowd"
+name = "corner"
+points = [[0.1, 0.8], [0.3, 0.8], [0.3, 0.95], [0.1, 0.95]]
+units = "relative"
+least = 3
 
 [[sources]]
 name = "other"
@@ -79,6 +93,10 @@ def has_line(image: Image) -> bool:
     return (image[300, 150:480] == YELLOW).all(axis=1).mean() > 0.9
 
 
+def has_area_of_rule(image: Image) -> bool:
+    return (image[round(0.88 * 576), round(0.1 * 768)] == YELLOW).all()
+
+
 def has_zone(image: Image) -> bool:
     return (image[round(0.75 * 576), round(0.5 * 768)] == YELLOW).all()
 
@@ -89,6 +107,7 @@ def test_lines_and_zones_of_the_source_are_drawn_in(app: Path) -> None:
     assert done.stdout == "cam.png: 768 x 576 pixels of cam\n"
     image = read(app / "cam.png")
     assert (has_line(image), has_zone(image)) == (True, False), "the zone is for the other source"
+    assert has_area_of_rule(image)
     done = grid(app, "other", "--config", "app.toml", "--out", "other-grid.png")
     assert done.returncode == 0, done.stderr
     image = read(app / "other-grid.png")

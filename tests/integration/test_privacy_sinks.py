@@ -173,11 +173,18 @@ def test_a_camera_is_masked_before_anything_has_its_frames(tmp_path: Path, monke
             if len(sizes) == 4:
                 server.size_wh = (192, 256)
 
-        pipeline = Pipeline(source, BlobModel(), sinks=[*sinks, page], confidence=1.0, on_result=look)
+        def happens(result: Result) -> Result:
+            return result.with_event("seen")
+
+        clips = f"clips:{tmp_path}/clips?free_mb=0"
+        pipeline = Pipeline(
+            source, BlobModel(), sinks=[*sinks, page, clips], steps=[happens], confidence=1.0, on_result=look
+        )
         for _ in pipeline:
             if sizes.count((256, 192)) >= 4:
                 pipeline.stop()
     found = [coloured(path, image) for path, image in images_in(tmp_path)]
+    assert list((tmp_path / "clips").glob("*.mp4")), "the camera's own images are in no clip"
     assert len(found) > 20
     assert not any(found)
     assert {(256, 192), (192, 256)} <= set(sizes)

@@ -30,7 +30,7 @@ class AgeClock:
         self._is_settled = not last_wall_ns
 
     def now_ns(self) -> int:
-        """This time."""
+        """The time by which rows grow old, nanoseconds."""
         return self._base_ns + self._clocks.steady() - self._began_ns
 
     def wall_ns(self) -> int | None:

@@ -49,6 +49,7 @@ class EventStore:
 
     def __init__(self, path: Path, limits: Limits, clocks: Clocks | None = None) -> None:
         self._path, self._limits, self._clocks = path, limits, clocks or Clocks()
+        self._log_holds_deleted = False
         self._open()
 
     def check(self) -> None:
@@ -95,7 +96,7 @@ class EventStore:
         except BaseException:
             self._db.close()
             raise
-        self._ages = AgeClock(*noted, self._clocks)
+        self._ages = AgeClock(noted[0], noted[1], self._clocks)
 
     def _reopen(self) -> None:
         self._db.close()
@@ -140,8 +141,10 @@ class EventStore:
             deleted = self._delete_old(longest_s)
             self._count -= deleted
             self._note_clock()
-        if deleted:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds copies of the rows
+        self._log_holds_deleted |= bool(deleted)
+        if self._log_holds_deleted:  # copies of the rows; while somebody reads they stay, and it is tried again
+            is_busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._log_holds_deleted = bool(is_busy)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

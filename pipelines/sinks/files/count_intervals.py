@@ -94,7 +94,7 @@ class SourceIntervals:
 
     def begin(self, frame: Frame) -> Iterator[IntervalCount]:
         """Call it before the events of a frame; gives what is open when the file begins anew or the clock was set back."""
-        number = _time_of(frame) // self._every_ns
+        number = self._time_of(frame) // self._every_ns
         if self._newest is not None and number < self._newest:
             yield from self.rest()
             self._given = None if self.is_file else self._given
@@ -106,7 +106,7 @@ class SourceIntervals:
         name = event.data.get("direction") or _NAMES.get(event.kind)
         if not (isinstance(counter, str) and isinstance(name, str) and isinstance(total, int)):
             return
-        time_ns = _time_of_event(event)
+        time_ns = self._time_of_event(event)
         interval = self._at(time_ns // self._every_ns)
         self._add(interval, f"{counter}.{name}", total, time_ns, happened=True)
         if isinstance(of_class := event.data.get("class_total"), int):
@@ -116,7 +116,7 @@ class SourceIntervals:
 
     def add(self, result: Result) -> Iterator[IntervalCount]:
         """Take a result, after its events; gives the intervals that are complete now."""
-        now_ns = _time_of(result.frame)
+        now_ns = self._time_of(result.frame)
         self._newest = now_ns // self._every_ns
         interval = self._at(self._newest)
         interval.frames += 1
@@ -153,6 +153,13 @@ class SourceIntervals:
         first = min(there, default=before) if self._given is None else self._given + 1
         empty = range(first, before) if before - first <= MOST_FILLED else range(0)
         return sorted(there | set(empty))
+
+    def _time_of(self, frame: Frame) -> int:
+        return frame.position_ns if self.is_file and frame.position_ns is not None else frame.captured_ns
+
+    def _time_of_event(self, event: Event) -> int:
+        position_s = event.data.get("position_s") if self.is_file else None
+        return round(position_s * 1e9) if isinstance(position_s, int | float) else event.time_ns
 
     def _at(self, number: int) -> _Interval:
         if number not in self._open:
@@ -196,15 +203,6 @@ class SourceIntervals:
         if not is_late:
             self._given_totals = totals
             self._given_levels = {name: level.last for name, level in levels.items()}
-
-
-def _time_of(frame: Frame) -> int:
-    return frame.captured_ns if frame.position_ns is None else frame.position_ns
-
-
-def _time_of_event(event: Event) -> int:
-    position_s = event.data.get("position_s")
-    return round(position_s * 1e9) if isinstance(position_s, int | float) else event.time_ns
 
 
 def _carried(levels: Mapping[str, int]) -> dict[str, _Level]:

@@ -7,6 +7,7 @@ import csv
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -21,7 +22,7 @@ from edgecv.pipelines.sinks.files.line_file import LineFile, LineStyle
 from edgecv.pipelines.sinks.options import LineSinkOptions
 from edgecv.pipelines.uris import Uri, read_options
 from edgecv.protocols import SinkType
-from edgecv.results import Result
+from edgecv.results import Frame, Result
 from edgecv.status import PipelineStatus
 
 COLUMNS = ("start", "position_s", "source_id", "counter", "count", "total", "peak", "last", "frames")
@@ -31,6 +32,7 @@ _GRACE_NS = 5_000_000_000  # an interval of a camera is given so long after its 
 _MOST_WAITING = 10_000  # rows that a full disk keeps back
 _TAIL_BYTES = 1 << 20  # where the last rows of an earlier run are looked for
 _GONE = ("ended", "failed")
+_IDLE_S = 30.0  # after which no result of a source that is gone is on its way any more
 
 
 class CountsOptions(LineSinkOptions, frozen=True, kw_only=True):
@@ -41,6 +43,18 @@ class CountsOptions(LineSinkOptions, frozen=True, kw_only=True):
     """
 
     every_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Came:
+    """When the newest of a source came here, and when it was captured: the clock of a recording is not that of today."""
+
+    monotonic_s: float
+    captured_ns: int
+
+    def now_ns(self, monotonic_s: float) -> int:
+        """What the clock of the source shows by now."""
+        return self.captured_ns + round((monotonic_s - self.monotonic_s) * 1e9)
 
 
 class CountsSink(SinkType):
@@ -68,6 +82,7 @@ class CountsSink(SinkType):
         self._file = LineFile(path, overwrite=overwrite, options=self._options, style=style)
         self._earlier = _last_totals(Path(path)) if self._options.append else {}
         self._sources: dict[str, SourceIntervals] = {}
+        self._came: dict[str, _Came] = {}
         self._rows: deque[tuple[Cell, ...]] = deque(maxlen=_MOST_WAITING)
         self._status: Callable[[], PipelineStatus] | None = None
         self._closed = False
@@ -87,8 +102,8 @@ class CountsSink(SinkType):
         Raises ``SinkError`` when rows could not be written; they are tried again with the next ones.
         """
         self._file.check_open()
-        source_id, is_file = result.frame.source_id, result.frame.position_ns is not None
-        source = self._source(source_id, is_file)
+        source_id = result.frame.source_id
+        source = self._source(source_id, _is_file(result.frame), result.frame.captured_ns)
         self._take(source_id, source.begin(result.frame))
         for event in result.events:
             self._count(event)
@@ -104,14 +119,16 @@ class CountsSink(SinkType):
 
     def tick(self) -> None:
         """Write the rows of intervals that have ended, also where a camera gives nothing; errors as in ``emit``."""
-        now_ns = time.time_ns() - _GRACE_NS
-        gone = self._gone(now_ns)
+        monotonic_s = time.monotonic()
+        gone = self._gone(monotonic_s)
         for source_id, source in list(self._sources.items()):
+            came = self._came[source_id]
             if source_id in gone:
-                self._take(source_id, source.rest())
-                del self._sources[source_id]
+                if monotonic_s - came.monotonic_s >= _IDLE_S:
+                    self._take(source_id, source.rest())
+                    del self._sources[source_id], self._came[source_id]
             elif not source.is_file:
-                self._take(source_id, source.until(now_ns))
+                self._take(source_id, source.until(came.now_ns(monotonic_s) - _GRACE_NS))
         self._write()
 
     def close(self) -> None:
@@ -129,19 +146,28 @@ class CountsSink(SinkType):
         finally:
             self._file.close()
 
-    def _source(self, source_id: str, is_file: bool) -> SourceIntervals:
+    def _source(self, source_id: str, is_file: bool, captured_ns: int) -> SourceIntervals:
+        self._came[source_id] = _Came(monotonic_s=time.monotonic(), captured_ns=captured_ns)
         source = self._sources.get(source_id)
+        if source is not None and source.is_file is not is_file:  # an event came first, which cannot tell
+            self._take(source_id, source.rest())
+            source = None
         if source is None:
             source = self._sources[source_id] = SourceIntervals(self._every_s, is_file=is_file)
         return source
 
     def _count(self, event: Event) -> None:
         if "counter" in event.data and "total" in event.data:
-            self._source(event.source_id, "position_s" in event.data).count(event)
+            known = self._sources.get(event.source_id)
+            is_file = "position_s" in event.data if known is None else known.is_file
+            self._source(event.source_id, is_file, event.time_ns).count(event)
 
-    def _gone(self, now_ns: int) -> set[str]:
-        """The sources that were removed or have ended, where somebody has to know."""
-        asks = any(source.is_file or source.is_silent(now_ns) for source in self._sources.values())
+    def _gone(self, monotonic_s: float) -> set[str]:
+        """The sources that were removed or have ended, where somebody has to know; their last results may be on their way."""
+        asks = any(
+            source.is_file or source.is_silent(self._came[source_id].now_ns(monotonic_s) - _GRACE_NS)
+            for source_id, source in self._sources.items()
+        )
         if self._status is None or not asks:
             return set()
         there = {one.source_id for one in self._status().sources if one.health.state not in _GONE}
@@ -173,6 +199,11 @@ class CountsSink(SinkType):
         if self._rows:
             self._file.write(csv_lines(tuple(self._rows)))
             self._rows.clear()
+
+
+def _is_file(frame: Frame) -> bool:
+    """Whether its own time is that of a file; one that is played at its pace is as good as a camera."""
+    return frame.position_ns is not None and frame.scene_time_ns is None
 
 
 def _utc(time_s: float) -> str:

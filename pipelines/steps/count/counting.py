@@ -74,8 +74,9 @@ class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
     def build_after(self, labels: tuple[str, ...], before: Step) -> Step:
         """As ``Options.build_after``: the file of the counts stays with the counter, and nobody can take it meanwhile."""
         held = before.share if isinstance(before, PerSource) else None
-        stays = isinstance(held, CounterFile) and bool(self.state) and held.serves(self.state, self.name)
-        return self.build(labels, held if stays else None)
+        if isinstance(held, CounterFile) and self.state and held.serves(self.state, self.name):
+            return self.build(labels, held)
+        return self.build(labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from edgecv._internal.extras import require
 from edgecv.errors import ConfigError
 from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
-from edgecv.pipelines.steps.track.association import Floats, Indices, assign, overlaps
+from edgecv.pipelines.steps.track.association import Floats, Indices, assign, grown, overlaps
 from edgecv.pipelines.steps.track.kalman import Motion, to_boxes, to_measured
 from edgecv.results import BoolArray, Detections, IntArray, Result
 
@@ -23,6 +23,9 @@ _NEW, _TRACKED, _LOST = 0, 1, 2
 _FRAME_NS = 50_000_000
 _LONGEST_GAP = 30.0  # frames; a motion is not drawn out further
 _MOST_TRACKS = 1000
+# At few frames per second, people walk out of their own boxes from one frame to the next. So boxes are compared as if they were
+# larger on each side, by 1.5 of their size for each second beyond a tenth: nothing at 10 frames per second and more, 0.3 at 3.3.
+_QUICK_S, _GROWTH_PER_S, _MOST_GROWTH = 0.1, 1.5, 0.5
 # The limits of the second and third match and of doubles are those of the authors' code.
 _LOW_MATCH, _NEW_MATCH, _DOUBLE = 0.5, 0.7, 0.85
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -125,6 +128,7 @@ class ByteTracker:
         self._size_hw: tuple[int, ...] = ()
         self._next_id = 1
         self._last_ns: int | None = None
+        self._growth = 0.0  # of boxes that are compared, on each side
 
     def __call__(self, result: Result) -> Result:
         """The result with ids. Raises ``ConfigError``: the model gives no detections."""
@@ -169,6 +173,7 @@ class ByteTracker:
         elapsed_ns = 0 if self._last_ns is None else max(0, now_ns - self._last_ns)
         self._last_ns = now_ns
         frames = min(elapsed_ns / _FRAME_NS, _LONGEST_GAP)
+        self._growth = min(max(0.0, elapsed_ns / 1e9 - _QUICK_S) * _GROWTH_PER_S, _MOST_GROWTH)
         objects = self._objects
         objects.motion.velocity[objects.state == _LOST, 3] = 0.0
         # What was seen once has no motion yet; like the authors' code, this waits for the second time.
@@ -186,7 +191,8 @@ class ByteTracker:
         """Give detections to objects; what is left of both."""
         if not len(rows) or not len(seen):
             return rows, seen
-        overlap = overlaps(to_boxes(self._objects.motion.at[rows]), found.xyxy[seen].astype(np.float64))
+        boxes = to_boxes(self._objects.motion.at[rows]), found.xyxy[seen].astype(np.float64)
+        overlap = overlaps(*(grown(one, self._growth) for one in boxes))
         cost = 1 - overlap * (found.confidence[seen].astype(np.float64) if weigh else 1.0)
         if self._options.same_class:
             cost[self._objects.class_id[rows, None] != found.class_id[None, seen]] = 2.0

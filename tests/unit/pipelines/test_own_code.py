@@ -74,8 +74,12 @@ def test_a_step_may_be_for_some_sources_alone(load: Load) -> None:
     toml = '[[sources]]\nname="door"\nuri="a.mp4"\n[[steps]]\npython = "MODULE:crowd"\nlimit = 2\nsources = ["door"]'
     results = list(Pipeline(SOURCES, BlobModel(), steps=load(toml, CROWD).steps))
     assert {r.frame.source_id for r in results if r.events} == {"door"}
-    with pytest.raises(ConfigError, match="there is none of that name"):
-        load(toml.replace('["door"]', '["dor"]'), CROWD)
+    for wrong in (
+        toml.replace('["door"]', '["dor"]'),
+        toml.replace('["door"]', '["dor"]').replace("[[steps]]", "[[gates]]"),
+    ):
+        with pytest.raises(ConfigError, match="is for the source 'dor', and there is none of that name"):
+            load(wrong, CROWD)
 
 
 def test_the_same_function_may_stand_twice(load: Load) -> None:

@@ -270,8 +270,8 @@ class Told:
 def test_a_silent_camera_has_rows_that_say_that_nobody_looked_until_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now_s = [EPOCH_NS / 1e9]
-    monkeypatch.setattr("edgecv.pipelines.sinks.files.counts.time.time_ns", lambda: round(now_s[0] * 1e9))
+    now_s = [0.0]
+    monkeypatch.setattr("edgecv.pipelines.sinks.files.counts.time.monotonic", lambda: now_s[0])
     told = Told(cam="reconnecting", other="live")
     sink = CountsSink(tmp_path / "c.csv")
     sink.attach(told)
@@ -279,7 +279,7 @@ def test_a_silent_camera_has_rows_that_say_that_nobody_looked_until_it_is_gone(
         for result in scene(crossings_s=(5,), until_s=20, source_id=name):
             sink.emit(result)
     for minute in (1.1, 2.1, 3.1):
-        now_s[0] = EPOCH_NS / 1e9 + minute * 60
+        now_s[0] = minute * 60 - 20
         if minute == 3.1:
             del told.states["other"]
         sink.tick()
@@ -294,6 +294,57 @@ def test_a_silent_camera_has_rows_that_say_that_nobody_looked_until_it_is_gone(
         ("other", START.format(1), "0", "0"),
     ]
     sink.close()
+
+
+def test_a_file_that_was_read_while_its_last_results_come_has_one_row_per_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle_s = [0.0]
+    monkeypatch.setattr("edgecv.pipelines.sinks.files.counts.time.monotonic", lambda: idle_s[0])
+    sink = CountsSink(tmp_path / "c.csv")
+    sink.attach(Told(cam="ended"))
+    for at, result in enumerate(scene(crossings_s=(5, 70), until_s=75)):
+        placed = tuple(replace(event, data={"position_s": at / 2, **event.data}) for event in result.events)
+        frame = replace(result.frame, position_ns=at * 500_000_000)
+        sink.emit(replace(result, frame=frame, events=placed))
+        idle_s[0] += 2  # a slow model
+        sink.tick()
+    before = [(row["position_s"], row["count"]) for row in read(tmp_path / "c.csv") if row["counter"] == "door.in"]
+    assert before == [("0.000", "1")]
+    idle_s[0] += 40
+    sink.tick()
+    after = [(row["position_s"], row["count"]) for row in read(tmp_path / "c.csv") if row["counter"] == "door.in"]
+    assert after == [("0.000", "1"), ("60.000", "1")], "nothing more will come: the others may run for weeks"
+    sink.close()
+
+
+def test_a_recording_has_the_times_of_its_camera_and_nothing_is_filled_up_to_today(tmp_path: Path) -> None:
+    sink = CountsSink(tmp_path / "c.csv")
+    for result in scene(crossings_s=(5, 70), until_s=75):
+        sink.emit(result)
+        sink.tick()
+    sink.close()
+    assert of(read(tmp_path / "c.csv"), "door.in") == [(START.format(0), 1, 1, 120), (START.format(1), 1, 2, 31)]
+
+
+def test_a_file_that_is_played_has_the_intervals_of_the_clock(tmp_path: Path) -> None:
+    results = []
+    for at, result in enumerate(scene(crossings_s=(5, 70), until_s=75)):
+        placed = tuple(replace(event, data={"position_s": at % 20 / 2, **event.data}) for event in result.events)
+        frame = replace(result.frame, position_ns=at % 20 * 500_000_000, scene_time_ns=at * 500_000_000)
+        results.append(replace(result, frame=frame, events=placed))
+    assert of(write(tmp_path / "c.csv", results), "door.in") == [
+        (START.format(0), 1, 1, 120),
+        (START.format(1), 1, 2, 31),
+    ]
+    sink = CountsSink(tmp_path / "event.csv")
+    for result in results:
+        for event in result.events:  # a step drops the frame of the first one
+            sink.emit_event(event)
+        sink.emit(replace(result, events=()))
+    sink.close()
+    rows = read(tmp_path / "event.csv")
+    assert sum(int(row["count"]) for row in rows if row["counter"] == "door.in") == 2
 
 
 def test_a_jump_of_the_clock_fills_no_disk(tmp_path: Path) -> None:
