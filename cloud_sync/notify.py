@@ -11,8 +11,8 @@ import msgspec
 
 from edgecv.cloud_sync.stats import SyncStats
 from edgecv.events import Event
-from edgecv.notify.choice import EventChoice, read_kinds
-from edgecv.notify.rates import Limiter, RateLimits
+from edgecv.notifications.choice import EventChoice, read_kinds
+from edgecv.notifications.rates import Limiter, RateLimits
 
 MARK = "notify"
 """The field of an event's data that says: tell people."""

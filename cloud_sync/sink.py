@@ -28,7 +28,7 @@ from edgecv.cloud_sync.stats import SyncStats
 from edgecv.cloud_sync.wire.payloads import Wire
 from edgecv.errors import ConfigError, SyncError
 from edgecv.events import Event, Priority
-from edgecv.notify.choice import Choice, read_choice
+from edgecv.notifications.choice import Choice, read_choice
 from edgecv.results import Result
 
 _CLOCK_CHECK_S = 10.0

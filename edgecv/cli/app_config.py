@@ -19,7 +19,7 @@ from edgecv.cli.app_parts import part, sink_part
 from edgecv.cloud_sync.blobs.options import SnapshotOptions
 from edgecv.cloud_sync.notify import NotifyOptions
 from edgecv.errors import ConfigError
-from edgecv.notify.choice import read_choice, read_kinds
+from edgecv.notifications.choice import read_choice, read_kinds
 from edgecv.pipelines.loop.step_chain import check_ids, check_sources, linked_steps
 from edgecv.pipelines.sinks.own import OwnSink
 from edgecv.pipelines.source_config import SourceConfig

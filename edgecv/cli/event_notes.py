@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, get_args
 
-from edgecv.notify.choice import read_choice, read_kinds, strangers
+from edgecv.notifications.choice import read_choice, read_kinds, strangers
 from edgecv.pipelines.sinks.clips.options import ClipsOptions
 from edgecv.pipelines.sinks.webhook.options import WebhookOptions
 from edgecv.pipelines.steps.options import Options

@@ -353,3 +353,23 @@ def test_a_run_says_what_will_never_be_sent(tmp_path: Path) -> None:
     assert "No step or source gives events of the kind 'line.crosed'. Did you mean 'line.crossed'?" in done.stderr
     assert "No step or source gives events of the kind 'zone.*'." in done.stderr
     assert "snapshot=name names the pictures of the sink snapshots:, and there is none." in done.stderr
+
+
+def test_a_notification_names_the_file_that_the_sink_of_snapshots_wrote(tmp_path: Path) -> None:
+    def said_once(result: Result) -> Result:
+        return result.with_event("crowd.began", rule="hall") if result.frame.index == 2 else result
+
+    with Receiver() as receiver:
+        sink = notifying(receiver.url, snapshot="name", linger_s=20.0, events="crowd.*")
+        pipeline = Pipeline(
+            "synthetic://?frames=6&width=64&height=48",
+            BlobModel(),
+            steps=[said_once],
+            sinks=[f"snapshots:{tmp_path / 'shots'}?on=events&every_s=0", sink],
+        )
+        for _ in pipeline:
+            pass
+    (document,) = receiver.documents
+    (written,) = (tmp_path / "shots").glob("*.jpg")
+    assert Path(document["snapshot"]["path"]).resolve() == written.resolve()
+    assert jpeg(written.read_bytes()).shape == (48, 64, 3)

@@ -10,8 +10,8 @@ import msgspec
 
 from edgecv._internal.printable import printable
 from edgecv.errors import ConfigError
-from edgecv.notify.choice import EventChoice, read_choice
-from edgecv.notify.rates import RateLimits
+from edgecv.notifications.choice import EventChoice, read_choice
+from edgecv.notifications.rates import RateLimits
 from edgecv.pipelines.sinks.webhook.client import check_url
 from edgecv.pipelines.sinks.webhook.templates.template import Template, read_template
 

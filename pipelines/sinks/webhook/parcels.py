@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from edgecv.events import Event, EventMedia
-from edgecv.notify.rates import Held
+from edgecv.notifications.rates import Held
 from edgecv.pipelines.sinks.documents import encode
 from edgecv.results import Result
 

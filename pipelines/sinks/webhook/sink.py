@@ -20,7 +20,7 @@ from edgecv._internal.printable import printable
 from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event, EventMedia
-from edgecv.notify.rates import Limiter
+from edgecv.notifications.rates import Limiter
 from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
 from edgecv.pipelines.sinks.webhook.options import WebhookOptions
 from edgecv.pipelines.sinks.webhook.parcels import Files, Notification, Parcel, frame_document

@@ -9,7 +9,7 @@ import pytest
 from edgecv import registry
 from edgecv.errors import ConfigError
 from edgecv.events import Event
-from edgecv.notify.choice import EventChoice, read_choice, read_kinds, strangers
+from edgecv.notifications.choice import EventChoice, read_choice, read_kinds, strangers
 from edgecv.pipelines.steps.options import step_type
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from edgecv.errors import ConfigError
 from edgecv.events import Event, Priority
-from edgecv.notify.rates import Limiter, Rate, RateLimits, read_rate
+from edgecv.notifications.rates import Limiter, Rate, RateLimits, read_rate
 
 
 class Clock:

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecv._internal.printable import as_name
 from edgecv.events import Event
-from edgecv.notify.rates import Held, rule_of
+from edgecv.notifications.rates import Held, rule_of
 from edgecv.pipelines.sinks.webhook.parcels import Files, Notification, picture_facts
 
 FIELDS: Mapping[str, str] = MappingProxyType(
