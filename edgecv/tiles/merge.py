@@ -6,7 +6,7 @@ object goes on there, and another view shows more of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,18 +63,9 @@ def merge(seen: Seen, iou: float, most: int) -> list[Merged]:
     as in the view that told them apart. What is left goes through the suppression that the model's own boxes went through, with
     its ``iou``.
     """
-    cut = _cut_sides(seen)
-    is_cut = cut.any(axis=1)
-    same = _partners(seen, is_cut)
-    taken = _parts(seen, is_cut, same)
     found: list[Merged] = []
-    for at in np.argsort(-seen.confidence, kind="stable"):
-        if not taken[at]:
-            group = _group(int(at), same, taken, seen.view)
-            taken[group] = True
-            members = sorted(group, key=lambda one: -float(seen.confidence[one]))
-            members = [one for one in members if not is_cut[one]][:1] or members
-            found.append(Merged(xyxy=_around(seen.xyxy[members]), surest=int(at), members=tuple(members)))
+    for class_id in np.unique(seen.class_id):
+        found += _of_one_class(seen, np.flatnonzero(seen.class_id == class_id))
     if not found:
         return []
     surest = np.array([one.surest for one in found])
@@ -82,28 +73,57 @@ def merge(seen: Seen, iou: float, most: int) -> list[Merged]:
     return [found[at] for at in nms(boxes, seen.confidence[surest], seen.class_id[surest], iou, most)]
 
 
+def _of_one_class(everything: Seen, rows: IntArray) -> list[Merged]:
+    """The objects that the boxes in these rows show."""
+    seen = Seen(
+        xyxy=everything.xyxy[rows],
+        confidence=everything.confidence[rows],
+        class_id=everything.class_id[rows],
+        view=everything.view[rows],
+        windows=everything.windows,
+    )
+    is_cut = _is_cut(seen)
+    same = _partners(seen, is_cut)
+    taken = _parts(seen, is_cut, same)
+    partners: dict[int, list[int]] = {}
+    for one, other in np.argwhere(same).tolist():
+        partners.setdefault(one, []).append(other)
+    found: list[Merged] = []
+    for at in np.argsort(-seen.confidence, kind="stable"):
+        if not taken[at]:
+            group = _group(int(at), partners, taken, seen.view)
+            taken[group] = True
+            members = sorted(group, key=lambda one: -float(seen.confidence[one]))
+            members = [one for one in members if not is_cut[one]][:1] or members
+            places = tuple(int(rows[one]) for one in members)
+            found.append(Merged(xyxy=_around(seen.xyxy[members]), surest=int(rows[at]), members=places))
+    return found
+
+
 def _around(xyxy: FloatArray) -> FloatArray:
     return np.concatenate([xyxy[:, :2].min(axis=0), xyxy[:, 2:].max(axis=0)])
 
 
-def _cut_sides(seen: Seen) -> BoolArray:
-    """``(N, 4)``: whether the left, top, right and bottom of each box end at a border of its tile inside the image."""
+def _is_cut(seen: Seen) -> BoolArray:
+    """``(N,)``: whether a side of each box ends at a border of its tile inside the image."""
     windows = np.array(seen.windows, np.float32)
     own = windows[seen.view]
     sides = own[:, 2:] - own[:, :2]
     near = np.maximum(sides * _EDGE, _LEAST_EDGE)[:, [0, 1, 0, 1]]
-    return (np.abs(seen.xyxy - own) <= near) & (own != windows[0])
+    cut = (np.abs(seen.xyxy - own) <= near) & (own != windows[0])
+    found: BoolArray = cut.any(axis=1)
+    return found
 
 
-def _group(at: int, same: BoolArray, taken: BoolArray, view: IntArray) -> list[int]:
+def _group(at: int, partners: Mapping[int, Sequence[int]], taken: BoolArray, view: IntArray) -> list[int]:
     """A box and those that show the same object: one of each view, from neighbour to neighbour."""
     group, views, waiting = [at], {int(view[at])}, [at]
     while waiting:
-        for other in np.flatnonzero(same[waiting.pop()] & ~taken):
-            if int(view[other]) not in views:
-                group.append(int(other))
+        for other in partners.get(waiting.pop(), ()):
+            if not taken[other] and int(view[other]) not in views:
+                group.append(other)
                 views.add(int(view[other]))
-                waiting.append(int(other))
+                waiting.append(other)
     return group
 
 
@@ -124,11 +144,11 @@ def _partners(seen: Seen, is_cut: BoolArray) -> BoolArray:
 
 
 def _overlaps(seen: Seen, is_cut: BoolArray) -> FloatArray:
-    """``(N, N)`` overlap of boxes of one class in two views, from ``_SAME`` on; else 0.
+    """``(N, N)`` overlap of boxes in two views, from ``_SAME`` on; else 0.
 
     Where one of two boxes is cut, only what lies in both views is compared: beyond that, one of them could see nothing.
     """
-    rivals = (seen.class_id[:, None] == seen.class_id[None, :]) & (seen.view[:, None] != seen.view[None, :])
+    rivals = seen.view[:, None] != seen.view[None, :]
     found = _common_overlap(seen.xyxy, np.array(seen.windows, np.float32)[seen.view])
     whole = np.flatnonzero(~is_cut)
     found[np.ix_(whole, whole)] = iou_matrix(seen.xyxy[whole], seen.xyxy[whole])
@@ -152,14 +172,15 @@ def _parts(seen: Seen, is_cut: BoolArray, same: BoolArray) -> BoolArray:
     An object of which the view of the cut box shows another box already has its part there: the cut one is another object.
     """
     found = np.zeros(len(is_cut), np.bool_)
-    whole = np.flatnonzero(~is_cut)
-    for at in np.flatnonzero(is_cut & ~same.any(axis=1)):
-        has_other = same[:, seen.view == seen.view[at]].any(axis=1)[whole]
-        sure = seen.confidence[whole] >= _AS_SURE * seen.confidence[at]
-        others = whole[
-            sure & ~has_other & (seen.class_id[whole] == seen.class_id[at]) & (seen.view[whole] != seen.view[at])
-        ]
-        box, rest = seen.xyxy[at], seen.xyxy[others]
-        inside = (np.minimum(box[2:], rest[:, 2:]) - np.maximum(box[:2], rest[:, :2])).clip(0).prod(axis=1)
-        found[at] = bool((inside > _INSIDE * (box[2:] - box[:2]).prod()).any())
+    lone, whole = np.flatnonzero(is_cut & ~same.any(axis=1)), np.flatnonzero(~is_cut)
+    if not len(lone) or not len(whole):
+        return found
+    views = seen.view == np.arange(len(seen.windows))[:, None]  # (V, N)
+    has_other = np.stack([same[whole][:, of].any(axis=1) for of in views])[seen.view[lone]]
+    sure = seen.confidence[whole] >= _AS_SURE * seen.confidence[lone, None]
+    may = sure & ~has_other & (seen.view[lone, None] != seen.view[whole])
+    cut, rest = seen.xyxy[lone, None], seen.xyxy[whole]
+    inside = (np.minimum(cut[..., 2:], rest[:, 2:]) - np.maximum(cut[..., :2], rest[:, :2])).clip(0).prod(axis=2)
+    area = (cut[..., 2:] - cut[..., :2]).prod(axis=2)
+    found[lone] = (may & (inside > _INSIDE * area)).any(axis=1)
     return found

@@ -69,7 +69,7 @@ def linked_steps(steps: Sequence[StepLike]) -> list[StepLike]:
 
     Raises ``ConfigError``: one names what does not exist, or two have one name, which their counts would share.
     """
-    counted = [step for step in steps if isinstance(step, StepOptions) and not isinstance(step, OwnStep)]
+    counted: list[object] = [one for one in steps if isinstance(one, StepOptions) and not isinstance(one, OwnStep)]
     names = [step.name for step in counted if isinstance(step, Named)]
     for name in names:
         if names.count(name) > 1:

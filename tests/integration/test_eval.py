@@ -120,3 +120,16 @@ def test_pycocotools_is_asked_for_alone_and_before_an_image_is_run(
         assert "pip install pycocotools" in done.stderr
         assert "edgecv[convert]" not in done.stderr
         assert not [line for line in done.stderr.splitlines() if line.startswith("- ")]  # no step began
+
+
+def test_tiles_are_scored_and_named(bundle: Path, data: Path) -> None:
+    found = document(bundle, "--data", data, "--precision", "fp32", "--tiles", "2x2")
+    assert found["tiles"] == "2x2"
+    assert 0 < found["variants"][0]["map50_95"] <= 1
+    assert "tiles" not in document(bundle, "--data", data, "--precision", "fp32")
+
+
+def test_tiles_that_make_no_sense_end_with_2(bundle: Path, data: Path) -> None:
+    done = run(bundle, "--data", data, "--tiles", "20x20")
+    assert done.returncode == 2
+    assert "20 x 20 tiles" in done.stderr

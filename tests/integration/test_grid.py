@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,10 +15,10 @@ import pytest
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.results import Image
 from tests.cameras.world import free_port, need_gstreamer, rtsp_server
-from tests.conftest import CHECKOUT, SHARED, names_in
+from tests.command_line import run_here
+from tests.conftest import SHARED, names_in
 from tests.unit.pipelines.blob import BlobModel
 
-DEADLINE_S = 60
 YELLOW = (0, 215, 255)
 APP = """
 [[sources]]
@@ -61,12 +63,20 @@ uri = "other.png"
 """
 
 
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    before, mask = Path.cwd(), os.umask(0o022)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        os.umask(mask)
+
+
 def grid(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgecv", "grid", *arguments]
-    environment = {"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=environment
-    )
+    with inside(folder):
+        return run_here("grid", *arguments)
 
 
 def picture(path: Path, color: tuple[int, int, int], hidden: tuple[int, int, int]) -> None:

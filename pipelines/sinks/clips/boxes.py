@@ -33,7 +33,7 @@ def box(name: bytes, *contents: bytes) -> bytes:
 
 
 def ftyp() -> bytes:
-    """What the file is."""
+    """The first box, which says that the file is an MP4."""
     return box(b"ftyp", b"isom", struct.pack(">I", 0x200), b"isomiso2iso5avc1mp41")
 
 

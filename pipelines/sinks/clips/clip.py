@@ -59,7 +59,7 @@ class Clip:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no image came."""
+        """Whether no image of the event came so far."""
         return self._writer is None or self._writer.is_empty
 
     def advance(self, folder: ClipFolder) -> bool:
@@ -85,7 +85,7 @@ class Clip:
         return folder.finish(self.stem)
 
     def abandon(self, folder: ClipFolder) -> None:
-        """Delete what was written."""
+        """Delete what was written of it so far."""
         if self._writer is not None:
             self._writer.abandon()
         if self.stem:

@@ -41,7 +41,7 @@ class ClipFolder:
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """The folder in which the clips lie."""
         return self._ring.folder
 
     def begin(self, captured_ns: int, source_id: str) -> str:

@@ -51,7 +51,7 @@ class Wanted:
         self._kinds, self._classes = _names(options.on), _names(options.classes)
 
     def __call__(self, event: Event) -> bool:
-        """Whether this one does."""
+        """Whether this event gets a clip."""
         if self._classes and event.data.get("label") not in self._classes:
             return False
         if not self._kinds:

@@ -46,7 +46,7 @@ class PacketRing:
 
     @property
     def size_bytes(self) -> int:
-        """What it holds."""
+        """The bytes of all packets that it holds."""
         return self._bytes
 
     def put(self, packet: Packet) -> None:
@@ -115,7 +115,7 @@ class PacketRing:
             self._changed.wait_for(self._is_roomy, timeout_s)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all packets, also those that a clip needs."""
         with self._changed:
             self._groups.clear()
             self._bytes = 0

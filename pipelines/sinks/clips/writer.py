@@ -62,7 +62,7 @@ class ClipWriter:
         self._wake.set()
 
     def hurry(self) -> None:
-        """Write now what came."""
+        """Let the thread write at once what came."""
         self._wake.set()
 
     def spoil(self, source_id: str) -> None:

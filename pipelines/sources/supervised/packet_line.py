@@ -133,7 +133,7 @@ class PacketReceiver:
 
     @property
     def descriptor(self) -> int:
-        """To wait for."""
+        """The descriptor that can be read when something came."""
         return self._connection.fileno()
 
     def receive(self) -> Iterator[Packet]:
@@ -158,7 +158,7 @@ class PacketReceiver:
                 self.is_over = True
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up; the worker then sends no more."""
         self.is_over = True
         self._connection.close()
 

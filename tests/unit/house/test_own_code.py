@@ -9,7 +9,7 @@ from tests.unit.house.source_tree import SOURCES, imported, nodes_of, text_of
 LOADER = "edgecv.cli.own_code"
 ASKS = "edgecv/cli/app_parts.py"
 # Who may say that a file lies on this device: the commands that read `--config FILE` themselves.
-COMMANDS = {"edgecv/cli/grid.py", "edgecv/cli/privacy.py", "edgecv/cli/replay.py", "edgecv/cli/run.py"}
+COMMANDS = {"edgecv/cli/privacy.py", "edgecv/cli/replay.py", "edgecv/cli/run.py"}
 
 
 def test_one_module_alone_loads_own_code() -> None:

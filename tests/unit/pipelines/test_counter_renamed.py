@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,10 @@ from edgecv.events import Event
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.steps import Line, Track
 from edgecv.pipelines.steps.count.state_file import State, moved, read_state
-from tests.conftest import CHECKOUT
+from tests.command_line import run_here
 from tests.unit.pipelines.blob import BlobModel
 from tests.unit.pipelines.recorded import LABELS
 from tests.unit.pipelines.test_counter_state import cross, door
-
-DEADLINE_S = 60
 
 
 def write(path: Path, **sources: dict[str, int]) -> None:
@@ -36,9 +33,8 @@ def run(state: Path, *sources: str, name: str = "door", only: tuple[str, ...] = 
     return [event for event in told if event.kind.startswith("counter")]
 
 
-def totals(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgecv", "totals", *arguments]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+def totals(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return run_here("totals", *arguments)
 
 
 def test_the_file_says_which_source_and_rule_a_total_belongs_to_and_when_it_was_written(tmp_path: Path) -> None:

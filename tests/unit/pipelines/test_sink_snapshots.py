@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgecv.errors import SinkError
+from edgecv.events import EventMedia
 from edgecv.pipelines.sinks import open_sink
 from edgecv.pipelines.sinks.video.snapshots import SnapshotsOptions, SnapshotsSink
 from edgecv.results import Result
@@ -127,3 +128,17 @@ def test_a_folder_that_went_away_is_an_error_and_leaves_nothing(tmp_path: Path) 
         sink.emit(made_result(0.0))
     sink.close()
     assert names_in(tmp_path) == []
+
+
+def test_an_image_of_events_is_told_of_with_their_keys(tmp_path: Path) -> None:
+    sink = SnapshotsSink(tmp_path, options=SnapshotsOptions(every_s=0))
+    told: list[EventMedia] = []
+    sink.on_media = told.append
+    events = (made_event(), made_event("zone.left"))
+    sink.emit(made_result(0.0))
+    sink.emit(made_result(1.0, events=events))
+    sink.close()
+    (media,) = told
+    assert (media.kind, media.keys) == ("snapshot", tuple(event.key for event in events))
+    assert media.path.suffix == ".jpg"
+    assert media.path.exists()
