@@ -16,7 +16,7 @@ from edgecv.tiles.grid import Window
 from edgecv.vision.nms import iou_matrix, nms
 
 _SAME = 0.5  # overlap from which boxes of two views may be one object
-_INSIDE = 0.7  # of a cut box's area inside a box that is not cut: it shows a part of that object
+_INSIDE = 0.8  # of a cut box's area inside a box that is not cut: it shows a part of that object
 _AS_SURE = 0.3  # of a cut box's confidence, which that other box must have
 _EDGE = 0.01  # of a tile's side: a box that ends so near to a border is cut by it
 _LEAST_EDGE = 2.0  # pixels, for small tiles
@@ -167,18 +167,13 @@ def _common_overlap(xyxy: FloatArray, windows: FloatArray) -> FloatArray:
 
 
 def _parts(seen: Seen, is_cut: BoolArray, same: BoolArray) -> BoolArray:
-    """``(N,)``: cut boxes without a partner that show a part of what another view shows whole.
-
-    An object of which the view of the cut box shows another box already has its part there: the cut one is another object.
-    """
+    """``(N,)``: cut boxes without a partner that show a part of what another view shows whole."""
     found = np.zeros(len(is_cut), np.bool_)
     lone, whole = np.flatnonzero(is_cut & ~same.any(axis=1)), np.flatnonzero(~is_cut)
     if not len(lone) or not len(whole):
         return found
-    views = seen.view == np.arange(len(seen.windows))[:, None]  # (V, N)
-    has_other = np.stack([same[whole][:, of].any(axis=1) for of in views])[seen.view[lone]]
     sure = seen.confidence[whole] >= _AS_SURE * seen.confidence[lone, None]
-    may = sure & ~has_other & (seen.view[lone, None] != seen.view[whole])
+    may = sure & (seen.view[lone, None] != seen.view[whole])
     cut, rest = seen.xyxy[lone, None], seen.xyxy[whole]
     inside = (np.minimum(cut[..., 2:], rest[:, 2:]) - np.maximum(cut[..., :2], rest[:, :2])).clip(0).prod(axis=2)
     area = (cut[..., 2:] - cut[..., :2]).prod(axis=2)
