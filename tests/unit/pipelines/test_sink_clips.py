@@ -125,7 +125,7 @@ def test_sources_have_clips_of_their_own(tmp_path: Path) -> None:
         ({"on": "source.*"}, {"source.stale"}),
         ({"classes": "person"}, {"zone.left"}),
     ],
-    ids=str,
+    ids=["steps", "kinds", "sources", "classes"],
 )
 def test_which_events_get_a_clip(tmp_path: Path, options: dict[str, Any], wanted: set[str]) -> None:
     sink, _ = opened(tmp_path, pre_s=0, post_s=0, **options)
