@@ -90,7 +90,7 @@ def run(
     events: Annotated[
         str | None,
         typer.Option(
-            help="events, detections (frames with one at least, too), all (every frame), or line.crossed,zone.*"
+            help="events, detections (frames with one at least, too), all (every frame), or kinds: line.crossed,zone.*."
         ),
     ] = None,
     ha: Annotated[

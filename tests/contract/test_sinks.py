@@ -92,14 +92,15 @@ FILES = {"counts": "counts.csv", "csv": "out.csv", "jsonl": "out.jsonl", "record
 FOLDERS = {"segments": "segments", "snapshots": "shots"}
 OPTIONS = {"snapshots": "?on=all&every_s=0", "webhook": "?events=all&linger_s=0.01"}
 DATABASE = {"events": "events.db"}  # which goes on with what is there: tests/unit/pipelines/test_events_store.py
-SINKS = (*FILES, *FOLDERS, *DATABASE, "metrics", "preview", "webhook")
-TAKE_EVENTS = {"counts", "events", "jsonl", "preview", "webhook"}
+OF_EVENTS = {"clips": "clips"}  # which writes nothing without an event: tests/unit/pipelines/test_sink_clips.py
+SINKS = (*FILES, *FOLDERS, *DATABASE, *OF_EVENTS, "metrics", "preview", "webhook")
+TAKE_EVENTS = {"clips", "counts", "events", "jsonl", "preview", "webhook"}
 WATCH = {"counts", "metrics", "preview"}
 
 every_sink = pytest.mark.parametrize("scheme", SINKS)
 every_file_sink = pytest.mark.parametrize(("scheme", "file"), FILES.items(), ids=FILES)
 every_path_sink = pytest.mark.parametrize(("scheme", "file"), {**FILES, **FOLDERS}.items(), ids=[*FILES, *FOLDERS])
-PLACES = {**FILES, **FOLDERS, **DATABASE}
+PLACES = {**FILES, **FOLDERS, **DATABASE, **OF_EVENTS}
 every_place = pytest.mark.parametrize(("scheme", "file"), PLACES.items(), ids=PLACES)
 
 
@@ -234,7 +235,14 @@ def test_an_unwritable_target_is_refused_at_once(tmp_path: Path, scheme: str, fi
 def test_an_unknown_option_is_refused(tmp_path: Path, scheme: str, receiver: Receiver) -> None:
     uri = make_uri(scheme, tmp_path, receiver)
     servers = {"metrics": "host", "preview": "host"}
-    names = {**servers, "events": "keep", "segments": "seconds", "snapshots": "every_s", "webhook": "events"}
+    names = {
+        **servers,
+        "clips": "keep_gb",
+        "events": "keep",
+        "segments": "seconds",
+        "snapshots": "every_s",
+        "webhook": "events",
+    }
     known = names.get(scheme, "overwrite")
     misspelt = known[:-2] + known[-1]
     with pytest.raises(ConfigError) as caught:

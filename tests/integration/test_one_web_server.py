@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from edgecv.cli.app_config import AppFile, MetricsTable, PreviewTable
+from edgecv.cli.app_config import AppFile, MetricsTable, PreviewTable, check_app
 from edgecv.cli.run_app import _sinks
 from edgecv.errors import ConfigError
 from edgecv.pipelines.preview.sink import PreviewSink
@@ -118,7 +118,7 @@ def test_the_command_line_gives_both_one_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     file = AppFile(preview=PreviewTable(port=port), metrics=MetricsTable(port=port))
-    page, metrics = _sinks(file, (), is_service=False)
+    page, metrics = _sinks(check_app(file, "app.toml"), (), None, is_service=False)
     try:
         assert isinstance(page, PreviewSink) and isinstance(metrics, MetricsSink)
         assert [ask(page, path)[0] for path in ("/", "/metrics")] == [200, 200]

@@ -233,7 +233,7 @@ def test_the_page_opens_shows_moving_images_and_numbers_that_change(browser: Bro
         assert page.title() == "Shop"
         first = number(page, "door", "frames")
         wait_for(page, lambda: number(page, "door", "frames") > first, "numbers change")
-        text = page.locator("main").inner_text()
+        text = page.locator("main#live").inner_text()
         for shown in (
             "19.6",
             "31 ms",
