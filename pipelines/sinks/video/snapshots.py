@@ -33,7 +33,7 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
         on: ``detections``: frames in which something was found. ``events``: frames that steps had something to say about.
             ``all``: every frame.
         classes: Names or numbers, comma-separated: with ``on=detections`` only these count.
-        every_s: Least time between two images of a source.
+        every_s: Least time between two images of a source; by default 1, and with ``on=events`` 0: each event has its image.
         max_per_minute: Most images of a source in any minute.
         free_mb: The oldest are deleted too when the disk has less left than this.
         keep_mb: The oldest images are deleted when all together are larger.
@@ -44,13 +44,17 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     on: Literal["detections", "events", "all"] = "detections"
     classes: str = ""
-    every_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    every_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_per_minute: Annotated[int, msgspec.Meta(ge=1, le=6000)] = 30
     free_mb: Annotated[float, msgspec.Meta(ge=0)] = 100.0
     keep_mb: Annotated[float, msgspec.Meta(gt=0)] = 500.0
     keep_hours: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     draw: bool = False
     quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
+
+
+def _default_pace(on: str) -> float:
+    return 0.0 if on == "events" else 1.0
 
 
 @dataclass(slots=True)
@@ -104,6 +108,7 @@ class SnapshotsSink(SinkType):
                 left.unlink(missing_ok=True)
         self._filter: ClassFilter | None = None
         self._paces: dict[str, _Pace] = {}
+        self._every_s = _default_pace(self._options.on) if self._options.every_s is None else self._options.every_s
         self._pruned_ns = 0
         self._closed = False
         self.skipped = 0
@@ -167,7 +172,7 @@ class SnapshotsSink(SinkType):
 
     def _is_due(self, frame: Frame) -> bool:
         pace = self._paces.setdefault(frame.source_id, _Pace())
-        if not pace.allows(frame.scene_ns, self._options.every_s, self._options.max_per_minute):
+        if not pace.allows(frame.scene_ns, self._every_s, self._options.max_per_minute):
             return False
         pace.taken_ns.append(frame.scene_ns)
         return True
