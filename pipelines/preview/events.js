@@ -257,7 +257,8 @@
   }
 
   function title(event) {
-    return [event.rule || event.kind, event.direction].filter(Boolean).join(" · ");
+    const what = event.direction || (event.rule ? event.kind.split(".").pop() : ""); // "yard · entered"
+    return [event.rule || event.kind, what].filter(Boolean).join(" · ");
   }
 
   function row(event) {

@@ -199,6 +199,20 @@ def test_the_timeline_jumps_by_click_and_by_keyboard(browser: Browser, tmp_path:
         shows(page, lambda rows: "21:50:00" in rows[0], "the newest")
 
 
+def test_the_title_of_an_event_says_what_happened_and_its_details_hold_no_raw_numbers(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path, now_ns = tmp_path / "events.db", time.time_ns()
+    data = {"counter": "yard", "total": 3, "inside": 2, "xyxy": [1, 2, 3, 4], "seen_ns": now_ns}
+    write_history(path, [Event(kind="zone.entered", time_ns=now_ns, source_id="door", data=data)])
+    with serving(path) as sink, opened(browser, sink.url + "#events") as page:
+        shows(page, len, "the event")
+        (text,) = listed(page)
+        assert "yard · entered" in text
+        assert "total 3, inside 2" in text
+        assert "seen_ns" not in text
+
+
 @pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
 def test_the_hours_below_a_timeline_stand_apart_also_with_am_and_pm(
     browser: Browser, tmp_path: Path, size: dict[str, int]

@@ -86,10 +86,10 @@ def test_images_keep_their_distance_per_source(tmp_path: Path) -> None:
 
 
 def test_each_event_has_its_image_unless_a_distance_is_asked_for(tmp_path: Path) -> None:
-    results = [made_result(step / 10, events=(made_event(),)) for step in range(20)]
-    assert len(take(tmp_path / "each", results, on="events")) == 20
-    assert len(take(tmp_path / "some", results, on="events", every_s=1.0)) == 2
-    assert len(take(tmp_path / "found", results)) == 2, "and of what is only found, one each second"
+    results = [made_result(step / 10, events=(made_event(),)) for step in range(40)]
+    assert len(take(tmp_path / "each", results, on="events")) == 40
+    assert len(take(tmp_path / "some", results, on="events", every_s=1.0)) == 4
+    assert len(take(tmp_path / "found", results)) == 4, "and of what is only found, one each second"
 
 
 def test_no_minute_has_more_than_allowed(tmp_path: Path) -> None:
