@@ -32,7 +32,7 @@ def open_target(
     except FileExistsError as error:
         raise ConfigError(
             f"{path} exists.",
-            "Choose another name, or overwrite it: ?overwrite=1 or --force. jsonl: and csv: also take ?append=1.",
+            "Choose another name, or overwrite it: ?overwrite=1 or --force. jsonl:, csv: and counts: also take ?append=1.",
         ) from error
     except OSError as error:
         raise not_opened(path, error) from error

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Any
 from edgecv.cli.console import note, print_json
 from edgecv.cli.counts_view import counts_at_end
 
+_DROPS = {
+    "latest": "a newer frame was there before the model was ready",
+    "too_old": "older than max_age_ms",
+    "every_nth": "the policy uses one of nth",
+    "still": "a gate skipped them",
+    "step": "a step dropped them",
+    "unreadable": "damaged in their file",
+    "mask_failed": "they could not be masked",
+}
+
 if TYPE_CHECKING:
     from edgecv.cloud_sync.stats import SyncStats
     from edgecv.pipelines.summary import Summary
@@ -27,7 +37,8 @@ def report_run(summary: Summary, stats: SyncStats | None, json: bool) -> None:
     for line in counts_at_end(summary.counts):
         note(f"  {line}")
     for reason, count in summary.dropped.items():
-        note(f"  {count} frames dropped: {reason}")
+        words = f" ({_DROPS[reason]})" if reason in _DROPS else ""
+        note(f"  {count} frames dropped: {reason}{words}")
     for name, reason in summary.never_live.items():
         note(f"  {name} never gave a frame: {reason or 'it did not answer before the end.'}")
     for sink in summary.sinks:

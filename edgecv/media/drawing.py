@@ -63,7 +63,7 @@ def _draw_detections(painted: Image, found: Detections, labels: Sequence[str]) -
         class_id = int(found.class_id[row])
         corners = [round(float(value)) for value in found.xyxy[row]]
         text = f"{label_of(labels, class_id)} {float(found.confidence[row]):.2f}"
-        if found.tracker_id is not None:
+        if found.tracker_id is not None and found.tracker_id[row] >= 0:  # -1: not sure yet, and never counted
             text = f"#{int(found.tracker_id[row])} {text}"
         color = class_color(class_id)
         if found.mask is not None:

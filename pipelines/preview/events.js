@@ -34,6 +34,11 @@
     return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   }
 
+  /** As short as the language has it, "3 PM", so that eight of them fit below a timeline. */
+  function hourText(ms) {
+    return new Date(ms).getMinutes() ? clockText(ms) : new Date(ms).toLocaleTimeString([], { hour: "numeric" });
+  }
+
   function momentText(ms) {
     const date = new Date(ms);
     const isToday = startOfDay(date).getTime() === startOfDay(new Date()).getTime();
@@ -252,7 +257,8 @@
   }
 
   function title(event) {
-    return [event.rule || event.kind, event.direction].filter(Boolean).join(" · ");
+    const what = event.direction || (event.rule ? event.kind.split(".").pop() : ""); // "yard · entered"
+    return [event.rule || event.kind, what].filter(Boolean).join(" · ");
   }
 
   function row(event) {
@@ -352,7 +358,7 @@
     fill(view.rows, { rows, day: state.day.getTime(), most }, () =>
       rows.length ? rows.map(([name, cells]) => timelineRow(name, cells, most, width)) : [make("p", "small", "No events on this day.")]);
     const marks = Array.from({ length: Math.ceil(dayMs() / 10800000) }, (_, at) => at * 10800000);
-    fill(view.hours, marks.map((ms) => [ms / dayMs(), clockText(state.day.getTime() + ms)]), (shown) =>
+    fill(view.hours, marks.map((ms) => [ms / dayMs(), hourText(state.day.getTime() + ms)]), (shown) =>
       shown.map(([share, text]) => {
         const mark = make("span", "", text);
         mark.style.left = `${100 * share}%`;

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edgecv.events import Event
+from edgecv.pipelines.preview.details import details_text
 from edgecv.pipelines.preview.painted import Channel, PaintedImages, channel_key
 from edgecv.results import Result
 from edgecv.status import Gauge, PipelineStatus, SourceHealth, SourceStatus
@@ -27,13 +28,12 @@ class EventLog:
 
     def add(self, event: Event) -> None:
         """Keep an event; of many the oldest goes."""
-        details = ", ".join(f"{name} {value}" for name, value in event.data.items())
         row = {
             "kind": event.kind,
             "time_ms": event.time_ns // 1_000_000,
             "source": event.source_id,
             "priority": event.priority,
-            "details": details[:_TEXT],
+            "details": details_text(event.data, _TEXT),
         }
         with self._lock:
             self._rows.appendleft(row)

@@ -252,7 +252,7 @@ function showGauges(gauges) {
 function showSinks(sinks) {
   fill(byId("sinks"), sinks, (rows) => rows.map((sink) => {
     const row = make("li");
-    const numbers = `${sink.emitted} written, ${sink.failed} failed, ${sink.dropped} dropped`;
+    const numbers = `${sink.emitted} results taken, ${sink.failed} failed, ${sink.dropped} dropped`;
     row.append(make("div", "", sink.name), make("div", "small", numbers));
     if (sink.error) row.append(make("div", "alarm", sink.error));
     return row;

@@ -30,6 +30,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return False
 
     @property
+    def keeps_ids_s(self) -> float | None:
+        """How long an object may be out of sight and still have its id when it comes back, seconds; ``None``: not said."""
+        return None
+
+    @property
     def only_sources(self) -> tuple[str, ...]:
         """Names of the sources that the step is for; empty: for all."""
         return ()

@@ -47,10 +47,16 @@ _FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.start
 
 @contextmanager
 def opened(
-    browser: Browser, url: str, *, size: dict[str, int] | None = None, zone: str = "UTC", scheme: Any = "light"
+    browser: Browser,
+    url: str,
+    *,
+    size: dict[str, int] | None = None,
+    zone: str = "UTC",
+    scheme: Any = "light",
+    locale: str = "en-GB",
 ) -> Iterator[Page]:
     """A page in a profile of its own; a script error, a violated policy or a foreign address fails the test."""
-    context = browser.new_context(viewport=size or SCREEN, timezone_id=zone, locale="en-GB", color_scheme=scheme)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=size or SCREEN, timezone_id=zone, locale=locale, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
     page.set_default_timeout(DEADLINE_S * 1000)
     errors: list[str] = []
@@ -191,6 +197,35 @@ def test_the_timeline_jumps_by_click_and_by_keyboard(browser: Browser, tmp_path:
         shows(page, lambda rows: "11:40:00" in rows[0], "two steps of ten minutes earlier")
         page.get_by_role("button", name="Newest").click()
         shows(page, lambda rows: "21:50:00" in rows[0], "the newest")
+
+
+def test_the_title_of_an_event_says_what_happened_and_its_details_hold_no_raw_numbers(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path, now_ns = tmp_path / "events.db", time.time_ns()
+    data = {"counter": "yard", "total": 3, "inside": 2, "xyxy": [1, 2, 3, 4], "seen_ns": now_ns}
+    write_history(path, [Event(kind="zone.entered", time_ns=now_ns, source_id="door", data=data)])
+    with serving(path) as sink, opened(browser, sink.url + "#events") as page:
+        shows(page, len, "the event")
+        (text,) = listed(page)
+        assert "yard · entered" in text
+        assert "total 3, inside 2" in text
+        assert "seen_ns" not in text
+
+
+@pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
+def test_the_hours_below_a_timeline_stand_apart_also_with_am_and_pm(
+    browser: Browser, tmp_path: Path, size: dict[str, int]
+) -> None:
+    path = tmp_path / "events.db"
+    write_history(path, [crossing(1, time.time_ns())])
+    with serving(path) as sink, opened(browser, sink.url + "#events", size=size, locale="en-US") as page:
+        hours = page.locator("#history .hours span")
+        wait_for(page, lambda: hours.count() == 8, "the hours")
+        boxes = [box for hour in hours.all() if hour.is_visible() and (box := hour.bounding_box()) is not None]
+        assert len(boxes) >= 4
+        ends = [box["x"] + box["width"] for box in boxes]
+        assert all(end < box["x"] for end, box in zip(ends, boxes[1:], strict=False))
 
 
 @pytest.mark.slow

@@ -125,3 +125,9 @@ def test_a_result_paints_itself_on_a_new_image() -> None:
     nothing = Result(frame=Frame(image=image)).plot()
     nothing[:] = 1
     assert not image.any()
+
+
+def test_an_object_that_the_tracker_is_not_sure_of_has_no_number() -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    unsure = dataclasses.replace(_boxes((60, 100, 200, 220)), tracker_id=np.array([-1]))
+    assert np.array_equal(annotate(image, unsure, LABELS), annotate(image, _boxes((60, 100, 200, 220)), LABELS))

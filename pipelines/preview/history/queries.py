@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecv.errors import ConfigError
+from edgecv.pipelines.preview.details import details_text
 
 MOST_ROWS = 200
 _MOST_NAMES = 200  # of cameras, classes and rules in the lists to choose from
@@ -173,7 +174,7 @@ def _row(number: int, time_ns: int, *rest: Any) -> dict[str, Any]:
     }
 
 
-_APART = frozenset({"counter", "rule", "name", "direction", "label", "tracker_id", "position_s", "class_id"})
+_APART = frozenset({"counter", "rule", "name", "direction", "label", "tracker_id", "position_s"})
 _LONGEST_DETAILS = 300
 
 
@@ -185,8 +186,7 @@ def _details(data: str) -> str:
         return ""
     if not isinstance(said, dict):
         return ""
-    shown = (f"{name} {value}" for name, value in said.items() if name not in _APART and not isinstance(value, list))
-    return ", ".join(shown)[:_LONGEST_DETAILS]
+    return details_text(said, _LONGEST_DETAILS, _APART)
 
 
 def _moment(query: Mapping[str, str], name: str) -> int | None:

@@ -33,8 +33,8 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
         on: ``detections``: frames in which something was found. ``events``: frames that steps had something to say about.
             ``all``: every frame.
         classes: Names or numbers, comma-separated: with ``on=detections`` only these count.
-        every_s: Least time between two images of a source.
-        max_per_minute: Most images of a source in any minute.
+        every_s: Least time between two images of a source; by default 1, and with ``on=events`` 0: each event has its image.
+        max_per_minute: Most images of a source in any minute; by default 30, and with ``on=events`` 120.
         free_mb: The oldest are deleted too when the disk has less left than this.
         keep_mb: The oldest images are deleted when all together are larger.
         keep_hours: Images that are older are deleted; 0 keeps them. A jump of the clock makes none older.
@@ -44,13 +44,21 @@ class SnapshotsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     on: Literal["detections", "events", "all"] = "detections"
     classes: str = ""
-    every_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    max_per_minute: Annotated[int, msgspec.Meta(ge=1, le=6000)] = 30
+    every_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_per_minute: Annotated[int, msgspec.Meta(ge=1, le=6000)] | None = None
     free_mb: Annotated[float, msgspec.Meta(ge=0)] = 100.0
     keep_mb: Annotated[float, msgspec.Meta(gt=0)] = 500.0
     keep_hours: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     draw: bool = False
     quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
+
+
+def _limits(options: SnapshotsOptions) -> tuple[float, int]:
+    every_s, most = (0.0, 120) if options.on == "events" else (1.0, 30)
+    return (
+        every_s if options.every_s is None else options.every_s,
+        most if options.max_per_minute is None else options.max_per_minute,
+    )
 
 
 @dataclass(slots=True)
@@ -104,6 +112,7 @@ class SnapshotsSink(SinkType):
                 left.unlink(missing_ok=True)
         self._filter: ClassFilter | None = None
         self._paces: dict[str, _Pace] = {}
+        self._limits = _limits(self._options)  # least seconds between two, and most in a minute
         self._pruned_ns = 0
         self._closed = False
         self.skipped = 0
@@ -167,7 +176,7 @@ class SnapshotsSink(SinkType):
 
     def _is_due(self, frame: Frame) -> bool:
         pace = self._paces.setdefault(frame.source_id, _Pace())
-        if not pace.allows(frame.scene_ns, self._options.every_s, self._options.max_per_minute):
+        if not pace.allows(frame.scene_ns, *self._limits):
             return False
         pace.taken_ns.append(frame.scene_ns)
         return True

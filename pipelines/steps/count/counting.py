@@ -22,6 +22,7 @@ Name = Annotated[str, msgspec.Meta(pattern=f"^{COUNTER_NAME}$")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
+_FORGET_S = 10.0
 COUNTER_KINDS: tuple[str, ...] = ("counter.damaged", "counter.orphaned", "counter.unsaved", *PLACE_KINDS)
 """Kinds of events that every counter gives."""
 
@@ -33,7 +34,7 @@ class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
         name: Of the counter; it stands before its counts.
         units: ``px`` of the frame, or ``relative``: 0 to 1 of its width and height.
         anchor: The point that stands for a box.
-        forget_s: An id that was not seen for so long is forgotten, seconds.
+        forget_s: An id that was not seen for so long is forgotten, seconds; 10 by default, of a zone ``lost_s`` of ``track``.
         classes: Names or numbers of the classes that count; all by default.
         per_class: Count each class apart as well, such as ``NAME.in.person``.
         state: File in which the counts survive a restart; they start from 0 without one.
@@ -43,11 +44,16 @@ class CounterOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: Name
     units: Units = "px"
     anchor: Anchor = "bottom_center"
-    forget_s: Seconds = 10.0
+    forget_s: Seconds | None = None
     classes: tuple[str | int, ...] = ()
     per_class: bool = False
     state: str = ""
     sources: tuple[str, ...] = ()
+
+    @property
+    def forget_ns(self) -> int:
+        """After how long an id that is not seen is forgotten, nanoseconds."""
+        return round((_FORGET_S if self.forget_s is None else self.forget_s) * 1e9)
 
     @property
     def only_sources(self) -> tuple[str, ...]:

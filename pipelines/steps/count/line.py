@@ -94,7 +94,7 @@ class LineCounter:
         self._placement = Placement(shape, f"line '{options.name}'")
         self._drawn = Drawn(options.name, "line")
         self._settle_ns = round(options.settle_s * 1e9)
-        self._walks: Memory[_Walk] = Memory(round(options.forget_s * 1e9))
+        self._walks: Memory[_Walk] = Memory(options.forget_ns)
 
     def __call__(self, result: Result) -> Result:
         """The result with the line and the events of its crossings. Raises ``ConfigError``: no tracker ran before."""

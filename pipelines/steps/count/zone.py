@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
@@ -14,7 +14,7 @@ from edgecv.pipelines.steps.count.counting import COUNTER_KINDS, CounterOptions,
 from edgecv.pipelines.steps.count.drawn import Drawn
 from edgecv.pipelines.steps.count.memory import Memory
 from edgecv.pipelines.steps.count.totals import CounterFile, Totals
-from edgecv.pipelines.steps.options import checked
+from edgecv.pipelines.steps.options import Options, checked
 from edgecv.pipelines.steps.per_source import PerSource
 from edgecv.pipelines.steps.regions import Placement, Polygon, Shape, inside
 from edgecv.results import Frame, Result
@@ -37,6 +37,11 @@ class Zone(CounterOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
     points: Annotated[Polygon, msgspec.Meta(min_length=3)]
     settle_s: Seconds = 0.3
     dwell_s: Seconds = 0.0
+
+    def linked(self, steps: Sequence[object]) -> Options:
+        """The same zone, which forgets an object when ``track`` does: one that comes back later has another id by then."""
+        kept_s = [step.keeps_ids_s for step in steps if isinstance(step, Options) and step.keeps_ids_s is not None]
+        return self if self.forget_s is not None or not kept_s else msgspec.structs.replace(self, forget_s=max(kept_s))
 
     def build(self, labels: tuple[str, ...] = (), file: CounterFile | None = None) -> PerSource:
         """The step for a model with these labels: a counter for each source.
@@ -82,7 +87,7 @@ class ZoneCounter:
         self._placement = Placement(shape, f"zone '{options.name}'")
         self._drawn = Drawn(options.name, "zone")
         self._settle_ns, self._dwell_ns = round(options.settle_s * 1e9), round(options.dwell_s * 1e9)
-        self._stays: Memory[_Stay] = Memory(round(options.forget_s * 1e9))
+        self._stays: Memory[_Stay] = Memory(options.forget_ns)
         self._inside = 0
         self._inside_by_class: dict[str, int] = {}
 
@@ -91,8 +96,9 @@ class ZoneCounter:
         frame = result.frame
         _, said = self._placement.follow(frame)
         events = [*said]
-        events += [self._left(stay, frame, stay.seen_ns, "vanished") for stay in self._gone(frame.scene_ns)]
         there = list(sightings(result, self._options.anchor, self._wanted, self._options.name))
+        for stay in self._gone(frame.scene_ns, {seen.tracker_id for seen in there}):
+            events.append(self._left(stay, frame, stay.seen_ns, "vanished"))
         points = np.array([seen.point for seen in there]).reshape(-1, 2)
         for seen, is_in in zip(there, inside(points, self._placement.points).tolist(), strict=True):
             stay = _follow(self._stays.get(seen.tracker_id), seen, is_in, frame.scene_ns)
@@ -130,7 +136,11 @@ class ZoneCounter:
         """Write the counts that are not yet in the file."""
         self._totals.close()
 
-    def _gone(self, now_ns: int) -> list[_Stay]:
+    def _gone(self, now_ns: int, there: Set[int]) -> list[_Stay]:
+        """Who was out of sight for too long; an id that is in this frame is not, however long the frame was awaited."""
+        for tracker_id in there:
+            if (stay := self._stays.get(tracker_id)) is not None:
+                self._stays.see(tracker_id, stay, now_ns)
         return [stay for _, stay in self._stays.forget(now_ns) if stay.entered_ns is not None]
 
     def _judge(self, stay: _Stay, frame: Frame) -> Iterator[Event]:

@@ -58,6 +58,11 @@ class Track(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     confirm: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     same_class: bool = False
 
+    @property
+    def keeps_ids_s(self) -> float:
+        """How long an object may be out of sight and still have its id when it comes back, seconds."""
+        return self.lost_s
+
     def build(self, labels: tuple[str, ...] = ()) -> PerSource:  # noqa: ARG002 - the same for all steps
         """The step: a tracker for each source.
 

@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 
 from edgecv.errors import ConfigError
 from edgecv.events import Event
+from edgecv.pipelines.loop.step_chain import linked_steps
 from edgecv.pipelines.steps import Track, Zone
 from edgecv.pipelines.steps.count.zone import ZoneCounter
 from tests.unit.pipelines.recorded import EPOCH_NS, LABELS, boxes, result_of, standing_at, street
@@ -177,3 +178,27 @@ def _is_in(x: float, y: float, area: list[tuple[int, int]]) -> bool:
     corners = np.array(area, float)
     edges = np.roll(corners, -1, axis=0) - corners
     return bool((edges[:, 0] * (y - corners[:, 1]) - edges[:, 1] * (x - corners[:, 0]) >= 0).all())
+
+
+def test_who_is_lost_behind_a_post_is_inside_for_no_longer_than_the_tracker_looks_for_them() -> None:
+    inside = []
+    for lost_s in (1.0, 3.0):
+        _, zone = linked_steps([Track(lost_s=lost_s), Zone(name="yard", points=YARD)])
+        assert isinstance(zone, Zone)
+        assert zone.forget_s == lost_s
+        inside.append(stay([[IN] * 20], zone, after=15)[0]["yard.inside"])
+    assert inside == [0, 1]
+
+
+def test_a_zone_that_says_how_long_it_remembers_is_left_so() -> None:
+    zone = Zone(name="yard", points=YARD, forget_s=7.0)
+    assert linked_steps([Track(), zone])[1] == zone
+
+
+def test_an_id_that_is_still_there_after_a_long_gap_between_frames_neither_leaves_nor_enters() -> None:
+    step = Zone(name="yard", points=YARD, forget_s=2.0).build(LABELS)
+    events = [
+        event for at in (0.0, 1.0, 6.0, 11.0, 14.5) for event in step(result_of(standing_at(IN, ids=[1]), at)).events
+    ]
+    assert told(events, "how") == [("zone.entered", "appeared")]
+    assert step.counts("cam") == {"yard.inside": 1, "yard.entered": 1, "yard.left": 0}

@@ -68,6 +68,7 @@ def test_a_file_is_gone_on_with_when_asked_and_refused_otherwise(tmp_path: Path,
     with pytest.raises(ConfigError, match="exists") as refused:
         open_sink(f"{kind}:{path}")
     assert "append=1" in refused.value.hint
+    assert all(f"{scheme}:" in refused.value.hint for scheme in ("jsonl", "csv", "counts")), "all that go on"
     open_sink(f"{kind}:{path}?append=1", overwrite=True).close()  # --force of the command line
     assert frames(path) == [1, 2, 3]
     open_sink(f"{kind}:{path}", overwrite=True).close()

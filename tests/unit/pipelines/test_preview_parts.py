@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgecv.errors import ConfigError, SinkError
+from edgecv.pipelines.preview.details import details_text
 from edgecv.pipelines.preview.painted import PaintedImage, PaintedImages, channel_key
 from edgecv.pipelines.web.access import LONGEST_PAUSE_S, SESSION_S, Access
 from edgecv.pipelines.web.address import HostNames, listen, resolve
@@ -276,3 +277,23 @@ def test_sources_are_bounded_and_the_most_silent_is_forgotten(images: PaintedIma
     assert "camera 0" not in names
     images.close()
     assert images.channels() == ()
+
+
+def test_the_details_of_an_event_are_what_a_person_reads() -> None:
+    data = {
+        "counter": "door",
+        "total": 3,
+        "class_id": 0,
+        "xyxy": [1.5, 2.5],
+        "point": (1, 2),
+        "seen_ns": 1795846464484841860,
+    }
+    assert details_text(data, 200) == "counter door, total 3"
+    assert details_text(data, 200, {"counter"}) == "total 3"
+
+
+def test_long_details_are_cut_after_a_whole_value_and_say_so() -> None:
+    numbers = {f"n{number}": 123456789 for number in range(9)}
+    assert details_text(numbers, 40) == "n0 123456789, n1 123456789, …"
+    assert details_text({"text": "x" * 100}, 20) == "text " + "x" * 13 + " …"
+    assert details_text({"text": "x" * 15}, 20) == "text " + "x" * 15

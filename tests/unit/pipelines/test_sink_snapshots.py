@@ -85,6 +85,13 @@ def test_images_keep_their_distance_per_source(tmp_path: Path) -> None:
     assert sink.skipped == 54
 
 
+def test_each_event_has_its_image_unless_a_distance_is_asked_for(tmp_path: Path) -> None:
+    results = [made_result(step / 10, events=(made_event(),)) for step in range(40)]
+    assert len(take(tmp_path / "each", results, on="events")) == 40
+    assert len(take(tmp_path / "some", results, on="events", every_s=1.0)) == 4
+    assert len(take(tmp_path / "found", results)) == 4, "and of what is only found, one each second"
+
+
 def test_no_minute_has_more_than_allowed(tmp_path: Path) -> None:
     names = take(tmp_path, [made_result(step * 1.0) for step in range(150)], every_s=0, max_per_minute=4)
     assert [int(name[11:13]) * 60 + int(name[13:15]) - (44 * 60 + 18) for name in names] == [
