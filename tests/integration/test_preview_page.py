@@ -461,21 +461,3 @@ def test_the_documentation_keeps_an_image_of_it(browser: Browser, tmp_path: Path
     assert 10_000 < (tmp_path / "preview.png").stat().st_size < MOST_BYTES
     if "EDGECV_PREVIEW_SCREENSHOT" in os.environ:
         shutil.copy(tmp_path / "preview.png", os.environ["EDGECV_PREVIEW_SCREENSHOT"])
-
-
-def test_a_name_from_right_to_left_turns_nothing_but_itself(browser: Browser) -> None:
-    with showing(Scene("\u202edoor")) as sink, opened(browser, sink) as page:
-        page.locator(".badge").wait_for()
-        lefts = page.evaluate(_LEFTS)
-        assert lefts == sorted(lefts)
-
-
-_LEFTS = """() => {
-  const text = document.querySelector(".badge").firstChild;
-  return Array.from(text.data, (_, at) => {
-    const range = document.createRange();
-    range.setStart(text, at);
-    range.setEnd(text, at + 1);
-    return range.getBoundingClientRect().left;
-  });
-}"""

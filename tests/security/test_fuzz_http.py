@@ -78,7 +78,7 @@ CORPUS = [
     b"PUT /api/shapes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     b'8\r\n[[[[[[[[\r\n10\r\n{"a":1e999,"a":"\r\n0\r\n\r\n',
     b"POST /api/shapes HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
-    b"GET /api/events?source=door&label=car&rule=exit&kind=x&from_ms=1&to_ms=9999999999999&limit=50 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /api/events?source=door&label=car&rule=exit&from_ms=1&to_ms=9999999999999 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /api/events?before=1795860930000000000-7&limit=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /api/events/choices HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /api/events/day?from_ms=0&to_ms=86400000&source=%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
