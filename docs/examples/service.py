@@ -1,6 +1,6 @@
 """A web service: a picture in, what is found in it out. One model, many threads, and limits that hold.
 
-pip install 'edgecv[cpu,preview]' && python service.py yolov8n.ecv
+pip install 'edgecv[device,preview]' && python service.py yolov8n.ecv
 curl --data-binary @street.jpg localhost:8000/detect               # JSON
 curl --data-binary @street.jpg localhost:8000/plot > found.jpg     # the picture with boxes
 """

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from types import ModuleType
 
 import pytest
+import tomllib
 
 import edgecv
 from edgecv.cli.app import COMMANDS
@@ -94,3 +96,17 @@ def test_the_root_help_lists_every_command() -> None:
         [sys.executable, "-m", "edgecv", "--help"], capture_output=True, text=True, timeout=60, check=True, cwd=CHECKOUT
     )
     assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_every_extra_that_a_text_or_a_message_names_exists() -> None:
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.*"), *CHECKOUT.glob("[!.]*/**/*.py")]
+    named = {
+        (extra, str(path.relative_to(CHECKOUT)))
+        for path in texts
+        if path.suffix in (".md", ".py", ".toml", ".service")
+        for found in re.findall(r"(?:edgecv|['\"]\.)\[([a-z][a-z,-]+)\]", path.read_text(encoding="utf-8"))
+        for extra in found.split(",")
+    }
+    assert len(named) > 10
+    assert not [one for one in named if one[0] not in extras]
