@@ -54,12 +54,14 @@ class AppSteps:
         self._pipeline: Pipeline | None = None
         self._changing = threading.RLock()
         self._known: dict[str, list[dict[str, Any]]] = {}  # shapes by version, newest last
+        self._given = 0  # steps of the command line, which stand before those of the file
         self._version, self._own = "", list(app.file.steps)  # of the file as it was last read or written, and its steps
         if app.file.preview is not None and app.file.preview.edit:
             if path is None:
                 raise ConfigError("--edit writes into an app.toml, and there is none.", "Name it: --config app.toml")
             require("tomlkit", "preview")
             self._path = path.resolve()
+            self._given = max(0, len(app.file.steps) - len(read_app_file(self._path).steps))
             self._look()
 
     def attach(self, pipeline: Pipeline) -> None:
@@ -110,8 +112,9 @@ class AppSteps:
             if version == self._version:
                 return
             steps = read_app_file(path).steps
-            if list(self._app.file.steps)[len(self._app.file.steps) - len(steps) :] != steps:
-                changed = differences(self._app.file.steps, steps)
+            at_work = self._app.file.steps[self._given :]
+            if at_work != steps:
+                changed = differences(at_work, steps) or "the steps stand in another order"
                 raise OutOfDate(f"{self.name} was changed by hand: {changed}.", "Start again to go on with that.")
             self._note(version, steps)
 
@@ -168,7 +171,7 @@ class AppSteps:
             raise ConfigError(
                 f"{self.name} has a form in which the edit cannot be written.", "Copy the TOML, and put it in by hand."
             )
-        first = len(self._app.file.steps) - len(self._own)
+        first = self._given
         steps = [*self._app.steps[:first], *(self._step(row, first) for row in rows)]
         tables = [*self._app.file.steps[:first], *wanted]
         return replace(self._app, file=_with_steps(self._app.file, tables), steps=tuple(steps))
@@ -200,6 +203,8 @@ def _place(path: Path | None) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would hold us up
+            raise ConfigError(f"{path.name} is no file any more.", "Put it back.")
         return read_bounded(path, _MOST_BYTES)
     except OSError as error:
         raise ConfigError(f"{path.name} cannot be read any more: {error.strerror}.", "Put it back.") from error

@@ -10,7 +10,6 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -25,6 +24,7 @@ from edgecv.pipelines.preview.painted import Channel
 from edgecv.pipelines.preview.streams import ImageResponse, MjpegResponse, Streams
 from edgecv.pipelines.web.access import SESSION_S, Access
 from edgecv.pipelines.web.address import HostNames
+from edgecv.pipelines.web.answers import json_answer
 from edgecv.pipelines.web.questions import SharedQuestion
 from edgecv.pipelines.web.request_checks import CheckedApp, admits, client_address
 
@@ -136,8 +136,8 @@ async def _status(site: Site, asking: SharedQuestion[dict[str, Any]], request: R
         document = await asking.answer()
     except Exception as error:  # noqa: BLE001 - whatever the pipeline or a gauge raises, the page says it and asks again
         problem = "it does not answer" if isinstance(error, asyncio.TimeoutError) else str(error)
-        return _json({"problem": problem}, 503)
-    return _json(
+        return json_answer({"problem": problem}, 503)
+    return json_answer(
         {
             **document,
             "instance": site.instance,
@@ -182,7 +182,3 @@ def _busy(message: str) -> Response:
 
 def _missing() -> Response:
     return PlainTextResponse("No image of that source yet.", 404)
-
-
-def _json(document: dict[str, Any], code: int = 200) -> Response:
-    return Response(msgspec.json.encode(document, enc_hook=str), code, media_type="application/json")

@@ -6,10 +6,14 @@ const NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const NEAR = 14; // screen pixels: a finger is not exact
 const WAYS = ["in", "out"];
 const HINTS = {
-  idle: "Drag a corner, a line or a zone. Small dots make new corners. Delete removes what is chosen.",
+  idle: "Drag a corner, a line or a zone. Small dots make new corners. Delete removes what is chosen. "
+    + "Keys: the arrows move what is chosen, C goes on to its next corner.",
   line: "Press where the line begins, and let go where it ends; or click both places.",
   zone: "Click the corners, one after the other. Click the first one again, or Done, to end.",
 };
+
+// Where a shape begins that is made without a pointer, in parts of the image.
+const STARTS = { line: [[0.5, 0.25], [0.5, 0.75]], zone: [[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]] };
 
 let open = null; // the one editor that is open
 
@@ -17,7 +21,12 @@ document.addEventListener("camera", (event) => {
   const card = event.detail;
   const button = textButton("Lines and zones", () => (open && open.card === card ? open.close() : openEditor(card)));
   button.classList.add("edit-shapes");
+  button.setAttribute("aria-label", `Lines and zones of ${card.root.dataset.source}`);
   card.root.querySelector(".about").prepend(button);
+});
+
+document.addEventListener("camera-removed", (event) => {
+  if (open && open.card === event.detail) open.end();
 });
 
 function textButton(text, action) {
@@ -69,7 +78,7 @@ class Editor {
     const tools = make("div", "tools");
     this.done = textButton("Done", () => this.finish());
     tools.append(
-      textButton("New line", () => this.begin("line")), textButton("New zone", () => this.begin("zone")), this.done,
+      textButton("New line", (event) => this.begin("line", event)), textButton("New zone", (event) => this.begin("zone", event)), this.done,
       textButton("Close", () => this.close()),
     );
     this.hint = make("p", "small");
@@ -90,12 +99,16 @@ class Editor {
   /** Closes; false where unsaved changes are to be kept. */
   close() {
     if (this.changed && !confirm("Drop the changes that are not saved?")) return false;
+    this.end();
+    return true;
+  }
+
+  end() {
     document.removeEventListener("keydown", this.keys);
     this.svg.remove();
     this.panel.remove();
     this.card.root.classList.remove("editing");
     open = null;
-    return true;
   }
 
   // --- what the device says ---
@@ -132,6 +145,7 @@ class Editor {
     this.changed = false;
     this.anew.hidden = true;
     this.mode = "idle";
+    this.drag = null;
     this.choose(null);
     this.say(answer.can_save ? "" : answer.reason, false);
   }
@@ -165,13 +179,18 @@ class Editor {
 
   // --- drawing ---
 
-  begin(kind) {
+  begin(kind, event) {
     const names = new Set([...this.answer.names, ...this.shapes.map((shape) => shape.name)]);
     let number = 1;
     while (names.has(`${kind}${number}`)) number += 1;
     this.choose({ kind, name: `${kind}${number}`, was: "", px: [], classes: [], sources: [], units: "relative", points: [],
       touched: true, ...(kind === "line" ? { directions: [...WAYS] } : {}) });
-    this.mode = kind;
+    if (event.detail) this.mode = kind;
+    else { // no pointer: the arrow keys move what stands there at once
+      this.shape.px = STARTS[kind].map((point) => point.map((part, axis) => part * this.size[axis]));
+      this.shapes.push(this.shape);
+      this.changed = true;
+    }
     this.show();
     this.svg.focus({ preventScroll: true });
   }
@@ -267,15 +286,23 @@ class Editor {
   }
 
   key(event) {
-    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const isFree = event.target === document.body; // nothing has the focus
+    if (byId("live").hidden || !(isFree || this.card.root.contains(event.target))) return;
     if (event.key === "Escape") this.escape();
-    else if (typing) return;
+    else if (!(isFree || event.target === this.svg) || event.ctrlKey || event.metaKey || event.altKey) return; // a field or a button has it
     else if (event.key === "Enter" && this.mode === "zone") this.finish();
     else if (event.key === "Delete" || event.key === "Backspace") this.remove();
-    else if (step && this.mode === "idle" && this.shape && document.activeElement === this.svg) this.nudge(step, event.shiftKey ? 10 : 1);
+    else if (step && this.mode === "idle" && this.shape) this.nudge(step, event.shiftKey ? 10 : 1);
+    else if (event.key === "c" && this.mode === "idle" && this.shape) this.nextCorner();
     else return;
     event.preventDefault();
+  }
+
+  nextCorner() {
+    const next = this.corner === null ? 0 : this.corner + 1;
+    this.corner = next < this.shape.px.length ? next : null;
+    this.show();
   }
 
   escape() {
@@ -336,7 +363,10 @@ class Editor {
     this.save.hidden = !this.answer.can_save;
     this.save.disabled = !this.changed || this.mode !== "idle";
     this.list.replaceChildren(...this.shapes.map((shape) => {
-      const button = textButton(`${shape.kind} ${shape.name}`, () => this.choose(shape));
+      const button = textButton(`${shape.kind} ${shape.name}`, () => {
+        this.choose(shape);
+        this.svg.focus({ preventScroll: true }); // this button is made anew; the keys are for the shape now
+      });
       button.setAttribute("aria-pressed", String(shape === this.shape));
       return button;
     }));

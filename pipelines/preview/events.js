@@ -12,6 +12,7 @@
   const state = { source: "", label: "", rule: "", day: startOfDay(new Date()), to: null, pages: [], next: null, by: "sources", bins: 0 };
   const view = {};
   let asked = 0; // a late answer to an earlier question is dropped
+  let askedDays = 0;
   let timer = 0;
   let dayAt = 0;
 
@@ -162,8 +163,8 @@
     view.jump.type = "range";
     view.jump.min = 0;
     view.jump.setAttribute("aria-label", "Jump to a time of the day");
-    view.jump.addEventListener("input", () => showJump(jumpMs()));
-    view.jump.addEventListener("change", () => jumpTo(jumpMs()));
+    view.jump.addEventListener("input", () => view.counted && showJump(jumpMs()));
+    view.jump.addEventListener("change", () => view.counted && jumpTo(jumpMs()));
     view.jumpText = make("output", "small");
     section.append(field("Show", view.by), view.rows, view.hours, view.jump, view.jumpText);
     return section;
@@ -310,9 +311,10 @@
   async function loadDay() {
     dayAt = performance.now();
     const day = state.day;
+    const number = ++askedDays;
     const query = { ...wanted(), from_ms: day.getTime(), to_ms: dayAfter(day, 1).getTime() };
     const [answer, names] = [await get("api/events/day", query), await get("api/events/choices")];
-    if (day !== state.day) return;
+    if (number !== askedDays) return;
     view.counted = answer;
     view.date.value = dateText(day);
     showChoices(names);
@@ -453,8 +455,13 @@
   async function refresh() {
     clearTimeout(timer);
     if (!isOpen()) return;
+    const today = startOfDay(new Date());
+    if (state.to === null && state.day < today) { // it was midnight
+      state.day = today;
+      dayAt = -DAY_REFRESH_MS;
+    }
     if (state.to === null && !state.pages.length) await guarded(loadList);
-    if (!view.counted || performance.now() - dayAt > DAY_REFRESH_MS) await guarded(loadDay);
+    if (!view.counted || performance.now() - dayAt >= DAY_REFRESH_MS) await guarded(loadDay);
     if (isOpen()) timer = setTimeout(refresh, REFRESH_MS);
   }
 

@@ -111,6 +111,7 @@ function makeCard(source) {
 }
 
 function removeCard(card) {
+  document.dispatchEvent(new CustomEvent("camera-removed", { detail: card }));
   seen.unobserve(card.root);
   stopImage(card);
   card.root.remove();

@@ -323,6 +323,56 @@ class Evil:
         raise AssertionError
 
 
+def test_a_line_is_made_and_moved_by_keyboard_alone(browser: Browser, app: Running) -> None:
+    with opened(browser, app.sink) as page:
+        moves(page, "cam")
+        camera(page, "cam").get_by_role("button", name="Lines and zones of cam").press("Enter")
+        panel = camera(page, "cam").locator(".editor")
+        panel.get_by_role("button", name="zone yard").wait_for()
+        panel.get_by_role("button", name="New line").press("Enter")
+        for key in ("Shift+ArrowRight", "c", "ArrowLeft"):
+            page.keyboard.press(key)
+        panel.get_by_role("button", name="Copy TOML").press("Delete")
+        panel.get_by_role("button", name="zone yard").press("Enter")
+        page.keyboard.press("Delete")
+        panel.get_by_role("button", name="Save").press("Enter")
+        panel.get_by_role("status").filter(has_text="Saved in app.toml").wait_for()
+    assert set(steps_in(app)) == {"door", "line1"}
+    assert about(steps_in(app)["line1"]["points"], [[0.5 + 9 / 320, 0.25], [0.5 + 10 / 320, 0.75]])
+
+
+def test_keys_of_another_view_and_of_a_camera_that_went_change_nothing(browser: Browser, tmp_path: Path) -> None:
+    scene = Scene("cam", "side")
+    with showing(scene, events=tmp_path / "events.db", editor=Yard()) as sink, opened(browser, sink) as page:
+        editor = Editor(page)
+        editor.panel.get_by_role("button", name="zone yard").click()
+        page.get_by_role("link", name="Events").click()
+        for key in ("Delete", "Escape"):
+            page.keyboard.press(key)
+        page.get_by_role("link", name="Live").click()
+        assert 'name = "yard"' in editor.toml
+        scene.names = ("side",)
+        wait_for(page, lambda: page.locator("article").count() == 1, "the camera went")
+        assert page.evaluate("open === null")
+
+
+class Yard:
+    """Steps with one zone, which can only be drawn over."""
+
+    name = "app.toml"
+    editable = False
+
+    def reason(self) -> str:
+        return "Nothing can be saved."
+
+    def read(self) -> tuple[str, list[dict[str, Any]]]:
+        points = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]
+        return "1", [{"type": "zone", "name": "yard", "points": points, "units": "relative"}]
+
+    def save(self, edit: object) -> None:
+        raise AssertionError
+
+
 def test_a_page_of_another_server_cannot_edit(browser: Browser, app: Running) -> None:
     """No token is needed on loopback: what keeps a foreign page out is the check of where it comes from."""
     before, version = app.path.read_text(), app.ask()[1]["version"]

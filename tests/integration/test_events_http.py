@@ -27,7 +27,7 @@ from edgecv.pipelines.preview.sink import PreviewSink
 from edgecv.pipelines.sinks import open_sink
 from edgecv.results import Result
 from tests.integration.events_history import crossing, spread, write_history, write_jpeg, write_mp4, writing
-from tests.integration.preview_scene import DEADLINE_S, until
+from tests.integration.preview_scene import DEADLINE_S, make_result, until
 from tests.unit.pipelines.blob import BlobModel
 
 T0_NS = 1_795_860_930_000_000_000
@@ -420,3 +420,31 @@ def test_events_of_a_run_get_their_pictures_and_films(tmp_path: Path) -> None:
         for event in events:
             assert get(sink, f"/media/{event['id']}/snapshot")[1]["Content-Type"] == "image/jpeg"
             assert get(sink, f"/media/{event['id']}/clip", {"Range": "bytes=0-11"})[2][4:8] == b"ftyp"
+
+
+def test_names_that_utf8_cannot_hold_do_not_end_the_answers(tmp_path: Path) -> None:
+    odd = Event(kind="file.read", time_ns=T0_NS, source_id="door", data={"file": "caf\udce9.jpg"})
+    write_history(tmp_path / "events.db", [odd])
+    with serving(tmp_path / "events.db") as sink:
+        sink.emit(make_result(1, "caf\udce9", labels=("half\ud800",)))
+        sink.emit_event(odd)
+        assert [one["details"] for one in ask(sink, "events")["events"]] == ["file caf?.jpg"]
+        assert ask(sink, "shapes")["labels"] == ["half?"]
+        status = ask(sink, "status")
+        assert (status["sources"][0]["name"], status["events"][0]["details"]) == ("caf?", "file caf?.jpg")
+
+
+def test_the_address_of_a_file_with_a_number_of_five_thousand_digits_is_missing(page: PreviewSink) -> None:
+    for number in ("1" * 5000, "9" * 19, "0x1", "%D9%A1"):
+        assert get(page, f"/media/{number}/snapshot")[0] == 404
+
+
+def test_events_before_the_epoch_are_turned_over_too(tmp_path: Path) -> None:
+    write_history(tmp_path / "events.db", [crossing(number, -number * 10**9) for number in range(3)])
+    with serving(tmp_path / "events.db") as sink:
+        seen, before = [], ""
+        while before is not None:
+            answer = ask(sink, "events", limit=1, before=before)
+            seen += [one["tracker_id"] for one in answer["events"]]
+            before = answer["next"]
+    assert seen == [0, 1, 2]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +177,19 @@ def test_new_events_appear_by_themselves(browser: Browser, tmp_path: Path) -> No
         store.emit_event(Event(kind="source.stale", time_ns=time.time_ns(), source_id="gate", priority="alarm"))
         shows(page, lambda rows: len(rows) == 2 and "source.stale" in rows[0], "it stands first")
         assert page.locator("#history-list li").first.locator(".alarm").count() == 1
+
+
+def test_the_day_goes_on_at_midnight(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    write_history(path, [crossing(1, time.time_ns())])
+    with serving(path) as sink, opened(browser, sink.url) as page:
+        page.clock.install(time=datetime(2026, 11, 28, 23, 59, 50, tzinfo=timezone.utc))
+        page.goto(sink.url + "#events")
+        page.reload()
+        heading = page.get_by_role("heading", name="Timeline of")
+        heading.filter(has_text="28/11/2026").wait_for()
+        page.clock.fast_forward(15_000)
+        heading.filter(has_text="29/11/2026").wait_for()
 
 
 @pytest.mark.slow

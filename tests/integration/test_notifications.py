@@ -373,3 +373,27 @@ def test_a_notification_names_the_file_that_the_sink_of_snapshots_wrote(tmp_path
     (written,) = (tmp_path / "shots").glob("*.jpg")
     assert Path(document["snapshot"]["path"]).resolve() == written.resolve()
     assert jpeg(written.read_bytes()).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("template", ["ntfy", "slack", "homeassistant"])
+def test_an_event_of_a_time_that_no_calendar_holds_keeps_no_later_alarm(template: str) -> None:
+    with Receiver(then=keep) as receiver:
+        sink = notifying(receiver.url, template=template, time_zone="Pacific/Kiritimati")
+        for time_ns in (10**21, -(10**21), 10**18 * 253):
+            sink.emit_event(replace(made(), time_ns=time_ns))
+        sink.emit_event(made("source.failed", priority="alarm"))
+        sink.close()
+    assert (sink.delivered, sink.lost) == (4, 0)
+
+
+def test_what_is_wrong_with_one_event_of_a_frame_keeps_no_alarm_behind_it() -> None:
+    with Receiver(then=keep) as receiver:
+        sink = notifying(receiver.url, template="homeassistant", cooldown_s=3600.0)
+        odd = made("odd", of="half\udcff of a character")
+        sink.emit(crossed(0.0, made(), made()))
+        with pytest.raises(SinkError, match="no JSON"):
+            sink.emit(crossed(0.1, odd, made("source.failed", priority="alarm")))
+        sink.close()
+    told = [json.loads(body) for _, body in receiver.bodies]
+    assert [one["kind"] for one in told] == ["line.crossed", "source.failed"]
+    assert told[-1]["held_back"] == 1

@@ -217,6 +217,33 @@ def test_a_file_that_was_changed_by_hand_is_not_overwritten(app: Running) -> Non
     assert app.path.read_text() == by_hand
 
 
+@pytest.mark.parametrize("kept", ["the last step", "no step"])
+def test_first_steps_that_were_removed_by_hand_are_missed(app: Running, kept: str) -> None:
+    text = app.path.read_text()
+    first, end = (
+        text.index("[[steps]]"),
+        text.index('[[steps]]\ntype = "zone"' if kept == "the last step" else "# the page"),
+    )
+    by_hand = text[:first] + text[end:]
+    app.path.write_text(by_hand)
+    document = app.ask()[1]
+    assert not document["can_save"]
+    assert "app.toml was changed by hand" in document["reason"]
+    assert "line 'door' was removed" in document["reason"]
+    assert app.edited(yard={"points": [[0.2, 0.2], [0.4, 0.2], [0.4, 0.9]]})[0] == 409
+    assert app.path.read_text() == by_hand
+
+
+def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(app: Running) -> None:
+    text = app.path.read_text()
+    app.path.unlink()
+    os.mkfifo(app.path)
+    assert "is no file any more" in app.ask()[1]["reason"]
+    app.path.unlink()
+    app.path.write_text(text)
+    assert app.ask()[1]["can_save"]
+
+
 def test_another_part_of_the_file_may_be_changed_by_hand_and_stays(app: Running) -> None:
     version = app.ask()[1]["version"]
     app.path.write_text(app.path.read_text().replace("# my cameras", "# our cameras\nmax_frames = 1000000"))

@@ -30,11 +30,30 @@ _TOKEN = "correct-horse-battery"
 
 SERVERS = """
 import sys
+from pathlib import Path
 from edgecv.pipelines.preview.sink import PreviewSink
 from edgecv.pipelines.sinks.metrics.sink import MetricsSink
+from edgecv.events import EventMedia
+from tests.integration.events_history import spread, write_history, write_jpeg, write_mp4
 from tests.integration.preview_scene import make_result
 from tests.security.web import status
-servers = [PreviewSink(0), PreviewSink(0, token="correct-horse-battery"), MetricsSink(0)]
+
+class Book:
+    name, editable = "app.toml", True
+    def reason(self): return ""
+    def read(self): return "1", []
+    def save(self, edit): pass
+
+folder = Path(sys.argv[1])
+events = list(spread(20))
+files = [("snapshot", write_jpeg(folder / "media" / "a.jpg")), ("clip", write_mp4(folder / "media" / "a.mp4", 2))]
+write_history(
+    folder / "events.db",
+    events,
+    [EventMedia(keys=(events[0].key,), kind=kind, path=path, source_id=events[0].source_id) for kind, path in files],
+)
+page = {"events": folder / "events.db", "editor": Book()}
+servers = [PreviewSink(0, **page), PreviewSink(0, token="correct-horse-battery", **page), MetricsSink(0)]
 for server in servers:
     server.attach(status)
     server.emit(make_result(1))
@@ -53,6 +72,22 @@ CORPUS = [
     b"GET /api/status?page=abc HTTP/1.1\r\nHost: localhost\r\nCookie: a=b; edgecv_preview_1=x\r\n\r\n",
     b"GET /stream/KEY?page=abc HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /image/KEY HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /api/shapes HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"PUT /api/shapes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 27\r\n\r\n"
+    b'{"version":"1","shapes":[]}',
+    b"PUT /api/shapes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b'8\r\n[[[[[[[[\r\n10\r\n{"a":1e999,"a":"\r\n0\r\n\r\n',
+    b"POST /api/shapes HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
+    b"GET /api/events?source=door&label=car&rule=exit&from_ms=1&to_ms=9999999999999 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /api/events?before=1795860930000000000-7&limit=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /api/events/choices HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /api/events/day?from_ms=0&to_ms=86400000&source=%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /media/1/snapshot HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-9,20-29\r\n\r\n",
+    b"GET /media/1/clip HTTP/1.1\r\nHost: localhost\r\nRange: bytes=-99999999999999999999\r\nIf-Range: x\r\n\r\n",
+    b"HEAD /media/1/clip HTTP/1.1\r\nHost: localhost\r\nRange: bytes=5-1\r\n\r\n",
+    b"GET /media/1/thumbnail HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /media/" + b"1" * 5000 + b"/clip HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /media/..%2f..%2fetc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"HEAD /stream/KEY HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /api/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer correct-horse-batterx\r\n\r\n",
     b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 27\r\n\r\ntoken=correct-horse-batterx",
@@ -175,7 +210,7 @@ def servers(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[int], 
     errors = folder / "stderr"
     with errors.open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVERS],
+            [sys.executable, "-c", SERVERS, str(folder)],
             cwd=CHECKOUT,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
             stdin=subprocess.PIPE,

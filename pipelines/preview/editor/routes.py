@@ -15,6 +15,7 @@ from edgecv.errors import ConfigError, EdgeCVError
 from edgecv.pipelines.preview.editor.book import OutOfDate, StepBook
 from edgecv.pipelines.preview.editor.shapes import Edit, shapes_of
 from edgecv.pipelines.preview.painted import PaintedImages
+from edgecv.pipelines.web.answers import json_answer
 from edgecv.pipelines.web.questions import SharedQuestion
 
 _MOST_BYTES = 1 << 18
@@ -81,7 +82,7 @@ def _document(book: StepBook | None, images: PaintedImages) -> dict[str, Any]:
 async def _answer(ask: Any) -> Response:
     """In a thread of its own: the images of all others go on meanwhile."""
     try:
-        return _json(200, await SharedQuestion(ask, _SAVE_S).answer())
+        return json_answer(await SharedQuestion(ask, _SAVE_S).answer())
     except asyncio.TimeoutError:
         return _error(503, "The pipeline does not answer.")
     except OutOfDate as error:
@@ -103,8 +104,4 @@ async def _body(request: Request) -> bytes | None:
 
 
 def _error(code: int, message: str, hint: str = "") -> Response:
-    return _json(code, {"error": message, "hint": hint})
-
-
-def _json(code: int, document: dict[str, Any]) -> Response:
-    return Response(msgspec.json.encode(document, enc_hook=str), code, media_type="application/json")
+    return json_answer({"error": message, "hint": hint}, code)

@@ -39,7 +39,7 @@ class Filter:
     def from_query(cls, query: Mapping[str, str]) -> Filter:
         """Read what a page asks for. Raises ``ConfigError``: a number that is none."""
         before = query.get("before", "")
-        time_ns, _, number = before.partition("-")
+        time_ns, _, number = before.rpartition("-")
         return cls(
             **{name: query.get(name, "") for name in ("source", "label", "rule", "kind")},
             from_ms=_moment(query, "from_ms"),
@@ -182,7 +182,7 @@ def _details(data: str) -> str:
     """What the data say besides the columns, as a line of text."""
     try:
         said = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(said, dict):
         return ""

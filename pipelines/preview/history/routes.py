@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -23,6 +23,7 @@ from edgecv.pipelines.preview.history.queries import MOST_ROWS, Filter, choices,
 from edgecv.pipelines.preview.history.reader import HistoryReader
 from edgecv.pipelines.preview.history.serving import FileResponse, Takers
 from edgecv.pipelines.preview.history.thumbnails import Thumbnails
+from edgecv.pipelines.web.answers import json_answer
 from edgecv.pipelines.web.request_checks import client_address
 
 _Answer = TypeVar("_Answer")
@@ -47,7 +48,7 @@ class History:
             Route("/api/events", self._events, methods=["GET"]),
             Route("/api/events/choices", self._choices, methods=["GET"]),
             Route("/api/events/day", self._day, methods=["GET"]),
-            Route("/media/{number:int}/{kind}", self._media, methods=["GET"]),
+            Route("/media/{number}/{kind}", self._media, methods=["GET"]),
         ]
 
     def close(self) -> None:
@@ -71,21 +72,21 @@ class History:
 
     async def _answer(self, question: Callable[[sqlite3.Connection], dict[str, Any]]) -> Response:
         try:
-            return _json(await self.reader.ask(question))
+            return json_answer(await self.reader.ask(question))
         except ConfigError as error:
-            return _json({"problem": error.message}, 400)
+            return json_answer({"problem": error.message}, 400)
         except SinkError as error:
-            return _json({"problem": error.message, "hint": error.hint}, 503)
+            return json_answer({"problem": error.message, "hint": error.hint}, 503)
 
     async def _media(self, request: Request) -> ASGIApp:
         number, kind = request.path_params["number"], request.path_params["kind"]
-        if kind not in ("snapshot", "clip", "thumbnail") or number >= 1 << 63:
+        if kind not in ("snapshot", "clip", "thumbnail") or not re.fullmatch("[0-9]{1,18}", number):
             return _missing()
         if self._takers.is_full(client_address(request)):
             return PlainTextResponse("Too many files are under way to you.", 503, {"Retry-After": "5"})
         of_kind = "snapshot" if kind == "thumbnail" else kind
         try:
-            path = await self.reader.ask(lambda db: media_path(db, number, of_kind))
+            path = await self.reader.ask(lambda db: media_path(db, int(number), of_kind))
         except SinkError as error:
             return PlainTextResponse(error.message, 503, {"Retry-After": "5"})
         found = None if path is None else await self._in_thread(open_media, path)
@@ -112,7 +113,3 @@ def _thumbnail(thumbnails: Thumbnails, file: MediaFile) -> bytes | None:
 
 def _missing() -> Response:
     return PlainTextResponse("There is no such file, or not any more.", 404)
-
-
-def _json(document: dict[str, Any], code: int = 200) -> Response:
-    return Response(msgspec.json.encode(document), code, media_type="application/json")

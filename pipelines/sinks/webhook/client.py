@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from edgecv._internal.extras import require
+from edgecv._internal.printable import printable
 from edgecv._internal.redaction import refuse_doubtful
 from edgecv._internal.timing import Backoff
 from edgecv.errors import ConfigError, SinkError
@@ -33,6 +34,7 @@ _MOST_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 307, 308})  # 303 says: done, go and look elsewhere
 _READ_BYTES = 65_536  # of an answer nobody needs; with more the connection is not used again
 _LONGEST_RETRY_AFTER_S = 60.0
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,31 @@ def retry_after_s(value: str, now: datetime) -> float:
         except (TypeError, ValueError, IndexError, OverflowError):
             return 0.0
     return min(_LONGEST_RETRY_AFTER_S, max(0.0, seconds))
+
+
+def trusted(ca_file: str) -> ssl.SSLContext | None:
+    """The certificates of a file; ``None``: those of the system. Raises ``ConfigError``: it holds none."""
+    if not ca_file:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigError(f"{ca_file} holds no certificates to trust.", "Give a PEM file.") from error
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong in a request, as a sentence without its address."""
+    if isinstance(error, TimeoutError):
+        return "No answer in time."
+    # Some errors of urllib3 and http.client repeat what the receiver sent.
+    return f"{printable(getattr(error, 'strerror', None) or str(error) or type(error).__name__)[:_LONGEST_REASON]}."
+
+
+def hint_for(status: int) -> str:
+    """What to do about a status."""
+    if status in (401, 403):
+        return "Check the secret in token_file, and auth."
+    return "The receiver refuses what it gets: look into its log." if status < 500 else "Look into the receiver's log."
 
 
 def _same_origin(url: str, location: str) -> str:

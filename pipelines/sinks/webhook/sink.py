@@ -6,7 +6,6 @@ import base64
 import logging
 import random
 import re
-import ssl
 import threading
 import time
 import uuid
@@ -16,12 +15,21 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from edgecv._internal.printable import printable
 from edgecv._internal.secret_files import read_secret
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event, EventMedia
 from edgecv.notifications.rates import Limiter
-from edgecv.pipelines.sinks.webhook.client import NETWORK_ERRORS, Answer, Poster, backoff_s, check_url, origin
+from edgecv.pipelines.sinks.webhook.client import (
+    NETWORK_ERRORS,
+    Answer,
+    Poster,
+    backoff_s,
+    check_url,
+    hint_for,
+    origin,
+    reason_of,
+    trusted,
+)
 from edgecv.pipelines.sinks.webhook.options import WebhookOptions
 from edgecv.pipelines.sinks.webhook.parcels import Files, Notification, Parcel, frame_document
 from edgecv.pipelines.sinks.webhook.pictures import Pictures
@@ -34,7 +42,6 @@ from edgecv.version import __version__
 
 log = logging.getLogger("edgecv.pipelines")
 
-_LONGEST_REASON = 200
 _JOIN_S = 1.0  # for a sender that was interrupted
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -71,7 +78,7 @@ class WebhookSink(SinkType):
         self._options = options = options or WebhookOptions()
         self._name = origin(check_url(url))
         self._share = share
-        self._poster = Poster(url, self._headers(url), _trust(options.ca_file))
+        self._poster = Poster(url, self._headers(url), trusted(options.ca_file))
         self._choice, self._limiter, self._files = options.choice, Limiter(options.limits), Files(options.snapshot_url)
         self._pictures: Pictures | None = None
         if options.snapshot == "attach":
@@ -152,17 +159,35 @@ class WebhookSink(SinkType):
             )
 
     def _notify(self, events: Sequence[Event], result: Result | None) -> None:
-        """Queue the events that are wanted and may pass; a picture is made once for all of them."""
-        picture = b""
+        """Queue the events that are wanted and may pass; a picture is made once for all of them.
+
+        What is wrong with one of them, or with the picture, keeps none of the others: it is raised at the end.
+        """
+        problems: list[SinkError] = []
+        picture: bytes | None = None
         for event in events:
-            if not self._choice.wants(event):
-                continue
-            held = self._limiter.admit(event)
+            held = self._limiter.admit(event) if self._choice.wants(event) else None
             if held is None:
                 continue
-            if self._pictures is not None and result is not None:
-                picture = picture or self._pictures.of(result)
-            self._queue(Notification.of(event, held, picture))
+            if picture is None:
+                picture = self._picture(result, problems)
+            try:
+                self._queue(Notification.of(event, held, picture))
+            except SinkError as error:
+                self._limiter.take_back(held)
+                problems.append(error)
+        if problems:
+            raise problems[0]
+
+    def _picture(self, result: Result | None, problems: list[SinkError]) -> bytes:
+        """The picture that goes along, if one is wanted and can be made."""
+        if self._pictures is None or result is None:
+            return b""
+        try:
+            return self._pictures.of(result)
+        except SinkError as error:
+            problems.append(error)
+            return b""
 
     def _tell_rest(self) -> None:
         """Say at the end how many events were held back, if one more may be said."""
@@ -182,7 +207,6 @@ class WebhookSink(SinkType):
     def _queue(self, parcel: Parcel) -> None:
         pushed_out = self._waiting.pushed_out
         if not self._waiting.put(parcel):
-            self._untell(parcel)
             raise SinkError(f"A result is too large for {self._name}.", "Leave masks out, or raise queue_mb.")
         self._accepted += 1
         if self._waiting.pushed_out > pushed_out and not self._is_failing:
@@ -221,12 +245,12 @@ class WebhookSink(SinkType):
             except NETWORK_ERRORS as error:
                 answer = Answer(503, 0.0)  # as good as a receiver that is not there
                 if attempt == 0 or self._left_s(since) > 0:  # else cut short by us: the reason before it is the reason
-                    self._note(_reason(error), "Is the receiver up, and the network?")
+                    self._note(reason_of(error), "Is the receiver up, and the network?")
             else:
                 if answer.is_delivered:
                     self._is_failing = False
                     return True
-                self._note(f"It answered with HTTP {answer.status}.", _hint(answer.status))
+                self._note(f"It answered with HTTP {answer.status}.", hint_for(answer.status))
             if not answer.may_pass:
                 return False
             pause_s = max(answer.retry_after_s, backoff_s(attempt, self._options.retry_s, self._share()))
@@ -267,25 +291,3 @@ def _secret(path: str, what: str) -> str:
     if not re.fullmatch(r"[\x20-\x7e]+", text):
         raise ConfigError(f"{path} must hold {what} of the webhook, in one line of ASCII text.")
     return text
-
-
-def _trust(ca_file: str) -> ssl.SSLContext | None:
-    if not ca_file:
-        return None
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigError(f"{ca_file} holds no certificates to trust.", "Give a PEM file.") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "No answer in time."
-    # Some errors of urllib3 and http.client repeat what the receiver sent.
-    return f"{printable(getattr(error, 'strerror', None) or str(error) or type(error).__name__)[:_LONGEST_REASON]}."
-
-
-def _hint(status: int) -> str:
-    if status in (401, 403):
-        return "Check the secret in token_file, and auth."
-    return "The receiver refuses what it gets: look into its log." if status < 500 else "Look into the receiver's log."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from datetime import datetime, timezone, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import Any
 
@@ -44,6 +44,8 @@ PICTURE_FIELDS: Mapping[str, str] = MappingProxyType(
     }
 )
 NOWHERE = "EdgeCV"
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST_US, _LAST_US = -62_135_000_000_000_000, 253_402_000_000_000_000  # a few days from the ends of the calendar
 _LONGEST = 1000  # characters of a text: receivers have limits of their own, Slack 3,000 for a block
 
 
@@ -58,7 +60,7 @@ def field_values(
     """The value of every field; texts have no control characters. Of ``data.NAME`` the name stands for itself."""
     event, held = notification.event, notification.held
     what, more = _what(event), _more(held)
-    moment = datetime.fromtimestamp(event.time_ns / 1e9, tz=timezone.utc)
+    moment = _moment(event.time_ns)
     names = files.names(event.key)
     values: dict[str, Any] = {
         "kind": event.kind,
@@ -88,6 +90,11 @@ def field_values(
 
 def _base64(notification: Notification) -> dict[str, str]:
     return {"snapshot_base64": base64.b64encode(notification.picture).decode()}  # long: it is not looked through
+
+
+def _moment(time_ns: int) -> datetime:
+    """The time of an event; of one that no calendar holds, the nearest that every time zone can show."""
+    return _EPOCH + timedelta(microseconds=max(_FIRST_US, min(_LAST_US, time_ns // 1000)))
 
 
 def _what(event: Event) -> str:
