@@ -79,8 +79,7 @@ class ClipsSink(SinkType):
 
     def emit(self, result: Result) -> None:
         """Remember the frame, and make a clip of its events. Raises ``SinkError``: the sink is closed."""
-        if self._closed:
-            raise SinkError(f"{self._folder.path} is closed.")
+        self._check_open()
         events = [event for event in result.events if self._wanted(event)]
         frame = result.frame
         roll = self._roll(frame.source_id)
@@ -92,7 +91,11 @@ class ClipsSink(SinkType):
             roll.wait_for_room()
 
     def emit_event(self, event: Event) -> None:
-        """Make a clip of an event whose frame a step dropped, or of one of a source's health where ``on`` names it."""
+        """Make a clip of an event whose frame a step dropped, or of one of a source's health where ``on`` names it.
+
+        Raises ``SinkError``: the sink is closed.
+        """
+        self._check_open()
         if self._wanted(event) and event.source_id in self._rolls:
             roll = self._rolls[event.source_id]
             self._writer.note(roll, [event], roll.scene_ns(event.time_ns))
@@ -122,6 +125,10 @@ class ClipsSink(SinkType):
         if not self._closed:
             self._closed = True
             close_all([self._writer.close, self._folder.prune, self._folder.close])
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SinkError(f"{self._folder.path} is closed.")
 
     def _roll(self, source_id: str) -> Roll:
         roll = self._rolls.get(source_id)
