@@ -60,7 +60,7 @@ class PacketSender:
     """The worker's end; it has a thread only once packets are wanted.
 
     Attributes:
-        is_wanted: Whether the parent asked for packets.
+        is_wanted: Whether the parent asked for packets, and did not hang up.
     """
 
     def __init__(self) -> None:
@@ -69,16 +69,23 @@ class PacketSender:
         self._waiting: deque[Packet] = deque()
         self._bytes = 0
         self._is_skipping = True  # until the next key frame
-        self._told: PacketStream | None = None
+        self._connection: socket.socket | None = None
+        self._is_over = False  # the parent hung up
 
     def begin(self, connection: socket.socket) -> None:
-        """Send what comes from now on, beginning with a key frame."""
+        """Send what comes from now on, beginning with a key frame; where it went before, nothing more is sent."""
+        with self._changed:
+            if self._connection is not None:
+                self._forget()
+            self._connection, self._is_over, self.is_wanted = connection, False, True
+            self._changed.notify_all()
         threading.Thread(target=self._run, args=(connection,), name="edgecv-packets", daemon=True).start()
-        self.is_wanted = True
 
     def put(self, packet: Packet) -> None:
         """Let a packet be sent soon; never waits. Where there is no room it is left out, and all up to the next key frame."""
         with self._changed:
+            if self._is_over:
+                return
             fits = self._bytes + len(packet.data) <= _MOST_WAITING
             self._is_skipping = not fits or (self._is_skipping and not packet.is_key)
             if not self._is_skipping:
@@ -88,26 +95,38 @@ class PacketSender:
 
     def _run(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):  # the parent hung up
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._waiting)
-                time.sleep(_GATHER_S)
-                with self._changed:
-                    batch, size = list(self._waiting), self._bytes
-                    self._waiting.clear()
-                connection.sendall(b"".join(self._said(batch)))
-                with self._changed:  # what is on its way takes memory, too
-                    self._bytes -= size
+            told: PacketStream | None = None
+            while batch := self._batch(connection):
+                connection.sendall(b"".join(_said(batch, told)))
+                told = batch[-1].stream
+                self._sent(batch, connection)
+        with self._changed:
+            if self._connection is connection:
+                self._forget()
 
-    def _said(self, batch: list[Packet]) -> Iterator[bytes]:
-        for packet in batch:
-            if packet.stream is not self._told:
-                stream = self._told = packet.stream
-                yield _headed(StreamHead(stream.codec, stream.width, stream.height, stream.parameters))
-            yield _headed(
-                PacketHead(len(packet.data), packet.pts, packet.dts, packet.is_key, packet.captured_ns, packet.scene_ns)
-            )
-            yield packet.data
+    def _batch(self, connection: socket.socket) -> list[Packet]:
+        """What came in a while; nothing once packets go elsewhere."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._connection is not connection)
+        time.sleep(_GATHER_S)
+        with self._changed:
+            if self._connection is not connection:
+                return []
+            batch = list(self._waiting)
+            self._waiting.clear()
+            return batch
+
+    def _sent(self, batch: list[Packet], connection: socket.socket) -> None:
+        """Make room: what is on its way takes memory, too."""
+        with self._changed:
+            if self._connection is connection:
+                self._bytes -= sum(len(packet.data) for packet in batch)
+
+    def _forget(self) -> None:
+        """Nobody wants what waits, nor what comes."""
+        self._waiting.clear()
+        self._bytes, self._is_skipping, self._connection = 0, True, None
+        self.is_wanted, self._is_over = False, True
 
 
 class PacketReceiver:
@@ -199,6 +218,18 @@ class PacketReceiver:
                 codec=said.codec, width=said.width, height=said.height, parameters=said.parameters
             )
         return False
+
+
+def _said(batch: list[Packet], told: PacketStream | None) -> Iterator[bytes]:
+    """The messages of packets, after those of the stream ``told``."""
+    for packet in batch:
+        if packet.stream is not told:
+            stream = told = packet.stream
+            yield _headed(StreamHead(stream.codec, stream.width, stream.height, stream.parameters))
+        yield _headed(
+            PacketHead(len(packet.data), packet.pts, packet.dts, packet.is_key, packet.captured_ns, packet.scene_ns)
+        )
+        yield packet.data
 
 
 def _headed(head: StreamHead | PacketHead) -> bytes:

@@ -91,8 +91,8 @@ def _pump(
     number, told_ns = 0, 0
     shape: tuple[int, ...] = ()
     while not stopping.is_set():
-        if packets.is_wanted and isinstance(source, LiveSource):
-            source.on_packet = packets.put
+        if isinstance(source, LiveSource):
+            source.on_packet = packets.put if packets.is_wanted else None
         frame = source.read()
         if frame is None:
             return

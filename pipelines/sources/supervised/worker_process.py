@@ -98,8 +98,14 @@ class WorkerProcess:
                 yield message
 
     def pass_packets(self, take: Callable[[Packet], None] | None) -> None:
-        """Ask for what the camera encoded, as soon as somebody takes it, and hand over what came; never waits."""
+        """Ask for what the camera encoded, as soon as somebody takes it, and hand over what came; never waits.
+
+        Once nobody takes it any more, the worker is hung up on: what it still has to say of that is never read.
+        """
         if take is None:
+            if self._packets is not None:
+                self._packets.close()
+                self._packets = None
             return
         if self._packets is None:
             self._packets, theirs = PacketReceiver.pair()

@@ -93,6 +93,27 @@ def test_a_stream_begins_with_a_key_frame(line: tuple[PacketReceiver, socket.soc
     assert collected(receiver, 20)[0].is_key
 
 
+def test_once_the_parent_hung_up_nothing_waits_and_another_line_begins_with_a_key_frame() -> None:
+    sender, packets = PacketSender(), h264_packets(4.0)
+    receiver, theirs = PacketReceiver.pair()
+    sender.begin(theirs)
+    for packet in packets[:30]:
+        sender.put(packet)
+    collected(receiver, 30)
+    receiver.close()
+    sender.put(packets[30])
+    wait_until(lambda: not sender.is_wanted, "the end of the line")
+    for packet in packets[31:45]:
+        sender.put(packet)
+    receiver, theirs = PacketReceiver.pair()
+    sender.begin(theirs)
+    for packet in packets[45:]:
+        sender.put(packet)
+    found = collected(receiver, 20)
+    receiver.close()
+    assert [packet.scene_ns for packet in found] == [packet.scene_ns for packet in packets[60:]]
+
+
 def _headed(document: dict[str, object]) -> bytes:
     data = msgspec.msgpack.encode(document)
     return len(data).to_bytes(4, "big") + data
