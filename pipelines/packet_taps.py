@@ -29,12 +29,21 @@ class PacketTaps:
         loop.on_repaint = self._close
 
     def know(self, reader: SourceReader, config: SourceConfig) -> None:
-        """One more source; one of the name of an earlier one is another."""
+        """One more source; one of the name of an earlier one is another.
+
+        Where it gives no packets, or must not, sinks forget those of the earlier one: they stand for this source no more.
+        """
+        name = reader.name
         with self._changing:
-            self._closed.discard(reader.name)
-            self._sources.pop(reader.name, None)
-            if isinstance(reader.source, GivesPackets) and not config.mask:
-                self._sources[reader.name] = reader.source
+            was_open = self._sources.pop(name, None) is not None
+            self._closed.discard(name)
+            if config.mask:
+                self._closed.add(name)
+            elif isinstance(reader.source, GivesPackets):
+                self._sources[name] = reader.source
+            is_open = name in self._sources
+        if was_open and not is_open:
+            self._forget(name)
         self.open()
 
     def open(self) -> None:
@@ -60,5 +69,8 @@ class PacketTaps:
             source = self._sources.get(name)
             if source is not None:
                 source.on_packet = None
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
         for worker in self._workers:
             worker.drop_packets(name)

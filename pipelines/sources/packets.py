@@ -9,6 +9,7 @@ from edgecv.media.annex_b import parameter_sets
 from edgecv.media.packets import TICKS_PER_S, Codec, Packet, PacketStream
 
 _CODECS: dict[str, Codec] = {"h264": "h264", "hevc": "hevc", "mjpeg": "jpeg"}
+_NO_ANNEX_B = b"\x01"  # begins the parameters of FLV, MP4 and Matroska, whose units have lengths for start codes
 _MOST_PARAMETERS = 4096  # bytes; some hundred are usual
 _JUMP_TICKS = 5 * TICKS_PER_S  # the camera's clock was set, or it began anew
 
@@ -25,9 +26,12 @@ class VideoPackets:
         self._behind: int | None = None  # by how much its clock differs from ours
 
     def made(self, packet: Any, decoder: Any) -> Packet | None:
-        """The packet, once it was decoded; ``None`` for a codec that is not kept, or one before the first key frame."""
+        """The packet, once it was decoded.
+
+        ``None`` for a codec or a form that is not kept (the frames are, then), or one before the first key frame.
+        """
         codec = _CODECS.get(decoder.name)
-        if codec is None or not packet.size:
+        if codec is None or not packet.size or bytes(decoder.extradata or b"")[:1] == _NO_ANNEX_B:
             return None
         now_ns, pts, dts = time.monotonic_ns(), self._ticks(packet.pts, packet), self._ticks(packet.dts, packet)
         pts = pts if pts is not None else dts if dts is not None else self._pts or 0

@@ -16,6 +16,8 @@ from edgecv.pipelines.sinks.clips.roll import Roll
 
 _LATE_S = 3.0  # what is on its way from a camera when its time is over
 _SILENT_S = 30.0  # a source that gives nothing for so long ends its clips
+_DESCRIBE_S = 2.0  # how often further events are written into the document of a clip that grows
+_MOST_EVENTS = 1000  # in a document; of a storm of events the first say enough
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -50,6 +52,7 @@ class Clip:
     _first: Packet | None = None
     _last_ns: int = 0
     _described: int = 0
+    _described_s: float = 0.0
     _moved_s: float = field(default_factory=time.monotonic)
 
     def takes(self, roll: Roll, scene_ns: int) -> bool:
@@ -73,7 +76,7 @@ class Clip:
             self.number += 1
         if packets:
             self._moved_s = time.monotonic()
-        if not self.is_empty and len(self.events) != self._described:
+        if not self.is_empty and self._is_news():
             self._describe(folder, is_whole=False)
         return self._is_overdue()
 
@@ -96,6 +99,11 @@ class Clip:
         if packet.scene_ns > min(self.end_ns, self.latest_ns):
             return True
         return self._stream is not None and packet.stream is not self._stream
+
+    def _is_news(self) -> bool:
+        """Whether the document lacks events, and was written some time ago."""
+        now_s, listed = time.monotonic(), min(len(self.events), _MOST_EVENTS)
+        return not self._described or (listed > self._described and now_s - self._described_s >= _DESCRIBE_S)
 
     def _is_overdue(self) -> bool:
         silent_s = time.monotonic() - self._moved_s
@@ -122,7 +130,7 @@ class Clip:
 
     def _describe(self, folder: ClipFolder, *, is_whole: bool) -> None:
         assert self._first is not None and self._stream is not None
-        events = list(self.events)
+        events, count = self.events[:_MOST_EVENTS], len(self.events)
         first = self._first
         document: dict[str, Any] = {
             "source_id": self.roll.source_id,
@@ -137,9 +145,10 @@ class Clip:
                 {"key": event.key, "offset_s": _seconds(scene_ns - first.scene_ns), **event.as_dict()}
                 for event, scene_ns in events
             ],
+            **({"events_left_out": count - len(events)} if count > len(events) else {}),
         }
         folder.describe(self.stem, document)
-        self._described = len(events)
+        self._described, self._described_s = len(events), time.monotonic()
 
 
 def _seconds(duration_ns: int) -> float:

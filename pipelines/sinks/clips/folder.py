@@ -19,7 +19,7 @@ from edgecv.pipelines.sinks.video.file_ring import FileRing
 from edgecv.pipelines.sinks.video.ring_order import Clocks
 
 _CLIP, _DOCUMENT, _PART = ".mp4", ".json", ".mp4.part"
-_MOST_DOCUMENT = 4 << 20
+_MOST_DOCUMENT = 16 << 20
 
 
 class ClipFolder:

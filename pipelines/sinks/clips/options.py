@@ -21,7 +21,8 @@ class ClipsOptions(msgspec.Struct, frozen=True, kw_only=True):
         on: Kinds of events, comma-separated, such as ``line.crossed``; ``*`` stands for any text. By default each event of a step,
             but none of a source's health.
         classes: Names of classes, comma-separated: events that name another class, or none, get no clip.
-        longest_s: A clip that further events prolong is cut here, and the next event begins another.
+        longest_s: A clip that further events prolong is cut here, and the next event begins another; never less than ``pre_s`` and
+            ``post_s`` together.
         originals: Keep what a network camera encoded; 0 makes clips of the frames as they come out of the steps.
         fps: At most so many images a second of what is encoded here: frames, and JPEG images of cameras.
         ring_mb: What may be kept of a source in memory; beyond it the oldest goes, so that clips begin later.

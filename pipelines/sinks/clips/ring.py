@@ -10,6 +10,8 @@ from edgecv.media.packets import Packet, PacketStream
 
 BACK_NS = 500_000_000  # a scene whose time goes back further began anew, such as a video that is played again
 
+PACKET_BYTES = 400  # that a packet takes beside its data: a camera may send very small ones for days
+
 
 @dataclass(slots=True)
 class _Group:
@@ -46,8 +48,13 @@ class PacketRing:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all packets that it holds."""
+        """The bytes that all its packets take in memory."""
         return self._bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no packet."""
+        return not self._groups
 
     def put(self, packet: Packet) -> None:
         """Take a packet; one that comes before any key frame is left out."""
@@ -60,8 +67,8 @@ class PacketRing:
                 self._groups.append(_Group(self._next))
             group = self._groups[-1]
             group.packets.append(packet)
-            group.size += len(packet.data)
-            self._bytes += len(packet.data)
+            group.size += len(packet.data) + PACKET_BYTES
+            self._bytes += len(packet.data) + PACKET_BYTES
             self._next += 1
             self._last_ns = packet.scene_ns
             self._trim()

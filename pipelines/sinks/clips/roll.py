@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ _LATE_NS = 3_000_000_000  # a result comes after its frame; then the time before
 _LIVE_NS = 60_000_000_000
 _QUALITY = 85
 _ROOM_S = 5.0
+_SILENT_NS = 5_000_000_000  # frames without packets for so long: none will come
 
 
 class Roll:
@@ -34,6 +36,8 @@ class Roll:
         self.ring = PacketRing(round(options.pre_s * 1e9) + _LATE_NS, round(options.ring_mb * 1e6))
         self.gives_packets, self.is_live, self.scene = False, True, 0
         self._may_give = options.originals
+        self._choosing = threading.Lock()  # between packets and frames
+        self._packet_ns = 0  # scene time of the last packet
         self._stream: PacketStream | None = None  # of frames
         self._rate, self._last_ns = RateLimit(self._fps), 0
         self._shift_ns = 0  # from the time of capture to that of the scene
@@ -42,22 +46,31 @@ class Roll:
         """What the camera encoded; JPEG images at most ``fps`` a second.
 
         The first comes after some frames. A clip that is being made of those is not torn: packets are taken once it is whole.
+        When more came since the last key frame than the ring can hold, frames are taken up to the next one.
         """
-        if self._may_give and not self.gives_packets:
-            self.gives_packets = packet.is_key and not self.ring.is_held
-        if self.gives_packets and (packet.stream.codec != "jpeg" or self._is_due(packet.scene_ns)):
-            self.ring.put(packet)
+        with self._choosing:
+            if self._may_give and not self.gives_packets:
+                self.gives_packets = packet.is_key and not self.ring.is_held
+            if self.gives_packets:
+                self._packet_ns = packet.scene_ns
+                if packet.stream.codec != "jpeg" or self._is_due(packet.scene_ns):
+                    self.ring.put(packet)
+                self.gives_packets = not self.ring.is_empty
 
     def refuse_packets(self) -> None:
         """Forget what the camera encoded, and take frames from now on."""
-        self._may_give = self.gives_packets = False
-        self.ring.clear()
+        with self._choosing:
+            self._may_give = self.gives_packets = False
+            self.ring.clear()
 
     def take_frame(self, frame: Frame, *, is_wanted: bool) -> None:
         """Encode a frame, at most ``fps`` a second and every one that ``is_wanted``, unless packets come."""
         behind_ns = abs(time.monotonic_ns() - frame.scene_ns)
         self.is_live = frame.position_ns is None and behind_ns < _LIVE_NS  # a recording has times of its own
         self._shift_ns = frame.scene_ns - frame.captured_ns
+        if self.gives_packets and frame.scene_ns - self._packet_ns > _SILENT_NS:
+            with self._choosing:
+                self.gives_packets = False
         if not self.gives_packets and (self._is_due(frame.scene_ns) or is_wanted):
             self.ring.put(self._encoded(frame))
 

@@ -54,12 +54,12 @@ class ClipWriter:
                 clip = self._begun(roll, scene_ns)
                 self._clips.append(clip)
                 self._rings.add(roll.ring)
+                self._wake.set()
             clip.end_ns = max(clip.end_ns, scene_ns + round(self._options.post_s * 1e9))
             clip.events.extend((event, scene_ns) for event in events)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="edgecv-clips", daemon=True)
                 self._thread.start()
-        self._wake.set()
 
     def hurry(self) -> None:
         """Let the thread write at once what came."""
@@ -82,7 +82,8 @@ class ClipWriter:
                 raise SinkError(f"The clips in {self._folder.path} were not done in time.", "Is the disk slow?")
 
     def _begun(self, roll: Roll, scene_ns: int) -> Clip:
-        pre_ns, longest_ns = round(self._options.pre_s * 1e9), round(self._options.longest_s * 1e9)
+        pre_ns, post_ns = round(self._options.pre_s * 1e9), round(self._options.post_s * 1e9)
+        longest_ns = max(round(self._options.longest_s * 1e9), pre_ns + post_ns)  # what one event asks for is not cut
         return Clip(
             roll=roll,
             is_original=roll.gives_packets,

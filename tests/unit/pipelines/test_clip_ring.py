@@ -6,10 +6,11 @@ import threading
 from dataclasses import replace
 
 from edgecv.media.packets import Packet, PacketStream
-from edgecv.pipelines.sinks.clips.ring import PacketRing
+from edgecv.pipelines.sinks.clips.ring import PACKET_BYTES, PacketRing
 
 STREAM = PacketStream(codec="h264", width=64, height=48)
 FPS, GOP, SIZE = 10, 10, 100
+TAKEN = SIZE + PACKET_BYTES  # in memory
 SECOND = 10**9
 
 
@@ -74,19 +75,19 @@ def test_a_clip_does_not_begin_in_another_stream_than_that_of_its_event() -> Non
 
 
 def test_bytes_are_bounded_also_while_a_clip_needs_them() -> None:
-    ring = PacketRing(100 * SECOND, 35 * SIZE)
+    ring = PacketRing(100 * SECOND, 35 * TAKEN)
     ring.put(packet(0))
     number = ring.begin(event_ns=0, pre_ns=0)
     for later in range(1, 500):
         ring.put(packet(later))
-        assert ring.size_bytes <= 35 * SIZE
+        assert ring.size_bytes <= 35 * TAKEN
     found, _ = ring.after(number)
     assert found[0].is_key
     assert not ring.has_room
 
 
 def test_a_group_that_is_too_large_alone_is_left_out_up_to_the_next_key_frame() -> None:
-    ring = PacketRing(10 * SECOND, 5 * SIZE)
+    ring = PacketRing(10 * SECOND, 5 * TAKEN)
     for number in range(14):
         ring.put(packet(number))
     assert held(ring) == [1.0, 1.1, 1.2, 1.3]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgecv.errors import ConfigError
 from edgecv.media.packets import Packet
 from edgecv.pipelines.pipeline import Pipeline
 from edgecv.pipelines.source_config import SourceConfig
@@ -106,3 +107,29 @@ def test_a_step_that_only_adds_events_changes_nothing() -> None:
     camera, keeper = Camera(), Keeper()
     ran(camera, keeper, steps=(lambda result: result.with_event("seen"),))
     assert len(keeper.kept) == 10
+
+
+@pytest.mark.parametrize("how", ["mask", "gives none"])
+def test_a_source_of_the_same_name_that_must_give_no_packets_has_none_of_the_earlier_one(how: str) -> None:
+    first, keeper = Camera(), Keeper()
+    other = SourceConfig(SyntheticSource("synthetic://?frames=100000&width=64&height=48&fps=10"), name="other")
+    pipeline = Pipeline([SourceConfig(first, name="door"), other], BlobModel(), sinks=[keeper])
+    give = first.on_packet
+    assert give is not None
+    again = Camera() if how == "mask" else SyntheticSource("synthetic://?frames=10&width=64&height=48&fps=10")
+    config = SourceConfig(again, name="door", mask=MASK if how == "mask" else ())
+    for number, _ in enumerate(pipeline):
+        if number == 0:
+            pipeline.remove_source("door")
+        try:  # its last frames may be on their way
+            pipeline.add_source(config)
+        except ConfigError:
+            assert number < 1000
+            continue
+        break
+    assert keeper.dropped == ["door"]
+    del keeper.kept[:]
+    if how == "mask":
+        give(PACKETS[0])  # the earlier one may have one on its way
+        assert keeper.kept == []
+    pipeline.close()

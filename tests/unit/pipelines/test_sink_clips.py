@@ -7,6 +7,7 @@ import logging
 import stat
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pytest
 from edgecv.errors import ConfigError, SinkError
 from edgecv.events import Event, EventMedia
 from edgecv.media.annex_b import nal_units
+from edgecv.media.packets import Packet
 from edgecv.pipelines.sinks import check_sink, open_sink
+from edgecv.pipelines.sinks.clips.folder import ClipFolder
 from edgecv.pipelines.sinks.clips.options import ClipsOptions
 from edgecv.pipelines.sinks.clips.sink import ClipsSink
 from edgecv.results import Frame, Result
@@ -203,9 +206,105 @@ def test_once_a_camera_gives_packets_its_frames_are_not_encoded(tmp_path: Path) 
     packets = h264_packets(2.0)
     sink.take_packet("door", packets[0])
     ring = sink._rolls["door"].ring
+    before = ring.size_bytes
     sink.emit(result(1.0))
-    assert ring.size_bytes == len(packets[0].data)
+    assert ring.size_bytes == before
     sink.close()
+
+
+def test_frames_are_kept_again_when_packets_come_no_more(tmp_path: Path) -> None:
+    sink, _ = opened(tmp_path, pre_s=1, post_s=1)
+    for packet in h264_packets(2.0):
+        sink.take_packet("door", packet)
+    film(sink, 20.0, {15.0: "line.crossed"})
+    sink.close()
+    ((times, document),) = clips(tmp_path)
+    assert (document["original"], sink.lost) == (False, 0)
+    assert times[-1] == pytest.approx(2.0, abs=0.11)
+
+
+def test_a_camera_that_sends_one_key_frame_for_ever_has_clips_of_its_frames(tmp_path: Path) -> None:
+    sink, _ = opened(tmp_path, pre_s=1, post_s=1, ring_mb=1)
+    (key, one, *_) = h264_packets(0.2)
+    sink.take_packet("door", key)
+    for number in range(200):
+        sink.take_packet("door", replace(one, data=bytes(10_000), scene_ns=number * SECOND // 10))
+        sink.emit(result(number / 10, *(["line.crossed"] if number == 150 else [])))
+    sink.close()
+    ((times, document),) = clips(tmp_path)
+    assert (document["original"], sink.lost) == (False, 0)
+    assert times[-1] == pytest.approx(2.0, abs=0.11)
+
+
+def test_many_very_small_packets_do_not_fill_the_memory(tmp_path: Path) -> None:
+    sink, _ = opened(tmp_path, ring_mb=1)
+    (key, one, *_) = h264_packets(0.2)
+    sink.take_packet("door", key)
+    most = 0
+    for number in range(20_000):
+        sink.take_packet("door", replace(one, data=b"\0\0\1\x01", scene_ns=number))
+        most = max(most, sum(len(group.packets) for group in sink._rolls["door"].ring._groups))
+    sink.close()
+    assert most < 4_000
+
+
+def test_a_packet_that_comes_while_packets_are_forbidden_is_not_kept(tmp_path: Path) -> None:
+    sink, _ = opened(tmp_path)
+    (packet, *_) = h264_packets(0.1)
+    forbidding = threading.Thread(target=sink.drop_packets, args=("door",))
+
+    class Late(Packet):
+        """It is looked at in the very moment in which packets are forbidden."""
+
+        @property
+        def is_key(self) -> bool:  # type: ignore[override]
+            if forbidding.ident is None:
+                forbidding.start()
+                forbidding.join(0.3)
+            return True
+
+    late = object.__new__(Late)
+    for name in ("stream", "data", "pts", "dts", "captured_ns", "scene_ns"):
+        object.__setattr__(late, name, getattr(packet, name))
+    sink.take_packet("door", late)
+    forbidding.join(5.0)
+    roll = sink._roll("door")
+    assert (roll.gives_packets, roll.ring.size_bytes) == (False, 0)
+    sink.close()
+
+
+@pytest.mark.parametrize("longest_s", [1, 3])
+def test_a_clip_shows_all_of_one_event_however_short_the_longest_is(tmp_path: Path, longest_s: float) -> None:
+    sink, _ = opened(tmp_path, pre_s=3, post_s=2, longest_s=longest_s)
+    film(sink, 20.0, {10.0: "line.crossed"})
+    sink.close()
+    ((times, document),) = clips(tmp_path)
+    assert document["events"][0]["offset_s"] == pytest.approx(3.0, abs=0.11)
+    assert times[-1] == pytest.approx(5.0, abs=0.11)
+
+
+def test_a_storm_of_events_is_written_down_now_and_then_and_never_beyond_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    describe = ClipFolder.describe
+
+    def counted(self: ClipFolder, stem: str, document: Any) -> None:
+        written.append(len(document["events"]))
+        describe(self, stem, document)
+
+    monkeypatch.setattr(ClipFolder, "describe", counted)
+    sink, told = opened(tmp_path, pre_s=0, post_s=60)
+    frame = Frame(image=np.zeros((48, 64, 3), np.uint8), source_id="door")
+    for number in range(3000):
+        event = Event(kind="line.crossed", time_ns=START_NS + number, source_id="door", data={"number": number})
+        sink.emit(Result(frame=replace(frame, monotonic_ns=time.monotonic_ns()), events=(event,)))
+    sink.close()
+    ((_, document),) = clips(tmp_path)
+    assert len(document["events"]) == 1000
+    assert document["events_left_out"] == 2000
+    assert len(told[0].keys) == 3000, "the events view shows the clip with each"
+    assert len(written) < 20
 
 
 def test_a_clip_of_a_camera_that_just_began_is_not_torn_when_its_packets_come(tmp_path: Path) -> None:
