@@ -47,8 +47,7 @@ class Mp4Writer:
             return
         if packet.pts < self._zero + self._shown:
             return  # it is shown before the first key frame, of which it would need an earlier one
-        dts = packet.pts if packet.dts is None and self._last is None else packet.dts
-        dts = self._next(dts)
+        dts = self._next(packet.pts if packet.dts is None else packet.dts)
         is_due = dts - (self._waiting[0][2] if self._waiting else dts) >= _FRAGMENT or packet.is_key
         if self._waiting and (is_due or sum(len(one[1]) for one in self._waiting) > _MOST_FRAGMENT_BYTES):
             self._flush(dts)
@@ -90,11 +89,11 @@ class Mp4Writer:
         self._write(ftyp() + _FREE + head)
         return True
 
-    def _next(self, dts: int | None) -> int:
+    def _next(self, dts: int) -> int:
         """A time of decoding that grows, whatever the camera says."""
         if self._last is None:
             return self._zero
-        return self._last + 1 if dts is None else max(dts, self._last + 1)
+        return max(dts, self._last + 1)
 
     def _flush(self, until: int | None) -> None:
         """Write what waits as a fragment; ``until``: when the next image is decoded."""
