@@ -69,12 +69,13 @@ class PacketSender:
         self._waiting: deque[Packet] = deque()
         self._bytes = 0
         self._is_skipping = True  # until the next key frame
+        self._is_closed = False
         self._told: PacketStream | None = None
 
     def begin(self, connection: socket.socket) -> None:
         """Send what comes from now on, beginning with a key frame."""
-        threading.Thread(target=self._run, args=(connection,), name="edgecv-packets", daemon=True).start()
         self.is_wanted = True
+        threading.Thread(target=self._run, args=(connection,), name="edgecv-packets", daemon=True).start()
 
     def put(self, packet: Packet) -> None:
         """Let a packet be sent soon; never waits. Where there is no room it is left out, and all up to the next key frame."""
@@ -86,18 +87,33 @@ class PacketSender:
                 self._bytes += len(packet.data)
                 self._changed.notify()
 
+    def close(self) -> None:
+        """Send nothing more; a second call does nothing."""
+        self.is_wanted = False
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
     def _run(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):  # the parent hung up
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._waiting)
-                time.sleep(_GATHER_S)
-                with self._changed:
-                    batch, size = list(self._waiting), self._bytes
-                    self._waiting.clear()
-                connection.sendall(b"".join(self._said(batch)))
-                with self._changed:  # what is on its way takes memory, too
-                    self._bytes -= size
+            self._send(connection)
+        self.is_wanted = False
+        with self._changed:
+            self._waiting.clear()
+
+    def _send(self, connection: socket.socket) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            if self._is_closed:
+                return
+            time.sleep(_GATHER_S)
+            with self._changed:
+                batch, size = list(self._waiting), self._bytes
+                self._waiting.clear()
+            connection.sendall(b"".join(self._said(batch)))
+            with self._changed:  # what is on its way takes memory, too
+                self._bytes -= size
 
     def _said(self, batch: list[Packet]) -> Iterator[bytes]:
         for packet in batch:
