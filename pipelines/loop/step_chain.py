@@ -147,7 +147,7 @@ class StepChain:
         self._gates, self._filters, self._age_ms = tuple(gates), tuple(filters), age_ms
         self.left: tuple[Event, ...] = ()
         self._busy, self._worker, self._closed = Lock(), 0, False  # held while a frame goes through, by that thread
-        self._replacing, self._may_go_on = Lock(), Signal()
+        self._replacing, self._replacer, self._may_go_on = Lock(), 0, Signal()
         self._may_go_on.set()
         self._take(steps)
         self.repainted = self.repaints
@@ -172,16 +172,22 @@ class StepChain:
         Raises ``ConfigError``: a step does not fit, it is called by a step, or a frame is in the steps for too long. Nothing is
         changed then.
         """
-        if self._worker == get_ident():
+        if get_ident() in (self._worker, self._replacer):  # it would wait for itself
             raise ConfigError("A step cannot replace the steps.", "Do it in on_result, or in another thread.")
         with self._replacing:
-            before = self._built
-            after = build_steps(steps, labels, before, renamed)
+            self._replacer = get_ident()
             try:
-                self._exchange(before, after)
-            except BaseException:
-                close_steps(after, kept=before)
-                raise
+                self._replace(build_steps(steps, labels, self._built, renamed))
+            finally:
+                self._replacer = 0
+
+    def _replace(self, after: Sequence[BuiltStep]) -> None:
+        before = self._built
+        try:
+            self._exchange(before, after)
+        except BaseException:
+            close_steps(after, kept=before)
+            raise
 
     def _exchange(self, before: Sequence[BuiltStep], after: Sequence[BuiltStep]) -> None:
         """Between two frames, for which this thread goes first: a loop that never rests would take the lock again and again.

@@ -27,6 +27,7 @@ log = logging.getLogger("edgecv.pipelines")
 PLACE_KINDS: tuple[str, ...] = ("step.misplaced", "step.rescaled")
 """Kinds of events that a ``Placement`` gives."""
 
+_FARTHEST_PX = 1_000_000  # no camera has such an image, and larger numbers would overflow when they are multiplied
 _MOST_SAID = 10  # of one shape at one source
 _SHARES: Mapping[str, Point] = MappingProxyType(
     {
@@ -221,6 +222,10 @@ def _numbers(points: Sequence[Point], units: Units, what: str) -> Points:
     array = np.array(points, np.float64).reshape(-1, 2)
     if not np.isfinite(array).all():
         raise ConfigError(f"{what} has a point that is no number.")
+    if (np.abs(array) > _FARTHEST_PX).any():
+        raise ConfigError(
+            f"{what} has a point farther away than {_FARTHEST_PX:,} pixels.", "Is a digit too many there?"
+        )
     shares = bool(len(array)) and bool(((array >= 0) & (array <= 1)).all())
     if units == "relative" and not shares:
         raise ConfigError(f"{what} has points outside 0 to 1.", 'Write units = "px" for pixels.')

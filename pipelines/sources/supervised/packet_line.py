@@ -93,6 +93,12 @@ class PacketSender:
                 self._bytes += len(packet.data)
                 self._changed.notify()
 
+    def close(self) -> None:
+        """Send nothing more; a second call does nothing."""
+        with self._changed:
+            self._forget()
+            self._changed.notify_all()
+
     def _run(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):  # the parent hung up
             told: PacketStream | None = None

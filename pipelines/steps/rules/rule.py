@@ -55,7 +55,10 @@ class Rule(Generic[_Asked, _Known]):
         """Go on with what another one of the same kind remembers: what was waited for is not waited for anew."""
         if not isinstance(before, Rule) or type(before._options) is not type(self._options):
             return False
-        self._kept = before._kept
+        totals = {name: before._kept.totals.get(name, count) for name, count in self._kept.totals.items()}
+        self._kept = replace(
+            before._kept, totals=totals
+        )  # other limits have other totals; the one before stays as it is
         self._replaced(before)
         return True
 

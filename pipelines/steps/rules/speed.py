@@ -183,6 +183,11 @@ class SpeedWatch(Rule[Speed, _Known]):
         if isinstance(before, SpeedWatch):
             for new, old in zip(self._placements, before._placements, strict=True):
                 new.adopt(old)
+            mine, others, known = self._options, before._options, self._kept.known
+            if mine.place != others.place:  # another point stands for each object, which jumps there
+                self._kept.known = _Known()
+            elif (mine.lines, mine.units) != (others.lines, others.units):  # it crossed a line that lies elsewhere now
+                self._kept.known = replace(known, crossed={})
 
     def _judge(self, result: Result) -> Iterator[Event]:
         seen = with_ids(self._look(result), result, self._options.name)

@@ -62,6 +62,14 @@ def test_a_camera_that_does_not_tell_when_to_decode(tmp_path: Path) -> None:
     assert times == pytest.approx([number / FPS for number in range(40)], abs=1e-4)
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_a_file_without_times_of_decoding_says_how_long_it_is(tmp_path: Path, b_frames: int) -> None:
+    packets = [replace(packet, dts=None) for packet in h264_packets(3.0, b_frames=b_frames)]
+    times, duration = read(written(tmp_path / "a.mp4", packets).read_bytes())
+    assert times == pytest.approx([number / FPS for number in range(3 * FPS)], abs=0.002)
+    assert duration == pytest.approx(3.0, abs=0.1)
+
+
 def test_times_that_go_back_do_not_break_it(tmp_path: Path) -> None:
     packets = h264_packets(2.0)
     odd = [replace(packet, dts=packet.dts - 9000 * (number % 3)) for number, packet in enumerate(packets)]

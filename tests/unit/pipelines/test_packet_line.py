@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -25,6 +26,14 @@ def line() -> Iterator[tuple[PacketReceiver, socket.socket]]:
     theirs.close()
 
 
+@pytest.fixture
+def sender() -> Iterator[PacketSender]:
+    sender = PacketSender()
+    yield sender
+    sender.close()
+    wait_until(lambda: not any(one.name == "edgecv-packets" for one in threading.enumerate()), "the sender ended")
+
+
 def collected(receiver: PacketReceiver, count: int) -> list[Packet]:
     found: list[Packet] = []
 
@@ -40,12 +49,11 @@ def said(packet: Packet) -> tuple[object, ...]:
     return (packet.data, packet.pts, packet.dts, packet.is_key, packet.captured_ns, packet.scene_ns)
 
 
-def test_packets_arrive_as_they_were(line: tuple[PacketReceiver, socket.socket]) -> None:
+def test_packets_arrive_as_they_were(line: tuple[PacketReceiver, socket.socket], sender: PacketSender) -> None:
     receiver, theirs = line
     packets = h264_packets(2.0, b_frames=2)
     other = replace(packets[0].stream, width=80)
     packets = [packets[0], *(replace(packet, stream=other) for packet in packets[20:])]
-    sender = PacketSender()
     assert not sender.is_wanted
     sender.begin(theirs)
     assert sender.is_wanted
@@ -57,21 +65,19 @@ def test_packets_arrive_as_they_were(line: tuple[PacketReceiver, socket.socket])
     assert len({packet.stream for packet in found}) == 2
 
 
-def test_a_large_key_frame_comes_in_parts(line: tuple[PacketReceiver, socket.socket]) -> None:
+def test_a_large_key_frame_comes_in_parts(line: tuple[PacketReceiver, socket.socket], sender: PacketSender) -> None:
     receiver, theirs = line
     packet = replace(h264_packets(0.1)[0], data=bytes(range(256)) * 12_000)
-    sender = PacketSender()
     sender.begin(theirs)
     sender.put(packet)
     assert collected(receiver, 1)[0].data == packet.data
 
 
 def test_what_finds_no_room_is_left_out_up_to_the_next_key_frame(
-    line: tuple[PacketReceiver, socket.socket], monkeypatch: pytest.MonkeyPatch
+    line: tuple[PacketReceiver, socket.socket], sender: PacketSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packet_line, "_MOST_WAITING", 1_000_000)
     receiver, theirs = line
-    sender = PacketSender()
     packets = [replace(packet, data=bytes(50_000)) for packet in h264_packets(3.0)]
     for packet in packets:  # nobody reads: a camera is never held up
         sender.put(packet)
@@ -84,17 +90,16 @@ def test_what_finds_no_room_is_left_out_up_to_the_next_key_frame(
     assert found[20].is_key
 
 
-def test_a_stream_begins_with_a_key_frame(line: tuple[PacketReceiver, socket.socket]) -> None:
+def test_a_stream_begins_with_a_key_frame(line: tuple[PacketReceiver, socket.socket], sender: PacketSender) -> None:
     receiver, theirs = line
-    sender = PacketSender()
     sender.begin(theirs)
     for packet in h264_packets(2.0)[5:]:
         sender.put(packet)
     assert collected(receiver, 20)[0].is_key
 
 
-def test_once_the_parent_hung_up_nothing_waits_and_another_line_begins_with_a_key_frame() -> None:
-    sender, packets = PacketSender(), h264_packets(4.0)
+def test_once_the_parent_hung_up_nothing_waits_and_another_line_begins_with_a_key_frame(sender: PacketSender) -> None:
+    packets = h264_packets(4.0)
     receiver, theirs = PacketReceiver.pair()
     sender.begin(theirs)
     for packet in packets[:30]:
@@ -161,3 +166,18 @@ def test_the_end_of_the_process_is_no_fault(
         assert list(receiver.receive()) == []
     assert receiver.is_over
     assert not caplog.text
+
+
+def test_a_parent_that_hung_up_is_sent_nothing_more(
+    line: tuple[PacketReceiver, socket.socket], sender: PacketSender
+) -> None:
+    receiver, theirs = line
+    sender.begin(theirs)
+    receiver.close()
+    packets = iter(h264_packets(3.0))
+
+    def is_over() -> bool:
+        sender.put(next(packets))
+        return not sender.is_wanted
+
+    wait_until(is_over, "it noticed")

@@ -396,6 +396,7 @@ def test_after_a_kill_the_clip_gets_its_name_and_is_told_of(tmp_path: Path) -> N
     sink, _ = opened(tmp_path, pre_s=3, post_s=600)
     film(sink, 20.0, {10.0: "line.crossed"})
     wait_until(lambda: any(path.stat().st_size > 5000 for path in tmp_path.glob("*.part")), "some seconds on the disk")
+    wait_until(lambda: any(tmp_path.glob("*.json")), "its document")
     (part,) = tmp_path.glob("*.part")
     folder = tmp_path / "after"
     folder.mkdir()

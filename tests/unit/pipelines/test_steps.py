@@ -127,6 +127,7 @@ def test_a_box_cut_off_by_the_frame_stands_in_an_area_that_ends_there(corner: tu
         ([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]], "px", "smaller than a pixel"),
         ([[10, 10], [90, 10], [90, 90]], "relative", "outside 0 to 1"),
         ([[float("nan"), 10], [90, 10], [90, 90]], "px", "no number"),
+        ([[0, 10], [1e308, 10], [90, 90]], "px", "farther away"),
         ([[0, 0, 1], [90, 10], [90, 90]], "px", "option of ZoneFilter"),
     ],
 )
