@@ -19,6 +19,9 @@ _SAME = 0.5  # overlap from which boxes of two views may be one object
 _INSIDE = 0.8  # of a cut box's area inside a box that is not cut: it shows a part of that object
 _AS_SURE = 0.3  # of a cut box's confidence, which that other box must have
 _EDGE = 0.01  # of a tile's side: a box that ends so near to a border is cut by it
+_VIEWS_OF_ONE = (
+    5  # boxes that are looked at for each object that may be given: four tiles may meet in it, and the whole image
+)
 _LEAST_EDGE = 2.0  # pixels, for small tiles
 
 
@@ -61,11 +64,12 @@ def merge(seen: Seen, iou: float, most: int) -> list[Merged]:
 
     Boxes of two views are one object where each is the best of its view for the other. So two people who stand close stay two,
     as in the view that told them apart. What is left goes through the suppression that the model's own boxes went through, with
-    its ``iou``.
+    its ``iou``. Of very many boxes only the surest are looked at: time and memory grow with the square of their number.
     """
     found: list[Merged] = []
-    for class_id in np.unique(seen.class_id):
-        found += _of_one_class(seen, np.flatnonzero(seen.class_id == class_id))
+    surest_rows = np.sort(np.argsort(-seen.confidence, kind="stable")[: most * _VIEWS_OF_ONE])
+    for class_id in np.unique(seen.class_id[surest_rows]):
+        found += _of_one_class(seen, surest_rows[seen.class_id[surest_rows] == class_id])
     if not found:
         return []
     surest = np.array([one.surest for one in found])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -17,6 +18,7 @@ from edgecv.errors import ConfigError, SpecMismatch
 from edgecv.pipelines.fitting_model import FittingModel, load_fitting
 from edgecv.results import Classification, Detections, Frame
 from edgecv.tiles.grid import Tiles, read_tiles
+from edgecv.tiles.merge import Seen, merge
 from edgecv.tiles.model import TiledModel
 from edgecv.tiles.views import put_together
 from tests.command_line import run_here
@@ -327,3 +329,23 @@ def test_a_real_session_computes_tiles(tmp_path: Path) -> None:
         assert len(plain(image, confidence=0.9)) == 0
         found = TiledModel(plain, "2x2", 0.25)(image, confidence=0.9)
         assert boxes(found) == [[32, 16, 48, 32]]
+
+
+def test_thousands_of_boxes_are_merged_in_bounded_time_and_the_surest_stay() -> None:
+    rng = np.random.default_rng(3)
+    corners = rng.uniform(0, 900, (5000, 2)).astype(np.float32)
+    seen = Seen(
+        xyxy=np.hstack([corners, corners + 20]),
+        confidence=rng.uniform(0.01, 1, 5000).astype(np.float32),
+        class_id=np.zeros(5000, np.int64),
+        view=np.zeros(5000, np.int64),
+        windows=[(0, 0, 1000, 1000)],
+    )
+    tracemalloc.start()
+    kept = merge(seen, 0.7, 300)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(kept) == 300
+    assert max(one.surest for one in kept) < 5000
+    assert int(np.argmax(seen.confidence)) == kept[0].surest
+    assert peak < 300_000_000  # of all 5,000 at once it would be more than 600 MB
