@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edgecv.cli.app_config import check_app, read_app_file
+from edgecv.pipelines.loop.step_chain import linked_steps
 from edgecv.pipelines.preview.sink import PreviewSink
 from tests.integration.edited_app import Running, app_text, running_app
 from tests.integration.preview_scene import Scene
@@ -94,7 +95,7 @@ def steps_in(run: Running) -> dict[str, dict[str, Any]]:
 
 
 def is_at_work(run: Running) -> bool:
-    return check_app(read_app_file(run.path), "app.toml").steps == run.pipeline._loop.chain.given
+    return tuple(linked_steps(check_app(read_app_file(run.path), "app.toml").steps)) == run.pipeline._loop.chain.given
 
 
 def about(points: Any, wanted: Any) -> bool:
