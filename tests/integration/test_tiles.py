@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import edgecv
 from edgecv.bundles.bundle import Bundle
 from edgecv.results import Detections
 from edgecv.vision.nms import iou_matrix
+
+pytestmark = pytest.mark.timeout(900)  # it may wait for the conversion that several files share
 
 
 def test_what_is_found_in_a_photograph_is_found_where_it_fills_a_quarter_of_a_frame(
