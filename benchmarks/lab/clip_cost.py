@@ -47,16 +47,16 @@ class NothingFinder:
     task = "detect"
 
     def prepare(self, image: Image) -> tuple[dict[str, Any], ImageTransform]:
-        """No inputs."""
+        """Give a network that does not exist no inputs, and the transform that changes nothing."""
         size_wh = (image.shape[1], image.shape[0])
         return {}, ImageTransform(scale_xy=(1.0, 1.0), offset_xy=(0.0, 0.0), frame_wh=size_wh)
 
     def infer(self, feeds: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the model's signature
-        """No outputs."""
+        """Compute nothing, so that only cameras and clips take time."""
         return {}
 
     def decode(self, outputs: Any, transform: ImageTransform, **_: Any) -> Detections:  # noqa: ARG002 - as above
-        """No boxes."""
+        """Say that there is nothing in the image."""
         return Detections(
             xyxy=np.zeros((0, 4), np.float32), confidence=np.zeros(0, np.float32), class_id=np.zeros(0, np.int64)
         )

@@ -6,23 +6,15 @@ The files of this folder are the platforms that have a name; an operator may wri
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from edgecv._internal.printable import nearest, printable
-from edgecv._internal.strict import read_struct
+from edgecv._internal.strict import named_file, named_files, read_struct, read_toml
 from edgecv.cloud_sync.wire.payloads import Body, Wire
 from edgecv.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FOLDER = Path(__file__).parent
 OWN = "edgecv"
@@ -104,7 +96,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
 
 def platform_names() -> tuple[str, ...]:
     """The platforms that have a name."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return named_files(FOLDER)
 
 
 def read_platform(name: str) -> Platform:
@@ -113,24 +105,14 @@ def read_platform(name: str) -> Platform:
     Raises:
         ConfigError: there is no such platform or file, or what stands in it is wrong.
     """
-    if name.endswith(".toml"):
-        return _read(Path(name))
-    if name not in platform_names():
-        known = ", ".join(platform_names())
-        raise ConfigError(
-            f"There is no platform '{printable(name, 60)}'.",
-            f"{nearest(name, platform_names())}Known: {known}. A file of your own ends in .toml.",
-        )
-    return _known(name)
-
-
-@cache
-def _known(name: str) -> Platform:
-    return _read(FOLDER / f"{name}.toml")
+    return _read(named_file(name, FOLDER, "platform"))
 
 
 def _read(path: Path) -> Platform:
-    platform = read_struct(_document(path), Platform, str(path))
+    document = read_toml(
+        path, missing="Check the path of the platform.", example="docs/platforms.md shows one.", most_bytes=_MOST_BYTES
+    )
+    platform = read_struct(document, Platform, str(path))
     for topic in _topics(platform):
         _check_names(topic, _IN_TOPICS, path)
     for message in (platform.status, platform.will):
@@ -139,19 +121,6 @@ def _read(path: Path) -> Platform:
             _check_json(message.payload, path)
     _check_pattern(platform.connection.device_names, path)
     return platform
-
-
-def _document(path: Path) -> Mapping[str, Any]:
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
-            raise ConfigError(f"{path} is larger than {_MOST_BYTES} bytes.", "Is it a platform?")
-        return tomllib.loads(text.decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path of the platform.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}.", "docs/platforms.md shows one.") from error
 
 
 def _topics(platform: Platform) -> list[str]:

@@ -26,7 +26,7 @@ def read_bounded(path: Path, most_bytes: int = MEBIBYTE) -> bytes:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         size = f"{most_bytes >> 20} MiB" if most_bytes >= MEBIBYTE else f"{most_bytes >> 10} KiB"
-        raise OSError(errno.EFBIG, f"it is too large: more than {size}", str(path))
+        raise OSError(errno.EFBIG, f"it is too large: larger than {size}", str(path))
     return data
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from edgecv._internal.printable import nearest
+from edgecv._internal.bounded import MEBIBYTE, read_bounded_text
+from edgecv._internal.printable import nearest, printable
 from edgecv.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Options = TypeVar("Options", bound=msgspec.Struct)
 
@@ -34,6 +42,47 @@ def read_struct(given: Mapping[str, Any], kind: type[Options], where: str, *, te
         raise ConfigError(f"An option of {where} is no UTF-8 text.", "Write it anew.") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"An option of {where} is wrong: {error}.") from error
+
+
+def read_toml(path: Path, *, missing: str, example: str, most_bytes: int = MEBIBYTE) -> dict[str, Any]:
+    """The tables of a TOML file that a person wrote.
+
+    Args:
+        path: The file.
+        missing: The next step where it cannot be read.
+        example: The next step where it is no TOML, such as the document that shows one.
+        most_bytes: A larger file is refused.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is no TOML.
+    """
+    try:
+        return tomllib.loads(read_bounded_text(path, most_bytes, encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", missing) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}.", example) from error
+
+
+def named_files(folder: Path) -> tuple[str, ...]:
+    """The names of the TOML files in a folder of data, without their suffix, sorted."""
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+
+
+def named_file(name: str, folder: Path, what: str) -> Path:
+    """The TOML file of a name in a folder of data, or a file of the user's own: a path that ends in ``.toml``.
+
+    Raises ``ConfigError``: there is no ``what`` of that name; the hint says the nearest and lists all.
+    """
+    if name.endswith(".toml"):
+        return Path(name)
+    known = named_files(folder)
+    if name not in known:
+        raise ConfigError(
+            f"There is no {what} '{printable(name, 60)}'.",
+            f"{nearest(name, known)}Known: {', '.join(known)}. A file of your own ends in .toml.",
+        )
+    return folder / f"{name}.toml"
 
 
 def check_number(

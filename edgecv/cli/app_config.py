@@ -6,15 +6,13 @@ on the command line.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from edgecv._internal.bounded import read_bounded_text
-from edgecv._internal.strict import read_struct
+from edgecv._internal.strict import read_struct, read_toml
 from edgecv.cli.app_parts import part, sink_part
 from edgecv.cloud_sync.blobs.options import SnapshotOptions
 from edgecv.cloud_sync.notify import NotifyOptions
@@ -26,11 +24,6 @@ from edgecv.pipelines.source_config import SourceConfig
 from edgecv.pipelines.uris import parse_sink
 from edgecv.protocols import GateOptions, StepOptions
 from edgecv.tiles.grid import Tiles, read_tiles
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -201,7 +194,11 @@ def read_app_file(path: Path) -> AppFile:
 
     Raises ``ConfigError`` when the file is missing or no TOML, a name does not exist, or a value does not fit.
     """
-    return read_struct(_document(path), AppFile, str(path))
+    return read_struct(
+        read_toml(path, missing="Check the name and its folder.", example="Texts need quotes; see docs/app.md."),
+        AppFile,
+        str(path),
+    )
 
 
 def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> App:
@@ -233,12 +230,3 @@ def check_app(file: AppFile, where: str, *, code_beside: Path | None = None) -> 
         gates=gates,
         sinks=tuple(sink_part(sink, len(file.sources), where, code_beside) for sink in file.sinks),
     )
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(read_bounded_text(path, encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the name and its folder.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}.", "Texts need quotes; see docs/app.md.") from error

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import msgspec
 
-from edgecv.errors import SourceError
 from edgecv.pipelines.recording.recording import RecordedFrame, Recording
 from edgecv.pipelines.recording.records import Record
 from edgecv.pipelines.sources.played import PlayOptions, TellsHealth
@@ -50,20 +49,6 @@ class RecordedSource(TellsHealth):
         self._records = recording.records()
         self._at = 0
         self._start_ns = self._origin_ns = 0
-
-    def read(self) -> Frame | None:
-        """The next frame, or ``None`` after the last.
-
-        Raises ``SourceError`` when an image or a record is damaged; the message names it.
-        """
-        try:
-            frame = self._next()
-        except SourceError as error:
-            self._become("failed", error)
-            self.close()
-            raise
-        self._become("ended" if frame is None else "live")
-        return frame
 
     def close(self) -> None:
         """Read no more; a second call does nothing."""

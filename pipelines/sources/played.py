@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
@@ -34,7 +35,7 @@ class PlayOptions(msgspec.Struct, frozen=True, kw_only=True):
     loop: bool = False
 
 
-class TellsHealth:
+class TellsHealth(ABC):
     """A source that says how it is, and whose waiting can be cut short: ``Supervised`` of ``edgecv.protocols``."""
 
     def __init__(self, clock: Clock) -> None:
@@ -50,6 +51,28 @@ class TellsHealth:
     def interrupt(self) -> None:
         """Wait for no frame's time any more."""
         self._stopped.set()
+
+    def read(self) -> Frame | None:
+        """The next frame when its time has come, or ``None`` at the end.
+
+        Raises ``SourceError``: it broke; the message names what is damaged.
+        """
+        try:
+            frame = self._next()
+        except SourceError as error:
+            self._become("failed", error)
+            self.close()
+            raise
+        self._become("ended" if frame is None else "live")
+        return frame
+
+    @abstractmethod
+    def close(self) -> None:
+        """Read no more; a second call does nothing."""
+
+    @abstractmethod
+    def _next(self) -> Frame | None:
+        """The next frame, or ``None`` at the end; errors as of ``read``."""
 
     def _become(self, state: SourceState, error: SourceError | None = None) -> None:
         if state == self._health.state:
@@ -98,17 +121,6 @@ class PlayedSource(TellsHealth):
     def unreadable(self) -> int:
         """Frames so far that could not be decoded; they were passed."""
         return self._unreadable + (self._source.unreadable if isinstance(self._source, CountsUnreadable) else 0)
-
-    def read(self) -> Frame | None:
-        """The next frame when its time has come, or ``None`` at the end; errors as the file's own."""
-        try:
-            frame = self._next()
-        except SourceError as error:
-            self._become("failed", error)
-            self.close()
-            raise
-        self._become("ended" if frame is None else "live")
-        return frame
 
     def close(self) -> None:
         """Read no more; a second call does nothing."""

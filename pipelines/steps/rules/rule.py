@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -30,7 +31,7 @@ class Kept(Generic[_Known]):
     skipped: int = 0  # what happened within the cooldown, since the last event
 
 
-class Rule(Generic[_Asked, _Known]):
+class Rule(ABC, Generic[_Asked, _Known]):
     """A rule at one source. Who inherits it says what it judges, in ``_judge``."""
 
     def __init__(self, options: _Asked, labels: tuple[str, ...], known: _Known, totals: tuple[str, ...]) -> None:
@@ -65,8 +66,9 @@ class Rule(Generic[_Asked, _Known]):
     def _replaced(self, before: Rule[Any, Any]) -> None:
         """Take over where the shapes of the same kind of rule lie in the image."""
 
+    @abstractmethod
     def _judge(self, result: Result) -> Iterator[Event]:
-        raise NotImplementedError
+        """What the rule has to say about a frame."""
 
     def _look(self, result: Result) -> Seen:
         """The objects of a frame, and which of them are of its classes. Raises ``ConfigError``: there are no detections."""

@@ -7,25 +7,17 @@ with fields in braces, such as ``{rule}``. There is no code in it.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from edgecv._internal.bounded import read_bounded_text
 from edgecv._internal.printable import nearest, printable
-from edgecv._internal.strict import read_struct
+from edgecv._internal.strict import named_file, named_files, read_struct, read_toml
 from edgecv.errors import ConfigError
 from edgecv.events import Priority
 from edgecv.pipelines.sinks.webhook.templates.fields import FIELDS, PICTURE_FIELDS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FOLDER = Path(__file__).parent
 ONLY_WITH = "only_with"
@@ -85,7 +77,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
 
 def template_names() -> tuple[str, ...]:
     """The templates that have a name."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return named_files(FOLDER)
 
 
 def read_template(name: str) -> Template:
@@ -94,23 +86,17 @@ def read_template(name: str) -> Template:
     Raises:
         ConfigError: there is no such template or file, or what stands in it is wrong.
     """
-    if name.endswith(".toml"):
-        return _read(Path(name))
-    if name not in template_names():
-        raise ConfigError(
-            f"There is no template '{printable(name, 60)}'.",
-            f"{nearest(name, template_names())}Known: {', '.join(template_names())}. A file of your own ends in .toml.",
-        )
-    return _known(name)
-
-
-@cache
-def _known(name: str) -> Template:
-    return _read(FOLDER / f"{name}.toml")
+    return _read(named_file(name, FOLDER, "template"))
 
 
 def _read(path: Path) -> Template:
-    template = read_struct(_document(path), Template, str(path))
+    document = read_toml(
+        path,
+        missing="Check the path of the template.",
+        example="docs/notifications.md shows one.",
+        most_bytes=_MOST_BYTES,
+    )
+    template = read_struct(document, Template, str(path))
     if (template.text is None) == (template.json is None):
         raise ConfigError(f"{path} needs either text or [json].", "docs/notifications.md shows one.")
     headers = {**template.headers, **(template.picture.headers if template.picture else {})}
@@ -122,15 +108,6 @@ def _read(path: Path) -> Template:
     if template.picture is not None and template.picture.as_the == "field" and template.json is None:
         raise ConfigError(f"{path} has as_the = 'field', and no [json] for it.", "Use 'part' or 'body'.")
     return template
-
-
-def _document(path: Path) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(read_bounded_text(path, _MOST_BYTES, encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Check the path of the template.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}.", "docs/notifications.md shows one.") from error
 
 
 def _texts(value: Any) -> Iterator[str]:
